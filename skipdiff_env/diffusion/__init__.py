@@ -1,0 +1,35 @@
+"""The frozen diffusion model and SkipDiff's process. Needs torch, numpy and safetensors alone."""
+
+from .model import DiffusionModel, FrozenModel, ModelConfig, random_model, tiny_config
+from .noise import NoiseKey, image_key, keyed_normal
+from .pretrained import available_models, load_pretrained, save_model
+from .process import DENOISE, SKIP, SkipProcess, SkipState, start_actions
+from .resize import bicubic, degrade, to_signed, to_uint8
+from .schedule import NoiseSchedule
+from .unet import UNet, UNetConfig
+
+__all__ = [
+    "DENOISE",
+    "SKIP",
+    "DiffusionModel",
+    "FrozenModel",
+    "ModelConfig",
+    "NoiseKey",
+    "NoiseSchedule",
+    "SkipProcess",
+    "SkipState",
+    "UNet",
+    "UNetConfig",
+    "available_models",
+    "bicubic",
+    "degrade",
+    "image_key",
+    "keyed_normal",
+    "load_pretrained",
+    "random_model",
+    "save_model",
+    "start_actions",
+    "tiny_config",
+    "to_signed",
+    "to_uint8",
+]

@@ -1,0 +1,201 @@
+"""The frozen conditional DDPM: what a network predicts, turned into an image.
+
+Input of the network: [condition c, latent x_t] and the level √ᾱ_t. Output, by ``prediction``:
+
+- ``noise``: ε̂, x̂0 = (x_t - √(1-ᾱ) ε̂) / √ᾱ (Ho et al. 2020; SR3, the paper)
+- ``v``: v̂ = √ᾱ ε - √(1-ᾱ) x0, x̂0 = √ᾱ x_t - √(1-ᾱ) v̂ (Salimans & Ho 2022), well behaved at level T
+
+What the chain is made of, by ``target``:
+
+- ``image``: the HR image in [-1, 1], as in the paper
+- ``residual``: k · (HR - c) with ``residual_scale`` k (SRDiff, Li et al. 2022)
+
+Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; that is what
+metrics see. Latents (what an agent sees) are those of the target.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .resize import bicubic, to_signed
+from .schedule import NoiseSchedule
+from .unet import UNet, UNetConfig
+
+
+class DiffusionModel(Protocol):
+    """All that the process, the environments and the sampler ask of a frozen model."""
+
+    schedule: NoiseSchedule
+    scale: int
+
+    def condition(self, lr: Tensor) -> Tensor:
+        """uint8 (B, 3, h, w) → the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+        ...
+
+    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """Latent and condition (B, 3, H, W), √ᾱ (B,) → x̂0 (B, 3, H, W) in image space, [-1, 1]."""
+        ...
+
+    def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
+        """Image in [-1, 1] → what the chain is made of at level 0; both (B, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything in a model folder's ``config.json``."""
+
+    scale: int
+    """Enlargement factor."""
+    image_size: int
+    """Side of the HR images the model is meant for, in pixels; other sizes work."""
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    schedule: dict[str, Any] = field(default_factory=lambda: NoiseSchedule.cosine().config)
+    prediction: Literal["noise", "v"] = "noise"
+    target: Literal["image", "residual"] = "image"
+    residual_scale: float = 1.0
+    """k of a residual target, such that k · (HR - c) has about unit variance."""
+    coarse_levels: Literal["strided", "rebuilt"] = "strided"
+    """Where CSA's topmost level lies, see :meth:`NoiseSchedule.coarse`."""
+    start: int | None = None
+    """Fixed FSR start at S = 10 that did best on validation images; None if never chosen."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance: data, steps, hours, hardware."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    """Measured figures, by test set."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("prediction", ("noise", "v")), ("target", ("image", "residual"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {allowed}")
+        if self.scale < 1 or self.residual_scale <= 0:
+            raise ValueError("scale must be at least 1 and residual_scale above 0")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
+        """Read back what :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: naming an unknown, missing or malformed field.
+        """
+        data = dict(data)
+        unet = _checked(UNetConfig, data.pop("unet", {}), "unet.")
+        for key in ("multipliers", "attention_sizes"):
+            if key in unet:
+                unet[key] = tuple(unet[key])
+        config = _checked(cls, data, "")
+        for key in ("scale", "image_size"):
+            if key not in config:
+                raise ValueError(f"field {key!r} is missing")
+        NoiseSchedule.from_config(config.get("schedule", NoiseSchedule.cosine().config))
+        return cls(unet=UNetConfig(**unet), **config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-plain form."""
+        return asdict(self)
+
+
+def _checked(cls: type, data: dict[str, Any], prefix: str) -> dict[str, Any]:
+    unknown = sorted(set(data) - {f.name for f in fields(cls)})
+    if unknown:
+        raise ValueError(f"unknown field {prefix}{unknown[0]!r}")
+    return dict(data)
+
+
+def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: str) -> Tensor:
+    """x̂0 of the chain's own target from the network's output; ``level`` = √ᾱ, broadcastable."""
+    noise = (1 - level.double().square()).sqrt().to(level.dtype)
+    if prediction == "v":
+        return level * latent - noise * output
+    return (latent - noise * output) / level
+
+
+class FrozenModel:
+    """A trained network behind :class:`DiffusionModel`: eval mode, no gradients, channels-last.
+
+    Args:
+        network: (B, 6, H, W), (B,) → (B, 3, H, W).
+        config: the model folder's configuration.
+        device: where it runs.
+        dtype: autocast type on the device; float32 = none.
+        name: how people call it.
+        hash: identity of the weights, for caches and provenance.
+        compile: whether ``torch.compile`` the network (worth it on CUDA only).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ModelConfig,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        name: str = "unnamed",
+        hash: str = "",
+        compile: bool = False,
+    ) -> None:
+        self.config, self.name, self.hash = config, name, hash
+        self.device, self.dtype = torch.device(device), dtype
+        self.schedule = NoiseSchedule.from_config(config.schedule)
+        self.scale, self.image_size = config.scale, config.image_size
+        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().requires_grad_(False)
+        self._call = torch.compile(self.network) if compile else self.network
+
+    def condition(self, lr: Tensor) -> Tensor:
+        """Bicubic enlargement of uint8 (B, 3, h, w) by the model's scale, float32 in [-1, 1]."""
+        height, width = (side * self.scale for side in lr.shape[-2:])
+        return bicubic(to_signed(lr.to(self.device)), height, width).clamp_(-1, 1)
+
+    def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
+        """Image in [-1, 1] → x_0 of the chain: the image, or k · (image - condition)."""
+        if self.config.target == "image":
+            return image
+        return self.config.residual_scale * (image - condition)
+
+    # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
+    @torch.no_grad()
+    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """x̂0 in image space, clamped to [-1, 1]; shapes as in :meth:`DiffusionModel.predict`."""
+        x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
+        autocast = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
+            output = self._call(x, noise_level)
+        level = noise_level[:, None, None, None]
+        x0 = x0_from_output(output.float(), latent, level, self.config.prediction)
+        if self.config.target == "residual":
+            x0 = condition + x0 / self.config.residual_scale
+        return x0.clamp(-1, 1)
+
+    def __repr__(self) -> str:
+        weights = sum(p.numel() for p in self.network.parameters())
+        return (
+            f"FrozenModel({self.name!r}, {self.scale}x, {weights / 1e6:.1f} M weights, T = {self.schedule.steps}, "
+            f"{self.config.prediction}-prediction of the {self.config.target}, on {self.device})"
+        )
+
+
+def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
+    """A network of a few thousand weights that steps within milliseconds, for trying things out."""
+    unet = UNetConfig(
+        channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
+        middle_attention=False, patch_size=2, image_size=image_size,
+    )  # fmt: skip
+    config = ModelConfig(scale=scale, image_size=image_size, unet=unet, prediction="v")
+    return replace(config, **changes)
+
+
+def random_model(
+    config: ModelConfig | None = None, seed: int = 0, device: torch.device | str = "cpu"
+) -> FrozenModel:
+    """A model with random weights drawn from ``seed``; a :func:`tiny_config` unless one is given."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = config or tiny_config()
+        network = UNet(config.unet)
+    return FrozenModel(network, config, device, name=f"random-{seed}", hash=f"random-{seed}")

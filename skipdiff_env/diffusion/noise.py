@@ -1,0 +1,46 @@
+"""Noise as a function of (image, noise seed, level), never of draw order.
+
+Two runs that reach the same level of the same image under the same noise seed see the same noise,
+whatever they did before and whoever shares their batch: common random numbers, which make
+schedules comparable and every episode replayable. Noise is drawn on the CPU, so that a seed means
+the same on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class NoiseKey(NamedTuple):
+    """What the noise of one batch element depends on, besides the level."""
+
+    image: int
+    """Identity of the low-resolution image, see :func:`image_key`."""
+    seed: int
+    """Noise seed, 0 … 2**63 - 1."""
+
+
+def image_key(lr: np.ndarray) -> int:
+    """Identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and pixels."""
+    digest = hashlib.blake2b(repr(lr.shape).encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(lr).tobytes())
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def keyed_normal(
+    keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu"
+) -> Tensor:
+    """Standard normal noise, float32 (len(keys), *shape), one independent draw a (key, level)."""
+    out = torch.empty(len(keys), *shape)
+    generator = torch.Generator()
+    for row, key, level in zip(out, keys, levels, strict=True):
+        digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=8).digest()
+        generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+        torch.randn(row.shape, generator=generator, out=row)
+    return out.to(device, non_blocking=True)

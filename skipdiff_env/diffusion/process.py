@@ -1,0 +1,238 @@
+"""SkipDiff's process, once: coarse skip approximation (CSA) and fine skip refinement (FSR).
+
+The environments, the sampler, the oracle and the benchmarks all drive this batched state machine::
+
+    state = process.start(condition, keys)        # CSA: S - 1 network calls, x_S1 at level N
+    for _ in range(process.decisions):            # F - 1 decisions
+        state = process.step(state, actions)      # 0 = denoise, 1 = skip (Eqs. 13 and 14)
+    state = process.finish(state)                 # always denoise 1 → 0; the result is state.x0
+
+Network evaluations: (S - 1) + (number of denoise actions) + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .model import DiffusionModel
+from .noise import NoiseKey, keyed_normal
+from .schedule import CoarseRule, jump
+
+DENOISE, SKIP = 0, 1
+SkipRule = Literal["reset", "hold"]
+Callback = Callable[["SkipState"], None]
+
+
+@dataclass(frozen=True)
+class SkipState:
+    """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
+
+    condition: Tensor
+    """c, (B, 3, H, W) in [-1, 1]."""
+    latent: Tensor
+    """u_t, (B, 3, H, W): what the agent sees."""
+    coarse: Tensor
+    """x_S1, the latent that CSA ended on, (B, 3, H, W)."""
+    x0: Tensor
+    """The newest x̂0 behind ``latent``, (B, 3, H, W) in image space (c itself before any call)."""
+    coarse_x0: Tensor
+    """The x̂0 behind ``coarse``."""
+    level: np.ndarray
+    """t, int64 (B,); 0 = finished."""
+    evaluations: np.ndarray
+    """Network calls spent on each row, int64 (B,)."""
+    keys: tuple[NoiseKey, ...]
+    """What each row's noise depends on."""
+    history: tuple[tuple[int, ...], ...]
+    """The levels at which ``latent`` was denoised since ``coarse``, a tuple a row. Under one noise key
+    it determines the latent: schedules that share it share the latent."""
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> SkipState:
+        """The state of some rows, in that order."""
+        index = _indices(rows)
+        where = torch.from_numpy(index).to(self.latent.device)
+        tensors = {name: getattr(self, name)[where] for name in _TENSORS}
+        return SkipState(
+            **tensors,
+            level=self.level[index],
+            evaluations=self.evaluations[index],
+            keys=tuple(self.keys[i] for i in index),
+            history=tuple(self.history[i] for i in index),
+        )
+
+    def replace(self, rows: Sequence[int] | np.ndarray, other: SkipState) -> SkipState:
+        """A copy of this state in which ``rows`` are those of ``other``, in that order."""
+        index = _indices(rows)
+        where = torch.from_numpy(index).to(self.latent.device)
+        tensors = {name: getattr(self, name).index_copy(0, where, getattr(other, name)) for name in _TENSORS}
+        level, evaluations = self.level.copy(), self.evaluations.copy()
+        level[index], evaluations[index] = other.level, other.evaluations
+        keys, history = list(self.keys), list(self.history)
+        for i, key, past in zip(index, other.keys, other.history, strict=True):
+            keys[i], history[i] = key, past
+        return SkipState(
+            **tensors, level=level, evaluations=evaluations, keys=tuple(keys), history=tuple(history)
+        )
+
+
+_TENSORS = ("condition", "latent", "coarse", "x0", "coarse_x0")
+
+
+class SkipProcess:
+    """CSA and FSR around a frozen model.
+
+    Args:
+        model: anything with ``schedule``, ``predict`` and ``to_latent``.
+        coarse_steps: S, a divisor of T. S - 1 jumps of N = T/S levels are taken.
+        fine_steps: F, 1 … T; None means N. x_S1 is taken for level F whatever F is, as in the paper's
+            ablations (10, 100) and (1, 100). 0 means CSA alone: the last jump goes from N to 0, S
+            evaluations in all; with S = T that is the full chain, SR3's sampler.
+        skip_rule: what a skip puts into the next level: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
+        coarse_levels: see :meth:`NoiseSchedule.coarse`; None asks the model.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        coarse_steps: int = 10,
+        fine_steps: int | None = None,
+        skip_rule: SkipRule = "reset",
+        coarse_levels: CoarseRule | None = None,
+    ) -> None:
+        schedule = model.schedule
+        self.model, self.schedule, self.coarse_steps = model, schedule, coarse_steps
+        self.stride = schedule.stride(coarse_steps)
+        self.fine_steps = self.stride if fine_steps is None else fine_steps
+        if not 0 <= self.fine_steps <= schedule.steps:
+            raise ValueError(
+                f"fine_steps={fine_steps} must lie in 0 … {schedule.steps}, the schedule's levels"
+            )
+        if skip_rule not in ("reset", "hold"):
+            raise ValueError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
+        self.skip_rule = skip_rule
+        own: CoarseRule = getattr(getattr(model, "config", None), "coarse_levels", "strided")
+        self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or own)
+
+    @property
+    def decisions(self) -> int:
+        """F - 1, the agent's decisions an episode."""
+        return max(self.fine_steps - 1, 0)
+
+    def start(
+        self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
+    ) -> SkipState:
+        """CSA: from x_T ~ N(0, I) through S - 1 jumps to x_S1, the latent at level N.
+
+        Args:
+            condition: c, (B, 3, H, W).
+            keys: B noise keys. Noise of level t is used when level t is *reached*.
+            callback: called with the state after each jump; ``state.level`` is then the level reached.
+        """
+        batch, top = len(condition), self.schedule.steps
+        if len(keys) != batch:
+            raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
+        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition.device)
+        level, count = np.full(batch, top), np.zeros(batch, np.int64)
+        past: tuple[tuple[int, ...], ...] = ((),) * batch
+        state = SkipState(condition, latent, latent, condition, condition, level, count, tuple(keys), past)
+        table, full = self._coarse_alpha_bar, np.ones(batch)
+        for s in range(self.coarse_steps, 1, -1):
+            level = np.full(batch, (s - 1) * self.stride)
+            state = self._jump(state, table[s] * full, table[s - 1] * full, level, level)
+            if callback:
+                callback(state)
+        level = np.full(batch, self.fine_steps or self.stride)
+        return replace(state, coarse=state.latent, coarse_x0=state.x0, level=level)
+
+    def step(self, state: SkipState, actions: Sequence[int] | np.ndarray | Tensor) -> SkipState:
+        """One decision a row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows need t > 1.
+
+        Only the rows that denoise go through the network.
+        """
+        chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
+        if chosen.shape != (len(state),) or not np.isin(chosen, (DENOISE, SKIP)).all():
+            raise ValueError(f"actions must be {len(state)} zeros (denoise) or ones (skip), got {chosen!r}")
+        if self.decisions == 0 or (state.level <= 1).any():
+            raise ValueError("no decision is left: call finish()")
+        skipped = self._skip(state)
+        rows = np.flatnonzero(chosen == DENOISE)
+        if len(rows) == len(state):
+            return self.denoise(state)
+        return skipped.replace(rows, self.denoise(state.select(rows))) if len(rows) else skipped
+
+    def finish(self, state: SkipState) -> SkipState:
+        """The last denoise, 1 → 0, which is never skipped. The result is ``x0`` of the new state."""
+        last = 1 if self.fine_steps else self.stride
+        if (state.level != last).any():
+            raise ValueError(f"finish() needs every row at level {last}, got levels {state.level.tolist()}")
+        return self._refine(state, np.zeros_like(state.level))
+
+    def denoise(self, state: SkipState) -> SkipState:
+        """One posterior jump t → t - 1 of every row (Eq. 8 with N = 1)."""
+        return self._refine(state, state.level - 1)
+
+    def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
+        """One jump that is no part of :meth:`start`, every row to its level ``to``."""
+        table = self.schedule.alpha_bar
+        leaving = table[state.level] if self.fine_steps else self._coarse_alpha_bar[[1] * len(state)]
+        history = tuple((*past, int(t)) for past, t in zip(state.history, state.level, strict=True))
+        # With F > N the fine chain passes levels that CSA has passed; their second noise must be new.
+        noise = np.where(to >= self.stride, to + self.schedule.steps, to)
+        return replace(self._jump(state, leaving, table[to], to, noise), history=history)
+
+    def _skip(self, state: SkipState) -> SkipState:
+        if self.skip_rule == "hold":
+            return replace(state, level=state.level - 1)
+        forgotten: tuple[tuple[int, ...], ...] = ((),) * len(state)
+        level = state.level - 1
+        return replace(state, latent=state.coarse, x0=state.coarse_x0, level=level, history=forgotten)
+
+    def _jump(
+        self,
+        state: SkipState,
+        alpha_bar_t: np.ndarray,
+        alpha_bar_u: np.ndarray,
+        level: np.ndarray,
+        noise: np.ndarray,
+    ) -> SkipState:
+        """x_u ~ q(x_u | x_t, x̂0) for every row, at its level u, with the draw numbered ``noise``."""
+        latent, condition = state.latent, state.condition
+        coefficients = jump(alpha_bar_t, alpha_bar_u)
+        signal = torch.from_numpy(np.sqrt(alpha_bar_t)).to(latent.device, latent.dtype)
+        x0 = self.model.predict(latent, condition, signal)
+        x0_coef, xt_coef, std = (
+            _column(getattr(coefficients, f), latent) for f in ("x0_coef", "xt_coef", "std")
+        )
+        # One buffer, filled in place: a whole photograph's latents are large.
+        if coefficients.std.any():
+            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent.device).mul_(std)
+            drawn.addcmul_(latent, xt_coef)
+        else:  # u = 0 everywhere: x̂0 itself, no noise
+            drawn = torch.zeros_like(latent)
+        drawn.addcmul_(self.model.to_latent(x0, condition), x0_coef)
+        return replace(state, latent=drawn, x0=x0, level=level, evaluations=state.evaluations + 1)
+
+
+def _indices(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    index = np.asarray(rows)
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(like.device, like.dtype)[:, None, None, None]
+
+
+def start_actions(start: int, fine_steps: int) -> list[int]:
+    """Actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and at 1)."""
+    if not 1 <= start <= fine_steps:
+        raise ValueError(f"start={start} must lie in 1 … {fine_steps}, the number of fine levels")
+    return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

@@ -1,0 +1,44 @@
+"""Bicubic resizing and the low-resolution side of a task, the same for training and evaluation.
+
+The kernel is the one Pillow uses: a = -0.5, widened when shrinking (antialiased), weights
+renormalised at the borders.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bicubic(x: Tensor, height: int, width: int) -> Tensor:
+    """Resize float (B, C, h, w) to (B, C, height, width). Overshoots are not clamped."""
+    return F.interpolate(x, (height, width), mode="bicubic", antialias=True, align_corners=False)
+
+
+def degrade(hr: Tensor, scale: int) -> Tensor:
+    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC.
+
+    Raises:
+        ValueError: if a side is not a multiple of ``scale``.
+    """
+    height, width = hr.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(
+            f"a {width}x{height} image cannot be shrunk {scale} times: crop it to a multiple first"
+        )
+    # As Pillow does: rows first, then columns, each rounded half up to 8 bits. Transposed, because
+    # torch 2.15 miscomputes the height of images that are one pixel wide.
+    wide = (bicubic(hr.float(), height, width // scale) + 0.5).floor_().clamp_(0, 255)
+    small = (bicubic(wide.mT, width // scale, height // scale).mT + 0.5).floor_()
+    return small.clamp_(0, 255).to(torch.uint8)
+
+
+def to_signed(x: Tensor) -> Tensor:
+    """uint8 0 … 255 → float32 -1 … 1."""
+    return x.float() / 127.5 - 1
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Float -1 … 1 (clamped) → the uint8 image that is saved and scored."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

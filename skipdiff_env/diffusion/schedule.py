@@ -1,0 +1,153 @@
+"""Noise schedules and the posterior of a jump between any two levels.
+
+Levels run t = 0 … T; ``alpha_bar[0] = 1`` is the clean image. All tables are float64: at level T of
+the cosine schedule ``alpha_bar`` is 2.4e-7, and the posterior there is lost in float32.
+
+Sources: cosine schedule, Nichol & Dhariwal 2021 (SkipDiff, Eq. 9); posterior, Ho et al. 2020
+(SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64 = NDArray[np.float64]
+
+MAX_BETA = 0.999
+"""Largest noise variance of one step (Nichol & Dhariwal 2021); only the topmost is ever clipped."""
+
+CoarseRule = Literal["strided", "rebuilt"]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """q(x_u | x_t, x_0) of a jump from level t down to level u: N(mean, std² I).
+
+    ``mean = x0_coef * x0 + xt_coef * x_t``. All fields are float64 and share one shape.
+    """
+
+    beta: Float64
+    x0_coef: Float64
+    xt_coef: Float64
+    std: Float64
+
+
+def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike) -> Jump:
+    """Posterior of a jump between two cumulative signal levels, elementwise.
+
+    Args:
+        alpha_bar_t: ᾱ of the level that is left, in (0, 1).
+        alpha_bar_u: ᾱ of the level that is reached, in (ᾱ_t, 1]. At 1 (level 0) the jump returns x_0
+            exactly, with no noise.
+
+    Raises:
+        ValueError: if a jump does not lead towards less noise.
+    """
+    at, au = np.asarray(alpha_bar_t, np.float64), np.asarray(alpha_bar_u, np.float64)
+    if not np.all((at > 0) & (at < au) & (au <= 1)):
+        raise ValueError("a jump must lead to less noise: 0 < alpha_bar_t < alpha_bar_u <= 1")
+    beta = 1 - at / au
+    return Jump(
+        beta=beta,
+        x0_coef=np.sqrt(au) * beta / (1 - at),
+        xt_coef=np.sqrt(at / au) * (1 - au) / (1 - at),
+        std=np.sqrt((1 - au) / (1 - at) * beta),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """A table of ᾱ_t, t = 0 … T.
+
+    Attributes:
+        alpha_bar: float64 (T + 1,), strictly falling from exactly 1.
+        config: the arguments that rebuild this schedule with :meth:`from_config`.
+    """
+
+    alpha_bar: Float64
+    config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        table = self.alpha_bar
+        if (
+            table.ndim != 1
+            or len(table) < 2
+            or table[0] != 1
+            or not np.all(np.diff(table) < 0)
+            or table[-1] <= 0
+        ):
+            raise ValueError("alpha_bar must fall strictly from exactly 1 and stay above 0")
+        table.setflags(write=False)
+
+    @classmethod
+    def cosine(cls, steps: int = 100, s: float = 0.008) -> NoiseSchedule:
+        """The paper's schedule (Eq. 9): f(t) = cos²(((t/T + s)/(1 + s))·π/2), β_t clipped at 0.999."""
+        f = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * np.pi / 2) ** 2
+        betas = np.minimum(1 - f[1:] / f[:-1], MAX_BETA)
+        return cls(np.r_[1.0, np.cumprod(1 - betas)], {"kind": "cosine", "steps": steps, "s": s})
+
+    @classmethod
+    def linear(cls, steps: int = 2000, beta_start: float = 1e-6, beta_end: float = 1e-2) -> NoiseSchedule:
+        """β rising linearly from ``beta_start`` to ``beta_end``, as in SR3 checkpoints."""
+        betas = np.linspace(beta_start, beta_end, steps)
+        config = {"kind": "linear", "steps": steps, "beta_start": beta_start, "beta_end": beta_end}
+        return cls(np.r_[1.0, np.cumprod(1 - betas)], config)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
+        """Rebuild from ``{"kind": "cosine" | "linear", **arguments}``."""
+        arguments = dict(config)
+        kind = arguments.pop("kind", None)
+        builders: dict[Any, Callable[..., NoiseSchedule]] = {"cosine": cls.cosine, "linear": cls.linear}
+        if kind not in builders:
+            raise ValueError(f"unknown schedule kind {kind!r}: use one of {sorted(builders)}")
+        try:
+            return builders[kind](**arguments)
+        except TypeError as error:
+            raise ValueError(f"bad {kind} schedule {arguments}: {error}") from None
+
+    @property
+    def steps(self) -> int:
+        """T, the number of denoising steps of the full chain."""
+        return len(self.alpha_bar) - 1
+
+    def noise_level(self, t: ArrayLike) -> Float64:
+        """√ᾱ_t, the continuous level that the network is conditioned on (1 = clean, → 0 = noise)."""
+        return np.sqrt(self.alpha_bar[np.asarray(t)])
+
+    def jump(self, t: ArrayLike, u: ArrayLike) -> Jump:
+        """Posterior of a jump from level t to level u < t, elementwise over integer arrays."""
+        return jump(self.alpha_bar[np.asarray(t)], self.alpha_bar[np.asarray(u)])
+
+    def stride(self, coarse_steps: int) -> int:
+        """N = T/S, the width of one coarse jump.
+
+        Raises:
+            ValueError: if S does not divide T.
+        """
+        if coarse_steps < 1 or self.steps % coarse_steps:
+            raise ValueError(
+                f"coarse_steps={coarse_steps} must divide the schedule's {self.steps} levels "
+                f"(for instance {[s for s in (1, 2, 5, 10, 20, 50) if self.steps % s == 0]})"
+            )
+        return self.steps // coarse_steps
+
+    def coarse(self, coarse_steps: int, rule: CoarseRule = "strided") -> Float64:
+        """ᾱ at the coarse levels 0, N, 2N, …, T (Eqs. 11 and 12), float64 (S + 1,).
+
+        ``strided`` takes them from the full table. ``rebuilt`` clips each coarse β at 0.999 once more,
+        which is what rebuilding Eq. 9 with S steps amounts to: only the topmost level moves (for
+        T = 100, S = 10 from 2.43e-7 to 2.41e-5). Published SkipDiff checkpoints expect ``rebuilt``.
+        """
+        table = self.alpha_bar[:: self.stride(coarse_steps)]
+        if rule == "strided":
+            return table
+        if rule != "rebuilt":
+            raise ValueError(f"unknown coarse rule {rule!r}: use 'strided' or 'rebuilt'")
+        betas = np.minimum(1 - table[1:] / table[:-1], MAX_BETA)
+        return np.r_[1.0, np.cumprod(1 - betas)]

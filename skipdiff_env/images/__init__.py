@@ -1,0 +1,29 @@
+"""Images in and out: files, sources of episodes, bundled photographs, low-resolution inputs."""
+
+from .bundled import BUNDLED_IMAGE_SIZE, PHOTOGRAPHS, Photograph, demo_photograph
+from .io import FORMATS, RGB8, check_rgb8, decode_image, encode_image, from_pillow, read_image, write_image
+from .pairs import Pair, crop, cut_to_multiple, make_pair, shrink
+from .sources import ImageSource, bundled_images, open_source
+
+__all__ = [
+    "BUNDLED_IMAGE_SIZE",
+    "FORMATS",
+    "PHOTOGRAPHS",
+    "RGB8",
+    "ImageSource",
+    "Pair",
+    "Photograph",
+    "bundled_images",
+    "check_rgb8",
+    "crop",
+    "cut_to_multiple",
+    "decode_image",
+    "demo_photograph",
+    "encode_image",
+    "from_pillow",
+    "make_pair",
+    "open_source",
+    "read_image",
+    "shrink",
+    "write_image",
+]

@@ -1,0 +1,107 @@
+"""Real photographs that need no download: those that scikit-image carries inside its wheel.
+
+Only natural colour photographs under clear terms are listed (the wheel's other pictures are grey,
+microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
+from the installed package; scikit-image itself, whose loaders may go to the network, is not imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SkipDiffError
+from .io import RGB8, read_image
+
+BUNDLED_IMAGE_SIZE = 192
+"""Side of the HR crops that episodes on the bundled photographs use, in pixels."""
+
+_SHORT_SIDE = 256
+"""The photographs are shrunk to this short side, as the training pictures were: a 192 crop then shows
+whole things with detail in every pixel, where a crop of the full size would be half out-of-focus
+background, and a random crop still has some 65 places a side to go."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph in scikit-image's wheel, and where it comes from."""
+
+    name: str
+    file: str
+    subject: str
+    author: str
+    licence: str
+    source: str
+
+    def read(self) -> RGB8:
+        """The photograph as shipped, uint8 (H, W, 3)."""
+        return read_image(_data_folder() / self.file)
+
+    def read_small(self) -> RGB8:
+        """The photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
+        full = Image.fromarray(self.read())
+        ratio = _SHORT_SIDE / min(full.size)
+        size = (round(full.width * ratio), round(full.height * ratio))
+        return np.asarray(full.resize(size, Image.Resampling.LANCZOS))
+
+
+PHOTOGRAPHS: tuple[Photograph, ...] = (
+    Photograph(
+        name="astronaut",
+        file="astronaut.png",
+        subject="Eileen Collins, astronaut, official portrait",
+        author="NASA",
+        licence="public domain",
+        source="https://flic.kr/p/r9qvLn",
+    ),
+    Photograph(
+        name="chelsea",
+        file="chelsea.png",
+        subject="Chelsea, a tabby cat",
+        author="Stefan van der Walt",
+        licence="CC0",
+        source="scikit-image",
+    ),
+    Photograph(
+        name="coffee",
+        file="coffee.png",
+        subject="a cup of coffee at Pikolo Espresso Bar",
+        author="Rachel Michetti",
+        licence="CC0",
+        source="scikit-image",
+    ),
+    Photograph(
+        name="rocket",
+        file="rocket.jpg",
+        subject="Falcon 9 before launching DSCOVR at dusk",
+        author="SpaceX",
+        licence="public domain",
+        source="https://www.flickr.com/photos/spacexphotos/16511594820/",
+    ),
+)
+"""All of them colour; sizes as shipped 512x512, 451x300, 600x400 and 640x427."""
+
+_DEMO = "chelsea"
+
+
+def demo_photograph() -> RGB8:
+    """The photograph of the demo: the cat, full size, uint8 (300, 451, 3).
+
+    Fur and whiskers are detail that bicubic loses visibly, every pixel is natural texture, and it is
+    no portrait of a person.
+    """
+    return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
+
+
+def _data_folder() -> Path:
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise SkipDiffError(
+            "the bundled photographs come with scikit-image, which is not installed: "
+            "pip install scikit-image, or give your own images="
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"

@@ -1,0 +1,104 @@
+"""An episode's images: a crop of the original (HR) and the low-resolution input (LR) made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..diffusion.resize import degrade
+from ..errors import SkipDiffError
+from .io import RGB8
+from .sources import ImageSource
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The input of one episode, and the original where there is one.
+
+    Attributes:
+        lr: uint8 (h, w, 3).
+        hr: uint8 (h * scale, w * scale, 3), or None for a source of low-resolution images.
+        name: what the source calls the image.
+    """
+
+    lr: RGB8
+    hr: RGB8 | None
+    name: str
+
+
+def make_pair(
+    source: ImageSource,
+    index: int,
+    *,
+    scale: int,
+    image_size: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Pair:
+    """Image ``index`` of a source, cropped, with its low-resolution input.
+
+    Args:
+        source: its ``low_resolution`` says whether its images are originals or inputs.
+        index: which image.
+        scale: how many times larger HR is than LR.
+        image_size: side of the square crop in HR pixels (LR images are cropped to
+            ``image_size // scale``), a multiple of ``scale``. None takes the whole image; originals
+            then lose at most ``scale - 1`` columns and rows at their edges.
+        rng: where to crop; None crops the centre. Draws exactly two numbers if ``image_size`` is given.
+
+    Raises:
+        SkipDiffError: if the image is too small, by name, or ``image_size`` does not fit ``scale``.
+    """
+    if image_size is not None and (image_size < scale or image_size % scale):
+        fitting = max(image_size // scale, 1) * scale
+        raise SkipDiffError(f"image_size={image_size} is no multiple of the scale {scale}; use {fitting}")
+    image, name, lr_only = source[index], source.name(index), source.low_resolution
+    if image_size is None:
+        image = cut_to_multiple(image, 1 if lr_only else scale, name=name)
+    else:
+        image = crop(image, image_size // scale if lr_only else image_size, rng, name=name)
+    if lr_only:
+        return Pair(lr=image, hr=None, name=name)
+    return Pair(lr=shrink(image, scale), hr=image, name=name)
+
+
+def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name: str = "image") -> RGB8:
+    """A square crop (a copy) of side ``size``: at random by ``rng``, else from the centre.
+
+    Raises:
+        SkipDiffError: if the image is smaller than that; ``name`` is how the message calls it.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        raise SkipDiffError(f"{name}: is {width}x{height} pixels, too small for a crop of {size}x{size}")
+    if rng is None:
+        top, left = (height - size) // 2, (width - size) // 2
+    else:
+        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+    return image[top : top + size, left : left + size].copy()
+
+
+def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
+    """The image (a copy) without the few columns and rows, from all edges alike, that ``scale`` leaves over.
+
+    Raises:
+        SkipDiffError: if a side is shorter than ``scale``.
+    """
+    height, width = (side - side % scale for side in image.shape[:2])
+    if not (height and width):
+        raise SkipDiffError(
+            f"{name}: is {image.shape[1]}x{image.shape[0]} pixels, too small to be shrunk {scale} times"
+        )
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width].copy()
+
+
+def shrink(hr: RGB8, scale: int) -> RGB8:
+    """The low-resolution image of ``hr`` (uint8 (H, W, 3), sides multiples of ``scale``), in 8 bits.
+
+    Antialiased bicubic (a = -0.5) as in training: :func:`skipdiff_env.diffusion.resize.degrade`, which
+    is within one level of what Pillow's BICUBIC gives.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(hr.transpose(2, 0, 1)))[None]
+    return np.ascontiguousarray(degrade(batch, scale)[0].permute(1, 2, 0).numpy())

@@ -1,0 +1,216 @@
+"""Where images come from: everything that an environment's ``images=`` accepts, behind one small class."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import SkipDiffError
+from .bundled import PHOTOGRAPHS
+from .io import RGB8, check_rgb8, decode_image, from_pillow, is_image_name, read_image
+
+Item = tuple[str, Callable[[], RGB8]]
+"""A name and what loads the image of that name."""
+
+_CACHE_BYTES = 512 * 2**20
+
+
+class ImageSource:
+    """A fixed sequence of named images, decoded when first asked for.
+
+    ``len(source)``, ``source.name(i)`` and ``source[i]``, which is a read-only uint8 (H, W, 3) array
+    (negative ``i`` count from the end, others raise IndexError). Decoded images are kept up to
+    ``cache_bytes`` in memory, the least recently used leave first. Made by :func:`open_source`;
+    pickles without its cache if its items do. Not meant for several threads at once.
+
+    Args:
+        items: names, shown in messages and infos, and loaders.
+        low_resolution: whether the images are low-resolution inputs without a known original.
+        cache_bytes: upper bound of the memory that decoded images take; a larger image is not kept.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], *, low_resolution: bool = False, cache_bytes: int = _CACHE_BYTES
+    ) -> None:
+        if not items:
+            raise SkipDiffError("images: an image source needs at least one image")
+        self.low_resolution = low_resolution
+        self._items = list(items)
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[int, RGB8] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def name(self, index: int) -> str:
+        """Name of image ``index``: file name in a folder, member of an archive, or what fits."""
+        return self._items[index][0]
+
+    def __iter__(self) -> Iterator[RGB8]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: SupportsIndex) -> RGB8:
+        index = range(len(self))[index]
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        image = self._items[index][1]().view()
+        image.setflags(write=False)  # it is shared: nobody may paint on it
+        self._keep(index, image)
+        return image
+
+    def _keep(self, index: int, image: RGB8) -> None:
+        if image.nbytes > self._cache_bytes:
+            return
+        self._cache[index] = image
+        self._cached_bytes += image.nbytes
+        while self._cached_bytes > self._cache_bytes:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
+
+    def __repr__(self) -> str:
+        kind = "low-resolution " if self.low_resolution else ""
+        return f"<ImageSource of {len(self)} {kind}images, first {self.name(0)!r}>"
+
+
+def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSource:
+    """Open whatever ``images=`` names.
+
+    Args:
+        images:
+            - None: the bundled photographs, with a short side of 256 pixels;
+            - a folder: all image files directly in it, sorted by name;
+            - a ``.tar`` file: all images in it, sorted by name, read from the archive in place;
+            - an image file;
+            - a list or tuple of image files, uint8 (H, W, 3) arrays, PIL images or tensors, or one
+              array, PIL image or tensor;
+            - a map-style ``torch.utils.data.Dataset`` (anything with a length and an index) of uint8
+              (H, W, 3) arrays, PIL images, float tensors (3, H, W) in [0, 1], or tuples that start
+              with one of these;
+            - an :class:`ImageSource`, returned as it is.
+
+            Files are looked for now but decoded when first used; arrays are not copied.
+        low_resolution: the images are themselves the low-resolution inputs, and there is no original
+            to compare with. By default they are originals, from which the inputs are made.
+
+    Raises:
+        SkipDiffError: if there is nothing there, or nothing that can be an image; names the offender.
+    """
+    if isinstance(images, ImageSource):
+        if images.low_resolution != low_resolution:
+            raise SkipDiffError(
+                f"images: this ImageSource was opened with low_resolution={images.low_resolution}, "
+                f"not {low_resolution}; open it as it is to be used"
+            )
+        return images
+    items = _items(images)
+    if not items:
+        raise SkipDiffError(f"images: the {type(images).__name__} given holds no images")
+    return ImageSource(items, low_resolution=low_resolution)
+
+
+def bundled_images() -> ImageSource:
+    """The bundled photographs (see :mod:`.bundled`), each with a short side of 256 pixels."""
+    return open_source(None)
+
+
+def _items(images: Any) -> list[Item]:
+    if images is None:
+        return [(photo.name, photo.read_small) for photo in PHOTOGRAPHS]
+    if isinstance(images, (str, Path)):
+        return _path_items(Path(images))
+    if isinstance(images, Image.Image) or getattr(images, "ndim", None) == 3:
+        images = [images]
+    if isinstance(images, (list, tuple)):
+        return [_list_item(index, item) for index, item in enumerate(images)]
+    if isinstance(images, Mapping) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+        raise SkipDiffError(
+            "images: expected a folder, a .tar or image file, a list of files or arrays, or a map-style "
+            f"Dataset, got {type(images).__name__}"
+        )
+    names = [f"{type(images).__name__}[{index}]" for index in range(len(images))]
+    return [(name, partial(_dataset_item, images, index, name)) for index, name in enumerate(names)]
+
+
+def _path_items(path: Path) -> list[Item]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if is_image_name(file.name) and file.is_file())
+        if not files:
+            raise SkipDiffError(f"{path}: no image files directly in this folder")
+        return [(file.name, partial(read_image, file)) for file in files]
+    if not path.exists():
+        raise SkipDiffError(f"{path}: no such file or folder")
+    if path.suffix.lower() == ".tar":
+        return _tar_items(path)
+    return [(path.name, partial(read_image, path))]
+
+
+def _tar_items(path: Path) -> list[Item]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = [member for member in archive if member.isreg() and is_image_name(member.name)]
+    except tarfile.TarError as error:
+        raise SkipDiffError(f"{path}: is not a whole, uncompressed tar archive ({error})") from error
+    if not members:
+        raise SkipDiffError(f"{path}: no image files in this archive")
+    members.sort(key=lambda member: member.name)
+    return [(m.name, partial(_read_member, path, m.name, m.offset_data, m.size)) for m in members]
+
+
+def _read_member(path: Path, name: str, offset: int, size: int) -> RGB8:
+    try:
+        with path.open("rb") as archive:
+            archive.seek(offset)
+            data = archive.read(size)
+    except OSError as error:
+        raise SkipDiffError(f"{path}: cannot be read any more ({error.strerror})") from error
+    return decode_image(io.BytesIO(data), f"{path}: {name}")
+
+
+def _list_item(index: int, item: Any) -> Item:
+    if isinstance(item, (str, Path)):
+        if not Path(item).is_file():
+            raise SkipDiffError(f"{item}: no such image file (images[{index}])")
+        return str(item), partial(read_image, item)
+    name = f"images[{index}]"
+    return name, partial(np.asarray, _to_rgb8(item, name))
+
+
+def _dataset_item(dataset: Any, index: int, name: str) -> RGB8:
+    item = dataset[index]
+    return _to_rgb8(item[0] if isinstance(item, (tuple, list)) and item else item, name)
+
+
+def _to_rgb8(item: Any, name: str) -> RGB8:
+    if isinstance(item, Image.Image):
+        return from_pillow(item, name)
+    if isinstance(item, torch.Tensor):
+        return _tensor_to_rgb8(item.detach().cpu(), name)
+    if isinstance(item, np.ndarray):
+        return check_rgb8(item, name)
+    raise SkipDiffError(f"{name}: expected an array, a PIL image or a tensor, got {type(item).__name__}")
+
+
+def _tensor_to_rgb8(tensor: torch.Tensor, name: str) -> RGB8:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
+        raise SkipDiffError(f"{name}: an image tensor must be (3, H, W), got {tuple(tensor.shape)}")
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+        if not (tensor.min() >= 0 and tensor.max() <= 1):  # written so that NaN is refused too
+            raise SkipDiffError(
+                f"{name}: a float tensor must lie in [0, 1], got {tensor.min():.4g} to {tensor.max():.4g}"
+            )
+        tensor = (tensor * 255).round().to(torch.uint8)
+    return check_rgb8(tensor.permute(1, 2, 0).numpy(), name)
