@@ -1,0 +1,218 @@
+"""Latents already computed, so that agents train on lookups instead of network calls.
+
+Noise is a function of (image, noise seed, level), so a latent is one of (model, S, image, noise seed,
+history): the levels at which it was denoised. :class:`CachedProcess` is the process with a memory; it
+gives the same states and counts the same evaluations, whether a latent was computed or remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .diffusion import NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
+from .diffusion.process import Callback
+from .errors import SkipDiffError
+
+
+class Entry(NamedTuple):
+    """A latent and the 8-bit image behind it, both (3, H, W) on the CPU."""
+
+    latent: Tensor
+    x0: Tensor
+
+
+class LatentCache:
+    """A bounded store of latents and scores; the least recently used go first.
+
+    Share one object among environments, processes and oracles: keys carry everything that a latent
+    depends on, the model's hash included.
+
+    Args:
+        max_bytes: bound on the tensors in memory.
+        half: keep latents as float16, half the memory; they then come back rounded to 3 digits, so that
+            cached and uncached runs differ a little.
+        file: path of an LMDB file (memory-mapped, extra ``cache``) behind the memory, which outlives
+            the process; it stops growing at ``max_file_bytes``.
+        max_file_bytes: bound on that file.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = 2**30,
+        half: bool = False,
+        file: str | None = None,
+        max_file_bytes: int = 16 * 2**30,
+    ) -> None:
+        if max_bytes < 0:
+            raise SkipDiffError(f"max_bytes={max_bytes} must be 0 or more")
+        self.max_bytes, self.half = max_bytes, half
+        self.bytes = self.hits = self.misses = 0
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._scores: dict[tuple[Any, ...], Any] = {}
+        self._disk = _Disk(file, max_file_bytes) if file else None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Entry | None:
+        """The entry of a key, latent in float32, or None."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        elif self._disk and (entry := self._disk.get(key)) is not None:
+            self._remember(key, entry)
+        self.hits += entry is not None
+        self.misses += entry is None
+        return entry and Entry(entry.latent.float(), entry.x0)
+
+    def put(self, key: bytes, latent: Tensor, x0: Tensor) -> None:
+        """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W)."""
+        stored = latent.detach().to("cpu", torch.float16 if self.half else torch.float32, copy=True)
+        entry = Entry(stored, x0.detach().to("cpu", copy=True))
+        self._remember(key, entry)
+        if self._disk:
+            self._disk.put(key, entry)
+
+    def score(self, key: tuple[Any, ...]) -> Any | None:
+        """What :meth:`put_score` kept under a key, or None."""
+        return self._scores.get(key)
+
+    def put_score(self, key: tuple[Any, ...], value: Any) -> None:
+        """Keep a metric's value; scores are small and never dropped."""
+        self._scores[key] = value
+
+    def _remember(self, key: bytes, entry: Entry) -> None:
+        if key in self._entries:
+            return
+        size = sum(t.nbytes for t in entry)
+        if size > self.max_bytes:
+            return
+        self._entries[key] = entry
+        self.bytes += size
+        while self.bytes > self.max_bytes:
+            _, dropped = self._entries.popitem(last=False)
+            self.bytes -= sum(t.nbytes for t in dropped)
+
+
+class _Disk:
+    """Entries in an LMDB file: half flag, sides, latent, x̂0."""
+
+    def __init__(self, file: str, max_bytes: int) -> None:
+        try:
+            import lmdb
+        except ImportError:
+            raise SkipDiffError("a cache file needs the package lmdb: pip install lmdb") from None
+        self._full = lmdb.MapFullError
+        self._data = lmdb.open(file, map_size=max_bytes, subdir=False, metasync=False, sync=False)
+
+    def get(self, key: bytes) -> Entry | None:
+        with self._data.begin(buffers=True) as transaction:
+            raw = transaction.get(key)
+            if raw is None:
+                return None
+            half, height, width = np.frombuffer(raw[:12], np.int32).tolist()
+            kind = np.dtype(np.float16 if half else np.float32)
+            pixels = 3 * height * width
+            latent = np.frombuffer(raw, kind, pixels, 12).reshape(3, height, width).copy()
+            x0 = np.frombuffer(raw, np.uint8, pixels, 12 + kind.itemsize * pixels).reshape(3, height, width)
+            return Entry(torch.from_numpy(latent), torch.from_numpy(x0.copy()))
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        head = np.array([entry.latent.dtype == torch.float16, *entry.x0.shape[1:]], np.int32)
+        raw = b"".join(a.tobytes() for a in (head, entry.latent.numpy(), entry.x0.numpy()))
+        try:
+            with self._data.begin(write=True) as transaction:
+                transaction.put(key, raw)
+        except self._full:
+            pass  # a full file goes on serving what it holds
+
+
+class CachedProcess(SkipProcess):
+    """A :class:`SkipProcess` that looks latents up before it computes them.
+
+    Args:
+        cache: where they are kept.
+        arguments: those of :class:`SkipProcess`. The model needs a ``hash``.
+    """
+
+    def __init__(self, *arguments: Any, cache: LatentCache, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.cache = cache
+        identity = getattr(self.model, "hash", "")
+        if not identity:
+            raise SkipDiffError(
+                "a latent cache needs a model with a hash, which tells its latents from others'"
+            )
+        numbers = (getattr(self.model, "dtype", ""), getattr(self.model, "device", ""))
+        levels = self._coarse_alpha_bar.tolist()
+        self._identity = repr(
+            (identity, *map(str, numbers), self.schedule.config, levels, bool(self.fine_steps))
+        )
+
+    def start(
+        self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
+    ) -> SkipState:
+        """CSA, of those rows alone whose x_S1 is not known yet."""
+        known = [self.cache.get(self._key(key, (), condition)) for key in keys]
+        missing = [row for row, entry in enumerate(known) if entry is None]
+        if missing or not keys:
+            chosen = super().start(condition[missing], [keys[row] for row in missing], callback)
+            for row, latent, x0 in zip(missing, chosen.coarse, to_uint8(chosen.coarse_x0), strict=True):
+                self.cache.put(self._key(keys[row], (), condition), latent, x0)
+            if len(missing) == len(keys):
+                return chosen
+        batch = len(keys)
+        blank = SkipState(
+            condition=condition,
+            latent=condition,
+            coarse=condition,
+            x0=condition,
+            coarse_x0=condition,
+            level=np.full(batch, self.fine_steps or self.stride),
+            evaluations=np.full(batch, self.coarse_steps - 1),
+            keys=tuple(keys),
+            history=((),) * batch,
+        )
+        found = self._fill(blank, known)
+        state = replace(found, coarse=found.latent, coarse_x0=found.x0)
+        return state.replace(missing, chosen) if missing else state
+
+    def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
+        past = zip(state.history, state.level, strict=True)
+        history = tuple((*levels, int(t)) for levels, t in past)
+        names = [self._key(key, h, state.condition) for key, h in zip(state.keys, history, strict=True)]
+        known = [self.cache.get(name) for name in names]
+        missing = [row for row, entry in enumerate(known) if entry is None]
+        if len(missing) == len(known):
+            computed = super()._refine(state, to)
+        elif missing:
+            computed = super()._refine(state.select(missing), to[missing])
+        for i, row in enumerate(missing):
+            self.cache.put(names[row], computed.latent[i], to_uint8(computed.x0[i]))
+        if len(missing) == len(known):
+            return computed
+        found = replace(
+            self._fill(state, known), level=to, evaluations=state.evaluations + 1, history=history
+        )
+        return found.replace(missing, computed) if missing else found
+
+    def _fill(self, state: SkipState, known: Sequence[Entry | None]) -> SkipState:
+        """``state`` with the latents that are known; the others are left as they are."""
+        latent, x0 = state.latent.clone(), state.x0.clone()
+        for row, entry in enumerate(known):
+            if entry is not None:
+                latent[row].copy_(entry.latent)
+                x0[row].copy_(to_signed(entry.x0))
+        return replace(state, latent=latent, x0=x0)
+
+    def _key(self, key: NoiseKey, history: tuple[int, ...], condition: Tensor) -> bytes:
+        text = f"{self._identity}/{tuple(condition.shape[1:])}/{key.image}/{key.seed}/{history}"
+        return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,12 @@
+"""Image quality metrics behind one small interface, with the weights of NIQE and LPIPS on board.
+
+``load_metric`` turns a name or a function into a :class:`Metric`: ``metric(images, references)`` takes
+batches of 8-bit pictures and returns one float64 score a picture. Importing this package loads nothing
+heavy; pyiqa, torchvision and scikit-image are imported when the first score is asked for.
+"""
+
+from skipdiff_env.metrics.base import Metric
+from skipdiff_env.metrics.fidelity import psnr_y, ssim_y, studio_luma
+from skipdiff_env.metrics.load import load_metric
+
+__all__ = ["Metric", "load_metric", "psnr_y", "ssim_y", "studio_luma"]

@@ -1,0 +1,113 @@
+"""What every metric looks like from outside."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skipdiff_env.errors import SkipDiffError
+
+Images = NDArray[np.uint8]
+"""8-bit RGB pictures (B, H, W, 3): exactly the pixels that would be saved."""
+Scores = NDArray[np.float64]
+"""One score a picture, (B,); NaN where it cannot be computed."""
+
+
+class Metric(ABC):
+    """A quality score for 8-bit pictures. Made by :func:`skipdiff_env.metrics.load_metric`.
+
+    Attributes:
+        name: what it is called in tables.
+        lower_better: whether a smaller score means a better picture.
+        reference: whether the undistorted pictures are needed.
+        min_size: the smallest height and width in pixels that can be scored (1 where unknown).
+        device: where it computes.
+
+    A score depends on the picture (and its reference) alone: random numbers inside a metric are seeded
+    for each picture, and the caller's generators are left as they were. Pickles and copies carry only
+    the name and the device, never weights.
+    """
+
+    def __init__(
+        self,
+        spec: str | Callable[..., Any],
+        device: torch.device,
+        *,
+        name: str,
+        lower_better: bool,
+        reference: bool,
+        min_size: int = 1,
+    ) -> None:
+        self.name, self.device = name, device
+        self.lower_better, self.reference, self.min_size = lower_better, reference, min_size
+        self._spec = spec
+
+    def __call__(self, images: Images, references: Images | None = None) -> Scores:
+        """Score a batch.
+
+        Args:
+            images: uint8 (B, H, W, 3), RGB.
+            references: the undistorted pictures, same shape; only read where the metric uses them.
+
+        Returns:
+            float64 (B,). NaN where this picture has no score (NIQE of a flat picture, say); PSNR of a
+            perfect copy is infinite.
+
+        Raises:
+            SkipDiffError: if the pictures are of the wrong kind or too small, a reference is missing, or
+                the metric cannot be loaded.
+        """
+        check_images(images, "images")
+        self.check_size(*images.shape[1:3])
+        if references is None:
+            if self.reference:
+                raise SkipDiffError(f"metric {self.name!r} compares with references: pass the HR pictures")
+        else:
+            check_images(references, "references")
+            if references.shape != images.shape:
+                raise SkipDiffError(
+                    f"images are {images.shape}, references {references.shape}: the shapes must be equal"
+                )
+        return self._score(images, references) if len(images) else np.empty(0)
+
+    def rewards(self, scores: Scores) -> Scores:
+        """Eq. 15: 1/M where a lower M is better, else M; float64 (B,), NaN where there is none (M ≤ 0
+        has no meaningful inverse)."""
+        if not self.lower_better:
+            return np.where(np.isfinite(scores), scores, np.nan)
+        return np.divide(1.0, scores, where=scores > 0, out=np.full(len(scores), np.nan))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a SkipDiffError if pictures of this size are too small for the metric."""
+        if min(height, width) < self.min_size:
+            raise SkipDiffError(
+                f"metric {self.name!r} needs pictures of at least {self.min_size}x{self.min_size} pixels, "
+                f"got {height}x{width}: use larger pictures or another metric"
+            )
+
+    @abstractmethod
+    def _score(self, images: Images, references: Images | None) -> Scores:
+        """Score a batch that has been checked and is not empty."""
+
+    def __reduce__(self) -> tuple[Callable[..., Metric], tuple[Any, str]]:
+        from skipdiff_env.metrics.load import load_metric
+
+        return load_metric, (self._spec, str(self.device))
+
+    def __repr__(self) -> str:
+        better = "lower" if self.lower_better else "higher"
+        return f"<metric {self.name!r}: {better} is better, {self.device}>"
+
+
+def check_images(images: Images, what: str) -> None:
+    """Raise a SkipDiffError unless ``images`` is a uint8 array (B, H, W, 3); ``what`` names it."""
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise SkipDiffError(f"{what} must be a uint8 NumPy array, got {kind}")
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise SkipDiffError(f"{what} must have the shape (batch, height, width, 3), got {images.shape}")

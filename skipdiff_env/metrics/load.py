@@ -1,0 +1,106 @@
+"""From what users write (``metric="niqe"``) to a metric."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.metrics.base import Images, Metric, Scores
+from skipdiff_env.metrics.fidelity import SSIM_WINDOW, FidelityMetric, psnr_y, ssim_y
+from skipdiff_env.metrics.perceptual import FullNiqe, PyiqaMetric
+
+
+def load_metric(
+    spec: str | Callable[..., Any] | Metric = "niqe", device: str | torch.device = "cpu"
+) -> Metric:
+    """A metric by name, or made of a function.
+
+    Args:
+        spec: One of
+
+            - ``"niqe"``: no reference; reads only the part of a picture that 96x96 blocks fill from the
+              top left, and is comparable only between pictures of one size (of at least 192x192; a
+              single block has no covariance);
+            - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
+              counts; equal to ``"niqe"`` where both sides are multiples of 96;
+            - ``"lpips"``: LPIPS 0.1 with AlexNet, needs references;
+            - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`, need references;
+            - any other name that pyiqa knows; most of those download weights when first used;
+            - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
+              arrays (B, H, W, 3). Its attributes ``lower_better`` (default False), ``reference`` (default:
+              whether the second parameter has no default value), ``min_size`` and ``name`` are read where
+              present. What it raises is not caught;
+            - a metric, which is returned as it is.
+        device: Where pyiqa's metrics compute.
+
+    Returns:
+        The metric. For names the same object each time; ``"niqe"`` and ``"lpips"`` load at the first score.
+
+    Raises:
+        SkipDiffError: if the name is unknown, or if pyiqa or the weights of one of its metrics cannot be
+            had.
+    """
+    if isinstance(spec, Metric):
+        return spec
+    device = torch.device(device)
+    if isinstance(spec, str):
+        return _by_name(spec, device)
+    if callable(spec):
+        return CallableMetric(spec, device)
+    raise SkipDiffError(f"a metric is a name or a function, got {type(spec).__name__}")
+
+
+@cache
+def _by_name(name: str, device: torch.device) -> Metric:
+    if name == "psnr":
+        return FidelityMetric(name, device, psnr_y, min_size=1)
+    if name == "ssim":
+        return FidelityMetric(name, device, ssim_y, min_size=SSIM_WINDOW)
+    if name == "niqe-full":
+        return FullNiqe(_by_name("niqe", device))
+    return PyiqaMetric(name, device)
+
+
+class CallableMetric(Metric):
+    """A user's function as a metric; see :func:`load_metric` for what it may look like."""
+
+    def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
+        second = _second_parameter(function)
+        required = second is not None and second.default is second.empty
+        super().__init__(
+            function,
+            device,
+            name=str(getattr(function, "name", getattr(function, "__name__", type(function).__name__))),
+            lower_better=bool(getattr(function, "lower_better", False)),
+            reference=bool(getattr(function, "reference", required)),
+            min_size=int(getattr(function, "min_size", 1)),
+        )
+        self._function = function
+        self._takes_references = self.reference or second is not None
+
+    def _score(self, images: Images, references: Images | None) -> Scores:
+        values = self._function(images, references) if self._takes_references else self._function(images)
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+        scores = np.asarray(values, np.float64)
+        if scores.shape != (len(images),):
+            raise SkipDiffError(
+                f"metric {self.name!r} must return one number an image, shape ({len(images)},), "
+                f"got shape {scores.shape}"
+            )
+        return scores
+
+
+def _second_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some built-in functions do not say
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return positional[1] if len(positional) > 1 else None

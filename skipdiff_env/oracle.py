@@ -1,0 +1,160 @@
+"""The exact best schedule of an image and a noise seed, by trying every one that matters.
+
+Under one noise seed a latent is determined by the levels at which it was denoised (the state's
+``history``). The walk below branches into skip and denoise at every level and keeps one row for each
+distinct history, so that no latent is computed twice: F outcomes and F(F + 1)/2 calls under ``reset``,
+where a skip forgets; 2^(F-1) outcomes and 2^F - 1 calls under ``hold``; S - 1 calls of CSA before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, image_key, to_uint8
+from .diffusion.model import DiffusionModel
+from .diffusion.process import SkipRule
+from .errors import SkipDiffError
+from .images import cut_to_multiple, shrink
+from .metrics import load_metric
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A schedule and what it leads to. Of the schedules with this result, the cheapest."""
+
+    actions: tuple[int, ...]
+    """F - 1 actions, level F first: 0 = denoise, 1 = skip."""
+    value: float
+    """The metric M of the result, NaN if it cannot be computed."""
+    reward: float
+    """As the environment pays it without step costs: 1/M or M, 0 if it cannot be computed."""
+    evaluations: int
+    """Network calls of a sampler that follows the schedule."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Every outcome of an image and a noise seed."""
+
+    outcomes: tuple[Outcome, ...]
+    """All distinct results, best first; of equals the cheaper one first."""
+    calls: int
+    """Network calls that finding them took."""
+
+    @property
+    def best(self) -> Outcome:
+        """The outcome with the highest reward."""
+        return self.outcomes[0]
+
+    @property
+    def reward(self) -> float:
+        """The highest reward there is."""
+        return self.best.reward
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """The actions of the best outcome."""
+        return self.best.actions
+
+    def regret(self, reward: float) -> float:
+        """What an episode with this reward left on the table, 0 or more."""
+        return self.reward - reward
+
+
+def optimum_calls(process: SkipProcess) -> int:
+    """Network calls that :func:`find_optimum` makes for one image."""
+    fine = process.fine_steps
+    walk = fine * (fine + 1) // 2 if process.skip_rule == "reset" else 2**fine - 1
+    return process.coarse_steps - 1 + walk
+
+
+def find_optimum(
+    model: DiffusionModel,
+    image: np.ndarray,
+    noise_seed: int = 0,
+    metric: Any = "niqe",
+    coarse_steps: int = 10,
+    fine_steps: int | None = None,
+    skip_rule: SkipRule = "reset",
+    low_resolution: bool = False,
+    max_calls: int = 2000,
+    batch_size: int = 16,
+    process: SkipProcess | None = None,
+) -> Optimum:
+    """Every outcome that schedules can reach on one image under one noise seed.
+
+    Args:
+        model: the frozen model.
+        image: HR, uint8 (H, W, 3), which is shrunk to the LR input; or LR with ``low_resolution``.
+        noise_seed: fixes all noise, as ``info["noise_seed"]`` of the environment does.
+        metric: what to be best at, see :func:`skipdiff_env.metrics.load_metric`.
+        coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
+        max_calls: refuse a walk that would take more network calls than this.
+        batch_size: rows a network call.
+        process: drive this process instead, one with a cache for instance; the three above are then its.
+
+    Raises:
+        SkipDiffError: if the walk is too long, naming the count, or the metric needs an HR image.
+    """
+    process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
+    needed = optimum_calls(process)
+    if process.decisions < 1 or needed > max_calls:
+        raise SkipDiffError(
+            f"the optimum at F = {process.fine_steps} under {process.skip_rule!r} takes {needed} network calls: "
+            f"more than max_calls={max_calls}; allow more, or use a smaller fine_steps"
+            if process.decisions
+            else "fine_steps below 2 leaves nothing to decide"
+        )
+    judge = load_metric(metric, getattr(model, "device", "cpu"))
+    if judge.reference and low_resolution:
+        raise SkipDiffError(
+            f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"
+        )
+    hr = None if low_resolution else cut_to_multiple(image, model.scale)
+    lr = image if hr is None else shrink(hr, model.scale)
+    condition = model.condition(torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1)[None])
+    start = process.start(condition, [NoiseKey(image_key(lr), noise_seed)])
+    outcomes, calls = [], process.coarse_steps - 1
+    for final, schedules, spent in _walk(process, start, [()], max(batch_size, 1)):
+        calls += spent
+        pictures = np.ascontiguousarray(to_uint8(final.x0).permute(0, 2, 3, 1).cpu().numpy())
+        references = None if hr is None else np.stack([hr] * len(pictures))
+        values = judge(pictures, references)
+        rewards = np.nan_to_num(judge.rewards(values), nan=0.0)
+        for actions, *numbers in zip(schedules, values, rewards, final.evaluations, strict=True):
+            value, reward, evaluations = (n.item() for n in numbers)
+            outcomes.append(Outcome(actions, value, reward, evaluations))
+    outcomes.sort(key=lambda o: (-o.reward, o.evaluations))
+    return Optimum(tuple(outcomes), calls)
+
+
+Schedules = list[tuple[int, ...]]
+
+
+def _walk(
+    process: SkipProcess, state: SkipState, schedules: Schedules, batch: int
+) -> Iterator[tuple[SkipState, Schedules, int]]:
+    """Depth first, at most ``batch`` rows at a time: (finished states, their actions, calls spent)."""
+    if state.level[0] == 1:
+        yield process.finish(state), schedules, len(state)
+        return
+    rows = np.arange(len(state))
+    both = process.step(state.select(np.r_[rows, rows]), [SKIP] * len(rows) + [DENOISE] * len(rows))
+    extended = [(*s, action) for action in (SKIP, DENOISE) for s in schedules]
+    # Rows with one history are one latent. Skips come first, the earliest of them are the cheapest.
+    distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
+    distinct.sort()
+    spent = len(rows)
+    width = len(distinct) if process.skip_rule == "reset" else batch
+    for first in range(0, len(distinct), width):
+        chosen = distinct[first : first + width]
+        for final, actions, calls in _walk(
+            process, both.select(chosen), [extended[i] for i in chosen], batch
+        ):
+            yield final, actions, calls + spent
+            spent = 0

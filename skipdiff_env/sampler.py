@@ -1,0 +1,151 @@
+"""From a low-resolution image to a high-resolution one: a process, a policy, a trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key, to_uint8
+from .diffusion.model import DiffusionModel
+from .diffusion.process import SkipRule
+from .errors import SkipDiffError
+from .policies import PolicySpec, resolve_policy
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How one image was made."""
+
+    levels: list[int]
+    """Levels visited, from T down to 0."""
+    actions: list[int]
+    """The policy's F - 1 decisions: 0 = denoise, 1 = skip."""
+    evaluations: int
+    """Network calls spent on the image."""
+    seconds: float
+    """Wall time of the batch, divided by its images."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the sampler returns."""
+
+    images: np.ndarray
+    """uint8 (B, H, W, 3)."""
+    trace: list[Trace]
+    """One a picture."""
+
+
+class SkipDiffSampler:
+    """Enlarges images by CSA and FSR under any policy.
+
+    Args:
+        model: a frozen model, see :func:`skipdiff_env.load_pretrained`.
+        coarse_steps: S, a divisor of the model's T.
+        fine_steps: F; None means T/S.
+        skip_rule: ``reset`` (Eq. 14) or ``hold``.
+
+    Example:
+        >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))
+        >>> out = sampler(lr, policy=7, seed=0)
+        >>> out.images.shape, out.trace[0].evaluations
+        ((1, 256, 256, 3), 16)
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        coarse_steps: int = 10,
+        fine_steps: int | None = None,
+        skip_rule: SkipRule = "reset",
+    ) -> None:
+        self.model = model
+        self.process = SkipProcess(model, coarse_steps, fine_steps, skip_rule)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        lr: Any,
+        policy: PolicySpec = None,
+        seed: int | Sequence[int] = 0,
+        callback: Callable[[SkipState], None] | None = None,
+    ) -> Samples:
+        """Enlarge one image or a batch of one size.
+
+        Args:
+            lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
+                float in [0, 1], or a list of single images.
+            policy: a start level, ``"denoise"``, ``"skip"``, a callable (see
+                :mod:`skipdiff_env.policies`), or None for the start the model card recommends.
+            seed: noise seed, one for all or one an image. An image's result depends on its own pixels
+                and seed alone, not on its batch (but for floating-point rounding).
+            callback: called with the :class:`SkipState` after every level.
+
+        Raises:
+            SkipDiffError: for images of another form, or of several sizes in one batch.
+        """
+        images = as_batch(lr)
+        seeds = [int(seed)] * len(images) if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
+        if len(seeds) != len(images):
+            raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
+        keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
+        process = self.process
+        start = self.model.config.start if isinstance(self.model, FrozenModel) else None
+        decide = resolve_policy(policy, process.fine_steps, start)
+        levels, actions = [process.schedule.steps], []
+
+        def visited(state: SkipState) -> None:
+            levels.append(int(state.level[0]))
+            if callback:
+                callback(state)
+
+        began = time.perf_counter()
+        condition = self.model.condition(torch.from_numpy(images).permute(0, 3, 1, 2))
+        state = process.start(condition, keys, visited)
+        memory: Any = None
+        for _ in range(process.decisions):
+            chosen, memory = decide(state.latent, memory)
+            chosen = np.asarray(chosen.cpu() if isinstance(chosen, Tensor) else chosen)
+            state = process.step(state, chosen)
+            actions.append(chosen)
+            visited(state)
+        state = process.finish(state)
+        visited(state)
+        result = to_uint8(state.x0).permute(0, 2, 3, 1).cpu().numpy()
+        seconds = (time.perf_counter() - began) / len(images)
+        trace = [
+            Trace(list(levels), [int(a[i]) for a in actions], int(state.evaluations[i]), seconds)
+            for i in range(len(images))
+        ]
+        return Samples(np.ascontiguousarray(result), trace)
+
+
+def as_batch(lr: Any) -> np.ndarray:
+    """Whatever holds images → uint8 (B, h, w, 3), see :meth:`SkipDiffSampler.__call__`."""
+    if isinstance(lr, (list, tuple)):
+        parts = [as_batch(item) for item in lr]
+        sizes = {part.shape[1:3] for part in parts}
+        if len(sizes) != 1:
+            shown = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)) or "no image"
+            raise SkipDiffError(f"a batch must hold images of one size, got {shown}: call once for each size")
+        return np.concatenate(parts)
+    if isinstance(lr, Tensor):
+        if lr.is_floating_point():
+            lr = (lr * 255).round().clamp(0, 255).to(torch.uint8)
+        lr = lr.movedim(-3, -1).cpu() if lr.ndim >= 3 else lr
+    elif hasattr(lr, "convert"):  # PIL, without importing it
+        lr = lr.convert("RGB")
+    array = np.asarray(lr)
+    array = array[None] if array.ndim == 3 else array
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+        raise SkipDiffError(
+            f"an image must be uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), or a PIL "
+            f"image, got {type(lr).__name__} {array.shape} {array.dtype}"
+        )
+    return np.ascontiguousarray(array)

@@ -1,0 +1,29 @@
+"""What every test shares: torch's threads, the `gpu` marker, the folder with the evaluation images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def pytest_configure() -> None:
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(2)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the image archives; they are not part of the repository."""
+    shared = Path(os.environ.get("SKIPDIFF_DATA") or Path(__file__).resolve().parents[2] / "shared")
+    for folder in (shared, shared / "data"):
+        if (folder / "val_set14_bsd20.tar").is_file():
+            return folder
+    pytest.skip("the evaluation images are not on this machine (set SKIPDIFF_DATA to their folder)")
