@@ -1,0 +1,41 @@
+# make demo    install into .venv/, enlarge a bundled photograph, print a table
+# make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
+# make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
+# make clean   remove .venv/ and everything built
+# Another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check format clean
+
+demo: $(INSTALLED)
+	$(RUN) -m benchmarks demo
+
+test: $(INSTALLED)
+	$(RUN) -m pytest
+
+check: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(INSTALLED)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# The last step: opencv-python's build needs libGL and other desktop libraries, which bare machines lack.
+# The headless build, which pyiqa brings along, does not; they share the name cv2, and the last one installed owns it.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo 'SkipDiff needs Python 3.10 or newer; name one: make demo PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'Python lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Installing into $(VENV)/: several minutes and about 7 GB the first time (torch with its CUDA libraries).'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -c constraints.txt -e '.[agents,cache,render,dev]'
+	$(RUN) -c 'import cv2' 2>/dev/null || $(RUN) -m pip install --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	@touch $@

@@ -1,0 +1,1 @@
+"""Measurements behind every number of the README; run ``python -m benchmarks --help``."""

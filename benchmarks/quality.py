@@ -1,0 +1,186 @@
+"""Metrics of several ways to enlarge the same images with the same weights, a row an image.
+
+Rows are kept in a CSV file as they are made; a row that is there for the same model hash, image
+content, noise seed and method is never computed again, so a run resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from skipdiff_env import SkipDiffSampler
+from skipdiff_env.diffusion import FrozenModel, image_key, to_uint8
+from skipdiff_env.images import ImageSource, make_pair, shrink
+from skipdiff_env.metrics import load_metric, psnr_y, ssim_y
+
+COLUMNS = ("psnr", "ssim", "niqe", "lpips", "consistency", "evaluations", "seconds")
+"""What a table shows. Consistency: PSNR (Y) of the result, shrunk again, against its LR input."""
+
+Enlarge = Callable[[np.ndarray, int], tuple[np.ndarray, int]]
+"""(LR image uint8 (h, w, 3), noise seed) → (SR image uint8 (H, W, 3), network evaluations)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image, one noise seed, one method."""
+
+    model: str
+    image: str
+    seed: int
+    method: str
+    psnr: float
+    ssim: float
+    niqe: float
+    lpips: float
+    consistency: float
+    evaluations: int
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What makes a row the same computation."""
+        return self.model, self.image, self.seed, self.method
+
+
+def standard_methods(model: FrozenModel, starts: Iterable[int] | None = None) -> dict[str, Enlarge]:
+    """Bicubic, the full chain, CSA alone (S = 10) and (10, 10) with each of ``starts``."""
+    steps = model.schedule.steps
+
+    def bicubic(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+        batch = torch.from_numpy(lr).permute(2, 0, 1)[None]
+        return to_uint8(model.condition(batch))[0].permute(1, 2, 0).cpu().numpy(), 0
+
+    def sampled(sampler: SkipDiffSampler, policy: int | None = None) -> Enlarge:
+        def enlarge(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+            out = sampler(lr, policy=policy, seed=seed)
+            return out.images[0], out.trace[0].evaluations
+
+        return enlarge
+
+    methods: dict[str, Enlarge] = {
+        "bicubic": bicubic,
+        f"full DDPM ({steps} steps)": sampled(SkipDiffSampler(model, steps, fine_steps=0)),
+        "CSA alone (S = 10)": sampled(SkipDiffSampler(model, 10, fine_steps=0)),
+    }
+    if starts is None:
+        starts = [model.config.start or 7]
+    skipdiff = SkipDiffSampler(model, 10)
+    for start in starts:
+        methods[f"CSA + FSR, start {start}"] = sampled(skipdiff, start)
+    return methods
+
+
+def evaluate(
+    model: FrozenModel,
+    source: ImageSource,
+    methods: dict[str, Enlarge],
+    seeds: Sequence[int] = (0,),
+    store: Path | None = None,
+    keep: Callable[[str, str, np.ndarray], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """All rows of a set of HR images.
+
+    Args:
+        model: where LR images get their scale and rows their hash.
+        source: HR images, taken whole.
+        methods: what to compare, by name.
+        seeds: noise seeds of every image.
+        store: CSV file to resume from and append to.
+        keep: called with (image name, method, SR image), to look at; only for rows that are computed.
+        progress: called with a line before every row that is computed.
+    """
+    done = {row.key: row for row in read_rows(store)} if store else {}
+    rows = []
+    for index in range(len(source)):
+        pair = make_pair(source, index, scale=model.scale)
+        if pair.hr is None:
+            raise ValueError("a quality table needs HR images")
+        identity = f"{Path(pair.name).stem}-{image_key(pair.lr):016x}"
+        for seed in seeds:
+            for method, enlarge in methods.items():
+                key = (model.hash, identity, seed, method)
+                if key not in done:
+                    if progress:
+                        progress(f"{index + 1}/{len(source)} {pair.name}, seed {seed}: {method}")
+                    began = time.perf_counter()
+                    image, evaluations = enlarge(pair.lr, seed)
+                    seconds = time.perf_counter() - began
+                    done[key] = Row(*key, *score(image, pair.hr, pair.lr, model.scale), evaluations, seconds)
+                    if keep:
+                        keep(pair.name, method, image)
+                    if store:
+                        append_row(store, done[key])
+                rows.append(done[key])
+    return rows
+
+
+def score(image: np.ndarray, hr: np.ndarray, lr: np.ndarray, scale: int) -> tuple[float, ...]:
+    """PSNR, SSIM, NIQE, LPIPS and consistency of one SR image, all uint8 (H, W, 3)."""
+    sr, reference = image[None], hr[None]
+    return (
+        float(psnr_y(sr, reference)[0]),
+        float(ssim_y(sr, reference)[0]),
+        float(load_metric("niqe")(sr)[0]),
+        float(load_metric("lpips")(sr, reference)[0]),
+        float(psnr_y(shrink(image, scale)[None], lr[None])[0]),
+    )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is dropped."""
+    if not path.is_file():
+        return []
+    types = {"str": str, "int": int, "float": float}
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for record in csv.DictReader(file):
+            if all(record.get(f.name) for f in fields(Row)):
+                rows.append(Row(**{f.name: types[str(f.type)](record[f.name]) for f in fields(Row)}))
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add one row, with the header if the file is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of the values that are not NaN."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    means = np.random.default_rng(0).choice(finite, (draws, len(finite))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Means a method; metrics that could not be computed (NaN) are left out of theirs."""
+    methods = dict.fromkeys(row.method for row in rows)
+    return {
+        method: {c: float(np.nanmean([getattr(r, c) for r in rows if r.method == method])) for c in COLUMNS}
+        for method in methods
+    }
+
+
+def markdown(summary: dict[str, dict[str, float]]) -> str:
+    """A table of the means."""
+    titles = ("method", "PSNR ↑", "SSIM ↑", "NIQE ↓", "LPIPS ↓", "LR consistency ↑", "evaluations", "seconds")
+    digits = (2, 4, 2, 4, 2, 0, 2)
+    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
+    for method, means in summary.items():
+        cells = [f"{means[c]:.{d}f}" for c, d in zip(COLUMNS, digits, strict=True)]
+        lines.append("| " + " | ".join([method, *cells]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""Ratios of running times, each measured side by side within one run.
+
+    python -m benchmarks speed [--only sampler env training]
+
+Writes ``benchmarks/results/<model>/speed.md``. Absolute times are this machine's; the ratios travel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+
+import torch
+
+from skipdiff_env import load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+
+from .env_throughput import HEADER, measure
+from .quality_table import RESULTS
+from .sampler_speed import sampler_speed
+from .training_speed import training_speed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments of the speed table."""
+    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="which sections")
+    parser.add_argument("--repeats", type=int, default=5, help="alternating repeats; medians are reported")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure section by section, and write what was measured."""
+    model = load_pretrained(args.model)
+    text = (
+        f"# Speed of {model.name}\n\n{model.device}, {torch.get_num_threads()} threads, {platform.machine()}, torch "
+        f"{torch.__version__}; medians of {args.repeats} alternating repeats.\n"
+    )
+    for name in args.only:
+        section = SECTIONS[name](model, args.repeats)
+        print(section, flush=True)
+        text += "\n" + section
+    folder = args.out / model.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "speed.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+def _sampler(model: FrozenModel, repeats: int) -> str:
+    start = model.config.start or 7
+    lines = [
+        "## Sampler against the full chain\n",
+        "| pair | evaluations | seconds | ratio |",
+        "|---|---|---|---|",
+    ]
+    for k in sorted({7, start}):
+        row = sampler_speed(model, k, repeats)
+        lines.append(
+            f"| start {k} / full chain | {row['fast_evaluations']:.0f} / {row['full_evaluations']:.0f} | "
+            f"{row['fast_seconds']:.2f} / {row['full_seconds']:.2f} | {row['ratio']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _env(model: FrozenModel, repeats: int) -> str:
+    rows = "\n".join(str(measure(model, batch, repeats)) for batch in (1, 4, 16))
+    return (
+        "## Environment, 192x192 images, NIQE\n\n`outside`: share of wall time outside network and metric. "
+        "`batched`, `single`: steps a second of one batched environment and of as many scalar ones; `gain`: "
+        f"their ratio.\n\n```\n{HEADER}\n{rows}\n```\n"
+    )
+
+
+def _training(model: FrozenModel, repeats: int) -> str:
+    row = training_speed(device=str(model.device), steps=2 * repeats)
+    return (
+        "## Training, recipe natural-4x\n\n| images/s | share of the matrix peak | peak | data and logging |\n"
+        f"|---|---|---|---|\n| {row['images_per_second']:.1f} | {row['peak_share']:.0%} | "
+        f"{row['peak_tflops']:.2f} TFLOP/s | {row['overhead_share']:.1%} of a step |\n"
+    )
+
+
+SECTIONS = {"sampler": _sampler, "env": _env, "training": _training}
