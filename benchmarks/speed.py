@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure section by section, and write what was measured."""
     model = load_pretrained(args.model)
     text = (
-        f"# Speed of {model.name}\n\n{model.device}, {torch.get_num_threads()} threads, {platform.machine()}, torch "
-        f"{torch.__version__}; medians of {args.repeats} alternating repeats.\n"
+        f"# Speed of {model.name}\n\n{model.device}, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}, torch {torch.__version__}; medians of {args.repeats} alternating repeats.\n"
     )
     for name in args.only:
         section = SECTIONS[name](model, args.repeats)
@@ -75,7 +75,7 @@ def _env(model: FrozenModel, repeats: int) -> str:
 def _training(model: FrozenModel, repeats: int) -> str:
     row = training_speed(device=str(model.device), steps=2 * repeats)
     return (
-        "## Training, recipe natural-4x\n\n| images/s | share of the matrix peak | peak | data and logging |\n"
+        "## Training, recipe natural-4x\n\n| images/s | share of matrix peak | peak | data, logging |\n"
         f"|---|---|---|---|\n| {row['images_per_second']:.1f} | {row['peak_share']:.0%} | "
         f"{row['peak_tflops']:.2f} TFLOP/s | {row['overhead_share']:.1%} of a step |\n"
     )

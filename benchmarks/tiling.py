@@ -123,11 +123,9 @@ def measure_memory(model: str) -> bool:
     image = LARGE[0] * LARGE[1] * 3 * 4
     bound = 1.3 * small + 6 * image
     print(
-        f"peak at {SMALL[0]}x{SMALL[1]}: {small / 1e6:.0f} MB, at {LARGE[0]}x{LARGE[1]}: {large / 1e6:.0f} MB"
+        f"peak {small / 1e6:.0f} MB at {SMALL[0]}x{SMALL[1]}, {large / 1e6:.0f} MB at {LARGE[0]}x{LARGE[1]}"
     )
-    print(
-        f"bound: {bound / 1e6:.0f} MB; images of {image / 1e6:.0f} MB on top of the small peak: {(large - small) / image:.2f}"
-    )
+    print(f"bound {bound / 1e6:.0f} MB; the peaks differ by {(large - small) / image:.2f} float32 images")
     return large <= bound
 
 

@@ -103,12 +103,12 @@ def find_optimum(
     """
     process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
     needed = optimum_calls(process)
-    if process.decisions < 1 or needed > max_calls:
+    if process.decisions < 1:
+        raise SkipDiffError(f"fine_steps={process.fine_steps} leaves nothing to decide: give 2 or more")
+    if needed > max_calls:
         raise SkipDiffError(
-            f"the optimum at F = {process.fine_steps} under {process.skip_rule!r} takes {needed} network calls: "
-            f"more than max_calls={max_calls}; allow more, or use a smaller fine_steps"
-            if process.decisions
-            else "fine_steps below 2 leaves nothing to decide"
+            f"the optimum at F = {process.fine_steps} under {process.skip_rule!r} takes {needed} network "
+            f"calls, more than max_calls={max_calls}: allow more, or use a smaller fine_steps"
         )
     judge = load_metric(metric, getattr(model, "device", "cpu"))
     if judge.reference and low_resolution:

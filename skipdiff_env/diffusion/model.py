@@ -71,11 +71,19 @@ class ModelConfig:
     """Measured figures, by test set."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("prediction", ("noise", "v")), ("target", ("image", "residual"))):
+        for name, allowed in (
+            ("prediction", ("noise", "v")),
+            ("target", ("image", "residual")),
+            ("coarse_levels", ("strided", "rebuilt")),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {allowed}")
-        if self.scale < 1 or self.residual_scale <= 0:
-            raise ValueError("scale must be at least 1 and residual_scale above 0")
+        for name in ("scale", "image_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not self.residual_scale > 0:
+            raise ValueError(f"residual_scale must be above 0, not {self.residual_scale!r}")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
@@ -175,8 +183,9 @@ class FrozenModel:
     def __repr__(self) -> str:
         weights = sum(p.numel() for p in self.network.parameters())
         return (
-            f"FrozenModel({self.name!r}, {self.scale}x, {weights / 1e6:.1f} M weights, T = {self.schedule.steps}, "
-            f"{self.config.prediction}-prediction of the {self.config.target}, on {self.device})"
+            f"FrozenModel({self.name!r}, {self.scale}x, {weights / 1e6:.1f} M weights, "
+            f"T = {self.schedule.steps}, {self.config.prediction}-prediction of the {self.config.target}, "
+            f"on {self.device})"
         )
 
 

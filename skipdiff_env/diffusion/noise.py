@@ -37,10 +37,10 @@ def keyed_normal(
     keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu"
 ) -> Tensor:
     """Standard normal noise, float32 (len(keys), *shape), one independent draw a (key, level)."""
-    out = torch.empty(len(keys), *shape)
-    generator = torch.Generator()
+    out = np.empty((len(keys), *shape), np.float32)
     for row, key, level in zip(out, keys, levels, strict=True):
-        digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=8).digest()
-        generator.manual_seed(int.from_bytes(digest, "little") >> 1)
-        torch.randn(row.shape, generator=generator, out=row)
-    return out.to(device, non_blocking=True)
+        digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=16).digest()
+        # numpy's and not torch's generator: that keeps 32 bits of its seed only, so that draws coincide
+        source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
+        source.standard_normal(out=row, dtype=np.float32)
+    return torch.from_numpy(out).to(device, non_blocking=True)

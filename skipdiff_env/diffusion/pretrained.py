@@ -28,11 +28,10 @@ CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
 
 def pretrained_folder() -> Path:
     """Where the shipped models lie."""
-    beside = Path(__file__).resolve().parents[2] / "pretrained"
-    try:
-        return Path(str(resources.files("skipdiff_env.pretrained")))
-    except ModuleNotFoundError:
-        return beside
+    # Not files("skipdiff_env.pretrained"): for a folder without __init__.py that is no single path.
+    package = Path(str(resources.files("skipdiff_env")))
+    inside = package / "pretrained"
+    return inside if inside.is_dir() else package.parent / "pretrained"
 
 
 def available_models() -> dict[str, Path]:
@@ -80,24 +79,43 @@ def load_pretrained(
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    target = torch.device(device)
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise SkipDiffError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
     if dtype is None:
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     folder = model_folder(name_or_path).resolve()
-    stamps = tuple(os.stat(folder / f).st_mtime_ns if (folder / f).exists() else 0 for f in (CONFIG, WEIGHTS))
+    stamps = tuple(_stamp(folder / name) for name in (CONFIG, WEIGHTS))
     return _load(folder, target, dtype, compile, stamps)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes whenever a file does; its date alone may be that of the file it was copied from."""
+    if not path.exists():
+        return ()
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=8)
 def _load(
-    folder: Path, device: torch.device, dtype: torch.dtype, compile: bool, stamps: tuple[int, ...]
+    folder: Path, device: torch.device, dtype: torch.dtype, compile: bool, stamps: tuple[tuple[int, ...], ...]
 ) -> FrozenModel:
     config = read_config(folder / CONFIG)
-    with torch.device("meta"):
-        network = UNet(config.unet)
+    try:
+        with torch.device("meta"):
+            network = UNet(config.unet)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise SkipDiffError(f"{folder / CONFIG}: 'unet' describes no network: {why}") from None
     load_weights(network, folder / WEIGHTS)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
-    return FrozenModel(network, config, device, dtype, folder.name, digest, compile)
+    # All that decides what the model computes; caches are keyed by it.
+    words = {k: v for k, v in config.to_dict().items() if k not in ("start", "training", "quality")}
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
+    digest.update(json.dumps(words, sort_keys=True).encode())
+    return FrozenModel(network, config, device, dtype, folder.name, digest.hexdigest()[:16], compile)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -142,6 +160,9 @@ def save_model(
     weights: dict[str, Tensor] = {
         k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()
     }
+    for key, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise SkipDiffError(f"{key!r} is not finite in fp16 (it ends at 65504): {target} was not written")
     write_atomically(target / WEIGHTS, save(weights))
     write_atomically(target / CONFIG, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
     if card:

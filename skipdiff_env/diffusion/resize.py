@@ -13,6 +13,8 @@ from torch import Tensor
 
 def bicubic(x: Tensor, height: int, width: int) -> Tensor:
     """Resize float (B, C, h, w) to (B, C, height, width). Overshoots are not clamped."""
+    if width == 1 < height:  # torch 2.15 miscomputes the height of images that are one pixel wide
+        return bicubic(x.mT, width, height).mT
     return F.interpolate(x, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 

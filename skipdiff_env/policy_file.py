@@ -1,0 +1,287 @@
+"""Agents as files, written by ``skipdiff-agent export``, run here without any reinforcement-learning library.
+
+Three formats, told apart by their suffix, all without pickled objects, so that a file from a stranger
+can spoil a picture but run no code of its own:
+
+- ``.safetensors``: weights, and the network's shape as JSON in the header
+- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, the JSON in its metadata
+- ``.pt2``: the same graph by ``torch.export``, stripped of its sample inputs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .diffusion import bicubic
+from .diffusion.pretrained import write_atomically
+from .errors import SkipDiffError
+from .spn import ACTIONS, SkipProposalNetwork, SPNConfig
+
+KEY = "skipdiff_policy"
+"""Where each format keeps the JSON of the network's configuration."""
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+LATENT_BOUND = 20.0
+"""Agents see latents clipped to ± this, as in the environment."""
+
+Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class NetworkPolicy:
+    """A policy (see :mod:`skipdiff_env.policies`) that takes the more likely action of a network.
+
+    Args:
+        network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
+        config: what it was built from.
+    """
+
+    def __init__(self, network: Network, config: SPNConfig) -> None:
+        self.network, self.config = network, config
+
+    def __call__(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,) int64, memory."""
+        logits, memory = self.logits(latent, memory)
+        return logits.argmax(dim=1), memory
+
+    @torch.no_grad()
+    def logits(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As a call, but the logits (B, 2) instead of the actions."""
+        side = self.config.observation_size
+        if latent.shape[-2:] != (side, side):
+            latent = bicubic(latent, side, side)
+        if memory is None:
+            memory = latent.new_zeros(len(latent), self.config.memory_size)
+        return self.network(latent.clamp(-LATENT_BOUND, LATENT_BOUND), memory)
+
+    def __repr__(self) -> str:
+        return f"NetworkPolicy({self.config})"
+
+
+def save_policy(path: str | os.PathLike[str], network: SkipProposalNetwork, format: str | None = None) -> Path:
+    """Write a network to a file.
+
+    Args:
+        path: the file; it appears whole or not at all.
+        network: what to write.
+        format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None goes by the suffix.
+
+    Returns:
+        the path, with the format's suffix.
+
+    Raises:
+        SkipDiffError: for an unknown format, or one that needs a package which is missing.
+    """
+    target = Path(path)
+    if format is None:
+        format = {suffix: name for name, suffix in SUFFIXES.items()}.get(target.suffix, target.suffix)
+    if format not in SUFFIXES:
+        raise SkipDiffError(f"unknown policy format {format!r}: use one of {', '.join(SUFFIXES)}")
+    target = target if target.suffix == SUFFIXES[format] else target.with_name(target.name + SUFFIXES[format])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    network, about = _copy(network), json.dumps(network.config.to_dict())
+    if format == "safetensors":
+        weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        write_atomically(target, save(weights, metadata={KEY: about}))
+        return target
+    part = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        (_save_onnx if format == "onnx" else _save_torch_export)(part, network, about)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def load_policy(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> NetworkPolicy:
+    """Read a policy file of any format.
+
+    Args:
+        path: the file.
+        device: where the network runs; ONNX files run on the CPU.
+
+    Raises:
+        SkipDiffError: in one line, if the file is missing, damaged, of another kind or another shape than
+            it says, or holds pickled objects.
+    """
+    file = Path(path)
+    readers = {".safetensors": _load_safetensors, ".onnx": _load_onnx, ".pt2": _load_torch_export}
+    if not file.is_file():
+        raise SkipDiffError(f"{file} is missing: give a policy file ({', '.join(readers)})")
+    if file.suffix not in readers or _is_pickle(file):
+        raise SkipDiffError(
+            f"{file} is no policy file, and pickled agents are never opened here: write one of "
+            f"{', '.join(readers)} with 'skipdiff-agent export'"
+        )
+    network, config = readers[file.suffix](file, torch.device(device))
+    return NetworkPolicy(network, config)
+
+
+def _load_safetensors(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            config = _config(file, (opened.metadata() or {}).get(KEY))
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise SkipDiffError(f"{file} is damaged or not a safetensors file ({error}): export it again") from None
+    with torch.device("meta"):
+        network = SkipProposalNetwork(config)
+    check_weights(str(file), weights, network)
+    network.load_state_dict(weights, assign=True)
+    # A GRU's weights must be packed anew after an assignment; moving it does that.
+    return network.to(device).eval().requires_grad_(False), config
+
+
+def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> None:
+    """Raise a SkipDiffError unless ``weights`` are exactly those of ``network``; ``what`` names them."""
+    wanted = network.state_dict()
+    for name, tensor in wanted.items():
+        if name not in weights:
+            raise SkipDiffError(f"{what} lacks the key {name!r}: export the agent again")
+        if weights[name].shape != tensor.shape or weights[name].dtype != tensor.dtype:
+            have, need = (f"{tuple(t.shape)} {str(t.dtype)[6:]}" for t in (weights[name], tensor))
+            raise SkipDiffError(f"{what}: {name!r} is {have}, but its configuration needs {need}")
+    if extra := sorted(set(weights) - set(wanted)):
+        raise SkipDiffError(f"{what} holds the unknown key {extra[0]!r}: it is of another network")
+
+
+def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (the exporter needs it)
+    except ImportError:
+        raise SkipDiffError("ONNX export needs the packages onnx and onnxscript: pip install skipdiff[export]") from None
+    program = torch.onnx.export(
+        network, _example(network), input_names=["latent", "hidden"], output_names=["logits", "next_hidden"],
+        dynamic_shapes=_free_batch(), dynamo=True, verbose=False,
+    )  # fmt: skip
+    proto = program.model_proto  # type: ignore[union-attr]
+    onnx.helper.set_model_props(proto, {KEY: about})
+    file.write_bytes(proto.SerializeToString())
+
+
+def _load_onnx(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise SkipDiffError(f"{file} needs the package onnxruntime: pip install skipdiff[export]") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        # From memory: a graph that refers to files beside it is refused, it could name any file.
+        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception class for every kind of damage
+        raise SkipDiffError(f"{file} is damaged or not an ONNX file ({error}): export it again") from None
+    config = _config(file, session.get_modelmeta().custom_metadata_map.get(KEY))
+    side = config.observation_size
+    shapes = {"latent": [3, side, side], "hidden": [config.memory_size]}
+    shapes |= {"logits": [ACTIONS], "next_hidden": [config.memory_size]}
+    found = {node.name: list(node.shape)[1:] for node in (*session.get_inputs(), *session.get_outputs())}
+    if found != shapes:
+        raise SkipDiffError(f"{file}: inputs and outputs are {found}, but its configuration needs {shapes}")
+
+    def run(latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        given = {"latent": latent.cpu().numpy(), "hidden": hidden.cpu().numpy()}
+        logits, after = session.run(["logits", "next_hidden"], given)
+        return torch.from_numpy(logits).to(latent.device), torch.from_numpy(after).to(latent.device)
+
+    return run, config
+
+
+def _save_torch_export(file: Path, network: SkipProposalNetwork, about: str) -> None:
+    program = torch.export.export(network, _example(network), dynamic_shapes=_free_batch())
+    program.example_inputs = None  # they would be pickled
+    part = file.with_suffix(".part.pt2")  # save() wants the suffix
+    torch.export.save(program, part, extra_files={KEY: about})
+    os.replace(part, file)
+
+
+def _load_torch_export(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+    config = _config(file, _checked_archive(file))
+    try:
+        network = torch.export.load(file).module().to(device)
+        side, rows = config.observation_size, 2
+        logits, hidden = network(
+            torch.zeros(rows, 3, side, side, device=device), torch.zeros(rows, config.memory_size, device=device)
+        )
+    except Exception as error:  # whatever a wrong graph raises
+        raise SkipDiffError(f"{file} is damaged or another network than it says ({error}): export it again") from None
+    if (logits.shape, hidden.shape) != ((rows, ACTIONS), (rows, config.memory_size)):
+        raise SkipDiffError(f"{file}: outputs are {tuple(logits.shape)} and {tuple(hidden.shape)}: export it again")
+    return network, config
+
+
+def _checked_archive(file: Path) -> str | None:
+    """The JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
+
+    torch.export.load() unpickles tensors marked so, constants that are objects, and sample inputs, and
+    runs compiled code; a network of ours has none of them, so that nothing else is let through.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            about = None
+            for item in archive.infolist():
+                name = item.filename.partition("/")[2]
+                tensor = name.startswith("data/weights/weight_") and "." not in name
+                plain = name in ("archive_format", "archive_version", "byteorder", "models/model.json")
+                if name == "data/weights/model_weights_config.json":
+                    plain = not any(w["use_pickle"] for w in json.loads(archive.read(item))["config"].values())
+                elif name == "data/constants/model_constants_config.json":
+                    plain = not json.loads(archive.read(item))["config"]
+                elif name == "data/sample_inputs/model.pt":
+                    plain = item.file_size == 0
+                elif name == f"extra/{KEY}":
+                    about, plain = archive.read(item).decode(), True
+                if not (tensor or plain or name.startswith(".data/")):
+                    raise SkipDiffError(
+                        f"{file}: its member {name!r} could hold pickled objects or code, which is never opened: "
+                        "write the file with 'skipdiff-agent export'"
+                    )
+            return about
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, SkipDiffError):
+            raise
+        raise SkipDiffError(f"{file} is damaged or not a torch.export file ({error}): export it again") from None
+
+
+def _config(file: Path, text: str | None) -> SPNConfig:
+    if text is None:
+        raise SkipDiffError(f"{file} does not say which network it is (no {KEY!r}): write it with 'skipdiff-agent export'")
+    try:
+        return SPNConfig.from_dict(json.loads(text))
+    except ValueError as error:
+        raise SkipDiffError(f"{file}: bad {KEY!r}: {error}") from None
+
+
+def _is_pickle(file: Path) -> bool:
+    """Whether a file begins like a pickle of protocol 2 to 5, or like torch's and SB3's archives of them."""
+    with open(file, "rb") as opened:
+        head = opened.read(9)
+    # The length of a safetensors header can look like the first two bytes, but its JSON begins at byte 8.
+    pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and head[8:] != b"{"
+    return pickled or (head[:4] == b"PK\x03\x04" and file.suffix != ".pt2")
+
+
+def _copy(network: SkipProposalNetwork) -> SkipProposalNetwork:
+    copy = SkipProposalNetwork(network.config)
+    copy.load_state_dict(network.state_dict())
+    return copy.eval().requires_grad_(False)
+
+
+def _example(network: SkipProposalNetwork) -> tuple[Tensor, Tensor]:
+    side = network.config.observation_size
+    return torch.zeros(2, 3, side, side), network.initial(2)
+
+
+def _free_batch() -> tuple[dict[int, Any], dict[int, Any]]:
+    batch = torch.export.Dim("batch", max=np.iinfo(np.int32).max)
+    return {0: batch}, {0: batch}

@@ -1,0 +1,158 @@
+"""The skip proposal network (SPN): latent and memory in, two logits and memory out.
+
+The paper's agent: strided convolutions down to 8x8, GRU, a linear actor and a linear critic. At 128
+pixels and a hidden size of 1536 it is theirs, and so are its state-dict keys (``state_encoder.*``,
+``gru.*``, ``actor.0.*``, ``critic.0.*``). Plain torch: ``skipdiff_agents`` trains it, the sampler runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["batch", "group"]
+Memory = Literal["gru", "lstm", "clock"]
+
+ACTIONS = 2
+FINAL_SIDE, FIRST_CHANNELS, CHANNELS, GROUPS = 8, 32, 24, 8
+FEATURES = CHANNELS * FINAL_SIDE**2
+"""1536 numbers describe a latent, whatever its size."""
+LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class SPNConfig:
+    """All that a skip proposal network's shape depends on.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    observation_size: int = 128
+    """Side of the latents it sees, 8 times a power of two, pixels: 128 takes four convolutions, 256 five."""
+    hidden_size: int = 1536
+    """Width of what it remembers, or with a clock of its hidden layer."""
+    norm: Norm = "batch"
+    """The paper's batch norm; group norm is the same in roll-out, update and use."""
+    memory: Memory = "gru"
+    """``gru`` (the paper), ``lstm``, or ``clock``: no memory but the number of decisions taken."""
+    fine_steps: int = 0
+    """F, which a clock counts to; 0 for the others."""
+
+    def __post_init__(self) -> None:
+        for name in ("observation_size", "hidden_size", "fine_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+        ratio = self.observation_size // FINAL_SIDE
+        if self.observation_size % FINAL_SIDE or not 2 <= ratio <= LARGEST or ratio & (ratio - 1):
+            raise ValueError(f"observation_size={self.observation_size} must be 8 times a power of two, 16 or more")
+        if not 1 <= self.hidden_size <= LARGEST:
+            raise ValueError(f"hidden_size={self.hidden_size} must lie in 1 … {LARGEST}")
+        for name, allowed in (("norm", get_args(Norm)), ("memory", get_args(Memory))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(allowed)}")
+        if (self.memory == "clock") != (self.fine_steps > 1) or self.fine_steps > LARGEST:
+            raise ValueError(f"fine_steps={self.fine_steps} must be 2 or more with a clock, and 0 without")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> SPNConfig:
+        """Read back what :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: naming what is missing, unknown or out of range.
+        """
+        if not isinstance(data, dict):
+            raise ValueError("the configuration is not a table")
+        known = {f.name for f in fields(cls)}
+        if odd := sorted(known ^ set(data)):
+            raise ValueError(f"field {odd[0]!r} is {'missing' if odd[0] in known else 'unknown'}")
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-plain form."""
+        return asdict(self)
+
+    @property
+    def memory_size(self) -> int:
+        """Length of a row's memory: h, with LSTM h and c, with a clock the count."""
+        return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": 1}[self.memory]
+
+
+def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
+    """The convolutions: (B, 3, n, n) → (B, 1536). 3→32 k9 s2 p4, then 24 k5 s2 p2 until 8x8 is left."""
+    layers: list[nn.Module] = []
+    side, channels = observation_size, 3
+    while side > FINAL_SIDE:
+        out, kernel = (CHANNELS, 5) if layers else (FIRST_CHANNELS, 9)
+        if side == 2 * FINAL_SIDE:
+            out = CHANNELS
+        layers += [
+            nn.Conv2d(channels, out, kernel, stride=2, padding=kernel // 2),
+            nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(GROUPS, out),
+            nn.ReLU(),
+        ]
+        side, channels = side // 2, out
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+class Clock(nn.Module):
+    """Features and the number of decisions taken → a hidden layer, for agents without memory."""
+
+    def __init__(self, fine_steps: int, hidden_size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES + fine_steps, hidden_size), nn.ReLU())
+
+    def forward(self, features: Tensor, step: Tensor) -> Tensor:
+        """(B, 1536) and the one-hot step (B, F) → (B, hidden)."""
+        return self.layers(torch.cat([features, step], dim=1))
+
+
+class SkipProposalNetwork(nn.Module):
+    """The whole network, one decision at a time.
+
+    Args:
+        config: its shape.
+    """
+
+    def __init__(self, config: SPNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.state_encoder = state_encoder(config.observation_size, config.norm)
+        if config.memory == "gru":
+            self.gru = nn.GRU(FEATURES, config.hidden_size)
+        elif config.memory == "lstm":
+            self.lstm = nn.LSTM(FEATURES, config.hidden_size)
+        else:
+            self.clock = Clock(config.fine_steps, config.hidden_size)
+        self.actor = nn.Sequential(nn.Linear(config.hidden_size, ACTIONS))
+        self.critic = nn.Sequential(nn.Linear(config.hidden_size, 1))
+
+    def initial(self, batch: int) -> Tensor:
+        """The memory at the start of an episode, zeros (B, memory_size)."""
+        return self.actor[0].weight.new_zeros(batch, self.config.memory_size)
+
+    def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, 3, n, n), n the observation size, and memory (B, memory_size) → logits (B, 2), memory.
+
+        The larger logit is the better action: 0 = denoise, 1 = skip. Agents that learn values instead
+        of probabilities (DQN) give these.
+        """
+        out, hidden = self.remember(latent, hidden)
+        return self.actor(out), hidden
+
+    def remember(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What actor and critic see, (B, hidden), and the new memory; arguments as in :meth:`forward`."""
+        features = self.state_encoder(latent)
+        if self.config.memory == "gru":
+            out, after = self.gru(features[None], hidden[None])
+            return out[0], after[0]
+        if self.config.memory == "lstm":
+            h, c = hidden[None].chunk(2, dim=2)
+            out, (h, c) = self.lstm(features[None], (h.contiguous(), c.contiguous()))
+            return out[0], torch.cat([h, c], dim=2)[0]
+        count = torch.arange(self.config.fine_steps, device=hidden.device, dtype=hidden.dtype)
+        return self.clock(features, (hidden == count).to(features.dtype)), hidden + 1

@@ -1,0 +1,107 @@
+"""Bicubic resizing against Pillow, 8-bit conversion, and the low-resolution side."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from skipdiff_env.diffusion import bicubic, degrade, to_signed, to_uint8
+
+SIZES = [
+    ((64, 64), (16, 16)), ((16, 20), (64, 80)), ((63, 40), (21, 10)), ((7, 5), (28, 20)), ((1, 1), (4, 4)),
+    ((17, 30), (17, 30)), ((32, 32), (8, 4)), ((5, 9), (13, 40)), ((40, 40), (5, 5)),
+    ((7, 1), (28, 4)), ((1, 7), (4, 28)), ((32, 1), (8, 1)), ((16, 4), (4, 1)), ((4, 16), (1, 4)),
+]  # fmt: skip
+
+
+def picture(height, width, seed=0):
+    """Edges, a ramp and noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    base = np.stack([x * 4, y * 4, ((x // 5 + y // 3) % 2) * 255], -1) % 256
+    return np.clip(base + rng.normal(0, 20, base.shape), 0, 255).astype(np.uint8)
+
+
+def as_tensor(image):
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("size, new", SIZES)
+def test_bicubic_is_pillows(size, new):
+    """Pillow's float mode, which does not round or clip between its two passes."""
+    image = picture(*size).astype(np.float32)
+    got = bicubic(as_tensor(image), *new)[0]
+    for channel in range(3):
+        band = Image.fromarray(np.ascontiguousarray(image[..., channel])).resize(
+            new[::-1], Image.Resampling.BICUBIC
+        )
+        np.testing.assert_allclose(got[channel].numpy(), np.asarray(band), atol=2e-4)
+
+
+def test_overshoots_are_kept():
+    edge = torch.zeros(1, 1, 1, 8)
+    edge[..., 4:] = 1
+    wide = bicubic(edge, 1, 32)
+    assert wide.max() > 1.02 and wide.min() < -0.02
+
+
+def cubic(x, a=-0.5):
+    x = abs(x)
+    if x < 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
+@pytest.mark.parametrize("old, new", [(24, 6), (6, 24), (10, 7)])
+def test_the_kernel_is_keys_with_a_half_widened_when_shrinking(old, new):
+    line = np.random.default_rng(0).normal(size=old)
+    stretch = max(old / new, 1)
+    wanted = []
+    for i in range(new):
+        centre = (i + 0.5) * old / new - 0.5
+        weights = np.array([cubic((j - centre) / stretch) for j in range(old)])
+        wanted.append(weights @ line / weights.sum())
+    got = bicubic(torch.from_numpy(line)[None, None, None], 1, new)[0, 0, 0]
+    np.testing.assert_allclose(got.numpy(), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(48, 96), (24, 24), (72, 24)])
+def test_degrade_is_pillows(size, scale):
+    """To the bit, but for sums within Pillow's fixed-point precision of a half."""
+    image = picture(*size)
+    small = degrade(as_tensor(image), scale)
+    new = size[0] // scale, size[1] // scale
+    assert small.dtype == torch.uint8 and small.shape == (1, 3, *new)
+    pillow = np.asarray(Image.fromarray(image).resize(new[::-1], Image.Resampling.BICUBIC)).astype(int)
+    off = np.abs(small[0].permute(1, 2, 0).numpy().astype(int) - pillow)
+    assert off.max() <= 1 and off.mean() < 1e-2
+
+
+def test_degrade_clips_and_treats_rows_alone():
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, 8:] = 255
+    small = degrade(torch.cat([as_tensor(image), as_tensor(picture(16, 16))]), 4)
+    assert small[0].min() == 0 and small[0].max() == 255
+    assert torch.equal(small[1:], degrade(as_tensor(picture(16, 16)), 4))
+
+
+@pytest.mark.parametrize("size", [(10, 12), (12, 10), (3, 3)])
+def test_sides_that_are_no_multiple_are_refused(size):
+    with pytest.raises(ValueError, match=f"a {size[1]}x{size[0]} image cannot be shrunk 4 times"):
+        degrade(torch.zeros(1, 3, *size, dtype=torch.uint8), 4)
+
+
+def test_eight_bits_survive_the_round_trip():
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_signed(every)), every)
+    assert to_signed(every).aminmax() == (-1.0, 1.0) and to_signed(every).dtype == torch.float32
+
+
+def test_rounding_is_to_the_nearest_and_clipped():
+    grid = np.linspace(-1.3, 1.3, 4001)
+    got = to_uint8(torch.from_numpy(grid)).numpy()
+    np.testing.assert_array_equal(got, np.clip(np.rint((grid + 1) * 127.5), 0, 255).astype(np.uint8))
+    assert to_uint8(torch.tensor([0.0])).item() == 128  # 127.5 rounds to even
+    far = torch.tensor([float("inf"), -float("inf"), 1e30, -1e30])
+    assert to_uint8(far).tolist() == [255, 0, 255, 0]
