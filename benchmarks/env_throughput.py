@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     args = parser.parse_args(argv)
     model = load_pretrained(args.model, args.device)
-    print(f"{model!r}, {torch.get_num_threads()} threads; 192x192 images, NIQE")
+    print(f"{model!r}, threads: {torch.get_num_threads()}; 192x192 images, NIQE")
     print(HEADER)
     for batch in args.batches:
         print(measure(model, batch, args.episodes), flush=True)

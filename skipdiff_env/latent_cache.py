@@ -53,6 +53,7 @@ class LatentCache:
     ) -> None:
         if max_bytes < 0:
             raise SkipDiffError(f"max_bytes={max_bytes} must be 0 or more")
+        self._settings = (max_bytes, half, file, max_file_bytes)
         self.max_bytes, self.half = max_bytes, half
         self.bytes = self.hits = self.misses = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
@@ -61,6 +62,10 @@ class LatentCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies start empty: a copy in another process is better filled there."""
+        return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of a key, latent in float32, or None."""

@@ -1,0 +1,138 @@
+"""The picture of an episode: LR, current x̂0, HR where it is known, and the decisions so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.error import DependencyNotInstalled
+from PIL import Image, ImageDraw, ImageFont
+
+from ..diffusion import SKIP
+
+if TYPE_CHECKING:
+    from .episodes import Episodes
+
+RENDER_FPS = 4
+"""Decisions a second, in windows and videos."""
+
+_MARGIN, _LINE, _CELL = 16, 24, 30
+_PAPER, _INK, _FAINT = "#ffffff", "#202124", "#5f6368"
+_DENOISE, _SKIP, _OPEN = "#1a66c2", "#d9690b", "#eceff1"
+_SMALLEST, _LARGEST = 256, 512
+
+
+def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
+    """Draw one row of a batch.
+
+    Returns:
+        uint8 (h, w, 3) with even sides, as video codecs want them; always the same size for one batch.
+    """
+    episode, state = episodes.rows[row], episodes.state
+    level, fine = int(state.level[row]), episodes.process.fine_steps
+    panels = [("LR input", episode.pair.lr), (_estimate_title(level, fine), episodes.picture(row))]
+    if episode.pair.hr is not None:
+        panels.append(("HR original", episode.pair.hr))
+    side = min(_LARGEST, episodes.image_size * -(-_SMALLEST // episodes.image_size))
+    width = 3 * side + 4 * _MARGIN if episode.pair.hr is not None else 2 * side + 3 * _MARGIN
+    height = side + _CELL + 5 * _LINE + 3 * _MARGIN
+    page = Image.new("RGB", (width + width % 2, height + height % 2), _PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
+    for i, (title, picture) in enumerate(panels):
+        left = _MARGIN + i * (side + _MARGIN)
+        draw.text((left, _MARGIN // 2), title, _INK, font)
+        # LR pixels stay visible as squares; what is shrunk to fit is averaged
+        how = Image.Resampling.BOX if side < len(picture) else Image.Resampling.NEAREST
+        page.paste(Image.fromarray(picture).resize((side, side), how), (left, _MARGIN // 2 + _LINE))
+    top = _MARGIN // 2 + _LINE + side + _MARGIN
+    _draw_decisions(draw, top, width - 2 * _MARGIN, fine, episode.actions, level == 0)
+    where = f"{episode.pair.name}   noise seed {episode.noise_seed}   evaluations {state.evaluations[row]}"
+    top += _CELL + 2 * _LINE
+    for line in (where, _outcome(episode.result, episodes.metric.name)):
+        draw.text((_MARGIN, top), _fitted(line, font, width - 2 * _MARGIN), _INK, font)
+        top += _LINE
+    return np.asarray(page).copy()
+
+
+def _estimate_title(level: int, fine_steps: int) -> str:
+    return "SR result" if level == 0 else f"current x0 estimate, level {level} of {fine_steps}"
+
+
+def _draw_decisions(
+    draw: ImageDraw.ImageDraw, top: int, width: int, fine_steps: int, actions: list[int], finished: bool
+) -> None:
+    """One cell a level, F on the left to 1 (always denoised) on the right, and their legend."""
+    font, small = ImageFont.load_default(16), ImageFont.load_default(12)
+    shown = actions + ([0] if finished else [])
+    edges = _MARGIN + np.linspace(0, width, fine_steps + 1).round().astype(int)
+    for i, level in enumerate(range(fine_steps, 0, -1)):
+        left, right = int(edges[i]), int(edges[i + 1])
+        colour = _OPEN if i >= len(shown) else _SKIP if shown[i] == SKIP else _DENOISE
+        gap = 2 if right - left > 6 else 0
+        draw.rectangle((left, top, right - 1 - gap, top + _CELL), colour)
+        middle = (left + right - gap) / 2
+        if i < len(shown) and right - left >= 60:
+            draw.text((middle, top + _CELL / 2), ("denoise", "skip")[shown[i]], _PAPER, small, anchor="mm")
+        if right - left >= 24 or level in (1, fine_steps):
+            draw.text((middle, top + _CELL + 3), str(level), _FAINT, small, anchor="ma")
+    legend = top + _CELL + _LINE - 4
+    for i, (label, colour) in enumerate((("denoise", _DENOISE), ("skip", _SKIP), ("to come", _OPEN))):
+        left = _MARGIN + 110 * i
+        draw.rectangle((left, legend + 3, left + 14, legend + 17), colour)
+        draw.text((left + 22, legend), label, _INK, font)
+
+
+def _outcome(result: dict[str, Any], metric: str) -> str:
+    if not result:
+        return ""
+    parts = [f"{metric} {result['metric']:.4g}" if result["reward_valid"] else f"{metric}: no valid score"]
+    if "psnr" in result:
+        parts += [f"PSNR {result['psnr']:.2f} dB", f"SSIM {result['ssim']:.4f}"]
+    return "   ".join(parts)
+
+
+def _fitted(text: str, font: Any, width: int) -> str:
+    """The text, cut in front (file names differ at their ends) to fit into ``width`` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text
+
+
+class Window:
+    """A window on the screen, opened with the first picture. Needs pygame."""
+
+    def __init__(self) -> None:
+        try:
+            import pygame
+        except ImportError:
+            raise DependencyNotInstalled(
+                'render_mode="human" needs pygame, which is not installed: pip install pygame'
+            ) from None
+        self._pygame = pygame
+        self._screen: Any = None
+
+    def show(self, frame: np.ndarray) -> None:
+        """Show a uint8 (h, w, 3) picture and wait until its time is over."""
+        pygame, (height, width) = self._pygame, frame.shape[:2]
+        if self._screen is None:
+            pygame.init()
+            pygame.display.init()
+            self._screen = pygame.display.set_mode((width, height))
+            pygame.display.set_caption("SkipDiff")
+            self._clock = pygame.time.Clock()
+        self._screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
+        pygame.event.pump()
+        self._clock.tick(RENDER_FPS)
+        pygame.display.flip()
+
+    def close(self) -> None:
+        """Close the window; it opens again with the next picture."""
+        if self._screen is not None:
+            self._pygame.display.quit()
+            self._pygame.quit()
+            self._screen = None
+
+    def __reduce__(self) -> tuple[type[Window], tuple[()]]:
+        return Window, ()

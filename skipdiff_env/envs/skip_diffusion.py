@@ -1,0 +1,250 @@
+"""SkipDiff-v0, one episode at a time."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, SupportsFloat
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+
+from ..diffusion import DiffusionModel, SkipProcess
+from ..errors import SkipDiffError
+from ..images import ImageSource
+from ..latent_cache import LatentCache
+from .episodes import Episodes
+from .rendering import RENDER_FPS, Window, draw_frame
+
+Observation = np.ndarray | dict[str, Any]
+
+
+class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
+    """Decide which denoising steps of a super-resolution diffusion model are worth their time.
+
+    ## Description
+
+    A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising
+    steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them: *coarse skip approximation*
+    (CSA) takes S - 1 long jumps and ends on a latent x_S1; *fine skip refinement* (FSR), this
+    environment, then walks F fine levels and lets an agent denoise or skip at each of them. A good
+    agent turns the noise that is left into detail where the image needs it and stops in time.
+
+    The model never changes, all noise follows from the image and a noise seed, and the metric scores
+    the 8-bit image that would be saved.
+
+    ## Action Space
+
+    `Discrete(2)`, at the levels t = F ... 2:
+
+    | Action | Meaning | Next latent | Network evaluations |
+    |---|---|---|---|
+    | 0 | denoise | u_(t-1) drawn from the posterior of one step from u_t (Eq. 8) | 1 |
+    | 1 | skip | x_S1 again (`skip_rule="reset"`, Eq. 14), or u_t unchanged (`"hold"`) | 0 |
+
+    ## Observation Space
+
+    `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
+    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). Latents are those of the
+    model's target: a noisy image in [-1, 1], or for residual models k (HR - c), a noisy scaled detail
+    layer. They are clipped at +-20, which they do not reach: that would take noise of ten standard
+    deviations.
+
+    `observation="dict"`:
+
+    | Key | Space | Meaning |
+    |---|---|---|
+    | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
+    | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
+    | `step` | `Discrete(F)` | decisions taken so far; the level is t = F - step |
+
+    Float images are no "image space" to Stable-Baselines3: pass `normalize_images=False` and a
+    features extractor of your own (its `check_env` says so in three warnings an image).
+
+    ## Rewards
+
+    0 until the episode ends, then 1/M if low values of the metric M are good, else M, where M is the
+    metric of the final image. A score that cannot be computed (NIQE of a flat image; also M <= 0 where
+    1/M is meant, or a result that is not finite) counts 0 and sets `info["reward_valid"]` to False.
+    Each step costs `step_cost` times the evaluations it made, and so does a step whose score is
+    invalid. The S - 1 evaluations of CSA happen in `reset` and cost nothing: they are the same
+    whatever the agent does.
+
+    ## Starting State
+
+    An image is drawn from `images`, cropped to `image_size`, and shrunk to LR; CSA runs from pure noise
+    down to x_S1, which becomes the first latent u_F. `reset(seed=...)` seeds the choice of images and of
+    noise seeds for this and all later episodes. With `noise="fixed"` the noise seed is 0 in every
+    episode: an image then has exactly F possible results under `reset`, 2^(F-1) under `hold`.
+
+    `reset(options={"image": i, "noise_seed": n})` plays one given episode: the random crop is a
+    function of the two, so that `info` holds all that replays it. Either option may be left out.
+
+    ## Episode End
+
+    After F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which is never
+    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is ever truncated.
+
+    ## Arguments
+
+    ```python
+    gymnasium.make("SkipDiff-v0", model="natural-4x", images="photos/", metric="lpips")
+    ```
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `model` | `"natural-4x"` | name of a shipped model, a model folder, or a `DiffusionModel` object |
+    | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
+    | `metric` | `"niqe"` | `"niqe"`, `"lpips"`, the name of any pyiqa metric, or a function |
+    | `coarse_steps` | `10` | S, a divisor of T |
+    | `fine_steps` | `None` | F, 2 ... T; None: T/S |
+    | `skip_rule` | `"reset"` | what a skip does, see Action Space: `"reset"` or `"hold"` |
+    | `noise` | `"fresh"` | `"fresh"`: a new noise seed each episode; `"fixed"`: noise seed 0 always |
+    | `observation` | `"latent"` | `"latent"` or `"dict"` |
+    | `observation_size` | `None` | side of the observed latent in pixels; None: as it is |
+    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
+    | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
+    | `low_resolution` | `False` | whether `images` are LR images that have no original |
+    | `step_cost` | `0.0` | cost of one network evaluation, in units of reward |
+    | `return_image` | `False` | whether the last info carries the SR image |
+    | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
+    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
+    | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
+
+    What exactly `images` and `metric` may be is told by `skipdiff_env.images.open_source` and
+    `skipdiff_env.metrics.load_metric`. `low_resolution` needs a metric without references.
+
+    A `LatentCache` remembers latents and scores, so that an episode with an image and a noise seed seen
+    before needs no network call for the levels that were denoised the same way. It may be shared by
+    environments of any metric and skip rule. It pays where episodes recur: with `noise="fixed"`, or
+    when `reset` is given images and noise seeds.
+
+    `gymnasium.make_vec("SkipDiff-v0", num_envs=n, ...)` takes the same arguments and runs n episodes as
+    one batch, see `SkipDiffusionVectorEnv`.
+
+    ## Info
+
+    | Key | When | Meaning |
+    |---|---|---|
+    | `evaluations` | always | network evaluations of this episode so far, those of CSA included |
+    | `actions` | always | list of the actions so far |
+    | `image` | always | index of the image; its name is `env.unwrapped.source.name(index)` |
+    | `noise_seed` | always | what replays the episode, together with `image` |
+    | `metric` | at the end | M, NaN if it cannot be computed |
+    | `reward_valid` | at the end | whether M gave a reward |
+    | `psnr`, `ssim` | at the end, where there is an original | on Y of YCbCr (BT.601), PSNR in dB |
+    | `sr_image` | at the end, with `return_image` | the result, uint8 (H, W, 3) |
+
+    ## Version History
+
+    * v0: first version
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": RENDER_FPS}
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | DiffusionModel = "natural-4x",
+        images: Any = None,
+        metric: Any = "niqe",
+        coarse_steps: int = 10,
+        fine_steps: int | None = None,
+        skip_rule: Literal["reset", "hold"] = "reset",
+        noise: Literal["fresh", "fixed"] = "fresh",
+        observation: Literal["latent", "dict"] = "latent",
+        observation_size: int | None = None,
+        image_size: int | None = None,
+        crop: Literal["random", "center"] = "random",
+        low_resolution: bool = False,
+        step_cost: float = 0.0,
+        return_image: bool = False,
+        device: str | torch.device = "auto",
+        cache: LatentCache | None = None,
+        render_mode: Literal["rgb_array", "human"] | None = None,
+    ) -> None:
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        self.render_mode = render_mode
+        self._window = Window() if render_mode == "human" else None
+        self._episodes = Episodes(
+            1,
+            model=model,
+            images=images,
+            metric=metric,
+            coarse_steps=coarse_steps,
+            fine_steps=fine_steps,
+            skip_rule=skip_rule,
+            noise=noise,
+            observation=observation,
+            observation_size=observation_size,
+            image_size=image_size,
+            crop=crop,
+            low_resolution=low_resolution,
+            step_cost=step_cost,
+            return_image=return_image,
+            device=device,
+            cache=cache,
+        )
+        self.observation_space = self._episodes.observation_space
+        self.action_space = spaces.Discrete(2)
+
+    @property
+    def source(self) -> ImageSource:
+        """The images: ``len(source)``, ``source.name(index)``, ``source[index]``."""
+        return self._episodes.source
+
+    @property
+    def process(self) -> SkipProcess:
+        """The diffusion process, and through it ``process.model``."""
+        return self._episodes.process
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode; see Starting State for ``options``."""
+        super().reset(seed=seed)
+        self._episodes.begin([0], [self.np_random], options)
+        self._show()
+        return self._observation(), self._episodes.info(0)
+
+    def step(
+        self, action: int | np.integer[Any]
+    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Denoise (0) or skip (1)."""
+        if self._episodes.finished(0):
+            raise ResetNeeded("no episode is running: call reset() first")
+        rewards, done = self._episodes.step([0], [int(action)])
+        self._show()
+        return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.info(0)
+
+    def render(self) -> np.ndarray | None:
+        """The picture of the episode, uint8 (h, w, 3), in mode ``rgb_array``; a window needs no call."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() needs gymnasium.make("SkipDiff-v0", render_mode="rgb_array")')
+        if self.render_mode != "rgb_array":
+            return None
+        return draw_frame(self._episodes, 0)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+
+    def _show(self) -> None:
+        if self._window is not None:
+            self._window.show(draw_frame(self._episodes, 0))
+
+    def _observation(self) -> Observation:
+        batch = self._episodes.observe()
+        if isinstance(batch, dict):
+            return {key: value.cpu().numpy()[0] for key, value in batch.items()}
+        return batch.cpu().numpy()[0]
+
+
+def check_render_mode(render_mode: str | None, allowed: list[str]) -> None:
+    """Refuse what Gymnasium would only warn about."""
+    if render_mode is not None and render_mode not in allowed:
+        raise SkipDiffError(
+            f"unknown render_mode {render_mode!r}: use one of {', '.join(map(repr, allowed))}, or None"
+        )

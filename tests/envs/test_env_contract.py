@@ -1,0 +1,190 @@
+"""What Gymnasium and Stable-Baselines3 demand of every environment."""
+
+import copy
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+from skipdiff_env.envs import SkipDiffusionEnv, SkipDiffusionVectorEnv, register_envs, rendering
+from skipdiff_env.envs.episodes import Episodes
+
+OBSERVATIONS = [
+    {},
+    {"observation": "dict"},
+    {"observation_size": 24},
+    {"observation": "dict", "observation_size": 40},
+]
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(rendering, "RENDER_FPS", 1000)
+
+
+@pytest.mark.parametrize("arguments", OBSERVATIONS)
+def test_gymnasium_checker_has_nothing_to_say(make, arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(**arguments).unwrapped)
+
+
+@pytest.mark.parametrize(
+    "arguments, images", [(OBSERVATIONS[0], 1), (OBSERVATIONS[1], 2), (OBSERVATIONS[3], 2)]
+)
+def test_sb3_checker_has_only_its_image_warnings(make, arguments, images):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checker.check_env(make(**arguments).unwrapped)
+    messages = [str(w.message) for w in caught]
+    expected = ("its `dtype` is (float32)", "are not in [0, 255]", "minimal resolution for an image")
+    assert all(any(part in message for part in expected) for message in messages), messages
+    assert sum(expected[0] in message for message in messages) == images
+    assert len(messages) <= 3 * images
+
+
+def test_registering_twice_is_silent(recwarn):
+    register_envs()
+    register_envs()
+    assert not recwarn.list
+
+
+def test_make_by_module_name_needs_no_import_and_loads_nothing_heavy():
+    code = (
+        "import gymnasium, sys; from gymnasium.envs.registration import _find_spec;"
+        "print(_find_spec('skipdiff_env:SkipDiff-v0').entry_point);"
+        "print([m for m in sys.modules if m.split('.')[0] in ('pyiqa', 'torchvision', 'pygame', 'skimage')"
+        " or m == 'skipdiff_env.envs.episodes'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["skipdiff_env.envs.skip_diffusion:SkipDiffusionEnv", "[]"]
+
+
+def test_arguments_are_the_same_everywhere():
+    single = inspect.signature(SkipDiffusionEnv).parameters
+    shared = inspect.signature(Episodes).parameters
+    assert {n: p.default for n, p in single.items() if n != "render_mode"} == {
+        n: p.default for n, p in shared.items() if n != "count"
+    }
+    manual = SkipDiffusionEnv.__doc__.split("## Arguments")[1].split("## Info")[0]
+    table = [line.split("|") for line in manual.splitlines() if line.strip().startswith("| `")]
+    documented = {row[1].strip().strip("`"): row[2].strip().strip("`") for row in table}
+    for name, parameter in single.items():
+        assert documented[name] == repr(parameter.default).replace("'", '"'), name
+
+
+def test_manual_has_gymnasiums_sections():
+    sections = (
+        "Description",
+        "Action Space",
+        "Observation Space",
+        "Rewards",
+        "Starting State",
+        "Episode End",
+    )
+    for section in (*sections, "Arguments", "Info", "Version History"):
+        assert f"## {section}\n" in SkipDiffusionEnv.__doc__
+
+
+def test_spec_survives_json():
+    spec = gymnasium.spec("SkipDiff-v0")
+    assert EnvSpec.from_json(spec.to_json()) == spec
+    assert json.loads(spec.to_json())["vector_entry_point"].endswith(":SkipDiffusionVectorEnv")
+
+
+def test_spec_of_a_made_env_makes_it_again(tmp_path, tiny, photos):
+    from skipdiff_env.diffusion import save_model
+    from skipdiff_env.images import write_image
+
+    model = save_model(tmp_path / "model", tiny.network, tiny.config)
+    for i, photo in enumerate(photos):
+        write_image(tmp_path / f"{i}.png", photo)
+    plain = {"model": str(model), "images": str(tmp_path), "metric": "psnr", "noise": "fixed"}
+    env = gymnasium.make("SkipDiff-v0", **plain)
+    again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
+    assert data_equivalence(env.reset(seed=3), again.reset(seed=3), exact=True)
+    envs = gymnasium.make_vec("SkipDiff-v0", num_envs=2, autoreset_mode="SameStep", **plain)
+    more = gymnasium.make_vec(EnvSpec.from_json(envs.spec.to_json()))
+    assert more.num_envs == 2 and more.metadata == envs.metadata
+    assert data_equivalence(envs.reset(seed=3), more.reset(seed=3), exact=True)
+    # two environments, one model and one metric
+    assert env.unwrapped.process.model is again.unwrapped.process.model is envs.process.model
+
+
+@pytest.mark.parametrize("clone", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+def test_pickled_env_goes_on_where_it_was(make, clone):
+    env = make(metric="psnr", observation="dict", render_mode="human")
+    env.reset(seed=5)
+    env.step(0)
+    other = clone(env)
+    for action in (1, 0, 0, 1, 0, 0, 0, 1):
+        assert data_equivalence(env.step(action), other.step(action), exact=True)
+    assert data_equivalence(env.reset(), other.reset(), exact=True)
+    env.close(), other.close()
+
+
+def test_pickled_vector_env_goes_on_where_it_was(make_vec):
+    envs = make_vec(2, metric="psnr")
+    envs.reset(seed=5)
+    envs.step([0, 1])
+    other = pickle.loads(pickle.dumps(envs))
+    for _ in range(12):
+        assert data_equivalence(envs.step([0, 1]), other.step([0, 1]), exact=True)
+
+
+def test_two_envs_with_one_seed_agree_to_the_bit(make):
+    one, two = make(), make()
+    rng = np.random.default_rng(0)
+    for env in (one, two):
+        env.action_space.seed(1)
+    assert data_equivalence(one.reset(seed=7), two.reset(seed=7), exact=True)
+    for _ in range(25):
+        action = int(rng.integers(2))
+        results = one.step(action), two.step(action)
+        assert data_equivalence(*results, exact=True)
+        if results[0][2]:
+            assert data_equivalence(one.reset(), two.reset(), exact=True)
+
+
+def test_all_that_is_returned_is_plain(make):
+    env = make(observation="dict")
+    env.reset(seed=0)
+    for action in [0] * 9:
+        observation, reward, terminated, truncated, info = env.step(action)
+        assert type(reward) is float and type(terminated) is bool and type(truncated) is bool
+        assert observation["latent"].flags.c_contiguous and observation["latent"].dtype == np.float32
+    types = {key: type(value) for key, value in info.items()}
+    assert types == {
+        "evaluations": int, "actions": list, "image": int, "noise_seed": int,
+        "metric": float, "reward_valid": bool, "psnr": float, "ssim": float,
+    }  # fmt: skip
+
+
+def test_unknown_render_modes_are_refused(make, make_vec):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="unknown render_mode 'ansi': use one of 'human', 'rgb_array'"):
+            make(render_mode="ansi")
+        with pytest.raises(ValueError, match="unknown render_mode 'human'"):
+            make_vec(2, render_mode="human")
+
+
+def test_vector_env_passes_gymnasiums_own_wrappers(make_vec):
+    from gymnasium.wrappers.vector import DictInfoToList, NormalizeReward, RecordEpisodeStatistics
+
+    envs = DictInfoToList(NormalizeReward(RecordEpisodeStatistics(make_vec(3))))
+    assert isinstance(envs.unwrapped, SkipDiffusionVectorEnv)
+    envs.reset(seed=0)
+    for _ in range(9):
+        *_, infos = envs.step(envs.action_space.sample())
+    assert [info["episode"]["l"] for info in infos] == [9, 9, 9]
