@@ -113,7 +113,8 @@ def evaluate(
                     began = time.perf_counter()
                     image, evaluations = enlarge(pair.lr, seed)
                     seconds = time.perf_counter() - began
-                    done[key] = Row(*key, *score(image, pair.hr, pair.lr, model.scale), evaluations, seconds)
+                    scores = score(image, pair.hr, pair.lr, model.scale)
+                    done[key] = Row(*key, *scores, evaluations, seconds)
                     if keep:
                         keep(pair.name, method, image)
                     if store:
@@ -122,7 +123,9 @@ def evaluate(
     return rows
 
 
-def score(image: np.ndarray, hr: np.ndarray, lr: np.ndarray, scale: int) -> tuple[float, ...]:
+def score(
+    image: np.ndarray, hr: np.ndarray, lr: np.ndarray, scale: int
+) -> tuple[float, float, float, float, float]:
     """PSNR, SSIM, NIQE, LPIPS and consistency of one SR image, all uint8 (H, W, 3)."""
     sr, reference = image[None], hr[None]
     return (

@@ -134,8 +134,9 @@ class Episodes:
                 )
         self.device = torch.device(getattr(self.model, "device", "cpu"))
         settings = (self.model, coarse_steps, fine_steps, skip_rule)
-        uncached = self.cache is None
-        self.process = SkipProcess(*settings) if uncached else CachedProcess(*settings, cache=self.cache)
+        self.process = SkipProcess(*settings)
+        if self.cache is not None:
+            self.process = CachedProcess(*settings, cache=self.cache)
         self.metric = load_metric(metric, self.device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,13 +282,14 @@ class Episodes:
         digests = [[_digest(batch[i]) for batch in (images, references) if batch is not None]
                    for i in range(len(images))]  # fmt: skip
         names = [(self.metric, *digest) for digest in digests]
-        missing = [i for i, name in enumerate(names) if self.cache.score(name) is None]
+        scores = [self.cache.score(name) for name in names]
+        missing = [i for i, known in enumerate(scores) if known is None]
         if missing:
             fresh = self._compute(images[missing], None if references is None else references[missing])
             for row, i in enumerate(missing):
-                self.cache.put_score(names[i], {key: column[row].item() for key, column in fresh.items()})
-        found = [self.cache.score(name) for name in names]
-        return {key: np.array([scores[key] for scores in found]) for key in found[0]}
+                scores[i] = {key: column[row].item() for key, column in fresh.items()}
+                self.cache.put_score(names[i], scores[i])
+        return {key: np.array([found[key] for found in scores if found]) for key in scores[0] or ()}
 
     def _compute(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
         columns = {"metric": self.metric(images, references)}
