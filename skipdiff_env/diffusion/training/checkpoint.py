@@ -1,0 +1,72 @@
+"""Checkpoints: written whole or not at all, the newest two kept, a damaged one passed over.
+
+They hold tensors and plain values only and are read with torch's ``weights_only``, so that opening
+somebody else's checkpoint runs no code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import SkipDiffError
+
+FOLDER = "checkpoints"
+KEEP = 2
+
+
+def checkpoint_files(run: Path) -> list[Path]:
+    """The checkpoints of a run's folder, newest first."""
+    return sorted((run / FOLDER).glob("step-*.pt"), reverse=True)
+
+
+def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step, then delete all but it and the one before it.
+
+    Later ones are deleted too: they were damaged, or the run has gone back behind them.
+    """
+    path = run / FOLDER / f"step-{step:09d}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    files = checkpoint_files(run)
+    here = files.index(path)
+    for other in files[:here] + files[here + KEEP :]:
+        other.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
+    """The newest checkpoint that can be read, on the CPU, and its file.
+
+    Args:
+        run: a run's folder.
+        say: where a warning about each unreadable one goes.
+
+    Raises:
+        SkipDiffError: if there is none.
+    """
+    files = checkpoint_files(run)
+    for path in files:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True), path
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            say(f"warning: {path} is damaged ({reason}): falling back to the checkpoint before it")
+    what = "none of its checkpoints can be read" if files else "it holds no checkpoint"
+    raise SkipDiffError(f"cannot resume {run}: {what}; leave out --resume to start anew in another folder")
+
+
+def delete_checkpoints(run: Path) -> None:
+    """Remove all checkpoints of a finished branch."""
+    for path in checkpoint_files(run):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Several processes, started by ``torchrun``: who is who, and what they agree on.
+
+Data-parallel training itself is torch's ``DistributedDataParallel``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ...errors import SkipDiffError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> slice:
+        """This process's share of a batch.
+
+        Raises:
+            SkipDiffError: if the batch cannot be shared evenly.
+        """
+        if batch % self.size:
+            raise SkipDiffError(f"batch = {batch} must be a multiple of the {self.size} processes")
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def largest(self, *values: float) -> list[float]:
+        """The largest of every process's values, the same everywhere: how all decide alike."""
+        if self.size == 1:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared.tolist()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the processes of float64 values on the CPU."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.largest(0.0)
+
+
+def pick_device(device: torch.device | str = "auto") -> torch.device:
+    """``"auto"`` is CUDA if there is one; each process of a machine takes a GPU of its own."""
+    if str(device) == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise SkipDiffError(f"device {str(device)!r}: torch finds no CUDA device here; use cpu or auto")
+    if chosen.type == "cuda" and chosen.index is None:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return chosen
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started; a world of one if it did not start this one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    # gloo for decisions, which are made on the CPU without waiting for the GPU
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

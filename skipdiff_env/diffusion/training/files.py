@@ -1,0 +1,79 @@
+"""Image files for training: found in folders, tar files and lists, decoded by OpenCV alone."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...errors import SkipDiffError
+
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2",
+    ".avif", ".gif",
+}  # fmt: skip
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or no image."""
+    if not data or _cut_short(data):
+        return None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _cut_short(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; OpenCV decodes those, with a grey or black rest."""
+    if data.startswith(b"\xff\xd8"):
+        # A thumbnail has an end of its own, but before the picture's scan starts.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\x89PNG") and b"IEND" not in data
+
+
+def image_files(path: Path) -> list[Path]:
+    """The image files that a folder (recursively), a .txt list or an image path stands for, in order.
+
+    Raises:
+        SkipDiffError: if there is nothing at ``path``, or it is none of these.
+    """
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not path.is_file():
+        raise SkipDiffError(f"no training data at {path}: it is neither a file nor a folder")
+    if path.suffix.lower() == ".txt":
+        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        return [file for line in lines if line for file in image_files(path.parent / line)]
+    if path.suffix.lower() in SUFFIXES:
+        return [path]
+    raise SkipDiffError(f"{path} is not an image, a folder or a .txt list of them")
+
+
+def members(paths: Sequence[str | Path]) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every image of folders, lists, image files and tar files, in a fixed order."""
+    for path in map(Path, paths):
+        if path.is_file() and path.suffix.lower() not in SUFFIXES | {".txt"}:
+            yield from _tar_members(path)
+        else:
+            yield from ((str(file), file.read_bytes()) for file in image_files(path))
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                    file = tar.extractfile(member)
+                    yield f"{path}:{member.name}", file.read() if file else b""
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        why = str(error).splitlines()[0]
+        raise SkipDiffError(
+            f"{path} is not an image, a folder, a .txt list or a whole tar file: {why}"
+        ) from None

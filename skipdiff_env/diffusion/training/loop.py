@@ -1,0 +1,308 @@
+"""Training from start to stop: the loop, its limits, checkpoints, validation, cool-down branches.
+
+The *trunk* of a run trains at a constant rate for as long as one likes; a *cool-down branch* takes the
+trunk's state, lets the rate fall linearly to zero, and writes to a folder of its own, so that the trunk can
+go on later as if nothing had happened. A run's folder::
+
+    recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
+    checkpoints/step-STEP.pt      the newest two
+    model/                        the moving average of the weights, a model folder
+    cooldown-STEP/                a branch taken at that step: the same again
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from ...errors import SkipDiffError
+from ..pretrained import save_model, write_atomically
+from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
+from .distributed import World
+from .log import Progress, RunLog
+from .pictures import grid
+from .provenance import Provenance
+from .recipe import differences
+from .trainer import Batch, Trainer
+from .validation import COARSE_STEPS, Validation
+
+FORMAT = 1
+"""Version of what a checkpoint holds."""
+MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init")
+"""Parts of the recipe that a resumed run may change: they do not touch the weights."""
+
+
+class Signals:
+    """Notes SIGTERM and SIGINT instead of dying of them; the second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.caught = number
+        self.__exit__()
+
+
+@dataclass
+class Cooldown:
+    """A branch whose rate falls linearly to zero, over steps or over time."""
+
+    start: int
+    """Step of the trunk at which it was taken."""
+    steps: int | None
+    seconds: float | None
+    spent: float = 0.0
+    """Seconds it has taken in earlier legs."""
+
+    def left(self, step: int, seconds: float) -> float:
+        """What is left of the rate, 1 … 0, before step ``step``, ``seconds`` into this leg of the branch."""
+        if self.steps is not None:
+            return max(0.0, 1 - (step - self.start) / self.steps)
+        return max(0.0, 1 - (self.spent + seconds) / max(self.seconds or 0.0, 1e-9))
+
+
+@dataclass
+class Session:
+    """What the trunk and its branches share."""
+
+    trainer: Trainer
+    batches: Callable[[int], Batch]
+    world: World
+    signals: Signals
+    provenance: Provenance
+    fingerprint: str
+    """Of the training data."""
+    validation: Validation | None
+    say: Callable[[str], None]
+    seconds: float = 0.0
+    """Training time of the trunk in earlier legs."""
+    began: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        """Seconds since this leg began."""
+        return time.monotonic() - self.began
+
+
+class Run:
+    """One stretch of training into one folder: the trunk, or a cool-down branch.
+
+    Args:
+        session: what it shares.
+        folder: where it writes.
+        cooldown: the branch it is; None for the trunk.
+    """
+
+    def __init__(self, session: Session, folder: Path, cooldown: Cooldown | None = None) -> None:
+        self.session, self.folder, self.cooldown = session, folder, cooldown
+        self.trainer, self.recipe = session.trainer, session.trainer.recipe
+        self._pending: list[tuple[int, float, Tensor, Tensor]] = []
+        self._checked: list[tuple[float, float, float]] = []  # loss, gradient norm, rate
+        self._last_checkpoint: Path | None = None
+        self._began = self._saved = self._now = session.elapsed()
+        self._validated = -1
+        self._log: RunLog | None = None
+
+    def restore(self) -> None:
+        """Continue from the newest checkpoint in the folder that can be read.
+
+        Raises:
+            SkipDiffError: if there is none, or it was made with another recipe or other data.
+        """
+        state, path = load_newest(self.folder, self.session.say)
+        if state.get("format") != FORMAT:
+            raise SkipDiffError(f"{path} has format {state.get('format')}, this version reads {FORMAT}")
+        changed = differences(state["recipe"], self.recipe.to_dict())
+        changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
+        if changed:
+            raise SkipDiffError(
+                f"cannot resume {path}: the recipe differs in {', '.join(changed)}; "
+                "give the same recipe, or start a new run from the model folder with --init"
+            )
+        if state["data"] != self.session.fingerprint:
+            raise SkipDiffError(
+                f"cannot resume {path}: it was trained on other data ({state['data']}, "
+                f"now {self.session.fingerprint})"
+            )
+        self.trainer.load_state_dict(state["trainer"])
+        self.session.seconds = state["seconds"]
+        self.session.provenance.earlier, self.session.provenance.init = state["earlier"], state["init"]
+        if state["cooldown"] is not None:
+            self.cooldown = Cooldown(**state["cooldown"])
+        self._last_checkpoint = path
+        self.session.say(f"continuing {path}")
+
+    def train(self, max_steps: int | None, deadline: float, validate_last: bool = True) -> str:
+        """Train until a limit, then write a checkpoint and the model folder.
+
+        Args:
+            max_steps: the trainer's step to stop at.
+            deadline: seconds of the session's clock to stop at.
+            validate_last: whether to validate once more at the end.
+
+        Returns:
+            What ended it: ``steps``, ``minutes``, ``cool-down`` or the name of a signal.
+        """
+        session, trainer, recipe = self.session, self.trainer, self.recipe
+        self._open_log()
+        progress = Progress(self._label(), recipe.batch, sys.stderr if session.world.main else None)
+        check_every = 1 if trainer.device.type == "cpu" else min(recipe.log_every, 20)
+        try:
+            while not (reason := self._over(max_steps, deadline)):
+                if self._now - self._saved >= 60 * recipe.checkpoint_minutes:
+                    self.save()
+                cooling = self.cooldown.left(trainer.step, self._now - self._began) if self.cooldown else 1.0
+                lr = trainer.learning_rate(trainer.step, cooling)
+                loss, norm = trainer.update(session.batches(trainer.step), lr)
+                self._pending.append((trainer.step, lr, loss, norm))
+                if trainer.step % check_every == 0 or trainer.step % recipe.log_every == 0:
+                    value = self._check()
+                    progress.update(trainer.step, value, *self._left(max_steps, deadline, progress.rate()))
+                if trainer.step % recipe.log_every == 0:
+                    self._write_line(progress.rate())
+                if trainer.step % recipe.validation.every == 0:
+                    self._validate()
+            finished = reason == "cool-down"
+            self.save(checkpoint=not finished)
+            if validate_last and not session.signals.caught:
+                self._validate()
+            if finished and session.world.main:
+                delete_checkpoints(self.folder)
+        finally:
+            progress.close()
+            if self._log is not None:
+                self._log.close()
+        return reason
+
+    def save(self, checkpoint: bool = True) -> None:
+        """Write a checkpoint and the model folder, after making sure that the weights are sound."""
+        self._check()
+        self._saved = self._now
+        session, trainer = self.session, self.trainer
+        seconds = session.seconds + self._now
+        if session.world.main:
+            if checkpoint:
+                self._last_checkpoint = save_checkpoint(self.folder, trainer.step, self._state(seconds))
+            cooled = trainer.step - self.cooldown.start if self.cooldown else 0
+            images = trainer.step * self.recipe.batch
+            record = session.provenance.record(trainer.step, images, seconds, cooled)
+            save_model(self.folder / "model", trainer.ema, replace(self.recipe.model, training=record))
+        session.world.wait()
+
+    def _state(self, seconds: float) -> dict[str, Any]:
+        provenance, cooldown = self.session.provenance, None
+        if self.cooldown:
+            spent = self.cooldown.spent + self._now - self._began
+            cooldown = asdict(replace(self.cooldown, spent=spent))
+        return {
+            "format": FORMAT, "recipe": self.recipe.to_dict(), "data": self.session.fingerprint,
+            "trainer": self.trainer.state_dict(), "seconds": seconds, "cooldown": cooldown,
+            "earlier": provenance.earlier, "init": provenance.init,
+        }  # fmt: skip
+
+    def _open_log(self) -> None:
+        if self.session.world.main:
+            self._log = RunLog(self.folder, self.trainer.step, self.session.say)
+            text = yaml.safe_dump(self.recipe.to_dict(), sort_keys=False)
+            write_atomically(self.folder / "recipe.yaml", text.encode())
+
+    def _label(self) -> str:
+        return self.recipe.name + (" cool-down" if self.cooldown else "")
+
+    def _over(self, max_steps: int | None, deadline: float) -> str:
+        """Why to stop before the next step; empty to go on. All processes come to the same answer."""
+        session = self.session
+        caught, self._now = session.world.largest(session.signals.caught, session.elapsed())
+        if caught:
+            return signal.Signals(int(caught)).name
+        if self.cooldown and self.cooldown.left(self.trainer.step, self._now - self._began) <= 0:
+            return "cool-down"
+        if max_steps is not None and self.trainer.step >= max_steps:
+            return "steps"
+        return "minutes" if self._now >= deadline else ""
+
+    def _left(self, max_steps: int | None, deadline: float, rate: float) -> tuple[float | None, float | None]:
+        """Share of this leg that is done and seconds that are left; None where nothing limits it."""
+        if self.cooldown and self.cooldown.steps is not None:
+            max_steps = self.cooldown.start + self.cooldown.steps
+        ends = [deadline - self._now] if deadline < math.inf else []
+        if max_steps is not None and rate > 0:
+            ends.append((max_steps - self.trainer.step) * self.recipe.batch / rate)
+        if not ends:
+            return None, None
+        spent = self._now - self._began
+        return spent / max(spent + min(ends), 1e-9), min(ends)
+
+    def _check(self) -> float:
+        """Read the losses of the last steps from the device and make sure that they are finite."""
+        if self._pending:
+            values = torch.stack([torch.stack([loss, norm]) for _, _, loss, norm in self._pending])
+            values = self.session.world.mean(values.double().cpu())
+            for (step, lr, *_), (loss, norm) in zip(self._pending, values.tolist(), strict=True):
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    good = self._last_checkpoint or "none yet"
+                    raise SkipDiffError(
+                        f"training became unstable at step {step}: loss {loss}, gradient norm {norm}, "
+                        f"learning rate {lr:.3g}; last good checkpoint: {good}. Start again from the "
+                        "model folder beside it (init) with a lower optimiser.lr"
+                    )
+                self._checked.append((loss, norm, lr))
+            self._pending = []
+        return self._checked[-1][0] if self._checked else math.nan
+
+    def _write_line(self, rate: float) -> None:
+        if self._log is not None and self._checked:
+            losses, norms, rates = zip(*self._checked, strict=True)
+            minutes = (self.session.seconds + self._now) / 60
+            self._log.write({
+                "step": self.trainer.step, "loss": sum(losses) / len(losses), "lr": rates[-1],
+                "gradient_norm": sum(norms) / len(norms), "images_per_second": round(rate, 2),
+                "minutes": round(minutes, 3),
+            })  # fmt: skip
+        self._checked = []
+
+    def _validate(self) -> None:
+        """Measure the moving average on the validation images; the first process does."""
+        session, step = self.session, self.trainer.step
+        if self._validated == step:
+            return
+        self._validated = step
+        if session.validation is not None and self._log is not None:
+            validation, model = session.validation, self.trainer.frozen()
+            pictures = validation.samples(model)
+            line = {"step": step, "val_loss": validation.loss(model), **validation.figures(pictures)}
+            self._log.write(line)
+            count = min(self.recipe.validation.grid, len(validation.hr))
+            if count:
+                columns = {
+                    "bicubic": pictures["bicubic"], f"S = {COARSE_STEPS}": pictures.get("coarse"),
+                    f"S = {model.schedule.steps}": validation.full_chain(model, count), "HR": validation.hr,
+                }  # fmt: skip
+                shown = {name: images[:count] for name, images in columns.items() if images is not None}
+                self._log.picture("samples", step, grid(shown))
+            session.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in line.items() if k != "step"))
+        if self._log is not None:
+            self._log.draw_curves()
+        session.world.wait()

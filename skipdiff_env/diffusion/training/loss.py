@@ -1,0 +1,76 @@
+"""The training objective (Eq. 7): denoise at continuous noise levels.
+
+An interval t ∈ 1 … T is drawn, then the level uniformly between √ᾱ_{t-1} and √ᾱ_t (Chen et al. 2021,
+as in SR3), so that the network knows every level and not only those of one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..model import ModelConfig
+from ..resize import bicubic, degrade, to_signed
+from ..schedule import NoiseSchedule
+
+
+def draw_levels(schedule: NoiseSchedule, batch: int, generator: torch.Generator) -> Tensor:
+    """√ᾱ of ``batch`` continuous noise levels, float32 (batch,) on the CPU."""
+    uniform = torch.rand(2, batch, generator=generator, dtype=torch.float64).numpy()
+    t = 1 + (uniform[0] * schedule.steps).astype(np.int64)
+    cleaner, noisier = schedule.noise_level(t - 1), schedule.noise_level(t)
+    return torch.from_numpy(noisier + uniform[1] * (cleaner - noisier)).float()
+
+
+def make_pairs(
+    hr: Tensor, config: ModelConfig, spoil: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """uint8 HR (B, 3, H, W) → target x_0 of the chain and condition c, float32 (B, 3, H, W).
+
+    ``spoil`` does to LR, uint8 (B, 3, h, w), what real cameras do (see :mod:`.degradations`).
+    """
+    lr = degrade(hr, config.scale)
+    if spoil is not None:
+        lr = spoil(lr)
+    condition = bicubic(to_signed(lr), *hr.shape[-2:]).clamp_(-1, 1)
+    image = to_signed(hr)
+    target = image if config.target == "image" else config.residual_scale * (image - condition)
+    return target, condition
+
+
+def diffusion_loss(
+    network: nn.Module,
+    config: ModelConfig,
+    target: Tensor,
+    condition: Tensor,
+    level: Tensor,
+    noise: Tensor,
+    norm: str = "l2",
+    min_snr: float | None = None,
+) -> Tensor:
+    """Mean error of the predicted ε or v, a scalar.
+
+    Args:
+        target, condition, noise: (B, 3, H, W).
+        level: √ᾱ, (B,).
+        norm: ``l1`` (the authors) or ``l2``.
+        min_snr: γ of min-SNR-γ weights (Hang et al. 2023), None for uniform weights.
+    """
+    if norm not in ("l1", "l2"):
+        raise ValueError(f"unknown norm {norm!r}: use 'l1' or 'l2'")
+    signal = level[:, None, None, None]
+    sigma = (1 - signal.double().square()).sqrt().to(signal.dtype)
+    latent = signal * target + sigma * noise
+    wanted = noise if config.prediction == "noise" else signal * noise - sigma * target
+    output = network(torch.cat([condition, latent], dim=1), level).float()
+    error = (output - wanted).abs() if norm == "l1" else (output - wanted).square()
+    per_image = error.mean(dim=(1, 2, 3))
+    if min_snr is not None:
+        snr = (level.double().square() / (1 - level.double().square())).to(level.dtype)
+        # Weights are min(SNR, γ) on the x0 error; divided by what the prediction implies already.
+        implied = snr if config.prediction == "noise" else snr + 1
+        per_image = per_image * snr.clamp(max=min_snr) / implied
+    return per_image.mean()

@@ -1,0 +1,100 @@
+"""Where weights come from: what goes into the ``training`` field of a model folder's ``config.json``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import SkipDiffError
+from ..model import FrozenModel, ModelConfig
+from ..pretrained import load_pretrained
+from .distributed import World
+from .trainer import Trainer
+
+FREE = ("image_size", "attention_sizes", "dropout", "zero_init")
+"""What may differ between the networks of the model that is started from and of the recipe."""
+
+
+@dataclass
+class Provenance:
+    """The legs of a model's training; the last one is under way.
+
+    Attributes:
+        recipe: name of the recipe.
+        data: names of the training data's files and folders.
+        hardware: what it runs on.
+        earlier: legs before this one, brought along by the model it started from.
+        init: name and weights' hash of that model.
+    """
+
+    recipe: str
+    data: list[str]
+    hardware: str
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    init: dict[str, str] | None = None
+
+    def record(self, steps: int, images: int, seconds: float, cooldown_steps: int = 0) -> dict[str, Any]:
+        """The whole record, JSON-plain: totals, and leg by leg."""
+        leg: dict[str, Any] = {
+            "recipe": self.recipe, "steps": steps, "images": images, "hours": round(seconds / 3600, 4),
+            "hardware": self.hardware, "data": self.data,
+        }  # fmt: skip
+        if cooldown_steps:
+            leg["cooldown_steps"] = cooldown_steps
+        if self.init:
+            leg["init"] = self.init
+        legs = [*self.earlier, leg]
+        totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
+        totals["hours"] = round(totals["hours"], 4)
+        data = sorted({name for leg in legs for name in leg.get("data", [])})
+        return {"recipe": self.recipe, "data": data, "hardware": self.hardware, **totals, "legs": legs}
+
+
+def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
+    """Give a trainer the weights of a model folder, and its record to the provenance.
+
+    Raises:
+        SkipDiffError: if the model is of another architecture or predicts something else.
+    """
+    model = load_pretrained(source, "cpu")
+    theirs, ours = _meaning(model.config), _meaning(trainer.recipe.model)
+    for key, value in ours.items():
+        if theirs[key] != value:
+            raise SkipDiffError(
+                f"cannot start from {source}: its {key} is {theirs[key]!r}, "
+                f"but recipe {trainer.recipe.name} has {value!r}"
+            )
+    try:
+        trainer.network.load_state_dict(model.network.state_dict())
+    except RuntimeError:  # image_size and attention_sizes together decide which levels attend
+        raise SkipDiffError(f"cannot start from {source}: attention lies at other levels") from None
+    trainer.restart_ema()
+    record = dict(model.config.training)
+    provenance.earlier = record.get("legs", [record] if record else [])
+    provenance.init = {"model": model.name, "hash": model.hash}
+    return model
+
+
+def _meaning(model: ModelConfig) -> dict[str, Any]:
+    """What decides whether weights mean the same in two models."""
+    unet = {f"unet.{k}": v for k, v in asdict(model.unet).items() if k not in FREE}
+    return {"prediction": model.prediction, "target": model.target, **unet}
+
+
+def describe_hardware(device: torch.device, world: World) -> str:
+    """Such as ``1 x NVIDIA H200`` or ``2 threads of Intel(R) Xeon(R) …``."""
+    if device.type == "cuda":
+        return f"{world.size} x {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads() * world.size
+    return f"{threads} CPU thread{'s' if threads > 1 else ''} ({_processor()})"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else os.uname().machine if hasattr(os, "uname") else "unknown"

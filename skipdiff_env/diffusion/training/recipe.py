@@ -1,0 +1,287 @@
+"""Recipes: everything that decides what is trained and how, read from one YAML file.
+
+A recipe is a tree of dataclasses; a key that none of them knows is refused by name. Its ``cuda:`` block
+holds what is different on a GPU (bigger batches and crops) in the same layout, and is laid over the rest
+when the training device is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ...errors import SkipDiffError
+from ..model import ModelConfig
+
+FOLDER = Path(__file__).resolve().parent / "recipes"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """How crops are cut from the training images, and how they are varied."""
+
+    crop: int
+    """Side of the HR crops in pixels; a multiple of the model's scale. Smaller images are left out."""
+    resize_short: int | None = None
+    """Shrink larger images until their shorter side is this many pixels, before anything else."""
+    in_memory: bool = True
+    """Decode everything once and keep it; if false, decode what a step needs when it needs it."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """How often an image is drawn, by the beginning of its file name; 1 for all others."""
+    orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
+    """All eight flips and quarter turns, left-right mirroring alone, or neither."""
+    zoom: float = 1.0
+    """Cut windows of up to this many times the crop's side and shrink them to it."""
+    colour: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One fault of real pictures: in a ``share`` of them, with a strength drawn uniformly."""
+
+    share: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class DegradationRecipe:
+    """What happens to LR after shrinking, in this order, as in a camera; only in training."""
+
+    blur: Effect = Effect()
+    """Gaussian, σ in LR pixels."""
+    noise: Effect = Effect()
+    """Gaussian, independent for each channel, σ in 8-bit units."""
+    jpeg: Effect = Effect()
+    """JPEG with 4:2:0 chroma, quality 1 … 100."""
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Eq. 7."""
+
+    norm: Literal["l1", "l2"] = "l2"
+    """L1 is the authors'."""
+    min_snr: float | None = None
+    """γ of min-SNR-γ weights; null for uniform ones."""
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """AdamW (Adam where ``weight_decay`` is 0), linear warm-up, then a constant rate."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 300
+    """Steps until the full rate."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+    """Decay a step of the moving average of the weights, which is what gets exported."""
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """What is measured on validation images, and how often."""
+
+    every: int = 2000
+    """Steps between validations."""
+    images: int = 8
+    """Validation images used, at most."""
+    grid: int = 2
+    """How many of them are in the picture grid, which takes the full chain."""
+    metrics: tuple[str, ...] = ("lpips", "niqe")
+    """Metrics of skipdiff_env.metrics, besides PSNR; left out with a word where they are missing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    name: str
+    model: ModelConfig
+    data: DataRecipe
+    optimiser: OptimiserRecipe
+    batch: int
+    """Images a step, over all processes together."""
+    seed: int = 0
+    """What the random numbers of every step are derived from, and the first weights."""
+    init: str | None = None
+    """Name or folder of the model whose weights to start from; null for random ones."""
+    degradation: DegradationRecipe | None = None
+    """Faults of the LR side; null for none."""
+    loss: LossRecipe = LossRecipe()
+    validation: ValidationRecipe = ValidationRecipe()
+    checkpoint_minutes: float = 4.0
+    """Minutes between checkpoints."""
+    log_every: int = 50
+    """Steps between lines of the log."""
+    compile: bool = True
+    """Whether to ``torch.compile`` the network; on CUDA only."""
+
+    def __post_init__(self) -> None:
+        if self.data.crop % self.model.scale:
+            raise ValueError(f"data.crop = {self.data.crop} must be a multiple of scale {self.model.scale}")
+        if self.data.zoom < 1:
+            raise ValueError(f"data.zoom = {self.data.zoom} must be at least 1: HR must not be blurred")
+        least = {"batch": self.batch, "log_every": self.log_every, "validation.every": self.validation.every}
+        for name, value in least.items():
+            if value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return _plain(asdict(self))
+
+
+def available_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(
+    source: str | Path | Mapping[str, Any], cuda: bool = False, overrides: Sequence[str] = ()
+) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a shipped recipe's name, a YAML file, or what one would hold.
+        cuda: whether to lay the ``cuda:`` block over the rest.
+        overrides: changes such as ``"data.crop=64"``, applied last; values are YAML.
+
+    Raises:
+        SkipDiffError: naming the recipe and the key that is unknown, missing or of the wrong kind.
+    """
+    data, name = _read(source)
+    block = data.pop("cuda", None) or {}
+    try:
+        on_cuda = _merged(data, block)
+        build(Recipe, on_cuda)  # so that mistakes in the block are found on any device
+        chosen = on_cuda if cuda else data
+        for override in overrides:
+            chosen = _merged(chosen, _override(override))
+        return build(Recipe, chosen)
+    except ValueError as error:
+        raise SkipDiffError(f"recipe {name}: {error}") from None
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    if isinstance(source, Mapping):
+        return dict(source), str(source.get("name", "(unnamed)"))
+    path = FOLDER / f"{source}.yaml"
+    if str(source) not in available_recipes():
+        path = Path(source).expanduser()
+    if not path.is_file():
+        raise SkipDiffError(
+            f"unknown recipe {str(source)!r}: use one of {', '.join(available_recipes())}, or a YAML file"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SkipDiffError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise SkipDiffError(f"{path} is not a recipe: it must hold keys and values")
+    return data, str(path if path.parent != FOLDER else source)
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not a change: write key.key=value, such as data.crop=64")
+    *parents, last = key.strip().split(".")
+    nested = {last: yaml.safe_load(value)}
+    for part in reversed(parents):
+        nested = {part: nested}
+    return nested
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def build(cls: type[T], data: Any, path: str = "") -> T:
+    """Dataclass ``cls`` from nested dictionaries; ``path`` is where in the recipe they stand.
+
+    Raises:
+        ValueError: naming the key that is unknown, missing or of the wrong kind.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path.rstrip('.') or 'the recipe'} must hold keys and values, not {data!r}")
+    if cls is ModelConfig:
+        try:
+            return ModelConfig.from_dict(dict(data))  # type: ignore[return-value]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path.rstrip('.')}: {error}") from None
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown key {path + str(unknown[0])!r}: {path or 'a recipe '}knows {', '.join(known)}"
+        )
+    for name, f in known.items():
+        if name not in data and f.default is MISSING and f.default_factory is MISSING:
+            raise ValueError(f"key {path + name!r} is missing")
+    hints = get_type_hints(cls)
+    return cls(**{key: _value(hints[key], value, path + key) for key, value in data.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    """``value`` as the type that a field's annotation asks for."""
+    options = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in options if option is not type(None))
+        return _value(hint, value, path)
+    if is_dataclass(hint):
+        return build(hint, value, path + ".")  # type: ignore[arg-type]
+    if get_origin(hint) is Literal:
+        if value not in options:
+            raise ValueError(f"{path} = {value!r} must be one of {', '.join(map(str, options))}")
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        options = options[:1] * len(value) if options[-1] is Ellipsis else options
+    if get_origin(hint) is tuple and isinstance(value, list | tuple) and len(value) == len(options):
+        return tuple(_value(option, v, path) for option, v in zip(options, value, strict=True))
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        return {str(k): _value(options[1], v, f"{path}.{k}") for k, v in value.items()}
+    # YAML takes 1e-4 (without a dot) for a string
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
+        return value
+    raise ValueError(f"{path} = {value!r} is not of the kind {getattr(hint, '__name__', hint)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> list[str]:
+    """Dotted keys at which two recipes, as from :meth:`Recipe.to_dict`, differ."""
+    found = []
+    for key in sorted(set(a) | set(b)):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{path}{key}.")
+        elif left != right:
+            found.append(path + key)
+    return found

@@ -1,0 +1,212 @@
+"""``train()``: from a recipe and data to a model folder."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import SkipDiffError
+from .checkpoint import checkpoint_files
+from .data import ImageBank, load_bank
+from .distributed import World, join, pick_device
+from .log import say
+from .loop import Cooldown, Run, Session, Signals
+from .provenance import Provenance, describe_hardware, start_from
+from .recipe import Recipe, load_recipe
+from .stream import Ahead, StreamedBank
+from .trainer import BatchMaker, Trainer
+from .validation import Validation
+
+Paths = Sequence[str | os.PathLike[str]]
+GPU_SHARE = 0.5
+"""Images move to the GPU if they take less than this share of its free memory."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a leg of training ended."""
+
+    step: int
+    """Steps of the run so far."""
+    reason: str
+    """``steps``, ``minutes``, ``cool-down`` (finished), or the name of the signal that stopped it."""
+    model: Path
+    """The model folder written last: the cool-down branch's if one was trained."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the trunk ends, and what cool-down follows; see :func:`train`."""
+
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    cooldown: int | None = None
+    cooldown_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cooldown is not None and self.cooldown_minutes is not None:
+            raise SkipDiffError("give the cool-down in steps or in minutes, not both")
+        if (self.cooldown is not None and self.cooldown < 1) or (self.cooldown_minutes or 1) <= 0:
+            raise SkipDiffError("a cool-down must be longer than nothing")
+        if self.cooldown_minutes is not None and self.cooldown_minutes > (self.max_minutes or 0):
+            raise SkipDiffError(
+                "the cool-down's minutes are the last of max-minutes: give that, and not less"
+            )
+
+    @property
+    def deadline(self) -> float:
+        """Seconds."""
+        return math.inf if self.max_minutes is None else 60 * self.max_minutes
+
+    @property
+    def trunk_deadline(self) -> float:
+        """Seconds."""
+        return self.deadline - 60 * (self.cooldown_minutes or 0)
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any],
+    data: Paths,
+    out: str | os.PathLike[str],
+    resume: bool = False,
+    init: str | os.PathLike[str] | None = None,
+    max_minutes: float | None = None,
+    device: torch.device | str = "auto",
+    *,
+    val: Paths = (),
+    max_steps: int | None = None,
+    cooldown: int | None = None,
+    cooldown_minutes: float | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainResult:
+    """Train a model until a limit, SIGTERM or SIGINT; then there is a checkpoint and a model folder.
+
+    Under ``torchrun`` all processes share each batch; ``out`` must then be a folder that all of them see.
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or what one would hold.
+        data: folders, tar files, .txt lists and image files.
+        out: the run's folder, see :mod:`.loop` for what appears in it.
+        resume: continue the run in ``out`` from its newest checkpoint.
+        init: model folder or name whose weights to start from, instead of what the recipe says.
+        max_minutes: stop after this time, counted from this call; a last validation comes on top.
+        device: ``"auto"`` takes CUDA if there is one.
+        val: validation images; without any, a few training images are held out.
+        max_steps: stop the trunk at this step.
+        cooldown: then take a branch that cools down over this many steps; without ``max_steps`` it is
+            taken at once.
+        cooldown_minutes: spend the last of ``max_minutes`` on a branch that cools down.
+        overrides: changes of the recipe, such as ``"batch=4"``.
+
+    Raises:
+        SkipDiffError: for a recipe, data, checkpoint or request that will not do, and for a loss that is
+            not finite any more.
+    """
+    began = time.monotonic()
+    limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
+    if resume and init is not None:
+        raise SkipDiffError("resume continues a run's own weights and init brings others: give one of them")
+    if not resume and checkpoint_files(Path(out)):
+        raise SkipDiffError(f"{out} holds a run already: resume it, or choose another folder")
+    place = pick_device(device)
+    loaded = load_recipe(recipe, place.type == "cuda", overrides)
+    torch.set_flush_denormal(place.type == "cpu")
+    torch.backends.cudnn.benchmark = place.type == "cuda"
+    try:
+        with join(place) as world, Signals() as signals:
+            tell: Callable[[str], None] = say if world.main else lambda _: None
+            session = _prepare(loaded, data, val, Trainer(loaded, place, world), world, signals, tell)
+            session.began = began
+            trunk = Run(session, Path(out))
+            if resume:
+                trunk.restore()
+            elif init or loaded.init:
+                tell(f"from {start_from(session.trainer, init or loaded.init or '', session.provenance)}")
+            try:
+                return _run(trunk, limits, resume)
+            finally:
+                if isinstance(session.batches, Ahead):
+                    session.batches.close()
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _prepare(
+    recipe: Recipe,
+    data: Paths,
+    val: Paths,
+    trainer: Trainer,
+    world: World,
+    signals: Signals,
+    tell: Callable[[str], None],
+) -> Session:
+    bank = _bank(recipe, data, recipe.data.crop, tell)
+    if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
+        bank.to(trainer.device)
+    batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
+    if bank.device != trainer.device or isinstance(bank, StreamedBank):
+        batches = Ahead(batches)
+    held = _validation_images(recipe, bank, val, tell)
+    validation = Validation(recipe, held, trainer.device, tell) if held and world.main else None
+    hardware = describe_hardware(trainer.device, world)
+    provenance = Provenance(recipe.name, [Path(path).name for path in data], hardware)
+    return Session(trainer, batches, world, signals, provenance, bank.fingerprint, validation, tell)
+
+
+def _room(device: torch.device) -> float:
+    """Bytes of a GPU's memory that images may take."""
+    return GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _bank(
+    recipe: Recipe, data: Paths, min_size: int, tell: Callable[[str], None]
+) -> ImageBank | StreamedBank:
+    options, paths = recipe.data, [Path(path) for path in data]
+    if not options.in_memory:
+        return StreamedBank(paths, min_size, options.resize_short, options.weights, tell)
+    bank, report = load_bank(paths, min_size, "cpu", options.resize_short, options.weights)
+    tell(str(report))
+    return bank
+
+
+def _validation_images(
+    recipe: Recipe, bank: ImageBank | StreamedBank, val: Paths, tell: Callable[[str], None]
+) -> list[np.ndarray]:
+    count = recipe.validation.images
+    if not count:
+        return []
+    if val:
+        used = _bank(recipe, val, recipe.model.scale, tell).hold_out(count)
+        tell(f"{len(used)} of them for validation")
+        return used
+    held = bank.hold_out(min(count, len(bank) - 1))
+    tell(f"no validation images were given: {len(held)} training images are held out")
+    return held
+
+
+def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
+    """Train the trunk, then the branch, as far as the limits ask for them."""
+    session, cools = trunk.session, limits.cooldown is not None or limits.cooldown_minutes is not None
+    reason = "steps"
+    if not cools or limits.max_steps is not None or limits.cooldown_minutes is not None:
+        reason = trunk.train(limits.max_steps, limits.trunk_deadline, validate_last=not cools)
+    elif not resumed:
+        trunk.save()  # so that the trunk can go on from here
+    expected = ("steps", "minutes") if limits.cooldown_minutes is not None else ("steps",)
+    if not cools or reason not in expected:
+        return TrainResult(session.trainer.step, reason, trunk.folder / "model")
+    start = session.trainer.step
+    seconds = None if limits.cooldown is not None else max(limits.deadline - session.elapsed(), 0.0)
+    branch = Run(session, trunk.folder / f"cooldown-{start:09d}", Cooldown(start, limits.cooldown, seconds))
+    if checkpoint_files(branch.folder):
+        branch.restore()
+    reason = branch.train(None, limits.deadline)
+    return TrainResult(session.trainer.step, reason, branch.folder / "model")

@@ -1,0 +1,134 @@
+"""Training crops for data that do not fit into memory: decoded when a step needs them, ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import SkipDiffError
+from .data import CropDraw, draw_crops, draw_weight, shrink, shrink_short, windows
+from .files import decode, image_files
+
+T = TypeVar("T")
+TRIES = 100
+"""So many unusable files in a row mean that the data, and not a few files, are bad."""
+
+
+class StreamedBank:
+    """Like :class:`~.data.ImageBank`, but images are read from their files each time.
+
+    Args:
+        paths: folders, .txt lists and image files.
+        min_size: smallest side that can be used, in pixels.
+        resize_short: shrink larger images until their shorter side has this length.
+        weights: how often images are drawn, by the beginning of their file names; 1 for all others.
+        say: where files that cannot be used are reported, each once.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        min_size: int,
+        resize_short: int | None = None,
+        weights: Mapping[str, float] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.files = [file for path in map(Path, paths) for file in image_files(path)]
+        if not self.files:
+            raise SkipDiffError(f"no training images in {', '.join(map(str, paths))}")
+        self.min_size, self.resize_short, self._say = min_size, resize_short, say
+        self.weights = np.array([draw_weight(file.name, weights or {}) for file in self.files])
+        self._bad: set[int] = set()
+        self._lock, self._pool = Lock(), ThreadPoolExecutor()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells other data from the same data when a run is resumed."""
+        return f"{len(self)} files"
+
+    def hold_out(self, count: int) -> list[np.ndarray]:
+        """Take ``count`` images, evenly spaced, out of what is drawn, and return them."""
+        chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
+        self.weights[chosen] = 0
+        return [image for image in map(self._read, chosen.tolist()) if image is not None]
+
+    def crops(
+        self,
+        size: int,
+        batch: int,
+        generator: torch.Generator,
+        rows: slice = slice(None),
+        orientations: str = "dihedral",
+        zoom: float = 1.0,
+    ) -> Tensor:
+        """As :meth:`~.data.ImageBank.crops`; a file that cannot be used is replaced by the next one."""
+        draw = CropDraw(*(x[rows] for x in draw_crops(batch, generator, orientations, zoom)))
+        cumulative = self.weights.cumsum()
+        index = np.searchsorted(cumulative, draw.image.numpy() * cumulative[-1], side="right")
+        images = list(self._pool.map(self._usable, index.tolist()))
+        sides = [torch.tensor([image.shape[axis] for image in images]) for axis in (0, 1)]
+        side, top, left = (x.tolist() for x in windows(draw, size, *sides))
+
+        def cut(i: int) -> Tensor:
+            window = images[i][top[i] : top[i] + side[i], left[i] : left[i] + side[i]]
+            turn = int(draw.turn[i])
+            window = window.swapaxes(0, 1) if turn & 4 else window
+            window = window[:: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
+            return shrink(torch.from_numpy(window.copy()).permute(2, 0, 1)[None], size)
+
+        return torch.cat(list(self._pool.map(cut, range(len(images)))))
+
+    def _usable(self, index: int) -> np.ndarray:
+        for i in range(index, index + min(TRIES, len(self))):
+            image = self._read(i % len(self)) if self.weights[i % len(self)] > 0 else None
+            if image is not None:
+                return image
+        raise SkipDiffError(f"{TRIES} files from {self.files[index]} on are corrupt or too small")
+
+    def _read(self, index: int) -> np.ndarray | None:
+        if index in self._bad:
+            return None
+        image = decode(self.files[index].read_bytes())
+        why = "corrupt"
+        if image is not None:
+            image = shrink_short(image, self.resize_short)
+            if min(image.shape[:2]) >= self.min_size:
+                return image
+            why = f"too small ({image.shape[1]}x{image.shape[0]}, needs {self.min_size})"
+        with self._lock:
+            if index not in self._bad:
+                self._bad.add(index)
+                self._say(f"{self.files[index]} is {why} and left out")
+        return None
+
+
+class Ahead(Generic[T]):
+    """Calls ``make(step)`` for the next step in a thread while this one is in use."""
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._next: tuple[int, Future[T]] | None = None
+
+    def __call__(self, step: int) -> T:
+        ready = self._next
+        now = ready[1] if ready and ready[0] == step else self._pool.submit(self._make, step)
+        result = now.result()
+        self._next = step + 1, self._pool.submit(self._make, step + 1)
+        return result
+
+    def close(self) -> None:
+        """Wait for what is under way, and end the thread."""
+        self._pool.shutdown(cancel_futures=True)

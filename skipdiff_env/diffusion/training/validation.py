@@ -1,0 +1,151 @@
+"""What training looks like on validation images: a loss under fixed noise, figures of samples, a picture.
+
+Noise, levels and LR faults are the same at every validation, so that the figures of two moments differ by
+the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import SkipDiffError
+from ..model import FrozenModel
+from ..noise import NoiseKey, image_key
+from ..process import SkipProcess, start_actions
+from ..resize import degrade, to_signed, to_uint8
+from .degradations import draw_degradation
+from .loss import diffusion_loss, draw_levels
+from .recipe import Recipe
+
+COARSE_STEPS, START = 10, 7
+"""The paper's 16 evaluations: S = 10, then the last 7 fine levels."""
+LEVELS = 4
+"""Noise levels an image in the validation loss."""
+LUMA = np.array([65.481, 128.553, 24.966]) / 255
+
+
+class Validation:
+    """Measures models on a few images, which are cropped to one size in the middle.
+
+    Args:
+        recipe: the task: scale, LR faults, loss, how many images.
+        images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used.
+        device: where to compute.
+        say: where a word about missing metrics goes.
+    """
+
+    def __init__(
+        self, recipe: Recipe, images: Sequence[np.ndarray], device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        self.recipe = recipe
+        images = images[: recipe.validation.images]
+        side = min(recipe.model.image_size, *(min(image.shape[:2]) for image in images))
+        side -= side % recipe.model.scale
+        self.hr = np.stack([_centre(image, side) for image in images])
+        self._hr = torch.from_numpy(self.hr).permute(0, 3, 1, 2).to(device)
+        self._lr = self._spoiled(degrade(self._hr, recipe.model.scale))
+        self.keys = [NoiseKey(image_key(_to_numpy(lr[None])[0]), 0) for lr in self._lr]
+        self.metrics = _load_metrics(recipe.validation.metrics, self.hr[:1], device, say)
+
+    def _spoiled(self, lr: Tensor) -> Tensor:
+        if self.recipe.degradation is None:
+            return lr
+        draws = torch.Generator().manual_seed(0)
+        faults = draw_degradation(self.recipe.degradation, len(lr), draws)
+        return faults.apply(lr, torch.randn(lr.shape, generator=draws).to(lr.device))
+
+    @torch.no_grad()
+    def loss(self, model: FrozenModel) -> float:
+        """Eq. 7 at fixed levels under fixed noise."""
+        loss, draws, total = self.recipe.loss, torch.Generator().manual_seed(0), 0.0
+        for image, lr in zip(self._hr, self._lr, strict=True):
+            condition = model.condition(lr[None]).expand(LEVELS, -1, -1, -1)
+            target = model.to_latent(to_signed(image[None]), condition)
+            level = draw_levels(model.schedule, LEVELS, draws).to(model.device)
+            noise = torch.randn(target.shape, generator=draws).to(model.device)
+            with torch.autocast(model.device.type, model.dtype, model.dtype != torch.float32):
+                value = diffusion_loss(
+                    model.network, model.config, target, condition, level, noise, loss.norm, loss.min_snr
+                )
+            total += value.item()
+        return total / len(self.hr)
+
+    def samples(self, model: FrozenModel) -> dict[str, np.ndarray]:
+        """uint8 (B, H, W, 3) by the way they were made: ``bicubic``, ``coarse``, ``skip``.
+
+        ``coarse`` is CSA alone with S = 10; ``skip`` is CSA and FSR with start 7, from the same noise.
+        """
+        condition = model.condition(self._lr)
+        pictures = {"bicubic": _to_numpy(to_uint8(condition))}
+        if model.schedule.steps % COARSE_STEPS:
+            return pictures
+        process = SkipProcess(model, COARSE_STEPS)
+        coarse = process.start(condition, self.keys)
+        pictures["coarse"] = _to_numpy(
+            to_uint8(SkipProcess(model, COARSE_STEPS, fine_steps=0).finish(coarse).x0)
+        )
+        state = coarse
+        for action in start_actions(min(START, process.fine_steps), process.fine_steps):
+            state = process.step(state, [action] * len(state))
+        pictures["skip"] = _to_numpy(to_uint8(process.finish(state).x0))
+        return pictures
+
+    def full_chain(self, model: FrozenModel, count: int) -> np.ndarray:
+        """Samples of the first ``count`` images by all T steps, uint8 (count, H, W, 3)."""
+        process = SkipProcess(model, model.schedule.steps, fine_steps=0)
+        state = process.start(model.condition(self._lr[:count]), self.keys[:count])
+        return _to_numpy(to_uint8(process.finish(state).x0))
+
+    def figures(self, pictures: dict[str, np.ndarray]) -> dict[str, float]:
+        """Mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
+        found = {}
+        for name, images in pictures.items():
+            scores = {"psnr": psnr_y(images, self.hr)}
+            for metric in self.metrics:
+                scores[metric.name] = metric(images, self.hr if metric.reference else None)
+            for metric_name, values in scores.items():
+                if np.isfinite(values).any():
+                    found[f"{metric_name}/{name}"] = float(values[np.isfinite(values)].mean())
+        return found
+
+
+def psnr_y(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """PSNR on BT.601 studio-range luma of uint8 (B, H, W, 3), float64 (B,); for machines without the
+    packages that :func:`skipdiff_env.metrics.psnr_y` needs."""
+    error = np.square((a.astype(np.float64) - b) @ LUMA).mean(axis=(1, 2))
+    return 10 * np.log10(255**2 / np.maximum(error, 1e-12))
+
+
+def _load_metrics(
+    names: Sequence[str], image: np.ndarray, device: torch.device, say: Callable[[str], None]
+) -> list:
+    """The metrics that can be had, and can score pictures such as ``image`` (1, H, W, 3)."""
+    if not names:
+        return []
+    try:
+        from skipdiff_env.metrics import load_metric
+
+        found = [load_metric(name, device) for name in names]
+        usable = [metric for metric in found if metric.min_size <= image.shape[1]]
+        for metric in usable:  # loads what it needs, or says what is missing
+            metric(image, image if metric.reference else None)
+    except (ImportError, SkipDiffError) as error:
+        say(f"validation measures PSNR only, without {' and '.join(names)}: {error}")
+        return []
+    for metric in found:
+        if metric not in usable:
+            say(f"validation goes without {metric.name}: it needs {metric.min_size} pixels a side")
+    return usable
+
+
+def _centre(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def _to_numpy(images: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
