@@ -7,8 +7,9 @@ content, noise seed and method is never computed again, so a run resumes where i
 from __future__ import annotations
 
 import csv
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,13 +19,14 @@ import torch
 from skipdiff_env import SkipDiffSampler
 from skipdiff_env.diffusion import FrozenModel, image_key, to_uint8
 from skipdiff_env.images import ImageSource, make_pair, shrink
+from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import load_metric, psnr_y, ssim_y
 
 COLUMNS = ("psnr", "ssim", "niqe", "lpips", "consistency", "evaluations", "seconds")
 """What a table shows. Consistency: PSNR (Y) of the result, shrunk again, against its LR input."""
 
-Enlarge = Callable[[np.ndarray, int], tuple[np.ndarray, int]]
-"""(LR image uint8 (h, w, 3), noise seed) → (SR image uint8 (H, W, 3), network evaluations)."""
+Enlarge = Callable[[np.ndarray, int], tuple[np.ndarray, int, float]]
+"""(LR image uint8 (h, w, 3), noise seed) → (SR image uint8 (H, W, 3), network evaluations, seconds)."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +51,37 @@ class Row:
         return self.model, self.image, self.seed, self.method
 
 
-def standard_methods(model: FrozenModel, starts: Iterable[int] | None = None) -> dict[str, Enlarge]:
-    """Bicubic, the full chain, CSA alone (S = 10) and (10, 10) with each of ``starts``."""
-    steps = model.schedule.steps
+def standard_methods(model: FrozenModel, starts: Sequence[int] = ()) -> dict[str, Enlarge]:
+    """Bicubic, the full chain, CSA alone (S = 10) and (10, 10) with each of ``starts``.
 
-    def bicubic(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+    Several starts share their latents (CSA above all), and are then not timed: their seconds are NaN.
+    """
+    steps = model.schedule.steps
+    starts = starts or [model.config.start or 7]
+    skipdiff = SkipDiffSampler(model, 10)
+    if len(starts) > 1:
+        skipdiff.process = CachedProcess(model, 10, cache=LatentCache(max_bytes=2**28))
+
+    def bicubic(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int, float]:
+        began = time.perf_counter()
         batch = torch.from_numpy(lr).permute(2, 0, 1)[None]
-        return to_uint8(model.condition(batch))[0].permute(1, 2, 0).cpu().numpy(), 0
+        image = to_uint8(model.condition(batch))[0].permute(1, 2, 0).cpu().numpy()
+        return image, 0, time.perf_counter() - began
 
     def sampled(sampler: SkipDiffSampler, policy: int | None = None) -> Enlarge:
-        def enlarge(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+        def enlarge(lr: np.ndarray, seed: int) -> tuple[np.ndarray, int, float]:
             out = sampler(lr, policy=policy, seed=seed)
-            return out.images[0], out.trace[0].evaluations
+            shared = sampler is skipdiff and len(starts) > 1
+            return out.images[0], out.trace[0].evaluations, math.nan if shared else out.trace[0].seconds
 
         return enlarge
 
-    methods: dict[str, Enlarge] = {
+    return {
         "bicubic": bicubic,
         f"full DDPM ({steps} steps)": sampled(SkipDiffSampler(model, steps, fine_steps=0)),
         "CSA alone (S = 10)": sampled(SkipDiffSampler(model, 10, fine_steps=0)),
+        **{f"CSA + FSR, start {start}": sampled(skipdiff, start) for start in starts},
     }
-    if starts is None:
-        starts = [model.config.start or 7]
-    skipdiff = SkipDiffSampler(model, 10)
-    for start in starts:
-        methods[f"CSA + FSR, start {start}"] = sampled(skipdiff, start)
-    return methods
 
 
 def evaluate(
@@ -110,9 +117,7 @@ def evaluate(
                 if key not in done:
                     if progress:
                         progress(f"{index + 1}/{len(source)} {pair.name}, seed {seed}: {method}")
-                    began = time.perf_counter()
-                    image, evaluations = enlarge(pair.lr, seed)
-                    seconds = time.perf_counter() - began
+                    image, evaluations, seconds = enlarge(pair.lr, seed)
                     scores = score(image, pair.hr, pair.lr, model.scale)
                     done[key] = Row(*key, *scores, evaluations, seconds)
                     if keep:
@@ -138,22 +143,22 @@ def score(
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is dropped."""
+    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is cut off."""
     if not path.is_file():
         return []
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        path.write_text(text, encoding="utf-8")
     types = {"str": str, "int": int, "float": float}
-    rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for record in csv.DictReader(file):
-            if all(record.get(f.name) for f in fields(Row)):
-                rows.append(Row(**{f.name: types[str(f.type)](record[f.name]) for f in fields(Row)}))
-    return rows
+    records = csv.DictReader(text.splitlines())
+    return [Row(**{f.name: types[str(f.type)](record[f.name]) for f in fields(Row)}) for record in records]
 
 
 def append_row(path: Path, row: Row) -> None:
     """Add one row, with the header if the file is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
+    new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Row)])
         if new:
@@ -170,12 +175,15 @@ def bootstrap(values: Sequence[float], draws: int = 2000) -> tuple[float, float]
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Means a method; metrics that could not be computed (NaN) are left out of theirs."""
-    methods = dict.fromkeys(row.method for row in rows)
-    return {
-        method: {c: float(np.nanmean([getattr(r, c) for r in rows if r.method == method])) for c in COLUMNS}
-        for method in methods
-    }
+    """Means a method, of the values that are not NaN; NaN where there are none."""
+    means: dict[str, dict[str, float]] = {}
+    for method in dict.fromkeys(row.method for row in rows):
+        chosen = [row for row in rows if row.method == method]
+        means[method] = {}
+        for column in COLUMNS:
+            values = [v for row in chosen if math.isfinite(v := getattr(row, column))]
+            means[method][column] = float(np.mean(values)) if values else math.nan
+    return means
 
 
 def markdown(summary: dict[str, dict[str, float]]) -> str:
@@ -184,6 +192,7 @@ def markdown(summary: dict[str, dict[str, float]]) -> str:
     digits = (2, 4, 2, 4, 2, 0, 2)
     lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
     for method, means in summary.items():
-        cells = [f"{means[c]:.{d}f}" for c, d in zip(COLUMNS, digits, strict=True)]
+        values = [means[column] for column in COLUMNS]
+        cells = [f"{v:.{d}f}" if math.isfinite(v) else "–" for v, d in zip(values, digits, strict=True)]
         lines.append("| " + " | ".join([method, *cells]) + " |")
     return "\n".join(lines) + "\n"

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, or finish an evaluation, and write the table."""
     model = load_pretrained(args.model)
-    starts = range(1, 11) if args.starts == "all" else [int(k) for k in args.starts.split(",") if k] or None
+    starts = range(1, 11) if args.starts == "all" else [int(k) for k in args.starts.split(",") if k]
     source = open_source(args.images)
     if args.limit:
         source = open_source([source[i] for i in range(min(args.limit, len(source)))])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key, to_uint8
+from .diffusion import NoiseKey, SkipProcess, SkipState, image_key, to_uint8
 from .diffusion.model import DiffusionModel
 from .diffusion.process import SkipRule
 from .errors import SkipDiffError
@@ -96,7 +96,7 @@ class SkipDiffSampler:
             raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
         process = self.process
-        start = self.model.config.start if isinstance(self.model, FrozenModel) else None
+        start = getattr(getattr(self.model, "config", None), "start", None)
         decide = resolve_policy(policy, process.fine_steps, start)
         levels, actions = [process.schedule.steps], []
 
