@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "demo": ("demo", "enlarge a bundled photograph and print a table"),
     "quality": ("quality_table", "metrics of every start, CSA alone and the full chain over a set of images"),
+    "docs": ("docs", "copy result tables into README and model cards"),
     "speed": ("speed", "ratios of running times, each within one run"),
 }
 

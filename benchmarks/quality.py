@@ -89,6 +89,7 @@ def evaluate(
     source: ImageSource,
     methods: dict[str, Enlarge],
     seeds: Sequence[int] = (0,),
+    limit: int | None = None,
     store: Path | None = None,
     keep: Callable[[str, str, np.ndarray], None] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -100,13 +101,15 @@ def evaluate(
         source: HR images, taken whole.
         methods: what to compare, by name.
         seeds: noise seeds of every image.
+        limit: take the first so many images alone.
         store: CSV file to resume from and append to.
         keep: called with (image name, method, SR image), to look at; only for rows that are computed.
         progress: called with a line before every row that is computed.
     """
     done = {row.key: row for row in read_rows(store)} if store else {}
     rows = []
-    for index in range(len(source)):
+    count = min(len(source), limit or len(source))
+    for index in range(count):
         pair = make_pair(source, index, scale=model.scale)
         if pair.hr is None:
             raise ValueError("a quality table needs HR images")
@@ -116,7 +119,7 @@ def evaluate(
                 key = (model.hash, identity, seed, method)
                 if key not in done:
                     if progress:
-                        progress(f"{index + 1}/{len(source)} {pair.name}, seed {seed}: {method}")
+                        progress(f"{index + 1}/{count} {pair.name}, seed {seed}: {method}")
                     image, evaluations, seconds = enlarge(pair.lr, seed)
                     scores = score(image, pair.hr, pair.lr, model.scale)
                     done[key] = Row(*key, *scores, evaluations, seconds)

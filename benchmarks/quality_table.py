@@ -35,8 +35,6 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model)
     starts = range(1, 11) if args.starts == "all" else [int(k) for k in args.starts.split(",") if k]
     source = open_source(args.images)
-    if args.limit:
-        source = open_source([source[i] for i in range(min(args.limit, len(source)))])
     folder = args.out / model.name
     store = folder / f"{args.images.stem}.csv"
     rows = evaluate(
@@ -44,14 +42,16 @@ def run(args: argparse.Namespace) -> int:
         source,
         standard_methods(model, starts),
         range(args.seeds),
+        args.limit,
         store,
         progress=lambda line: print(line, flush=True),
     )
     methods = list(dict.fromkeys(row.method for row in rows))
     text = (
-        f"# {model.name} on {args.images.stem}\n\n{len(source)} images, {args.seeds} noise seed(s), model "
-        f"hash `{model.hash}`. PSNR and SSIM on Y (BT.601), NIQE and LPIPS (AlexNet) as pyiqa computes them; "
-        "consistency: PSNR of the result, shrunk again, against its LR input.\n\n"
+        f"# {model.name} on {args.images.stem}\n\n{len({row.image for row in rows})} images, "
+        f"{args.seeds} noise seed(s), model hash `{model.hash}`. PSNR and SSIM on Y (BT.601), NIQE and "
+        "LPIPS (AlexNet) as pyiqa computes them; consistency: PSNR of the result, shrunk again, against "
+        "its LR input.\n\n"
         + markdown(summarise(rows))
         + "\n95 % bootstrap intervals of the means\n\n| method | "
         + " | ".join(COLUMNS[:4])

@@ -79,7 +79,9 @@ class LatentCache:
         return entry and Entry(entry.latent.float(), entry.x0)
 
     def put(self, key: bytes, latent: Tensor, x0: Tensor) -> None:
-        """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W)."""
+        """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W); not of one that is not finite."""
+        if not latent.isfinite().all():
+            return
         stored = latent.detach().to("cpu", torch.float16 if self.half else torch.float32, copy=True)
         entry = Entry(stored, x0.detach().to("cpu", copy=True))
         self._remember(key, entry)

@@ -7,6 +7,7 @@ remember. ``memory`` is None at the start of an episode.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,15 +48,18 @@ class FixedStart:
         return f"FixedStart({self.start})"
 
 
-PolicySpec = int | str | Policy | None
+PolicySpec = int | str | os.PathLike[str] | Policy | None
+
+POLICY_FILES = (".safetensors", ".onnx", ".pt2")
+"""Suffixes of exported agents, see :mod:`.policy_file`."""
 
 
 def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None = None) -> Policy:
     """Turn what users type into a policy.
 
     Args:
-        spec: a start level, ``"denoise"`` (never skip), ``"skip"`` (whenever possible), a callable, or
-            None for the model's own start.
+        spec: a start level, ``"denoise"`` (never skip), ``"skip"`` (whenever possible), a file with an
+            exported agent, a callable, or None for the model's own start.
         fine_steps: F.
         default_start: the model's own start; None, or one beyond F, falls back on 0.7 F, the paper's 7
             of 10.
@@ -74,8 +78,13 @@ def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None 
         spec = 1
     if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
         return FixedStart(int(spec), fine_steps)
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
+        from .policy_file import load_policy
+
+        return load_policy(spec)
     if callable(spec):
         return spec
     raise SkipDiffError(
-        f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip' or a callable"
+        f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip', a policy file "
+        f"({', '.join(POLICY_FILES)}) or a callable"
     )

@@ -37,6 +37,13 @@ LATENT_BOUND = 20.0
 Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+def as_seen(latent: Tensor, side: int) -> Tensor:
+    """Latents (B, 3, H, W) as an agent sees them: (B, 3, side, side), antialiased bicubic, clipped."""
+    if latent.shape[-2:] != (side, side):
+        latent = bicubic(latent, side, side)
+    return latent.clamp(-LATENT_BOUND, LATENT_BOUND)
+
+
 class NetworkPolicy:
     """A policy (see :mod:`skipdiff_env.policies`) that takes the more likely action of a network.
 
@@ -56,24 +63,26 @@ class NetworkPolicy:
     @torch.no_grad()
     def logits(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         """As a call, but the logits (B, 2) instead of the actions."""
-        side = self.config.observation_size
-        if latent.shape[-2:] != (side, side):
-            latent = bicubic(latent, side, side)
+        if isinstance(self.network, nn.Module):
+            self.network.to(latent.device)
         if memory is None:
             memory = latent.new_zeros(len(latent), self.config.memory_size)
-        return self.network(latent.clamp(-LATENT_BOUND, LATENT_BOUND), memory)
+        return self.network(as_seen(latent, self.config.observation_size), memory)
 
     def __repr__(self) -> str:
         return f"NetworkPolicy({self.config})"
 
 
-def save_policy(path: str | os.PathLike[str], network: SkipProposalNetwork, format: str | None = None) -> Path:
+def save_policy(
+    path: str | os.PathLike[str], network: SkipProposalNetwork, format: str | None = None
+) -> Path:
     """Write a network to a file.
 
     Args:
         path: the file; it appears whole or not at all.
         network: what to write.
-        format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None goes by the suffix.
+        format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None goes by the
+            suffix.
 
     Returns:
         the path, with the format's suffix.
@@ -102,12 +111,11 @@ def save_policy(path: str | os.PathLike[str], network: SkipProposalNetwork, form
     return target
 
 
-def load_policy(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> NetworkPolicy:
-    """Read a policy file of any format.
+def load_policy(path: str | os.PathLike[str]) -> NetworkPolicy:
+    """Read a policy file of any format. It runs where its latents are; ONNX runs on the CPU.
 
     Args:
         path: the file.
-        device: where the network runs; ONNX files run on the CPU.
 
     Raises:
         SkipDiffError: in one line, if the file is missing, damaged, of another kind or another shape than
@@ -122,23 +130,24 @@ def load_policy(path: str | os.PathLike[str], device: torch.device | str = "cpu"
             f"{file} is no policy file, and pickled agents are never opened here: write one of "
             f"{', '.join(readers)} with 'skipdiff-agent export'"
         )
-    network, config = readers[file.suffix](file, torch.device(device))
+    network, config = readers[file.suffix](file)
     return NetworkPolicy(network, config)
 
 
-def _load_safetensors(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:
     try:
         with safe_open(file, framework="pt") as opened:
             config = _config(file, (opened.metadata() or {}).get(KEY))
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise SkipDiffError(f"{file} is damaged or not a safetensors file ({error}): export it again") from None
+        raise SkipDiffError(
+            f"{file} is damaged or not a safetensors file ({error}): export it again"
+        ) from None
     with torch.device("meta"):
         network = SkipProposalNetwork(config)
     check_weights(str(file), weights, network)
     network.load_state_dict(weights, assign=True)
-    # A GRU's weights must be packed anew after an assignment; moving it does that.
-    return network.to(device).eval().requires_grad_(False), config
+    return network.eval().requires_grad_(False), config
 
 
 def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> None:
@@ -159,7 +168,9 @@ def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
         import onnx
         import onnxscript  # noqa: F401  (the exporter needs it)
     except ImportError:
-        raise SkipDiffError("ONNX export needs the packages onnx and onnxscript: pip install skipdiff[export]") from None
+        raise SkipDiffError(
+            "ONNX export needs the packages onnx and onnxscript: pip install skipdiff[export]"
+        ) from None
     program = torch.onnx.export(
         network, _example(network), input_names=["latent", "hidden"], output_names=["logits", "next_hidden"],
         dynamic_shapes=_free_batch(), dynamo=True, verbose=False,
@@ -169,7 +180,7 @@ def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
     file.write_bytes(proto.SerializeToString())
 
 
-def _load_onnx(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+def _load_onnx(file: Path) -> tuple[Network, SPNConfig]:
     try:
         import onnxruntime
     except ImportError:
@@ -205,18 +216,20 @@ def _save_torch_export(file: Path, network: SkipProposalNetwork, about: str) -> 
     os.replace(part, file)
 
 
-def _load_torch_export(file: Path, device: torch.device) -> tuple[Network, SPNConfig]:
+def _load_torch_export(file: Path) -> tuple[Network, SPNConfig]:
     config = _config(file, _checked_archive(file))
     try:
-        network = torch.export.load(file).module().to(device)
-        side, rows = config.observation_size, 2
-        logits, hidden = network(
-            torch.zeros(rows, 3, side, side, device=device), torch.zeros(rows, config.memory_size, device=device)
-        )
+        network = torch.export.load(file).module()
+        side, rows = config.observation_size, 3
+        logits, hidden = network(torch.zeros(rows, 3, side, side), torch.zeros(rows, config.memory_size))
     except Exception as error:  # whatever a wrong graph raises
-        raise SkipDiffError(f"{file} is damaged or another network than it says ({error}): export it again") from None
+        raise SkipDiffError(
+            f"{file} is damaged or another network than it says ({error}): export it again"
+        ) from None
     if (logits.shape, hidden.shape) != ((rows, ACTIONS), (rows, config.memory_size)):
-        raise SkipDiffError(f"{file}: outputs are {tuple(logits.shape)} and {tuple(hidden.shape)}: export it again")
+        raise SkipDiffError(
+            f"{file}: outputs are {tuple(logits.shape)} and {tuple(hidden.shape)}: export it again"
+        )
     return network, config
 
 
@@ -234,7 +247,9 @@ def _checked_archive(file: Path) -> str | None:
                 tensor = name.startswith("data/weights/weight_") and "." not in name
                 plain = name in ("archive_format", "archive_version", "byteorder", "models/model.json")
                 if name == "data/weights/model_weights_config.json":
-                    plain = not any(w["use_pickle"] for w in json.loads(archive.read(item))["config"].values())
+                    plain = not any(
+                        w["use_pickle"] for w in json.loads(archive.read(item))["config"].values()
+                    )
                 elif name == "data/constants/model_constants_config.json":
                     plain = not json.loads(archive.read(item))["config"]
                 elif name == "data/sample_inputs/model.pt":
@@ -243,19 +258,24 @@ def _checked_archive(file: Path) -> str | None:
                     about, plain = archive.read(item).decode(), True
                 if not (tensor or plain or name.startswith(".data/")):
                     raise SkipDiffError(
-                        f"{file}: its member {name!r} could hold pickled objects or code, which is never opened: "
+                        f"{file}: its member {name!r} could hold pickled objects or code, which is "
+                        "never opened: "
                         "write the file with 'skipdiff-agent export'"
                     )
             return about
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, SkipDiffError):
             raise
-        raise SkipDiffError(f"{file} is damaged or not a torch.export file ({error}): export it again") from None
+        raise SkipDiffError(
+            f"{file} is damaged or not a torch.export file ({error}): export it again"
+        ) from None
 
 
 def _config(file: Path, text: str | None) -> SPNConfig:
     if text is None:
-        raise SkipDiffError(f"{file} does not say which network it is (no {KEY!r}): write it with 'skipdiff-agent export'")
+        raise SkipDiffError(
+            f"{file} does not say which network it is (no {KEY!r}): write it with 'skipdiff-agent export'"
+        )
     try:
         return SPNConfig.from_dict(json.loads(text))
     except ValueError as error:
@@ -272,8 +292,10 @@ def _is_pickle(file: Path) -> bool:
 
 
 def _copy(network: SkipProposalNetwork) -> SkipProposalNetwork:
-    copy = SkipProposalNetwork(network.config)
-    copy.load_state_dict(network.state_dict())
+    with torch.device("meta"):  # draws no random numbers
+        copy = SkipProposalNetwork(network.config)
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    copy.load_state_dict(weights, assign=True)
     return copy.eval().requires_grad_(False)
 
 

@@ -68,7 +68,6 @@ class SkipDiffSampler:
         self.model = model
         self.process = SkipProcess(model, coarse_steps, fine_steps, skip_rule)
 
-    @torch.no_grad()
     def __call__(
         self,
         lr: Any,
@@ -81,8 +80,8 @@ class SkipDiffSampler:
         Args:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
-            policy: a start level, ``"denoise"``, ``"skip"``, a callable (see
-                :mod:`skipdiff_env.policies`), or None for the start the model card recommends.
+            policy: a start level, ``"denoise"``, ``"skip"``, the path of an exported agent, a callable
+                (see :mod:`skipdiff_env.policies`), or None for the start the model card recommends.
             seed: noise seed, one for all or one an image. An image's result depends on its own pixels
                 and seed alone, not on its batch (but for floating-point rounding).
             callback: called with the :class:`SkipState` after every level.
@@ -128,24 +127,13 @@ class SkipDiffSampler:
 
 def as_batch(lr: Any) -> np.ndarray:
     """Whatever holds images → uint8 (B, h, w, 3), see :meth:`SkipDiffSampler.__call__`."""
-    if isinstance(lr, (list, tuple)):
-        parts = [as_batch(item) for item in lr]
-        sizes = {part.shape[1:3] for part in parts}
-        if len(sizes) != 1:
-            shown = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)) or "no image"
-            raise SkipDiffError(f"a batch must hold images of one size, got {shown}: call once for each size")
-        return np.concatenate(parts)
-    if isinstance(lr, Tensor):
-        if lr.is_floating_point():
-            lr = (lr * 255).round().clamp(0, 255).to(torch.uint8)
-        lr = lr.movedim(-3, -1).cpu() if lr.ndim >= 3 else lr
-    elif hasattr(lr, "convert"):  # PIL, without importing it
-        lr = lr.convert("RGB")
-    array = np.asarray(lr)
-    array = array[None] if array.ndim == 3 else array
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-        raise SkipDiffError(
-            f"an image must be uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), or a PIL "
-            f"image, got {type(lr).__name__} {array.shape} {array.dtype}"
-        )
-    return np.ascontiguousarray(array)
+    from .images import to_rgb8  # here, because the model alone needs no Pillow
+
+    if not isinstance(lr, (list, tuple)):
+        lr = list(lr) if getattr(lr, "ndim", 3) == 4 else [lr]
+    images = [to_rgb8(item, "the image") for item in lr]
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) != 1:
+        shown = ", ".join(f"{w}x{h}" for h, w in sizes) or "no image"
+        raise SkipDiffError(f"a batch must hold images of one size, got {shown}: call once for each size")
+    return np.stack(images)

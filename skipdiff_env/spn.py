@@ -49,7 +49,9 @@ class SPNConfig:
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
         ratio = self.observation_size // FINAL_SIDE
         if self.observation_size % FINAL_SIDE or not 2 <= ratio <= LARGEST or ratio & (ratio - 1):
-            raise ValueError(f"observation_size={self.observation_size} must be 8 times a power of two, 16 or more")
+            raise ValueError(
+                f"observation_size={self.observation_size} must be 8 times a power of two, 16 or more"
+            )
         if not 1 <= self.hidden_size <= LARGEST:
             raise ValueError(f"hidden_size={self.hidden_size} must lie in 1 … {LARGEST}")
         for name, allowed in (("norm", get_args(Norm)), ("memory", get_args(Memory))):
@@ -133,7 +135,7 @@ class SkipProposalNetwork(nn.Module):
 
     def initial(self, batch: int) -> Tensor:
         """The memory at the start of an episode, zeros (B, memory_size)."""
-        return self.actor[0].weight.new_zeros(batch, self.config.memory_size)
+        return next(self.parameters()).new_zeros(batch, self.config.memory_size)
 
     def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, 3, n, n), n the observation size, and memory (B, memory_size) → logits (B, 2), memory.

@@ -16,6 +16,7 @@ metrics see. Latents (what an agent sees) are those of the target.
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
@@ -82,8 +83,10 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if not self.residual_scale > 0:
-            raise ValueError(f"residual_scale must be above 0, not {self.residual_scale!r}")
+        if not isinstance(self.residual_scale, (int, float)) or not self.residual_scale > 0:
+            raise ValueError(f"residual_scale must be a number above 0, not {self.residual_scale!r}")
+        if self.start is not None and (not isinstance(self.start, int) or self.start < 1):
+            raise ValueError(f"start must be a level of at least 1 or null, not {self.start!r}")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
@@ -92,33 +95,52 @@ class ModelConfig:
         Raises:
             ValueError: naming an unknown, missing or malformed field.
         """
-        data = dict(data)
-        unet = _checked(UNetConfig, data.pop("unet", {}), "unet.")
-        for key in ("multipliers", "attention_sizes"):
-            if key in unet:
-                unet[key] = tuple(unet[key])
-        config = _checked(cls, data, "")
-        for key in ("scale", "image_size"):
-            if key not in config:
-                raise ValueError(f"field {key!r} is missing")
-        NoiseSchedule.from_config(config.get("schedule", NoiseSchedule.cosine().config))
-        return cls(unet=UNetConfig(**unet), **config)
+        _check_fields(cls, data, "")
+        _check_fields(UNetConfig, data["unet"], "unet.")
+        unet: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data["unet"].items()
+        }
+        NoiseSchedule.from_config(data["schedule"])
+        return cls(**{**data, "unet": UNetConfig(**unet)})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-plain form."""
         return asdict(self)
 
 
-def _checked(cls: type, data: dict[str, Any], prefix: str) -> dict[str, Any]:
-    unknown = sorted(set(data) - {f.name for f in fields(cls)})
-    if unknown:
-        raise ValueError(f"unknown field {prefix}{unknown[0]!r}")
-    return dict(data)
+OPTIONAL = {"start", "training", "quality"}
+"""What a configuration may lack: nothing that decides what the network computes."""
+
+
+def _check_fields(cls: type, data: Any, prefix: str) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{prefix.rstrip('.') or 'the configuration'} must be an object, not {data!r}")
+    names = {f.name for f in fields(cls)}
+    for name in sorted(set(data) - names):
+        raise ValueError(f"unknown field {prefix}{name!r}")
+    for name in sorted(names - set(data) - OPTIONAL):
+        raise ValueError(f"field {prefix}{name!r} is missing")
+
+
+def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
+    """c: uint8 (B, 3, h, w) enlarged to float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+    height, width = (side * scale for side in lr.shape[-2:])
+    return bicubic(to_signed(lr), height, width).clamp_(-1, 1)
+
+
+def chain_target(image: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
+    """x_0 of the chain that makes ``image``; all (B, 3, H, W)."""
+    return image if config.target == "image" else config.residual_scale * (image - condition)
+
+
+def noise_scale(level: Tensor) -> Tensor:
+    """√(1 - ᾱ) of the level √ᾱ, in float64 underneath: at level 1 it is 0.025."""
+    return (1 - level.double().square()).sqrt().to(level.dtype)
 
 
 def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: str) -> Tensor:
     """x̂0 of the chain's own target from the network's output; ``level`` = √ᾱ, broadcastable."""
-    noise = (1 - level.double().square()).sqrt().to(level.dtype)
+    noise = noise_scale(level)
     if prediction == "v":
         return level * latent - noise * output
     return (latent - noise * output) / level
@@ -157,14 +179,11 @@ class FrozenModel:
 
     def condition(self, lr: Tensor) -> Tensor:
         """Bicubic enlargement of uint8 (B, 3, h, w) by the model's scale, float32 in [-1, 1]."""
-        height, width = (side * self.scale for side in lr.shape[-2:])
-        return bicubic(to_signed(lr.to(self.device)), height, width).clamp_(-1, 1)
+        return bicubic_condition(lr.to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Image in [-1, 1] → x_0 of the chain: the image, or k · (image - condition)."""
-        if self.config.target == "image":
-            return image
-        return self.config.residual_scale * (image - condition)
+        return chain_target(image, condition, self.config)
 
     # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
     @torch.no_grad()
@@ -207,4 +226,5 @@ def random_model(
         torch.manual_seed(seed)
         config = config or tiny_config()
         network = UNet(config.unet)
-    return FrozenModel(network, config, device, name=f"random-{seed}", hash=f"random-{seed}")
+    digest = hashlib.sha256(repr((seed, config)).encode()).hexdigest()[:16]
+    return FrozenModel(network, config, device, name=f"random-{seed}", hash=digest)

@@ -1,7 +1,8 @@
 """Model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card).
 
 Names are looked up in the shipped ``pretrained/`` folder: package data of an installed wheel, or
-the folder beside the package in a source tree.
+the folder beside the package in a source tree. Folders that diffusers wrote load as well, and so do
+both kinds from the Hugging Face hub, see :mod:`.interop`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import SkipDiffError
+from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, ModelConfig
 from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
+DIFFUSERS_INDEX, DIFFUSERS_WEIGHTS = "model_index.json", "diffusion_pytorch_model.safetensors"
+DIFFUSERS_SCHEDULER, DIFFUSERS_EXTRAS = "scheduler_config.json", "skipdiff.json"
+FILES = (
+    CONFIG, WEIGHTS, DIFFUSERS_INDEX, DIFFUSERS_WEIGHTS, DIFFUSERS_SCHEDULER, DIFFUSERS_EXTRAS,
+    f"unet/{CONFIG}", f"unet/{DIFFUSERS_WEIGHTS}", f"scheduler/{DIFFUSERS_SCHEDULER}",
+)  # fmt: skip
+"""All that a model, ours or of diffusers, is read from."""
 
 
 def pretrained_folder() -> Path:
@@ -42,17 +51,19 @@ def available_models() -> dict[str, Path]:
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a shipped model's name or of a path.
+    """The folder of a shipped model's name, of a path, or else of a Hugging Face id (``owner/name``).
 
     Raises:
-        SkipDiffError: if it is neither, with the names that exist.
+        SkipDiffError: if it is none of them, with the names that exist.
     """
     shipped = available_models()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     folder = Path(name_or_path).expanduser()
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file() or (folder / DIFFUSERS_INDEX).is_file():
         return folder
+    if not folder.exists() and looks_like_hub_id(str(name_or_path)):
+        return fetch(str(name_or_path))
     why = f"{folder} holds no {CONFIG}" if folder.is_dir() else "no such folder"
     raise SkipDiffError(
         f"unknown model {str(name_or_path)!r} ({why}): use one of {', '.join(shipped) or '(none shipped)'} "
@@ -69,7 +80,8 @@ def load_pretrained(
     """Load a frozen model by name or folder. The same arguments give the same object.
 
     Args:
-        name_or_path: a shipped model's name, or a model folder.
+        name_or_path: a shipped model's name, a model folder of ours or of diffusers (with the extra
+            ``diffusers``), or the Hugging Face id of either.
         device: ``"auto"`` takes CUDA if there is one, else the CPU.
         dtype: autocast type: None means bfloat16 on CUDA and float32 elsewhere.
         compile: whether to ``torch.compile`` the network (CUDA; the first call then takes a minute).
@@ -87,7 +99,7 @@ def load_pretrained(
     if dtype is None:
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     folder = model_folder(name_or_path).resolve()
-    stamps = tuple(_stamp(folder / name) for name in (CONFIG, WEIGHTS))
+    stamps = tuple(_stamp(folder / name) for name in FILES)
     return _load(folder, target, dtype, compile, stamps)
 
 
@@ -103,19 +115,44 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def _load(
     folder: Path, device: torch.device, dtype: torch.dtype, compile: bool, stamps: tuple[tuple[int, ...], ...]
 ) -> FrozenModel:
+    if written_by_diffusers(folder):
+        from .interop.diffusers import read_folder
+
+        theirs, config, digest = read_folder(folder)
+        return FrozenModel(theirs, config, device, dtype, folder.name, digest, compile)
     config = read_config(folder / CONFIG)
+    network = empty_network(config, str(folder / CONFIG))
+    fill(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    digest = identity(folder / WEIGHTS, config)
+    return FrozenModel(network, config, device, dtype, folder.name, digest, compile)
+
+
+def written_by_diffusers(folder: Path) -> bool:
+    """Whether a model folder is diffusers' and not ours: its files name the class they are for."""
+    if (folder / DIFFUSERS_INDEX).is_file():
+        return True
+    try:
+        return "_class_name" in json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False  # whatever it is instead is said when it is read
+
+
+def identity(weights: Path, config: ModelConfig, *also: object) -> str:
+    """16 hexadecimal digits for all that decides what a model computes; caches are keyed by it."""
+    words = {k: v for k, v in config.to_dict().items() if k not in ("start", "training", "quality")}
+    digest = hashlib.sha256(weights.read_bytes())
+    digest.update(json.dumps([words, *also] if also else words, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def empty_network(config: ModelConfig, where: str) -> UNet:
+    """The network of a configuration, which stands in ``where``, without weights (on the meta device)."""
     try:
         with torch.device("meta"):
-            network = UNet(config.unet)
+            return UNet(config.unet)
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        raise SkipDiffError(f"{folder / CONFIG}: 'unet' describes no network: {why}") from None
-    load_weights(network, folder / WEIGHTS)
-    # All that decides what the model computes; caches are keyed by it.
-    words = {k: v for k, v in config.to_dict().items() if k not in ("start", "training", "quality")}
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
-    digest.update(json.dumps(words, sort_keys=True).encode())
-    return FrozenModel(network, config, device, dtype, folder.name, digest.hexdigest()[:16], compile)
+        raise SkipDiffError(f"{where}: 'unet' describes no network: {why}") from None
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -128,41 +165,78 @@ def read_config(path: Path) -> ModelConfig:
         raise SkipDiffError(f"{path} is not a model configuration: {error}") from None
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill ``network`` (which may be on the meta device) from a safetensors file, as float32."""
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        SkipDiffError: if it is missing or damaged.
+    """
     try:
-        weights = load_file(path)
+        return load_file(path)
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: copy the model's weights there") from None
     except SafetensorError as error:
         raise SkipDiffError(f"{path} is damaged or not a safetensors file ({error}): copy it again") from None
+
+
+def fill(network: nn.Module, weights: dict[str, Tensor], where: str, prefix: str = "") -> None:
+    """Fill ``network`` (which may be on the meta device), as float32.
+
+    Args:
+        network: what to fill.
+        weights: its state dict, complete and without anything else.
+        where: the file they are from, for messages.
+        prefix: what the keys begin with in that file, for messages.
+
+    Raises:
+        SkipDiffError: naming the key that is missing, unknown or of another shape.
+    """
     wanted = network.state_dict()
     for key, tensor in wanted.items():
         if key not in weights:
-            raise SkipDiffError(f"{path} lacks the key {key!r}: it was made for another architecture")
+            raise SkipDiffError(
+                f"{where} lacks the key {prefix + key!r}: it was made for another architecture"
+            )
         if weights[key].shape != tensor.shape:
             have, need = tuple(weights[key].shape), tuple(tensor.shape)
-            raise SkipDiffError(f"{path}: {key!r} has shape {have}, but the configuration needs {need}")
+            raise SkipDiffError(
+                f"{where}: {prefix + key!r} has shape {have}, but the configuration needs {need}"
+            )
     extra = sorted(set(weights) - set(wanted))
     if extra:
         raise SkipDiffError(
-            f"{path} holds the unknown key {extra[0]!r}: it was made for another architecture"
+            f"{where} holds the unknown key {prefix + extra[0]!r}: it was made for another architecture"
         )
     network.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True, assign=True)
 
 
 def save_model(
-    folder: str | os.PathLike[str], network: nn.Module, config: ModelConfig, card: str = ""
+    folder: str | os.PathLike[str],
+    network: nn.Module,
+    config: ModelConfig,
+    card: str = "",
+    dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Write a model folder with fp16 weights; each file appears whole or not at all."""
+    """Write a model folder; each file appears whole or not at all.
+
+    Args:
+        folder: made if it is missing.
+        network: whose weights to write.
+        config: what goes into ``config.json``.
+        card: the model card, if there is one.
+        dtype: what the weights are stored as; half precision takes half the space.
+    """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {
-        k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()
+        k: v.detach().cpu().to(dtype).contiguous() for k, v in network.state_dict().items()
     }
     for key, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise SkipDiffError(f"{key!r} is not finite in fp16 (it ends at 65504): {target} was not written")
+            limit = torch.finfo(dtype).max
+            raise SkipDiffError(
+                f"{key!r} is not finite ({dtype} ends at {limit:g}): {target} was not written"
+            )
     write_atomically(target / WEIGHTS, save(weights))
     write_atomically(target / CONFIG, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
     if card:

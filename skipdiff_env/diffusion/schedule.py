@@ -99,17 +99,47 @@ class NoiseSchedule:
         return cls(np.r_[1.0, np.cumprod(1 - betas)], config)
 
     @classmethod
+    def from_betas(cls, betas: ArrayLike) -> NoiseSchedule:
+        """Any schedule, by its T step variances β_1 … β_T, each in (0, 1)."""
+        table = np.asarray(betas, np.float64)
+        return cls(np.r_[1.0, np.cumprod(1 - table)], {"kind": "betas", "betas": table.tolist()})
+
+    @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Rebuild from ``{"kind": "cosine" | "linear", **arguments}``."""
+        """Rebuild from ``{"kind": "cosine" | "linear" | "betas" | "respaced", **arguments}``."""
         arguments = dict(config)
         kind = arguments.pop("kind", None)
-        builders: dict[Any, Callable[..., NoiseSchedule]] = {"cosine": cls.cosine, "linear": cls.linear}
+        builders: dict[Any, Callable[..., NoiseSchedule]] = {
+            "betas": cls.from_betas,
+            "cosine": cls.cosine,
+            "linear": cls.linear,
+            "respaced": lambda of, levels: cls.from_config(of).respaced(levels),
+        }
         if kind not in builders:
             raise ValueError(f"unknown schedule kind {kind!r}: use one of {sorted(builders)}")
         try:
             return builders[kind](**arguments)
         except TypeError as error:
             raise ValueError(f"bad {kind} schedule {arguments}: {error}") from None
+
+    def respaced(self, levels: int) -> NoiseSchedule:
+        """The same way from image to noise in fewer steps, for networks that see the continuous level.
+
+        √ᾱ is read off, linearly between neighbours, at the ``levels`` + 1 evenly spaced t = 0 … T: where
+        ``levels`` divides T these are levels of the full table.
+
+        Raises:
+            ValueError: unless 1 ≤ ``levels`` ≤ T.
+        """
+        if not isinstance(levels, int) or not 1 <= levels <= self.steps:
+            raise ValueError(
+                f"levels={levels!r} must be a whole number from 1 to the schedule's {self.steps}"
+            )
+        if levels == self.steps:
+            return self
+        position = np.arange(levels + 1) * self.steps / levels
+        signal = np.interp(position, np.arange(self.steps + 1), np.sqrt(self.alpha_bar))
+        return type(self)(signal**2, {"kind": "respaced", "levels": levels, "of": self.config})
 
     @property
     def steps(self) -> int:

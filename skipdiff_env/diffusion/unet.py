@@ -242,10 +242,8 @@ class UNet(nn.Module):
         for layer in self.mid:
             x = layer(x, embedding)
         for layer in self.ups:
-            if isinstance(layer, Stage):
-                x = layer(torch.cat([x, skips.pop()], dim=1), embedding)
-            else:
-                x = layer(x)
+            joined = isinstance(layer, Stage)
+            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if joined else layer(x)
         x = F.pixel_shuffle(self.final_conv(x), self.config.patch_size)
         return x[..., :height, :width]
 

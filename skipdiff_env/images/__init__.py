@@ -3,7 +3,7 @@
 from .bundled import BUNDLED_IMAGE_SIZE, PHOTOGRAPHS, Photograph, demo_photograph
 from .io import FORMATS, RGB8, check_rgb8, decode_image, encode_image, from_pillow, read_image, write_image
 from .pairs import Pair, crop, cut_to_multiple, make_pair, shrink
-from .sources import ImageSource, bundled_images, open_source
+from .sources import ImageSource, bundled_images, open_source, to_rgb8
 
 __all__ = [
     "BUNDLED_IMAGE_SIZE",
@@ -25,5 +25,6 @@ __all__ = [
     "open_source",
     "read_image",
     "shrink",
+    "to_rgb8",
     "write_image",
 ]

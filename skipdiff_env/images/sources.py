@@ -185,15 +185,21 @@ def _list_item(index: int, item: Any) -> Item:
             raise SkipDiffError(f"{item}: no such image file (images[{index}])")
         return str(item), partial(read_image, item)
     name = f"images[{index}]"
-    return name, partial(np.asarray, _to_rgb8(item, name))
+    return name, partial(np.asarray, to_rgb8(item, name))
 
 
 def _dataset_item(dataset: Any, index: int, name: str) -> RGB8:
     item = dataset[index]
-    return _to_rgb8(item[0] if isinstance(item, (tuple, list)) and item else item, name)
+    return to_rgb8(item[0] if isinstance(item, (tuple, list)) and item else item, name)
 
 
-def _to_rgb8(item: Any, name: str) -> RGB8:
+def to_rgb8(item: Any, name: str) -> RGB8:
+    """One image as uint8 (H, W, 3), from such an array, a PIL image or a tensor (3, H, W), uint8 or float
+    in [0, 1]; ``name`` is how errors call it.
+
+    Raises:
+        SkipDiffError: if it is none of them.
+    """
     if isinstance(item, Image.Image):
         return from_pillow(item, name)
     if isinstance(item, torch.Tensor):

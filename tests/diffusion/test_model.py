@@ -216,8 +216,8 @@ FULL = ModelConfig(
 
 def test_configurations_survive_json():
     assert ModelConfig.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
-    least = ModelConfig.from_dict({"scale": 4, "image_size": 64})
-    assert least == ModelConfig(4, 64) and least.schedule == NoiseSchedule.cosine().config
+    needed = {k: v for k, v in FULL.to_dict().items() if k not in ("start", "training", "quality")}
+    assert ModelConfig.from_dict(needed) == replace(FULL, start=None, training={}, quality={})
 
 
 def test_reading_a_configuration_leaves_the_dictionary_alone():
@@ -234,6 +234,8 @@ def test_reading_a_configuration_leaves_the_dictionary_alone():
         ({"scale": 0}, r"scale must be .*at least 1"),
         ({"residual_scale": 0.0}, r"residual_scale .*above 0"),
         ({"coarse_levels": "clipped"}, "coarse_levels"),
+        ({"start": "7"}, "start must be a level"),
+        ({"residual_scale": "5"}, "residual_scale must be a number"),
         ({"flavour": "plain"}, "unknown field 'flavour'"),
         ({"unet": {"wings": 2}}, r"unknown field unet\.'wings'|unknown field 'unet\.wings'"),
         ({"schedule": {"kind": "sigmoid"}}, "unknown schedule kind 'sigmoid'"),
@@ -242,12 +244,18 @@ def test_reading_a_configuration_leaves_the_dictionary_alone():
 )
 def test_bad_configurations_are_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
-        ModelConfig.from_dict({"scale": 4, "image_size": 64, **change})
+        data = FULL.to_dict()
+        unet = data["unet"] | change.pop("unet", {})
+        ModelConfig.from_dict({**data, "unet": unet, **change})
 
 
-@pytest.mark.parametrize("missing", ["scale", "image_size"])
-def test_what_has_no_default_must_be_there(missing):
-    data = {"scale": 4, "image_size": 64}
+@pytest.mark.parametrize("missing", ["scale", "prediction", "target", "schedule", "unet", "coarse_levels"])
+def test_what_decides_a_result_must_be_there(missing):
+    data = FULL.to_dict()
     del data[missing]
     with pytest.raises(ValueError, match=f"field '{missing}' is missing"):
+        ModelConfig.from_dict(data)
+    data = FULL.to_dict()
+    del data["unet"]["level_embedding"]
+    with pytest.raises(ValueError, match="field unet.'level_embedding' is missing"):
         ModelConfig.from_dict(data)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model import ModelConfig
-from ..resize import bicubic, degrade, to_signed
+from ..model import ModelConfig, bicubic_condition, chain_target, noise_scale
+from ..resize import degrade, to_signed
 from ..schedule import NoiseSchedule
 
 
@@ -35,10 +35,8 @@ def make_pairs(
     lr = degrade(hr, config.scale)
     if spoil is not None:
         lr = spoil(lr)
-    condition = bicubic(to_signed(lr), *hr.shape[-2:]).clamp_(-1, 1)
-    image = to_signed(hr)
-    target = image if config.target == "image" else config.residual_scale * (image - condition)
-    return target, condition
+    condition = bicubic_condition(lr, config.scale)
+    return chain_target(to_signed(hr), condition, config), condition
 
 
 def diffusion_loss(
@@ -62,7 +60,7 @@ def diffusion_loss(
     if norm not in ("l1", "l2"):
         raise ValueError(f"unknown norm {norm!r}: use 'l1' or 'l2'")
     signal = level[:, None, None, None]
-    sigma = (1 - signal.double().square()).sqrt().to(signal.dtype)
+    sigma = noise_scale(signal)
     latent = signal * target + sigma * noise
     wanted = noise if config.prediction == "noise" else signal * noise - sigma * target
     output = network(torch.cat([condition, latent], dim=1), level).float()

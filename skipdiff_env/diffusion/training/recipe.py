@@ -212,6 +212,14 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
+def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's model, with SR3's values for what it leaves out; a model folder must say everything."""
+    standard = ModelConfig(scale=1, image_size=1).to_dict()
+    for name in ("scale", "image_size"):
+        del standard[name]
+    return {**standard, **data, "unet": {**standard["unet"], **data.get("unet", {})}}
+
+
 def build(cls: type[T], data: Any, path: str = "") -> T:
     """Dataclass ``cls`` from nested dictionaries; ``path`` is where in the recipe they stand.
 
@@ -222,7 +230,7 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
         raise ValueError(f"{path.rstrip('.') or 'the recipe'} must hold keys and values, not {data!r}")
     if cls is ModelConfig:
         try:
-            return ModelConfig.from_dict(dict(data))  # type: ignore[return-value]
+            return ModelConfig.from_dict(_with_defaults(data))  # type: ignore[return-value]
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path.rstrip('.')}: {error}") from None
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]

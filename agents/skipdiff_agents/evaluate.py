@@ -1,0 +1,199 @@
+"""How good is a policy: every policy on the same images and noise seeds, beside the exact optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipdiff_env.diffusion.model import DiffusionModel
+from skipdiff_env.diffusion.process import SKIP, SkipRule, start_actions
+from skipdiff_env.envs import SkipDiffusionVectorEnv
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images import ImageSource, make_pair
+from skipdiff_env.images import Pair as ImagePair
+from skipdiff_env.latent_cache import LatentCache
+from skipdiff_env.metrics import load_metric
+from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
+from skipdiff_env.policies import Policy, PolicySpec, resolve_policy
+
+from .pairs import Pair
+
+WALK = 2000
+"""Network calls an image that the optimum may take."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an agent is trained for and judged in; fields are arguments of the environment."""
+
+    model: DiffusionModel
+    source: ImageSource
+    metric: Any = "niqe"
+    coarse_steps: int = 10
+    fine_steps: int | None = None
+    skip_rule: SkipRule = "reset"
+    image_size: int | None = None
+    cache: LatentCache | None = None
+
+    def envs(self, count: int, **others: Any) -> SkipDiffusionVectorEnv:
+        """``count`` environments that wait for :meth:`reset`; images are cropped at the centre."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
+        own = {name: value for name, value in own.items() if value is not None}
+        return SkipDiffusionVectorEnv(
+            count, images=self.source, low_resolution=self.source.low_resolution, crop="center",
+            autoreset_mode="Disabled", **own, **others,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """An episode that was played."""
+
+    image: str
+    noise_seed: int
+    reward: float
+    metric: float
+    psnr: float
+    ssim: float
+    evaluations: int
+    actions: tuple[int, ...]
+    others: tuple[float, ...] = ()
+    """Scores by the evaluator's other metrics."""
+
+
+class Random:
+    """Denoises or skips by the toss of a coin, the same one for the same seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, np.random.Generator]:
+        memory = memory or np.random.default_rng(self.seed)
+        return memory.integers(0, 2, len(latent)), memory
+
+
+class Evaluator:
+    """Plays policies on fixed episodes.
+
+    Args:
+        setting: model, images, metric and steps.
+        pairs: (image, noise seed) of the episodes.
+        batch: episodes side by side.
+        others: further metrics to judge the results by.
+    """
+
+    def __init__(
+        self, setting: Setting, pairs: Sequence[Pair], batch: int = 16, others: Sequence[Any] = ()
+    ) -> None:
+        if not pairs:
+            raise SkipDiffError("there is no episode to evaluate on: give at least one image and noise seed")
+        self.setting, self.pairs = setting, list(pairs)
+        self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=bool(others))
+        self.others = [load_metric(metric, self.envs._episodes.device) for metric in others]
+        self.process = self.envs.process
+        self.device = self.envs._episodes.device
+
+    def __call__(self, policy: PolicySpec) -> list[Result]:
+        """One result for each pair, in their order. Any policy of the sampler will do."""
+        config = getattr(self.setting.model, "config", None)
+        decide = resolve_policy(policy, self.process.fine_steps, getattr(config, "start", None))
+        count, results = self.envs.num_envs, []
+        for first in range(0, len(self.pairs), count):
+            chunk = self.pairs[first : first + count]
+            results += self._play(decide, chunk + [chunk[-1]] * (count - len(chunk)))[: len(chunk)]
+        return results
+
+    @torch.no_grad()
+    def _play(self, decide: Policy, pairs: Sequence[Pair]) -> list[Result]:
+        images, seeds = (list(column) for column in zip(*pairs, strict=True))
+        latent, _ = self.envs.reset(options={"image": images, "noise_seed": seeds})
+        memory: Any = None
+        infos: dict[str, Any] = {}
+        for _ in range(self.process.decisions):
+            actions, memory = decide(latent, memory)
+            latent, _, _, _, infos = self.envs.step(actions)
+        # in float64, as the optimum has it; the environment's own reward is a float32 tensor
+        reward = np.nan_to_num(self.envs._episodes.metric.rewards(infos["metric"]), nan=0.0)
+        nan = np.full(len(pairs), math.nan)
+        columns = zip(
+            (self.setting.source.name(i) for i in images), seeds, reward.tolist(), infos["metric"].tolist(),
+            infos.get("psnr", nan).tolist(), infos.get("ssim", nan).tolist(), infos["evaluations"].tolist(),
+            (tuple(a) for a in infos["actions"]), self._judge(images, infos), strict=True,
+        )  # fmt: skip
+        return [Result(*row) for row in columns]
+
+    def _judge(self, images: Sequence[int], infos: Mapping[str, Any]) -> list[tuple[float, ...]]:
+        """Each result's scores by the other metrics."""
+        if not self.others:
+            return [()] * len(images)
+        made = np.stack(infos["sr_image"])
+        originals = [self._pair(image).hr for image in images]
+        references = None if originals[0] is None else np.stack(originals)  # type: ignore[arg-type]
+        return list(zip(*(metric(made, references).tolist() for metric in self.others), strict=True))
+
+    def _pair(self, image: int) -> ImagePair:
+        size = self.envs._episodes.image_size
+        return make_pair(self.setting.source, image, scale=self.setting.model.scale, image_size=size)
+
+    def can_find_optima(self) -> bool:
+        """Whether the walk through all schedules is short enough."""
+        return optimum_calls(self.process) <= WALK
+
+    def optima(self) -> list[Optimum]:
+        """The optimum of each pair.
+
+        Raises:
+            SkipDiffError: if the walk is too long, see :func:`skipdiff_env.find_optimum`.
+        """
+        setting, found = self.setting, []
+        for image, seed in self.pairs:
+            pair = self._pair(image)
+            picture = pair.lr if pair.hr is None else pair.hr
+            optimum = find_optimum(
+                setting.model, picture, seed, setting.metric, process=self.process, max_calls=WALK,
+                low_resolution=pair.hr is None,
+            )  # fmt: skip
+            found.append(optimum)
+        return found
+
+
+def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
+    """Rewards of the starts 1 … F (Table 5), float64 (len(optima), F), read off the optima."""
+    rewards = np.empty((len(optima), fine_steps))
+    for row, optimum in enumerate(optima):
+        by_actions = {outcome.actions: outcome.reward for outcome in optimum.outcomes}
+        rewards[row] = [by_actions[tuple(start_actions(k, fine_steps))] for k in range(1, fine_steps + 1)]
+    return rewards
+
+
+def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
+    """The fixed start with the highest mean reward; of equals the cheapest."""
+    return int(fixed_starts(optima, fine_steps).mean(axis=0).argmax()) + 1
+
+
+def bootstrap(
+    values: Sequence[float] | np.ndarray, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean and 95 % bootstrap interval of values, or of paired differences; NaNs are left out.
+
+    Returns:
+        mean, lower and upper bound; all NaN without a value.
+    """
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    if not len(array):
+        return math.nan, math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))
+    low, high = np.quantile(array[drawn].mean(axis=1), [0.025, 0.975])
+    return float(array.mean()), float(low), float(high)
+
+
+def denoise_shares(results: Sequence[Result]) -> np.ndarray:
+    """Share of the episodes that denoised at each of the levels F … 2, float64 (F - 1,)."""
+    return (np.array([r.actions for r in results]) != SKIP).mean(axis=0)

@@ -1,0 +1,87 @@
+"""From what Stable-Baselines3 trained to the plain network.
+
+Every algorithm here ends in the same shape: convolutions, a memory, one linear layer of two outputs,
+be they logits, values (DQN) or means of quantiles (QR-DQN). It is read off the names and shapes of the
+weights, so that no pickled object of an agent's file is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.policy_file import check_weights
+from skipdiff_env.spn import ACTIONS, FEATURES, FINAL_SIDE, SkipProposalNetwork, SPNConfig
+
+HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
+EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")
+
+
+def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
+    """The network in a file of SB3's ``save()``; only its tensors are read, by torch's restricted loader.
+
+    Raises:
+        SkipDiffError: if the file is missing, damaged, or of a policy that is none of ours.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            weights = torch.load(
+                io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True
+            )
+    except FileNotFoundError:
+        raise SkipDiffError(f"{path} is missing: give a .zip of Stable-Baselines3") from None
+    except Exception as error:  # zipfile, torch and pickle each have their own
+        raise SkipDiffError(f"{path} is damaged or not a .zip of Stable-Baselines3 ({error})") from None
+    try:
+        return network_from_weights(weights)
+    except (KeyError, StopIteration):
+        raise SkipDiffError(
+            f"{path} holds a policy of another kind: train it with 'skipdiff-agent train'"
+        ) from None
+
+
+def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
+    """The network of a policy's ``state_dict()``.
+
+    Raises:
+        KeyError, StopIteration: if it is of another kind of policy.
+        SkipDiffError: if a weight has another shape than the network's.
+    """
+    head = next(name for name in HEADS if f"{name}.weight" in weights)
+    body = next(name for name in EXTRACTORS if f"{name}encoder.0.weight" in weights)
+    convolutions = [n for n, w in weights.items() if n.startswith(f"{body}encoder.") and w.ndim == 4]
+    actor = weights[f"{head}.weight"]
+    hidden = actor.shape[1]
+    memory, fine_steps = "clock", 0
+    if "lstm_actor.weight_ih_l0" in weights:
+        memory = "gru" if len(weights["lstm_actor.weight_ih_l0"]) == 3 * hidden else "lstm"
+    else:
+        fine_steps = weights[f"{body}clock.layers.0.weight"].shape[1] - FEATURES
+    batch_norm = any(n.startswith(f"{body}encoder.") and n.endswith("running_mean") for n in weights)
+    size = FINAL_SIDE * 2 ** len(convolutions)
+    config = SPNConfig(size, hidden, "batch" if batch_norm else "group", memory, fine_steps)  # type: ignore[arg-type]
+    with torch.device("meta"):  # draws no random numbers: looking at an agent must not change its training
+        network = SkipProposalNetwork(config)
+    own = {
+        f"state_encoder.{n.removeprefix(f'{body}encoder.')}": w
+        for n, w in weights.items() if n.startswith(f"{body}encoder.")
+    }  # fmt: skip
+    own |= {n.replace("lstm_actor", memory): w for n, w in weights.items() if n.startswith("lstm_actor.")}
+    own |= {n.removeprefix(body): w for n, w in weights.items() if n.startswith(f"{body}clock.")}
+    # QR-DQN has many outputs an action, and its value is their mean: so is the mean of their weights.
+    bias = weights[f"{head}.bias"].reshape(-1, ACTIONS).mean(dim=0)
+    own |= {"actor.0.weight": actor.reshape(-1, ACTIONS, hidden).mean(dim=0), "actor.0.bias": bias}
+    # Agents that learn values of actions have no critic; nothing asks for one when an agent is used.
+    for part in ("weight", "bias"):
+        name = f"critic.0.{part}"
+        own[name] = weights.get(f"value_net.{part}", torch.zeros(network.state_dict()[name].shape))
+    own = {name: weight.detach().clone().cpu() for name, weight in own.items()}
+    check_weights("the agent", own, network)
+    network.load_state_dict(own, assign=True)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,22 @@
+"""Which episodes: images and noise seeds, for training and for looking at what was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+
+from skipdiff_env.errors import SkipDiffError
+
+Pair = tuple[int, int]
+"""Index of an image in its source, and noise seed."""
+
+UNSEEN = 1_000_000
+"""Evaluation's noise seeds begin here; training's begin at 0."""
+
+
+def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> list[Pair]:
+    """Every image (a count, or their indices) under ``noise_seeds`` noise seeds from ``first`` on."""
+    if noise_seeds < 1:
+        raise SkipDiffError(f"noise_seeds={noise_seeds} must be at least 1")
+    chosen = range(images) if isinstance(images, int) else images
+    return list(product(chosen, range(first, first + noise_seeds)))

@@ -1,0 +1,131 @@
+"""The skip proposal network as policies of Stable-Baselines3.
+
+sb3-contrib knows recurrent policies with LSTM only. :class:`SPNPolicy` puts a GRU into its place that
+takes and returns (h, c) and leaves c alone, and lets the critic's gradient through the shared memory,
+as in the paper. Agents without memory get :class:`ClockExtractor`: the same convolutions, and the
+number of decisions taken, from the dictionary observation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from skipdiff_env.spn import FEATURES, Clock, Norm, state_encoder
+
+
+class GRUWithCell(nn.GRU):
+    """A GRU with the interface of an LSTM; the second state passes through."""
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, hx: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(L, B, features), (h, c) → (L, B, hidden), (h', c)."""
+        out, hidden = super().forward(input, hx[0].contiguous())
+        return out, (hidden, hx[1])
+
+
+class SPNExtractor(BaseFeaturesExtractor):
+    """The convolutions of the network: latents (B, 3, n, n) → (B, 1536)."""
+
+    def __init__(self, observation_space: spaces.Box, norm: Norm = "batch") -> None:
+        super().__init__(observation_space, FEATURES)
+        self.encoder = state_encoder(observation_space.shape[-1], norm)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Latents → features."""
+        return self.encoder(observations)
+
+
+class ClockExtractor(BaseFeaturesExtractor):
+    """Convolutions of ``latent``, joined by ``step`` in a hidden layer; ``lr`` is not read.
+
+    Args:
+        observation_space: that of the environment with ``observation="dict"``.
+        norm: see :class:`skipdiff_env.spn.SPNConfig`.
+        hidden_size: width of the hidden layer.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, norm: Norm = "group", hidden_size: int = 128) -> None:
+        super().__init__(observation_space, hidden_size)
+        step = observation_space["step"]
+        assert isinstance(step, spaces.Discrete)
+        self.encoder = state_encoder(observation_space["latent"].shape[-1], norm)  # type: ignore[index]
+        self.clock = Clock(int(step.n), hidden_size)
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """The dictionary (SB3 has made ``step`` one-hot) → (B, hidden)."""
+        return self.clock(self.encoder(observations["latent"]), observations["step"].flatten(1))
+
+
+class SPNPolicy(RecurrentActorCriticPolicy):
+    """The paper's agent for RecurrentPPO: SPN convolutions, GRU, linear actor and critic on one memory.
+
+    Args:
+        observation_space, action_space, lr_schedule: from the algorithm.
+        memory: ``gru``, or ``lstm``.
+        hidden_size: of the memory.
+        norm: ``batch`` (the paper) or ``group``.
+        ortho_init, optimizer_class, optimizer_kwargs: as for all policies of Stable-Baselines3.
+        use_sde: always False; RecurrentPPO passes it.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        memory: str = "gru",
+        hidden_size: int = 1536,
+        norm: Norm = "batch",
+        ortho_init: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        use_sde: bool = False,
+    ) -> None:
+        if memory not in ("gru", "lstm"):
+            raise ValueError(f"unknown memory {memory!r}: use 'gru' or 'lstm'")
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            ortho_init=ortho_init,
+            use_sde=use_sde,
+            features_extractor_class=SPNExtractor,
+            features_extractor_kwargs={"norm": norm},
+            normalize_images=False,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            lstm_hidden_size=hidden_size,
+            shared_lstm=True,
+            enable_critic_lstm=False,
+        )
+        self.memory, self.hidden_size, self.norm = memory, hidden_size, norm
+        if memory == "gru":
+            self.lstm_actor = GRUWithCell(self.features_dim, hidden_size)  # type: ignore[assignment]
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def evaluate_actions(  # type: ignore[override]
+        self, obs: Tensor, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As in the base class, which detaches the memory; here the critic trains it, too (the paper)."""
+        features: Any = self.extract_features(obs)
+        states: Any = lstm_states.pi
+        memory, _ = self._process_sequence(features, states, episode_starts, self.lstm_actor)
+        distribution = self._get_action_dist_from_latent(memory)
+        return self.value_net(memory), distribution.log_prob(actions), distribution.entropy()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parent = super()._get_constructor_parameters()
+        kept = ("observation_space", "action_space", "lr_schedule", "ortho_init", "optimizer_class")
+        own = {name: getattr(self, name) for name in ("memory", "hidden_size", "norm", "optimizer_kwargs")}
+        return {name: parent[name] for name in kept} | own

@@ -1,0 +1,118 @@
+"""The algorithms: one YAML each in ``configs/``, and how an agent is built from it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from skipdiff_env.errors import SkipDiffError
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
+
+CONFIGS = Path(__file__).with_name("configs")
+CLASSES = {
+    "RecurrentPPO": "sb3_contrib", "PPO": "stable_baselines3", "A2C": "stable_baselines3",
+    "TRPO": "sb3_contrib", "DQN": "stable_baselines3", "QRDQN": "sb3_contrib",
+}  # fmt: skip
+FIELDS = {
+    "algorithm": "class of Stable-Baselines3 or sb3-contrib",
+    "timesteps": "decisions to learn from",
+    "num_envs": "episodes side by side",
+    "observation_size": "side of the latents that the agent sees",
+    "episodes": "of each environment between updates (on-policy algorithms)",
+    "minibatches": "an update is cut into (PPO and its kin)",
+    "policy": "options of the network: memory, hidden_size, norm",
+    "arguments": "of the class",
+}
+OPTIONAL = ("episodes", "minibatches")
+
+
+def algorithms() -> list[str]:
+    """Names of the shipped algorithms."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def read_settings(name_or_path: str) -> dict[str, Any]:
+    """The settings of a shipped algorithm, or of a YAML file of your own.
+
+    Raises:
+        SkipDiffError: naming the file and the field that is wrong.
+    """
+    path = CONFIGS / f"{name_or_path}.yaml" if name_or_path in algorithms() else Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise SkipDiffError(
+            f"unknown algorithm {name_or_path!r}: use one of {', '.join(algorithms())}, or a YAML file"
+        )
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SkipDiffError(f"{path} is not YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise SkipDiffError(f"{path} must be a table of settings")
+    for name in settings:
+        if name not in FIELDS:
+            raise SkipDiffError(f"{path}: unknown field {name!r}; there are {', '.join(FIELDS)}")
+    for name in FIELDS:
+        if name not in settings and name not in OPTIONAL:
+            raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
+    if settings["algorithm"] not in CLASSES:
+        raise SkipDiffError(
+            f"{path}: unknown algorithm {settings['algorithm']!r}; use one of {', '.join(CLASSES)}"
+        )
+    return settings
+
+
+def observation_kind(settings: dict[str, Any]) -> str:
+    """``latent`` for agents that remember, ``dict``, which holds the step, for those that do not."""
+    return "latent" if settings["algorithm"] == "RecurrentPPO" else "dict"
+
+
+def build_agent(
+    settings: dict[str, Any],
+    env: VecEnv,
+    decisions: int,
+    seed: int = 0,
+    device: str = "auto",
+    **arguments: Any,
+) -> BaseAlgorithm:
+    """An untrained agent.
+
+    Args:
+        settings: see :func:`read_settings`.
+        env: what it learns on.
+        decisions: F - 1, the length of an episode.
+        seed: of weights and actions.
+        device: where it learns.
+        arguments: others of the class.
+
+    Raises:
+        SkipDiffError: if the settings do not fit the class.
+    """
+    from .policy import ClockExtractor, SPNPolicy
+
+    arguments |= settings["arguments"]
+    if "episodes" in settings:
+        arguments["n_steps"] = settings["episodes"] * decisions
+    if "minibatches" in settings:
+        arguments["batch_size"] = math.ceil(arguments["n_steps"] * env.num_envs / settings["minibatches"])
+    if observation_kind(settings) == "latent":
+        policy: Any = SPNPolicy
+        options = dict(settings["policy"])
+    else:
+        policy = "MultiInputPolicy"
+        options = {
+            "features_extractor_class": ClockExtractor, "features_extractor_kwargs": settings["policy"],
+            "net_arch": [], "normalize_images": False,
+        }  # fmt: skip
+    name = settings["algorithm"]
+    try:
+        kind = getattr(importlib.import_module(CLASSES[name]), name)
+        return kind(policy, env, seed=seed, device=device, policy_kwargs=options, **arguments)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise SkipDiffError(f"{name} refuses its settings: {error}") from None

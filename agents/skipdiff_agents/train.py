@@ -1,0 +1,236 @@
+"""Training an agent: a folder for the run, evaluation on held-out images, checkpoints, and a clean stop.
+
+The folder holds ``run.json`` (what was asked for), ``evaluations.csv``, ``policy.safetensors`` (the best
+agent so far, ready for the sampler), ``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and
+``tensorboard/``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecMonitor
+
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.policy_file import NetworkPolicy, save_policy
+from skipdiff_env.spn import SkipProposalNetwork
+
+from .evaluate import Evaluator, Result, Setting, denoise_shares
+from .export import network_from_weights
+from .pairs import Pair
+from .settings import build_agent, observation_kind
+from .vec_env import SkipDiffVecEnv
+
+RUN, LOG, BEST, CHECKPOINT = "run.json", "evaluations.csv", "policy.safetensors", "checkpoint"
+
+
+@dataclass
+class Progress:
+    """How far a run is; what ``checkpoint.json`` holds."""
+
+    timesteps: int = 0
+    seconds: float = 0.0
+    best_reward: float | None = None
+    """Highest mean reward on the evaluation's episodes."""
+    stopped_by: str = ""
+    """Name of the signal that ended the run early."""
+
+
+@dataclass
+class Run:
+    """A training run.
+
+    Args:
+        settings: of the algorithm, see :func:`.settings.read_settings`.
+        setting: model, images, metric and steps.
+        pairs: (image, noise seed) of the training episodes.
+        evaluator: plays the held-out episodes.
+        folder: where everything goes.
+        seed: of weights, actions and the order of episodes.
+        device: where the agent learns.
+        every: decisions between evaluations, with a checkpoint each; None means a twentieth of the run.
+    """
+
+    settings: dict[str, Any]
+    setting: Setting
+    pairs: Sequence[Pair]
+    evaluator: Evaluator
+    folder: Path
+    seed: int = 0
+    device: str = "auto"
+    every: int | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def train(self, resume: bool = False, progress_bar: bool = False) -> Progress:
+        """Train to the end, or until a signal; returns how far it came.
+
+        Raises:
+            SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings.
+        """
+        self._open_folder(resume)
+        size = self.settings["observation_size"]
+        envs = self.setting.envs(
+            self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size
+        )
+        venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs, self.seed + self.progress.timesteps))
+        agent = build_agent(
+            self.settings, venv, envs.process.decisions, self.seed, self.device,
+            tensorboard_log=str(self.folder / "tensorboard"),
+        )  # fmt: skip
+        if self.progress.timesteps:
+            # Tensors alone: unlike load(), this unpickles nothing.
+            agent.set_parameters(str(self.folder / f"{CHECKPOINT}.zip"), device=self.device)
+            agent.num_timesteps = self.progress.timesteps
+        left = self.settings["timesteps"] - self.progress.timesteps
+        self.progress.stopped_by = ""
+        with _signals(self.progress):
+            if left > 0:
+                watch = Watch(self)
+                agent.learn(
+                    left, watch, reset_num_timesteps=False, progress_bar=progress_bar, tb_log_name="run"
+                )
+                watch.evaluate_and_save()
+        venv.close()
+        return self.progress
+
+    def network(self) -> SkipProposalNetwork:
+        """The best agent so far."""
+        from skipdiff_env.policy_file import load_policy
+
+        network = load_policy(self.folder / BEST).network
+        assert isinstance(network, SkipProposalNetwork)
+        return network
+
+    def _open_folder(self, resume: bool) -> None:
+        about = {
+            "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
+            "model": getattr(self.setting.model, "hash", ""), "metric": str(self.setting.metric),
+            "skip_rule": self.setting.skip_rule, "coarse_steps": self.setting.coarse_steps,
+            "fine_steps": self.setting.fine_steps, "episodes": len(self.pairs),
+        }  # fmt: skip
+        file = self.folder / RUN
+        if file.exists() and not resume:
+            raise SkipDiffError(f"{self.folder} already holds a run: give --resume, or another folder")
+        if file.exists():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            for name in about:
+                if before.get(name) != about[name]:
+                    raise SkipDiffError(
+                        f"{self.folder} holds a run with {name} = {before.get(name)!r}, not {about[name]!r}: "
+                        "resume with what it was begun with, or use another folder"
+                    )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(about, indent=2).encode())
+        state = self.folder / f"{CHECKPOINT}.json"
+        if state.exists():
+            self.progress = Progress(**json.loads(state.read_text(encoding="utf-8")))
+
+
+class Watch(BaseCallback):
+    """Logs what agents do, evaluates, keeps the best, saves checkpoints, stops on a signal."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self.every = run.every or max(run.settings["timesteps"] // 20, 1)
+        self.last = run.progress.timesteps
+        self.before, self.began = run.progress.seconds, time.perf_counter()
+        self.optima = (
+            np.array([o.reward for o in run.evaluator.optima()]) if run.evaluator.can_find_optima() else None
+        )
+        self.ended: list[dict[str, Any]] = []
+
+    def _on_step(self) -> bool:
+        self.ended += [info for info in self.locals["infos"] if "metric" in info]
+        if self.num_timesteps - self.last >= self.every:
+            self.evaluate_and_save()
+        return not self.run.progress.stopped_by
+
+    def _on_rollout_end(self) -> None:
+        if not self.ended:
+            return
+        self.logger.record("episode/reward", float(np.mean([info["episode"]["r"] for info in self.ended])))
+        self.logger.record(
+            "episode/evaluations", float(np.mean([info["evaluations"] for info in self.ended]))
+        )
+        self._record_shares("episode", np.array([info["actions"] for info in self.ended]) == 0)
+        self.ended.clear()
+
+    def evaluate_and_save(self) -> None:
+        """Play the held-out episodes, note the outcome, keep the best agent, save a checkpoint."""
+        if self.last == self.num_timesteps:
+            return
+        run, progress = self.run, self.run.progress
+        self.last = progress.timesteps = self.num_timesteps
+        progress.seconds = self.before + time.perf_counter() - self.began
+        network = network_from_weights(self.model.policy.state_dict())
+        results = run.evaluator(NetworkPolicy(network, network.config))
+        reward = float(np.mean([r.reward for r in results]))
+        if progress.best_reward is None or reward > progress.best_reward:
+            progress.best_reward = reward
+            save_policy(run.folder / BEST, network)
+        self._note(results, reward)
+        part = run.folder / f".{CHECKPOINT}.part.zip"
+        self.model.save(part)
+        part.replace(run.folder / f"{CHECKPOINT}.zip")
+        write_atomically(run.folder / f"{CHECKPOINT}.json", json.dumps(vars(progress)).encode())
+
+    def _note(self, results: Sequence[Result], reward: float) -> None:
+        evaluations = float(np.mean([r.evaluations for r in results]))
+        row: dict[str, Any] = {
+            "timesteps": self.num_timesteps, "minutes": round(self.run.progress.seconds / 60, 3),
+            "reward": reward,
+            "regret": "" if self.optima is None else float(self.optima.mean()) - reward,
+            "evaluations": evaluations,
+        }  # fmt: skip
+        file = self.run.folder / LOG
+        new = not file.exists()
+        with open(file, "a", newline="", encoding="utf-8") as opened:
+            writer = csv.DictWriter(opened, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        for name in ("reward", "regret", "evaluations"):
+            if row[name] != "":
+                self.logger.record(f"held_out/{name}", row[name])
+        self._record_shares("held_out", denoise_shares(results)[None])
+        self.logger.dump(self.num_timesteps)
+
+    def _record_shares(self, what: str, denoised: np.ndarray) -> None:
+        top = denoised.shape[1] + 1
+        for i, share in enumerate(denoised.mean(axis=0)):
+            self.logger.record(f"{what}_denoise_share/level_{top - i}", float(share))
+
+
+@contextmanager
+def _signals(progress: Progress) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run after the step; a second SIGINT ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        if progress.stopped_by:
+            raise KeyboardInterrupt
+        progress.stopped_by = signal.Signals(number).name
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

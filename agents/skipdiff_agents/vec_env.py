@@ -1,0 +1,109 @@
+"""The batched environment as Stable-Baselines3 sees it.
+
+All episodes last F - 1 steps and begin together, so they end together: a step is one call of the
+batched environment, and so is the reset after the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from skipdiff_env.envs import SkipDiffusionVectorEnv
+
+from .pairs import Pair
+
+
+class SkipDiffVecEnv(VecEnv):
+    """Plays given episodes again and again, in an order drawn anew each time round.
+
+    Args:
+        env: the batched environment, with ``autoreset_mode="Disabled"``.
+        pairs: (image, noise seed) of the episodes; a small set can be cached.
+        seed: of the order.
+    """
+
+    def __init__(self, env: SkipDiffusionVectorEnv, pairs: Sequence[Pair], seed: int = 0) -> None:
+        if env.autoreset_mode != AutoresetMode.DISABLED:
+            raise ValueError('SkipDiffVecEnv needs an environment with autoreset_mode="Disabled"')
+        self.env, self.pairs = env, list(pairs)
+        self._next = self._order(seed)
+        self._actions = np.zeros(env.num_envs, np.int64)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def _order(self, seed: int) -> Iterator[Pair]:
+        random = np.random.default_rng(seed)
+        while True:
+            yield from (self.pairs[i] for i in random.permutation(len(self.pairs)))
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Draw the order from another seed, from the next episode on."""
+        if seed is not None:
+            self._next = self._order(seed)
+        return super().seed(seed)
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode in every row."""
+        images, seeds = zip(*(next(self._next) for _ in range(self.num_envs)), strict=True)
+        observations, infos = self.env.reset(options={"image": list(images), "noise_seed": list(seeds)})
+        self.reset_infos = _rows(infos, self.num_envs)
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for :meth:`step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row. At the end, infos hold those of the episode and the last observation."""
+        observations, rewards, done, _, infos = self.env.step(self._actions)
+        rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.all():
+            rows, last = _rows(infos, self.num_envs), observations
+            for row, info in enumerate(rows):
+                info["terminal_observation"] = _pick(last, row)
+                info["TimeLimit.truncated"] = False
+            observations = self.reset()
+        return observations, rewards.astype(np.float32), done, rows
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The batch's attribute, once for each row."""
+        return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the whole batch."""
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batch, once, and return its result for each row."""
+        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
+        """No row is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """A picture of each row."""
+        return self.env.render() or [None] * self.num_envs
+
+
+def _rows(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Gymnasium's dictionary of arrays → a dictionary for each row, of the keys it has."""
+    keys = [key for key in infos if not key.startswith("_")]
+    return [{key: infos[key][row] for key in keys if infos[f"_{key}"][row]} for row in range(count)]
+
+
+def _pick(batch: Any, row: int) -> Any:
+    return {key: value[row] for key, value in batch.items()} if isinstance(batch, dict) else batch[row]

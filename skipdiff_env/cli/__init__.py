@@ -1,0 +1,87 @@
+"""The ``skipdiff`` command: one module a sub-command, no logic of its own.
+
+A sub-command's module has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
+imported for every call, to show its help, so it imports what is heavy inside ``run``.
+
+Exit status: 0 done; 2 wrong request or bad input, said in one line; 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from .._version import __version__
+
+COMMANDS = {
+    "upscale": "upscale",
+    "info": "info",
+    "train-ddpm": "train_ddpm",
+    "import-sr3": "import_sr3",
+    "export-diffusers": "export_diffusers",
+    "completion": "completion",
+}
+"""Sub-command → module in this package."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they are written, and one line an option."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, **{"max_help_position": 26, **kwargs})
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and which knows no abbreviations."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 after one line."""
+        self.exit(2, f"skipdiff: error: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command and all its sub-commands."""
+    parser = Parser(
+        prog="skipdiff", description="Enlarge photographs by skipping through a diffusion model's steps."
+    )
+    parser.add_argument("--version", action="version", version=f"skipdiff {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, module_name in COMMANDS.items():
+        module = import_module(f".{module_name}", __name__)
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.__dict__.get("DESCRIPTION", module.HELP)
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's own) and return the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("skipdiff: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:  # SkipDiffError is a ValueError
+        print_error(str(error))
+        return 2
+
+
+def print_error(message: str) -> None:
+    """One line on the standard error output, whatever the message looks like."""
+    print("skipdiff: error:", " ".join(message.split()), file=sys.stderr)

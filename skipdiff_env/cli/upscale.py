@@ -1,0 +1,159 @@
+"""``skipdiff upscale``: enlarge photographs."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SkipDiffError
+from .upscale_report import Report
+
+if TYPE_CHECKING:
+    from ..upscale import Runner
+
+FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
+
+GPU_BATCH, GPU_JOBS = 4, 4
+"""Tiles a network call, and photographs at once, on CUDA; small ones then share calls."""
+
+HELP = "enlarge photographs"
+DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF to read), of any size.
+
+examples:
+  skipdiff upscale holiday.jpg -o holiday-large.jpg
+  skipdiff upscale scans/ -o large/ --recursive --scale 2 --format tiff --resume
+  skipdiff upscale 'party/*.jpg' -o web/ --width 1920 --height 1920 --quality 85"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.usage = "skipdiff upscale INPUT ... -o OUT [options]"
+    # fmt: off
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="image files, folders, quoted glob patterns")
+    add("-o", "--out", required=True, metavar="OUT",
+        help="a file if it ends in .png, .jpg, ...; else a folder")
+    add("-m", "--model", default="natural-4x", metavar="NAME",
+        help="name (see skipdiff info) or folder [natural-4x]")
+    add = parser.add_argument_group("size").add_argument
+    add("--scale", type=_factor, metavar="X", help="times larger, such as 2 or 3 [the model's own]")
+    add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
+    add("--height", type=_positive, metavar="PX", help="... and this height")
+    add = parser.add_argument_group("method").add_argument
+    add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
+    add("--policy", metavar="FILE", help="or an exported agent, which decides image by image")
+    add("--coarse-steps", type=_positive, default=10, metavar="S", help="coarse steps [10]")
+    add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
+    add("--tile", type=_positive, metavar="PX", help="side of a tile [by free memory]")
+    add("--jobs", type=_positive, metavar="N", help="photographs at once [1; on CUDA 4]")
+    add = parser.add_argument_group("files").add_argument
+    add("-r", "--recursive", action="store_true", help="look into folders in folders")
+    add("--format", choices=FORMATS, metavar="NAME",
+        help="png, jpeg, webp, tiff or bmp [as OUT or INPUT]")
+    add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 [95]")
+    add("--force", action="store_true", help="replace files that exist")
+    add("--resume", action="store_true", help="skip results that are there and whole")
+    add("--keep-location", action="store_true", help="keep GPS and other traces of the place")
+    add = parser.add_argument_group("report").add_argument
+    add("--compare", action="store_true", help="also write OUT-compare.png: bicubic, full DDPM, this")
+    add("--score", metavar="METRIC", help="rate each result, such as niqe (no reference needed)")
+    add("-n", "--dry-run", action="store_true", help="say what would be done")
+    add("-q", "--quiet", action="store_true", help="print errors alone")
+    add("--json", action="store_true", help="print a JSON line for each photograph")
+    # fmt: on
+
+
+def _number(text: str, kind: type, low: float, high: float, what: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def _factor(text: str) -> float:
+    return _number(text, float, 1.0, 64.0, "a number from 1 to 64")
+
+
+def _positive(text: str) -> int:
+    return _number(text, int, 1, 10**6, "a whole number above 0")
+
+
+def _quality(text: str) -> int:
+    return _number(text, int, 1, 100, "a whole number from 1 to 100")
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, 0, 2**63 - 1, "a whole number from 0 to 2**63 - 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge; returns 2 if any photograph failed."""
+    # What Pillow only warns of either does not matter or is raised as an error later.
+    warnings.filterwarnings("ignore", module="PIL")
+    from ..upscale import Failure, plan_jobs
+
+    if args.scale and (args.width or args.height):
+        raise SkipDiffError("give --scale, or --width and --height, not both")
+    if args.start and args.policy:
+        raise SkipDiffError("give --start or --policy, not both")
+    jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format)
+    report = Report(len(jobs) + len(failures), args.quiet, args.json)
+    for failure in failures:
+        report.failed(failure)
+    if jobs:
+        runner = _runner(args, report)
+        tasks = []
+        for job in jobs:
+            found = runner.look(job)
+            if isinstance(found, Failure):
+                report.failed(found)
+            elif found.there:
+                report.there(found)
+            elif args.dry_run:
+                report.planned(found, runner.enlarger)
+            else:
+                tasks.append(found)
+        with report.progress(tasks):
+            for result in runner(tasks):
+                if isinstance(result, Failure):
+                    report.failed(result)
+                else:
+                    report.done(result, runner.enlarger)
+    return report.summary()
+
+
+def _runner(args: argparse.Namespace, report: Report) -> Runner:
+    """Load the model and all that the command asks for."""
+    from ..diffusion import load_pretrained
+    from ..images.tiling import choose_tile, free_memory
+    from ..metrics import load_metric
+    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device
+
+    device = pick_device(args.device)
+    on_gpu = device.type == "cuda"
+    model = load_pretrained(args.model, device)
+    notice = model_notice(args.model)
+    if notice:
+        report.note(f"{model.name}: {notice}")
+    metric = load_metric(args.score, device) if args.score else None
+    if metric and metric.reference:
+        raise SkipDiffError(
+            f"metric {args.score!r} compares with a reference, which there is none of: try niqe"
+        )
+    batch = GPU_BATCH if on_gpu else 1
+    tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
+    policy = args.policy or args.start
+    enlarger = Enlarger(model, args.coarse_steps, policy, args.seed, tile, batch, report.tick)
+    scaling = Scaling(args.scale, args.width, args.height)
+    jobs = args.jobs or (GPU_JOBS if on_gpu else 1)
+    return Runner(
+        enlarger,
+        Options(
+            scaling, args.quality, args.keep_location, args.force, args.resume, args.compare, metric, jobs
+        ),
+    )

@@ -1,0 +1,122 @@
+"""What ``skipdiff upscale`` prints: lines for people or JSON lines, errors, and the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from . import print_error
+
+if TYPE_CHECKING:
+    from ..upscale import Enlarger, Failure, Outcome, Task
+
+
+class Report:
+    """Tells the user what happens.
+
+    Results go to the standard output; errors, notes about the whole run and the progress bar (on
+    terminals only) to the standard error output.
+    """
+
+    def __init__(self, total: int, quiet: bool, as_json: bool) -> None:
+        self.total, self.quiet, self.as_json = total, quiet, as_json
+        self._failed: list[str] = []
+        self._ended = self._images = self._tiles = self._all_tiles = 0
+        self._bar: tqdm | None = None
+
+    def note(self, text: str) -> None:
+        """Something to know about the whole run."""
+        if not self.quiet:
+            with self._off_the_bar():
+                print(f"skipdiff: note: {text}", file=sys.stderr)
+
+    def failed(self, failure: Failure) -> None:
+        """A photograph that could not be enlarged."""
+        self._failed.append(failure.source)
+        self._ended += 1
+        with self._off_the_bar():
+            if self.as_json:
+                print(json.dumps({"input": failure.source, "error": failure.reason}), flush=True)
+            print_error(f"{failure.source}: {failure.reason}")
+
+    def there(self, task: Task) -> None:
+        """A result of an earlier run."""
+        self._line({**_sizes(task), "skipped": True}, f"{task.job.target}: is there already")
+
+    def planned(self, task: Task, enlarger: Enlarger) -> None:
+        """What would be done."""
+        calls = {"runs": task.work.runs, "tiles": task.work.tiles}
+        passes = "" if task.work.runs == 1 else f" in {task.work.runs} runs"
+        text = (
+            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} (tile {enlarger.tiled.tile})"
+        )
+        self._line({**_sizes(task), **enlarger.settings, **calls, "dry_run": True}, text)
+
+    def done(self, outcome: Outcome, enlarger: Enlarger) -> None:
+        """A photograph enlarged."""
+        self._ended += 1
+        entry = {
+            **_sizes(outcome.task), **enlarger.settings, "levels": outcome.levels,
+            "evaluations": outcome.evaluations, "seconds": round(outcome.seconds, 3), "notes": outcome.notes,
+        }  # fmt: skip
+        text = f"{_arrow(outcome.task)}: {outcome.evaluations} evaluations, {outcome.seconds:.1f} s"
+        if outcome.score is not None:
+            text += f", score {outcome.score:.3f}"
+        self._line({**entry, "score": outcome.score}, "\n  note: ".join([text, *outcome.notes]))
+
+    def summary(self) -> int:
+        """Sum up, where there is more than one photograph; the exit status."""
+        if self.total > 1 and self._failed:
+            self.note(
+                f"{self.total - len(self._failed)} of {self.total} done; failed: {', '.join(self._failed)}"
+            )
+        return 2 if self._failed else 0
+
+    @contextlib.contextmanager
+    def progress(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """A bar for these tasks; :meth:`tick` moves it."""
+        self._images, self._all_tiles = len(tasks), sum(task.work.tiles for task in tasks)
+        self._ended = 0
+        hidden = self.quiet or not sys.stderr.isatty()
+        with tqdm(
+            total=sum(task.work.pixels for task in tasks), disable=hidden or not tasks, leave=False,
+            bar_format="{desc}{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left",
+        ) as self._bar:  # fmt: skip
+            yield
+        self._bar = None
+
+    def tick(self, pixels: int) -> None:
+        """A tile of so many pixels has been through the network."""
+        self._tiles += 1
+        if self._bar is not None:
+            image = min(self._ended + 1, self._images)
+            self._bar.set_description_str(
+                f"image {image}/{self._images}, tile {self._tiles}/{self._all_tiles} ", refresh=False
+            )
+            self._bar.update(pixels)
+
+    def _line(self, entry: dict[str, Any], text: str) -> None:
+        if self.as_json or not self.quiet:
+            with self._off_the_bar():
+                print(json.dumps(entry) if self.as_json else text, flush=True)
+
+    def _off_the_bar(self) -> contextlib.AbstractContextManager[Any]:
+        return tqdm.external_write_mode(sys.stderr) if self._bar is not None else contextlib.nullcontext()
+
+
+def _sizes(task: Task) -> dict[str, Any]:
+    header = task.job.header
+    return {
+        "input": str(task.job.source), "output": str(task.job.target), "format": task.job.format.name,
+        "input_size": [header.width, header.height], "output_size": list(task.size),
+    }  # fmt: skip
+
+
+def _arrow(task: Task) -> str:
+    job, (width, height) = task.job, task.size
+    return f"{job.source} ({job.header.width}x{job.header.height}) -> {job.target} ({width}x{height})"

@@ -1,0 +1,279 @@
+"""Checkpoints of the SR3 re-implementation in PyTorch and of SkipDiff's authors, as files of ours.
+
+Both publish networks as ``I…_gen.pth`` with a JSON, and SkipDiff its agent as ``ppo_model.pth``: state
+dicts that ``torch.save`` pickled. They are opened with ``weights_only=True``: tensors, and no code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import SkipDiffError
+from ..model import ModelConfig
+from ..pretrained import empty_network, fill, save_model
+from ..schedule import NoiseSchedule
+from ..unet import UNetConfig
+
+PREFIX = "denoise_fn."
+"""What the network's keys begin with; the rest of such a file is tables of the schedule."""
+TABLES = {
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+}  # fmt: skip
+LEVELS = 100
+"""Longer chains are respaced to this many levels unless more are asked for."""
+
+_STRING = r'"(?:\\.|[^"\\])*"'
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*")
+_STRAY_COMMA = re.compile(rf"({_STRING})|,(?=\s*[,}}\]])")
+
+
+def import_sr3(
+    checkpoint: str | os.PathLike[str],
+    config: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    levels: int = LEVELS,
+) -> Path:
+    """Write a model folder for a published network, with float32 weights.
+
+    Args:
+        checkpoint: ``I…_gen.pth``.
+        config: the JSON it was trained with.
+        folder: where the model folder goes.
+        levels: T of the chain. The network sees the continuous level √ᾱ, so that a chain of 2000
+            steps can be walked in 100; a chain that has no more than this is left as it is.
+
+    Returns:
+        the folder.
+
+    Raises:
+        SkipDiffError: naming the file, and the key or field, that is not what it should be.
+    """
+    source = Path(config)
+    described = model_config(read_json(source), str(source), levels)
+    weights = {}
+    for key, tensor in read_state_dict(Path(checkpoint)).items():
+        if key.startswith(PREFIX):
+            weights[key[len(PREFIX) :]] = tensor
+        elif key not in TABLES:
+            raise SkipDiffError(f"{checkpoint} holds the unknown key {key!r}: it is no SR3 network")
+    network = empty_network(described, str(source))
+    fill(network, weights, str(checkpoint), PREFIX)
+    card = (
+        f"# {Path(folder).name}\n\n{described.scale}x super-resolution, imported from "
+        f"`{Path(checkpoint).name}` and `{source.name}`. The weights are under their authors' licence.\n"
+    )
+    return save_model(folder, network, described, card, torch.float32)
+
+
+def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+    """Write a policy file for the authors' ``ppo_model.pth``.
+
+    Args:
+        checkpoint: a state dict with ``state_encoder.*`` (four convolutions for latents of 128 pixels,
+            five for 256), ``gru.*``, ``actor.0.*`` and ``critic.0.*``.
+        path: the policy file, ``.safetensors``.
+
+    Returns:
+        its path.
+
+    Raises:
+        SkipDiffError: naming the key that is not what it should be.
+    """
+    from ...policy_file import check_weights, save_policy
+    from ...spn import FINAL_SIDE, SkipProposalNetwork, SPNConfig
+
+    weights = read_state_dict(Path(checkpoint))
+    convolutions = sum(k.startswith("state_encoder.") and w.ndim == 4 for k, w in weights.items())
+    memory = weights.get("gru.weight_hh_l0")
+    if memory is None or memory.ndim != 2:
+        raise SkipDiffError(
+            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is no agent (a network needs a JSON)"
+        )
+    try:
+        config = SPNConfig(FINAL_SIDE * 2**convolutions, hidden_size=memory.shape[1])
+    except ValueError as error:
+        raise SkipDiffError(f"{checkpoint} is no agent of this kind: {error}") from None
+    network = SkipProposalNetwork(config)
+    check_weights(str(checkpoint), weights, network)
+    network.load_state_dict(weights)
+    return save_policy(path, network, "safetensors")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` file, by name, on the CPU.
+
+    Raises:
+        SkipDiffError: if the file is missing, damaged, or holds anything but named tensors.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise SkipDiffError(f"{path} is missing: give a .pth file") from None
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise SkipDiffError(f"{path} is damaged or no PyTorch checkpoint: copy it again") from None
+        raise SkipDiffError(
+            f"{path} holds a pickled {found[1]}, and pickled objects are never opened: load it where it was "
+            "made, and torch.save() its state_dict()"
+        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # damage can make an unpickler raise anything
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SkipDiffError(f"{path} is damaged or no PyTorch checkpoint ({why}): copy it again") from None
+    if not isinstance(loaded, dict):
+        raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
+    for key, value in loaded.items():
+        if not isinstance(key, str):
+            raise SkipDiffError(f"{path}: the key {key!r} is no name: it is no state dict")
+        if not isinstance(value, Tensor):
+            raise SkipDiffError(
+                f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is no state dict"
+            )
+    return dict(loaded)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in which ``//`` comments and commas with nothing behind them are passed over.
+
+    Raises:
+        SkipDiffError: if it is missing or still no JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SkipDiffError(f"{path} is missing: give the JSON that the network was trained with") from None
+    except UnicodeDecodeError:
+        raise SkipDiffError(f"{path} is no text: give the JSON that the network was trained with") from None
+    for junk in (_COMMENT, _STRAY_COMMA):  # a string is matched first, and kept: "https://…" has no comment
+        text = junk.sub(lambda found: found[1] or "", text)
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise SkipDiffError(f"{path} is no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise SkipDiffError(f"{path} holds no JSON object")
+    return data
+
+
+class _Fields:
+    """A JSON object that says where it stands when a field is not what it should be."""
+
+    def __init__(self, data: Any, where: str, name: str = "") -> None:
+        if not isinstance(data, dict):
+            raise SkipDiffError(f"{where}: {name or 'the whole'!r} is no JSON object")
+        self.data, self.where, self.name = data, where, name
+
+    def __contains__(self, key: str) -> bool:
+        return self.data.get(key) is not None
+
+    def path(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+    def object(self, key: str) -> _Fields:
+        return _Fields(self.value(key), self.where, self.path(key))
+
+    def value(self, key: str) -> Any:
+        if key not in self:
+            raise SkipDiffError(f"{self.where}: field {self.path(key)!r} is missing")
+        return self.data[key]
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = default if default is not None and key not in self else self.value(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise SkipDiffError(f"{self.where}: field {self.path(key)!r} must be a number, not {value!r}")
+        return value
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        value = self.number(key, default)
+        if not float(value).is_integer() or value < 1:
+            raise SkipDiffError(f"{self.where}: field {self.path(key)!r} must be 1, 2, 3 …, not {value!r}")
+        return int(value)
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        value = self.value(key)
+        if not isinstance(value, list):
+            raise SkipDiffError(f"{self.where}: field {self.path(key)!r} must be a list, not {value!r}")
+        items = _Fields({str(i): item for i, item in enumerate(value)}, self.where, self.path(key))
+        return tuple(items.whole(str(i)) for i in range(len(value)))
+
+    def must_be(self, key: str, allowed: tuple[Any, ...]) -> Any:
+        value = self.value(key)
+        if value not in allowed:
+            shown = " or ".join(map(repr, allowed))
+            raise SkipDiffError(
+                f"{self.where}: field {self.path(key)!r} is {value!r}, and only {shown} can be imported"
+            )
+        return value
+
+
+def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> ModelConfig:
+    """The configuration that a published JSON, read from ``where``, describes.
+
+    Raises:
+        SkipDiffError: naming the field that is missing or describes something else.
+    """
+    whole = _Fields(data, where)
+    model = whole.object("model")
+    if "which_model_G" in model:
+        model.must_be("which_model_G", ("sr3",))
+    unet, diffusion = model.object("unet"), model.object("diffusion")
+    for fields, key, allowed in (
+        (unet, "in_channel", 6),
+        (unet, "out_channel", 3),
+        (diffusion, "channels", 3),
+        (diffusion, "conditional", True),
+    ):
+        fields.must_be(key, (allowed,))
+    datasets = whole.object("datasets")
+    images = datasets.object("val" if "val" in datasets else "train")
+    low, high = images.whole("l_resolution"), images.whole("r_resolution")
+    if high % low:
+        raise SkipDiffError(
+            f"{where}: {high} pixels are no whole multiple of {low} ({images.path('r_resolution')!r})"
+        )
+    return ModelConfig(
+        scale=high // low,
+        image_size=high,
+        unet=UNetConfig(
+            channels=unet.whole("inner_channel"),
+            multipliers=unet.wholes("channel_multiplier"),
+            res_blocks=unet.whole("res_blocks"),
+            norm_groups=unet.whole("norm_groups", 32),
+            dropout=unet.number("dropout", 0.0),
+            image_size=diffusion.whole("image_size"),
+            attention_sizes=unet.wholes("attn_res"),
+        ),
+        schedule=_schedule(model.object("beta_schedule"), levels).config,
+        coarse_levels="rebuilt",
+        training={"imported": Path(where).name},
+    )
+
+
+def _schedule(schedules: _Fields, levels: int) -> NoiseSchedule:
+    """The schedule that sampling uses (``val``, where there is one), in at most ``levels`` levels."""
+    fields = schedules.object("val" if "val" in schedules else "train")
+    steps = fields.whole("n_timestep")
+    if fields.must_be("schedule", ("linear", "cosine")) == "cosine":
+        schedule = NoiseSchedule.cosine(steps)
+    else:
+        first, last = fields.number("linear_start"), fields.number("linear_end")
+        try:
+            schedule = NoiseSchedule.linear(steps, first, last)
+        except ValueError as error:
+            raise SkipDiffError(f"{fields.where}: {fields.name!r} is no schedule: {error}") from None
+    try:
+        return schedule.respaced(min(levels, steps))
+    except ValueError as error:
+        raise SkipDiffError(str(error)) from None

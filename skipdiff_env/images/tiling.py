@@ -1,0 +1,238 @@
+"""Images of any size through a network that sees one tile at a time.
+
+Tiling wraps the model, not the chain: :class:`TiledModel` is a drop-in for the frozen model whose
+``predict`` cuts latent and condition into overlapping tiles and blends their x̂0. Noise and latents
+are those of the whole image, and every step is blended, so no seam can grow from one step to the
+next, and the result depends on the tile only through what the network sees around each pixel.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from ..diffusion import FrozenModel, UNetConfig
+from ..diffusion.unet import pad_to_multiple
+from ..errors import SkipDiffError
+
+CGROUP = Path("/sys/fs/cgroup")
+
+TILES = (512, 384, 256, 192, 128)
+"""Tile sides to choose from, in output pixels, the preferred one first."""
+
+OVERLAP = 64
+"""Least overlap of two neighbours, in output pixels."""
+
+RAMP = 32
+"""Width in the middle of an overlap over which one tile fades into the next; the rest of the overlap
+is context, dropped because the network pads its input with zeros."""
+
+
+def check_tile(tile: int, unet: UNetConfig) -> int:
+    """``tile``, if the network can take it.
+
+    Raises:
+        SkipDiffError: if it is no multiple of the network's, or less than twice the overlap.
+    """
+    if tile < 2 * OVERLAP or tile % unet.multiple:
+        raise SkipDiffError(
+            f"a tile of {tile} pixels does not fit the model: use a multiple of {unet.multiple}, "
+            f"at least {2 * OVERLAP}"
+        )
+    return tile
+
+
+def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
+    """The largest of ``TILES`` whose network call takes at most half of ``free`` bytes, or the smallest."""
+    fitting = [
+        side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
+    ]
+    return fitting[0] if fitting else max(2 * OVERLAP, unet.multiple)
+
+
+def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
+    """Roughly the memory of one network call on square tiles, in bytes (float32).
+
+    On the way up the top level holds what it kept from the way down, the concatenation of both, and
+    what the convolutions work on; each lower level has a quarter of the pixels and more channels.
+    """
+    pixels = batch * (side // unet.patch_size) ** 2
+    widths = sum(unet.channels * m / 4**level for level, m in enumerate(unet.multipliers))
+    return int(4 * pixels * widths * (unet.res_blocks + 12))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on the device, within the container's limit where there is one."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        free = min(free, limit - int((CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no control groups, or no limit ("max")
+        pass
+    return free
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis: pixels start … stop - 1 are seen, of which first … last - 1 are used."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    weights: Tensor
+    """Float32 (last - first,); over all spans that use a pixel they sum to 1."""
+
+
+def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
+    """Cover ``length`` pixels with the fewest tiles that overlap by at least ``OVERLAP``.
+
+    Starts are multiples of ``multiple``, the network's own grid, on which the whole image would lie
+    too. The tiles are spread evenly, so most overlaps are wider than they must be.
+    """
+    if length <= tile:
+        return [Span(0, length, 0, length, torch.ones(length))]
+    padded = length + -length % multiple
+    steps = -(-(padded - tile) // (tile - OVERLAP))
+    starts = [(padded - tile) * i // steps // multiple * multiple for i in range(steps + 1)]
+    rise = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(RAMP) + 0.5) / RAMP)
+    fades = [(right + left + tile - RAMP) // 2 for left, right in zip(starts, starts[1:], strict=False)]
+    found = []
+    for i, start in enumerate(starts):
+        first = fades[i - 1] if i > 0 else 0
+        last = fades[i] + RAMP if i < steps else length
+        weights = torch.ones(last - first)
+        if i > 0:
+            weights[:RAMP] = rise[: last - first]
+        if i < steps:
+            weights[-RAMP:] = 1 - rise
+        found.append(Span(start, min(start + tile, length), first, last, weights))
+    return found
+
+
+@dataclass(eq=False)
+class _Call:
+    """One tile on its way through the network; all tensors are views of the whole images."""
+
+    latent: Tensor
+    condition: Tensor
+    level: Tensor
+    result: Tensor
+    row: Span
+    column: Span
+    error: BaseException | None = None
+    done: bool = False
+
+    @property
+    def pixels(self) -> int:
+        return self.latent.shape[-2] * self.latent.shape[-1]
+
+    def blend(self, x0: Tensor) -> None:
+        """Add the tile's x̂0 (3, height, width) to the result, weighted."""
+        row, column = self.row, self.column
+        rows = slice(row.first - row.start, row.last - row.start)
+        columns = slice(column.first - column.start, column.last - column.start)
+        window = (row.weights[:, None] * column.weights).to(x0.device)
+        self.result[:, row.first : row.last, column.first : column.last] += window * x0[:, rows, columns]
+
+
+class TiledModel:
+    """A frozen model that takes images of any size, tile by tile.
+
+    Satisfies :class:`~skipdiff_env.diffusion.DiffusionModel`. Threads may share one: their tiles of
+    equal size then share batches.
+
+    Args:
+        model: the frozen model.
+        tile: side of a tile in output pixels, a multiple of the network's (``tile_multiple``).
+        batch: tiles a network call. A call that is not full is filled up by repetition, so that a
+            tile's result does not depend, even in its last bit, on who shares its batch.
+        on_tile: called after each tile with its number of pixels, from the thread that ran it.
+
+    Raises:
+        SkipDiffError: for a tile that is no multiple, or less than twice the overlap.
+    """
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        tile: int = TILES[0],
+        batch: int = 1,
+        on_tile: Callable[[int], None] | None = None,
+    ) -> None:
+        self.model, self.batch, self.on_tile = model, batch, on_tile
+        self.tile = check_tile(tile, model.config.unet)
+        self.schedule, self.scale, self.config = model.schedule, model.scale, model.config
+        self.name, self.hash, self.device = model.name, model.hash, model.device
+        self.condition, self.to_latent = model.condition, model.to_latent
+        self._waiting: list[_Call] = []
+        self._list_lock, self._network_lock = threading.Lock(), threading.Lock()
+
+    def grid(self, height: int, width: int) -> list[tuple[Span, Span]]:
+        """The tiles of an image, row by row: (vertical, horizontal) spans."""
+        multiple = self.config.unet.multiple
+        rows, columns = spans(height, self.tile, multiple), spans(width, self.tile, multiple)
+        return [(row, column) for row in rows for column in columns]
+
+    @torch.no_grad()
+    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
+        grid = self.grid(*latent.shape[-2:])
+        result = torch.zeros_like(latent)
+        calls = []
+        for i in range(len(latent)):
+            for row, column in grid:
+                seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+                whole = latent[i : i + 1], condition[i : i + 1]
+                calls.append(
+                    _Call(whole[0][seen], whole[1][seen], noise_level[i : i + 1], result[i], row, column)
+                )
+        self._run(calls)
+        return result.clamp_(-1, 1)
+
+    def _run(self, calls: list[_Call]) -> None:
+        """Run ``calls``, and on the way whatever other threads put in line before them."""
+        with self._list_lock:
+            self._waiting += calls
+        for call in calls:
+            while not call.done:
+                with self._network_lock:
+                    if not call.done:
+                        self._run_batch(self._next_batch())
+            if call.error:
+                with self._list_lock:
+                    self._waiting = [other for other in self._waiting if other not in calls]
+                raise call.error
+
+    def _next_batch(self) -> list[_Call]:
+        """Take the oldest call in line, and up to ``batch`` of its size."""
+        with self._list_lock:
+            shape = self._waiting[0].latent.shape
+            taken = [call for call in self._waiting if call.latent.shape == shape][: self.batch]
+            self._waiting = [call for call in self._waiting if call not in taken]
+        return taken
+
+    def _run_batch(self, calls: list[_Call]) -> None:
+        full = (calls * self.batch)[: self.batch]
+        multiple = self.config.unet.multiple
+        try:
+            latent = pad_to_multiple(torch.cat([call.latent for call in full]), multiple)
+            condition = pad_to_multiple(torch.cat([call.condition for call in full]), multiple)
+            x0 = self.model.predict(latent, condition, torch.cat([call.level for call in full]))
+            for call, tile in zip(calls, x0, strict=False):
+                call.blend(tile)
+                if self.on_tile:
+                    self.on_tile(call.pixels)
+        except BaseException as error:
+            for call in calls:
+                call.error = error
+        for call in calls:
+            call.done = True

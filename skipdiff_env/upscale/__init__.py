@@ -1,0 +1,25 @@
+"""Enlarging photographs: what is to be done, doing it, and what came of it. The command line is in cli/."""
+
+from .compare import Comparison, side_by_side
+from .enlarge import Enlargement, Enlarger, Scaling, Work
+from .plan import Failure, Job, plan_jobs
+from .run import Options, Outcome, Runner, Task
+from .setting import model_notice, pick_device
+
+__all__ = [
+    "Comparison",
+    "Enlargement",
+    "Enlarger",
+    "Failure",
+    "Job",
+    "Options",
+    "Outcome",
+    "Runner",
+    "Scaling",
+    "Task",
+    "Work",
+    "model_notice",
+    "pick_device",
+    "plan_jobs",
+    "side_by_side",
+]

@@ -1,0 +1,85 @@
+"""The labelled side by side: bicubic, the full chain, SkipDiff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ..diffusion import bicubic, to_signed, to_uint8
+from ..images.photo import FORMATS, Photo
+from ..images.photo_file import fit_format
+from .enlarge import Enlarger, Size, Work
+
+PANEL = 1024
+"""Larger results are compared by their centres, this wide and high at most."""
+
+
+class Comparison:
+    """Compares results of an enlarger with the full chain, T network evaluations of what is shown."""
+
+    def __init__(self, enlarger: Enlarger) -> None:
+        same = enlarger.tiled
+        steps = enlarger.model.schedule.steps
+        self.full = Enlarger(enlarger.model, 1, steps, enlarger.seed, same.tile, same.batch, same.on_tile)
+
+    def work(self, size: Size, target: Size) -> Work:
+        """What comparing a photograph of ``size`` takes."""
+        return self.full.work(*_shown(size, target)[1:])
+
+    def __call__(self, photo: Photo, result: Photo, evaluations: int) -> np.ndarray:
+        """uint8 (H, W, 3): bicubic, the full chain and ``result``, or the centres of all three."""
+        corner, small_size, large_size = _shown(photo.size, result.size)
+        factor = result.size[0] / photo.size[0], result.size[1] / photo.size[1]
+        small = _cut(photo, corner, small_size)
+        skip = _cut(result, (round(corner[0] * factor[0]), round(corner[1] * factor[1])), large_size)
+        chain = self.full(small, large_size)
+        x = torch.from_numpy(_rgb(small)).permute(2, 0, 1)[None]
+        cubic = to_uint8(bicubic(to_signed(x), *large_size[::-1]))[0].permute(1, 2, 0).numpy()
+        part = "" if small_size == photo.size else ", centre"
+        return side_by_side(
+            [
+                (f"bicubic{part}", cubic),
+                (f"full DDPM, {chain.evaluations} evaluations", _rgb(chain.photo)),
+                (f"SkipDiff, {evaluations} evaluations", _rgb(skip)),
+            ]
+        )
+
+
+def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
+    """Corner and size of what is shown of the photograph, and its size in the result."""
+    shown = [max(1, min(side, PANEL * side // goal)) for side, goal in zip(size, target, strict=True)]
+    corner = [(side - part) // 2 for side, part in zip(size, shown, strict=True)]
+    large = [part * goal // side for part, side, goal in zip(shown, size, target, strict=True)]
+    return (corner[0], corner[1]), (shown[0], shown[1]), (large[0], large[1])
+
+
+def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Pictures of one size, uint8 (H, W, 3), in a row with their labels above, as one such picture."""
+    height, width = panels[0][1].shape[:2]
+    text = max(11, min(28, width // 24))
+    bar, gap = 2 * text, max(2, text // 4)
+    sheet = Image.new("RGB", (len(panels) * (width + gap) - gap, height + bar), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(text)
+    for i, (label, picture) in enumerate(panels):
+        x = i * (width + gap)
+        draw.text((x + width / 2, bar / 2), label, "black", font, anchor="mm")
+        sheet.paste(Image.fromarray(picture), (x, bar))
+    return np.asarray(sheet)
+
+
+def _cut(photo: Photo, corner: tuple[int, int], size: Size) -> Photo:
+    window = slice(corner[1], corner[1] + size[1]), slice(corner[0], corner[0] + size[0])
+    return replace(
+        photo, colour=photo.colour[window], alpha=None if photo.alpha is None else photo.alpha[window]
+    )
+
+
+def _rgb(photo: Photo) -> np.ndarray:
+    """8-bit sRGB over white, (H, W, 3)."""
+    colour = fit_format(photo, FORMATS["bmp"])[0].colour
+    return np.array(np.broadcast_to(colour, (*colour.shape[:2], 3)))

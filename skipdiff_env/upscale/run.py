@@ -1,0 +1,239 @@
+"""All the photographs of a command: one after another or several at once, each whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .._version import __version__
+from ..diffusion.pretrained import write_atomically
+from ..errors import SkipDiffError
+from ..images.metadata import read_record
+from ..images.photo import FORMATS, Photo, read_photo
+from ..images.photo_file import encode_photo, fit_format
+from ..images.tiling import call_bytes, free_memory
+from .compare import Comparison
+from .enlarge import Enlarger, Scaling, Size, Work
+from .plan import Failure, Job
+
+if TYPE_CHECKING:
+    from ..metrics import Metric
+
+SOFTWARE = f"SkipDiff {__version__}"
+
+IMAGES_HELD = 9
+"""Float32 images of the output's size that an enlargement holds at its peak, with room for coding."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How results are written."""
+
+    scaling: Scaling = Scaling()
+    quality: int = 95
+    keep_location: bool = False
+    force: bool = False
+    resume: bool = False
+    compare: bool = False
+    metric: Metric | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job that can be done, and what it takes."""
+
+    job: Job
+    size: Size
+    """Width and height of the result."""
+    work: Work
+    there: bool = False
+    """Whether the result is there already, and whole."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A photograph enlarged."""
+
+    task: Task
+    levels: Sequence[Sequence[int]] = ()
+    evaluations: int = 0
+    seconds: float = 0.0
+    """From reading to encoding; neither scoring nor comparing nor writing."""
+    score: float | None = None
+    notes: Sequence[str] = ()
+
+
+class Runner:
+    """Looks at jobs, and carries them out.
+
+    Args:
+        enlarger: the model and its settings.
+        options: how results are written.
+    """
+
+    def __init__(self, enlarger: Enlarger, options: Options) -> None:
+        self.enlarger, self.options = enlarger, options
+        self._stop = threading.Event()
+        report = enlarger.tiled.on_tile
+
+        def on_tile(pixels: int) -> None:
+            if self._stop.is_set():
+                raise InterruptedError
+            if report:
+                report(pixels)
+
+        enlarger.tiled.on_tile = on_tile
+        self._compare = Comparison(enlarger) if options.compare else None
+
+    def record(self, size: Size) -> dict[str, Any]:
+        """How a result of this size is made: what its metadata say, and what ``resume`` goes by."""
+        made = self.enlarger
+        return {
+            "software": SOFTWARE, **made.settings, "size": list(size),
+        }  # fmt: skip
+
+    def look(self, job: Job) -> Task | Failure:
+        """What a job takes, or why it cannot be done, without running the network."""
+        options, source = self.options, (job.header.width, job.header.height)
+        try:
+            size = options.scaling.target(source, self.enlarger.model.scale)
+            there = job.target.exists()
+            if there and options.resume:
+                there = _is_whole(job.target, self.record(size))
+            elif there and not options.force:
+                raise _exists(job.target)
+            else:
+                there = False
+            if self._compare and _sheet(job).exists() and not (options.force or options.resume):
+                raise _exists(_sheet(job))
+            self._check_memory(size)
+        except SkipDiffError as error:
+            return Failure(str(job.source), str(error))
+        work = self.enlarger.work(source, size)
+        return Task(job, size, work + self._compare.work(source, size) if self._compare else work, there)
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
+        """Yield what came of each task, in order. Being interrupted leaves no partial file."""
+        if self.options.jobs == 1:
+            yield from map(self._attempt, tasks)
+            return
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            futures = [pool.submit(self._attempt, task) for task in tasks]
+            try:
+                for future in futures:
+                    yield future.result()
+            except BaseException:
+                self._stop.set()
+                for future in futures:
+                    future.cancel()
+                raise
+
+    def _attempt(self, task: Task) -> Outcome | Failure:
+        try:
+            return self._carry_out(task)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            reason = "ran out of memory: give a smaller --tile, --scale or --jobs"
+        except SkipDiffError as error:
+            reason = str(error)
+        except OSError as error:
+            why = error.strerror or str(error)
+            reason = (
+                f"cannot write {task.job.target}: {why}; nothing is left of it: make room or give another -o"
+            )
+        return Failure(str(task.job.source), reason)
+
+    def _carry_out(self, task: Task) -> Outcome:
+        options, job, began = self.options, task.job, time.perf_counter()
+        record = self.record(task.size)
+        photo = read_photo(job.source)
+        made = self.enlarger(photo, task.size)
+        result = made.photo
+        if not options.keep_location:
+            result = replace(result, metadata=result.metadata.without_location())
+        data, lost = encode_photo(result, job.format, SOFTWARE, record, options.quality)
+        seconds = time.perf_counter() - began
+        score = _score(options.metric, result) if options.metric else None
+        sheet = self._compare(photo, result, made.evaluations) if self._compare else None
+        self._write(job.target, data)
+        if sheet is not None:
+            self._write(_sheet(job), encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
+        return Outcome(task, made.levels, made.evaluations, seconds, score, (*photo.notes, *lost))
+
+    def _check_memory(self, size: Size) -> None:
+        tiled = self.enlarger.tiled
+        images = IMAGES_HELD * 12 * size[0] * size[1]
+        need = images + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
+        free = free_memory(tiled.device)
+        if need > free:
+            raise SkipDiffError(
+                f"would take about {need / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
+                f"{free / 1e9:.1f} GB are free: ask for a smaller --scale, or cut it into pieces"
+            )
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a file that appears whole or not at all, and its folder with it."""
+        missing = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path)
+            if path.exists() and not (self.options.force or self.options.resume):
+                raise _exists(path)
+            write_atomically(path, data)
+        except BaseException:
+            for folder in missing:
+                with contextlib.suppress(OSError):  # another photograph may have got there
+                    folder.rmdir()
+            raise
+
+
+def _sheet(job: Job) -> Path:
+    """Where the side by side goes."""
+    return job.target.with_name(f"{job.target.stem}-compare.png")
+
+
+def _exists(path: Path) -> SkipDiffError:
+    return SkipDiffError(f"{path} exists: --force replaces it, --resume keeps it")
+
+
+def _is_whole(path: Path, record: dict[str, Any]) -> bool:
+    """Whether a file decodes to its end. One that was made otherwise, as far as it can tell, is refused."""
+    try:
+        photo = read_photo(path)
+        with Image.open(path) as image:
+            found = read_record(image)
+    except (SkipDiffError, OSError):
+        return False
+    if list(photo.size) != record["size"] or found not in (None, record):
+        raise SkipDiffError(f"{path} was made with other settings: --force replaces it")
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a run that was killed while it wrote this file left under a temporary name."""
+    temporary = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}(\.part)?")
+    for file in path.parent.iterdir():
+        if temporary.fullmatch(file.name):
+            file.unlink()
+
+
+def _score(metric: Metric, photo: Photo) -> float | None:
+    """A no-reference score of the picture as 8-bit sRGB; None where it has none."""
+    if min(photo.size) < metric.min_size:
+        return None
+    flat, _ = fit_format(photo, FORMATS["bmp"])
+    pixels = np.array(np.broadcast_to(flat.colour, (*flat.colour.shape[:2], 3)))
+    value = float(metric(pixels[None])[0])
+    return value if np.isfinite(value) else None

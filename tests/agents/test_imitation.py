@@ -1,0 +1,66 @@
+"""The ceiling: values of all states from the outcomes alone, and a network that learns them."""
+
+import numpy as np
+import pytest
+import torch
+
+from skipdiff_agents.evaluate import Evaluator, best_start, bootstrap, fixed_starts
+from skipdiff_agents.imitation import action_values, imitate
+from skipdiff_agents.pairs import all_pairs
+from skipdiff_env.policy_file import NetworkPolicy
+from skipdiff_env.spn import SPNConfig
+
+
+@pytest.mark.parametrize("rule", ["reset", "hold"])
+def test_values_lead_to_the_optimum_from_every_state(setting, rule):
+    evaluator = Evaluator(setting(skip_rule=rule), all_pairs(1, 1))
+    (optimum,) = evaluator.optima()
+    values = action_values(optimum, 5, rule)
+    assert max(values[5, ()]) == optimum.reward
+    # every schedule, played: its reward is never above the value of any state on its way
+    for number in range(16):
+        actions = [number >> i & 1 for i in range(4)]
+        played = iter(actions)
+        (result,) = evaluator(lambda latent, memory, played=played: ([next(played)], None))
+        history = ()
+        for level, action in zip(range(5, 1, -1), actions, strict=True):
+            assert values[level, history][action] >= result.reward - 1e-9
+            history = (*history, level) if action == 0 else () if rule == "reset" else history
+        # and the last action's value is exactly what is paid
+        assert result.reward == pytest.approx(optimum_of(optimum, history, rule), abs=1e-6)
+
+
+def optimum_of(optimum, history, rule):
+    for outcome in optimum.outcomes:
+        past = ()
+        for level, action in zip(range(5, 1, -1), outcome.actions, strict=True):
+            past = (*past, level) if action == 0 else () if rule == "reset" else past
+        if past == history:
+            return outcome.reward
+    raise AssertionError(history)
+
+
+def test_starts_are_read_off_the_optima(setting):
+    evaluator = Evaluator(setting(), all_pairs(3, 2))
+    table = fixed_starts(evaluator.optima(), 5)
+    for start in range(1, 6):
+        np.testing.assert_allclose(table[:, start - 1], [r.reward for r in evaluator(start)], rtol=1e-5)
+    assert best_start(evaluator.optima(), 5) == 2
+
+
+def test_bootstrap():
+    values = np.random.default_rng(1).normal(3.0, 1.0, 400)
+    mean, low, high = bootstrap([*values, np.nan])
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((mean - 1.96 / 20, mean + 1.96 / 20), abs=0.03)
+    assert all(np.isnan(bootstrap([np.nan])))
+
+
+def test_imitation_learns_the_right_answers(setting):
+    config = SPNConfig(16, 16, "group")
+    evaluator = Evaluator(setting(), all_pairs(4, 2))
+    before = torch.random.get_rng_state()
+    network = imitate(evaluator, config, epochs=250, learning_rate=3e-3)
+    assert torch.equal(before, torch.random.get_rng_state())
+    rewards = [r.reward for r in evaluator(NetworkPolicy(network, config))]
+    assert np.mean(rewards) >= 0.95 * np.mean([o.reward for o in evaluator.optima()])

@@ -1,0 +1,211 @@
+"""Training runs: every algorithm, a known answer, resuming, signals, the command."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("sb3_contrib")
+from skipdiff_agents.cli import main
+from skipdiff_agents.evaluate import Evaluator, Random
+from skipdiff_agents.pairs import UNSEEN, all_pairs
+from skipdiff_agents.settings import algorithms, read_settings
+from skipdiff_agents.train import Run
+from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_env.diffusion import random_model, tiny_config
+from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.latent_cache import LatentCache
+from skipdiff_env.policy_file import load_policy
+
+
+def small(name, timesteps, **changes):
+    settings = read_settings(name) | {"timesteps": timesteps, "observation_size": 16} | changes
+    settings["policy"]["hidden_size"] = 16
+    if "dqn" in name:
+        settings["arguments"] |= {"buffer_size": 200, "learning_starts": 32, "batch_size": 16}
+    return settings
+
+
+def run(settings, setting, folder, **others):
+    evaluator = Evaluator(setting, all_pairs(len(setting.source), 2, UNSEEN))
+    return Run(
+        settings, setting, all_pairs(len(setting.source), 3), evaluator, folder, device="cpu", **others
+    )
+
+
+@pytest.mark.parametrize("name", algorithms())
+def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
+    setting = replace(tiny_setting, cache=LatentCache())
+    trained = run(small(name, 128, num_envs=4), setting, tmp_path / "run", every=64)
+    progress = trained.train()
+    assert progress.timesteps >= 128 and not progress.stopped_by
+    with open(tmp_path / "run" / "evaluations.csv", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert len(rows) >= 2 and all(float(row["regret"]) >= -1e-9 for row in rows)
+    assert progress.best_reward == max(float(row["reward"]) for row in rows)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+    # the kept agent is the one that the log praises
+    kept = trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors"))
+    assert np.mean([r.reward for r in kept]) == pytest.approx(progress.best_reward)
+    # no latent was computed twice: 9 training and 6 held-out episodes, x_S1 and F(F + 1)/2 latents each
+    assert setting.cache.misses == len(setting.cache) <= (9 + 6) * (1 + 15)
+
+
+# gamma = 0.7 makes the first decisions all but worthless: enough for `reset`, where the last skip decides.
+@pytest.mark.parametrize(
+    ("rule", "level", "gamma", "entropy"), [("reset", 35.0, 0.7, 0.02), ("hold", 81.0, 1.0, 0.05)]
+)
+def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, entropy):
+    """Noise seeds it never saw: at least 95 % of the optimum, which no constant action reaches."""
+    game = setting(level, skip_rule=rule, cache=LatentCache())
+    settings = small("recurrent_ppo", 5120, num_envs=64)
+    settings["arguments"] |= {"learning_rate": 3e-3, "n_epochs": 8, "gamma": gamma, "ent_coef": entropy}
+    trained = run(settings, game, tmp_path / "run", every=1280)
+    trained.train()
+    optimum = np.mean([o.reward for o in trained.evaluator.optima()])
+    learned = np.mean(
+        [r.reward for r in trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors"))]
+    )
+    constant = [np.mean([r.reward for r in trained.evaluator(p)]) for p in ("denoise", "skip", Random())]
+    assert learned >= 0.95 * optimum and max(constant) < 0.7 * optimum
+
+
+def test_resuming(tmp_path, tiny_setting):
+    folder = tmp_path / "run"
+    first = run(small("ppo", 64, num_envs=4), tiny_setting, folder)
+    assert first.train().timesteps == 64
+    with pytest.raises(SkipDiffError, match="already holds a run"):
+        run(small("ppo", 64, num_envs=4), tiny_setting, folder).train()
+    with pytest.raises(SkipDiffError, match="with seed = 0, not 1"):
+        run(small("ppo", 64, num_envs=4), tiny_setting, folder, seed=1).train(resume=True)
+    again = run(small("ppo", 128, num_envs=4), tiny_setting, folder)
+    assert again.train(resume=True).timesteps == 128
+    assert again.progress.best_reward >= first.progress.best_reward
+    assert again.progress.seconds > first.progress.seconds
+    steps = [int(r["timesteps"]) for r in csv.DictReader((folder / "evaluations.csv").open())]
+    assert steps == sorted(set(steps)) and steps[-1] == 128
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model folder and pictures."""
+    folder = tmp_path_factory.mktemp("files")
+    model = random_model(tiny_config())
+    save_model(folder / "model", model.network, model.config)
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    return folder
+
+
+def options(files):
+    return [
+        "--model", str(files / "model"), "--images", str(files / "images"), "--metric", "psnr",
+        "--coarse-steps", "20", "--noise-seeds", "2", "--device", "cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(small("recurrent_ppo", 128, num_envs=4)))
+    return str(path)
+
+
+def test_the_commands(tmp_path, files, mine, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "--algo", mine, "--out", str(out), *options(files), "--timesteps", "64"]) == 0
+    assert "policy.safetensors" in capsys.readouterr().out
+    exported = tmp_path / "agent"
+    assert main(["export", str(out / "checkpoint.zip"), "--format", "torch-export", "-o", str(exported)]) == 0
+    policy = load_policy(f"{exported}.pt2")
+    sampler = SkipDiffSampler(random_model(tiny_config()), coarse_steps=20)
+    assert len(sampler(np.zeros((8, 8, 3), np.uint8), policy=policy).trace[0].actions) == 4
+
+    table = tmp_path / "table.csv"
+    arguments = [
+        "evaluate",
+        "3",
+        "denoise",
+        "skip",
+        "random",
+        str(out / "policy.safetensors"),
+        *options(files),
+    ]
+    arguments += ["--optimum", "--also", "ssim", "--best-start-on", str(files / "images"), "-o", str(table)]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    lines = printed.strip().splitlines()
+    assert len(lines) == 2 + 6 and lines[2].startswith("| best start (") and "regret" in lines[0]
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 6 * 2 * 2 and all(float(r["ssim"]) <= 1 for r in rows)
+    before = table.read_bytes()
+    assert main(arguments) == 0  # nothing is played again
+    assert capsys.readouterr().out == printed and table.read_bytes() == before
+
+    outcomes = tmp_path / "outcomes.csv"
+    assert main(["oracle", *options(files), "-o", str(outcomes)]) == 0
+    assert (
+        len(capsys.readouterr().out.splitlines()) == 4 and len(list(csv.DictReader(outcomes.open()))) == 4 * 5
+    )
+
+
+def test_errors_are_one_line(tmp_path, files, capsys):
+    for arguments, match in [
+        (["train", "--algo", "sac", "--out", "x", *options(files)], "unknown algorithm 'sac'"),
+        (["export", str(tmp_path / "no.zip"), "-o", "a.onnx"], "is missing"),
+        (["evaluate", "99", *options(files)], "start=99"),
+        (["oracle", *options(files), "--fine-steps", "20", "--skip-rule", "hold"], "1048594 network calls"),
+    ]:  # fmt: skip
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("skipdiff-agent: error: ") and error.count("\n") == 1 and match in error
+
+
+def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, files, mine):
+    out, root = tmp_path / "run", Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "skipdiff_agents.cli", "train", "--algo", mine, "--out", str(out)]
+    paths = os.pathsep.join([str(root), str(root / "agents"), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *options(files), "--timesteps", "1000000", "--every", "64"],
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    log = out / "evaluations.csv"
+    end = time.monotonic() + 120
+    while not log.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, errors
+    done = json.loads((out / "checkpoint.json").read_text())["timesteps"]
+    assert 64 <= done < 1_000_000
+    assert (
+        main(
+            [
+                "train",
+                "--algo",
+                mine,
+                "--out",
+                str(out),
+                *options(files),
+                "--resume",
+                "--timesteps",
+                str(done + 64),
+            ]
+        )
+        == 0
+    )
+    assert json.loads((out / "checkpoint.json").read_text())["timesteps"] >= done + 64

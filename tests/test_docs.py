@@ -1,0 +1,53 @@
+"""README: its numbers stand in result files, its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import docs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", docs.documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_tables_are_those_of_the_result_files(path):
+    text = path.read_text(encoding="utf-8")
+    assert docs.filled(text) == text, "run: python -m benchmarks docs"
+
+
+def test_every_table_with_numbers_is_such_a_block():
+    outside = docs.BLOCK.sub("", README)
+    assert not re.search(r"^\|.*\d\.\d.*\|$", outside, re.MULTILINE)
+
+
+def test_a_stale_number_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(docs, "ROOT", tmp_path)
+    (tmp_path / "t.md").write_text("# T\n\n| a |\n|---|\n| 1 |\n\nmore\n")
+    assert docs.filled("x\n<!-- table t.md -->\n| a |\n|---|\n| 2 |\n<!-- end -->\ny") == (
+        "x\n<!-- table t.md -->\n| a |\n|---|\n| 1 |\n<!-- end -->\ny"
+    )
+    with pytest.raises(docs.SkipDiffError, match="u.md is missing"):
+        docs.filled("<!-- table u.md -->\n<!-- end -->")
+
+
+def test_python_examples_run(tmp_path, monkeypatch):
+    """All of them, in order, in one namespace, as a reader would type them."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    rng = np.random.default_rng(0)
+    names = {"lr": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["out"].trace[0].evaluations == 16
+
+
+def test_links_to_files_exist():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

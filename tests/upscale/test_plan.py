@@ -1,0 +1,128 @@
+"""From what was typed to pairs of files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.upscale import plan_jobs
+
+
+def picture(path: Path, name: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(path, name)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.png", "in/b.JPG", "in/c.gif", "in/sub/d.tif", "in/sub/deep/e.webp", "in/.hidden.png"):
+        picture(tmp_path / name)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / ".git").mkdir()
+    picture(tmp_path / "in" / ".git" / "f.png")
+    return tmp_path
+
+
+def pairs(*arguments: object, **options: object) -> dict[str, str]:
+    jobs, failures = plan_jobs(*arguments, **options)  # type: ignore[arg-type]
+    assert not failures
+    return {str(job.source): str(job.target) for job in jobs}
+
+
+def test_one_file_to_one_file(here: Path) -> None:
+    assert pairs(["in/a.png"], "x.jpg") == {"in/a.png": "x.jpg"}
+    assert plan_jobs(["in/a.png"], "x.jpg")[0][0].format.name == "jpeg"
+    assert pairs(["in/a.png"], "new/deep/x.TIF") == {"in/a.png": "new/deep/x.TIF"}
+
+
+def test_folders_are_searched_and_keep_their_shape(here: Path) -> None:
+    assert pairs(["in"], "out") == {"in/a.png": "out/a.png", "in/b.JPG": "out/b.JPG", "in/c.gif": "out/c.png"}
+    assert pairs(["in"], "out", recursive=True) == {
+        "in/a.png": "out/a.png", "in/b.JPG": "out/b.JPG", "in/c.gif": "out/c.png",
+        "in/sub/d.tif": "out/sub/d.tif", "in/sub/deep/e.webp": "out/sub/deep/e.webp",
+    }  # fmt: skip
+    assert pairs(["in"], "out/", format="webp")["in/b.JPG"] == "out/b.webp"
+
+
+def test_patterns(here: Path) -> None:
+    assert set(pairs(["in/*.[pg]*"], "out")) == {"in/a.png", "in/c.gif"}
+    assert pairs(["in/**/*.tif"], "out") == {"in/sub/d.tif": "out/d.tif"}
+    picture(here / "odd[1].png")
+    assert pairs(["odd[1].png"], "out.png") == {"odd[1].png": "out.png"}
+
+
+def test_what_was_made_is_not_made_again(here: Path) -> None:
+    picture(here / "in/large/a.png")
+    assert "in/large/a.png" not in pairs(["in"], "in/large", recursive=True)
+    assert pairs(["in/a.png", "./in/a.png", "in/../in/a.png"], "out") == {"in/a.png": "out/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "options", "message"),
+    [
+        (["in/a.png"], "x.gif", {}, "cannot write .gif files"),
+        (["in/a.png"], "x.heic", {}, "cannot write .heic files"),
+        (["in"], "x.png", {}, "several photographs cannot all become x.png"),
+        (["in/*.png"], "x.png", {}, "several photographs"),
+        (["in/a.png", "in/b.JPG"], "x.png", {}, "several photographs"),
+        (["in/a.png"], "folder.png", {}, "folder.png is a folder: name a file in it"),
+        (["in/a.png"], "x.png", {"format": "jpeg"}, "x.png would be no JPEG file"),
+    ],
+)
+def test_outputs_that_do_not_fit(
+    here: Path, inputs: list[str], out: str, options: dict, message: str
+) -> None:
+    (here / "folder.png").mkdir()
+    with pytest.raises(SkipDiffError, match=message):
+        plan_jobs(inputs, out, **options)
+
+
+@pytest.mark.parametrize("out", ["out", "out/", "out.v2/", "2024.06"])
+def test_folders_as_output(here: Path, out: str) -> None:
+    assert pairs(["in/a.png"], out) == {"in/a.png": f"{out.rstrip('/')}/a.png"}
+    (here / "x.heic").mkdir()
+    assert pairs(["in/a.png"], "x.heic") == {"in/a.png": "x.heic/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "reason"),
+    [
+        (["gone.png"], "out", "no such file"),
+        (["in/notes.txt"], "out", "not a readable image"),
+        (["nothing*"], "out", "matches no file"),
+        (["empty"], "out", "holds no images; --recursive"),
+        (["in/a.png"], "in", "would replace the photograph in/a.png"),
+        (["in/a.png"], "in/a.png", "would replace the photograph"),
+        (["in/a.png", "in/sub/a.png"], "out", "as would in/a.png: rename one of them"),
+        (["in/a.png"], "in/b.JPG/x.png", "in/b.JPG is no folder"),
+        (["in/a.png"], "taken", "is a folder: move that away"),
+    ],
+)
+def test_single_photographs_that_cannot_be_done(here: Path, inputs: list[str], out: str, reason: str) -> None:
+    (here / "empty").mkdir()
+    (here / "taken" / "a.png").mkdir(parents=True)
+    picture(here / "in/sub/a.png")
+    jobs, failures = plan_jobs(inputs, out)
+    assert len(failures) == 1
+    assert reason in failures[0].reason
+    assert len(jobs) == len(inputs) - 1
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_writable(here: Path) -> None:
+    (here / "locked").mkdir(mode=0o500)
+    assert "not writable" in plan_jobs(["in/a.png"], "locked/x.png")[1][0].reason
+
+
+def test_the_content_decides_the_format(here: Path) -> None:
+    picture(here / "in/really.png", "JPEG")
+    jobs, _ = plan_jobs(["in/really.png"], "out")
+    assert str(jobs[0].target) == "out/really.jpg"
+    assert jobs[0].format.name == "jpeg"
