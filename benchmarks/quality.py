@@ -189,13 +189,13 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return means
 
 
-def markdown(summary: dict[str, dict[str, float]]) -> str:
-    """A table of the means."""
+def markdown(summary: dict[str, dict[str, float]], timed: bool = True) -> str:
+    """A table of the means, with or without the seconds."""
     titles = ("method", "PSNR ↑", "SSIM ↑", "NIQE ↓", "LPIPS ↓", "LR consistency ↑", "evaluations", "seconds")
-    digits = (2, 4, 2, 4, 2, 0, 2)
-    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
+    digits = dict(zip(COLUMNS, (2, 4, 2, 4, 2, 0, 2), strict=True))
+    shown = COLUMNS if timed else COLUMNS[:-1]
+    lines = ["| " + " | ".join(titles[: len(shown) + 1]) + " |", "|---" + "|---:" * len(shown) + "|"]
     for method, means in summary.items():
-        values = [means[column] for column in COLUMNS]
-        cells = [f"{v:.{d}f}" if math.isfinite(v) else "–" for v, d in zip(values, digits, strict=True)]
+        cells = [f"{means[c]:.{digits[c]}f}" if math.isfinite(means[c]) else "–" for c in shown]
         lines.append("| " + " | ".join([method, *cells]) + " |")
     return "\n".join(lines) + "\n"

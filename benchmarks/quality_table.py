@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="noise seeds an image: 0 … SEEDS - 1")
     parser.add_argument("--limit", type=int, help="only the first LIMIT images")
+    parser.add_argument("--no-chain", action="store_true", help="leave out the full chain, the slowest row")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
@@ -35,24 +36,26 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model)
     starts = range(1, 11) if args.starts == "all" else [int(k) for k in args.starts.split(",") if k]
     source = open_source(args.images)
+    methods = standard_methods(model, starts)
+    if args.no_chain:
+        methods = {name: method for name, method in methods.items() if not name.startswith("full")}
     folder = args.out / model.name
     store = folder / f"{args.images.stem}.csv"
     rows = evaluate(
         model,
         source,
-        standard_methods(model, starts),
+        methods,
         range(args.seeds),
         args.limit,
         store,
         progress=lambda line: print(line, flush=True),
     )
-    methods = list(dict.fromkeys(row.method for row in rows))
     text = (
         f"# {model.name} on {args.images.stem}\n\n{len({row.image for row in rows})} images, "
         f"{args.seeds} noise seed(s), model hash `{model.hash}`. PSNR and SSIM on Y (BT.601), NIQE and "
         "LPIPS (AlexNet) as pyiqa computes them; consistency: PSNR of the result, shrunk again, against "
         "its LR input.\n\n"
-        + markdown(summarise(rows))
+        + markdown(summarise(rows), timed=False)
         + "\n95 % bootstrap intervals of the means\n\n| method | "
         + " | ".join(COLUMNS[:4])
         + " |\n|---|---|---|---|---|\n"

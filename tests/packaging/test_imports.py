@@ -87,7 +87,9 @@ def test_diffusion_works_with_its_five_libraries_alone(checkout: Any) -> None:
 
 def test_diffusion_names_no_other_library() -> None:
     for path in (PACKAGE / "diffusion").rglob("*.py"):
-        assert third_party(path, everywhere=True) <= DIFFUSION_NEEDS, path
+        # What reads other libraries' models may import those libraries when it is asked to.
+        lazily = {"diffusers", "huggingface_hub"} if path.parent.name == "interop" else set()
+        assert third_party(path, everywhere=True) <= DIFFUSION_NEEDS | lazily, path
 
 
 def test_what_is_imported_is_required() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skipdiff_env.diffusion import FrozenModel, random_model, tiny_config
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.photo import Photo
+from skipdiff_env.policy_file import save_policy
 from skipdiff_env.sampler import SkipDiffSampler
+from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
 from skipdiff_env.upscale import Comparison, Enlarger, Scaling, side_by_side
 from skipdiff_env.upscale.enlarge import MIN_SIDE, passes
 
@@ -156,11 +160,11 @@ def test_hidden_colour_does_not_bleed_into_the_edges(plain: FrozenModel) -> None
 
 
 def test_the_start_is_the_models_own_unless_given(noisy: FrozenModel) -> None:
-    assert enlarger(noisy, None).start == 35  # 0.7 of 50 fine levels
-    assert Enlarger(noisy, 10, None, 0, 128).start == 7
+    assert enlarger(noisy, None).decides == {"start": 35}  # 0.7 of 50 fine levels
+    assert Enlarger(noisy, 10, None, 0, 128).decides == {"start": 7}
     own = random_model(replace(tiny_config(), start=9))
-    assert Enlarger(own, 10, None, 0, 128).start == 9
-    assert Enlarger(own, 10, 4, 0, 128).start == 4
+    assert Enlarger(own, 10, None, 0, 128).decides == {"start": 9}
+    assert Enlarger(own, 10, 4, 0, 128).decides == {"start": 4}
     with pytest.raises(ValueError, match="start=11 must lie in 1"):
         Enlarger(own, 10, 11, 0, 128)
     with pytest.raises(ValueError, match="coarse_steps=3 must divide"):
@@ -178,7 +182,7 @@ def test_work_is_what_is_done(noisy: FrozenModel, target: tuple[int, int]) -> No
     assert work.tiles == len(seen)
     assert work.pixels == sum(seen)
     assert work.runs == len(result.levels)
-    assert result.evaluations == work.runs * made.evaluations == work.runs * 3
+    assert result.evaluations == work.runs * made.most_evaluations == work.runs * 3
 
 
 def test_comparison(noisy: FrozenModel) -> None:
@@ -221,3 +225,23 @@ def test_side_by_side() -> None:
     assert (sheet[-30:, :50] == 10).all()
     assert (sheet[-30:, -50:] == 200).all()
     assert 100 < sheet.shape[1] < 120
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    network = SkipProposalNetwork(SPNConfig(observation_size=16, hidden_size=8, norm="group"))
+    return str(save_policy(tmp_path / "agent.safetensors", network.eval()))
+
+
+def test_an_exported_agent_decides(noisy: FrozenModel, agent: str) -> None:
+    seen: list[int] = []
+    made = Enlarger(noisy, 10, agent, 0, 128, on_tile=seen.append)
+    result = made(photo(), (56, 40))
+    out = SkipDiffSampler(noisy, 10)(np.array(photo().colour), policy=agent)
+    np.testing.assert_array_equal(result.photo.colour, out.images[0])
+    assert result.evaluations == out.trace[0].evaluations
+    assert made.decides["policy"] == "agent.safetensors"
+    assert len(made.decides["policy_hash"]) == 16
+    # what it saves counts as done, so that progress ends at 100 %
+    assert len(seen) == made.work((14, 10), (56, 40)).tiles == 9 + 10
