@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.error import DependencyNotInstalled
+from gymnasium.error import DependencyNotInstalled, ResetNeeded
 from PIL import Image, ImageDraw, ImageFont
 
 from ..diffusion import SKIP
@@ -27,7 +27,12 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
 
     Returns:
         uint8 (h, w, 3) with even sides, as video codecs want them; always the same size for one batch.
+
+    Raises:
+        ResetNeeded: before the first reset.
     """
+    if not episodes.rows:
+        raise ResetNeeded("there is nothing to draw yet: call reset() first")
     episode, state = episodes.rows[row], episodes.state
     level, fine = int(state.level[row]), episodes.process.fine_steps
     panels = [("LR input", episode.pair.lr), (_estimate_title(level, fine), episodes.picture(row))]
@@ -117,7 +122,7 @@ class Window:
         """Show a uint8 (h, w, 3) picture and wait until its time is over."""
         pygame, (height, width) = self._pygame, frame.shape[:2]
         if self._screen is None:
-            pygame.init()
+            pygame.display.init()  # not init(): that opens the sound card, too
             pygame.display.init()
             self._screen = pygame.display.set_mode((width, height))
             pygame.display.set_caption("SkipDiff")

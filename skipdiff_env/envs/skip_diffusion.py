@@ -68,6 +68,9 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     0 until the episode ends, then 1/M if low values of the metric M are good, else M, where M is the
     metric of the final image. A score that cannot be computed (NIQE of a flat image; also M <= 0 where
     1/M is meant, or a result that is not finite) counts 0 and sets `info["reward_valid"]` to False.
+    NIQE reads whole blocks of 96 pixels from the top left and ignores the rest: of 256 pixels a side it
+    sees 192. Give an `image_size` that is a multiple of 96, or `metric="niqe-full"`, which averages
+    shifted crops so that every pixel counts.
     Each step costs `step_cost` times the evaluations it made, and so does a step whose score is
     invalid. The S - 1 evaluations of CSA happen in `reset` and cost nothing: they are the same
     whatever the agent does.
@@ -77,7 +80,8 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     An image is drawn from `images`, cropped to `image_size`, and shrunk to LR; CSA runs from pure noise
     down to x_S1, which becomes the first latent u_F. `reset(seed=...)` seeds the choice of images and of
     noise seeds for this and all later episodes. With `noise="fixed"` the noise seed is 0 in every
-    episode: an image then has exactly F possible results under `reset`, 2^(F-1) under `hold`.
+    episode: an image then has exactly F possible results under `reset`, 2^(F-1) under `hold`, and one
+    crop, so that there are as many different episodes as images.
 
     `reset(options={"image": i, "noise_seed": n})` plays one given episode: the random crop is a
     function of the two, so that `info` holds all that replays it. Either option may be left out.

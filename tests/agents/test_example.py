@@ -1,5 +1,6 @@
 """The REINFORCE example learns the game, and its file runs in the sampler's terms."""
 
+import pytest
 import importlib.util
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from skipdiff_env.spn import SPNConfig
 EXAMPLE = Path(__file__).resolve().parents[2] / "agents" / "examples" / "reinforce.py"
 
 
+@pytest.mark.slow
 def test_reinforce(tmp_path, setting):
     spec = importlib.util.spec_from_file_location("reinforce", EXAMPLE)
     reinforce = importlib.util.module_from_spec(spec)

@@ -56,6 +56,7 @@ def test_bootstrap():
     assert all(np.isnan(bootstrap([np.nan])))
 
 
+@pytest.mark.slow
 def test_imitation_learns_the_right_answers(setting):
     config = SPNConfig(16, 16, "group")
     evaluator = Evaluator(setting(), all_pairs(4, 2))

@@ -56,6 +56,7 @@ def sb3_answers(agent, latents, hidden):
         return policy.get_distribution(seen).distribution.logits, hidden + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "format"),
     [

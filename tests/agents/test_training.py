@@ -61,6 +61,7 @@ def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
 
 
 # gamma = 0.7 makes the first decisions all but worthless: enough for `reset`, where the last skip decides.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "level", "gamma", "entropy"), [("reset", 35.0, 0.7, 0.02), ("hold", 81.0, 1.0, 0.05)]
 )
@@ -173,6 +174,7 @@ def test_errors_are_one_line(tmp_path, files, capsys):
         assert error.startswith("skipdiff-agent: error: ") and error.count("\n") == 1 and match in error
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, files, mine):
     out, root = tmp_path / "run", Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "skipdiff_agents.cli", "train", "--algo", mine, "--out", str(out)]

@@ -105,6 +105,7 @@ def test_no_room_for_the_file(album: Path, tmp_path: Path, plain_folder: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.slow
 def test_memory_stays_within_a_few_images(tmp_path: Path, plain_folder: Path) -> None:
     """The acceptance bound at sizes that a test can afford; ``benchmarks/tiling.py`` has the real ones."""
     code = (

@@ -1,0 +1,37 @@
+"""What ships: size, cost, provenance, card, and that the demo's claim holds for the demo's picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.quality import evaluate, standard_methods
+from skipdiff_env import load_pretrained
+from skipdiff_env.diffusion import UNet, available_models
+from skipdiff_env.images import demo_photograph, open_source
+
+
+@pytest.mark.parametrize("name", available_models())
+def test_a_model_fits_a_laptop_and_says_where_it_comes_from(name):
+    folder, model = available_models()[name], load_pretrained(name, "cpu")
+    assert (folder / "ddpm.safetensors").stat().st_size <= 16 * 2**20
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        UNet(model.config.unet)(torch.zeros(1, 6, 256, 256), torch.ones(1))
+    assert counter.get_total_flops() / 2 <= 12e9
+    training = model.config.training
+    assert training["steps"] > 0 and training["hours"] > 0 and training["data"] and training["hardware"]
+    assert 1 <= model.config.start <= 10
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Terms" in card or "terms" in card
+    assert f"{training['hours']}" in card and f"{training['steps']}" in card
+
+
+def test_natural_4x_beats_bicubic_on_the_demo_s_picture():
+    model = load_pretrained("natural-4x", "cpu")
+    methods = standard_methods(model)
+    del methods[next(name for name in methods if name.startswith("full"))]
+    rows = {row.method: row for row in evaluate(model, open_source([demo_photograph()]), methods)}
+    ours = rows[f"CSA + FSR, start {model.config.start}"]
+    assert ours.lpips <= 0.65 * rows["bicubic"].lpips
+    assert ours.niqe < rows["bicubic"].niqe and ours.consistency > rows["bicubic"].consistency
