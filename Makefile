@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
 
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .

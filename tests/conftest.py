@@ -10,7 +10,10 @@ import torch
 
 
 def pytest_configure() -> None:
-    if "OMP_NUM_THREADS" not in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(2)
 
 

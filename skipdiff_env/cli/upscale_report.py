@@ -72,9 +72,7 @@ class Report:
     def summary(self) -> int:
         """Sum up, where there is more than one photograph; the exit status."""
         if self.total > 1 and self._failed:
-            self.note(
-                f"{self.total - len(self._failed)} of {self.total} done; failed: {', '.join(self._failed)}"
-            )
+            self.note(f"{len(self._failed)} of {self.total} failed: {', '.join(self._failed)}")
         return 2 if self._failed else 0
 
     @contextlib.contextmanager

@@ -80,6 +80,10 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
+GRAIN = 64
+"""Tiles come in steps of so many pixels, so that those of different images are often of one size."""
+
+
 @dataclass(frozen=True)
 class Span:
     """One tile along one axis: pixels start … stop - 1 are seen, of which first … last - 1 are used."""
@@ -95,13 +99,17 @@ class Span:
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
     """Cover ``length`` pixels with the fewest tiles that overlap by at least ``OVERLAP``.
 
-    Starts are multiples of ``multiple``, the network's own grid, on which the whole image would lie
-    too. The tiles are spread evenly, so most overlaps are wider than they must be.
+    ``tile`` is the most that a tile may have: as many smaller ones do the same for less. Tiles are of
+    one size, a multiple of ``GRAIN`` where that is possible, and start at multiples of ``multiple``, the
+    network's own grid, on which the whole image would lie too.
     """
     if length <= tile:
         return [Span(0, length, 0, length, torch.ones(length))]
     padded = length + -length % multiple
     steps = -(-(padded - tile) // (tile - OVERLAP))
+    grain = GRAIN + -GRAIN % multiple
+    share = -(-(padded + steps * OVERLAP) // (steps + 1))
+    tile = min(tile, share + -share % grain)
     starts = [(padded - tile) * i // steps // multiple * multiple for i in range(steps + 1)]
     rise = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(RAMP) + 0.5) / RAMP)
     fades = [(right + left + tile - RAMP) // 2 for left, right in zip(starts, starts[1:], strict=False)]

@@ -1,10 +1,10 @@
 """The REINFORCE example learns the game, and its file runs in the sampler's terms."""
 
-import pytest
 import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from skipdiff_agents.evaluate import Evaluator, Random
 from skipdiff_agents.pairs import UNSEEN, all_pairs

@@ -46,7 +46,7 @@ def test_the_bar_shows_images_tiles_and_the_time_left(monkeypatch: pytest.Monkey
     shown = terminal.getvalue()
     assert re.search(r"image 1/2, tile \d/16 +\d+% \|.*\| 00:\d\d, 00:\d\d left", shown)
     assert "skipdiff: error: a: is damaged\n" in shown
-    assert shown.endswith("skipdiff: note: 1 of 2 done; failed: a\n")
+    assert shown.endswith("skipdiff: note: 1 of 2 failed: a\n")
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -19,6 +19,7 @@ from skipdiff_env.diffusion import FrozenModel, UNetConfig, keyed_normal, random
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import tiling
 from skipdiff_env.images.tiling import (
+    GRAIN,
     OVERLAP,
     RAMP,
     TILES,
@@ -37,6 +38,7 @@ from skipdiff_env.sampler import SkipDiffSampler
 def test_spans_cover_an_axis_and_fade_into_each_other(length: int, size: int, multiple: int) -> None:
     tile = 2 * OVERLAP * size
     found = spans(length, tile, multiple)
+    side = found[0].stop - found[0].start
     total = torch.zeros(length)
     for span in found:
         assert 0 <= span.start <= span.first < span.last <= span.stop <= length
@@ -46,13 +48,16 @@ def test_spans_cover_an_axis_and_fade_into_each_other(length: int, size: int, mu
     torch.testing.assert_close(total, torch.ones(length))
     for left, right in zip(found, found[1:], strict=False):
         assert right.start % multiple == 0
-        assert left.start + tile - right.start >= OVERLAP
+        assert left.start + side - right.start >= OVERLAP
         assert left.last - right.first == RAMP
         # both have context on their far sides, which is seen and not used
         assert right.first - right.start >= (OVERLAP - RAMP) // 2
-        assert left.start + tile - left.last >= (OVERLAP - RAMP) // 2
+        assert left.start + side - left.last >= (OVERLAP - RAMP) // 2
+        assert right.stop == min(right.start + side, length)
     if length > tile:
-        assert found[0].stop - found[0].start == tile
+        assert side <= tile
+        assert side % multiple == 0
+        assert len(found) * side < length + (len(found) - 1) * OVERLAP + len(found) * (GRAIN + multiple)
         fewest = -(-(length + -length % multiple - tile) // (tile - OVERLAP)) + 1
         assert len(found) == fewest
 
