@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from . import print_error
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..upscale import Enlarger, Failure, Outcome, Task
 
 
@@ -78,6 +78,8 @@ class Report:
     @contextlib.contextmanager
     def progress(self, tasks: Sequence[Task]) -> Iterator[None]:
         """A bar for these tasks; :meth:`tick` moves it."""
+        from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where it is not installed
+
         self._images, self._all_tiles = len(tasks), sum(task.work.tiles for task in tasks)
         self._ended = 0
         hidden = self.quiet or not sys.stderr.isatty()
@@ -104,7 +106,8 @@ class Report:
                 print(json.dumps(entry) if self.as_json else text, flush=True)
 
     def _off_the_bar(self) -> contextlib.AbstractContextManager[Any]:
-        return tqdm.external_write_mode(sys.stderr) if self._bar is not None else contextlib.nullcontext()
+        bar = self._bar
+        return contextlib.nullcontext() if bar is None else bar.external_write_mode(sys.stderr)
 
 
 def _sizes(task: Task) -> dict[str, Any]:

@@ -32,12 +32,18 @@ def album(tmp_path: Path) -> Path:
     return folder
 
 
+def listen_to_ctrl_c() -> None:
+    """A test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
     """``skipdiff upscale`` in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "skipdiff_env.cli", "upscale", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     root = Path(__file__).resolve().parents[2]
+    options.setdefault("preexec_fn", listen_to_ctrl_c)
     return subprocess.Popen(command, cwd=root, **pipes, **options)  # type: ignore[call-overload,no-any-return]
 
 
