@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 HELP = "print a completion script for your shell"
 DESCRIPTION = """Print a script that completes this command in your shell.
@@ -10,6 +11,10 @@ DESCRIPTION = """Print a script that completes this command in your shell.
   bash:  skipdiff completion bash > ~/.local/share/bash-completion/completions/skipdiff
   zsh:   skipdiff completion zsh > ~/.zfunc/_skipdiff     (with ~/.zfunc in fpath)
   fish:  skipdiff completion fish > ~/.config/fish/completions/skipdiff.fish"""
+
+
+PATHS = ("INPUT", "OUT", "FILE", "PATH", "DIR", "JSON")
+"""How sub-commands call arguments that are files or folders."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,5 +28,18 @@ def run(args: argparse.Namespace) -> int:
 
     from . import build_parser
 
-    print(shtab.complete(build_parser(), args.shell))
+    parser = build_parser()
+    for action in _actions(parser):
+        if action.choices is None and action.metavar in PATHS:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(parser, args.shell))
     return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """All actions of a parser and its sub-commands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)

@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _runner(args: argparse.Namespace, report: Report) -> Runner:
     """Load the model and all that the command asks for."""
+    import torch
+
     from ..diffusion import load_pretrained
     from ..images.tiling import choose_tile, free_memory
     from ..metrics import load_metric
@@ -136,6 +138,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
 
     device = pick_device(args.device)
     on_gpu = device.type == "cuda"
+    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes
     model = load_pretrained(args.model, device)
     notice = model_notice(args.model)
     if notice:

@@ -38,12 +38,7 @@ def encode_photo(
     Raises:
         SkipDiffError: if the picture is too large for the format.
     """
-    width, height = photo.size
-    if max(width, height) > fmt.max_side:
-        raise SkipDiffError(
-            f"{width}x{height} does not fit {fmt.name.upper()} (at most {fmt.max_side} a side): "
-            "use --format png"
-        )
+    check_size(photo.size, fmt)
     photo, notes = fit_format(photo, fmt)
     directory = exif_directory(photo.metadata, software, record)
     if fmt.name == "png":
@@ -66,6 +61,15 @@ def encode_photo(
         options = {"exif": exif_bytes(directory), "quality": quality, "icc_profile": photo.profile or b""}
         options |= {"xmp": photo.metadata.xmp, "method": 4}
     return _saved(_image(photo), fmt.name.upper(), **options), notes
+
+
+def check_size(size: tuple[int, int], fmt: Format) -> None:
+    """Raise a SkipDiffError if the format cannot hold a picture of this width and height."""
+    if max(size) > fmt.max_side:
+        raise SkipDiffError(
+            f"{size[0]}x{size[1]} does not fit {fmt.name.upper()} (at most {fmt.max_side} a side): "
+            "use --format png"
+        )
 
 
 def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
@@ -148,8 +152,7 @@ def _png(photo: Photo, directory: Mapping[int, Any], software: str) -> bytes:
 def _tiff(photo: Photo, directory: Mapping[int, Any]) -> bytes:
     """Pixels coded by Pillow or OpenCV, in a file whose directory we write: neither takes all the tags."""
     if photo.deep:
-        deflate = (cv2.IMWRITE_TIFF_COMPRESSION, 8, cv2.IMWRITE_TIFF_PREDICTOR, 2)
-        coded = _deep_file(photo, ".tiff", *deflate)
+        coded = _deep_file(photo, ".tiff", cv2.IMWRITE_TIFF_COMPRESSION, 8)  # deflate
     else:
         coded = _saved(_image(photo), "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: 2})
     with Image.open(BytesIO(coded)) as image:

@@ -20,7 +20,7 @@ from ..diffusion.pretrained import write_atomically
 from ..errors import SkipDiffError
 from ..images.metadata import read_record
 from ..images.photo import FORMATS, Photo, read_photo
-from ..images.photo_file import encode_photo, fit_format
+from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
@@ -98,10 +98,7 @@ class Runner:
 
     def record(self, size: Size) -> dict[str, Any]:
         """How a result of this size is made: what its metadata say, and what ``resume`` goes by."""
-        made = self.enlarger
-        return {
-            "software": SOFTWARE, **made.settings, "size": list(size),
-        }  # fmt: skip
+        return {"software": SOFTWARE, **self.enlarger.settings, "size": list(size)}
 
     def look(self, job: Job) -> Task | Failure:
         """What a job takes, or why it cannot be done, without running the network."""
@@ -117,6 +114,7 @@ class Runner:
                 there = False
             if self._compare and _sheet(job).exists() and not (options.force or options.resume):
                 raise _exists(_sheet(job))
+            check_size(size, job.format)
             self._check_memory(size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
@@ -125,10 +123,12 @@ class Runner:
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
         """Yield what came of each task, in order. Being interrupted leaves no partial file."""
-        if self.options.jobs == 1:
+        largest = max((self._memory(task.size) for task in tasks), default=1)
+        at_once = min(self.options.jobs, free_memory(self.enlarger.tiled.device) // largest)
+        if at_once <= 1:
             yield from map(self._attempt, tasks)
             return
-        with ThreadPoolExecutor(self.options.jobs) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             futures = [pool.submit(self._attempt, task) for task in tasks]
             try:
                 for future in futures:
@@ -172,11 +172,13 @@ class Runner:
             self._write(_sheet(job), encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
         return Outcome(task, made.levels, made.evaluations, seconds, score, (*photo.notes, *lost))
 
-    def _check_memory(self, size: Size) -> None:
+    def _memory(self, size: Size) -> int:
+        """Bytes that making an image of this size takes."""
         tiled = self.enlarger.tiled
-        images = IMAGES_HELD * 12 * size[0] * size[1]
-        need = images + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
-        free = free_memory(tiled.device)
+        return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
+
+    def _check_memory(self, size: Size) -> None:
+        need, free = self._memory(size), free_memory(self.enlarger.tiled.device)
         if need > free:
             raise SkipDiffError(
                 f"would take about {need / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "

@@ -93,15 +93,17 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert word in script
     if shell == "bash":
         (tmp_path / "skipdiff").write_text(script)
-        ask = f"""
-            source {tmp_path}/skipdiff
-            COMP_WORDS=(skipdiff upscale --ke) COMP_CWORD=2
-            function=$(complete -p skipdiff | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-            $function skipdiff --ke upscale
-            echo "${{COMPREPLY[@]}}"
-        """
-        ran = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
-        assert ran.stdout.strip() == "--keep-location"
+        (tmp_path / "photo.jpg").touch()
+        for begun, offered in (("--ke", "--keep-location"), ("pho", "photo.jpg")):
+            ask = f"""
+                source ./skipdiff
+                COMP_WORDS=(skipdiff upscale {begun}) COMP_CWORD=2
+                function=$(complete -p skipdiff | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+                $function skipdiff {begun} upscale
+                echo "${{COMPREPLY[@]}}"
+            """
+            ran = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, cwd=tmp_path)
+            assert ran.stdout.strip() == offered
 
 
 def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -313,6 +314,31 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert ran.err.startswith(f"skipdiff: error: {photograph}: cannot write {out}: {os.strerror(code)}")
     assert len(ran.err.splitlines()) == 1
     assert left_in(tmp_path) == ["in.png"]
+
+
+def test_what_a_format_cannot_hold_is_known_beforehand(upscale: Upscale, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(pillow(np.zeros((4, 4097, 1), np.uint8), "PNG"))
+    ran = upscale(tmp_path / "a.png", "-o", tmp_path / "a.webp", "--dry-run")
+    assert ran.status == 2
+    assert "16388x16 does not fit WEBP (at most 16383 a side): use --format png" in ran.err
+
+
+def test_memory_limits_how_many_are_made_at_once(
+    upscale: Upscale, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            asked.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(run_module, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(run_module.Runner, "_memory", lambda self, size: 100)
+    for free, workers in ((1000, [5]), (350, [5, 3]), (150, [5, 3])):
+        monkeypatch.setattr(run_module, "free_memory", lambda device, free=free: free)
+        assert upscale(photograph, "-o", tmp_path / "a.png", "--jobs", 5, "--force").status == 0
+        assert asked == workers
 
 
 def test_memory_is_asked_for_beforehand(
