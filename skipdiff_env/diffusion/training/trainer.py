@@ -8,7 +8,6 @@ processes that share a batch all draw the whole of it and take their rows.
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +99,7 @@ class Trainer:
         step: steps done.
         network: (B, 6, H, W), (B,) → (B, 3, H, W), what the optimiser changes.
         ema: the moving average of its weights, which is what people get.
+        dtype: the autocast type; float32 is none.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
@@ -121,6 +121,8 @@ class Trainer:
             fused=True,
         )
         on_cuda = device.type == "cuda"
+        half = on_cuda if recipe.precision == "auto" else recipe.precision == "bfloat16"
+        self.dtype = torch.bfloat16 if half else torch.float32
         forward: nn.Module = self.network
         if world.size > 1:
             ids = [device.index] if on_cuda else None
@@ -146,7 +148,7 @@ class Trainer:
             group["lr"] = lr
         if recipe.model.unet.dropout:
             torch.manual_seed(step_seed(recipe.seed, self.step, self._dropout_seed))
-        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext():
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
             loss = diffusion_loss(
                 self._forward, recipe.model, batch.target, batch.condition, batch.level, batch.noise,
                 recipe.loss.norm, recipe.loss.min_snr,
@@ -167,8 +169,7 @@ class Trainer:
 
     def frozen(self) -> FrozenModel:
         """The moving average as a model that can sample. It goes on changing as training goes on."""
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        return FrozenModel(self.ema, self.recipe.model, self.device, dtype, self.recipe.name)
+        return FrozenModel(self.ema, self.recipe.model, self.device, self.dtype, self.recipe.name)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers that :meth:`load_state_dict` continues from, bit for bit."""
