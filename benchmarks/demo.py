@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import argparse
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 
 from skipdiff_env import load_pretrained
-from skipdiff_env.images import demo_photograph, make_pair, open_source, read_image, write_image
+from skipdiff_env.images import demo_photograph, make_pair, open_source, write_image
+from skipdiff_env.policies import FixedStart, resolve_policy
 from skipdiff_env.upscale.compare import side_by_side
 
-from .quality import evaluate, markdown, standard_methods, summarise
+from .paper.parts import Subject
+from .paper.samplers import catalogue
+from .paper.store import METRICS, score
+from .paper.tables import TITLES, grid, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,44 +34,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Enlarge, write, print."""
     model = load_pretrained(args.model)
-    source = open_source([demo_photograph()])
-    pair = make_pair(source, 0, scale=model.scale)
+    fixed = resolve_policy(None, model.schedule.steps // 10, model.config.start)
+    assert isinstance(fixed, FixedStart)
+    subject = Subject(model.scale, model.schedule.steps, fixed.start)
+    pair = make_pair(open_source([demo_photograph()]), 0, scale=model.scale)
     assert pair.hr is not None
-    methods = standard_methods(model)
-    files = {name: args.out / f"{_stem(name)}.png" for name in ("low resolution", *methods, "original")}
-    store = args.out / "table.csv"
-    if not all(file.is_file() for file in files.values()):
-        store.unlink(missing_ok=True)  # rows without their pictures are made anew
-    args.out.mkdir(parents=True, exist_ok=True)
     small, large = (f"{image.shape[1]}x{image.shape[0]}" for image in (pair.lr, pair.hr))
     print(f"{model}\nA photograph of {small} pixels is enlarged to {large}:")
-    rows = evaluate(
-        model,
-        source,
-        methods,
-        store=store,
-        keep=lambda name, method, image: write_image(files[method], image),
-        progress=lambda line: print(f"  {line.split(': ')[-1]} …", flush=True),
-    )
-    write_image(files["low resolution"], pair.lr)
-    write_image(files["original"], pair.hr)
-    enlarged = np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1)
-    panels = [
-        ("low resolution", enlarged),
-        *((name, read_image(files[name])) for name in [*methods, "original"]),
+    panels = [("low resolution", np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1))]
+    measured: dict[str, dict[str, float]] = {}
+    seconds, evaluations = {}, {}
+    keys = ("bicubic", subject.full, "csa-10", subject.fixed)
+    for key in keys:
+        sampler = catalogue(model, fixed.start)[key]  # a fresh one, which remembers nothing
+        print(f"  {sampler.label} …", flush=True)
+        began = time.perf_counter()
+        picture = sampler.run(pair.lr, 0)
+        seconds[key], evaluations[key] = time.perf_counter() - began, picture.evaluations
+        panels.append((sampler.label, picture.image))
+        measured[key] = dict(
+            zip(METRICS, score([picture.image], pair.hr, pair.lr, model.scale)[0], strict=True)
+        )
+    panels.append(("original", pair.hr))
+    write_pictures(args.out, panels, pair.lr)
+    head = ["", *(TITLES[m] for m in METRICS), "evaluations", "seconds"]
+    lines = [
+        [label, *(number(measured[k][m], m) for m in METRICS), f"{evaluations[k]}", f"{seconds[k]:.2f}"]
+        for k, (label, _) in zip(keys, panels[1:-1], strict=True)
     ]
-    sheet = np.concatenate([side_by_side(panels[:3]), side_by_side(panels[3:])])
-    write_image(args.out / "comparison.png", sheet)
-    summary = summarise(rows)
-    print("\n" + markdown(summary))
-    best = list(summary)[-1]
-    ratio = summary[best]["lpips"] / summary["bicubic"]["lpips"]
-    speed = summary[best]["seconds"] / next(
-        m["seconds"] for name, m in summary.items() if name.startswith("full")
-    )
-    print(f"{best}: {ratio:.2f} of bicubic's LPIPS, {speed:.2f} of the full chain's time")
+    print("\n" + grid(head, lines))
+    ratio = measured[subject.fixed]["lpips"] / measured["bicubic"]["lpips"]
+    speed = seconds[subject.fixed] / seconds[subject.full]
+    print(f"{panels[4][0]}: {ratio:.2f} of bicubic's LPIPS, {speed:.2f} of the full chain's time")
     print(f"pictures: {args.out}/comparison.png and the rest beside it")
     return 0
+
+
+def write_pictures(folder: Path, panels: list[tuple[str, np.ndarray]], lr: np.ndarray) -> None:
+    """Every picture alone, the input in its own size, and all of them on one sheet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for label, image in panels:
+        write_image(folder / f"{_stem(label)}.png", lr if image is panels[0][1] else image)
+    sheet = np.concatenate([side_by_side(panels[:3]), side_by_side(panels[3:])])
+    write_image(folder / "comparison.png", sheet)
 
 
 def _stem(label: str) -> str:

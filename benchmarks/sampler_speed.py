@@ -8,34 +8,34 @@ from collections.abc import Sequence
 from skipdiff_env import SkipDiffSampler
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import demo_photograph, shrink
+from skipdiff_env.policies import PolicySpec
 
 
 def sampler_speed(
-    model: FrozenModel, starts: Sequence[int] = (7,), repeats: int = 5, size: int = 256
+    model: FrozenModel, policies: Sequence[PolicySpec] = (7,), repeats: int = 5, size: int = 256
 ) -> list[dict[str, float]]:
-    """Median seconds and evaluations of every start and of the full chain, and the paired ratio.
+    """Median seconds and evaluations of every policy and of the full chain, and the paired ratio.
 
     Args:
         model: the frozen model.
-        starts: FSR starts of the fast sampler, a row each.
-        repeats: rounds of all starts and the full chain, after one unmeasured warm-up call.
+        policies: of the fast sampler, such as FSR starts, a row each.
+        repeats: rounds of all policies and the full chain, after one unmeasured warm-up call.
         size: side of the enlarged image in pixels.
     """
     size -= size % model.scale
     lr = shrink(demo_photograph()[:size, :size], model.scale)
     fast = SkipDiffSampler(model, coarse_steps=10)
     full = SkipDiffSampler(model, coarse_steps=model.schedule.steps, fine_steps=0)
-    fast(lr, policy=starts[0])
+    fast(lr, policy=policies[0])
     rounds = [
-        ([fast(lr, policy=start).trace[0] for start in starts], full(lr).trace[0]) for _ in range(repeats)
+        ([fast(lr, policy=policy).trace[0] for policy in policies], full(lr).trace[0]) for _ in range(repeats)
     ]
     chain = [trace for _, trace in rounds]
     rows = []
-    for i, start in enumerate(starts):
+    for i in range(len(policies)):
         mine = [traces[i] for traces, _ in rounds]
         rows.append(
             {
-                "start": start,
                 "fast_evaluations": mine[0].evaluations,
                 "full_evaluations": chain[0].evaluations,
                 "fast_seconds": statistics.median(t.seconds for t in mine),

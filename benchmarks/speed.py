@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env training]
+    python -m benchmarks speed [--only sampler env cache training tiling]
 
 Writes ``benchmarks/results/<model>/speed.md``. Absolute times are this machine's; the ratios travel.
 """
@@ -22,8 +22,9 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.latent_cache import LatentCache
 
 from .env_throughput import HEADER, measure
-from .quality_table import RESULTS
+from .paper.command import RESULTS
 from .sampler_speed import sampler_speed
+from .tiling import measure_memory
 from .training_speed import training_speed
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         f"{platform.machine()}, torch {torch.__version__}; medians of {args.repeats} alternating repeats.\n"
     )
     for name in args.only:
-        section = SECTIONS[name](model, args.repeats)
+        section = SECTIONS[name](model, args)
         print(section, flush=True)
         text += "\n" + section
     folder = args.out / model.name
@@ -52,23 +53,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sampler(model: FrozenModel, repeats: int) -> str:
+def _sampler(model: FrozenModel, args: argparse.Namespace) -> str:
     lines = [
         "## Sampler against the full chain\n",
         "| pair | evaluations | seconds | ratio |",
         "|---|---|---|---|",
     ]
-    for row in sampler_speed(model, sorted({7, model.config.start or 7}), repeats):
+    starts = sorted({7, model.config.start or 7})
+    for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True):
         lines.append(
-            f"| start {row['start']:.0f} / full chain | {row['fast_evaluations']:.0f} / "
+            f"| start {start} / full chain | {row['fast_evaluations']:.0f} / "
             f"{row['full_evaluations']:.0f} | {row['fast_seconds']:.2f} / {row['full_seconds']:.2f} | "
             f"{row['ratio']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _env(model: FrozenModel, repeats: int) -> str:
-    rows = "\n".join(str(measure(model, batch, repeats)) for batch in (1, 4, 16))
+def _env(model: FrozenModel, args: argparse.Namespace) -> str:
+    rows = "\n".join(str(measure(model, batch, args.repeats)) for batch in (1, 4, 16))
     return (
         "## Environment, 192x192 images, NIQE\n\n`outside`: share of wall time outside network and metric. "
         "`batched`, `single`: steps a second of one batched environment and of as many scalar ones; `gain`: "
@@ -76,13 +78,15 @@ def _env(model: FrozenModel, repeats: int) -> str:
     )
 
 
-def _cache(model: FrozenModel, repeats: int) -> str:
-    """The same episodes played twice in one environment with a cache: first cold, then warm."""
+def _cache(model: FrozenModel, args: argparse.Namespace) -> str:
+    """Every episode is played twice in one environment with a cache: cold, then warm."""
     env = gymnasium.make("SkipDiff-v0", model=model, noise="fixed", cache=LatentCache(), crop="center")
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
-    actions = np.random.default_rng(0).integers(0, 2, (repeats, env.get_wrapper_attr("process").decisions))
-    for pass_ in seconds:
-        for episode, schedule in enumerate(actions):
+    actions = np.random.default_rng(0).integers(
+        0, 2, (args.repeats, env.get_wrapper_attr("process").decisions)
+    )
+    for episode, schedule in enumerate(actions):
+        for pass_ in seconds:
             began = time.perf_counter()
             env.reset(options={"image": 0, "noise_seed": episode})
             for action in schedule:
@@ -95,8 +99,8 @@ def _cache(model: FrozenModel, repeats: int) -> str:
     )
 
 
-def _training(model: FrozenModel, repeats: int) -> str:
-    row = training_speed(device=str(model.device), steps=2 * repeats)
+def _training(model: FrozenModel, args: argparse.Namespace) -> str:
+    row = training_speed(device=str(model.device), steps=2 * args.repeats)
     return (
         "## Training, recipe natural-4x\n\n| images/s | share of matrix peak | peak | data, logging |\n"
         f"|---|---|---|---|\n| {row['images_per_second']:.1f} | {row['peak_share']:.0%} | "
@@ -104,4 +108,19 @@ def _training(model: FrozenModel, repeats: int) -> str:
     )
 
 
-SECTIONS = {"sampler": _sampler, "env": _env, "cache": _cache, "training": _training}
+def _tiling(model: FrozenModel, args: argparse.Namespace) -> str:
+    """Peaks of processes of their own; no matter how large the photograph, a few images of its size."""
+    rows = measure_memory(args.model, *TILED)
+    lines = [
+        f"| {row['size']} | {row['peak_mb']:.0f} | {row['bound_mb']:.0f} | {row['more_in_images']:.2f} |"
+        for row in rows
+    ]
+    return (
+        "## Tiling: peak memory against image size\n\nThe bound: 1.3 times the first peak and six float32 "
+        "images of the size. The last column: growth since the first row, in float32 images of the size.\n\n"
+        "| result | peak MB | bound MB | growth |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
+    )
+
+
+TILED = ((1024, 768), (2048, 1536), (4096, 3072))
+SECTIONS = {"sampler": _sampler, "env": _env, "cache": _cache, "training": _training, "tiling": _tiling}

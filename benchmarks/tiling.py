@@ -2,21 +2,26 @@
 
         python -m benchmarks tiling [--model NAME] [--what seams memory]
 
-Seams: a photograph is enlarged to 1024x768 in one piece and by tiles. Printed are the mean gradient
-across the lines where tiles fade into each other, and the Laplacian energy where they overlap, over
-the same of the rest of the picture; beside it the same lines and areas of the untiled result, since no
-two places of a photograph are equally rough. Agreement is PSNR between results.
+Seams: a photograph is enlarged to 1024x768 in one piece and by tiles. Measured are the mean gradient
+across the lines where tiles fade into each other, and the Laplacian energy where they overlap, each over
+the same of the rest of the picture. No two places of a photograph are equally rough, so the same lines
+and areas of the untiled result stand beside it, and the bound is on the ratio of the two. Agreement is
+PSNR between results.
 
 Memory: peak resident memory of a process that enlarges a photograph by ``skipdiff upscale`` to
 1024x768, and to 4096x3072, against 1.3 times the former plus six float32 images of the latter's size.
+
+Writes ``tiling_seams`` and ``tiling_memory``, ``.csv`` and ``.md``, into ``benchmarks/results/<model>/``.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +34,15 @@ from skipdiff_env.images.photo import Photo
 from skipdiff_env.images.tiling import RAMP, spans
 from skipdiff_env.upscale import Enlarger
 
+Size = tuple[int, int]
+Row = dict[str, str | float]
+
+RESULTS = Path(__file__).parent / "results"
 SMALL, LARGE = (1024, 768), (4096, 3072)
+UNLIKE = 0.05
+"""How far seams may differ from the rest of the picture, relative."""
+AGREE = 35.0
+"""Least PSNR between results of two tile sizes, in decibels."""
 
 MEASURE = (
     "import resource, sys; from skipdiff_env.cli import main; status = main(sys.argv[1:]); "
@@ -44,15 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--what", nargs="+", choices=["seams", "memory"], default=["seams", "memory"])
     parser.add_argument("--tiles", type=int, nargs="+", default=[512, 256], help="tile sizes to compare")
     parser.add_argument("--start", type=int, help="start level of the seam test (default: the model's)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; 1 if a bound is broken."""
+    """Measure, print and write; 1 if a bound is broken."""
+    model = load_pretrained(args.model, "cpu")
     good = True
     if "seams" in args.what:
-        good &= measure_seams(load_pretrained(args.model), args.tiles, args.start)
+        rows = measure_seams(model, SMALL, args.tiles, args.start)
+        write_table(args.out / model.name / "tiling_seams", rows)
+        good &= seams_hold(rows)
     if "memory" in args.what:
-        good &= measure_memory(args.model)
+        rows = measure_memory(args.model, SMALL, LARGE)
+        write_table(args.out / model.name / "tiling_memory", rows)
+        good &= memory_holds(rows)
     return 0 if good else 1
 
 
@@ -63,28 +82,40 @@ def photograph(width: int, height: int) -> np.ndarray:
     return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def measure_seams(model: FrozenModel, tiles: list[int], start: int | None) -> bool:
-    """Print the seam and agreement figures; whether they are within their bounds."""
-    width, height = SMALL
-    photo = Photo(photograph(width // model.scale, height // model.scale))
-    results = {}
-    for tile in [-(-width // 64) * 64, *tiles]:
-        results[tile] = Enlarger(model, 10, start, 0, tile)(photo, SMALL).photo.colour
-    whole, *tiled = results
-    good = True
-    print("tile  border gradient / rest (untiled)  overlap Laplacian / rest (untiled)  PSNR to the others")
-    for tile in tiled:
-        found = [seam_ratios(results[key], tile, model.config.unet.multiple) for key in (tile, whole)]
-        psnr = {key: psnr_rgb(results[tile], results[key]) for key in results if key != tile}
-        (gradient, laplacian), (gradient_whole, laplacian_whole) = found
-        agreement = ", ".join(f"{key}: {value:.1f} dB" for key, value in psnr.items())
-        print(
-            f"{tile:4}  {gradient:.3f} ({gradient_whole:.3f})                    "
-            f"{laplacian:.3f} ({laplacian_whole:.3f})                      {agreement}"
+def measure_seams(
+    model: FrozenModel, size: Size, tiles: Sequence[int], start: int | None = None, coarse_steps: int = 10
+) -> list[Row]:
+    """A row a tile size; ``unlike`` is how far the seams' ratio lies from that of the untiled result."""
+    photo = Photo(photograph(size[0] // model.scale, size[1] // model.scale))
+    multiple = model.config.unet.multiple
+    whole = max(2 * 64, -(-max(size) // multiple) * multiple)
+    results = {
+        tile: Enlarger(model, coarse_steps, start, 0, tile)(photo, size).photo.colour
+        for tile in (whole, *tiles)
+    }
+    rows: list[Row] = []
+    for tile in tiles:
+        row: Row = {"size": f"{size[0]}x{size[1]}", "tile": tile}
+        found, untiled = (seam_ratios(results[key], tile, multiple) for key in (tile, whole))
+        for name, ratio, control in zip(("gradient", "laplacian"), found, untiled, strict=True):
+            row |= {name: ratio, f"{name}_untiled": control, f"{name}_unlike": ratio / control - 1}
+        row["psnr_to_untiled"] = psnr_rgb(results[tile], results[whole])
+        row["psnr_to_other_tiles"] = min(
+            (psnr_rgb(results[tile], results[other]) for other in tiles if other != tile),
+            default=float("inf"),
         )
-        good &= min(psnr.values()) >= 35
-        good &= abs(gradient / gradient_whole - 1) <= 0.05 and abs(laplacian / laplacian_whole - 1) <= 0.05
-    return bool(good)
+        rows.append(row)
+    return rows
+
+
+def seams_hold(rows: Sequence[Row]) -> bool:
+    """Whether every row of :func:`measure_seams` is within its bounds."""
+    return all(
+        abs(float(row["gradient_unlike"])) <= UNLIKE
+        and abs(float(row["laplacian_unlike"])) <= UNLIKE
+        and min(float(row["psnr_to_untiled"]), float(row["psnr_to_other_tiles"])) >= AGREE
+        for row in rows
+    )
 
 
 def seam_ratios(image: np.ndarray, tile: int, multiple: int) -> tuple[float, float]:
@@ -117,38 +148,52 @@ def psnr_rgb(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def measure_memory(model: str) -> bool:
-    """Print the peaks at both sizes; whether the large one is within its bound."""
-    small, large = (peak(model, size) for size in (SMALL, LARGE))
-    image = LARGE[0] * LARGE[1] * 3 * 4
-    bound = 1.3 * small + 6 * image
-    print(
-        f"peak {small / 1e6:.0f} MB at {SMALL[0]}x{SMALL[1]}, {large / 1e6:.0f} MB at {LARGE[0]}x{LARGE[1]}"
-    )
-    print(f"bound {bound / 1e6:.0f} MB; the peaks differ by {(large - small) / image:.2f} float32 images")
-    return large <= bound
+def measure_memory(model: str, *sizes: Size) -> list[Row]:
+    """A row a size, the smallest first; bounds are 1.3 times its peak and six float32 images."""
+    rows: list[Row] = []
+    for size in sizes:
+        found = peak(model, size)
+        image = 12 * size[0] * size[1]
+        first = float(rows[0]["peak_mb"]) * 1e6 if rows else found
+        rows.append(
+            {
+                "size": f"{size[0]}x{size[1]}",
+                "peak_mb": found / 1e6,
+                "bound_mb": (1.3 * first + 6 * image) / 1e6,
+                "more_in_images": (found - first) / image,
+            }
+        )
+    return rows
 
 
-def peak(model: str, size: tuple[int, int]) -> int:
+def memory_holds(rows: Sequence[Row]) -> bool:
+    """Whether every row of :func:`measure_memory` is within its bound."""
+    return all(float(row["peak_mb"]) <= float(row["bound_mb"]) for row in rows)
+
+
+def peak(model: str, size: Size) -> int:
     """Peak resident bytes of a fresh process that enlarges a photograph 4 times to ``size``.
 
-    Three evaluations reach every kind of step: a coarse jump, a denoise from x_S1 and the last one.
+    Three evaluations without a coarse jump reach the step that holds most: a denoise with noise, from a
+    latent that is neither x_S1 nor came with its x̂0.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.png"
         write_image(source, photograph(size[0] // 4, size[1] // 4))
-        options = [
-            "--scale",
-            "4",
-            "--model",
-            model,
-            "--coarse-steps",
-            "2",
-            "--start",
-            "2",
-            "--tile",
-            "512",
-            "-q",
-        ]
+        options = f"--scale 4 --model {model} --coarse-steps 1 --start 3 --tile 512 --device cpu -q".split()
         command = [sys.executable, "-c", MEASURE, "upscale", str(source), "-o", f"{folder}/out.png", *options]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as ``.csv`` and ``.md``, and print the latter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(shown[0]))
+        writer.writeheader()
+        writer.writerows(shown)
+    lines = [list(shown[0]), ["---:"] * len(shown[0]), *(list(row.values()) for row in shown)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text, flush=True)

@@ -8,14 +8,14 @@ where a skip forgets; 2^(F-1) outcomes and 2^F - 1 calls under ``hold``; S - 1 c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, image_key, to_uint8
+from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, as_model, image_key, to_uint8
 from .diffusion.model import DiffusionModel
 from .diffusion.process import SkipRule
 from .errors import SkipDiffError
@@ -85,6 +85,7 @@ def find_optimum(
     max_calls: int = 2000,
     batch_size: int = 16,
     process: SkipProcess | None = None,
+    lr: np.ndarray | None = None,
 ) -> Optimum:
     """Every outcome that schedules can reach on one image under one noise seed.
 
@@ -97,10 +98,12 @@ def find_optimum(
         max_calls: refuse a walk that would take more network calls than this.
         batch_size: rows a network call.
         process: drive this process instead, one with a cache for instance; the three above are then its.
+        lr: the input, uint8 (h, w, 3), where it is another than ``image`` shrunk (a degraded one, say).
 
     Raises:
         SkipDiffError: if the walk is too long, naming the count, or the metric needs an HR image.
     """
+    model = as_model(model)
     process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
     needed = optimum_calls(process)
     if process.decisions < 1:
@@ -116,11 +119,12 @@ def find_optimum(
             f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"
         )
     hr = None if low_resolution else cut_to_multiple(image, model.scale)
-    lr = image if hr is None else shrink(hr, model.scale)
+    if lr is None:
+        lr = image if hr is None else shrink(hr, model.scale)
     condition = model.condition(torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1)[None])
     start = process.start(condition, [NoiseKey(image_key(lr), noise_seed)])
     outcomes, calls = [], process.coarse_steps - 1
-    for final, schedules, spent in _walk(process, start, [()], max(batch_size, 1)):
+    for final, schedules, spent in walk(process, start, batch_size):
         calls += spent
         pictures = np.ascontiguousarray(to_uint8(final.x0).permute(0, 2, 3, 1).cpu().numpy())
         references = None if hr is None else np.stack([hr] * len(pictures))
@@ -134,12 +138,32 @@ def find_optimum(
 
 
 Schedules = list[tuple[int, ...]]
+Visit = Callable[[SkipState], None]
+
+
+def walk(
+    process: SkipProcess, start: SkipState, batch_size: int = 16, visit: Visit | None = None
+) -> Iterator[tuple[SkipState, Schedules, int]]:
+    """Every outcome of one image, depth first.
+
+    Args:
+        process: whose schedules.
+        start: what its ``start()`` gave, one row.
+        batch_size: rows a network call, at most.
+        visit: called with every batch of states in which there is something to decide. States that
+            share their history come again.
+
+    Yields:
+        finished states, the actions that led to each (the cheapest that do), and the calls spent since.
+    """
+    yield from _walk(process, start, [()], max(batch_size, 1), visit)
 
 
 def _walk(
-    process: SkipProcess, state: SkipState, schedules: Schedules, batch: int
+    process: SkipProcess, state: SkipState, schedules: Schedules, batch: int, visit: Visit | None
 ) -> Iterator[tuple[SkipState, Schedules, int]]:
-    """Depth first, at most ``batch`` rows at a time: (finished states, their actions, calls spent)."""
+    if visit and state.level[0] > 1:
+        visit(state)
     if state.level[0] == 1:
         yield process.finish(state), schedules, len(state)
         return
@@ -154,7 +178,7 @@ def _walk(
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]
         for final, actions, calls in _walk(
-            process, both.select(chosen), [extended[i] for i in chosen], batch
+            process, both.select(chosen), [extended[i] for i in chosen], batch, visit
         ):
             yield final, actions, calls + spent
             spent = 0

@@ -7,13 +7,16 @@ remember. ``memory`` is None at the start of an episode.
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from .diffusion import start_actions
+from .diffusion.few_step import NAMED, FewSteps
 from .errors import SkipDiffError
 
 
@@ -54,7 +57,43 @@ POLICY_FILES = (".safetensors", ".onnx", ".pt2")
 """Suffixes of exported agents, see :mod:`.policy_file`."""
 
 
-def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None = None) -> Policy:
+def shipped_policy(
+    model: str | os.PathLike[str],
+    coarse_steps: int = 10,
+    fine_steps: int | None = None,
+    skip_rule: str = "reset",
+) -> Path | None:
+    """The agent in a model's folder, if there is one that was trained for these steps and this rule.
+
+    Args:
+        model: a shipped model's name or a model folder.
+        coarse_steps, fine_steps, skip_rule: as in :class:`.diffusion.SkipProcess`.
+
+    Returns:
+        its file, for any ``policy=``, or None. An agent of weights that were replaced since is not
+        found either: it decides by what the former ones' latents looked like.
+    """
+    from .diffusion import load_pretrained
+    from .diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder
+
+    folder = model_folder(model)
+    if not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
+        return None
+    about = json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8"))
+    owner = load_pretrained(model)
+    fine_steps = owner.schedule.steps // coarse_steps if fine_steps is None else fine_steps
+    asked = {"model": owner.hash, "steps": [coarse_steps, fine_steps], "skip_rule": skip_rule}
+    return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
+
+
+def resolve_chain(spec: object) -> FewSteps | None:
+    """A few-step chain, given as such or by name (``ccsr``, ``addsr``); None for anything else."""
+    if isinstance(spec, FewSteps):
+        return spec
+    return NAMED[spec]() if isinstance(spec, str) and spec in NAMED else None
+
+
+def resolve_policy(spec: PolicySpec | FewSteps, fine_steps: int, default_start: int | None = None) -> Policy:
     """Turn what users type into a policy.
 
     Args:
@@ -67,6 +106,8 @@ def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None 
     Raises:
         SkipDiffError: if it is none of these.
     """
+    if isinstance(spec, FewSteps) or (isinstance(spec, str) and spec in NAMED):
+        raise SkipDiffError(f"{spec!r} is a chain without decisions: SkipDiffSampler runs it")
     fine_steps = max(fine_steps, 1)  # without a fine level, as with one, there is nothing to decide
     if spec is None:
         spec = default_start or fine_steps + 1

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .diffusion import bicubic
 from .diffusion.pretrained import write_atomically
 from .errors import SkipDiffError
-from .spn import ACTIONS, SkipProposalNetwork, SPNConfig
+from .spn import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
 
 KEY = "skipdiff_policy"
 """Where each format keeps the JSON of the network's configuration."""
@@ -50,10 +50,18 @@ class NetworkPolicy:
     Args:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
         config: what it was built from.
+        step_cost: price of an evaluation, in units of reward, for networks that are told of it.
+
+    Raises:
+        SkipDiffError: if there is a price and the network was not trained to hear of one.
     """
 
-    def __init__(self, network: Network, config: SPNConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(self, network: Network, config: SPNConfig, step_cost: float = 0.0) -> None:
+        if step_cost and config.step_costs is None:
+            raise SkipDiffError(
+                f"step_cost={step_cost} was given to an agent that was not trained with prices: leave it out"
+            )
+        self.network, self.config, self.step_cost = network, config, step_cost
 
     def __call__(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,) int64, memory."""
@@ -66,7 +74,7 @@ class NetworkPolicy:
         if isinstance(self.network, nn.Module):
             self.network.to(latent.device)
         if memory is None:
-            memory = latent.new_zeros(len(latent), self.config.memory_size)
+            memory = initial_memory(latent, len(latent), self.config, self.step_cost)
         return self.network(as_seen(latent, self.config.observation_size), memory)
 
     def __repr__(self) -> str:
@@ -111,11 +119,12 @@ def save_policy(
     return target
 
 
-def load_policy(path: str | os.PathLike[str]) -> NetworkPolicy:
+def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> NetworkPolicy:
     """Read a policy file of any format. It runs where its latents are; ONNX runs on the CPU.
 
     Args:
         path: the file.
+        step_cost: price of an evaluation, for agents trained with prices: the higher, the faster.
 
     Raises:
         SkipDiffError: in one line, if the file is missing, damaged, of another kind or another shape than
@@ -131,7 +140,7 @@ def load_policy(path: str | os.PathLike[str]) -> NetworkPolicy:
             f"{', '.join(readers)} with 'skipdiff-agent export'"
         )
     network, config = readers[file.suffix](file)
-    return NetworkPolicy(network, config)
+    return NetworkPolicy(network, config, step_cost)
 
 
 def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:

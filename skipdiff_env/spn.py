@@ -7,6 +7,7 @@ pixels and a hidden size of 1536 it is theirs, and so are its state-dict keys (`
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -41,6 +42,8 @@ class SPNConfig:
     """``gru`` (the paper), ``lstm``, or ``clock``: no memory but the number of decisions taken."""
     fine_steps: int = 0
     """F, which a clock counts to; 0 for the others."""
+    step_costs: tuple[float, float] | None = None
+    """Range of prices of an evaluation that a network with a clock is told of; None if it is not."""
 
     def __post_init__(self) -> None:
         for name in ("observation_size", "hidden_size", "fine_steps"):
@@ -59,6 +62,10 @@ class SPNConfig:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(allowed)}")
         if (self.memory == "clock") != (self.fine_steps > 1) or self.fine_steps > LARGEST:
             raise ValueError(f"fine_steps={self.fine_steps} must be 2 or more with a clock, and 0 without")
+        if self.step_costs is not None:
+            low, high = self.step_costs
+            if self.memory != "clock" or not 0 < low < high < math.inf:
+                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and wants a clock")
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:
@@ -72,6 +79,9 @@ class SPNConfig:
         known = {f.name for f in fields(cls)}
         if odd := sorted(known ^ set(data)):
             raise ValueError(f"field {odd[0]!r} is {'missing' if odd[0] in known else 'unknown'}")
+        if data["step_costs"] is not None:
+            low, high = map(float, data["step_costs"])
+            data = data | {"step_costs": (low, high)}
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,8 +90,9 @@ class SPNConfig:
 
     @property
     def memory_size(self) -> int:
-        """Length of a row's memory: h, with LSTM h and c, with a clock the count."""
-        return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": 1}[self.memory]
+        """Length of a row's memory: h, with LSTM h and c, with a clock the count and the price, if any."""
+        clock = 1 + (self.step_costs is not None)
+        return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": clock}[self.memory]
 
 
 def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
@@ -102,15 +113,42 @@ def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
 
 
 class Clock(nn.Module):
-    """Features and the number of decisions taken → a hidden layer, for agents without memory."""
+    """Features and the number of decisions taken → a hidden layer, for agents without memory.
 
-    def __init__(self, fine_steps: int, hidden_size: int) -> None:
+    Args:
+        fine_steps: F.
+        hidden_size: width of the layer.
+        step_costs: see :class:`SPNConfig`.
+    """
+
+    step_costs: Tensor
+
+    def __init__(
+        self, fine_steps: int, hidden_size: int, step_costs: tuple[float, float] | None = None
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(FEATURES + fine_steps, hidden_size), nn.ReLU())
+        told = step_costs is not None
+        self.layers = nn.Sequential(nn.Linear(FEATURES + fine_steps + told, hidden_size), nn.ReLU())
+        if step_costs is not None:
+            self.register_buffer("step_costs", torch.tensor(step_costs))
 
-    def forward(self, features: Tensor, step: Tensor) -> Tensor:
-        """(B, 1536) and the one-hot step (B, F) → (B, hidden)."""
-        return self.layers(torch.cat([features, step], dim=1))
+    def forward(self, features: Tensor, step: Tensor, step_cost: Tensor | None = None) -> Tensor:
+        """(B, 1536), the one-hot step (B, F) and, if it is told, the price (B, 1) → (B, hidden)."""
+        parts = [features, step]
+        if step_cost is not None:
+            low, high = self.step_costs.log()
+            # Prices differ by orders of magnitude, so their logarithm is seen; one of 0 counts as the lowest.
+            place = (step_cost.clamp(min=1e-30).log() - low) / (high - low)
+            parts.append(place.clamp(0, 1))
+        return self.layers(torch.cat(parts, dim=1))
+
+
+def initial_memory(like: Tensor, batch: int, config: SPNConfig, step_cost: float = 0.0) -> Tensor:
+    """What a network remembers before an episode, (B, memory_size), of ``like``'s type and device."""
+    memory = like.new_zeros(batch, config.memory_size)
+    if config.step_costs is not None:
+        memory[:, 1] = step_cost
+    return memory
 
 
 class SkipProposalNetwork(nn.Module):
@@ -129,13 +167,13 @@ class SkipProposalNetwork(nn.Module):
         elif config.memory == "lstm":
             self.lstm = nn.LSTM(FEATURES, config.hidden_size)
         else:
-            self.clock = Clock(config.fine_steps, config.hidden_size)
+            self.clock = Clock(config.fine_steps, config.hidden_size, config.step_costs)
         self.actor = nn.Sequential(nn.Linear(config.hidden_size, ACTIONS))
         self.critic = nn.Sequential(nn.Linear(config.hidden_size, 1))
 
-    def initial(self, batch: int) -> Tensor:
-        """The memory at the start of an episode, zeros (B, memory_size)."""
-        return next(self.parameters()).new_zeros(batch, self.config.memory_size)
+    def initial(self, batch: int, step_cost: float = 0.0) -> Tensor:
+        """The memory at the start of an episode, (B, memory_size): zeros, and the price if it is told."""
+        return initial_memory(next(self.parameters()), batch, self.config, step_cost)
 
     def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, 3, n, n), n the observation size, and memory (B, memory_size) → logits (B, 2), memory.
@@ -156,5 +194,8 @@ class SkipProposalNetwork(nn.Module):
             h, c = hidden[None].chunk(2, dim=2)
             out, (h, c) = self.lstm(features[None], (h.contiguous(), c.contiguous()))
             return out[0], torch.cat([h, c], dim=2)[0]
-        count = torch.arange(self.config.fine_steps, device=hidden.device, dtype=hidden.dtype)
-        return self.clock(features, (hidden == count).to(features.dtype)), hidden + 1
+        levels = torch.arange(self.config.fine_steps, device=hidden.device, dtype=hidden.dtype)
+        count, price = hidden[:, :1], hidden[:, 1:]
+        told = price if self.config.step_costs else None
+        step = (count == levels).to(features.dtype)
+        return self.clock(features, step, told), torch.cat([count + 1, price], dim=1)

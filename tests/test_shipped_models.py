@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.quality import evaluate, standard_methods
+from benchmarks.paper.evaluate import Evaluation
+from benchmarks.paper.samplers import catalogue
+from benchmarks.paper.store import Store
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import UNet, available_models
 from skipdiff_env.images import demo_photograph, open_source
@@ -29,9 +31,8 @@ def test_a_model_fits_a_laptop_and_says_where_it_comes_from(name):
 
 def test_natural_4x_beats_bicubic_on_the_demo_s_picture():
     model = load_pretrained("natural-4x", "cpu")
-    methods = standard_methods(model)
-    del methods[next(name for name in methods if name.startswith("full"))]
-    rows = {row.method: row for row in evaluate(model, open_source([demo_photograph()]), methods)}
-    ours = rows[f"CSA + FSR, start {model.config.start}"]
-    assert ours.lpips <= 0.65 * rows["bicubic"].lpips
-    assert ours.niqe < rows["bicubic"].niqe and ours.consistency > rows["bicubic"].consistency
+    samplers = catalogue(model, model.config.start)
+    chosen = [samplers["bicubic"], samplers[f"skip-10-10-{model.config.start}"]]
+    bicubic, ours = Evaluation(model, open_source([demo_photograph()]), chosen, Store()).run()
+    assert ours.lpips <= 0.65 * bicubic.lpips
+    assert ours.niqe < bicubic.niqe and ours.consistency > bicubic.consistency

@@ -14,6 +14,7 @@ from skipdiff_env.errors import SkipDiffError
 
 from .settings import algorithms
 
+PRECISIONS = ("float32", "bfloat16")
 EPILOG = """examples:
   skipdiff-agent train --model natural-4x --images photos/ --out runs/first
   skipdiff-agent evaluate runs/first/policy.safetensors denoise skip 7 --model natural-4x --images test.tar
@@ -65,6 +66,8 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     )
     add("--images", required=True, metavar="PATH", help=images)
     add("--limit", type=_positive, metavar="N", help="take the first N images alone")
+    add("--mixed", action="store_true", help="degrade inputs: clean, JPEG, noise and blur in turn")
+    add("--precision", choices=PRECISIONS, help="of the network [bfloat16 on CUDA, else float32]")
     add("--noise-seeds", type=_positive, default=3, metavar="N", help="noise seeds an image [3]")
     add("--metric", default="niqe", metavar="NAME", help="niqe, lpips, psnr, ... [niqe]")
     add("--coarse-steps", type=_positive, default=10, metavar="S", help="coarse steps [10]")
@@ -97,6 +100,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timesteps", type=_positive, metavar="N", help="decisions to learn from [the algorithm's own]")
     add("--every", type=_positive, metavar="N", help="decisions between evaluations [a twentieth]")
     add("--resume", action="store_true", help="continue the run in --out")
+    add("--record", metavar="DIR", help="play every schedule of the episodes once, then learn by lookups")
     parser.set_defaults(run=_train)
 
 
@@ -137,25 +141,28 @@ def _oracle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _setting(args: argparse.Namespace) -> Any:
+    import torch
+
     from skipdiff_env.diffusion import load_pretrained
     from skipdiff_env.latent_cache import LatentCache
 
     from .evaluate import Setting
 
+    dtype = getattr(torch, args.precision) if args.precision else None
     return Setting(
-        load_pretrained(args.model, args.device), _source(args.images, args.limit), args.metric,
+        load_pretrained(args.model, args.device, dtype), _source(args, args.images), args.metric,
         args.coarse_steps,
         args.fine_steps, args.skip_rule, args.image_size,
         LatentCache(args.cache_mb * 2**20, file=args.cache_file),
     )  # fmt: skip
 
 
-def _source(path: str, limit: int | None) -> Any:
-    from skipdiff_env.images import open_source
-    from skipdiff_env.images.sources import ImageSource
+def _source(args: argparse.Namespace, path: str) -> Any:
+    from skipdiff_env.images import mixed_quality, open_source
 
     source = open_source(path)
-    return source if limit is None else ImageSource(source._items[:limit])
+    source = source if args.limit is None else source.take(args.limit)
+    return mixed_quality(source) if args.mixed else source
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -169,9 +176,15 @@ def _train(args: argparse.Namespace) -> int:
     setting = _setting(args)
     settings = read_settings(args.algo)
     settings["timesteps"] = args.timesteps or settings["timesteps"]
+    if args.record:
+        from .recording import RecordedSetting
+
+        setting = RecordedSetting(
+            **vars(setting), folder=Path(args.record), sizes=(settings["observation_size"],)
+        )
     images = range(len(setting.source))
     if args.held_out:
-        held_out, training = replace(setting, source=_source(args.held_out, args.limit)), list(images)
+        held_out, training = replace(setting, source=_source(args, args.held_out)), list(images)
         watched = all_pairs(len(held_out.source), 1, UNSEEN)
     else:
         held_out, training = setting, [i for i in images if i % 10 != 9]
@@ -206,7 +219,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     evaluator = Evaluator(setting, all_pairs(len(setting.source), args.noise_seeds, first), others=args.also)
     policies: dict[str, Any] = {}
     if args.best_start_on:
-        training = replace(setting, source=_source(args.best_start_on, args.limit))
+        training = replace(setting, source=_source(args, args.best_start_on))
         chooser = Evaluator(training, all_pairs(len(training.source), args.noise_seeds))
         start = best_start(chooser.optima(), chooser.process.fine_steps)
         policies[f"best start ({start})"] = start
@@ -221,7 +234,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             policies[identity(Path(spec)) if Path(spec).is_file() else spec] = load_policy(spec)
     results = compare(evaluator, policies, Path(args.out) if args.out else None)
     optimum = np.array([o.reward for o in evaluator.optima()]) if args.optimum else None
-    names = [evaluator.envs._episodes.metric.name, *(m.name for m in evaluator.others)]
+    names = [evaluator.metric.name, *(m.name for m in evaluator.others)]
     print(markdown(results, next(iter(policies)), names, optimum))
     return 0
 

@@ -53,8 +53,8 @@ def compare(
 def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
     setting, process = evaluator.setting, evaluator.process
     values = (
-        getattr(setting.model, "hash", ""), evaluator.envs._episodes.metric.name, setting.skip_rule,
-        process.coarse_steps, process.fine_steps, evaluator.envs._episodes.image_size, policy,
+        getattr(setting.model, "hash", ""), evaluator.metric.name, setting.skip_rule,
+        process.coarse_steps, process.fine_steps, setting.side, policy,
     )  # fmt: skip
     return tuple(map(str, values))
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from skipdiff_env.diffusion.model import DiffusionModel
-from skipdiff_env.diffusion.process import SKIP, SkipRule, start_actions
+from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.envs import SkipDiffusionVectorEnv
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, make_pair
 from skipdiff_env.images import Pair as ImagePair
-from skipdiff_env.latent_cache import LatentCache
+from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies import Policy, PolicySpec, resolve_policy
@@ -40,10 +40,39 @@ class Setting:
     skip_rule: SkipRule = "reset"
     image_size: int | None = None
     cache: LatentCache | None = None
+    max_calls: int = WALK
+    """Network calls that finding the optimum of an image may take."""
 
-    def envs(self, count: int, **others: Any) -> SkipDiffusionVectorEnv:
+    @property
+    def side(self) -> int:
+        """Side of the SR images, pixels."""
+        return self.image_size or getattr(self.model, "image_size")  # noqa: B009  (not in the protocol)
+
+    def pair(self, image: int) -> ImagePair:
+        """The images of an episode, cropped at the centre."""
+        return make_pair(self.source, image, scale=self.model.scale, image_size=self.side)
+
+    def process_for_optimum(self) -> SkipProcess:
+        """With the cache, if there is one."""
+        settings = (self.model, self.coarse_steps, self.fine_steps, self.skip_rule)
+        return CachedProcess(*settings, cache=self.cache) if self.cache else SkipProcess(*settings)
+
+    def optimum(self, image: int, noise_seed: int) -> Optimum:
+        """Every outcome of an image and a noise seed, see :func:`skipdiff_env.find_optimum`."""
+        pair = self.pair(image)
+        picture = pair.lr if pair.hr is None else pair.hr
+        return find_optimum(
+            self.model, picture, noise_seed, self.metric, process=self.process_for_optimum(),
+            max_calls=self.max_calls, low_resolution=pair.hr is None, lr=pair.lr,
+        )  # fmt: skip
+
+    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Arguments that make an environment's rewards easier to learn from; none, without recordings."""
+        return {}
+
+    def envs(self, count: int, **others: Any) -> Any:
         """``count`` environments that wait for :meth:`reset`; images are cropped at the centre."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("source", "max_calls")}
         own = {name: value for name, value in own.items() if value is not None}
         return SkipDiffusionVectorEnv(
             count, images=self.source, low_resolution=self.source.low_resolution, crop="center",
@@ -94,10 +123,13 @@ class Evaluator:
         if not pairs:
             raise SkipDiffError("there is no episode to evaluate on: give at least one image and noise seed")
         self.setting, self.pairs = setting, list(pairs)
-        self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=bool(others))
-        self.others = [load_metric(metric, self.envs._episodes.device) for metric in others]
+        self.device = torch.device(getattr(setting.model, "device", "cpu"))
+        self.metric = load_metric(setting.metric, self.device)
+        self.others = [load_metric(metric, self.device) for metric in others]
+        known = getattr(setting, "metrics", ())
+        needs_images = any(metric.name not in known for metric in self.others)
+        self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=needs_images)
         self.process = self.envs.process
-        self.device = self.envs._episodes.device
 
     def __call__(self, policy: PolicySpec) -> list[Result]:
         """One result for each pair, in their order. Any policy of the sampler will do."""
@@ -119,7 +151,7 @@ class Evaluator:
             actions, memory = decide(latent, memory)
             latent, _, _, _, infos = self.envs.step(actions)
         # in float64, as the optimum has it; the environment's own reward is a float32 tensor
-        reward = np.nan_to_num(self.envs._episodes.metric.rewards(infos["metric"]), nan=0.0)
+        reward = np.nan_to_num(self.metric.rewards(infos["metric"]), nan=0.0)
         nan = np.full(len(pairs), math.nan)
         columns = zip(
             (self.setting.source.name(i) for i in images), seeds, reward.tolist(), infos["metric"].tolist(),
@@ -132,18 +164,28 @@ class Evaluator:
         """Each result's scores by the other metrics."""
         if not self.others:
             return [()] * len(images)
+        if "sr_image" not in infos:
+            return list(zip(*(infos[metric.name].tolist() for metric in self.others), strict=True))
         made = np.stack(infos["sr_image"])
-        originals = [self._pair(image).hr for image in images]
+        originals = [self.setting.pair(image).hr for image in images]
         references = None if originals[0] is None else np.stack(originals)  # type: ignore[arg-type]
         return list(zip(*(metric(made, references).tolist() for metric in self.others), strict=True))
 
-    def _pair(self, image: int) -> ImagePair:
-        size = self.envs._episodes.image_size
-        return make_pair(self.setting.source, image, scale=self.setting.model.scale, image_size=size)
+    def paid(self, result: Result, price: float = 0.0) -> float:
+        """The return of an episode if each evaluation after CSA costs ``price``."""
+        return result.reward - price * (result.evaluations - self.process.coarse_steps + 1)
+
+    def best_rewards(self, prices: Sequence[float] = (0.0,)) -> np.ndarray:
+        """The highest return of each pair at each price, float64 (prices, pairs)."""
+        coarse, optima = self.process.coarse_steps - 1, self.optima()
+        return np.array([
+            [max(o.reward - price * (o.evaluations - coarse) for o in optimum.outcomes) for optimum in optima]
+            for price in prices
+        ])  # fmt: skip
 
     def can_find_optima(self) -> bool:
         """Whether the walk through all schedules is short enough."""
-        return optimum_calls(self.process) <= WALK
+        return optimum_calls(self.process) <= self.setting.max_calls
 
     def optima(self) -> list[Optimum]:
         """The optimum of each pair.
@@ -151,16 +193,7 @@ class Evaluator:
         Raises:
             SkipDiffError: if the walk is too long, see :func:`skipdiff_env.find_optimum`.
         """
-        setting, found = self.setting, []
-        for image, seed in self.pairs:
-            pair = self._pair(image)
-            picture = pair.lr if pair.hr is None else pair.hr
-            optimum = find_optimum(
-                setting.model, picture, seed, setting.metric, process=self.process, max_calls=WALK,
-                low_resolution=pair.hr is None,
-            )  # fmt: skip
-            found.append(optimum)
-        return found
+        return [self.setting.optimum(*pair) for pair in self.pairs]
 
 
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:

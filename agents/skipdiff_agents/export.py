@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policy_file import check_weights
-from skipdiff_env.spn import ACTIONS, FEATURES, FINAL_SIDE, SkipProposalNetwork, SPNConfig
+from skipdiff_env.spn import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
 
 HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
 EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")
@@ -58,14 +58,18 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     convolutions = [n for n, w in weights.items() if n.startswith(f"{body}encoder.") and w.ndim == 4]
     actor = weights[f"{head}.weight"]
     hidden = actor.shape[1]
-    memory, fine_steps = "clock", 0
+    memory, fine_steps, step_costs = "clock", 0, None
     if "lstm_actor.weight_ih_l0" in weights:
         memory = "gru" if len(weights["lstm_actor.weight_ih_l0"]) == 3 * hidden else "lstm"
     else:
         fine_steps = weights[f"{body}clock.layers.0.weight"].shape[1] - FEATURES
+        if (prices := weights.get(f"{body}clock.step_costs")) is not None:
+            step_costs = (float(prices[0]), float(prices[1]))
+            fine_steps -= 1
     batch_norm = any(n.startswith(f"{body}encoder.") and n.endswith("running_mean") for n in weights)
     size = FINAL_SIDE * 2 ** len(convolutions)
-    config = SPNConfig(size, hidden, "batch" if batch_norm else "group", memory, fine_steps)  # type: ignore[arg-type]
+    norm: Norm = "batch" if batch_norm else "group"
+    config = SPNConfig(size, hidden, norm, memory, fine_steps, step_costs)  # type: ignore[arg-type]
     with torch.device("meta"):  # draws no random numbers: looking at an agent must not change its training
         network = SkipProposalNetwork(config)
     own = {

@@ -1,33 +1,33 @@
 """The ceiling: the same network, taught the right answers.
 
-The optimum's walk knows every outcome, so the best reward after either action is known in every state.
-A network that regresses their difference is the most that any agent on this observation can be
-expected to reach; what it misses cannot be seen in the latents.
+The optimum's walk knows every outcome, so there is no need to explore. A network that learns them is the
+most that any agent on this observation can be expected to reach; what it misses cannot be seen in the
+latents.
+
+Under ``reset`` only the last skip counts, so :func:`regress_starts` learns what each start will give from
+x_S1 alone. :func:`imitate` works under either rule: it learns, in every state, by how much one action is
+better than the other. Most of these differences are zero (an early denoise can be taken back), which
+makes them the harder lesson.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skipdiff_env.diffusion.process import DENOISE, SKIP, SkipRule
 from skipdiff_env.oracle import Optimum
-from skipdiff_env.policy_file import as_seen
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policy_file import NetworkPolicy, as_seen
+from skipdiff_env.spn import FEATURES, SkipProposalNetwork, SPNConfig, state_encoder
 
-from .evaluate import Evaluator
-
-History = tuple[int, ...]
-
-
-def after(history: History, level: int, action: int, rule: SkipRule) -> History:
-    """The history (see :class:`skipdiff_env.diffusion.SkipState`) that an action at a level leads to."""
-    if action == DENOISE:
-        return (*history, level)
-    return () if rule == "reset" else history
+from .evaluate import Evaluator, fixed_starts
+from .recording import History, after
 
 
 def action_values(
@@ -69,6 +69,7 @@ def imitate(
     epochs: int = 30,
     learning_rate: float = 3e-4,
     seed: int = 0,
+    validation: Evaluator | None = None,
 ) -> SkipProposalNetwork:
     """Teach a network the advantage of denoising over skipping in the states of random schedules.
 
@@ -79,6 +80,7 @@ def imitate(
         epochs: schedules that are played for each episode.
         learning_rate: of Adam, falling to zero.
         seed: of the weights and the schedules.
+        validation: other episodes; the network is then kept as it was after the epoch that did best on them.
 
     Returns:
         the network, in eval mode. The difference of its logits is the advantage in units of the
@@ -96,7 +98,8 @@ def imitate(
     order = np.concatenate([rng.permutation(len(tables)) for _ in range(epochs)])
     batches = np.resize(order, (-(-len(order) // count), count))
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, len(batches))
-    for chosen in batches:
+    best, kept = -math.inf, None
+    for number, chosen in enumerate(batches):
         # Between always-skip and always-denoise: with one coin for all, long runs would hardly occur.
         actions = (rng.random((process.decisions, count)) < rng.random(count)).astype(np.int64)
         latents, targets = _play(evaluator, tables, chosen, actions)
@@ -105,6 +108,13 @@ def imitate(
         loss.backward()
         optimizer.step()
         decay.step()
+        if validation and (number + 1) % max(len(batches) // epochs, 1) == 0:
+            played = validation(NetworkPolicy(network.eval(), config))
+            network.train()
+            if (reward := float(np.mean([result.reward for result in played]))) > best:
+                best, kept = reward, copy.deepcopy(network.state_dict())
+    if kept:
+        network.load_state_dict(kept)
     return network.eval()
 
 
@@ -133,4 +143,87 @@ def _loss(network: SkipProposalNetwork, latents: Sequence[Tensor], targets: Tens
     for latent in latents:
         logits, hidden = network(as_seen(latent, network.config.observation_size), hidden)
         advantages.append(logits[:, DENOISE] - logits[:, SKIP])
-    return torch.nn.functional.mse_loss(torch.stack(advantages), targets)
+    return nn.functional.mse_loss(torch.stack(advantages), targets)
+
+
+class StartChooser(nn.Module):
+    """Sees x_S1, foretells the reward of each start, and follows the best; a policy.
+
+    Args:
+        size: side of the latents it sees.
+        fine_steps: F.
+        hidden_size: width of the hidden layer.
+    """
+
+    def __init__(self, size: int, fine_steps: int, hidden_size: int = 128) -> None:
+        super().__init__()
+        self.size, self.fine_steps = size, fine_steps
+        head = (nn.Linear(FEATURES, hidden_size), nn.ReLU(), nn.Linear(hidden_size, fine_steps))
+        self.layers = nn.Sequential(state_encoder(size, "group"), *head)
+
+    @torch.no_grad()
+    def forward(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
+        """See :class:`skipdiff_env.policies.Policy`."""
+        if memory is None:
+            memory = 0, self.layers(as_seen(latent, self.size)).argmax(dim=1).cpu().numpy() + 1
+        taken, start = memory
+        return (self.fine_steps - taken > start).astype(np.int64), (taken + 1, start)
+
+
+def regress_starts(
+    training: Evaluator,
+    validation: Evaluator,
+    size: int,
+    epochs: int = 100,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> StartChooser:
+    """Teach a network the reward of every start, relative to the episode's mean.
+
+    Args:
+        training: its episodes are the training set, mirrored at random.
+        validation: the network is kept as it was after the epoch that chose best here.
+        size: side of the latents that are seen.
+        epochs: how often each episode is shown.
+        learning_rate: of AdamW, falling to zero.
+        seed: of weights and order.
+    """
+    fine = training.process.fine_steps
+    (seen, rewards), (seen_valid, rewards_valid) = (
+        (_first_latents(part, size), fixed_starts(part.optima(), fine)) for part in (training, validation)
+    )
+    targets = torch.from_numpy(rewards - rewards.mean(axis=1, keepdims=True)).float()
+    targets /= targets.std() + 1e-12
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = StartChooser(size, fine)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, epochs)
+    rng, best, kept = np.random.default_rng(seed), -math.inf, network.state_dict()
+    for _ in range(epochs):
+        for chosen in np.array_split(rng.permutation(len(seen)), -(-len(seen) // 32)):
+            batch = seen[chosen]
+            batch = batch.flip([axis for axis in (2, 3) if rng.random() < 0.5])
+            loss = nn.functional.mse_loss(network.layers(batch), targets[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        decay.step()
+        with torch.no_grad():
+            choice = network.layers(seen_valid).argmax(dim=1).numpy()
+        reward = float(rewards_valid[np.arange(len(choice)), choice].mean())
+        if reward > best:
+            best, kept = reward, copy.deepcopy(network.state_dict())
+    network.load_state_dict(kept)
+    return network.eval()
+
+
+def _first_latents(evaluator: Evaluator, size: int) -> Tensor:
+    """x_S1 of every episode as agents see it, (episodes, 3, size, size)."""
+    count, seen = evaluator.envs.num_envs, []
+    for first in range(0, len(evaluator.pairs), count):
+        chunk = evaluator.pairs[first : first + count]
+        images, seeds = zip(*(chunk + [chunk[-1]] * (count - len(chunk))), strict=True)
+        latent, _ = evaluator.envs.reset(options={"image": list(images), "noise_seed": list(seeds)})
+        seen.append(as_seen(latent, size)[: len(chunk)].cpu())
+    return torch.cat(seen)

@@ -45,24 +45,31 @@ class SPNExtractor(BaseFeaturesExtractor):
 
 
 class ClockExtractor(BaseFeaturesExtractor):
-    """Convolutions of ``latent``, joined by ``step`` in a hidden layer; ``lr`` is not read.
+    """Convolutions of ``latent``, joined by ``step`` and ``step_cost`` in a hidden layer; ``lr`` is not read.
 
     Args:
         observation_space: that of the environment with ``observation="dict"``.
-        norm: see :class:`skipdiff_env.spn.SPNConfig`.
+        norm, step_costs: see :class:`skipdiff_env.spn.SPNConfig`.
         hidden_size: width of the hidden layer.
     """
 
-    def __init__(self, observation_space: spaces.Dict, norm: Norm = "group", hidden_size: int = 128) -> None:
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        norm: Norm = "group",
+        hidden_size: int = 128,
+        step_costs: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__(observation_space, hidden_size)
         step = observation_space["step"]
         assert isinstance(step, spaces.Discrete)
         self.encoder = state_encoder(observation_space["latent"].shape[-1], norm)  # type: ignore[index]
-        self.clock = Clock(int(step.n), hidden_size)
+        self.clock = Clock(int(step.n), hidden_size, step_costs)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """The dictionary (SB3 has made ``step`` one-hot) → (B, hidden)."""
-        return self.clock(self.encoder(observations["latent"]), observations["step"].flatten(1))
+        step, step_cost = observations["step"].flatten(1), observations.get("step_cost")
+        return self.clock(self.encoder(observations["latent"]), step, step_cost)
 
 
 class SPNPolicy(RecurrentActorCriticPolicy):

@@ -29,8 +29,9 @@ FIELDS = {
     "minibatches": "an update is cut into (PPO and its kin)",
     "policy": "options of the network: memory, hidden_size, norm",
     "arguments": "of the class",
+    "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told of",
 }
-OPTIONAL = ("episodes", "minibatches")
+OPTIONAL = ("episodes", "minibatches", "step_cost")
 
 
 def algorithms() -> list[str]:
@@ -73,6 +74,22 @@ def observation_kind(settings: dict[str, Any]) -> str:
     return "latent" if settings["algorithm"] == "RecurrentPPO" else "dict"
 
 
+def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
+    """The environment's ``step_cost``.
+
+    Raises:
+        SkipDiffError: for a range that the agent could not be told of.
+    """
+    from skipdiff_env.envs.episodes import checked_step_cost
+
+    price = checked_step_cost(settings.get("step_cost", 0.0))
+    if isinstance(price, tuple) and observation_kind(settings) == "latent":
+        raise SkipDiffError(
+            f"{settings['algorithm']} sees latents alone, so it cannot be told of prices: give one step_cost"
+        )
+    return price
+
+
 def build_agent(
     settings: dict[str, Any],
     env: VecEnv,
@@ -106,8 +123,10 @@ def build_agent(
         options = dict(settings["policy"])
     else:
         policy = "MultiInputPolicy"
+        told = {"step_costs": price} if isinstance(price := step_cost(settings), tuple) else {}
         options = {
-            "features_extractor_class": ClockExtractor, "features_extractor_kwargs": settings["policy"],
+            "features_extractor_class": ClockExtractor,
+            "features_extractor_kwargs": settings["policy"] | told,
             "net_arch": [], "normalize_images": False,
         }  # fmt: skip
     name = settings["algorithm"]

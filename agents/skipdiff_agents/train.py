@@ -30,7 +30,7 @@ from skipdiff_env.spn import SkipProposalNetwork
 from .evaluate import Evaluator, Result, Setting, denoise_shares
 from .export import network_from_weights
 from .pairs import Pair
-from .settings import build_agent, observation_kind
+from .settings import build_agent, observation_kind, step_cost
 from .vec_env import SkipDiffVecEnv
 
 RUN, LOG, BEST, CHECKPOINT = "run.json", "evaluations.csv", "policy.safetensors", "checkpoint"
@@ -82,8 +82,9 @@ class Run:
         self._open_folder(resume)
         size = self.settings["observation_size"]
         envs = self.setting.envs(
-            self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size
-        )
+            self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size,
+            step_cost=step_cost(self.settings), **self.setting.relative_rewards(self.pairs),
+        )  # fmt: skip
         venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs, self.seed + self.progress.timesteps))
         agent = build_agent(
             self.settings, venv, envs.process.decisions, self.seed, self.device,
@@ -147,9 +148,8 @@ class Watch(BaseCallback):
         self.every = run.every or max(run.settings["timesteps"] // 20, 1)
         self.last = run.progress.timesteps
         self.before, self.began = run.progress.seconds, time.perf_counter()
-        self.optima = (
-            np.array([o.reward for o in run.evaluator.optima()]) if run.evaluator.can_find_optima() else None
-        )
+        self.prices = _prices(step_cost(run.settings))
+        self.optima = run.evaluator.best_rewards(self.prices) if run.evaluator.can_find_optima() else None
         self.ended: list[dict[str, Any]] = []
 
     def _on_step(self) -> bool:
@@ -161,10 +161,13 @@ class Watch(BaseCallback):
     def _on_rollout_end(self) -> None:
         if not self.ended:
             return
-        self.logger.record("episode/reward", float(np.mean([info["episode"]["r"] for info in self.ended])))
+        rewards = [info.get("reward", info["episode"]["r"]) for info in self.ended]
+        self.logger.record("episode/reward", float(np.mean(rewards)))
         self.logger.record(
             "episode/evaluations", float(np.mean([info["evaluations"] for info in self.ended]))
         )
+        if "regret" in self.ended[0]:
+            self.logger.record("episode/regret", float(np.mean([info["regret"] for info in self.ended])))
         self._record_shares("episode", np.array([info["actions"] for info in self.ended]) == 0)
         self.ended.clear()
 
@@ -176,8 +179,13 @@ class Watch(BaseCallback):
         self.last = progress.timesteps = self.num_timesteps
         progress.seconds = self.before + time.perf_counter() - self.began
         network = network_from_weights(self.model.policy.state_dict())
-        results = run.evaluator(NetworkPolicy(network, network.config))
-        reward = float(np.mean([r.reward for r in results]))
+        results, rewards = [], []
+        for price in self.prices:
+            told = price if network.config.step_costs else 0.0
+            played = run.evaluator(NetworkPolicy(network, network.config, told))
+            rewards.append([run.evaluator.paid(result, price) for result in played])
+            results += played
+        reward = float(np.mean(rewards))
         if progress.best_reward is None or reward > progress.best_reward:
             progress.best_reward = reward
             save_policy(run.folder / BEST, network)
@@ -212,6 +220,11 @@ class Watch(BaseCallback):
         top = denoised.shape[1] + 1
         for i, share in enumerate(denoised.mean(axis=0)):
             self.logger.record(f"{what}_denoise_share/level_{top - i}", float(share))
+
+
+def _prices(price: float | tuple[float, float]) -> list[float]:
+    """Prices at which an agent is evaluated: its own, or three across its range."""
+    return [float(p) for p in np.geomspace(*price, 3)] if isinstance(price, tuple) else [price]
 
 
 @contextmanager

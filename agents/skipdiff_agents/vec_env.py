@@ -13,8 +13,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from skipdiff_env.envs import SkipDiffusionVectorEnv
-
 from .pairs import Pair
 
 
@@ -22,15 +20,16 @@ class SkipDiffVecEnv(VecEnv):
     """Plays given episodes again and again, in an order drawn anew each time round.
 
     Args:
-        env: the batched environment, with ``autoreset_mode="Disabled"``.
+        env: the batched environment, with ``autoreset_mode="Disabled"``, or a recorded one.
         pairs: (image, noise seed) of the episodes; a small set can be cached.
-        seed: of the order.
+        seed: of the order, and of prices if each episode draws its own.
     """
 
-    def __init__(self, env: SkipDiffusionVectorEnv, pairs: Sequence[Pair], seed: int = 0) -> None:
+    def __init__(self, env: Any, pairs: Sequence[Pair], seed: int = 0) -> None:
         if env.autoreset_mode != AutoresetMode.DISABLED:
             raise ValueError('SkipDiffVecEnv needs an environment with autoreset_mode="Disabled"')
         self.env, self.pairs = env, list(pairs)
+        self._seed: int | None = seed
         self._next = self._order(seed)
         self._actions = np.zeros(env.num_envs, np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -43,13 +42,15 @@ class SkipDiffVecEnv(VecEnv):
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Draw the order from another seed, from the next episode on."""
         if seed is not None:
-            self._next = self._order(seed)
+            self._next, self._seed = self._order(seed), seed
         return super().seed(seed)
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every row."""
         images, seeds = zip(*(next(self._next) for _ in range(self.num_envs)), strict=True)
-        observations, infos = self.env.reset(options={"image": list(images), "noise_seed": list(seeds)})
+        options = {"image": list(images), "noise_seed": list(seeds)}
+        observations, infos = self.env.reset(seed=self._seed, options=options)
+        self._seed = None
         self.reset_infos = _rows(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()

@@ -21,8 +21,11 @@ COMMANDS = {
     "upscale": "upscale",
     "info": "info",
     "train-ddpm": "train_ddpm",
+    "train-refiner": "train_refiner",
+    "train-addsr": "train_addsr",
     "import-sr3": "import_sr3",
     "export-diffusers": "export_diffusers",
+    "web": "web",
     "completion": "completion",
 }
 """Sub-command → module in this package."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..upscale import Runner
 
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 GPU_BATCH, GPU_JOBS = 4, 4
 """Tiles a network call, and photographs at once, on CUDA; small ones then share calls."""
@@ -42,10 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="FILE", help="or an exported agent, which decides image by image")
+    add("--policy", metavar="FILE", help="or an exported agent decides [the model's, if any]")
     add("--coarse-steps", type=_positive, default=10, metavar="S", help="coarse steps [10]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
+    add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
+        help="float32, or the faster bfloat16 [on CUDA bfloat16]")
     add("--tile", type=_positive, metavar="PX", help="side of a tile [by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs at once [1; on CUDA 4]")
     add = parser.add_argument_group("files").add_argument
@@ -134,12 +137,13 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     from ..diffusion import load_pretrained
     from ..images.tiling import choose_tile, free_memory
     from ..metrics import load_metric
-    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device
+    from ..policies import shipped_policy
+    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device, pick_precision
 
     device = pick_device(args.device)
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.deterministic = True  # the same settings give the same bytes
-    model = load_pretrained(args.model, device)
+    model = load_pretrained(args.model, device, pick_precision(args.precision, device))
     notice = model_notice(args.model)
     if notice:
         report.note(f"{model.name}: {notice}")
@@ -150,7 +154,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
         )
     batch = GPU_BATCH if on_gpu else 1
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
-    policy = args.policy or args.start
+    policy = args.policy or args.start or shipped_policy(args.model, args.coarse_steps)
     enlarger = Enlarger(model, args.coarse_steps, policy, args.seed, tile, batch, report.tick)
     scaling = Scaling(args.scale, args.width, args.height)
     jobs = args.jobs or (GPU_JOBS if on_gpu else 1)

@@ -1,16 +1,20 @@
 """The frozen diffusion model and SkipDiff's process. Needs torch, numpy and safetensors alone."""
 
+from .few_step import CCSR, AddSR
 from .model import DiffusionModel, FrozenModel, ModelConfig, random_model, tiny_config
 from .noise import NoiseKey, image_key, keyed_normal
 from .pretrained import available_models, load_pretrained, save_model
 from .process import DENOISE, SKIP, SkipProcess, SkipState, start_actions
+from .protocol import as_model
 from .resize import bicubic, degrade, to_signed, to_uint8
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
 
 __all__ = [
+    "CCSR",
     "DENOISE",
     "SKIP",
+    "AddSR",
     "DiffusionModel",
     "FrozenModel",
     "ModelConfig",
@@ -20,6 +24,7 @@ __all__ = [
     "SkipState",
     "UNet",
     "UNetConfig",
+    "as_model",
     "available_models",
     "bicubic",
     "degrade",

@@ -30,7 +30,10 @@ from .unet import UNet, UNetConfig
 
 
 class DiffusionModel(Protocol):
-    """All that the process, the environments and the sampler ask of a frozen model."""
+    """All that the process, the environments and the sampler ask of a frozen model.
+
+    Of an object of yours only ``predict`` and ``schedule`` are needed, see :func:`.as_model`.
+    """
 
     schedule: NoiseSchedule
     scale: int
@@ -46,6 +49,15 @@ class DiffusionModel(Protocol):
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Image in [-1, 1] → what the chain is made of at level 0; both (B, 3, H, W)."""
         ...
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """What ``config.json`` says of a model folder's refiner."""
+
+    unet: UNetConfig
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance, as of the model itself."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class ModelConfig:
     """Where CSA's topmost level lies, see :meth:`NoiseSchedule.coarse`."""
     start: int | None = None
     """Fixed FSR start at S = 10 that did best on validation images; None if never chosen."""
+    refiner: RefinerConfig | None = None
+    """The refiner beside the model, if there is one, see :mod:`.refiner`."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, steps, hours, hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
@@ -96,20 +110,26 @@ class ModelConfig:
             ValueError: naming an unknown, missing or malformed field.
         """
         _check_fields(cls, data, "")
-        _check_fields(UNetConfig, data["unet"], "unet.")
-        unet: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data["unet"].items()
-        }
+        unet, refiner = _unet(data["unet"], "unet."), data.get("refiner")
+        if refiner is not None:
+            _check_fields(RefinerConfig, refiner, "refiner.")
+            refiner = RefinerConfig(**{**refiner, "unet": _unet(refiner["unet"], "refiner.unet.")})
         NoiseSchedule.from_config(data["schedule"])
-        return cls(**{**data, "unet": UNetConfig(**unet)})
+        return cls(**{**data, "unet": unet, "refiner": refiner})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-plain form."""
         return asdict(self)
 
 
-OPTIONAL = {"start", "training", "quality"}
+OPTIONAL = {"start", "refiner", "training", "quality"}
 """What a configuration may lack: nothing that decides what the network computes."""
+
+
+def _unet(data: Any, prefix: str) -> UNetConfig:
+    _check_fields(UNetConfig, data, prefix)
+    plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+    return UNetConfig(**plain)
 
 
 def _check_fields(cls: type, data: Any, prefix: str) -> None:
@@ -130,12 +150,23 @@ def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
 
 def chain_target(image: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
     """x_0 of the chain that makes ``image``; all (B, 3, H, W)."""
-    return image if config.target == "image" else config.residual_scale * (image - condition)
+    return image if config.target == "image" else (image - condition).mul_(config.residual_scale)
+
+
+def chain_image(x0: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
+    """The image that x_0 of the chain stands for, the inverse of :func:`chain_target`."""
+    return x0 if config.target == "image" else condition + x0 / config.residual_scale
 
 
 def noise_scale(level: Tensor) -> Tensor:
     """√(1 - ᾱ) of the level √ᾱ, in float64 underneath: at level 1 it is 0.025."""
     return (1 - level.double().square()).sqrt().to(level.dtype)
+
+
+def diffuse(x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """x_t ~ q(x_t | x_0) = √ᾱ x_0 + √(1 - ᾱ) ε, like ``x0``; ``level`` = √ᾱ, broadcastable."""
+    signal, sigma = (x.to(x0.dtype) for x in (level, noise_scale(level)))
+    return signal * x0 + sigma * noise
 
 
 def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: str) -> Tensor:
@@ -144,6 +175,14 @@ def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: st
     if prediction == "v":
         return level * latent - noise * output
     return (latent - noise * output) / level
+
+
+def image_from_output(
+    output: Tensor, latent: Tensor, condition: Tensor, level: Tensor, config: ModelConfig
+) -> Tensor:
+    """x̂0 in image space, not clamped, from the network's output; (B, 3, H, W), ``level`` = √ᾱ (B,)."""
+    x0 = x0_from_output(output.float(), latent, level[:, None, None, None], config.prediction)
+    return chain_image(x0, condition, config)
 
 
 class FrozenModel:
@@ -189,15 +228,16 @@ class FrozenModel:
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """x̂0 in image space, clamped to [-1, 1]; shapes as in :meth:`DiffusionModel.predict`."""
+        return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
+
+    @torch.no_grad()
+    def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """:meth:`predict` before the clamp."""
         x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
             output = self._call(x, noise_level)
-        level = noise_level[:, None, None, None]
-        x0 = x0_from_output(output.float(), latent, level, self.config.prediction)
-        if self.config.target == "residual":
-            x0 = condition + x0 / self.config.residual_scale
-        return x0.clamp(-1, 1)
+        return image_from_output(output, latent, condition, noise_level, self.config)
 
     def __repr__(self) -> str:
         weights = sum(p.numel() for p in self.network.parameters())

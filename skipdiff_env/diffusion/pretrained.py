@@ -1,4 +1,5 @@
-"""Model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card).
+"""Model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card), and, where there is
+one, its agent: ``policy.safetensors`` and ``policy.json``.
 
 Names are looked up in the shipped ``pretrained/`` folder: package data of an installed wheel, or
 the folder beside the package in a source tree. Folders that diffusers wrote load as well, and so do
@@ -22,14 +23,18 @@ from torch import Tensor, nn
 
 from ..errors import SkipDiffError
 from .interop.hub import fetch, looks_like_hub_id
-from .model import FrozenModel, ModelConfig
+from .model import OPTIONAL, FrozenModel, ModelConfig
 from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
+REFINER = "refiner.safetensors"
+"""What follows a model's chain, see :mod:`.refiner`."""
+POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
+"""A model's own agent, and what it was trained for."""
 DIFFUSERS_INDEX, DIFFUSERS_WEIGHTS = "model_index.json", "diffusion_pytorch_model.safetensors"
 DIFFUSERS_SCHEDULER, DIFFUSERS_EXTRAS = "scheduler_config.json", "skipdiff.json"
 FILES = (
-    CONFIG, WEIGHTS, DIFFUSERS_INDEX, DIFFUSERS_WEIGHTS, DIFFUSERS_SCHEDULER, DIFFUSERS_EXTRAS,
+    CONFIG, WEIGHTS, REFINER, DIFFUSERS_INDEX, DIFFUSERS_WEIGHTS, DIFFUSERS_SCHEDULER, DIFFUSERS_EXTRAS,
     f"unet/{CONFIG}", f"unet/{DIFFUSERS_WEIGHTS}", f"scheduler/{DIFFUSERS_SCHEDULER}",
 )  # fmt: skip
 """All that a model, ours or of diffusers, is read from."""
@@ -139,7 +144,7 @@ def written_by_diffusers(folder: Path) -> bool:
 
 def identity(weights: Path, config: ModelConfig, *also: object) -> str:
     """16 hexadecimal digits for all that decides what a model computes; caches are keyed by it."""
-    words = {k: v for k, v in config.to_dict().items() if k not in ("start", "training", "quality")}
+    words = {k: v for k, v in config.to_dict().items() if k not in OPTIONAL}
     digest = hashlib.sha256(weights.read_bytes())
     digest.update(json.dumps([words, *also] if also else words, sort_keys=True).encode())
     return digest.hexdigest()[:16]
@@ -228,20 +233,47 @@ def save_model(
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    write_weights(target / WEIGHTS, network, dtype)
+    write_config(target / CONFIG, config)
+    if card:
+        write_atomically(target / CARD, card.encode())
+    return target
+
+
+def write_config(path: Path, config: ModelConfig) -> None:
+    """Write ``config.json``, which :func:`read_config` reads."""
+    write_atomically(path, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
+
+
+def write_weights(path: Path, network: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network's weights as safetensors.
+
+    Raises:
+        SkipDiffError: naming the tensor that is not finite; nothing is written then.
+    """
     weights: dict[str, Tensor] = {
         k: v.detach().cpu().to(dtype).contiguous() for k, v in network.state_dict().items()
     }
     for key, tensor in weights.items():
         if not tensor.isfinite().all():
             limit = torch.finfo(dtype).max
-            raise SkipDiffError(
-                f"{key!r} is not finite ({dtype} ends at {limit:g}): {target} was not written"
-            )
-    write_atomically(target / WEIGHTS, save(weights))
-    write_atomically(target / CONFIG, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
-    if card:
-        write_atomically(target / CARD, card.encode())
-    return target
+            raise SkipDiffError(f"{key!r} is not finite ({dtype} ends at {limit:g}): {path} was not written")
+    write_atomically(path, save(weights))
+
+
+def fresh_folder(path: str | os.PathLike[str]) -> Path:
+    """``path``, if no model lies there that another one's files would mix with.
+
+    Raises:
+        SkipDiffError: if one does, or a file is in the way.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise SkipDiffError(f"{folder} is a file: name a folder for the model")
+    found = next((name for name in (*FILES, POLICY) if (folder / name).exists()), None)
+    if found:
+        raise SkipDiffError(f"{folder} holds a model already ({found}): name another folder")
+    return folder
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -22,11 +22,15 @@ from torch import Tensor
 
 from .model import DiffusionModel
 from .noise import NoiseKey, keyed_normal
-from .schedule import CoarseRule, jump
+from .protocol import as_model
+from .resize import to_signed, to_uint8
+from .schedule import CoarseRule, Jump, jump
 
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
 Callback = Callable[["SkipState"], None]
+Refine = Callable[[Tensor, Tensor], Tensor]
+"""x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined image, alike."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class SkipProcess:
             evaluations in all; with S = T that is the full chain, SR3's sampler.
         skip_rule: what a skip puts into the next level: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
         coarse_levels: see :meth:`NoiseSchedule.coarse`; None asks the model.
+        refine: what :meth:`finish` does to the result last, see :mod:`.refiner`; None for nothing.
     """
 
     def __init__(
@@ -107,7 +112,9 @@ class SkipProcess:
         fine_steps: int | None = None,
         skip_rule: SkipRule = "reset",
         coarse_levels: CoarseRule | None = None,
+        refine: Refine | None = None,
     ) -> None:
+        model = as_model(model)
         schedule = model.schedule
         self.model, self.schedule, self.coarse_steps = model, schedule, coarse_steps
         self.stride = schedule.stride(coarse_steps)
@@ -118,7 +125,7 @@ class SkipProcess:
             )
         if skip_rule not in ("reset", "hold"):
             raise ValueError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
-        self.skip_rule = skip_rule
+        self.skip_rule, self.refine = skip_rule, refine
         own: CoarseRule = getattr(getattr(model, "config", None), "coarse_levels", "strided")
         self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or own)
 
@@ -174,7 +181,7 @@ class SkipProcess:
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
             raise ValueError(f"finish() needs every row at level {last}, got levels {state.level.tolist()}")
-        return self._refine(state, np.zeros_like(state.level))
+        return refined(self._refine(state, np.zeros_like(state.level)), self.model, self.refine)
 
     def denoise(self, state: SkipState) -> SkipState:
         """One posterior jump t → t - 1 of every row (Eq. 8 with N = 1)."""
@@ -209,17 +216,39 @@ class SkipProcess:
         coefficients = jump(alpha_bar_t, alpha_bar_u)
         signal = torch.from_numpy(np.sqrt(alpha_bar_t)).to(latent.device, latent.dtype)
         x0 = self.model.predict(latent, condition, signal)
-        x0_coef, xt_coef, std = (
-            _column(getattr(coefficients, f), latent) for f in ("x0_coef", "xt_coef", "std")
-        )
-        # One buffer, filled in place: a whole photograph's latents are large.
+        drawn = None
         if coefficients.std.any():
-            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent.device).mul_(std)
-            drawn.addcmul_(latent, xt_coef)
-        else:  # u = 0 everywhere: x̂0 itself, no noise
-            drawn = torch.zeros_like(latent)
-        drawn.addcmul_(self.model.to_latent(x0, condition), x0_coef)
-        return replace(state, latent=drawn, x0=x0, level=level, evaluations=state.evaluations + 1)
+            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent.device)
+        reached = posterior_sample(coefficients, latent, self.model.to_latent(x0, condition), drawn)
+        return replace(state, latent=reached, x0=x0, level=level, evaluations=state.evaluations + 1)
+
+
+def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> SkipState:
+    """The state of a finished chain with its x̂0 refined.
+
+    The refiner sees x̂0 as the 8-bit picture it would be saved as: latent caches keep no more of it.
+    """
+    if refine is None:
+        return state
+    x0 = refine(to_signed(to_uint8(state.x0)), state.condition)
+    return replace(state, x0=x0, latent=model.to_latent(x0, state.condition))
+
+
+def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tensor | None) -> Tensor:
+    """x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
+
+    Args:
+        coefficients: of the jump, each field (B,) or (1,).
+        latent: x_t.
+        x0: x_0 of the chain.
+        noise: standard normal, overwritten; None where no row has any (u = 0).
+    """
+    x0_coef, xt_coef, std = (
+        _column(getattr(coefficients, name), latent) for name in ("x0_coef", "xt_coef", "std")
+    )
+    # One buffer, filled in place: a whole photograph's latents are large.
+    out = torch.zeros_like(latent) if noise is None else noise.mul_(std).addcmul_(latent, xt_coef)
+    return out.addcmul_(x0, x0_coef)
 
 
 def _indices(rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -137,9 +137,12 @@ class NoiseSchedule:
             )
         if levels == self.steps:
             return self
-        position = np.arange(levels + 1) * self.steps / levels
-        signal = np.interp(position, np.arange(self.steps + 1), np.sqrt(self.alpha_bar))
-        return type(self)(signal**2, {"kind": "respaced", "levels": levels, "of": self.config})
+        table = self.alpha_bar_at(np.arange(levels + 1) * self.steps / levels)
+        return type(self)(table, {"kind": "respaced", "levels": levels, "of": self.config})
+
+    def alpha_bar_at(self, t: ArrayLike) -> Float64:
+        """ᾱ at levels t in 0 … T that may lie between two of the table: √ᾱ is linear between neighbours."""
+        return np.interp(np.asarray(t, np.float64), np.arange(self.steps + 1), np.sqrt(self.alpha_bar)) ** 2
 
     @property
     def steps(self) -> int:

@@ -24,11 +24,13 @@ from ..diffusion import (
     NoiseKey,
     SkipProcess,
     SkipState,
+    as_model,
     bicubic,
     image_key,
     load_pretrained,
     to_uint8,
 )
+from ..diffusion.refiner import RefinerSpec, resolve_refiner
 from ..errors import SkipDiffError
 from ..images import BUNDLED_IMAGE_SIZE, Pair, make_pair, open_source
 from ..latent_cache import CachedProcess, LatentCache
@@ -55,6 +57,7 @@ class Episode:
     image: int
     noise_seed: int
     pair: Pair
+    step_cost: float
     actions: list[int] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     """Empty until the end; then the last infos: metric, reward_valid, psnr, ssim, sr_image."""
@@ -91,22 +94,22 @@ class Episodes:
         image_size: int | None = None,
         crop: Literal["random", "center"] = "random",
         low_resolution: bool = False,
-        step_cost: float = 0.0,
+        step_cost: float | tuple[float, float] = 0.0,
         return_image: bool = False,
         device: str | torch.device = "auto",
         cache: LatentCache | None = None,
+        refiner: RefinerSpec = None,
     ) -> None:
         _one_of("noise", noise, ("fresh", "fixed"))
         _one_of("observation", observation, ("latent", "dict"))
         _one_of("crop", crop, ("random", "center"))
         if observation_size is not None and observation_size < 1:
             raise SkipDiffError(f"observation_size={observation_size} must be at least 1 pixel, or None")
-        if not (math.isfinite(step_cost) and step_cost >= 0):
-            raise SkipDiffError(f"step_cost={step_cost} must be a finite number, 0 or more")
-        self.noise, self.crop, self.step_cost, self.return_image = noise, crop, step_cost, return_image
+        self.step_cost = checked_step_cost(step_cost)
+        self.noise, self.crop, self.return_image = noise, crop, return_image
         self.observation, self.observation_size = observation, observation_size
         self.cache = cache
-        self._loading = (model, device, metric, coarse_steps, fine_steps, skip_rule)
+        self._loading = (model, device, metric, coarse_steps, fine_steps, skip_rule, refiner)
         self._load()
         if self.process.decisions < 1:
             raise SkipDiffError(
@@ -122,11 +125,11 @@ class Episodes:
 
     def _load(self) -> None:
         """Everything that is shared between environments and not pickled with them."""
-        model, device, metric, coarse_steps, fine_steps, skip_rule = self._loading
+        model, device, metric, coarse_steps, fine_steps, skip_rule, refiner = self._loading
         if isinstance(model, (str, os.PathLike)):
             self.model: DiffusionModel = load_pretrained(model, device)
         else:
-            self.model = model
+            self.model = as_model(model)
             own = torch.device(getattr(model, "device", "cpu"))
             if device != "auto" and torch.device(device).type != own.type:
                 raise SkipDiffError(
@@ -134,9 +137,10 @@ class Episodes:
                 )
         self.device = torch.device(getattr(self.model, "device", "cpu"))
         settings = (self.model, coarse_steps, fine_steps, skip_rule)
-        self.process = SkipProcess(*settings)
+        refine = resolve_refiner(refiner, self.model)
+        self.process = SkipProcess(*settings, refine=refine)
         if self.cache is not None:
-            self.process = CachedProcess(*settings, cache=self.cache)
+            self.process = CachedProcess(*settings, cache=self.cache, refine=refine)
         self.metric = load_metric(metric, self.device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,8 +175,14 @@ class Episodes:
         if self.observation == "latent":
             return latent
         small = self.image_size // self.model.scale
-        lr = spaces.Box(0.0, 1.0, (3, small, small), np.float32)
-        return spaces.Dict({"latent": latent, "lr": lr, "step": spaces.Discrete(self.process.fine_steps)})
+        parts: dict[str, spaces.Space[Any]] = {
+            "latent": latent,
+            "lr": spaces.Box(0.0, 1.0, (3, small, small), np.float32),
+            "step": spaces.Discrete(self.process.fine_steps),
+        }
+        if isinstance(self.step_cost, tuple):
+            parts["step_cost"] = step_cost_space(self.step_cost)
+        return spaces.Dict(parts)
 
     def begin(
         self,
@@ -186,7 +196,7 @@ class Episodes:
             rows: which rows, in rising order.
             rngs: one generator for each of them.
             options: ``image`` and ``noise_seed``, each an integer for all rows or one for every row of
-                the whole batch.
+                the whole batch; and ``step_cost``, a number likewise.
 
         Raises:
             SkipDiffError: for an unknown option, one out of range, or an image that is too small.
@@ -200,7 +210,9 @@ class Episodes:
                 noise_seed = 0
             image = given["image"][row] if "image" in given else image
             noise_seed = given["noise_seed"][row] if "noise_seed" in given else noise_seed
-            fresh.append(Episode(image, noise_seed, self._pair(image, noise_seed)))
+            cost = draw_step_cost(self.step_cost, rng)
+            cost = given["step_cost"][row] if "step_cost" in given else cost
+            fresh.append(Episode(image, noise_seed, self._pair(image, noise_seed), cost))
         lr = _to_tensor([episode.pair.lr for episode in fresh], self.device)
         keys = [NoiseKey(image_key(episode.pair.lr), episode.noise_seed) for episode in fresh]
         state = self.process.start(self.model.condition(lr), keys)
@@ -211,14 +223,19 @@ class Episodes:
         for row, episode in zip(rows, fresh, strict=True):
             self.rows[row] = episode
 
-    def _read_options(self, options: Mapping[str, Any] | None) -> dict[str, list[int]]:
+    def _read_options(self, options: Mapping[str, Any] | None) -> dict[str, list[Any]]:
         limits = {"image": len(self.source), "noise_seed": 2**63}
-        unknown = sorted(set(options or {}) - set(limits))
+        unknown = sorted(set(options or {}) - {*limits, "step_cost"})
         if unknown:
-            raise SkipDiffError(f"unknown reset option {unknown[0]!r}: use 'image' and 'noise_seed'")
-        given = {}
+            raise SkipDiffError(
+                f"unknown reset option {unknown[0]!r}: use 'image', 'noise_seed' and 'step_cost'"
+            )
+        given: dict[str, list[Any]] = {}
         for name, value in (options or {}).items():
             array = np.asarray(value)
+            if name == "step_cost":
+                given[name] = self._given_step_costs(array)
+                continue
             if array.dtype.kind not in "iu" or array.shape not in ((), (self.count,)):
                 raise SkipDiffError(
                     f"reset option {name}={value!r} must be an integer, or one for each environment"
@@ -227,6 +244,14 @@ class Episodes:
             if array.min() < 0 or int(array.max()) >= limits[name]:
                 raise SkipDiffError(f"reset option {name}={value!r} must lie in 0 … {limits[name] - 1}")
         return given
+
+    def _given_step_costs(self, costs: np.ndarray) -> list[float]:
+        low, high = self.step_cost if isinstance(self.step_cost, tuple) else (0.0, math.inf)
+        if costs.dtype.kind not in "iuf" or costs.shape not in ((), (self.count,)):
+            raise SkipDiffError("reset option step_cost must be a number, or one for each environment")
+        if not (np.isfinite(costs).all() and low <= costs.min() and costs.max() <= high):
+            raise SkipDiffError(f"reset option step_cost={costs.tolist()} must lie in {low} … {high}")
+        return np.broadcast_to(costs, self.count).astype(np.float64).tolist()
 
     def _pair(self, image: int, noise_seed: int) -> Pair:
         """The crop of an episode: a function of what replays it, and of nothing else."""
@@ -253,7 +278,8 @@ class Episodes:
         self.state = after if everyone else self.state.replace(rows, after)
         for row, action in zip(rows, actions, strict=True):
             self.rows[row].actions.append(int(action))
-        rewards = np.zeros(len(rows)) - self.step_cost * (after.evaluations - before.evaluations)
+        costs = np.array([self.rows[row].step_cost for row in rows])
+        rewards = -costs * (after.evaluations - before.evaluations) + 0.0  # no -0.0
         if done.any():
             rewards[done] += self._score(np.asarray(rows)[done])
         return rewards, done
@@ -307,7 +333,11 @@ class Episodes:
             return latent
         lr = _to_tensor([episode.pair.lr for episode in self.rows], self.device).float() / 255
         steps = [len(episode.actions) for episode in self.rows]
-        return {"latent": latent, "lr": lr, "step": torch.tensor(steps, device=self.device)}
+        parts = {"latent": latent, "lr": lr, "step": torch.tensor(steps, device=self.device)}
+        if isinstance(self.step_cost, tuple):
+            costs = [[episode.step_cost] for episode in self.rows]
+            parts["step_cost"] = torch.tensor(costs, dtype=torch.float32, device=self.device)
+        return parts
 
     def info(self, row: int) -> dict[str, Any]:
         """The info dictionary of a row: plain numbers, and nothing that a later call will change."""
@@ -318,6 +348,7 @@ class Episodes:
             "actions": list(episode.actions),
             "image": episode.image,
             "noise_seed": episode.noise_seed,
+            **({"step_cost": episode.step_cost} if isinstance(self.step_cost, tuple) else {}),
             **result,
         }
 
@@ -328,6 +359,31 @@ class Episodes:
     def picture(self, row: int) -> np.ndarray:
         """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""
         return _to_array(to_uint8(self.state.x0[row : row + 1]))[0]
+
+
+def checked_step_cost(step_cost: float | tuple[float, float]) -> float | tuple[float, float]:
+    """A price, or the range of prices that episodes draw from; anything else is refused."""
+    if isinstance(step_cost, (tuple, list)):
+        if not (len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
+            raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
+        return float(step_cost[0]), float(step_cost[1])
+    if not (math.isfinite(step_cost) and step_cost >= 0):
+        raise SkipDiffError(f"step_cost={step_cost} must be a finite number, 0 or more")
+    return float(step_cost)
+
+
+def draw_step_cost(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
+    """An episode's price: from a range, log-uniformly, since what an evaluation gains varies as widely."""
+    if isinstance(step_cost, tuple):
+        return float(np.exp(rng.uniform(*np.log(step_cost))))
+    return step_cost
+
+
+def step_cost_space(step_costs: tuple[float, float]) -> spaces.Box:
+    """Where the dictionary observation's ``step_cost`` lies, (1,)."""
+    low, high = (np.float32(cost) for cost in step_costs)
+    below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(np.inf))
+    return spaces.Box(below, above, (1,), np.float32)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

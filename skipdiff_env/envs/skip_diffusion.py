@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from ..diffusion import DiffusionModel, SkipProcess
+from ..diffusion.refiner import RefinerSpec
 from ..errors import SkipDiffError
 from ..images import ImageSource
 from ..latent_cache import LatentCache
@@ -59,6 +60,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
     | `step` | `Discrete(F)` | decisions taken so far; the level is t = F - step |
+    | `step_cost` | `Box(low, high, (1,), float32)` | this episode's, if `step_cost` is a range |
 
     Float images are no "image space" to Stable-Baselines3: pass `normalize_images=False` and a
     features extractor of your own (its `check_env` says so in three warnings an image).
@@ -73,7 +75,8 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     shifted crops so that every pixel counts.
     Each step costs `step_cost` times the evaluations it made, and so does a step whose score is
     invalid. The S - 1 evaluations of CSA happen in `reset` and cost nothing: they are the same
-    whatever the agent does.
+    whatever the agent does. With `step_cost=(low, high)` each episode draws its own price between the
+    two, log-uniformly, so that one agent can learn to be fast or fine as it is told.
 
     ## Starting State
 
@@ -85,6 +88,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     `reset(options={"image": i, "noise_seed": n})` plays one given episode: the random crop is a
     function of the two, so that `info` holds all that replays it. Either option may be left out.
+    `options={"step_cost": c}` sets the price of an episode.
 
     ## Episode End
 
@@ -99,7 +103,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `model` | `"natural-4x"` | name of a shipped model, a model folder, or a `DiffusionModel` object |
+    | `model` | `"natural-4x"` | shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop` |
     | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
     | `metric` | `"niqe"` | `"niqe"`, `"lpips"`, the name of any pyiqa metric, or a function |
     | `coarse_steps` | `10` | S, a divisor of T |
@@ -111,9 +115,10 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
     | `low_resolution` | `False` | whether `images` are LR images that have no original |
-    | `step_cost` | `0.0` | cost of one network evaluation, in units of reward |
+    | `step_cost` | `0.0` | cost of a network evaluation, in units of reward, or a range (low, high) |
     | `return_image` | `False` | whether the last info carries the SR image |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
+    | `refiner` | `None` | name or folder of a model with a refiner for the result; or a function |
     | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
@@ -136,6 +141,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `actions` | always | list of the actions so far |
     | `image` | always | index of the image; its name is `env.unwrapped.source.name(index)` |
     | `noise_seed` | always | what replays the episode, together with `image` |
+    | `step_cost` | always, if it is a range | this episode's price |
     | `metric` | at the end | M, NaN if it cannot be computed |
     | `reward_valid` | at the end | whether M gave a reward |
     | `psnr`, `ssim` | at the end, where there is an original | on Y of YCbCr (BT.601), PSNR in dB |
@@ -162,10 +168,11 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         image_size: int | None = None,
         crop: Literal["random", "center"] = "random",
         low_resolution: bool = False,
-        step_cost: float = 0.0,
+        step_cost: float | tuple[float, float] = 0.0,
         return_image: bool = False,
         device: str | torch.device = "auto",
         cache: LatentCache | None = None,
+        refiner: RefinerSpec = None,
         render_mode: Literal["rgb_array", "human"] | None = None,
     ) -> None:
         check_render_mode(render_mode, self.metadata["render_modes"])
@@ -189,6 +196,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
             return_image=return_image,
             device=device,
             cache=cache,
+            refiner=refiner,
         )
         self.observation_space = self._episodes.observation_space
         self.action_space = spaces.Discrete(2)

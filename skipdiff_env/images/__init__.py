@@ -2,6 +2,7 @@
 
 from .bundled import BUNDLED_IMAGE_SIZE, PHOTOGRAPHS, Photograph, demo_photograph
 from .io import FORMATS, RGB8, check_rgb8, decode_image, encode_image, from_pillow, read_image, write_image
+from .mixed import MixedQuality, mixed_quality
 from .pairs import Pair, crop, cut_to_multiple, make_pair, shrink
 from .sources import ImageSource, bundled_images, open_source, to_rgb8
 
@@ -11,6 +12,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "RGB8",
     "ImageSource",
+    "MixedQuality",
     "Pair",
     "Photograph",
     "bundled_images",
@@ -22,6 +24,7 @@ __all__ = [
     "encode_image",
     "from_pillow",
     "make_pair",
+    "mixed_quality",
     "open_source",
     "read_image",
     "shrink",

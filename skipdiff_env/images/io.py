@@ -62,20 +62,24 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in FORMATS and not path.name.startswith(".")
 
 
-def read_image(path: str | Path) -> RGB8:
+def read_image(path: str | Path, max_pixels: int | None = None) -> RGB8:
     """Read an image file as upright RGB.
 
     EXIF orientation is applied. Transparency is laid over white. 16-bit grey is rounded to 8 bits;
     of 16-bit colour Pillow keeps the upper byte, which is within one level of that. Of several
     frames or pages the first is read.
 
+    Args:
+        path: the file.
+        max_pixels: refuse larger pictures before their pixels are decoded.
+
     Returns:
         uint8 (H, W, 3).
 
     Raises:
         SkipDiffError: in one line naming the file, if it is missing, a folder, not an image (PNG,
-            JPEG, WebP, TIFF or BMP), damaged, of no size, or larger than Pillow's limit against
-            decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``, 89 megapixels).
+            JPEG, WebP, TIFF or BMP), damaged, of no size, or larger than ``max_pixels`` or Pillow's limit
+            against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``, 89 megapixels).
     """
     path = Path(path)
     if path.is_dir():
@@ -87,15 +91,20 @@ def read_image(path: str | Path) -> RGB8:
     except OSError as error:
         raise SkipDiffError(f"{path}: cannot be opened ({_reason(error)})") from error
     with file:
-        return decode_image(file, str(path))
+        return decode_image(file, str(path), max_pixels)
 
 
-def decode_image(file: BinaryIO, name: str) -> RGB8:
+def decode_image(file: BinaryIO, name: str, max_pixels: int | None = None) -> RGB8:
     """:func:`read_image` from an open binary file; ``name`` stands for it in error messages."""
     try:
         with _strict_size_quiet_metadata():
             image = Image.open(file, formats=_READABLE)
         with image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise SkipDiffError(
+                    f"{name}: is {image.width}x{image.height} pixels, more than the {max_pixels / 1e6:g} "
+                    "megapixels allowed here; shrink or cut it first"
+                )
             return from_pillow(image, name)
     except SkipDiffError:
         raise

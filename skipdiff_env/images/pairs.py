@@ -60,7 +60,8 @@ def make_pair(
         image = crop(image, image_size // scale if lr_only else image_size, rng, name=name)
     if lr_only:
         return Pair(lr=image, hr=None, name=name)
-    return Pair(lr=shrink(image, scale), hr=image, name=name)
+    lr = shrink(image, scale)
+    return Pair(lr=source.degrade(lr, index) if source.degrade else lr, hr=image, name=name)
 
 
 def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name: str = "image") -> RGB8:

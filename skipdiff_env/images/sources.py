@@ -36,14 +36,21 @@ class ImageSource:
         items: names, shown in messages and infos, and loaders.
         low_resolution: whether the images are low-resolution inputs without a known original.
         cache_bytes: upper bound of the memory that decoded images take; a larger image is not kept.
+        degrade: what happens to the low-resolution input (uint8 (h, w, 3)) that is made of image
+            ``index``, besides being shrunk: ``degrade(lr, index)``; see :mod:`.mixed`.
     """
 
     def __init__(
-        self, items: Sequence[Item], *, low_resolution: bool = False, cache_bytes: int = _CACHE_BYTES
+        self,
+        items: Sequence[Item],
+        *,
+        low_resolution: bool = False,
+        cache_bytes: int = _CACHE_BYTES,
+        degrade: Callable[[RGB8, int], RGB8] | None = None,
     ) -> None:
         if not items:
             raise SkipDiffError("images: an image source needs at least one image")
-        self.low_resolution = low_resolution
+        self.low_resolution, self.degrade = low_resolution, degrade
         self._items = list(items)
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[int, RGB8] = OrderedDict()
@@ -55,6 +62,14 @@ class ImageSource:
     def name(self, index: int) -> str:
         """Name of image ``index``: file name in a folder, member of an archive, or what fits."""
         return self._items[index][0]
+
+    def take(self, count: int, first: int = 0) -> ImageSource:
+        """Up to ``count`` of the images, from number ``first`` on; each keeps what ``degrade`` does to it."""
+        items = self._items[first : first + count]
+        degrade = self.degrade and partial(_shifted, self.degrade, first)
+        return ImageSource(
+            items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes, degrade=degrade
+        )
 
     def __iter__(self) -> Iterator[RGB8]:
         return (self[index] for index in range(len(self)))
@@ -83,6 +98,10 @@ class ImageSource:
     def __repr__(self) -> str:
         kind = "low-resolution " if self.low_resolution else ""
         return f"<ImageSource of {len(self)} {kind}images, first {self.name(0)!r}>"
+
+
+def _shifted(degrade: Callable[[RGB8, int], RGB8], first: int, lr: RGB8, index: int) -> RGB8:
+    return degrade(lr, first + index)
 
 
 def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSource:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from skipdiff_agents.evaluate import Evaluator, best_start, bootstrap, fixed_starts
-from skipdiff_agents.imitation import action_values, imitate
-from skipdiff_agents.pairs import all_pairs
+from skipdiff_agents.imitation import StartChooser, action_values, imitate, regress_starts
+from skipdiff_agents.pairs import UNSEEN, all_pairs
 from skipdiff_env.policy_file import NetworkPolicy
 from skipdiff_env.spn import SPNConfig
 
@@ -65,3 +65,25 @@ def test_imitation_learns_the_right_answers(setting):
     assert torch.equal(before, torch.random.get_rng_state())
     rewards = [r.reward for r in evaluator(NetworkPolicy(network, config))]
     assert np.mean(rewards) >= 0.95 * np.mean([o.reward for o in evaluator.optima()])
+
+
+def test_the_chooser_follows_its_start():
+    chooser = StartChooser(16, 5)
+    with torch.no_grad():
+        chooser.layers[-1].weight.zero_()
+        chooser.layers[-1].bias.copy_(torch.tensor([0.0, 0, 1, 0, 0]))
+    memory, actions = None, []
+    for _ in range(4):
+        chosen, memory = chooser(torch.randn(2, 3, 40, 40), memory)
+        actions.append(chosen.tolist())
+    assert actions == [[1, 1], [1, 1], [0, 0], [0, 0]]  # start 3 of 5
+
+
+def test_starts_are_learned_from_the_first_latent(setting):
+    """One start is best in this game, whatever the picture; new noise."""
+    evaluator, new = (Evaluator(setting(), all_pairs(4, 2, first)) for first in (0, UNSEEN))
+    before = torch.random.get_rng_state()
+    chooser = regress_starts(evaluator, new, 16, epochs=15)
+    assert torch.equal(before, torch.random.get_rng_state())
+    rewards = [r.reward for r in new(chooser)]
+    assert rewards == pytest.approx([r.reward for r in new(best_start(evaluator.optima(), 5))])

@@ -142,7 +142,9 @@ def test_adapter(setting, name):
 
 
 def test_settings(tmp_path):
-    assert algorithms() == ["a2c", "dqn", "ppo", "qrdqn", "recurrent_ppo", "recurrent_ppo_lstm", "trpo"]
+    assert algorithms() == [
+        "a2c", "dqn", "ppo", "ppo_step_cost", "qrdqn", "recurrent_ppo", "recurrent_ppo_lstm", "trpo",
+    ]  # fmt: skip
     with pytest.raises(SkipDiffError, match="unknown algorithm 'sac'"):
         read_settings("sac")
     path = tmp_path / "mine.yaml"

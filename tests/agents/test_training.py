@@ -45,7 +45,8 @@ def run(settings, setting, folder, **others):
 @pytest.mark.parametrize("name", algorithms())
 def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
     setting = replace(tiny_setting, cache=LatentCache())
-    trained = run(small(name, 128, num_envs=4), setting, tmp_path / "run", every=64)
+    settings = small(name, 128, num_envs=4)
+    trained = run(settings, setting, tmp_path / "run", every=64)
     progress = trained.train()
     assert progress.timesteps >= 128 and not progress.stopped_by
     with open(tmp_path / "run" / "evaluations.csv", newline="") as opened:
@@ -53,9 +54,13 @@ def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
     assert len(rows) >= 2 and all(float(row["regret"]) >= -1e-9 for row in rows)
     assert progress.best_reward == max(float(row["reward"]) for row in rows)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
-    # the kept agent is the one that the log praises
-    kept = trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors"))
-    assert np.mean([r.reward for r in kept]) == pytest.approx(progress.best_reward)
+    # the kept agent is the one that the log praises, at three prices if it is told of them
+    price = settings.get("step_cost", 0.0)
+    returns = []
+    for cost in np.geomspace(*price, 3) if price else [0.0]:
+        kept = trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors", cost))
+        returns += [trained.evaluator.paid(r, cost) for r in kept]
+    assert np.mean(returns) == pytest.approx(progress.best_reward)
     # no latent was computed twice: 9 training and 6 held-out episodes, x_S1 and F(F + 1)/2 latents each
     assert setting.cache.misses == len(setting.cache) <= (9 + 6) * (1 + 15)
 
@@ -63,12 +68,13 @@ def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
 # gamma = 0.7 makes the first decisions all but worthless: enough for `reset`, where the last skip decides.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rule", "level", "gamma", "entropy"), [("reset", 35.0, 0.7, 0.02), ("hold", 81.0, 1.0, 0.05)]
+    ("rule", "level", "gamma", "entropy", "timesteps"),
+    [("reset", 35.0, 0.7, 0.02, 10240), ("hold", 81.0, 1.0, 0.05, 5120)],
 )
-def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, entropy):
+def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, entropy, timesteps):
     """Noise seeds it never saw: at least 95 % of the optimum, which no constant action reaches."""
     game = setting(level, skip_rule=rule, cache=LatentCache())
-    settings = small("recurrent_ppo", 5120, num_envs=64)
+    settings = small("recurrent_ppo", timesteps, num_envs=64)
     settings["arguments"] |= {"learning_rate": 3e-3, "n_epochs": 8, "gamma": gamma, "ent_coef": entropy}
     trained = run(settings, game, tmp_path / "run", every=1280)
     trained.train()

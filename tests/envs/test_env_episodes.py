@@ -255,7 +255,7 @@ def test_stepping_without_an_episode(make):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"picture": 1}, "unknown reset option 'picture': use 'image' and 'noise_seed'"),
+        ({"picture": 1}, "unknown reset option 'picture': use 'image', 'noise_seed' and 'step_cost'"),
         ({"image": 3}, "image=3 must lie in 0 … 2"),
         ({"image": -1}, "image=-1 must lie in 0 … 2"),
         ({"noise_seed": 2**63}, "noise_seed=9223372036854775808 must lie in 0"),
@@ -320,3 +320,22 @@ def test_later_images_that_are_too_small_are_refused_by_name(make, make_vec, pho
     env = make(images=images)
     with pytest.raises(ValueError, match=r"images\[40\]: is 40x16 pixels, too small"):
         env.reset(options={"image": 40})
+
+
+def test_prices_drawn_for_each_episode(make):
+    env = make(metric=lambda images: np.ones(len(images)), step_cost=(0.01, 1.0), observation="dict")
+    costs = []
+    for seed in range(20):
+        observations, rewards, infos = play(env, [0] * 9, seed=seed)
+        cost = infos[0]["step_cost"]
+        assert observations[0]["step_cost"] == pytest.approx([cost], rel=1e-6)
+        assert env.observation_space.contains(observations[0])
+        assert rewards == pytest.approx([-cost] * 8 + [1 - 2 * cost])
+        costs.append(cost)
+    assert 0.01 <= min(costs) < 0.05 and 0.2 < max(costs) <= 1.0
+    assert play(env, [0] * 9, options={"step_cost": 0.5})[2][0]["step_cost"] == 0.5
+    for bad in (2.0, "dear", float("nan")):
+        with pytest.raises(ValueError, match="step_cost"):
+            env.reset(options={"step_cost": bad})
+    with pytest.raises(ValueError, match="a range"):
+        make(step_cost=(0.0, 1.0))

@@ -288,6 +288,8 @@ def test_ids_of_the_hub(folder, tmp_path, monkeypatch):
     try:
         assert load_pretrained("someone/theirs") is load_pretrained(folder)
         assert load_pretrained("some-one/ours.1") is load_pretrained(ours)
+        env = gymnasium.make("skipdiff_env:SkipDiff-v0", model="someone/theirs", metric=brightness)
+        assert env.unwrapped.process.model is load_pretrained(folder)
     finally:
         hub.fetch.cache_clear()
     assert asked == ["someone/theirs", "some-one/ours.1"]
@@ -301,6 +303,8 @@ def test_offline_the_folder_to_fill_is_named(tmp_path, monkeypatch):
     with pytest.raises(SkipDiffError) as caught:
         load_pretrained("google/ddpm-cat-256")
     message = str(caught.value)
+    with pytest.raises(SkipDiffError, match="put its files into"):
+        gymnasium.make("skipdiff_env:SkipDiff-v0", model="google/ddpm-cat-256")
     assert str(tmp_path / "google" / "ddpm-cat-256") in message and "the tests have no network" in message
     make(tmp_path / "google" / "ddpm-cat-256")
     assert load_pretrained("google/ddpm-cat-256").name == "ddpm-cat-256"
@@ -389,11 +393,20 @@ def test_what_is_not_ours_is_refused(folder, tmp_path):
         export_diffusers(folder, tmp_path / "out")
 
 
+def test_a_model_is_not_exported_over_itself(tmp_path):
+    model = random_model(ModelConfig(scale=4, image_size=32, unet=OURS))
+    ours = save_model(tmp_path / "ours", model.network, model.config)
+    with pytest.raises(SkipDiffError, match="ours holds a model already"):
+        export_diffusers(ours, ours)
+    assert sorted(path.name for path in ours.iterdir()) == ["config.json", "ddpm.safetensors"]
+
+
 def test_the_command(tmp_path, capsys):
     model = random_model(ModelConfig(scale=4, image_size=32, unet=OURS))
     save_model(tmp_path / "ours", model.network, model.config, dtype=torch.float32)
     assert main(["export-diffusers", str(tmp_path / "ours"), "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o644}
     x, level = torch.randn(1, 6, 32, 32), torch.tensor([model.schedule.noise_level(9)], dtype=torch.float32)
     got = load_pretrained(tmp_path / "out").network(x, level)
     torch.testing.assert_close(got, model.network(x, level), atol=1e-5, rtol=0)

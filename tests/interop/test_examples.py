@@ -8,11 +8,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+"""Nothing leaves the machine, and a busy one is waited for."""
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +26,12 @@ def folder(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("models") / "tiny", random_model(config).network, config)
 
 
-def run(example, *arguments):
+def run(example, *arguments, python=sys.executable, **options):
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, ROOT / "agents" / "examples" / example, *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path},
+        [python, ROOT / "agents" / "examples" / example, *map(str, arguments)],
+        capture_output=True, text=True, timeout=900,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **RAY}, **options,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -53,3 +58,25 @@ def test_torchrl_env(folder):
     assert re.fullmatch(
         r"1 decisions, return [\d.]+\n", run("torchrl_env.py", "--model", folder, "--metric", "ssim")
     )
+
+
+@pytest.mark.ray
+def test_ray_rllib(folder):
+    """A runner in a process of its own plays 4 episodes as one batch; PPO finds out that calls cost more
+    than they are worth. Two decisions (T = 30): at random one call of them on average, and always a last one.
+    """
+    python = ROOT / ".venv-ray" / "bin" / "python"
+    assert python.is_file(), "make test-ray makes the environment first"
+    config = tiny_config(image_size=32, schedule=NoiseSchedule.cosine(30).config)
+    save_model(folder.parent / "two", random_model(config).network, config)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder.parent / "noise.png")
+    out = run(
+        "ray_rllib.py", "--model", "two", "--images", "noise.png", "--metric", "ssim", "--step-cost", 1,
+        "--observation-size", 16, "--env-runners", 1, "--num-envs", 4, "--steps", 128, "--iterations", 6,
+        "--learning-rate", 0.003, python=python, cwd=folder.parent,
+    )  # fmt: skip
+    found = re.findall(r"iteration (\d+): (\d+) decisions, mean return (-[\d.]+)\n", out)
+    assert [(int(i), int(n)) for i, n, _ in found] == [(i, 128 * i) for i in range(1, 7)]
+    returns = [float(mean) for *_, mean in found]
+    assert -2.4 < returns[0] < -1.5 and returns[-1] > -1.3, returns

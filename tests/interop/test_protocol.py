@@ -9,11 +9,21 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from reference.process64 import cosine_table
 
 import skipdiff_env.diffusion.interop as interop
-from skipdiff_env import SkipDiffSampler
-from skipdiff_env.diffusion import NoiseKey, degrade, image_key, keyed_normal, start_actions, to_uint8
+from skipdiff_env import SkipDiffSampler, find_optimum
+from skipdiff_env.diffusion import (
+    NoiseKey,
+    as_model,
+    degrade,
+    image_key,
+    keyed_normal,
+    start_actions,
+    to_uint8,
+)
+from skipdiff_env.errors import SkipDiffError
 
 SPREAD = 0.1
 
@@ -38,6 +48,16 @@ def picture():
 
 def as_tensor(image):
     return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def enlarged(lr, scale=4):
+    """c of uint8 (B, 3, h, w), by Pillow: its "F" images keep the overshoots, which are then cut off."""
+    size = (lr.shape[-1] * scale, lr.shape[-2] * scale)
+    planes = [
+        np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC))
+        for plane in (lr[0].float() / 127.5 - 1).numpy()
+    ]
+    return torch.from_numpy(np.stack(planes))[None].clamp(-1, 1)
 
 
 def closed_form(condition, key, coarse_steps, actions, skip_rule="reset"):
@@ -89,7 +109,7 @@ def test_every_observation_of_the_environment_is_the_closed_form(documented, pic
     )  # fmt: skip
     lr = degrade(as_tensor(picture), 4)
     key = NoiseKey(image_key(lr[0].permute(1, 2, 0).numpy()), 5)
-    _, latents, x0 = closed_form(model.condition(lr).double(), key, 10, actions, skip_rule)
+    _, latents, x0 = closed_form(enlarged(lr).double(), key, 10, actions, skip_rule)
     seen, info = env.reset(options={"image": 0, "noise_seed": 5})
     assert info["evaluations"] == 9
     for action, wanted in zip(actions, latents, strict=False):
@@ -102,6 +122,72 @@ def test_every_observation_of_the_environment_is_the_closed_form(documented, pic
     assert reward == pytest.approx(info["sr_image"].mean())
 
 
+def test_the_batched_environment_is_the_closed_form(documented, picture):
+    """Three schedules of one noise seed, side by side."""
+    model, actions = documented["Guess"](), np.array(ACTIONS[:3])
+    envs = gymnasium.make_vec(
+        "skipdiff_env:SkipDiff-v0", 3, model=model, images=[picture], image_size=32,
+        metric=lambda images: images.mean((1, 2, 3)),
+    )  # fmt: skip
+    lr = degrade(as_tensor(picture), 4)
+    key = NoiseKey(image_key(lr[0].permute(1, 2, 0).numpy()), 5)
+    wanted = [closed_form(enlarged(lr).double(), key, 10, row)[1] for row in actions.tolist()]
+    seen, _ = envs.reset(options={"image": 0, "noise_seed": 5})
+    for decision in range(9):
+        np.testing.assert_allclose(seen, np.stack([row[decision] for row in wanted]), atol=2e-5)
+        seen, _, done, _, _ = envs.step(actions[:, decision])
+    assert done.all()
+
+
+def test_the_optimum_is_that_of_the_closed_form(documented, picture):
+    """Of the ten outcomes under ``reset``, the brightest."""
+    lr = degrade(as_tensor(picture), 4)
+    key = NoiseKey(image_key(lr[0].permute(1, 2, 0).numpy()), 5)
+    results = [
+        to_uint8(closed_form(enlarged(lr).double(), key, 10, start_actions(start, 10))[2].float()[None])
+        for start in range(1, 11)
+    ]
+    wanted = np.array([float(result.double().mean()) for result in results])
+    best = find_optimum(
+        documented["Guess"](), picture, noise_seed=5, metric=lambda images: images.mean((1, 2, 3))
+    )
+    assert sorted(outcome.value for outcome in best.outcomes) == pytest.approx(sorted(wanted), abs=1e-2)
+    assert best.reward == pytest.approx(wanted.max(), abs=1e-2)
+
+
+def test_what_a_model_says_itself_counts(documented, picture):
+    """Its scale, its condition and its chain: here the chain is made of x_0 - c, twice as large a picture."""
+
+    class Residual(documented["Guess"]):
+        scale, image_size, hash = 2, 32, "guess"
+
+        def condition(self, lr):
+            return torch.zeros(len(lr), 3, 2 * lr.shape[-2], 2 * lr.shape[-1])
+
+        def to_latent(self, image, condition):
+            return image - condition
+
+    model = Residual()
+    assert as_model(model) is model
+    half = as_model(
+        type("Half", (), {"schedule": model.schedule, "predict": None, "scale": 2, "hash": "h"})()
+    )
+    lr = torch.randint(0, 256, (1, 3, 8, 6), dtype=torch.uint8)
+    torch.testing.assert_close(half.condition(lr), enlarged(lr, 2))
+    assert half.to_latent(lr, None) is lr and half.hash == "h" and not hasattr(half, "image_size")
+    assert SkipDiffSampler(model)(picture, policy=3).images.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("missing", ["predict", "schedule"])
+def test_what_is_no_model_is_refused_naming_what_it_lacks(documented, missing):
+    members = {"predict": documented["Guess"].predict, "schedule": documented["Guess"].schedule}
+    members.pop(missing)
+    thing = type("Thing", (), members)()
+    for plug in (SkipDiffSampler, lambda model: gymnasium.make("skipdiff_env:SkipDiff-v0", model=model)):
+        with pytest.raises(SkipDiffError, match=f"a Thing is no model, for it has no '{missing}'"):
+            plug(thing)
+
+
 @pytest.mark.parametrize("coarse_steps, start", [(10, 7), (20, 5), (5, 12)])
 def test_the_sampler_is_the_closed_form(documented, picture, coarse_steps, start):
     model = documented["Guess"]()
@@ -109,7 +195,7 @@ def test_the_sampler_is_the_closed_form(documented, picture, coarse_steps, start
     states = []
     out = SkipDiffSampler(model, coarse_steps)(lr, policy=start, seed=9, callback=states.append)
     actions = start_actions(start, 100 // coarse_steps)
-    condition = model.condition(as_tensor(lr)).double()
+    condition = enlarged(as_tensor(lr)).double()
     x_s1, latents, x0 = closed_form(condition, NoiseKey(image_key(lr), 9), coarse_steps, actions)
     torch.testing.assert_close(states[-1].coarse[0].double(), x_s1, atol=2e-5, rtol=0)
     torch.testing.assert_close(states[-2].latent[0].double(), latents[-1], atol=2e-5, rtol=0)

@@ -411,7 +411,26 @@ def test_the_command_in_a_process_of_its_own(published, tmp_path):
     assert "argparse.Namespace" in done.stderr
 
 
+def test_a_model_that_is_there_is_left_alone(published, tmp_path):
+    """A second network beside the first one's agent and card would be neither of the two."""
+    folder = import_sr3(*published, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SkipDiffError, match=r"out holds a model already \(config.json\): name another"):
+        import_sr3(*published, folder, levels=10)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(SkipDiffError, match="net.json is a file"):
+        import_sr3(*published, published[1])
+
+
 def test_the_model_folder_says_where_it_is_from(published, tmp_path):
     folder = import_sr3(*published, tmp_path / "out")
     assert json.loads((folder / "config.json").read_text())["training"] == {"imported": "net.json"}
     assert "I9_E9_gen.pth" in (folder / "README.md").read_text()
+
+
+def test_an_agent_that_is_there_is_not_replaced(tmp_path):
+    torch.save(agent_weights(4, 48).state_dict(), tmp_path / "ppo_model.pth")
+    (tmp_path / "agent.safetensors").write_bytes(b"mine")
+    with pytest.raises(SkipDiffError, match="exists already"):
+        import_policy(tmp_path / "ppo_model.pth", tmp_path / "agent.safetensors")
+    assert (tmp_path / "agent.safetensors").read_bytes() == b"mine"

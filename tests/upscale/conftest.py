@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ def plain(plain_folder: Path) -> FrozenModel:
     return load_pretrained(plain_folder, "cpu")
 
 
+FAST = ("--coarse-steps", "2", "--start", "1")
+
+
 @dataclass
 class Ran:
     """What a command gave."""
@@ -70,10 +73,9 @@ class Ran:
 def upscale(plain_folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """``skipdiff upscale`` in this process, in two evaluations; arguments are turned into text."""
 
-    def call(*arguments: object, model: Path = plain_folder) -> Ran:
-        fast = ["--coarse-steps", "2", "--start", "1", "--model", str(model)]
+    def call(*arguments: object, model: Path = plain_folder, method: Sequence[str] = FAST) -> Ran:
         capfd.readouterr()
-        status = main(["upscale", *map(str, arguments), *fast])
+        status = main(["upscale", *map(str, arguments), "--model", str(model), *method])
         out, err = capfd.readouterr()
         return Ran(status, out, err)
 

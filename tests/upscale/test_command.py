@@ -15,6 +15,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -116,7 +117,7 @@ def test_the_file_records_how_it_was_made(
     assert record.pop("software").startswith("SkipDiff ")
     assert record == {
         "model": "plain-4x", "model_hash": plain.hash, "size": [56, 40], "coarse_steps": 2, "start": 1,  # type: ignore[attr-defined]
-        "seed": 3, "tile": 128,
+        "seed": 3, "tile": 128, "precision": "float32",
     }  # fmt: skip
 
 
@@ -150,7 +151,8 @@ def test_json(upscale: Upscale, photograph: Path, tmp_path: Path, plain: object)
     assert good == {
         "input": str(photograph), "output": str(tmp_path / "out" / "in.png"), "format": "png",
         "input_size": [14, 10], "output_size": [56, 40], "model": "plain-4x", "model_hash": plain.hash,  # type: ignore[attr-defined]
-        "coarse_steps": 2, "start": 1, "seed": 0, "tile": 512, "levels": [[100, 50, *range(49, -1, -1)]],
+        "coarse_steps": 2, "start": 1, "seed": 0, "tile": 512, "precision": "float32",
+        "levels": [[100, 50, *range(49, -1, -1)]],
         "evaluations": 2, "notes": [], "score": None,
     }  # fmt: skip
 
@@ -441,6 +443,36 @@ def test_score(upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert 1 < large["score"] < 100
     out = upscale(tmp_path / "large.png", "-o", tmp_path / "x.png", "--score", "niqe").out
     assert out.endswith(f", score {large['score']:.3f}\n")
+
+
+@pytest.mark.parametrize(("known", "status"), [({"avx512_bf16": True}, 0), ({"amx_bf16": True}, 0), ({}, 2)])
+def test_bfloat16_only_where_the_processor_knows_it(
+    known: dict[str, bool], status: int, upscale: Upscale, photograph: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    arguments = photograph, "-o", tmp_path / "out/", "--dry-run", "--json"
+    ran = upscale(*arguments, "--precision", "bfloat16")
+    assert ran.status == status
+    if status:
+        assert ran.err == (
+            "skipdiff: error: bfloat16 needs CUDA or a processor with AVX512-BF16 or AMX: "
+            "leave out --precision\n"
+        )
+    else:
+        assert ran.json[0]["precision"] == "bfloat16"
+    assert upscale(*arguments).json[0]["precision"] == "float32"
+
+
+def test_bfloat16_gives_nearly_the_same(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:
+    if not torch.cpu.get_capabilities().get("avx512_bf16"):
+        pytest.skip("this processor has no AVX512-BF16")
+    found = []
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / f"{precision}.png"
+        assert upscale(photograph, "-o", out, "--precision", precision, model="natural-4x").status == 0
+        found.append(read_photo(out).colour.astype(float))
+    assert 45 < 10 * np.log10(255**2 / np.mean((found[0] - found[1]) ** 2)) < 99
 
 
 def test_compare(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:

@@ -159,6 +159,19 @@ def test_hidden_colour_does_not_bleed_into_the_edges(plain: FrozenModel) -> None
         assert (same.colour[0, 0] == 0).all()
 
 
+def test_no_detail_is_kept_where_nothing_is_seen(noisy: FrozenModel) -> None:
+    source = photo()
+    plane = np.zeros(source.colour.shape[:2], np.uint8)
+    plane[:, :4] = 255
+    made = enlarger(noisy)(replace(source, alpha=plane), (56, 40)).photo
+    assert made.alpha is not None
+    edge = int((made.alpha[0] > 0).sum())
+    assert 14 <= edge <= 24
+    assert len(np.unique(made.colour[:, :edge], axis=0)) > 30
+    # each hidden pixel repeats the nearest of the last column that is seen
+    np.testing.assert_array_equal(made.colour[:, edge:], made.colour[:, edge - 1 : edge].repeat(56 - edge, 1))
+
+
 def test_the_start_is_the_models_own_unless_given(noisy: FrozenModel) -> None:
     assert enlarger(noisy, None).decides == {"start": 35}  # 0.7 of 50 fine levels
     assert Enlarger(noisy, 10, None, 0, 128).decides == {"start": 7}

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from ...errors import SkipDiffError
 from ..model import FrozenModel
-from ..pretrained import CARD, DIFFUSERS_EXTRAS, fill, load_pretrained, write_atomically
+from ..pretrained import (
+    CARD,
+    DIFFUSERS_EXTRAS,
+    DIFFUSERS_WEIGHTS,
+    fill,
+    fresh_folder,
+    load_pretrained,
+    write_atomically,
+)
 from ..unet import Downsample, Stage, UNet, UNetConfig, Upsample
 from .diffusers import Extras, import_diffusers
 
@@ -33,17 +41,17 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
 
     Args:
         model: the model, its name or its folder.
-        folder: made if it is missing.
+        folder: made if it is missing; one that holds a model is left alone.
 
     Returns:
         the folder.
 
     Raises:
-        SkipDiffError: if diffusers' ``UNet2DModel`` has no such architecture.
+        SkipDiffError: if diffusers' ``UNet2DModel`` has no such architecture, or for the folder.
     """
     if not isinstance(model, FrozenModel):
         model = load_pretrained(model, "cpu")
-    diffusers, target, config = import_diffusers(), Path(folder), model.config
+    diffusers, target, config = import_diffusers(), fresh_folder(folder), model.config
     if not isinstance(model.network, UNet):
         raise SkipDiffError(f"{model.name!r} is no network of ours, but a {type(model.network).__name__}")
     for field, wanted, found in (
@@ -62,6 +70,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     fill(network, {k: v.contiguous().clone() for k, v in weights.items()}, repr(model.name))
     target.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(target, safe_serialization=True)
+    (target / DIFFUSERS_WEIGHTS).chmod(0o644)  # diffusers leaves them readable to nobody else
     table = model.schedule.alpha_bar
     diffusers.DDPMScheduler(
         num_train_timesteps=model.schedule.steps,

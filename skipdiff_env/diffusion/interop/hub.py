@@ -26,12 +26,12 @@ def fetch(name: str) -> Path:
     Raises:
         SkipDiffError: if that fails, naming the folder from which the model would load instead.
     """
-    from ..pretrained import CARD, CONFIG, DIFFUSERS_INDEX, FILES
+    from ..pretrained import ABOUT_POLICY, CARD, CONFIG, DIFFUSERS_INDEX, FILES, POLICY
 
     try:
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(name, allow_patterns=[*FILES, CARD]))
+        folder = Path(snapshot_download(name, allow_patterns=[*FILES, CARD, POLICY, ABOUT_POLICY]))
     except ImportError:
         why = "the package huggingface_hub is missing: pip install 'skipdiff[diffusers]'"
     except Exception as error:  # without a network, a name, a permission: the hub has a class for each

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...errors import SkipDiffError
 from ..model import ModelConfig
-from ..pretrained import empty_network, fill, save_model
+from ..pretrained import empty_network, fill, fresh_folder, save_model
 from ..schedule import NoiseSchedule
 from ..unet import UNetConfig
 
@@ -48,7 +48,7 @@ def import_sr3(
     Args:
         checkpoint: ``I…_gen.pth``.
         config: the JSON it was trained with.
-        folder: where the model folder goes.
+        folder: where the model goes; one that holds a model is left alone.
         levels: T of the chain. The network sees the continuous level √ᾱ, so that a chain of 2000
             steps can be walked in 100; a chain that has no more than this is left as it is.
 
@@ -56,9 +56,9 @@ def import_sr3(
         the folder.
 
     Raises:
-        SkipDiffError: naming the file, and the key or field, that is not what it should be.
+        SkipDiffError: naming the file, and the key or field, that is not what it should be; or the folder.
     """
-    source = Path(config)
+    source, target = Path(config), fresh_folder(folder)
     described = model_config(read_json(source), str(source), levels)
     weights = {}
     for key, tensor in read_state_dict(Path(checkpoint)).items():
@@ -69,10 +69,10 @@ def import_sr3(
     network = empty_network(described, str(source))
     fill(network, weights, str(checkpoint), PREFIX)
     card = (
-        f"# {Path(folder).name}\n\n{described.scale}x super-resolution, imported from "
+        f"# {target.name}\n\n{described.scale}x super-resolution, imported from "
         f"`{Path(checkpoint).name}` and `{source.name}`. The weights are under their authors' licence.\n"
     )
-    return save_model(folder, network, described, card, torch.float32)
+    return save_model(target, network, described, card, torch.float32)
 
 
 def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
@@ -87,11 +87,13 @@ def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[st
         its path.
 
     Raises:
-        SkipDiffError: naming the key that is not what it should be.
+        SkipDiffError: naming the key that is not what it should be, or the file that is there already.
     """
     from ...policy_file import check_weights, save_policy
     from ...spn import FINAL_SIDE, SkipProposalNetwork, SPNConfig
 
+    if Path(path).exists():
+        raise SkipDiffError(f"{path} exists already: name another file")
     weights = read_state_dict(Path(checkpoint))
     convolutions = sum(k.startswith("state_encoder.") and w.ndim == 4 for k, w in weights.items())
     memory = weights.get("gru.weight_hh_l0")

@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 
 from ...errors import SkipDiffError
-from ..pretrained import save_model, write_atomically
+from ..pretrained import write_atomically
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
 from .distributed import World
 from .log import Progress, RunLog
@@ -118,8 +118,8 @@ class Run:
     def __init__(self, session: Session, folder: Path, cooldown: Cooldown | None = None) -> None:
         self.session, self.folder, self.cooldown = session, folder, cooldown
         self.trainer, self.recipe = session.trainer, session.trainer.recipe
-        self._pending: list[tuple[int, float, Tensor, Tensor]] = []
-        self._checked: list[tuple[float, float, float]] = []  # loss, gradient norm, rate
+        self._pending: list[tuple[int, float, dict[str, Tensor]]] = []
+        self._checked: list[dict[str, float]] = []  # loss, gradient norm, rate, the trainer's parts
         self._last_checkpoint: Path | None = None
         self._began = self._saved = self._now = session.elapsed()
         self._validated = -1
@@ -176,7 +176,9 @@ class Run:
                 cooling = self.cooldown.left(trainer.step, self._now - self._began) if self.cooldown else 1.0
                 lr = trainer.learning_rate(trainer.step, cooling)
                 loss, norm = trainer.update(session.batches(trainer.step), lr)
-                self._pending.append((trainer.step, lr, loss, norm))
+                self._pending.append(
+                    (trainer.step, lr, {"loss": loss, "gradient_norm": norm, **trainer.parts})
+                )
                 if trainer.step % check_every == 0 or trainer.step % recipe.log_every == 0:
                     value = self._check()
                     progress.update(trainer.step, value, *self._left(max_steps, deadline, progress.rate()))
@@ -208,7 +210,7 @@ class Run:
             cooled = trainer.step - self.cooldown.start if self.cooldown else 0
             images = trainer.step * self.recipe.batch
             record = session.provenance.record(trainer.step, images, seconds, cooled)
-            save_model(self.folder / "model", trainer.ema, replace(self.recipe.model, training=record))
+            trainer.export(self.folder / "model", record)
         session.world.wait()
 
     def _state(self, seconds: float) -> dict[str, Any]:
@@ -258,28 +260,44 @@ class Run:
     def _check(self) -> float:
         """Read the losses of the last steps from the device and make sure that they are finite."""
         if self._pending:
-            values = torch.stack([torch.stack([loss, norm]) for _, _, loss, norm in self._pending])
-            values = self.session.world.mean(values.double().cpu())
-            for (step, lr, *_), (loss, norm) in zip(self._pending, values.tolist(), strict=True):
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    good = self._last_checkpoint or "none yet"
-                    raise SkipDiffError(
-                        f"training became unstable at step {step}: loss {loss}, gradient norm {norm}, "
-                        f"learning rate {lr:.3g}; last good checkpoint: {good}. Start again from the "
-                        "model folder beside it (init) with a lower optimiser.lr"
-                    )
-                self._checked.append((loss, norm, lr))
+            values = torch.stack([value for *_, found in self._pending for value in found.values()])
+            left = iter(self.session.world.mean(values.double().cpu()).tolist())
+            for step, lr, found in self._pending:
+                self._check_step(step, lr, {name: next(left) for name in found})
             self._pending = []
-        return self._checked[-1][0] if self._checked else math.nan
+        return self._checked[-1]["loss"] if self._checked else math.nan
+
+    def _check_step(self, step: int, lr: float, found: dict[str, float]) -> None:
+        good = self._last_checkpoint or "none yet"
+        if not all(map(math.isfinite, found.values())):
+            # loss and gradient norm in any case, of the others those that are to blame
+            main = ("loss", "gradient_norm")
+            told = {k: v for k, v in found.items() if k in main or not math.isfinite(v)}
+            figures = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())
+            raise SkipDiffError(
+                f"training became unstable at step {step}: {figures}, learning rate {lr:.3g}; "
+                f"last good checkpoint: {good}. Start again from the model folder beside it (init) with a "
+                "lower optimiser.lr"
+            )
+        collapsed = self.trainer.collapsed(found)
+        if collapsed:
+            raise SkipDiffError(
+                f"the discriminator had collapsed at step {step}: {collapsed}; last checkpoint before: "
+                f"{good}. Start again with another adversarial.lr_share or a lower adversarial.weight"
+            )
+        self._checked.append({**found, "lr": lr})
 
     def _write_line(self, rate: float) -> None:
         if self._log is not None and self._checked:
-            losses, norms, rates = zip(*self._checked, strict=True)
+            columns: dict[str, list[float]] = {}
+            for line in self._checked:
+                for name, value in line.items():
+                    columns.setdefault(name, []).append(value)
+            means = {name: sum(values) / len(values) for name, values in columns.items()}
             minutes = (self.session.seconds + self._now) / 60
             self._log.write({
-                "step": self.trainer.step, "loss": sum(losses) / len(losses), "lr": rates[-1],
-                "gradient_norm": sum(norms) / len(norms), "images_per_second": round(rate, 2),
-                "minutes": round(minutes, 3),
+                "step": self.trainer.step, **means, "lr": columns["lr"][-1],
+                "images_per_second": round(rate, 2), "minutes": round(minutes, 3),
             })  # fmt: skip
         self._checked = []
 
@@ -290,19 +308,26 @@ class Run:
             return
         self._validated = step
         if session.validation is not None and self._log is not None:
-            validation, model = session.validation, self.trainer.frozen()
-            pictures = validation.samples(model)
-            line = {"step": step, "val_loss": validation.loss(model), **validation.figures(pictures)}
+            line = {"step": step, **self._measure(session.validation, step)}
             self._log.write(line)
-            count = min(self.recipe.validation.grid, len(validation.hr))
-            if count:
-                columns = {
-                    "bicubic": pictures["bicubic"], f"S = {COARSE_STEPS}": pictures.get("coarse"),
-                    f"S = {model.schedule.steps}": validation.full_chain(model, count), "HR": validation.hr,
-                }  # fmt: skip
-                shown = {name: images[:count] for name, images in columns.items() if images is not None}
-                self._log.picture("samples", step, grid(shown))
             session.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in line.items() if k != "step"))
         if self._log is not None:
             self._log.draw_curves()
         session.world.wait()
+
+    def _measure(self, validation: Validation, step: int) -> dict[str, float]:
+        """Validation's figures; the picture that goes with them is written."""
+        trainer = self.trainer
+        model, further, chain = trainer.frozen(), trainer.samplers(), trainer.is_diffusion
+        pictures = validation.samples(model, further, chain)
+        figures = {"val_loss": validation.loss(model)} if chain else {}
+        count = min(self.recipe.validation.grid, len(validation.hr))
+        if count and self._log is not None:
+            columns = {"bicubic": pictures["bicubic"]} | {name: pictures[name] for name in further}
+            if "coarse" in pictures:
+                columns[f"S = {COARSE_STEPS}"] = pictures["coarse"]
+            if chain:
+                columns[f"S = {model.schedule.steps}"] = validation.full_chain(model, count)
+            columns["HR"] = validation.hr
+            self._log.picture("samples", step, grid({name: x[:count] for name, x in columns.items()}))
+        return figures | validation.figures(pictures)

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model import ModelConfig, bicubic_condition, chain_target, noise_scale
+from ..model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
 from ..resize import degrade, to_signed
 from ..schedule import NoiseSchedule
 
 
-def draw_levels(schedule: NoiseSchedule, batch: int, generator: torch.Generator) -> Tensor:
-    """√ᾱ of ``batch`` continuous noise levels, float32 (batch,) on the CPU."""
+def draw_levels(
+    schedule: NoiseSchedule, batch: int, generator: torch.Generator, highest: int | None = None
+) -> Tensor:
+    """√ᾱ of ``batch`` continuous noise levels up to ``highest`` (default T), float32 (batch,) on the CPU."""
     uniform = torch.rand(2, batch, generator=generator, dtype=torch.float64).numpy()
-    t = 1 + (uniform[0] * schedule.steps).astype(np.int64)
+    t = 1 + (uniform[0] * (highest or schedule.steps)).astype(np.int64)
     cleaner, noisier = schedule.noise_level(t - 1), schedule.noise_level(t)
     return torch.from_numpy(noisier + uniform[1] * (cleaner - noisier)).float()
 
@@ -60,9 +62,8 @@ def diffusion_loss(
     if norm not in ("l1", "l2"):
         raise ValueError(f"unknown norm {norm!r}: use 'l1' or 'l2'")
     signal = level[:, None, None, None]
-    sigma = noise_scale(signal)
-    latent = signal * target + sigma * noise
-    wanted = noise if config.prediction == "noise" else signal * noise - sigma * target
+    latent = diffuse(target, signal, noise)
+    wanted = noise if config.prediction == "noise" else signal * noise - noise_scale(signal) * target
     output = network(torch.cat([condition, latent], dim=1), level).float()
     error = (output - wanted).abs() if norm == "l1" else (output - wanted).square()
     per_image = error.mean(dim=(1, 2, 3))

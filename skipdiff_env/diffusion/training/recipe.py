@@ -8,7 +8,7 @@ when the training device is one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,6 +17,9 @@ import yaml
 
 from ...errors import SkipDiffError
 from ..model import ModelConfig
+from ..pretrained import CONFIG, model_folder, read_config
+from ..unet import UNetConfig
+from .features import MIN_SIZE
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")
@@ -103,6 +106,46 @@ class ValidationRecipe:
 
 
 @dataclass(frozen=True)
+class ConsistencyRecipe:
+    """CCSR's first stage, see :mod:`.consistency`; Eq. 7 then keeps to levels up to t_max."""
+
+    every: int = 2
+    """Of so many steps the last one takes the consistency loss."""
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe:
+    """A discriminator and what it counts for."""
+
+    weight: float
+    """Of the adversarial term in the generator's loss."""
+    lr_share: float = 1.0
+    """The discriminator's rate, in units of the generator's."""
+
+
+@dataclass(frozen=True)
+class RefinerRecipe:
+    """CCSR's second stage, see :mod:`.stage2`."""
+
+    unet: UNetConfig
+    """The refiner."""
+    adversarial: AdversarialRecipe
+    steps: tuple[int, ...] = (1, 2, 4)
+    """Evaluations of the chains whose outputs it learns from, one of them in each step."""
+    lpips: float = 1.0
+    """Weight of LPIPS; L1, in [-1, 1], counts 1."""
+
+
+@dataclass(frozen=True)
+class AddSRRecipe:
+    """AddSR's distillation, see :mod:`.addsr`."""
+
+    adversarial: AdversarialRecipe
+    self_refinement: float = 0.5
+    """w of prediction-based self-refinement."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole training run."""
 
@@ -119,6 +162,12 @@ class Recipe:
     degradation: DegradationRecipe | None = None
     """Faults of the LR side; null for none."""
     loss: LossRecipe = LossRecipe()
+    consistency: ConsistencyRecipe | None = None
+    """Train CCSR's first stage."""
+    refiner: RefinerRecipe | None = None
+    """Train a refiner of the model ``init``, which stays as it is."""
+    addsr: AddSRRecipe | None = None
+    """Train a student of the model ``init``."""
     validation: ValidationRecipe = ValidationRecipe()
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
@@ -139,6 +188,23 @@ class Recipe:
         for name, value in least.items():
             if value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
+        self._check_program()
+
+    def _check_program(self) -> None:
+        blocks = [name for name in ("consistency", "refiner", "addsr") if getattr(self, name) is not None]
+        if len(blocks) > 1:
+            raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
+        if self.program == "ddpm" and not blocks:
+            return
+        if self.refiner is None and self.model.prediction != "v":
+            raise ValueError(f"{blocks[0]} needs prediction v: at level T, x̂0 made from ε is beyond use")
+        if self.program != "ddpm" and self.data.crop < MIN_SIZE:
+            raise ValueError(f"data.crop = {self.data.crop} must be at least {MIN_SIZE}, for AlexNet")
+
+    @property
+    def program(self) -> Literal["ddpm", "refiner", "addsr"]:
+        """What is trained, by the block that is there."""
+        return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
@@ -166,11 +232,12 @@ def load_recipe(
     data, name = _read(source)
     block = data.pop("cuda", None) or {}
     try:
+        data = _with_model(data)
         on_cuda = _merged(data, block)
         build(Recipe, on_cuda)  # so that mistakes in the block are found on any device
         chosen = on_cuda if cuda else data
         for override in overrides:
-            chosen = _merged(chosen, _override(override))
+            chosen = _with_model(_merged(chosen, _override(override)))
         return build(Recipe, chosen)
     except ValueError as error:
         raise SkipDiffError(f"recipe {name}: {error}") from None
@@ -223,6 +290,18 @@ def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**standard, **data, "unet": {**standard["unet"], **data.get("unet", {})}}
 
 
+def _with_model(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose ``model`` may be a model's name or folder, with what ``config.json`` there says of it.
+
+    The record of how the weights came to be is left out.
+    """
+    if not isinstance(data.get("model"), str):
+        return data
+    config = read_config(model_folder(data["model"]) / CONFIG)
+    plain = replace(config, start=None, refiner=None, training={}, quality={})
+    return {**data, "model": plain.to_dict()}
+
+
 def build(cls: type[T], data: Any, path: str = "") -> T:
     """Dataclass ``cls`` from nested dictionaries; ``path`` is where in the recipe they stand.
 
@@ -263,6 +342,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         if value not in options:
             raise ValueError(f"{path} = {value!r} must be one of {', '.join(map(str, options))}")
         return value
+    if get_origin(hint) is Sequence:
+        hint, options = tuple[options[0], ...], (options[0], ...)  # type: ignore[valid-type]
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         options = options[:1] * len(value) if options[-1] is Ellipsis else options
     if get_origin(hint) is tuple and isinstance(value, list | tuple) and len(value) == len(options):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from .data import ImageBank, load_bank
 from .distributed import World, join, pick_device
 from .log import say
 from .loop import Cooldown, Run, Session, Signals
-from .provenance import Provenance, describe_hardware, start_from
-from .recipe import Recipe, load_recipe
+from .programs import begin, check_frozen, load_program, make_trainer
+from .provenance import Provenance, describe_hardware
+from .recipe import Recipe
 from .stream import Ahead, StreamedBank
 from .trainer import BatchMaker, Trainer
 from .validation import Validation
@@ -86,6 +87,7 @@ def train(
     cooldown: int | None = None,
     cooldown_minutes: float | None = None,
     overrides: Sequence[str] = (),
+    program: Literal["ddpm", "refiner", "addsr"] = "ddpm",
 ) -> TrainResult:
     """Train a model until a limit, SIGTERM or SIGINT; then there is a checkpoint and a model folder.
 
@@ -96,7 +98,8 @@ def train(
         data: folders, tar files, .txt lists and image files.
         out: the run's folder, see :mod:`.loop` for what appears in it.
         resume: continue the run in ``out`` from its newest checkpoint.
-        init: model folder or name whose weights to start from, instead of what the recipe says.
+        init: model folder or name whose weights to start from, instead of what the recipe says; for a
+            refiner or a student the frozen model, which a resumed run needs again.
         max_minutes: stop after this time, counted from this call; a last validation comes on top.
         device: ``"auto"`` takes CUDA if there is one.
         val: validation images; without any, a few training images are held out.
@@ -105,6 +108,7 @@ def train(
             taken at once.
         cooldown_minutes: spend the last of ``max_minutes`` on a branch that cools down.
         overrides: changes of the recipe, such as ``"batch=4"``.
+        program: what the recipe must be for.
 
     Raises:
         SkipDiffError: for a recipe, data, checkpoint or request that will not do, and for a loss that is
@@ -112,24 +116,25 @@ def train(
     """
     began = time.monotonic()
     limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
-    if resume and init is not None:
+    if resume and init is not None and program == "ddpm":
         raise SkipDiffError("resume continues a run's own weights and init brings others: give one of them")
     if not resume and checkpoint_files(Path(out)):
         raise SkipDiffError(f"{out} holds a run already: resume it, or choose another folder")
     place = pick_device(device)
-    loaded = load_recipe(recipe, place.type == "cuda", overrides)
+    loaded = load_program(recipe, program, init, place.type == "cuda", overrides)
     torch.set_flush_denormal(place.type == "cpu")
     torch.backends.cudnn.benchmark = place.type == "cuda"
     try:
         with join(place) as world, Signals() as signals:
             tell: Callable[[str], None] = say if world.main else lambda _: None
-            session = _prepare(loaded, data, val, Trainer(loaded, place, world), world, signals, tell)
+            session = _prepare(loaded, data, val, make_trainer(loaded, place, world), world, signals, tell)
             session.began = began
             trunk = Run(session, Path(out))
             if resume:
                 trunk.restore()
+                check_frozen(session.trainer, session.provenance)
             elif init or loaded.init:
-                tell(f"from {start_from(session.trainer, init or loaded.init or '', session.provenance)}")
+                tell(f"from {begin(session.trainer, init or loaded.init or '', session.provenance)}")
             try:
                 return _run(trunk, limits, resume)
             finally:

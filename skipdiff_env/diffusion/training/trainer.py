@@ -8,23 +8,33 @@ processes that share a batch all draw the whole of it and take their rows.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import SkipDiffError
-from ..model import FrozenModel
+from ..few_step import CCSR, T_MAX, FewSteps
+from ..model import DiffusionModel, FrozenModel
+from ..noise import NoiseKey
+from ..pretrained import save_model
 from ..schedule import NoiseSchedule
 from ..unet import UNet
 from .augment import change_colour, draw_colour
+from .consistency import consistency_loss
 from .data import ImageBank
 from .degradations import draw_degradation
 from .distributed import World
 from .loss import diffusion_loss, draw_levels, make_pairs
 from .recipe import Recipe
 from .stream import StreamedBank
+
+Sampler = Callable[[Tensor, Sequence[NoiseKey]], Tensor]
+"""Condition (B, 3, H, W) and B noise keys → x̂0, (B, 3, H, W) in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,17 @@ class Batch:
     """√ᾱ, (B,)."""
     noise: Tensor
     """ε, (B, 3, H, W)."""
+
+
+def few_step_sampler(chain: FewSteps, model: DiffusionModel) -> Sampler:
+    """A chain on a model."""
+    return lambda condition, keys: chain(model, condition, keys).x0
+
+
+def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """The autocast type of a recipe on a device; float32 is none."""
+    half = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
+    return torch.bfloat16 if half else torch.float32
 
 
 def step_seed(seed: int, step: int, stream: str) -> int:
@@ -63,6 +84,8 @@ class BatchMaker:
         self.recipe, self.bank, self.device = recipe, bank, device
         self.rows = world.rows(recipe.batch)
         self.schedule = NoiseSchedule.from_config(recipe.model.schedule)
+        # CCSR's chain never evaluates between T and t_max.
+        self.highest = math.ceil(T_MAX * self.schedule.steps) if recipe.consistency else self.schedule.steps
 
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
@@ -74,7 +97,9 @@ class BatchMaker:
             hr = (hr.pin_memory() if self.device.type == "cuda" else hr).to(self.device, non_blocking=True)
         if data.colour:
             hr = change_colour(hr, draw_colour(recipe.batch, data.colour, draws)[rows])
-        level = draw_levels(self.schedule, recipe.batch, draws)[rows].to(self.device, non_blocking=True)
+        level = draw_levels(self.schedule, recipe.batch, draws, self.highest)[rows].to(
+            self.device, non_blocking=True
+        )
         noises = torch.Generator(self.device).manual_seed(step_seed(recipe.seed, step, "noise"))
         spoil = None
         if recipe.degradation is not None:
@@ -93,44 +118,66 @@ class BatchMaker:
 
 
 class Trainer:
-    """The state of training and its one step.
+    """The state of training and its one step; this one trains a diffusion model.
 
     Attributes:
+        config: of the model that is made.
         step: steps done.
         network: (B, 6, H, W), (B,) → (B, 3, H, W), what the optimiser changes.
         ema: the moving average of its weights, which is what people get.
         dtype: the autocast type; float32 is none.
+        parts: figures of the last step besides loss and gradient norm, for the log.
     """
 
+    is_diffusion = True
+    """Whether Eq. 7 and the full chain say how good the model is."""
+
     def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
-        world = world or World()
         self.recipe, self.device, self.step = recipe, device, 0
+        self.config, self._world = recipe.model, world or World()
+        self.parts: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            network, ema = UNet(recipe.model.unet), UNet(recipe.model.unet)
+            network, ema = self.build(), self.build()
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = ema.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema.eval().requires_grad_(False)
         self.restart_ema()
-        options = recipe.optimiser
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
+        self.optimiser = self._optimiser(self.network)
+        self.dtype = training_dtype(recipe, device)
+        self._forward = self._shared(self.network)
+        self._dropout_seed = f"dropout {self._world.rank}"
+
+    def build(self) -> nn.Module:
+        """A fresh network, drawn from torch's generator."""
+        return UNet(self.recipe.model.unet)
+
+    def _optimiser(self, network: nn.Module) -> torch.optim.AdamW:
+        options = self.recipe.optimiser
+        return torch.optim.AdamW(
+            [p for p in network.parameters() if p.requires_grad],
             options.lr,
             options.betas,
             weight_decay=options.weight_decay,
             fused=True,
         )
-        on_cuda = device.type == "cuda"
-        half = on_cuda if recipe.precision == "auto" else recipe.precision == "bfloat16"
-        self.dtype = torch.bfloat16 if half else torch.float32
-        forward: nn.Module = self.network
-        if world.size > 1:
-            ids = [device.index] if on_cuda else None
-            forward = nn.parallel.DistributedDataParallel(forward, ids, gradient_as_bucket_view=True)
-        if on_cuda and recipe.compile:
-            forward = torch.compile(forward, dynamic=False)  # type: ignore[assignment]
-        self._forward = forward
-        self._dropout_seed = f"dropout {world.rank}"
+
+    def _shared(self, network: nn.Module) -> nn.Module:
+        """What to call in a step, so that processes share gradients, and fast."""
+        on_cuda = self.device.type == "cuda"
+        if self._world.size > 1:
+            ids = [self.device.index] if on_cuda else None
+            network = nn.parallel.DistributedDataParallel(network, ids, gradient_as_bucket_view=True)
+        if on_cuda and self.recipe.compile:
+            network = torch.compile(network, dynamic=False)  # type: ignore[assignment]
+        return network
+
+    def normal(self, like: Tensor, stream: str) -> Tensor:
+        """This process's rows of standard normal numbers of this step, like a batch of images."""
+        source = torch.Generator(self.device).manual_seed(step_seed(self.recipe.seed, self.step, stream))
+        shape = (self.recipe.batch, *like.shape[1:])
+        drawn = torch.randn(shape, generator=source, device=self.device)
+        return drawn[self._world.rows(self.recipe.batch)]
 
     def restart_ema(self) -> None:
         """Make the moving average equal to the network, after its weights were replaced."""
@@ -143,23 +190,65 @@ class Trainer:
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One optimiser step. Returns this process's loss and the gradient's norm, scalars on the device."""
+        self._seed_dropout()
+        with self._autocast():
+            loss = self._loss(batch)
+        norm = self._descend(loss, self.network, self.optimiser, lr)
+        self._advance()
+        return loss.detach(), norm
+
+    def _loss(self, batch: Batch) -> Tensor:
         recipe = self.recipe
-        for group in self.optimiser.param_groups:
+        network, config, target, condition = self._forward, recipe.model, batch.target, batch.condition
+        if recipe.consistency and self.step % recipe.consistency.every == recipe.consistency.every - 1:
+            again = self.normal(target, "noise again")
+            loss = consistency_loss(network, config, target, condition, batch.noise, again)
+            self.parts = {"consistency": loss.detach()}
+            return loss
+        loss = diffusion_loss(
+            network, config, target, condition, batch.level, batch.noise, recipe.loss.norm,
+            recipe.loss.min_snr,
+        )  # fmt: skip
+        self.parts = {"denoising": loss.detach()} if recipe.consistency else {}
+        return loss
+
+    def _seed_dropout(self) -> None:
+        if self.recipe.model.unet.dropout:
+            torch.manual_seed(step_seed(self.recipe.seed, self.step, self._dropout_seed))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
+
+    def _descend(
+        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, lr: float
+    ) -> Tensor:
+        """One step of an optimiser; the gradient's norm before it was clipped."""
+        for group in optimiser.param_groups:
             group["lr"] = lr
-        if recipe.model.unet.dropout:
-            torch.manual_seed(step_seed(recipe.seed, self.step, self._dropout_seed))
-        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-            loss = diffusion_loss(
-                self._forward, recipe.model, batch.target, batch.condition, batch.level, batch.noise,
-                recipe.loss.norm, recipe.loss.min_snr,
-            )  # fmt: skip
-        self.optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.optimiser.clip)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.recipe.optimiser.clip)
+        optimiser.step()
+        return norm.detach()
+
+    def _advance(self) -> None:
         self.step += 1
         self._average()
-        return loss.detach(), norm.detach()
+
+    def collapsed(self, parts: Mapping[str, float]) -> str:
+        """What has gone wrong for good, by the figures of a step; empty if nothing has."""
+        return ""
+
+    def samplers(self) -> dict[str, Sampler]:
+        """Further ways to sample from the moving average that validation looks at, by name."""
+        if not self.recipe.consistency:
+            return {}
+        model = self.frozen()
+        return {f"CCSR {steps}": few_step_sampler(CCSR(steps), model) for steps in (1, 2)}
+
+    def export(self, folder: Path, record: dict[str, Any]) -> None:
+        """Write the moving average as a model folder, with the record of its training."""
+        save_model(folder, self.ema, replace(self.config, training=record))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -169,7 +258,7 @@ class Trainer:
 
     def frozen(self) -> FrozenModel:
         """The moving average as a model that can sample. It goes on changing as training goes on."""
-        return FrozenModel(self.ema, self.recipe.model, self.device, self.dtype, self.recipe.name)
+        return FrozenModel(self.ema, self.config, self.device, self.dtype, self.recipe.name)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers that :meth:`load_state_dict` continues from, bit for bit."""

@@ -6,7 +6,7 @@ the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..resize import degrade, to_signed, to_uint8
 from .degradations import draw_degradation
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
+from .trainer import Sampler
 
 COARSE_STEPS, START = 10, 7
 """The paper's 16 evaluations: S = 10, then the last 7 fine levels."""
@@ -74,14 +75,23 @@ class Validation:
             total += value.item()
         return total / len(self.hr)
 
-    def samples(self, model: FrozenModel) -> dict[str, np.ndarray]:
+    def samples(
+        self, model: FrozenModel, further: Mapping[str, Sampler] | None = None, chain: bool = True
+    ) -> dict[str, np.ndarray]:
         """uint8 (B, H, W, 3) by the way they were made: ``bicubic``, ``coarse``, ``skip``.
 
         ``coarse`` is CSA alone with S = 10; ``skip`` is CSA and FSR with start 7, from the same noise.
+
+        Args:
+            model: what to sample from.
+            further: other ways to sample, by name.
+            chain: whether ``coarse`` and ``skip`` are wanted.
         """
         condition = model.condition(self._lr)
         pictures = {"bicubic": _to_numpy(to_uint8(condition))}
-        if model.schedule.steps % COARSE_STEPS:
+        for name, sampler in (further or {}).items():
+            pictures[name] = _to_numpy(to_uint8(sampler(condition, self.keys)))
+        if not chain or model.schedule.steps % COARSE_STEPS:
             return pictures
         process = SkipProcess(model, COARSE_STEPS)
         coarse = process.start(condition, self.keys)

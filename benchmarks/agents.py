@@ -1,0 +1,209 @@
+"""Agents beside every fixed schedule and the exact optimum, paired by image and noise seed.
+
+    python -m benchmarks agents --images natural256_train.tar --test imagenet256_test.tar
+
+Records every schedule of all episodes once (see ``skipdiff_agents.recording``), trains every algorithm with
+every seed, and plays all policies on the test episodes. Each part resumes where it stopped. Writes
+``benchmarks/results/agents/<model>/<input>-<metric>-<rule>-<S>-<F>.csv``, ``.md`` and ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from skipdiff_agents.compare import compare
+from skipdiff_agents.evaluate import Evaluator, Random, Result
+from skipdiff_agents.recording import METRICS, scores
+from skipdiff_agents.settings import algorithms, read_settings
+from skipdiff_agents.train import BEST
+from skipdiff_env import SkipDiffSampler
+from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder, write_atomically
+from skipdiff_env.policy_file import load_policy
+
+from .agents_plot import plot
+from .agents_study import Study, add_study_arguments, open_study, say
+from .agents_table import Rows, table, verdict
+
+PAPER = "recurrent_ppo"
+"""The paper's agent."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    add_study_arguments(parser)
+    add = parser.add_argument
+    add("--metric", default="niqe", help="the reward's metric [niqe]")
+    add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
+    names = [name for name in algorithms() if name != "ppo_step_cost"]
+    add("--algos", nargs="*", default=names, metavar="NAME", help=f"which algorithms [{' '.join(names)}]")
+    add(
+        "--paper-size", action="store_true", help="recurrent_ppo sees 128 pixels, as in the paper, not --size"
+    )
+    add("--chain", type=int, default=0, metavar="N", help="the full chain of N test images as a row [0]")
+    add(
+        "--ship", action="store_true", help="copy the agent that did best on validation to the model's folder"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record, train, compare, write."""
+    sizes = [read_settings(PAPER)["observation_size"]] if args.paper_size else []
+    study = open_study(args, args.metric, args.mixed, sizes)
+    study.record()
+    start = study.best_start()
+    trained = {name: _train(study, name) for name in args.algos}
+    rows = _fixed(study, start)
+    minutes = {}
+    for name, runs in trained.items():
+        rows[name] = [
+            _play(study, f"{name} {seed}", folder / BEST) for seed, (folder, _, _) in enumerate(runs)
+        ]
+        minutes[name] = float(np.mean([m for _, m, _ in runs]))
+    if args.ship and trained:
+        _ship(study, trained)
+    optima = np.array([o.reward for o in study.evaluator("test").optima()])
+    images = len({image for image, _ in study.test_pairs})
+    best = f"best start on training images ({start})"
+    text = (
+        f"# Agents on {study.model.name}: {study.name}\n\n{study.describe()} "
+        f"Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % bootstrap intervals over "
+        "training seeds and images.\n\n"
+        + verdict(rows, best, list(trained), images)
+        + "\n\n"
+        + table(rows, best, optima, images, minutes)
+    )
+    if args.chain:
+        text += "\n" + _chain(study, rows, best, [*trained])
+    study.folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(study.folder / f"{study.name}.csv", rows)
+    write_atomically(study.folder / f"{study.name}.md", text.encode())
+    plot(study.folder / f"{study.name}.png", rows, best, optima, images, list(trained))
+    say("\n" + text)
+    return 0
+
+
+def _train(study: Study, name: str) -> list[tuple[Path, float, float]]:
+    """Folder, minutes and best validation reward of each training seed."""
+    settings = read_settings(name)
+    settings["timesteps"] = study.args.timesteps or settings["timesteps"]
+    label = name
+    if name == PAPER and study.args.paper_size:
+        label = f"{name}-{settings['observation_size']}"
+    else:
+        settings["observation_size"] = study.args.size
+    done = []
+    for seed in range(study.args.seeds):
+        run, progress = study.train(settings, label, seed)
+        done.append((run.folder, progress.seconds / 60, float(progress.best_reward or 0)))
+    return done
+
+
+def _play(study: Study, name: str, file: Path) -> list[Result]:
+    return compare(study.evaluator("test"), {name: load_policy(file)})[name]
+
+
+def _fixed(study: Study, start: int) -> Rows:
+    """Everything that learns nothing."""
+    evaluator = study.evaluator("test")
+    fine = evaluator.process.fine_steps
+    played = {k: evaluator(k) for k in range(1, fine + 1)}
+    rows: Rows = {"always denoise": [played[fine]], "always skip": [played[1]]}
+    rows["random"] = [evaluator(Random(seed)) for seed in range(study.args.seeds)]
+    rows |= {f"start {k}": [played[k]] for k in played}
+    rows[f"best start on training images ({start})"] = [played[start]]
+    outcomes = [o.best for o in evaluator.optima()]
+    best = [evaluator_at(study, index, outcome.actions) for index, outcome in enumerate(outcomes)]
+    return rows | {"optimum": [best]}
+
+
+def evaluator_at(study: Study, index: int, actions: tuple[int, ...]) -> Result:
+    """Test episode number ``index``, played by ``actions``."""
+    assert study.test is not None
+    queue = iter(actions)
+    evaluator = Evaluator(study.test, [study.test_pairs[index]], others=METRICS)
+    return evaluator(lambda latent, memory: ([next(queue)], memory))[0]
+
+
+def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> str:
+    """All T steps on the first test images under their first noise seed, beside the others there."""
+    test, count = study.test, study.args.chain
+    assert test is not None
+    store = study.args.runs / "chain.json"
+    known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+    steps = test.process.schedule.steps
+    sampler = SkipDiffSampler(test.model, steps, fine_steps=0)
+    chosen = [i for i, pair in enumerate(study.test_pairs) if pair[1] == study.test_pairs[0][1]][:count]
+    rows_of_chain = []
+    for index in chosen:
+        image, seed = study.test_pairs[index]
+        key = str(test.file(image, seed).stem)
+        if key not in known:
+            say(f"full chain: {test.source.name(image)}")
+            pair = test.pair(image)
+            made = sampler(pair.lr, seed=seed).images
+            known[key] = scores(made, pair.hr, METRICS)[0].tolist()
+            store.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(store, json.dumps(known).encode())
+        rows_of_chain.append(known[key])
+    text = f"On the first {len(chosen)} of the test images, one noise seed, with the full chain:\n\n"
+    text += "| policy | PSNR ↑ | NIQE ↓ | LPIPS ↓ | SSIM ↑ | evaluations |\n|---|---:|---:|---:|---:|---:|\n"
+    lines = {f"full chain ({steps} steps)": (np.array(rows_of_chain).mean(0), float(steps))}
+    for name in (best, *agents):
+        some = [played[i] for played in rows[name] for i in chosen]
+        lines[name] = np.mean([r.others for r in some], axis=0), float(np.mean([r.evaluations for r in some]))
+    for name, ((niqe, lpips, psnr, ssim), evaluations) in lines.items():
+        text += f"| {name} | {psnr:.2f} | {niqe:.3f} | {lpips:.4f} | {ssim:.4f} | {evaluations:.1f} |\n"
+    return text
+
+
+def _ship(study: Study, trained: dict[str, list[tuple[Path, float, float]]]) -> None:
+    """The agent with the highest validation reward, and where it comes from."""
+    reward, name, seed, folder = max(
+        (reward, name, seed, folder)
+        for name, runs in trained.items()
+        for seed, (folder, _, reward) in enumerate(runs)
+    )
+    process, target = study.training.process, model_folder(study.args.model)
+    about = {
+        "model": study.model.hash,
+        "steps": [process.coarse_steps, process.fine_steps],
+        "skip_rule": study.training.skip_rule,
+        "algorithm": name,
+        "training_seed": seed,
+        "metric": study.args.metric,
+        "input": "mixed" if study.args.mixed else "clean",
+        "validation_reward": reward,
+    }
+    write_atomically(target / ABOUT_POLICY, (json.dumps(about, indent=2) + "\n").encode())
+    shutil.copyfile(folder / BEST, target / POLICY)
+    say(f"shipped: {name}, seed {seed} → {target / POLICY}")
+
+
+def _write_csv(path: Path, rows: Rows) -> None:
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        header = [
+            "policy",
+            "training_seed",
+            "image",
+            "noise_seed",
+            "reward",
+            *METRICS,
+            "evaluations",
+            "actions",
+        ]
+        writer.writerow(header)
+        for name, by_seed in rows.items():
+            for seed, played in enumerate(by_seed):
+                for r in played:
+                    numbers = [f"{value:.6g}" for value in (r.reward, *r.others)]
+                    actions = "".join(map(str, r.actions))
+                    writer.writerow([name, seed, r.image, r.noise_seed, *numbers, r.evaluations, actions])
+    part.replace(path)

@@ -1,0 +1,147 @@
+"""How much there is to learn: the gap to the optimum, and what of it anyone could close.
+
+    python -m benchmarks ceilings --images natural256_train.tar --test imagenet256_test.tar
+
+For each input (clean, mixed) and each reward (NIQE, LPIPS), on the test episodes and against the best fixed
+start of the training images:
+
+- ``optimum``: the exact best schedule of each image and noise seed;
+- ``other noise``: the start that is best for the same image under its other noise seeds: what is left is
+  luck of the draw, which nobody can foresee;
+- ``known fault``: the best start for each kind of input, chosen on training images (mixed input alone);
+- ``imitation``: the network, taught every right answer of the training images, the most that an agent
+  that sees these latents can be expected to do; ``on training``, how much of it is learned by heart.
+
+Writes ``benchmarks/results/agents/<model>/ceilings.md`` and ``.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from typing import Any
+
+import numpy as np
+
+from skipdiff_agents.evaluate import Evaluator, fixed_starts
+from skipdiff_agents.imitation import imitate, regress_starts
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.images.mixed import KINDS, kind
+from skipdiff_env.policies import Policy
+from skipdiff_env.policy_file import NetworkPolicy
+from skipdiff_env.spn import SPNConfig
+
+from .agents_study import Study, add_study_arguments, interval, open_study, say
+
+SHARES = ("other noise", "known fault", "imitation", "imitation on training")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    add_study_arguments(parser)
+    add = parser.add_argument
+    add("--inputs", nargs="+", choices=("clean", "mixed"), default=["clean", "mixed"], help="[both]")
+    add("--metrics", nargs="+", default=["niqe", "lpips"], help="rewards [niqe lpips]")
+    add("--epochs", type=int, default=100, help="how often imitation sees each training episode [100]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record, measure, write."""
+    rows, text = [], ""
+    for mixed in (name == "mixed" for name in args.inputs):
+        for metric in args.metrics:
+            study = open_study(args, metric, mixed)
+            study.record()
+            rows.append({"input": "mixed" if mixed else "clean", "reward": metric, **measure(study)})
+            say(str(rows[-1]))
+        text = f"# Ceilings on {study.model.name}\n\n{study.describe()}\n\n"
+    text += (
+        "Gap: how far the optimum lies above the best fixed start, in % of its reward. The other "
+        "columns: the share of that gap, on test episodes; 95 % bootstrap intervals over images (and "
+        "training seeds).\n\n"
+    )
+    titles = ["input", "reward", "best start", "gap", *SHARES]
+    text += "| " + " | ".join(titles) + " |\n" + "|---" * 2 + "|---:" * (len(titles) - 2) + "|\n"
+    for row in rows:
+        text += "| " + " | ".join(_cell(name, row[name]) for name in titles) + " |\n"
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(study.folder / "ceilings.md", text.encode())
+    with (study.folder / "ceilings.csv").open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(
+            [*titles[:3], *(f"{name} {part}" for name in titles[3:] for part in ("", "low", "high"))]
+        )
+        for row in rows:
+            numbers = [value for name in titles[3:] for value in row[name]]
+            writer.writerow([*(row[name] for name in titles[:3]), *numbers])
+    say("\n" + text)
+    return 0
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    if np.isnan(value[0]):
+        return ""
+    form = "{:.2%} [{:.2%}, {:.2%}]" if name == "gap" else "{:.0%} [{:.0%}, {:.0%}]"
+    return form.format(*value)
+
+
+def measure(study: Study) -> dict[str, Any]:
+    """The row of one input and one reward."""
+    fine = study.training.process.fine_steps
+    test, train = study.evaluator("test"), study.evaluator("train")
+    known = np.concatenate(
+        [fixed_starts(study.evaluator(part).optima(), fine) for part in ("train", "valid")]
+    )
+    kinds = np.array([kind(image) for image, _ in (*study.train_pairs, *study.valid_pairs)])
+    best = int(known.mean(axis=0).argmax())
+    starts = fixed_starts(test.optima(), fine)
+    images = len({image for image, _ in study.test_pairs})
+
+    def cube(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, images, study.args.test_seeds)
+
+    base = cube(starts[:, best])
+    gap = cube(np.array([o.reward for o in test.optima()])) - base
+    scale = base.mean()
+    row: dict[str, Any] = {"best start": best + 1, "gap": tuple(v / scale for v in interval(gap))}
+    nothing = (np.nan,) * 3
+    row["other noise"] = (
+        interval(cube(_other_noise(starts, images)) - base, gap) if study.args.test_seeds > 1 else nothing
+    )
+    row["known fault"] = nothing
+    if study.training.source.degrade:
+        by_kind = {name: known[kinds == name].mean(axis=0).argmax() for name in KINDS}
+        chosen = [by_kind[kind(image)] for image, _ in study.test_pairs]
+        row["known fault"] = interval(cube(starts[np.arange(len(starts)), chosen]) - base, gap)
+    networks = [_imitation(study, train, seed) for seed in range(study.args.seeds)]
+    played = np.concatenate([cube(_rewards(test, network)) for network in networks])
+    row["imitation"] = interval(played - base, gap)
+    own = np.array([o.reward for o in train.optima()])
+    fixed = fixed_starts(train.optima(), fine)[:, best]
+    by_heart = np.concatenate([_rewards(train, network)[None] for network in networks])
+    shape = (-1, len(own) // study.args.noise_seeds, study.args.noise_seeds)
+    row["imitation on training"] = interval((by_heart - fixed).reshape(shape), (own - fixed).reshape(shape))
+    return row
+
+
+def _other_noise(starts: np.ndarray, images: int) -> np.ndarray:
+    """Reward of the start that is best on the mean of the image's other noise seeds; (episodes,)."""
+    by_image = starts.reshape(images, -1, starts.shape[1])
+    others = (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2)
+    return np.take_along_axis(by_image, others[..., None], axis=2).ravel()
+
+
+def _imitation(study: Study, train: Evaluator, seed: int) -> Policy:
+    """The taught network."""
+    args, valid = study.args, study.evaluator("valid")
+    say(f"imitation, seed {seed}")
+    if study.training.skip_rule == "reset":
+        return regress_starts(train, valid, args.size, args.epochs, seed=seed)
+    config = SPNConfig(args.size, 128, "group", "clock", study.training.process.fine_steps)
+    return NetworkPolicy(imitate(train, config, args.epochs, seed=seed, validation=valid), config)
+
+
+def _rewards(evaluator: Evaluator, policy: Policy) -> np.ndarray:
+    return np.array([result.reward for result in evaluator(policy)])

@@ -1,0 +1,179 @@
+"""Table 3: seconds and arithmetic of an image, SkipDiff against the full chain, the policy included."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from skipdiff_env.diffusion import FrozenModel, UNetConfig, random_model
+from skipdiff_env.diffusion.model import ModelConfig
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.diffusion.training.distributed import World
+from skipdiff_env.diffusion.training.provenance import describe_hardware
+from skipdiff_env.policies import Policy, resolve_policy
+
+from ..env_throughput import Stopwatch
+from ..sampler_speed import sampler_speed
+from .published import COST
+from .tables import grid, written
+
+SIZE = 256
+"""Side of the enlarged image in pixels, as in the paper's Table 3."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an image of ``size`` squared costs with one sampler on one device, a median of ``repeats``."""
+
+    hash: str
+    device: str
+    dtype: str
+    model: str
+    sampler: str
+    policy: str
+    size: int
+    repeats: int
+    evaluations: float
+    seconds: float
+    gmac: float
+    """Billions of multiply-adds, policy included: half of what torch's FLOP counter counts."""
+    policy_share: float
+    """Of the seconds."""
+
+
+class TimedPolicy:
+    """A policy that stops its own time."""
+
+    def __init__(self, policy: Policy, watch: Stopwatch) -> None:
+        self.policy, self.watch = policy, watch
+
+    def __call__(self, latent: torch.Tensor, memory: Any) -> tuple[Any, Any]:
+        self.watch.start()
+        decided = self.policy(latent, memory)
+        self.watch.stop()
+        return decided
+
+
+def measure(model: FrozenModel, policy: str | int, repeats: int, size: int) -> list[Cost]:
+    """The full chain and SkipDiff at (10, T/10), taking turns; medians.
+
+    Args:
+        model: the frozen model.
+        policy: a start level or a policy file.
+        repeats: rounds of both.
+        size: side of the enlarged image.
+    """
+    fine = model.schedule.steps // 10
+    watch = Stopwatch(model.device)
+    timed = TimedPolicy(resolve_policy(policy, fine), watch)
+    found = sampler_speed(model, [timed], repeats, size)[0]
+    share = watch.seconds / (watch.calls / max(fine - 1, 1)) / found["fast_seconds"] if watch.calls else 0.0
+    call = network_gmac(model, size)
+    deciding = policy_gmac(model, timed.policy, size) * (fine - 1)
+    named = "fixed start" if isinstance(policy, int) else Path(policy).name
+    about = (model.hash, hardware(model), str(model.dtype).removeprefix("torch."), model.name)
+    full, fast = found["full_evaluations"], found["fast_evaluations"]
+    return [
+        Cost(*about, "full chain", "", size, repeats, full, found["full_seconds"], call * full, 0.0),
+        Cost(
+            *about,
+            "SkipDiff",
+            named,
+            size,
+            repeats,
+            fast,
+            found["fast_seconds"],
+            call * fast + deciding,
+            share,
+        ),
+    ]
+
+
+def network_gmac(model: FrozenModel, size: int) -> float:
+    """Billions of multiply-adds of one network call."""
+    x = torch.zeros(1, 3, size, size, device=model.device)
+    with FlopCounterMode(display=False) as counter:
+        model.predict(x, x, torch.full((1,), 0.5, device=model.device))
+    return counter.get_total_flops() / 2e9
+
+
+def policy_gmac(model: FrozenModel, policy: Policy, size: int) -> float:
+    """Billions of multiply-adds of one decision, as far as torch computes it."""
+    with FlopCounterMode(display=False) as counter:
+        policy(torch.zeros(1, 3, size, size, device=model.device), None)
+    return counter.get_total_flops() / 2e9
+
+
+def hardware(model: FrozenModel) -> str:
+    """What it ran on."""
+    return describe_hardware(model.device, World()).removesuffix(", shared machine")
+
+
+def authors_model(device: str) -> FrozenModel:
+    """The authors' configuration (97.8 M weights) with random weights, for images of 256 pixels."""
+    config = ModelConfig(scale=4, image_size=256, unet=UNetConfig(image_size=256), coarse_levels="rebuilt")
+    model = random_model(config, device=device)
+    model.name, model.dtype = "the authors' 97.8 M configuration, random weights", torch.bfloat16
+    return model
+
+
+def table(
+    folder: Path, models: list[FrozenModel], policies: list[str | int], repeats: int, size: int
+) -> list[Cost]:
+    """Measure what ``table3.csv`` does not hold yet, and write it and ``table3.md``."""
+    file = folder / "table3.csv"
+    found = read_costs(file)
+    for model, policy in zip(models, policies, strict=True):
+        named = "fixed start" if isinstance(policy, int) else Path(policy).name
+        known = {(c.hash, c.device, c.dtype, c.policy, c.size) for c in found}
+        about = (model.hash, hardware(model), str(model.dtype).removeprefix("torch."), named, size)
+        if about not in known:
+            found += measure(model, policy, repeats, size)
+            lines = [astuple(cost) for cost in found]
+            write_atomically(file, written([f.name for f in fields(Cost)], lines).encode())
+    write_atomically(folder / "table3.md", markdown(found).encode())
+    return found
+
+
+def read_costs(file: Path) -> list[Cost]:
+    """What a ``table3.csv`` holds; nothing if it is not there."""
+    if not file.is_file():
+        return []
+    found = []
+    for cells in list(csv.reader(file.read_text(encoding="utf-8").splitlines()))[1:]:
+        kinds = [str] * 6 + [int] * 2 + [float] * 4
+        values: Any = [kind(cell) for kind, cell in zip(kinds, cells, strict=True)]
+        found.append(Cost(*values))
+    return found
+
+
+def markdown(costs: list[Cost]) -> str:
+    """The table, and what its columns mean."""
+    lines = []
+    for full, fast in zip(costs[::2], costs[1::2], strict=True):
+        for cost, key in ((full, "full"), (fast, "skipdiff")):
+            seconds, gmac = COST[key]
+            lines.append(
+                [
+                    f"{cost.sampler}: {cost.model}, {cost.size}×{cost.size}, {cost.dtype}, {cost.device}",
+                    f"{cost.evaluations:.4g}",
+                    f"{cost.seconds:.3f}",
+                    f"{cost.seconds / full.seconds:.3f}",
+                    f"{cost.gmac:,.0f}",
+                    f"{cost.policy_share:.2%}" if cost.policy else "",
+                    f"{seconds:.2f} s, {gmac:,.0f} GMAC",
+                ]
+            )
+    head = ["", "evaluations", "seconds", "of the full chain's", "GMAC", "policy's share of time"]
+    return (
+        f"# Table 3: cost\n\nSeconds of an image: medians of {costs[-1].repeats} rounds in which both "
+        "samplers take turns. GMAC: billions of multiply-adds, half of what torch counts as FLOP; what the "
+        "paper calls GFLOP is this unit. The paper's column: 256×256, one V100, its own network. torch "
+        f"{torch.__version__}, Python {platform.python_version()}.\n\n" + grid([*head, "the paper"], lines)
+    )

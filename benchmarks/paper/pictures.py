@@ -1,0 +1,105 @@
+"""Pictures, of bundled photographs alone, which are free to show: samples, and latents (Figure 6)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from skipdiff_env.diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
+from skipdiff_env.upscale.compare import side_by_side
+
+from .figures import new_figure, save
+from .samplers import Sampler
+
+MADE_OF = "Source"
+"""PNG text that says of what a picture was made."""
+
+
+def is_current(path: Path, about: str) -> bool:
+    """Whether a picture is there and was made of the same."""
+    if not path.is_file():
+        return False
+    with Image.open(path) as image:
+        return image.info.get(MADE_OF) == about
+
+
+def draw_samples(
+    path: Path,
+    model: FrozenModel,
+    samplers: Sequence[Sampler],
+    about: str,
+    source: ImageSource | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """A row for each photograph: input, every sampler, original.
+
+    Args:
+        path: PNG file.
+        model: whose scale shrinks the photographs.
+        samplers: what to show.
+        about: of what it was made, see :func:`is_current`.
+        source: photographs; the bundled ones unless given.
+        labels: names of samplers, where theirs are too long.
+    """
+    source = source or bundled_images()
+    size = BUNDLED_IMAGE_SIZE - BUNDLED_IMAGE_SIZE % model.scale
+    rows = []
+    for index in range(len(source)):
+        pair = make_pair(source, index, scale=model.scale, image_size=size)
+        assert pair.hr is not None
+        blocks = np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1)
+        made = [((labels or {}).get(s.key, s.label), s.run(pair.lr, 0).image) for s in samplers]
+        rows.append(side_by_side([("input", blocks), *made, ("original", pair.hr)]))
+    text, file = PngInfo(), io.BytesIO()
+    text.add_text(MADE_OF, about)
+    Image.fromarray(np.concatenate(rows)).save(file, "PNG", pnginfo=text, optimize=True)
+    write_atomically(path, file.getvalue())
+
+
+def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource | None = None) -> None:
+    """Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, and the x̂0 behind them."""
+    source, top = source or bundled_images(), model.schedule.steps
+    size = BUNDLED_IMAGE_SIZE - BUNDLED_IMAGE_SIZE % model.scale
+    pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=size)
+    condition = model.condition(torch.from_numpy(pair.lr).permute(2, 0, 1)[None])
+    keys = [NoiseKey(image_key(pair.lr), 0)]
+    full, coarse = (_states(SkipProcess(model, s), condition, keys) for s in (top, 10))
+    figure = new_figure(1.35 * len(coarse), 6.1)
+    axes = figure.subplots(4, len(coarse), squeeze=False)
+    for column, level in enumerate(sorted(coarse, reverse=True)):
+        both = full[level], coarse[level]
+        far = float((both[0].x0 - both[1].x0).square().mean().sqrt())
+        shown = [state.latent / 2 for state in both] + [state.x0 for state in both]
+        for place, signed in zip(axes[:, column], shown, strict=True):
+            place.imshow(np.clip(signed[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5, 0, 1))
+            place.set_xticks([])
+            place.set_yticks([])
+        axes[0, column].set_title(f"t = {level}", size=8)
+        axes[3, column].set_xlabel(f"RMS of x̂0s {far:.3f}", size=7)
+    for place, name in zip(
+        axes[:, 0], ("latent, full", "latent, coarse", "x̂0, full", "x̂0, coarse"), strict=True
+    ):
+        place.set_ylabel(name, size=8)
+    save(figure, path, {MADE_OF: about}, dpi=80)  # noise does not compress
+
+
+def _states(process: SkipProcess, condition: torch.Tensor, keys: list[NoiseKey]) -> dict[int, SkipState]:
+    """States by level, at the levels that CSA of 10 steps reaches."""
+    found: dict[int, SkipState] = {}
+    stride = process.schedule.steps // 10
+
+    def visited(state: SkipState) -> None:
+        level = int(state.level[0])
+        if level % stride == 0:
+            found[level] = state
+
+    process.start(condition, keys, visited)
+    return found

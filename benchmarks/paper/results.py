@@ -1,0 +1,92 @@
+"""What rows say together: means over images, 95 % bootstrap intervals, paired differences.
+
+Noise seeds of an image are averaged first, so that images are what is drawn again; differences are
+taken image by image and seed by seed, and every interval draws the same images (of those with a value).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .store import Row
+
+DRAWS = 2000
+FEWEST = 5
+"""Images below which nothing is said to be better or worse."""
+LOWER_BETTER = {"niqe", "niqe_full", "lpips", "evaluations"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over images, and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+    """How many had a value."""
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval lies on one side of zero, else, or for a few images, 0."""
+        return int(self.low > 0) - int(self.high < 0) if self.images >= FEWEST else 0
+
+
+class Results:
+    """Rows of one model on one set of images, by sampler.
+
+    Args:
+        rows: every sampler has a row for each image and seed.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        pairs = list(dict.fromkeys((row.image, row.seed) for row in rows))
+        self.images = list(dict.fromkeys(image for image, _ in pairs))
+        self.seeds = sorted({seed for _, seed in pairs})
+        self._image = np.array([self.images.index(image) for image, _ in pairs])
+        by_key = {(row.sampler, row.image, row.seed): row for row in rows}
+        self.samplers = list(dict.fromkeys(row.sampler for row in rows))
+        self._rows = {s: [by_key[s, image, seed] for image, seed in pairs] for s in self.samplers}
+
+    def __contains__(self, sampler: str) -> bool:
+        return sampler in self._rows
+
+    def values(self, sampler: str, column: str) -> NDArray[np.float64]:
+        """A column of a sampler's rows, float64, a value for each image and seed."""
+        return np.array([getattr(row, column) for row in self._rows[sampler]], np.float64)
+
+    def estimate(self, sampler: str, column: str) -> Estimate:
+        """Mean of a column; images where it cannot be computed are left out."""
+        return self._estimate(self.values(sampler, column))
+
+    def mean(self, sampler: str, column: str) -> float:
+        """The mean alone."""
+        return self.estimate(sampler, column).mean
+
+    def difference(self, sampler: str, other: str, column: str) -> Estimate:
+        """Mean of ``sampler`` minus ``other``, paired by image and noise seed."""
+        return self._estimate(self.values(sampler, column) - self.values(other, column))
+
+    def gain(self, sampler: str, other: str, column: str) -> Estimate:
+        """:meth:`difference` turned so that more is better."""
+        found = self.difference(sampler, other, column)
+        if column in LOWER_BETTER:
+            return Estimate(0 - found.mean, 0 - found.high, 0 - found.low, found.images)
+        return found
+
+    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
+        finite = np.isfinite(values)
+        images = self._image[finite]
+        count = np.bincount(images, minlength=len(self.images))
+        there = count > 0
+        means = np.bincount(images, values[finite], len(self.images))[there] / count[there]
+        if not len(means):
+            return Estimate(math.nan, math.nan, math.nan, 0)
+        draws = np.random.default_rng(0).integers(0, len(means), (DRAWS, len(means)))
+        low, high = np.quantile(means[draws].mean(axis=1), (0.025, 0.975))
+        return Estimate(float(means.mean()), float(low), float(high), len(means))

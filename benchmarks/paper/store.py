@@ -1,0 +1,126 @@
+"""Rows: how good one sampler's result is on one image under one noise seed, kept in a CSV file.
+
+A row is appended in one piece as soon as it is computed, and the same computation is never made twice:
+its key holds all that decides the result.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.images import shrink
+from skipdiff_env.metrics import load_metric, psnr_y
+
+METRICS = ("psnr", "ssim", "niqe", "niqe_full", "lpips", "consistency")
+"""What is measured. ``niqe_full`` sees every pixel; ``consistency`` is the PSNR (Y) of the result, shrunk
+again, against its LR input, in dB."""
+
+Key = tuple[str, str, str, int, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image, one noise seed, one sampler."""
+
+    model: str
+    """The model's hash."""
+    dtype: str
+    """What the network computed in, and on what: ``float32 cpu``."""
+    image: str
+    """Name and content of the LR image."""
+    seed: int
+    sampler: str
+    psnr: float
+    ssim: float
+    niqe: float
+    niqe_full: float
+    lpips: float
+    consistency: float
+    evaluations: int
+    """Network calls that the result would take on its own."""
+    start: int
+    """The fine level at which the walk that led to the result began; 0 where there was none."""
+
+    @property
+    def key(self) -> Key:
+        """What makes a row the same computation."""
+        return self.model, self.dtype, self.image, self.seed, self.sampler
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_TYPES = {"str": str, "int": int, "float": float}
+
+
+class Store:
+    """Rows by their keys, and the file behind them.
+
+    Args:
+        path: CSV file to read and to append to; None keeps rows in memory alone.
+
+    Raises:
+        SkipDiffError: if the file is of another kind.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.rows = {row.key: row for row in read_rows(path)} if path else {}
+
+    def add(self, row: Row) -> None:
+        """Keep a row, on disk before this returns."""
+        self.rows[row.key] = row
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = io.StringIO(newline="")
+        writer = csv.writer(lines, lineterminator="\n")
+        if not self.path.exists() or not self.path.stat().st_size:
+            writer.writerow(COLUMNS)
+        writer.writerow(astuple(row))
+        with self.path.open("ab") as file:
+            file.write(lines.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is cut off.
+
+    Raises:
+        SkipDiffError: if it is no file of rows.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        write_atomically(path, text.encode())
+    lines = list(csv.reader(text.splitlines()))
+    if lines and tuple(lines[0]) != COLUMNS:
+        raise SkipDiffError(f"{path} has other columns than this version writes: move it away")
+    try:
+        return [
+            Row(*(_TYPES[str(f.type)](cell) for f, cell in zip(fields(Row), line, strict=True)))
+            for line in lines[1:]
+        ]
+    except ValueError as error:
+        raise SkipDiffError(f"{path} holds a damaged row ({error}): remove that line") from None
+
+
+def score(images: Sequence[np.ndarray], hr: np.ndarray, lr: np.ndarray, scale: int) -> list[list[float]]:
+    """:data:`METRICS` of SR images of one original; all uint8 (H, W, 3), ``lr`` (h, w, 3)."""
+    sr, originals = np.stack(images), np.stack([hr] * len(images))
+    small, inputs = np.stack([shrink(image, scale) for image in images]), np.stack([lr] * len(images))
+    columns = [
+        *(load_metric(name)(sr, originals) for name in ("psnr", "ssim", "niqe", "niqe-full", "lpips")),
+        psnr_y(small, inputs),
+    ]
+    return np.stack(columns, axis=1).tolist()

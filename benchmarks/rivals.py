@@ -1,0 +1,61 @@
+"""CCSR and AddSR with weights of their own, as samplers of the tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from skipdiff_env import SkipDiffSampler, load_pretrained
+from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel
+from skipdiff_env.diffusion.few_step import FewSteps
+from skipdiff_env.diffusion.refiner import load_refiner
+
+from .paper.samplers import Picture, Sampler
+
+CCSR_STEPS, ADDSR_STEPS = (1, 2, 16), (1, 2, 4)
+Folder = str | os.PathLike[str]
+
+
+def rivals(
+    ccsr: Folder | None = None,
+    addsr: Folder | None = None,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+) -> dict[str, Sampler]:
+    """Samplers by key: CCSR at 1, 2 and 16 evaluations without and with stage 2, AddSR at 1, 2 and 4.
+
+    Args:
+        ccsr: a model of CCSR's first stage; with a refiner in its folder, both stages.
+        addsr: a student.
+        device: where they run.
+        dtype: their autocast type.
+    """
+    found: list[Sampler] = []
+    if ccsr is not None:
+        model = load_pretrained(ccsr, device, dtype)
+        found += _few(model, "CCSR, stage 1", [CCSR(n) for n in CCSR_STEPS])
+        if model.config.refiner is not None:
+            found += _few(model, "CCSR, both stages", [CCSR(n) for n in CCSR_STEPS], ccsr)
+    if addsr is not None:
+        found += _few(load_pretrained(addsr, device, dtype), "AddSR", [AddSR(n) for n in ADDSR_STEPS])
+    return {sampler.key: sampler for sampler in found}
+
+
+def _few(
+    model: FrozenModel, name: str, chains: Sequence[FewSteps], refiner: Folder | None = None
+) -> list[Sampler]:
+    sampler = SkipDiffSampler(model, 1, refiner=refiner)  # S does not matter to a chain
+    suffix = f"+{load_refiner(refiner).hash[:8]}" if refiner is not None else ""
+
+    def one(chain: FewSteps) -> Sampler:
+        def run(lr: np.ndarray, seed: int) -> Picture:
+            return Picture(sampler(lr, policy=chain, seed=seed).images[0], chain.steps)
+
+        key = f"{type(chain).__name__.lower()}-{chain.steps}@{model.hash[:8]}{suffix}"
+        label = f"{name}, {chain.steps} step{'s' if chain.steps > 1 else ''}"
+        return Sampler(key, label, run, frozenset((key, i) for i in range(chain.steps)))
+
+    return [one(chain) for chain in chains]

@@ -1,0 +1,113 @@
+"""The refiner: a small network that brings back what a chain that was cut short leaves out.
+
+CCSR's second stage fine-tunes the decoder on truncated outputs; a DDPM of pixels has no decoder, so a small
+U-Net takes its place: image = x̂0 + U-Net([x̂0, c]). Its last convolution starts at zero, so that an untrained
+refiner is the identity. It may follow any chain: CCSR's, AddSR's, or CSA and FSR.
+
+It lies in a model's folder as ``refiner.safetensors``, its architecture in the key ``refiner`` of
+``config.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SkipDiffError
+from .model import DiffusionModel
+from .pretrained import CONFIG, REFINER, fill, model_folder, read_config, read_safetensors
+from .process import Refine
+from .unet import UNet, UNetConfig
+
+MAX_WEIGHTS = 2_000_000
+
+RefinerSpec = str | os.PathLike[str] | Refine | None
+"""What users may give as ``refiner=``: the name or folder of a model that has one, a function, or None."""
+
+
+class RefinerNetwork(nn.Module):
+    """x̂0 + U-Net([x̂0, c]), the identity at the start.
+
+    Raises:
+        SkipDiffError: if the network has more than 2 M weights.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.unet = UNet(replace(config, zero_init=True))
+        count = sum(p.numel() for p in self.parameters())
+        if count > MAX_WEIGHTS:
+            raise SkipDiffError(f"the refiner has {count:,} weights, but at most {MAX_WEIGHTS:,} are allowed")
+
+    def forward(self, x0: Tensor, condition: Tensor) -> Tensor:
+        clean = torch.ones(len(x0), device=x0.device)  # the U-Net's noise level: there is no noise
+        return x0 + self.unet(torch.cat([x0, condition], dim=1), clean).float()
+
+
+class Refiner:
+    """A trained refiner: eval mode, no gradients, clamped.
+
+    Args:
+        network: what refines.
+        device: where it runs.
+        dtype: autocast type; float32 = none.
+        hash: identity of the weights.
+    """
+
+    def __init__(
+        self,
+        network: RefinerNetwork,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        hash: str = "",
+    ) -> None:
+        self.device, self.dtype, self.hash = torch.device(device), dtype, hash
+        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, x0: Tensor, condition: Tensor) -> Tensor:
+        """x̂0 and condition (B, 3, H, W) → the refined image, clamped to [-1, 1]."""
+        autocast = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
+            return self.network(x0, condition).clamp(-1, 1)
+
+
+def load_refiner(
+    name_or_path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Refiner:
+    """The refiner in a model's folder.
+
+    Raises:
+        SkipDiffError: if the model has none, or its files are bad.
+    """
+    folder = model_folder(name_or_path)
+    config = read_config(folder / CONFIG).refiner
+    if config is None:
+        raise SkipDiffError(f"{folder} has no refiner: {CONFIG} lacks the key 'refiner'")
+    file = folder / REFINER
+    with torch.device("meta"):
+        network = RefinerNetwork(config.unet)
+    fill(network, read_safetensors(file), str(file))
+    return Refiner(network, device, dtype, hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+
+
+def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
+    """Turn what users give as ``refiner=`` into a function, on the model's device and in its precision.
+
+    Raises:
+        SkipDiffError: if it is none, or has no refiner.
+    """
+    if isinstance(spec, str | os.PathLike):
+        dtype = getattr(model, "dtype", torch.float32)
+        return load_refiner(spec, getattr(model, "device", "cpu"), dtype)
+    if spec is not None and not callable(spec):
+        raise SkipDiffError(f"refiner={spec!r} must be the name or folder of a model, a function or None")
+    return spec

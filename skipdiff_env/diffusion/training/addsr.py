@@ -1,0 +1,143 @@
+"""AddSR's distillation: a student of four levels from a frozen diffusion model of many.
+
+A step runs the student's own chain, with self-refinement, to one of its levels s = 1 … 4, without gradients;
+the evaluation there is what is trained. The teacher, conditioned on **HR**, sees the student's x̂0 noised to
+a random level, and its x̂0 is the target. Distances are measured in the chain's own space, which plays the
+part of the paper's latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..few_step import ADDSR_STEPS, AddSR
+from ..model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
+from ..schedule import NoiseSchedule
+from .adversarial import AdversarialTrainer, Attempt
+from .critics import FeatureCritic
+from .distributed import World
+from .recipe import AddSRRecipe, AdversarialRecipe, Recipe
+from .trainer import Batch, Sampler, few_step_sampler, step_seed
+
+
+def step_weight(step: int) -> float:
+    """The time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
+
+    The later the step, the more faithful it has to be, and the less it may invent.
+    """
+    return 0.5 * 2.1 ** (step - 1)
+
+
+def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, step: int, scale: float = 1.0) -> Tensor:
+    """Weighted squared distance of the student's x̂0 from the teacher's, a scalar.
+
+    Images count by SNR/(1 + SNR) = ᾱ of the teacher's level: SNR itself has no bound where there is little
+    noise, and where there is much the teacher can only guess.
+
+    Args:
+        x0, wanted: x̂0 of student and teacher in image space, (B, 3, H, W).
+        level: √ᾱ of the teacher's level, (B,).
+        step: s, the student's step.
+        scale: from image space to the chain's, k of a residual target.
+    """
+    distance = (scale * (x0 - wanted)).square().mean(dim=(1, 2, 3))
+    return step_weight(step) * (level.square() * distance).mean()
+
+
+class Student:
+    """The network in training, behind as much of a model as a chain asks for.
+
+    Args:
+        network: what is trained.
+        trainer: whose configuration says what it predicts.
+    """
+
+    def __init__(self, network: nn.Module, trainer: AddSRTrainer) -> None:
+        self._network, self.config = network, trainer.config
+        self.schedule, self.scale = NoiseSchedule.from_config(self.config.schedule), self.config.scale
+
+    def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
+        """As :meth:`.FrozenModel.to_latent`."""
+        return chain_target(image, condition, self.config)
+
+    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """x̂0 as :meth:`.FrozenModel.predict` gives it."""
+        return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
+
+    def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """The same before the clamp, which has no gradient outside its bounds."""
+        output = self._network(torch.cat([condition, latent], dim=1), noise_level)
+        return image_from_output(output, latent, condition, noise_level, self.config)
+
+    def condition(self, lr: Tensor) -> Tensor:
+        """Training makes its conditions itself."""
+        raise NotImplementedError
+
+
+class AddSRTrainer(AdversarialTrainer):
+    """Trains the student; it starts as a copy of the teacher.
+
+    Args:
+        recipe: with an ``addsr`` block.
+        device: where to train.
+        world: which rows this process takes.
+        teacher: the frozen model.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, world: World, teacher: FrozenModel) -> None:
+        assert recipe.addsr is not None
+        self.options: AddSRRecipe = recipe.addsr
+        self.teacher = teacher
+        super().__init__(recipe, device, world)
+        schedule = teacher.schedule.respaced(ADDSR_STEPS)
+        self.config = replace(recipe.model, schedule=schedule.config)
+
+    @property
+    def adversarial(self) -> AdversarialRecipe:
+        """The recipe's."""
+        return self.options.adversarial
+
+    def build_critic(self) -> nn.Module:
+        """Heads on frozen features."""
+        return FeatureCritic()
+
+    def attempt(self, batch: Batch) -> Attempt:
+        """The student's x̂0 at one of its steps, and its distance from the teacher's."""
+        hr = chain_image(batch.target, batch.condition, self.config)
+        draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, self.step, "steps"))
+        step = 1 + int(torch.randint(ADDSR_STEPS, (1,), generator=draws))
+        # Half of the time without self-refinement: the environment has none.
+        refines = bool(torch.randint(2, (1,), generator=draws))
+        chain = AddSR(ADDSR_STEPS, self.options.self_refinement if refines else 0.0)
+        latent, used = self._approach(batch, chain, step)
+        signal = chain.signals(self.teacher.schedule)[step - 1]
+        level = torch.full((len(latent),), float(signal), device=self.device)
+        fake = Student(self._forward, self).predict_unclamped(latent, used, level)
+        wanted = self._taught(fake.detach(), hr, batch)
+        scale = self.config.residual_scale if self.config.target == "residual" else 1.0
+        loss = distillation_loss(fake, wanted, batch.level, step, scale)
+        return Attempt(fake, hr, {"distillation": loss})
+
+    @torch.no_grad()
+    def _approach(self, batch: Batch, chain: AddSR, step: int) -> tuple[Tensor, Tensor]:
+        """Latent and condition that the student sees at its step s, after its own earlier steps."""
+        student, x_top = Student(self.network, self), batch.noise
+        return chain.approach(
+            student, step - 1, batch.condition, x_top, lambda i: self.normal(x_top, f"chain {i}")
+        )
+
+    @torch.no_grad()
+    def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
+        """The teacher's x̂0 of the student's, noised, under HR as the condition."""
+        clean = self.teacher.to_latent(x0, hr)
+        noise = self.normal(clean, "teacher")
+        latent = diffuse(clean, batch.level[:, None, None, None], noise)
+        return self.teacher.predict(latent, hr, batch.level)
+
+    def samplers(self) -> dict[str, Sampler]:
+        """One, two and four steps."""
+        model, w = self.frozen(), self.options.self_refinement
+        return {f"AddSR {steps}": few_step_sampler(AddSR(steps, w), model) for steps in (1, 2, 4)}

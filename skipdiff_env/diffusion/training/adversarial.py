@@ -1,0 +1,103 @@
+"""One step of training against a discriminator, whatever is trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .critics import CollapseWatch, critic_hinge, generator_hinge
+from .distributed import World
+from .recipe import AdversarialRecipe, Recipe
+from .trainer import Batch, Trainer
+
+
+class Attempt(NamedTuple):
+    """What a generator made of a batch, with its gradient."""
+
+    fake: Tensor
+    """Images, (B, 3, H, W) in about [-1, 1]."""
+    real: Tensor
+    """What they should be."""
+    losses: dict[str, Tensor]
+    """Terms of its loss besides the adversarial one, weighted, by name."""
+
+
+class AdversarialTrainer(Trainer):
+    """Trains a network against a discriminator by hinge losses: first the one, then the other, each step.
+
+    The loss that is reported is the sum of the generator's other terms: the adversarial one rises and falls
+    with its opponent, and says little by itself.
+
+    Attributes:
+        critic: the discriminator.
+    """
+
+    is_diffusion = False
+
+    def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
+        super().__init__(recipe, device, world)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            critic = self.build_critic()
+        self.critic = critic.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.critic_optimiser = self._optimiser(self.critic)
+        self._judge = self._shared(self.critic)
+        self._watch = CollapseWatch()
+
+    @property
+    @abstractmethod
+    def adversarial(self) -> AdversarialRecipe:
+        """How the discriminator is trained and what it counts for."""
+
+    @abstractmethod
+    def build_critic(self) -> nn.Module:
+        """A fresh discriminator: images (B, 3, H, W) → answers (B, …), high for real ones."""
+
+    @abstractmethod
+    def attempt(self, batch: Batch) -> Attempt:
+        """The generator's images of a batch, and all of its loss but the adversarial term."""
+
+    def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+        """One step of the generator and one of the discriminator; see :meth:`Trainer.update`."""
+        self._seed_dropout()
+        with self._autocast():
+            fake, real, losses = self.attempt(batch)
+            loss = torch.stack(list(losses.values())).sum()
+            against = generator_hinge(self.critic(fake))
+        total = loss + self.adversarial.weight * against
+        norm = self._descend(total, self.network, self.optimiser, lr)
+        with self._autocast():
+            answers = self._judge(torch.cat([real, fake.detach()]))
+            critic_loss = critic_hinge(*answers.chunk(2))
+        critic_norm = self._descend(
+            critic_loss, self.critic, self.critic_optimiser, lr * self.adversarial.lr_share
+        )
+        figures = {
+            **losses, "adversarial": against, "critic_loss": critic_loss, "critic_norm": critic_norm,
+            "critic_spread": answers.std(),
+        }  # fmt: skip
+        self.parts = {name: value.detach() for name, value in figures.items()}
+        self._advance()
+        return loss.detach(), norm
+
+    def collapsed(self, parts: Mapping[str, float]) -> str:
+        """Whether the discriminator has collapsed, see :class:`.critics.CollapseWatch`."""
+        return self._watch(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As :meth:`Trainer.state_dict`, with the discriminator."""
+        return {
+            **super().state_dict(),
+            "critic": self.critic.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As :meth:`Trainer.load_state_dict`."""
+        super().load_state_dict(state)
+        self.critic.load_state_dict(state["critic"])
+        self.critic_optimiser.load_state_dict(state["critic_optimiser"])

@@ -1,0 +1,99 @@
+"""Discriminators, their hinge losses, and how one notices that a discriminator has collapsed.
+
+``critic`` is short for discriminator throughout.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .features import CHANNELS, AlexFeatures
+
+COLLAPSE_STEPS = 300
+"""A discriminator that was of no use for so many steps on end has collapsed."""
+WON = 0.01
+"""Mean hinge loss below which it has nothing left to learn (it is 2 for one that knows nothing)."""
+ALIKE = 1e-4
+"""Standard deviation of its answers, below which it answers everything alike."""
+
+
+class PatchCritic(nn.Module):
+    """Images (B, 3, H, W) → one answer a patch of 46 pixels, (B, 1, h, w) (Isola et al. 2017).
+
+    Spectral norms (Miyato et al. 2018) in the place of batch norm, which small batches upset.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = (3, width, 2 * width, 4 * width)
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+            layers += [_spectral(nn.Conv2d(inputs, outputs, 4, 2, 1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, _spectral(nn.Conv2d(widths[-1], 1, 4, 1, 1)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image).float()
+
+
+class FeatureCritic(nn.Module):
+    """Small heads on frozen features: images (B, 3, H, W) → answers (B, n), n over all heads and places.
+
+    AddSR has DINOv2's features; AlexNet's stand in, which ship with LPIPS.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.features = AlexFeatures()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                _spectral(nn.Conv2d(channels, width, 1)),
+                nn.LeakyReLU(0.2),
+                _spectral(nn.Conv2d(width, width, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for channels in CHANNELS
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        layers = self.features(image)
+        answers = [head(x).flatten(1) for head, x in zip(self.heads, layers, strict=True)]
+        return torch.cat(answers, dim=1).float()
+
+
+def _spectral(layer: nn.Module) -> nn.Module:
+    return nn.utils.parametrizations.spectral_norm(layer)
+
+
+def critic_hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake)), what the discriminator lowers."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def generator_hinge(fake: Tensor) -> Tensor:
+    """-D(fake), the mean, what the generator lowers."""
+    return -fake.mean()
+
+
+class CollapseWatch:
+    """Follows a discriminator's loss and the spread of its answers."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=COLLAPSE_STEPS)
+
+    def __call__(self, parts: Mapping[str, float]) -> str:
+        """What is wrong after a step with ``critic_loss`` and ``critic_spread``; empty if nothing is."""
+        self._seen.append((parts["critic_loss"], parts["critic_spread"]))
+        if len(self._seen) < COLLAPSE_STEPS:
+            return ""
+        losses, spreads = zip(*self._seen, strict=True)
+        if max(spreads) < ALIKE:
+            return f"it has given every patch the same answer for {COLLAPSE_STEPS} steps"
+        if sum(losses) / len(losses) < WON:
+            return f"it has told real from made without effort for {COLLAPSE_STEPS} steps"
+        return ""

@@ -1,0 +1,76 @@
+"""Which trainer a recipe asks for, and the frozen model that it may learn from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ...errors import SkipDiffError
+from ..model import FrozenModel
+from ..pretrained import WEIGHTS, load_pretrained, model_folder
+from .addsr import AddSRTrainer
+from .distributed import World
+from .provenance import Provenance, start_from
+from .recipe import Recipe, load_recipe
+from .stage2 import RefinerTrainer
+from .trainer import Trainer, training_dtype
+
+COMMANDS = {"ddpm": "train-ddpm", "refiner": "train-refiner", "addsr": "train-addsr"}
+"""The command of each program."""
+
+
+def load_program(
+    source: object, program: str, init: str | os.PathLike[str] | None, cuda: bool, overrides: Sequence[str]
+) -> Recipe:
+    """The recipe of a program; where there is a frozen model, the recipe's model becomes that one.
+
+    Raises:
+        SkipDiffError: if the recipe is bad, or another program's.
+    """
+    recipe = load_recipe(source, cuda, overrides)  # type: ignore[arg-type]
+    if recipe.program != program:
+        raise SkipDiffError(f"recipe {recipe.name} is one for skipdiff {COMMANDS[recipe.program]}")
+    if program == "ddpm":
+        return recipe
+    if init or recipe.init:
+        frozen = json.dumps(str(init or recipe.init))
+        return load_recipe(source, cuda, [f"model={frozen}", f"init={frozen}", *overrides])  # type: ignore[arg-type]
+    raise SkipDiffError(f"recipe {recipe.name} names no model to learn from: give one (init)")
+
+
+def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
+    """The trainer of a recipe, with its frozen model if it has one."""
+    if recipe.program == "ddpm":
+        return Trainer(recipe, device, world)
+    folder = model_folder(recipe.init or "")
+    if not (folder / WEIGHTS).is_file():
+        raise SkipDiffError(
+            f"{folder} holds no {WEIGHTS}: only models in this package's form can be learnt from"
+        )
+    model = load_pretrained(folder, device, training_dtype(recipe, device))
+    if recipe.program == "refiner":
+        return RefinerTrainer(recipe, device, world, model, Path(folder))
+    return AddSRTrainer(recipe, device, world, model)
+
+
+def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
+    """Start a new run from a model: from its weights, but for a refiner, which has its own."""
+    if isinstance(trainer, RefinerTrainer):
+        provenance.init = {"model": trainer.model.name, "hash": trainer.model.hash}
+        return trainer.model
+    return start_from(trainer, source, provenance)
+
+
+def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
+    """Refuse to go on with another frozen model than the run began with."""
+    model = getattr(trainer, "model", None) or getattr(trainer, "teacher", None)
+    began = provenance.init or {}
+    if model is not None and model.hash != began.get("hash"):
+        raise SkipDiffError(
+            f"the run began with the model {began.get('model')} (hash {began.get('hash')}), and {model.name} "
+            f"is another one ({model.hash}): give the same model"
+        )

@@ -1,0 +1,62 @@
+"""Photographs of mixed quality: clean, compressed, noisy and blurred inputs in one source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..diffusion.training.degradations import Degradation
+from .io import RGB8
+from .sources import ImageSource
+
+KINDS = ("clean", "jpeg", "noise", "blur")
+"""Image number i is of kind i modulo 4."""
+JPEG, NOISE, BLUR = (40.0, 90.0), (2.0, 15.0), (0.4, 1.2)
+"""Ranges of JPEG's quality, of σ of Gaussian noise in grey levels, of σ of a Gaussian blur in LR pixels."""
+
+
+def kind(index: int) -> str:
+    """What is wrong with the input of image ``index``."""
+    return KINDS[index % len(KINDS)]
+
+
+@dataclass(frozen=True)
+class MixedQuality:
+    """Degrades LR images, uint8 (h, w, 3): each index has its kind and a strength of its own.
+
+    Args:
+        seed: of strengths and noise; the same for the same index and seed.
+    """
+
+    seed: int = 0
+
+    def __call__(self, lr: RGB8, index: int) -> RGB8:
+        """The LR image of number ``index``, degraded."""
+        chosen = kind(index)
+        if chosen == "clean":
+            return lr
+        rng = np.random.default_rng([self.seed, index])
+        low, high = {"jpeg": JPEG, "noise": NOISE, "blur": BLUR}[chosen]
+        strength = torch.tensor([rng.uniform(low, high)])
+        off = torch.zeros(1)
+        fault = Degradation(
+            blur=strength if chosen == "blur" else off,
+            noise=strength if chosen == "noise" else off,
+            quality=strength.round() if chosen == "jpeg" else off,
+            corner=(0, 0),
+        )
+        batch = torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None]
+        normal = torch.from_numpy(rng.standard_normal(batch.shape, np.float32))
+        return np.ascontiguousarray(fault.apply(batch, normal)[0].permute(1, 2, 0).numpy())
+
+
+def mixed_quality(source: ImageSource, seed: int = 0) -> ImageSource:
+    """The images of a source of originals, with inputs of mixed quality; ``images=`` of an environment.
+
+    Args:
+        source: see :func:`.open_source`.
+        seed: see :class:`MixedQuality`.
+    """
+    return ImageSource(source._items, degrade=MixedQuality(seed))

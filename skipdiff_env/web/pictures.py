@@ -1,0 +1,127 @@
+"""What visitors upload, bounded in bytes and pixels, and cut to a size that a CPU copes with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SkipDiffError
+from ..images import RGB8, cut_to_multiple, read_image, shrink
+
+MAX_BYTES = 20 * 2**20
+"""Largest file that may be uploaded."""
+MAX_PIXELS = 40_000_000
+"""Largest picture that is decoded: 40 megapixels take 120 MB."""
+SIDE = 288
+"""Longer side of results, in pixels: three blocks of NIQE's 96."""
+MIN_LR = 16
+"""Shorter side of the smallest low-resolution input, in pixels."""
+ASPECT = 1.5
+"""Longer pictures are cut to 3:2, so that the shorter side of a result can hold NIQE's two blocks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the model is given, and what it should come to where that is known."""
+
+    name: str
+    """For file names: letters, digits, dashes."""
+    lr: RGB8
+    """uint8 (h, w, 3)."""
+    hr: RGB8 | None
+    """The original, uint8 (h * scale, w * scale, 3); None where ``lr`` itself was uploaded."""
+    note: str
+    """What was done to the picture, for people."""
+
+
+def read_upload(path: str | Path, name: str) -> RGB8:
+    """An uploaded file as uint8 (H, W, 3).
+
+    Args:
+        path: where the server keeps it.
+        name: what the visitor calls it, for messages.
+
+    Raises:
+        SkipDiffError: in one line, if it is too large, no image, or damaged.
+    """
+    path = Path(path)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise SkipDiffError(
+            f"{name}: has {size / 2**20:.1f} MB, more than the {MAX_BYTES // 2**20} MB allowed here; "
+            "shrink it first"
+        )
+    try:
+        return read_image(path, MAX_PIXELS)
+    except SkipDiffError as error:  # where it lies on the server is nobody's business
+        raise SkipDiffError(str(error).replace(str(path), name)) from None
+
+
+def slug(text: str) -> str:
+    """Letters, digits and dashes of a text: nothing that a path or a page could take amiss."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
+
+
+def safe_name(name: str) -> str:
+    """What a file is called, without its folder and its suffix, as a slug of bounded length."""
+    return slug(Path(name).stem)[:40] or "picture"
+
+
+def make_task(image: RGB8, name: str, *, scale: int, reference: bool, side: int = SIDE) -> Task:
+    """Cut a picture to size.
+
+    Args:
+        image: uint8 (H, W, 3) of any size.
+        name: what it is called.
+        scale: of the model.
+        reference: whether ``image`` is to be the original: it is shrunk to fit ``side`` and is what the
+            result of its own low-resolution version is compared with. Otherwise it is enlarged itself, its
+            middle if it is larger than ``side / scale``.
+        side: longer side of the result in pixels, at most.
+
+    Raises:
+        SkipDiffError: if the picture is too small.
+    """
+    height, width = image.shape[:2]
+    least = MIN_LR * scale if reference else MIN_LR
+    if min(height, width) < least:
+        raise SkipDiffError(
+            f"{name}: is {width}x{height} pixels; at this model's {scale}x both sides need {least} or more"
+        )
+    # The short side must hold MIN_LR * scale pixels after the rest has been cut to the scale.
+    side = max(side, round(ASPECT * MIN_LR * scale) + scale)
+    longest = side if reference else side // scale
+    done = []
+    wanted = _middle(image, *(round(ASPECT * min(height, width)),) * 2)
+    if wanted.shape != image.shape:
+        done.append("cut to 3:2")
+    if max(wanted.shape[:2]) > longest:
+        if reference:
+            wanted = _fit(wanted, longest)
+            done.append("shrunk")
+        else:
+            wanted = _middle(wanted, longest, longest)
+            done = ["only the middle is enlarged: whole photographs are for skipdiff upscale"]
+    hr = cut_to_multiple(wanted, scale, name=name) if reference else None
+    lr = wanted if hr is None else shrink(hr, scale)
+    steps = [f"{width}x{height} pixels", *done]
+    if hr is not None:
+        steps.append(f"original {hr.shape[1]}x{hr.shape[0]}")
+    steps.append(f"input {lr.shape[1]}x{lr.shape[0]}, result {lr.shape[1] * scale}x{lr.shape[0] * scale}")
+    return Task(safe_name(name), np.ascontiguousarray(lr), hr, "; ".join(steps))
+
+
+def _middle(image: RGB8, height: int, width: int) -> RGB8:
+    """The middle of a picture, at most so large."""
+    top, left = (max(side - most, 0) // 2 for side, most in zip(image.shape, (height, width), strict=False))
+    return image[top : top + height, left : left + width]
+
+
+def _fit(image: RGB8, longest: int) -> RGB8:
+    """Shrunk (antialiased, Lanczos) to a longer side of ``longest`` pixels."""
+    ratio = longest / max(image.shape[:2])
+    size = (round(image.shape[1] * ratio), round(image.shape[0] * ratio))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

@@ -1,0 +1,213 @@
+"""The page on a port: a gate before Gradio, a private folder for uploads, no telemetry.
+
+Gradio brings more routes than this page needs (a proxy, a fetcher of URLs, editors, dashboards). The gate
+lets through what the page asks for and nothing else, bounds what a request may hold, and forbids the
+browser to load anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import SkipDiffError
+from .pictures import MAX_BYTES
+from .workshop import Workshop
+
+READ = re.compile(
+    r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|(static|assets|svelte)/.+"
+    r"|gradio_api/(theme\.css|app_id/?|startup-events|upload_progress|queue/data|heartbeat/\w+|file=(?!\w+:).+))"
+)
+"""Paths that may be fetched; of ``file=`` Gradio itself refuses what was not uploaded or made by the page."""
+WRITE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
+"""Paths that may be posted to."""
+MAX_FORM = 2**20
+"""Bytes of a posted form; the page's own have a few hundred."""
+MULTIPART = 2**16
+"""Bytes around an uploaded file."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
+    "frame-ancestors 'self'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware that lets through what the page needs.
+
+    Args:
+        app: what lies behind it.
+        folder: where uploads and results lie; forms may name files in it and no others.
+    """
+
+    def __init__(self, app: Application, folder: Path) -> None:
+        self.app, self.folder = app, folder.resolve()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return None
+        method, path = scope["method"], scope["path"]
+        wanted = READ if method in ("GET", "HEAD") else WRITE if method == "POST" else None
+        if wanted is None or not wanted.fullmatch(path):
+            return await _refuse(send, 404, "not found")
+        if method == "POST":
+            upload = path.startswith("/gradio_api/upload")
+            body = await _read(receive, MAX_BYTES + MULTIPART if upload else MAX_FORM)
+            if body is None:
+                megabytes = (MAX_BYTES if upload else MAX_FORM) // 2**20
+                return await _refuse(send, 413, f"larger than the {megabytes} MB allowed here")
+            if not upload and not _names_files_in(body, self.folder):
+                return await _refuse(send, 400, "malformed, or a file that was not uploaded here")
+            receive = _again(body, receive)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        return await self.app(scope, receive, guarded)
+
+
+async def _read(receive: Receive, most: int) -> bytes | None:
+    """A request's body; None if it is longer than ``most``, whatever it says of itself."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            return None
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives a body which was read, and then goes on with the connection's."""
+    waiting = [body]
+
+    async def give() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return give
+
+
+def _names_files_in(body: bytes, folder: Path) -> bool:
+    """Whether a form is JSON in which every file lies in ``folder``.
+
+    Gradio copies what a form names to where it can be fetched, URLs included. Its own check of the paths is
+    off in an application that is mounted and not launched.
+    """
+    try:
+        left: list[Any] = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return False
+    while left:
+        item = left.pop()
+        if isinstance(item, list):
+            left += item
+        elif isinstance(item, dict):
+            path = item.get("path")
+            if path and not (isinstance(path, str) and _lies_in(path, folder)):
+                return False
+            left += item.values()
+    return True
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(folder)
+    except (OSError, ValueError):  # such as a null character
+        return False
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    body = json.dumps({"detail": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def isolate(folder: str | os.PathLike[str]) -> None:
+    """Tell Gradio, before it is imported, to keep its files in ``folder`` and to send nothing anywhere."""
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "files")
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(Path(folder) / "examples")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise SkipDiffError("the web page needs Gradio: pip install 'skipdiff[web]'") from None
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        SkipDiffError: if the port or the address cannot be had.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SkipDiffError(f"cannot listen on {host} port {port} ({why}): give another --port") from None
+
+
+def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        workshop: what it shows.
+        host: address to listen on.
+        port: 0 takes a free one.
+        ready: called with the page's address when it can be opened.
+
+    Raises:
+        SkipDiffError: if Gradio is missing or the port is taken.
+    """
+    with open_port(host, port) as listening, tempfile.TemporaryDirectory(prefix="skipdiff-web-") as folder:
+        isolate(folder)
+        import uvicorn
+
+        app = application(workshop, Path(folder))
+        settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
+        number = listening.getsockname()[1]
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def application(workshop: Workshop, folder: Path) -> Application:
+    """The gate and the page behind it; call :func:`isolate` first.
+
+    Args:
+        workshop: what the page shows.
+        folder: where it keeps its files.
+    """
+    from fastapi import FastAPI
+
+    from .page import mount
+
+    bare = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    return Gate(mount(bare, workshop, folder), folder)

@@ -1,0 +1,127 @@
+"""Film strips and tables as HTML. Nothing of what visitors send reaches a page unescaped."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from ..images import RGB8, encode_image
+from .study import Frame, Result
+from .workshop import Line
+
+QUANTILE = 0.995
+"""Latents are shown so that this share of all values lies between black and white; 0 is grey."""
+COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "niqe": "NIQE ↓"}
+DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "niqe": 2}
+
+CSS = """
+.strip {display: flex; flex-wrap: wrap; gap: 10px 6px; padding: 4px 0 12px}
+.strip figure {flex: 0 0 100px; margin: 0; font-size: 13px; line-height: 1.35; text-align: center}
+.strip figure.coarse img {opacity: .6}
+.strip img {width: 100%; display: block; margin: 0 0 2px; border-radius: 3px}
+.strip b {display: block; border-radius: 3px; padding: 1px 0; color: #fff; background: #1a66c2}
+.strip b.skip {background: #b95708}
+.strip b.open {background: none; color: inherit; outline: 1px solid; outline-offset: -1px}
+.strip small {display: block; opacity: .75}
+.numbers {overflow-x: auto}
+.numbers table {border-collapse: collapse; width: 100%; margin: 0; font-variant-numeric: tabular-nums}
+.numbers table, .numbers tr, .numbers th, .numbers td {border: 0 !important}
+.numbers th, .numbers td {padding: 5px 10px; text-align: right; white-space: nowrap}
+.numbers tr + tr td {border-top: 1px solid var(--border-color-primary) !important}
+.numbers th:first-child, .numbers td:first-child {text-align: left}
+.moves i {display: inline-block; width: 10px; height: 14px; margin-right: 2px; border-radius: 2px;
+  background: #1a66c2; vertical-align: middle}
+.moves i.skip {background: #b95708}
+.bad {border-left: 4px solid #c5221f; padding: 2px 10px}
+"""
+
+
+def message(text: str, bad: bool = False) -> str:
+    """A line of plain text."""
+    return f'<div class="bad" role="alert">{escape(text)}</div>' if bad else f"<div>{escape(text)}</div>"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: about as exact as an estimate can be."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    return f"{math.ceil(seconds / 60)} min"
+
+
+def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
+    """Latents, the estimate x̂0 behind each, and what was decided upon seeing it.
+
+    Args:
+        frames: in order; levels above the first decision are CSA's.
+        waiting: whether the last frame waits for a decision.
+    """
+    spread = np.concatenate([np.abs(frame.latent).ravel() for frame in frames])
+    bound = max(float(np.quantile(spread, QUANTILE)), 1e-6)
+    first = next((f.level for f in frames if f.action is not None), frames[0].level if waiting else 0)
+    cells = [_cell(f, bound, first, waiting and f is frames[-1]) for f in frames]
+    return f'<div class="strip">{"".join(cells)}</div>'
+
+
+def _cell(frame: Frame, bound: float, first: int, waiting: bool) -> str:
+    shown = (frame.latent.transpose(1, 2, 0) / bound * 127.5 + 127.5).clip(0, 255).astype(np.uint8)
+    if frame.action is not None:
+        word = ("denoise", "skip")[frame.action]
+        sure = "" if frame.skip is None else f"<small>p(skip) {frame.skip:.3f}</small>"
+        said = f'<b class="{word}">{word}</b>{sure}'
+    elif waiting:
+        said = '<b class="open">your turn</b>'
+    elif frame.level > first:
+        said = "<small>coarse jump</small>"
+    else:
+        said = "<small>result</small>" if frame.level == 0 else "<b>denoise</b><small>always</small>"
+    kind = "coarse" if frame.level > first else "fine"
+    return (
+        f'<figure class="{kind}">{_image(shown, f"latent at level {frame.level}")}'
+        f"{_image(frame.x0, f'estimate at level {frame.level}')}level {frame.level}{said}</figure>"
+    )
+
+
+def _image(picture: RGB8, what: str) -> str:
+    data = base64.b64encode(encode_image(np.ascontiguousarray(picture), "frame.jpg")).decode()
+    return f'<img alt="{escape(what)}" src="data:image/jpeg;base64,{data}">'
+
+
+def number_table(rows: Sequence[tuple[str, Mapping[str, float | str | None], Result | None]]) -> str:
+    """Metrics, network calls and seconds, a line a picture; why a metric has no value is a tooltip."""
+    head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS.values(), "calls", "seconds"))
+    lines = []
+    for name, scores, result in rows:
+        cells = [_score(scores.get(metric), DIGITS[metric]) for metric in COLUMNS]
+        made = ("–", "–") if result is None else (str(result.evaluations), f"{result.seconds:.1f}")
+        cells += [f"<td>{text}</td>" for text in made]
+        lines.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
+    return f'<div class="numbers"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+
+
+def _score(value: float | str | None, digits: int) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"<td>{value:.{digits}f}</td>"
+    why = value if isinstance(value, str) else "no original" if value is None else "no value"
+    return f'<td title="{escape(why)}">–</td>'
+
+
+def comparison_table(lines: Sequence[Line], metric: str) -> str:
+    """You, the policy and the optimum."""
+    words = ("", "decisions", COLUMNS[metric], "reward", "regret", "calls")
+    head = "".join(f"<th>{name}</th>" for name in words)
+    body = []
+    for line in lines:
+        moves = "".join(f'<i class="{("denoise", "skip")[a]}"></i>' for a in line.actions)
+        spoken = ", ".join(("denoise", "skip")[a] for a in line.actions)
+        cells = [
+            f'<td class="moves" title="{spoken}">{moves}</td>',
+            _score(line.value, DIGITS[metric]),
+            *(f"<td>{value:.4f}</td>" for value in (line.reward, line.regret)),
+            f"<td>{line.evaluations}</td>",
+        ]
+        body.append(f"<tr><td>{escape(line.who)}</td>{''.join(cells)}</tr>")
+    return f'<div class="numbers"><table><tr>{head}</tr>{"".join(body)}</table></div>'

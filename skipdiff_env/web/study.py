@@ -1,0 +1,267 @@
+"""One picture, model, step pair and seed, and all that the page can ask about them.
+
+Nothing of the method is computed here: :class:`SkipDiffSampler` runs policies and the full chain,
+:class:`CachedProcess` plays single decisions, so that going back and forth is a lookup, and
+:func:`find_optimum` shares its cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
+from ..diffusion.model import DiffusionModel
+from ..errors import SkipDiffError
+from ..images import RGB8
+from ..latent_cache import CachedProcess, LatentCache
+from ..metrics import load_metric
+from ..oracle import Optimum, find_optimum
+from ..policies import Policy, resolve_policy
+from ..policy_file import NetworkPolicy
+from ..sampler import SkipDiffSampler
+from .pictures import Task
+
+CACHE_BYTES = 256 * 2**20
+"""Bound on the latents that a study remembers."""
+THUMB = 144
+"""Longer side of the pictures on a film strip, pixels."""
+METRICS = ("psnr", "ssim", "lpips", "niqe")
+
+
+class Metered:
+    """A frozen model that says when it has been called and for how long, and is otherwise the model.
+
+    Args:
+        model: any :class:`DiffusionModel`.
+    """
+
+    def __init__(self, model: DiffusionModel) -> None:
+        self._model = model
+        self.on_call: Callable[[int, float], None] | None = None
+        """Called with the rows and the seconds of each network call."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
+        """As the model's own."""
+        began = time.perf_counter()
+        x0 = self._model.predict(latent, condition, noise_level)
+        if x0.is_cuda:
+            torch.cuda.synchronize(x0.device)
+        if self.on_call:
+            self.on_call(len(latent), time.perf_counter() - began)
+        return x0
+
+
+class CoinFlip:
+    """A policy that skips every other time, at random."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, None]:
+        return self._rng.integers(0, 2, len(latent)), None
+
+
+class Watched:
+    """A policy that notes how likely a skip was, of one picture.
+
+    Args:
+        policy: whose decisions are taken.
+
+    Attributes:
+        skip: probability of a skip at each decision so far; None where the policy is no lottery.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.skip: list[float | None] = []
+
+    def __call__(self, latent: Tensor, memory: Any) -> tuple[Any, Any]:
+        if isinstance(self.policy, NetworkPolicy):
+            logits, memory = self.policy.logits(latent, memory)
+            self.skip.append(float(logits.softmax(dim=1)[0, 1]))
+            return logits.argmax(dim=1), memory
+        self.skip.append(0.5 if isinstance(self.policy, CoinFlip) else None)
+        return self.policy(latent, memory)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A latent on the way, and what was decided upon seeing it."""
+
+    level: int
+    latent: np.ndarray
+    """float32 (3, h, w), every n-th pixel, so that noise still looks like noise."""
+    x0: RGB8
+    """x̂0 behind it, uint8 (h, w, 3)."""
+    action: int | None = None
+    """0 denoise, 1 skip, None where nothing was to be decided."""
+    skip: float | None = None
+    """The policy's probability of a skip, None where it has none."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture and how it was made."""
+
+    picture: RGB8
+    """uint8 (H, W, 3)."""
+    actions: tuple[int, ...]
+    evaluations: int
+    seconds: float
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a game stands."""
+
+    level: int
+    """The level that is seen; 0 when it is over."""
+    evaluations: int
+    frames: tuple[Frame, ...]
+    """From x_S1 at level F on."""
+    picture: RGB8
+    """x̂0 of now; the result when it is over."""
+
+
+def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
+    """SR3's sampler: all T levels."""
+    sampler = SkipDiffSampler(model, model.schedule.steps, fine_steps=0)
+    out = sampler(task.lr, seed=seed)
+    return Result(out.images[0], (), out.trace[0].evaluations, out.trace[0].seconds)
+
+
+def bicubic_picture(task: Task, scale: int) -> RGB8:
+    """The input, enlarged without a model."""
+    height, width = (side * scale for side in task.lr.shape[:2])
+    signed = to_signed(torch.from_numpy(task.lr).permute(2, 0, 1)[None])
+    return _picture(bicubic(signed, height, width))
+
+
+def score(picture: RGB8, hr: RGB8 | None, device: Any = "cpu") -> dict[str, float | str | None]:
+    """All metrics of one picture: a value, None where there is no original, or why there is no value."""
+    found: dict[str, float | str | None] = {}
+    for name in METRICS:
+        metric = load_metric(name, device)
+        if metric.reference and hr is None:
+            found[name] = None
+            continue
+        try:
+            found[name] = float(metric(picture[None], None if hr is None else hr[None])[0])
+        except SkipDiffError as error:
+            found[name] = str(error)
+    return found
+
+
+class Study:
+    """A picture under one model, step pair and seed.
+
+    Args:
+        model: the frozen model.
+        task: the picture.
+        coarse_steps: S, a divisor of the model's T; F is T/S.
+        seed: noise seed.
+    """
+
+    def __init__(self, model: DiffusionModel, task: Task, coarse_steps: int, seed: int) -> None:
+        self.model, self.task, self.seed = model, task, seed
+        self.process = CachedProcess(model, coarse_steps, cache=LatentCache(CACHE_BYTES))
+        if self.process.decisions < 1:
+            raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
+        self._sampler, self._replayer = (SkipDiffSampler(model, coarse_steps) for _ in range(2))
+        self._replayer.process = self.process
+        self._optima: dict[str, Optimum] = {}
+
+    def run(self, policy: Any) -> Result:
+        """What a policy makes of it. Nothing is looked up, so that the seconds are those it takes."""
+        watched = Watched(self._resolved(policy))
+        frames: list[Frame] = []
+        out = self._sampler(
+            self.task.lr, watched, self.seed, callback=lambda state: frames.append(_frame(state))
+        )
+        trace = out.trace[0]
+        # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
+        first = self.process.coarse_steps - 2
+        for i, (action, skip) in enumerate(zip(trace.actions, watched.skip, strict=True), first):
+            frames[i] = replace(frames[i], action=action, skip=skip)
+        return Result(out.images[0], tuple(trace.actions), trace.evaluations, trace.seconds, tuple(frames))
+
+    def play(self, actions: Sequence[int]) -> Position:
+        """The position after some decisions, level F first; after F - 1 of them the game is over.
+
+        Latents that were reached before, also by :meth:`optimum`, are looked up.
+        """
+        actions = [int(action) for action in actions]
+        if len(actions) > self.process.decisions or not set(actions) <= {0, 1}:
+            raise SkipDiffError(f"a game has {self.process.decisions} decisions of 0 or 1, not {actions}")
+        state = self._start()
+        frames = [_frame(state)]
+        for action in actions:
+            state = self.process.step(state, [action])
+            frames[-1] = replace(frames[-1], action=action)
+            frames.append(_frame(state))
+        if len(actions) == self.process.decisions:
+            state = self.process.finish(state)
+            frames.append(_frame(state))
+        return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
+
+    def actions(self, policy: Any) -> tuple[int, ...]:
+        """What a policy decides; latents that are known are looked up."""
+        out = self._replayer(self.task.lr, self._resolved(policy), self.seed)
+        return tuple(out.trace[0].actions)
+
+    def optimum(self, metric: str) -> Optimum:
+        """Every outcome there is, best first, by a metric; remembered.
+
+        Raises:
+            SkipDiffError: if the metric needs an original that is not known, or a larger picture.
+        """
+        if metric not in self._optima:
+            hr = self.task.hr
+            self._optima[metric] = find_optimum(
+                self.model,
+                self.task.lr if hr is None else hr,
+                self.seed,
+                metric,
+                low_resolution=hr is None,
+                process=self.process,
+                max_calls=10**6,
+            )
+        return self._optima[metric]
+
+    def _start(self) -> SkipState:
+        lr = torch.from_numpy(self.task.lr).permute(2, 0, 1)[None]
+        return self.process.start(self.model.condition(lr), [NoiseKey(image_key(self.task.lr), self.seed)])
+
+    def _resolved(self, policy: Any) -> Policy:
+        if policy == "random":
+            return CoinFlip(self.seed)
+        start = getattr(getattr(self.model, "config", None), "start", None)
+        return resolve_policy(policy, self.process.fine_steps, start)
+
+
+def _frame(state: SkipState) -> Frame:
+    latent, picture = state.latent[0].detach().cpu().numpy(), _picture(state.x0)
+    every = -(-max(picture.shape[:2]) // THUMB)
+    return Frame(int(state.level[0]), latent[:, ::every, ::every].copy(), _thumb(picture))
+
+
+def _picture(x0: Tensor) -> RGB8:
+    return np.ascontiguousarray(to_uint8(x0)[0].permute(1, 2, 0).cpu().numpy())
+
+
+def _thumb(picture: RGB8) -> RGB8:
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMB, THUMB), Image.Resampling.BOX)
+    return np.asarray(image)

@@ -1,0 +1,320 @@
+"""What the page offers, requests checked, one job at a time, and how long a job will take."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from ..diffusion import SkipProcess, available_models, image_key, load_pretrained
+from ..diffusion.pretrained import model_folder
+from ..errors import SkipDiffError
+from ..images import PHOTOGRAPHS, RGB8
+from ..metrics import load_metric
+from ..oracle import optimum_calls
+from ..policies import resolve_policy, shipped_policy
+from ..upscale import model_notice
+from .pictures import SIDE, Task, make_task
+from .study import Metered, Position, Result, Study, full_chain
+
+STUDIES, CHAINS = 4, 32
+"""Studies and full chains that are remembered, the least recently used go first."""
+MAX_FINE = 25
+"""Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
+MIN_SIDE, MAX_SIDE = 64, 2048
+MAX_SEED = 2**32 - 1
+OWN, FIXED = "the model's start", "fixed start"
+POLICIES: dict[str, Any] = {
+    OWN: None, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
+}  # fmt: skip
+"""What the page calls the policies that every model has, and what the sampler calls them."""
+
+Progress = Callable[[int, int], None]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a visitor has chosen; made by :meth:`Workshop.request`, which checks it."""
+
+    task: Task
+    model: str
+    policy: str
+    start: int
+    coarse_steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the comparison at the end of a game."""
+
+    who: str
+    actions: tuple[int, ...]
+    evaluations: int
+    value: float
+    """The metric M."""
+    reward: float
+    """Eq. 15, 0 where M has no meaning."""
+    regret: float
+
+
+class _Recent(OrderedDict[K, V], Generic[K, V]):
+    """The newest few of what was made."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def get_or(self, key: K, make: Callable[[], V]) -> V:
+        if key not in self:
+            value = make()
+            self[key] = value
+            while len(self) > self.most:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
+class Workshop:
+    """Everything behind the page; safe to be called from several threads.
+
+    Args:
+        models: names or folders offered besides those that ship; the first of them is the default.
+        policies: files of exported agents that are offered with every model.
+        device: where the models run.
+        side: longer side of results, pixels.
+
+    Raises:
+        SkipDiffError: if there is no such model or policy file.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str | os.PathLike[str]] = (),
+        policies: Sequence[str | os.PathLike[str]] = (),
+        device: str = "auto",
+        side: int = SIDE,
+    ) -> None:
+        folders = {model_folder(name).resolve().name: model_folder(name) for name in models}
+        self.folders = {**folders, **{k: v for k, v in available_models().items() if k not in folders}}
+        if not self.folders:
+            raise SkipDiffError("no model ships with this installation: name one with --model FOLDER")
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise SkipDiffError(f"side {side} must lie in {MIN_SIDE} … {MAX_SIDE} pixels")
+        self.agents = {f"agent {Path(path).name}": Path(path) for path in policies}
+        self.device, self.side = device, side
+        for path in self.agents.values():
+            resolve_policy(path, 1)
+        self._models: dict[str, Metered] = {}
+        self._studies: _Recent[tuple[Any, ...], Study] = _Recent(STUDIES)
+        self._chains: _Recent[tuple[Any, ...], Result] = _Recent(CHAINS)
+        self._pace: dict[str, float] = {}
+        self._job = threading.Lock()
+        self._loading = threading.Lock()
+
+    # What is on offer
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models on offer, the default first."""
+        return list(self.folders)
+
+    def model(self, name: str) -> Metered:
+        """A model on offer, loaded once."""
+        if name not in self.folders:
+            raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
+        with self._loading:
+            if name not in self._models:
+                model = Metered(load_pretrained(self.folders[name], self.device))
+                self._pace[name] = _pace(model, self.side)
+                self._models[name] = model
+            return self._models[name]
+
+    def notice(self, name: str) -> str | None:
+        """What a model's card warns of."""
+        return model_notice(self.folders[name])
+
+    def policies(self, model: str, coarse_steps: int) -> list[str]:
+        """Names of the policies on offer; the agent that was trained for these steps, if any, comes first."""
+        own = shipped_policy(self.folders[model], coarse_steps)
+        return [*([f"the agent of {model}"] if own else []), *self.agents, *POLICIES]
+
+    def step_pairs(self, model: str) -> list[int]:
+        """S of the step pairs (S, F = T/S) on offer."""
+        steps = self.levels(model)
+        pairs = [s for s in range(2, steps) if steps % s == 0 and 2 <= steps // s <= MAX_FINE]
+        if not pairs:
+            raise SkipDiffError(f"the {steps} levels of {model!r} cannot be shared out into coarse and fine")
+        return pairs
+
+    def fine_steps(self, model: str, coarse_steps: int) -> int:
+        """F of a step pair."""
+        return self.model(model).schedule.stride(coarse_steps)
+
+    def levels(self, model: str) -> int:
+        """T, the network calls of the full chain."""
+        return self.model(model).schedule.steps
+
+    def usual_steps(self, model: str) -> int:
+        """S that is chosen at first: the paper's 10, or what comes nearest."""
+        return min(self.step_pairs(model), key=lambda s: abs(s - 10))
+
+    def usual_start(self, model: str, coarse_steps: int) -> int:
+        """The start that a model's card recommends."""
+        own = getattr(self.model(model).config, "start", None)
+        fixed: Any = resolve_policy(None, self.fine_steps(model, coarse_steps), own)
+        return fixed.start
+
+    def photograph(self, index: int) -> tuple[RGB8, str]:
+        """A bundled photograph and its name."""
+        if not 0 <= index < len(PHOTOGRAPHS):
+            raise SkipDiffError(f"there are {len(PHOTOGRAPHS)} photographs, not {index + 1}")
+        return PHOTOGRAPHS[index].read(), PHOTOGRAPHS[index].name
+
+    def task(self, image: RGB8, name: str, model: str, reference: bool) -> Task:
+        """A picture cut to what the model is given, see :func:`.make_task`."""
+        return make_task(image, name, scale=self.model(model).scale, reference=reference, side=self.side)
+
+    def request(
+        self, task: Task, model: str, policy: str, start: int, coarse_steps: int, seed: float
+    ) -> Request:
+        """What a visitor has chosen, checked: browsers can send anything.
+
+        Raises:
+            SkipDiffError: naming the choice that is not on offer.
+        """
+        if coarse_steps not in self.step_pairs(model):
+            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not on offer for {model!r}")
+        if policy not in self.policies(model, coarse_steps):
+            raise SkipDiffError(f"there is no policy {policy!r} for {model!r}")
+        if not isinstance(seed, (int, float)) or seed != seed // 1 or not 0 <= seed <= MAX_SEED:
+            raise SkipDiffError(f"the seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
+        fine = self.fine_steps(model, coarse_steps)
+        if policy == FIXED and not (isinstance(start, int) and 1 <= start <= fine):
+            raise SkipDiffError(f"start {start!r} must lie in 1 … {fine}")
+        return Request(task, model, policy, start, coarse_steps, int(seed))
+
+    # Jobs
+
+    def enlarge(self, request: Request, progress: Progress | None = None) -> Result:
+        """SkipDiff under the policy that was chosen."""
+        with self._working(request, self.calls(request), progress):
+            return self._study(request).run(self._policy(request))
+
+    def chain(self, request: Request, progress: Progress | None = None) -> Result:
+        """The full chain; remembered, with the seconds it took."""
+        model = self.model(request.model)
+        key = (model.hash, image_key(request.task.lr), request.seed)
+        with self._working(request, self.levels(request.model), progress):
+            return self._chains.get_or(key, lambda: full_chain(model, request.task, request.seed))
+
+    def play(self, request: Request, actions: Sequence[int], progress: Progress | None = None) -> Position:
+        """A game after some decisions."""
+        with self._working(request, request.coarse_steps, progress):
+            return self._study(request).play(actions)
+
+    def compare(
+        self, request: Request, actions: Sequence[int], metric: str, progress: Progress | None = None
+    ) -> list[Line]:
+        """A finished game, the policy that was chosen, and the optimum, by a metric.
+
+        Raises:
+            SkipDiffError: if the game is not over, or the metric cannot judge this picture.
+        """
+        with self._working(request, self.optimum_calls(request), progress):
+            study = self._study(request)
+            if len(actions) != study.process.decisions:
+                raise SkipDiffError("the game is not over yet")
+            best = study.optimum(metric)
+            if not np.isfinite([outcome.value for outcome in best.outcomes]).any():
+                raise SkipDiffError(f"{metric} has no value for this picture: judge by another metric")
+            judge = load_metric(metric, self.model(request.model).device)
+            lines = []
+            for who, taken in (
+                ("you", actions),
+                (request.policy, study.actions(self._policy(request))),
+                ("the optimum", best.schedule),
+            ):
+                end = study.play(taken)
+                hr = request.task.hr
+                values = judge(end.picture[None], None if hr is None else hr[None])
+                reward = float(np.nan_to_num(judge.rewards(values))[0])
+                lines.append(
+                    Line(who, tuple(taken), end.evaluations, float(values[0]), reward, best.regret(reward))
+                )
+            return lines
+
+    # Time
+
+    def calls(self, request: Request) -> int:
+        """Network calls of a run, at most; exactly where the policy is fixed."""
+        fine = self.fine_steps(request.model, request.coarse_steps)
+        start = {
+            FIXED: request.start, "always skip": 1,
+            OWN: self.usual_start(request.model, request.coarse_steps),
+        }.get(request.policy, fine)  # fmt: skip
+        return request.coarse_steps - 1 + start
+
+    def optimum_calls(self, request: Request) -> int:
+        """Network calls of the optimum."""
+        return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
+
+    def seconds(self, request: Request, calls: int) -> float:
+        """How long so many network calls will take, by the last job of this model."""
+        return calls * request.task.lr[..., 0].size * self._pace[request.model]
+
+    @contextmanager
+    def _working(self, request: Request, calls: int, progress: Progress | None) -> Iterator[None]:
+        """One job: nobody else's runs meanwhile; its network calls are counted and timed."""
+        model = self.model(request.model)
+        done, spent = 0, 0.0
+
+        def count(rows: int, seconds: float) -> None:
+            nonlocal done, spent
+            done, spent = done + rows, spent + seconds
+            if progress:
+                progress(done, max(calls, done))
+
+        with self._job:
+            model.on_call = count
+            try:
+                yield
+            finally:
+                model.on_call = None
+                if done:
+                    self._pace[request.model] = spent / done / request.task.lr[..., 0].size
+
+    def _study(self, request: Request) -> Study:
+        model, task = self.model(request.model), request.task
+        original = None if task.hr is None else image_key(task.hr)
+        key = (model.hash, image_key(task.lr), original, request.coarse_steps, request.seed)
+        return self._studies.get_or(key, lambda: Study(model, task, request.coarse_steps, request.seed))
+
+    def _policy(self, request: Request) -> Any:
+        if request.policy in POLICIES:
+            return request.start if request.policy == FIXED else POLICIES[request.policy]
+        return self.agents.get(request.policy) or shipped_policy(
+            self.folders[request.model], request.coarse_steps
+        )
+
+
+def _pace(model: Metered, side: int) -> float:
+    """Seconds a network call and pixel of the input, by the second call: the first is always slow."""
+    side = max(1, side // model.scale)
+    condition = model.condition(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    for _ in range(2):
+        began = time.perf_counter()
+        model.predict(condition, condition, condition.new_full((1,), 0.5))
+        seconds = time.perf_counter() - began
+    return seconds / side**2

@@ -1,0 +1,123 @@
+"""The benchmarks of agents run, resume and write, on a tiny model; their statistics are right."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("sb3_contrib")
+pytest.importorskip("matplotlib")
+from benchmarks.__main__ import main
+from benchmarks.agents_study import interval
+from benchmarks.step_cost import price_of_start_1
+from skipdiff_env.diffusion import random_model, tiny_config
+from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.policies import shipped_policy
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model, training and test pictures, and where everything goes."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    model = random_model(tiny_config())
+    save_model(folder / "model", model.network, model.config)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 6), ("test", 2)):
+        (folder / name).mkdir()
+        for i in range(count):
+            picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / name / f"{i}.png"), picture)
+    return folder
+
+
+def command(files, name, *more, test=True):
+    arguments = [
+        name, "--model", str(files / "model"), "--images", str(files / "train"), "--train-images", "6",
+        "--noise-seeds", "1", "--seeds", "2", "--timesteps", "64", "--fine-steps", "4", "--size", "16",
+        "--runs", str(files / "runs"), "--out", str(files / "out"), "--precision", "float32",
+    ]  # fmt: skip
+    if test:
+        arguments += ["--test", str(files / "test"), "--test-images", "2", "--test-seeds", "2"]
+    return main([*arguments, *more])
+
+
+def test_agents(files, capsys):
+    arguments = ("--metric", "psnr", "--algos", "ppo", "recurrent_ppo_lstm", "--chain", "1", "--ship")
+    assert command(files, "agents", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "recording 1/6" in printed and "training ppo, seed 1" in printed
+    folder = files / "out" / "model"
+    text = (folder / "clean-psnr-reset-10-4.md").read_text()
+    names = ["always denoise", "always skip", "random", "start 1", "start 4", "optimum", "ppo", "full chain"]
+    assert all(f"\n| {name}" in text for name in names) and "Learning " in text
+    rows = list(csv.DictReader((folder / "clean-psnr-reset-10-4.csv").open()))
+    of = {
+        name: [float(r["reward"]) for r in rows if r["policy"] == name]
+        for name in ("optimum", "start 2", "ppo")
+    }
+    assert [len(found) for found in of.values()] == [4, 4, 8]
+    assert np.all(np.array(of["optimum"]) >= np.array(of["start 2"]))
+    assert (folder / "clean-psnr-reset-10-4.png").stat().st_size > 5000
+    about = json.loads((files / "model" / "policy.json").read_text())
+    assert about["algorithm"] in ("ppo", "recurrent_ppo_lstm") and about["steps"] == [10, 4]
+    assert shipped_policy(files / "model", 10, 4) == files / "model" / "policy.safetensors"
+    assert shipped_policy(files / "model") is None  # it was trained for four fine steps
+    before = (folder / "clean-psnr-reset-10-4.csv").read_bytes()
+    assert command(files, "agents", *arguments) == 0  # nothing is recorded or learned again
+    assert "recording" not in capsys.readouterr().out.replace("recordings", "")
+    assert (folder / "clean-psnr-reset-10-4.csv").read_bytes() == before
+
+
+def test_ceilings(files, capsys):
+    arguments = ("--metrics", "psnr", "--epochs", "2")
+    assert command(files, "ceilings", *arguments) == 0
+    lines = (files / "out" / "model" / "ceilings.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == ["clean", "mixed"]
+
+
+def test_step_cost(files):
+    assert command(files, "step-cost", "--metric", "ssim") == 0
+    folder = files / "out" / "model"
+    rows = list(csv.DictReader((folder / "clean-ssim-reset-10-4-step-cost.csv").open()))
+    assert [row["policy"] for row in rows] == ["fixed start"] * 4 + ["agent"] * 7
+    assert [float(row["evaluations"]) for row in rows[:4]] == [10, 11, 12, 13]
+    assert (folder / "clean-ssim-reset-10-4-step-cost.png").exists()
+
+
+@pytest.mark.slow
+def test_training_and_network(files):
+    arguments = ("--metric", "psnr", "--algo", "recurrent_ppo_lstm")  # the paper's has 14 million weights
+    assert command(files, "agent-training", *arguments, test=False) == 0
+    text = (files / "out" / "model" / "training.md").read_text()
+    assert "| 3400000 |" in text and f"| {6 * 19} |" in text  # six episodes of 9 + 4·5/2 calls
+    arguments = ("--metric", "psnr", "--widths", "8", "--sizes", "16")
+    assert command(files, "spn", *arguments, test=False) == 0
+    lines = (files / "out" / "model" / "spn.md").read_text().splitlines()
+    batch, group = (line.split("|") for line in lines if line.startswith(("| batch", "| group")))
+    assert float(batch[-2]) > 0 == float(group[-2])
+
+
+def test_the_bootstrap_draws_seeds_and_images():
+    rng = np.random.default_rng(0)
+    between = rng.normal(0, 1, (1, 400, 1))
+    values = 5 + between + rng.normal(0, 0.1, (3, 400, 2))
+    mean, low, high = interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((mean - 1.96 / 20, mean + 1.96 / 20), abs=0.02)
+    # images are what varies: six values of each do not narrow the interval
+    one = interval(values[:1, :, :1])
+    assert one[2] - one[1] == pytest.approx(high - low, rel=0.1)
+    ratio, low, high = interval(2 * values, values)
+    assert (ratio, low, high) == pytest.approx((2, 2, 2))
+
+
+def test_the_highest_price_makes_start_1_best():
+    rewards = np.array([1.0, 1.6, 1.8, 1.7])
+    price = price_of_start_1(rewards)
+    assert price == pytest.approx(0.6)
+    for factor, best in ((1.01, 0), (0.99, 1)):
+        assert (rewards - factor * price * np.arange(4)).argmax() == best
+    with pytest.raises(ValueError, match="nothing to weigh"):
+        price_of_start_1(np.array([3.0, 2.0, 1.0]))

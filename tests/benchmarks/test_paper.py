@@ -1,0 +1,166 @@
+"""``python -m benchmarks paper`` from end to end on a tiny model: every table, every figure, and resuming."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.__main__ import main
+from benchmarks.paper import cost, pictures
+from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config
+from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.policy_file import save_policy
+from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    config = SPNConfig(observation_size=16, hidden_size=8, norm="group")
+    return save_policy(tmp_path_factory.mktemp("agent") / "a.safetensors", SkipProposalNetwork(config).eval())
+
+
+@pytest.fixture(scope="module")
+def variant(tmp_path_factory):
+    """A model of another kind: noise prediction of the residual."""
+    config = tiny_config(prediction="noise", target="residual", schedule=NoiseSchedule.cosine(20).config)
+    model = random_model(config, seed=1)
+    return save_model(tmp_path_factory.mktemp("models") / "other", model.network, model.config)
+
+
+@pytest.fixture(scope="module")
+def run_all(model_folder, image_folder, agent, variant, source, tmp_path_factory):
+    """Everything, with small pictures; returns the folder and the arguments."""
+    out = tmp_path_factory.mktemp("results")
+    arguments = [
+        "paper", "--model", str(model_folder), "--images", str(image_folder), "--out", str(out),
+        "--agent", f"NIQE={agent}", "--variants", str(variant), "--repeats", "1", "--seeds", "2",
+        "--addsr", str(variant),
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "SIZE", 32)
+        patch.setattr(pictures, "BUNDLED_IMAGE_SIZE", 32)
+        patch.setattr(pictures, "bundled_images", lambda: source)
+        assert main(arguments) == 0
+    return out / "tiny" / image_folder.name, arguments
+
+
+def table(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_table_is_there_in_both_forms(run_all):
+    folder, _ = run_all
+    for name, lines in (("table2", 16), ("table4", 5), ("table5", 3), ("table6", 1), ("ablation", 11)):
+        rows = table(folder / f"{name}.csv")
+        assert len(rows) == lines, name
+        assert all(float(r["psnr_low"]) <= float(r["psnr"]) <= float(r["psnr_high"]) for r in rows), name
+        text = (folder / f"{name}.md").read_text()
+        assert text.count("\n|") >= lines + 2 and "2 images, 2 noise seeds each" in text
+        assert "the paper: PSNR" in text or name == "ablation"
+    assert "No agent trained on LPIPS" in (folder / "table6.md").read_text()
+    assert "26.65 / 0.6884 / 4.95 / 0.1886 (20)" in (folder / "table2.md").read_text()
+    labels = [row["label"] for row in table(folder / "ablation.csv")]
+    assert any("unclamped" in label for label in labels) and any("rebuilt" in label for label in labels)
+    assert sum("other (noise-prediction of the residual)" in label for label in labels) == 3
+
+
+def test_means_are_those_of_the_rows(run_all):
+    folder, _ = run_all
+    rows = [r for r in table(folder / "rows.csv") if r["sampler"] == "csa-10"]
+    ours = [r for r in rows if r["model"] == rows[0]["model"]]
+    assert len(ours) == 4 and len(rows) == 8
+    line = next(r for r in table(folder / "table2.csv") if r["sampler"] == "csa-10")
+    for column in ("psnr", "niqe_full", "lpips", "consistency"):
+        assert float(line[column]) == pytest.approx(np.mean([float(r[column]) for r in ours]))
+
+
+def test_table_3_counts_arithmetic(run_all, model):
+    folder, _ = run_all
+    full, fast = table(folder / "table3.csv")[:2]
+    call = cost.network_gmac(model, 32)
+    assert float(full["gmac"]) == pytest.approx(20 * call) and float(full["evaluations"]) == 20
+    assert float(fast["gmac"]) > call * float(fast["evaluations"]) and fast["policy"] == "a.safetensors"
+    assert float(fast["seconds"]) > 0 and 0 < float(fast["policy_share"]) < 1
+    # A call on 8x8 patches of 2x2, by hand: one 3x3 convolution from 24 to 8 channels is the first.
+    assert call > 16 * 16 * 9 * 24 * 8 / 1e9
+
+
+def test_every_figure_is_a_picture_of_what_there_is(run_all, model):
+    folder, _ = run_all
+    for name in ("figure1", "figure5", "figure6", "samples", "starts"):
+        with Image.open(folder / f"{name}.png") as image:
+            assert min(image.size) > 60 and len(image.convert("RGB").getcolors(2**24)) > 20, name
+    with Image.open(folder / "samples.png") as image:
+        assert model.hash[:4] and image.info["Source"].split()[0] == table(folder / "rows.csv")[0]["model"]
+    figure1 = table(folder / "figure1.csv")
+    assert [row["S"] for row in figure1] == ["2", "4", "5", "10", "20", "Spearman's ρ with S"]
+    counts = table(folder / "starts.csv")
+    assert all(int(row["1"]) + int(row["2"]) == 4 for row in counts) and len(counts) == 3
+
+
+def test_the_page_says_what_was_done(run_all, image_folder):
+    folder, _ = run_all
+    text = (folder / "README.md").read_text()
+    for words in (
+        "2 images, noise seeds 0, 1",
+        "float32 on",
+        "torch ",
+        "fixed start 2",
+        "Better PSNR",
+        "NIQE-full",
+    ):
+        assert words in text, words
+    assert str(folder) not in text and str(image_folder.parent) not in text
+    images = table(folder / "images.csv")
+    assert [row["image"] for row in images] == ["photo0.png", "photo1.png"]
+    assert all(len(row["sha256"]) == 64 and row["width"] == "96" for row in images)
+    assert f"[{image_folder.name}]" in (folder.parent / "README.md").read_text()
+    assert all(file.name in text for file in folder.iterdir() if file.name != "README.md")
+
+
+def test_a_second_run_computes_nothing(run_all, monkeypatch):
+    folder, arguments = run_all
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+
+    def never(*_):
+        raise AssertionError("the network was called")
+
+    monkeypatch.setattr(FrozenModel, "predict_unclamped", never)
+    monkeypatch.setattr(cost, "SIZE", 32)
+    assert main(arguments) == 0
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_quick_in_a_process_of_its_own(model_folder, image_folder, tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "paper", "--model", str(model_folder), "--quick"]
+    command += ["--images", str(image_folder), "--tables", "5", "--limit", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 images, 2 rows, 2 of them missing: at most 12 network calls" in done.stdout
+    folder = tmp_path / "tiny" / f"{image_folder.name}-quick"
+    assert len(table(folder / "table5.csv")) == 2 and "too few images" in (folder / "README.md").read_text()
+
+
+def test_bad_arguments_are_one_line(model_folder, image_folder, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "paper",
+        "--model",
+        str(model_folder),
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run([*command, "--agent", "NIQE=none"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: --agent NIQE=none: give NAME=FILE")
+    assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())

@@ -1,0 +1,170 @@
+"""Means, intervals and sentences, on rows that were made up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts
+from benchmarks.paper.figures import families, spearman
+from benchmarks.paper.parts import Line, Part, Subject, build, main_table
+from benchmarks.paper.results import Results
+from benchmarks.paper.store import METRICS, Row
+from benchmarks.paper.tables import comma_separated, count, markdown
+
+SUBJECT = Subject(scale=4, top=100, start=7, agents={"NIQE": "agent-10-10-0123"})
+
+
+def rows(sampler, evaluations=16, images=8, seeds=2, start=0, seed=0, **means):
+    """Rows around given means, with the same scatter for every sampler: differences are exact."""
+    scatter = np.random.default_rng(seed).normal(0, 1, (images, seeds))
+    values = dict.fromkeys(METRICS, 5.0) | means
+    return [
+        Row(
+            "m",
+            "float32 cpu",
+            f"i{i}",
+            s,
+            sampler,
+            *(values[m] + scatter[i, s] for m in METRICS),
+            evaluations,
+            start,
+        )
+        for i in range(images)
+        for s in range(seeds)
+    ]
+
+
+def test_means_average_seeds_first_and_leave_out_what_is_missing():
+    made = [
+        Row("m", "d", image, seed, "a", value, 0, 0, 0, 0, 0, 1, 0)
+        for image, seed, value in (
+            ("x", 0, 1.0),
+            ("x", 1, 3.0),
+            ("y", 0, 8.0),
+            ("y", 1, math.nan),
+            ("z", 0, math.nan),
+            ("z", 1, math.nan),
+        )
+    ]
+    found = Results(made).estimate("a", "psnr")
+    assert found.mean == pytest.approx((2 + 8) / 2)
+    assert 2 <= found.low < found.mean < found.high <= 8
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    rng, hits = np.random.default_rng(1), 0
+    for _ in range(200):
+        values = rng.normal(10, 2, 40)
+        made = [Row("m", "d", f"i{i}", 0, "a", v, 0, 0, 0, 0, 0, 1, 0) for i, v in enumerate(values)]
+        found = Results(made).estimate("a", "psnr")
+        hits += found.low <= 10 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_differences_are_paired():
+    results = Results(rows("a", psnr=20.0) + rows("b", psnr=20.5, niqe=4.0))
+    assert results.difference("b", "a", "psnr").low == pytest.approx(0.5)
+    assert results.difference("b", "a", "psnr").high == pytest.approx(0.5)
+    assert (
+        results.gain("b", "a", "niqe").mean == pytest.approx(1) and results.gain("b", "a", "niqe").sign == 1
+    )
+    assert results.gain("a", "b", "psnr").sign == -1 and results.gain("a", "a", "lpips").sign == 0
+    spread = results.estimate("a", "psnr")
+    assert spread.high - spread.low > 0.1
+
+
+def made_up():
+    """SkipDiff: better PSNR and LPIPS than the full chain, worse NIQE; best starts 7 (NIQE), 10 (LPIPS)."""
+    found = rows("csa-100", 100, psnr=24.0, niqe=3.5, lpips=0.20) + rows(
+        "agent-10-10-0123", psnr=25, niqe=4.0, lpips=0.19, start=7
+    )
+    for k in range(1, 11):
+        found += rows(
+            f"skip-10-10-{k}", 9 + k, psnr=24 + k / 10, niqe=4.0 + abs(k - 7), lpips=0.3 - k / 100, start=k
+        )
+    found += (
+        rows("ddim-16", 16, psnr=26.0, niqe=6.0, lpips=0.19)
+        + rows("ddim-50", 50)
+        + rows("ccsr-16", 16, psnr=25, niqe=4, lpips=0.19, seed=9)
+    )
+    return Results(found)
+
+
+def test_sentences_say_what_the_rows_say():
+    text = claims(made_up(), SUBJECT)
+    joined = "\n".join(text)
+    assert "*Better PSNR than the full chain*: yes, " in joined and "(paired gain +1.00" in joined
+    assert "*Better NIQE than the full chain*: no, " in joined and "(paired gain -0.50" in joined
+    assert "*Better LPIPS than the full chain*: yes" in joined
+    assert "*Fewer evaluations*: yes, 16 instead of 100." in joined
+    assert "by NIQE alone: 7 for NIQE, 10 for LPIPS, 10 for PSNR" in joined
+    assert (
+        "(here 7, chosen on these very images): yes, as far as can be told (paired gain in NIQE +0.00"
+        in joined
+    )
+    ddim = next(line for line in text if line.startswith("*DDIM"))
+    assert "at 16 evaluations against SkipDiff at 16" in ddim
+    assert (
+        "better in PSNR (+1.00" in ddim
+        and "worse in NIQE (-2.00" in ddim
+        and "not told apart in LPIPS" in ddim
+    )
+    assert any(line.startswith("*CCSR") for line in text) and not any("DPM" in line for line in text)
+
+
+def test_a_few_images_tell_nothing():
+    made = rows("csa-100", 100, images=4, psnr=24.0) + rows("agent-10-10-0123", images=4, psnr=25.0)
+    assert "*Better PSNR than the full chain*: undecided" in claims(Results(made), SUBJECT)[0]
+
+
+def test_claims_need_their_rows():
+    assert claims(Results(rows("bicubic")), SUBJECT) == []
+
+
+def test_niqe_s_two_variants():
+    agree = Results(rows("a", niqe=3.0, niqe_full=3.0) + rows("b", niqe=4.0, niqe_full=4.0))
+    assert "no two of the 2 samplers" in niqe_disagreements(agree)
+    differ = Results(rows("a", niqe=3.0, niqe_full=5.0) + rows("b", niqe=4.0, niqe_full=4.0))
+    assert "1 of 1 pairs of samplers in opposite ways: b and a" in niqe_disagreements(differ)
+
+
+def test_the_optimum_is_the_best_start_of_each_image():
+    results = made_up()
+    assert set(optimum_starts(results, SUBJECT, "niqe")) == {7}
+    assert set(optimum_starts(results, SUBJECT, "lpips")) == {10}
+
+
+def test_tables_show_every_line_with_its_interval_and_the_paper_s_column():
+    results, part = made_up(), Part("t", "T", (Line("csa-100", "chain", "1 / 2"), Line("ddim-16")))
+    text = markdown(part, results, {"ddim-16": "DDIM"})
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 8 and all(line.count("|") == 10 for line in table[:4])
+    assert table[2].startswith("| chain |") and table[2].endswith("| 100 | 1 / 2 |")
+    assert count(results) == "8 images, 2 noise seeds each" and count(results) in text
+    cells = comma_separated(part, results, {"ddim-16": "DDIM"}).splitlines()
+    assert len(cells) == 3 and all(len(line.split(",")) == 2 + 3 * 7 + 1 for line in cells)
+
+
+def test_spearman_is_that_of_ranks():
+    sizes = (2, 5, 10, 20)
+    made = [
+        row
+        for s, value in zip(sizes, (1.0, 4.0, 9.0, 8.0), strict=True)
+        for row in rows(f"csa-{s}", psnr=value)
+    ]
+    part = Part("figure1", "", tuple(Line(f"csa-{s}") for s in sizes))
+    # Ranks 1 2 4 3: 1 - 6 * (1 + 1) / (4 * 15).
+    assert spearman(Results(made), part, "psnr") == pytest.approx(0.8)
+
+
+def test_every_sampler_but_bicubic_has_a_place_in_the_plane():
+    parts = {part.name: part for part in build(SUBJECT, "rebuilt", ["figure5", "1", "table2", "table1"])}
+    assert list(parts) == ["figure5", "table2"]  # a 4× model has no table 1
+    groups = families(parts["figure5"].samplers)
+    assert sorted(key for keys in groups.values() for key in keys) == sorted(
+        {*parts["figure5"].samplers} - {"bicubic"}
+    )
+    assert main_table(Subject(8, 100, 7)).name == "table1"

@@ -1,0 +1,152 @@
+"""Samplers of the tables: what they share, what they cost, and that they are the package's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.paper.evaluate import Evaluation
+from benchmarks.paper.samplers import Walks, catalogue
+from benchmarks.paper.store import METRICS, Store, read_rows, score
+from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_env.diffusion import random_model, tiny_config
+from skipdiff_env.images import make_pair, open_source
+from skipdiff_env.metrics import load_metric
+from skipdiff_env.policy_file import save_policy
+from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+
+
+@pytest.fixture(scope="module")
+def lr():
+    return np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """T = 100 and nothing else to wait for."""
+    return random_model(tiny_config(image_size=32))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Rows that went through the network, of whatever model."""
+    from skipdiff_env.diffusion import FrozenModel
+
+    seen: list[int] = []
+    original = FrozenModel.predict_unclamped
+
+    def counted(self, latent, condition, level):
+        seen.append(len(latent))
+        return original(self, latent, condition, level)
+
+    monkeypatch.setattr(FrozenModel, "predict_unclamped", counted)
+    return seen
+
+
+def test_ours_are_the_package_s_sampler(wide, lr):
+    found = catalogue(wide, 7)
+    for key, sampler, policy in (
+        ("csa-100", SkipDiffSampler(wide, 100, fine_steps=0), None),
+        ("csa-10", SkipDiffSampler(wide, 10, fine_steps=0), None),
+        ("skip-10-10-7", SkipDiffSampler(wide), 7),
+        ("skip-5-20-14", SkipDiffSampler(wide, 5), 14),
+    ):
+        picture, expected = found[key].run(lr, 3), sampler(lr, policy, seed=3)
+        assert np.array_equal(picture.image, expected.images[0]), key
+        assert picture.evaluations == expected.trace[0].evaluations
+        assert picture.start == (policy or 0)
+
+
+def test_what_table_4_repeats_is_the_same_computation(wide, lr):
+    """Without agents: (1, T) that never skips is the full chain; (10, T) at a start is (10, 10) at it."""
+    walks = Walks(wide)
+    full, fsr = walks.coarse(100).run(lr, 0), Walks(wide).skip(1, 100, 100).run(lr, 0)
+    assert np.array_equal(full.image, fsr.image) and fsr.evaluations == 100
+    short, whole = walks.skip(10, 10, 7).run(lr, 0), Walks(wide).skip(10, 100, 7).run(lr, 0)
+    assert np.array_equal(short.image, whole.image) and short.evaluations == whole.evaluations == 16
+
+
+def test_announced_calls_are_made_and_no_more(wide, lr, calls):
+    """Every sampler costs what it says; all manual starts and CSA share CSA, F(F + 1)/2 calls come on top."""
+    for key, sampler in catalogue(wide, 7).items():
+        calls.clear()
+        evaluations = sampler.run(lr, 0).evaluations if key.startswith(("bi", "c", "d", "a")) else None
+        assert evaluations is None or sum(calls) == evaluations == len(sampler.calls), key
+    calls.clear()
+    walks = Walks(wide)
+    some = [walks.coarse(10), *(walks.skip(10, 10, k) for k in range(10, 0, -1))]
+    for sampler in some:
+        sampler.run(lr, 0)
+    assert sum(calls) == len(frozenset().union(*(s.calls for s in some))) == 9 + 55
+
+
+def test_variants_change_what_they_name(wide, lr):
+    found = catalogue(wide, 7)
+    plain, moved, free = (found[f"csa-10{end}"].run(lr, 0).image for end in ("", "+rebuilt", "+unclamped"))
+    assert not np.array_equal(plain, moved) and not np.array_equal(plain, free)
+    x = torch.randn(1, 3, 16, 16)
+    level = torch.full((1,), 0.01)
+    raw = wide.predict_unclamped(x, x, level)
+    assert raw.abs().max() > 1 and torch.equal(raw.clamp(-1, 1), wide.predict(x, x, level))
+
+
+def test_an_agent_s_start_is_read_off_its_actions(model, lr, tmp_path):
+    config = SPNConfig(observation_size=16, hidden_size=8, norm="group")
+    network = SkipProposalNetwork(config).eval()
+    file = save_policy(tmp_path / "agent.safetensors", network)
+    sampler = catalogue(model, 2, {"NIQE": file, "(10, T)": file})
+    keys = [key for key in sampler if key.startswith("agent")]
+    assert [key.rsplit("-", 1)[0] for key in keys] == ["agent-10-2", "agent-10-20"]
+    trace = SkipDiffSampler(model, 10, 20)(lr, str(file)).trace[0]
+    expected = 1 + next((i for i, a in enumerate(trace.actions[::-1]) if a), 19)
+    assert sampler[keys[1]].run(lr, 0).start == expected
+
+
+def test_levels_that_ten_does_not_divide_are_refused():
+    model = random_model(tiny_config(schedule={"kind": "cosine", "steps": 12, "s": 0.008}))
+    with pytest.raises(SkipDiffError, match="T = 12"):
+        catalogue(model, 1)
+
+
+def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls):
+    file, found = tmp_path / "rows.csv", catalogue(model, 2)
+    samplers = [found[key] for key in ("bicubic", "csa-10", "skip-10-2-1", "skip-10-2-2", "ddim-10")]
+
+    def evaluate():
+        return Evaluation(model, source, samplers, Store(file), seeds=(0, 5))
+
+    first = evaluate()
+    assert first.calls == 4 * (9 + 3 + 10)
+    rows = first.run()
+    assert sum(calls) == 4 * (9 + 3 + 10)
+    assert len(rows) == 20 and len({row.key for row in rows}) == 20
+    row, pair = rows[1], make_pair(source, 0, scale=4)
+    image = found["csa-10"].run(pair.lr, 0).image
+    for name in ("psnr", "ssim", "niqe", "lpips"):
+        assert getattr(row, name) == pytest.approx(load_metric(name)(image[None], pair.hr[None])[0], rel=1e-6)
+    assert row.evaluations == 10 and row.start == 0 and row.dtype == "float32 cpu"
+    text = file.read_text()
+    file.write_text(text[: text.rindex("\n", 0, -1) + 20])  # the last line is cut short, as by a kill
+    again = evaluate()
+    assert [job.missing for job in again.jobs] == [(samplers[-1],)] and again.calls == 10
+    assert again.run() == rows and {r.key for r in read_rows(file)} == {r.key for r in rows}
+
+
+def test_every_column_is_what_it_says(source):
+    pair = make_pair(source, 1, scale=4)
+    perfect, other = score([pair.hr, 255 - pair.hr], pair.hr, pair.lr, 4)
+    best = dict(zip(METRICS, perfect, strict=True))
+    assert np.isinf(best["psnr"]) and np.isinf(best["consistency"])
+    assert best["ssim"] == pytest.approx(1) and best["lpips"] == pytest.approx(0, abs=1e-6)
+    assert best["niqe"] == best["niqe_full"] and dict(zip(METRICS, other, strict=True))["psnr"] < 20
+
+
+def test_files_of_another_kind_are_named(tmp_path, model, source):
+    file = tmp_path / "rows.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(SkipDiffError, match="other columns"):
+        Store(file)
+    low = open_source([source[0]], low_resolution=True)
+    with pytest.raises(SkipDiffError, match="HR images"):
+        Evaluation(model, low, [], Store())

@@ -1,0 +1,94 @@
+"""G-STD and L-STD: the figures, the table, the sentence, and that a run resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.paper.samplers import Picture, Sampler
+from benchmarks.paper.store import METRICS
+from benchmarks.rivals import rivals
+from benchmarks.stability import Spread, measure, read_spreads, spread, table, verdict
+from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.pretrained import REFINER, save_model, write_weights
+from skipdiff_env.diffusion.refiner import RefinerNetwork
+
+
+def constant(key: str, label: str, evaluations: int, strength: int) -> Sampler:
+    """Grey, moved by the seed: ± ``strength`` for even and odd ones."""
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        sign = 1 if seed % 2 else -1
+        image = np.full((4 * lr.shape[0], 4 * lr.shape[1], 3), 128 + sign * strength, np.uint8)
+        return Picture(image, evaluations)
+
+    return Sampler(key, label, run, frozenset())
+
+
+def test_deviations_by_hand() -> None:
+    images = [np.full((2, 2, 3), value, np.uint8) for value in (10, 20, 60)]
+    images[1][0, 0, 0] = 10
+    scores = np.arange(3 * len(METRICS), dtype=float).reshape(3, -1)
+    found = spread(images, scores.tolist())
+    one, other = np.std([10, 20, 60], ddof=1), np.std([10, 10, 60], ddof=1)
+    assert found["pixels"] == pytest.approx((11 * one + other) / 12)
+    assert found["psnr"] == pytest.approx(len(METRICS))  # 0, n, 2n
+    assert found["mean_lpips"] == pytest.approx(METRICS.index("lpips") + len(METRICS))
+
+
+def test_rows_table_and_verdict(model, source, tmp_path) -> None:
+    steady, restless = constant("skip-10-2-2", "SkipDiff", 16, 0), constant("ccsr-16", "CCSR", 16, 3)
+    store = tmp_path / "rows.csv"
+    rows = measure(model, source, [steady, restless], 4, store=store)
+    by_sampler = {row.sampler: row for row in rows}
+    assert len(rows) == 4 and by_sampler["skip-10-2-2"].pixels == 0
+    assert by_sampler["ccsr-16"].pixels == pytest.approx(np.std([3, -3, 3, -3], ddof=1))
+    store.write_text(store.read_text()[:-9])  # the last line is cut short, as by a kill
+    made: list[int] = []
+
+    def counted(lr: np.ndarray, seed: int) -> Picture:
+        made.append(seed)
+        return restless.run(lr, seed)
+
+    again = measure(model, source, [steady, Sampler("ccsr-16", "CCSR", counted, frozenset())], 4, store=store)
+    assert made == [0, 1, 2, 3] and [r.pixels for r in again] == [r.pixels for r in rows]
+    assert [r.key for r in read_spreads(store)] == [r.key for r in rows]
+    text = table(rows, {"ccsr-16": "CCSR"})
+    assert "| CCSR | 16.0 |" in text and "| skip-10-2-2 | 16.0 |" in text
+    said = verdict(rows, [steady, restless])
+    assert "L-STD differs by -3.46" in said and said.endswith("the more consistent is SkipDiff.")
+    assert verdict(rows, [restless]) == ""
+
+
+def test_the_command_covers_the_rivals_and_resumes(
+    model_folder, model, image_folder, tmp_path, capsys
+) -> None:
+    trained = tmp_path / "ccsr"
+    config = replace(model.config, refiner=RefinerConfig(model.config.unet))
+    save_model(trained, model.network, config)
+    write_weights(trained / REFINER, RefinerNetwork(model.config.unet))
+    labels = {sampler.label: sampler.key for sampler in rivals(trained, model_folder, "cpu").values()}
+    assert {"CCSR, stage 1, 1 step", "CCSR, both stages, 2 steps", "AddSR, 4 steps"} < set(labels)
+    assert len(set(labels.values())) == 9
+    two = labels["CCSR, both stages, 2 steps"]
+    arguments = ["stability", "--model", str(model_folder), "--images", str(image_folder), "--seeds", "2"]
+    arguments += ["--ccsr", str(trained), "--device", "cpu", "--out", str(tmp_path / "out"), "--limit", "1"]
+    arguments += ["--samplers", "csa-10", "skip-10-2-2", "ccsr-11", two]
+    for _ in range(2):
+        assert main(arguments) == 0
+    folder = tmp_path / "out" / "tiny" / image_folder.name
+    rows = read_spreads(folder / "stability.csv")
+    assert [row.evaluations for row in rows] == [10, 11, 11, 2] and all(row.pixels > 0 for row in rows)
+    assert all(isinstance(row, Spread) for row in rows)
+    text = (folder / "stability.md").read_text()
+    assert "1 images, 2 noise seeds" in text and "11 evaluations: L-STD differs by" in text
+    capsys.readouterr()
+
+
+def test_bad_requests_are_named(model, source) -> None:
+    with pytest.raises(SkipDiffError, match="at least 2 noise seeds"):
+        measure(model, source, [], 1)

@@ -1,0 +1,262 @@
+"""The page in headless Chromium (Debian: chromium, chromium-driver): `make test-browser`.
+
+The server is the command itself, on the tiny model. Without Chromium these tests fail: whoever asks for
+them by their marker wants to know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skipdiff_env.diffusion import load_pretrained
+from skipdiff_env.images import read_image, write_image
+from skipdiff_env.sampler import SkipDiffSampler
+from skipdiff_env.web.pictures import make_task
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 180
+"""Seconds to wait for anything; only what fails takes as long."""
+
+
+def found(*names: str) -> str:
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    pytest.fail(f"there is no {names[0]} here: apt-get install chromium chromium-driver")
+
+
+class Visitor:
+    """A browser on the page."""
+
+    def __init__(self, driver: Any, address: str, downloads: Path) -> None:
+        self.driver, self.address, self.downloads = driver, address, downloads
+
+    def all(self, css: str) -> list[Any]:
+        return self.driver.find_elements("css selector", css)
+
+    def wait(self, what: Callable[[], Any]) -> Any:
+        """The first truth that comes of asking again and again; the page may redraw meanwhile."""
+        from selenium.common.exceptions import WebDriverException
+
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                if value := what():
+                    return value
+            except (WebDriverException, IndexError):
+                pass
+            time.sleep(0.2)
+        raise AssertionError(
+            f"nothing came; the page says: {self.driver.find_element('tag name', 'body').text}"
+        )
+
+    def text(self, css: str) -> str:
+        return " ".join(element.text for element in self.all(css))
+
+    def says(self, css: str, words: str) -> str:
+        return self.wait(lambda: self.text(css) if words in self.text(css) else "")
+
+    def click(self, css: str) -> None:
+        def clicked() -> bool:
+            button = self.all(css)[0]
+            if not button.is_enabled():
+                return False
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+            button.click()
+            return True
+
+        self.wait(clicked)
+
+    def open(self) -> None:
+        self.driver.set_window_size(1300, 1400)
+        self.driver.get(self.address)
+        self.says("#note", "result")
+
+    def upload(self, path: Path) -> None:
+        self.wait(lambda: self.all("#upload input[type=file]"))[0].send_keys(str(path))
+
+    def forget_upload(self) -> None:
+        button = self.wait(lambda: self.all("#upload button[aria-label='Clear']"))[0]
+        self.driver.execute_script("arguments[0].click()", button)
+        self.says("#note", "Choose one of the photographs")
+
+
+@pytest.fixture(scope="module")
+def address(toy_folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "skipdiff_env.cli", "web", "--model", str(toy_folder)]
+    command += ["--port", "0", "--side", "192", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().split()[4]
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    from selenium import webdriver
+
+    downloads = tmp_path_factory.mktemp("downloads")
+    options = webdriver.ChromeOptions()
+    options.binary_location = found("chromium", "chromium-browser", "google-chrome")
+    # Chromium refuses its sandbox to root, and CI often is root in a container with a small /dev/shm.
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-proxy-server"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    service = webdriver.ChromeService(found("chromedriver"))
+    with webdriver.Chrome(options, service) as driver:
+        yield Visitor(driver, address, downloads)
+
+
+@pytest.fixture
+def page(browser: Visitor) -> Visitor:
+    browser.open()
+    return browser
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photograph of 192x192 pixels of smooth noise, which is shown as it is."""
+    coarse = np.random.default_rng(4).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    write_image(tmp_path / "My photo.png", coarse.repeat(8, 0).repeat(8, 1))
+    return tmp_path / "My photo.png"
+
+
+def test_upload_run_slider_download(page: Visitor, photo: Path, toy_folder: Path) -> None:
+    page.upload(photo)
+    page.says("#note", "192x192 pixels; original 192x192; input 48x48, result 192x192; a toy")
+    assert "19 network calls, about" in page.says("#estimate", "The full chain: 100 calls")
+    page.click("#run")
+
+    rows = page.wait(
+        lambda: [r.text.split() for r in page.all("#numbers tr")] if len(page.all("#numbers tr")) == 4 else 0
+    )
+    assert rows[0][0] == "PSNR"
+    assert [row[0] for row in rows[1:]] == ["bicubic", "full", "SkipDiff"]
+    assert (rows[2][-2], rows[3][-2]) == ("100", "19")
+    for cell in (*rows[2][2:6], *rows[3][1:5]):
+        assert float(cell) > 0
+
+    levels = [figure.text.split() for figure in page.all("#strip figure")]
+    assert [words[1] for words in levels] == [
+        str(t) for t in (90, 80, 70, 60, 50, 40, 30, 20, *range(10, -1, -1))
+    ]
+    for words in levels[8:17]:
+        assert words[2] == ("skip" if float(words[-1]) > 0.5 else "denoise") and words[-2] == "p(skip)"
+
+    def revealed() -> str:
+        return page.all("#slider img")[1].get_attribute("style").split("clip-path")[1].split(";")[0]
+
+    from selenium.webdriver import ActionChains
+
+    before = page.wait(revealed)
+    handle = page.all("#slider [data-testid=slider] .icon-wrap")[0]
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
+    ActionChains(page.driver).drag_and_drop_by_offset(handle, 150, 0).perform()
+    page.wait(lambda: revealed() != before)
+
+    page.click("#download")
+    (file,) = page.wait(lambda: [p for p in page.downloads.iterdir() if p.suffix == ".png"])
+    assert file.name == "my-photo-skipdiff-the-agent-of-toy-4x-10-10-seed-0.png"
+    sampler = SkipDiffSampler(load_pretrained(toy_folder, "cpu"), 10)
+    task = make_task(read_image(photo), photo.name, scale=4, reference=True, side=192)
+    expected = sampler(task.lr, toy_folder / "policy.safetensors", 0).images[0]
+    assert np.abs(read_image(file).astype(int) - expected).max() <= 1
+
+
+def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "rubbish.png").write_bytes(b"rubbish" * 100)
+    page.upload(tmp_path / "rubbish.png")
+    page.says("#note [role=alert]", "rubbish.png: is not an image that can be read")
+    page.click("#run")
+    page.says(".toast-wrap", "choose a photograph first")
+    page.forget_upload()
+    write_image(tmp_path / "small.png", np.zeros((20, 30, 3), np.uint8))
+    page.upload(tmp_path / "small.png")
+    page.says(
+        "#note [role=alert]", "small.png: is 30x20 pixels; at this model's 4x both sides need 64 or more"
+    )
+    page.forget_upload()
+    (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
+    page.upload(tmp_path / "large.png")
+    page.says(".toast-wrap", "exceed the maximum allowed size")
+
+
+def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
+    page.wait(lambda: page.all("#photographs button"))
+    page.click("#photographs button[aria-label='Thumbnail 1 of 4']")
+    page.says("#note", "512x512 pixels; shrunk; original 192x192")
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "Play").click()
+    page.click("#new")
+    page.says("#standing", "Level 10 of 10, 9 network calls so far.")
+    calls = 9
+    for level, move in zip(range(9, 1, -1), ("denoise", "skip") * 4, strict=True):
+        page.click(f"#{move}")
+        calls += move == "denoise"
+        page.says("#standing", f"Level {level} of 10, {calls} network calls")
+    page.click("#back")
+    page.says("#standing", "Level 3 of 10, 13 network calls")
+    page.click("#denoise")
+    page.says("#standing", f"Level 2 of 10, {calls + 1} network calls")
+    page.click("#denoise")
+    page.says("#standing", "The game is over after 16 network calls.")
+    assert not page.all("#denoise")[0].is_enabled()
+    page.click("#compare")
+    rows = page.wait(
+        lambda: [row.text for row in page.all("#ranking tr")] if len(page.all("#ranking tr")) == 4 else 0
+    )
+    assert [row.split()[0] for row in rows[1:]] == ["you", "the", "the"]
+    moves = [i.get_attribute("class") for i in page.all("#ranking tr:nth-child(2) i")]
+    assert moves == ["denoise", "skip"] * 3 + ["denoise"] * 3
+    regrets = [float(row.split()[-2]) for row in rows[1:]]
+    assert regrets[2] == 0 and min(regrets) >= 0
+
+
+def test_choices_change_with_each_other(page: Visitor) -> None:
+    def choose(label: str, option: str) -> None:
+        box = page.driver.find_element("css selector", f"input[aria-label='{label}']")
+        box.click()
+        page.wait(lambda: [o for o in page.all("ul[role=listbox] li") if o.text.strip("✓ \n") == option])[
+            0
+        ].click()
+
+    choose("Step pair (S, F)", "(5, 20)")
+    page.says("#estimate", "18 network calls")  # no agent was trained for it: 4 + 14, 0.7 F
+    choose("Policy", "always skip")
+    page.says("#estimate", "5 network calls")
+    choose("Policy", "fixed start")
+    page.says("#estimate", "18 network calls")
+    assert page.all("input[type=range]")[0].get_attribute("max") == "20"
+
+
+@pytest.mark.parametrize("width", [1300, 500])
+def test_nothing_hangs_over_the_edge(width: int, page: Visitor) -> None:
+    page.driver.set_window_size(width, 1000)
+    script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    page.wait(lambda: page.driver.execute_script(script) == 0)
+
+
+def test_the_browser_asked_nobody_else(page: Visitor) -> None:
+    """Runs last, over all that the tests above did."""
+    urls = []
+    for entry in page.driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            urls.append(message["params"]["request"]["url"])
+    own = [url for url in urls if url.startswith(page.address)]
+    assert own and [u for u in urls if u not in own and not u.startswith(("data:", "blob:"))] == []

@@ -1,0 +1,164 @@
+"""What is on offer, what is refused, one job at a time, estimates."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.oracle import Optimum, Outcome
+from skipdiff_env.web.study import Study
+from skipdiff_env.web.workshop import FIXED, OWN, POLICIES, Request, Workshop
+
+AGENT = "the agent of toy-4x"
+
+
+def request(workshop: Workshop, **changes: Any) -> Request:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    chosen = {"policy": FIXED, "start": 4, "coarse_steps": 10, "seed": 0} | changes
+    task = workshop.task(image, "photo", "toy-4x", True)
+    return workshop.request(task, "toy-4x", **chosen)
+
+
+def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
+    assert workshop.models[0] == "toy-4x" and "natural-4x" in workshop.models
+    assert workshop.notice("toy-4x") == "a toy"
+    assert workshop.policies("toy-4x", 10) == [AGENT, *POLICIES]
+    assert workshop.policies("toy-4x", 5) == list(POLICIES), "it was trained for (10, 10)"
+    pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
+    assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
+    assert workshop.usual_steps("toy-4x") == 10
+    own = Workshop([toy_folder], [toy_folder / "policy.safetensors"], "cpu")
+    assert "agent policy.safetensors" in own.policies("natural-4x", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"coarse_steps": 7}, "7 coarse steps"),
+        ({"coarse_steps": "10"}, "'10' coarse steps"),
+        ({"policy": "/etc/passwd"}, "no policy '/etc/passwd'"),
+        ({"start": 11}, "start 11 must lie in 1 … 10"),
+        ({"start": 0}, "start 0"),
+        ({"seed": -1}, "the seed must be a whole number"),
+        ({"seed": 0.5}, "the seed"),
+        ({"seed": float("nan")}, "the seed"),
+        ({"seed": 2**32}, "the seed"),
+        ({"seed": "1"}, "the seed"),
+    ],
+)
+def test_browsers_can_send_anything(changes: dict[str, Any], message: str, workshop: Workshop) -> None:
+    with pytest.raises(SkipDiffError, match=message):
+        request(workshop, **changes)
+
+
+def test_only_models_on_offer_load(workshop: Workshop, tmp_path: Path) -> None:
+    for name in ("owner/name", str(tmp_path), "../toy-4x"):
+        with pytest.raises(SkipDiffError, match="there is no model"):
+            workshop.model(name)
+    with pytest.raises(SkipDiffError, match="photographs"):
+        workshop.photograph(99)
+    with pytest.raises(SkipDiffError, match="unknown model"):
+        Workshop([tmp_path / "none"])
+    with pytest.raises(SkipDiffError, match="is missing"):
+        Workshop([], [tmp_path / "agent.safetensors"])
+    with pytest.raises(SkipDiffError, match="side 10 must lie in"):
+        Workshop(side=10)
+
+
+@pytest.mark.parametrize(("policy", "coarse_steps"), [(AGENT, 10), (FIXED, 5), *((p, 10) for p in POLICIES)])
+def test_the_number_of_calls_is_foreseen(policy: str, coarse_steps: int, workshop: Workshop) -> None:
+    chosen = request(workshop, policy=policy, coarse_steps=coarse_steps)
+    ticks: list[tuple[int, int]] = []
+    result = workshop.enlarge(chosen, lambda done, total: ticks.append((done, total)))
+    assert [done for done, _ in ticks] == list(range(1, result.evaluations + 1))
+    foreseen = workshop.calls(chosen)
+    assert {total for _, total in ticks} == {foreseen}
+    exact = policy in (FIXED, OWN, "always skip", "never skip")
+    assert result.evaluations == foreseen if exact else result.evaluations <= foreseen
+
+
+def test_time_goes_with_calls_and_pixels(workshop: Workshop) -> None:
+    chosen = request(workshop)
+    workshop.enlarge(chosen)
+    one = workshop.seconds(chosen, 1)
+    assert one > 0
+    assert workshop.seconds(chosen, 50) == pytest.approx(50 * one)
+    larger = replace(chosen, task=replace(chosen.task, lr=np.zeros((32, 16, 3), np.uint8)))
+    assert workshop.seconds(larger, 1) == pytest.approx(2 * one)
+
+
+def test_one_job_at_a_time(workshop: Workshop) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    model = workshop.model("toy-4x")
+    predict = model._model.predict
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return predict(*arguments)
+        finally:
+            with lock:
+                running -= 1
+
+    model._model.predict = slow
+    results: dict[int, Any] = {}
+
+    def job(seed: int) -> None:
+        results[seed] = workshop.enlarge(request(workshop, seed=seed)).picture
+
+    try:
+        threads = [threading.Thread(target=job, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        del model._model.predict
+    assert most == 1
+    for seed, picture in results.items():
+        assert (picture == workshop.enlarge(request(workshop, seed=seed)).picture).all()
+
+
+def test_a_job_that_fails_lets_the_next_one_in(workshop: Workshop) -> None:
+    with pytest.raises(SkipDiffError):
+        workshop.play(request(workshop), [7])
+    assert workshop.play(request(workshop), []).level == 10
+
+
+def test_the_full_chain_is_computed_once(workshop: Workshop) -> None:
+    ticks: list[int] = []
+    first = workshop.chain(request(workshop, seed=77), lambda done, total: ticks.append(total))
+    assert ticks == [100] * 100
+    again = workshop.chain(request(workshop, seed=77, coarse_steps=5), lambda *_: ticks.append(0))
+    assert again is first and len(ticks) == 100
+
+
+def test_the_comparison(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = request(workshop, seed=3)
+    moves = [1, 0, 1, 0, 0, 1, 0, 0, 0]
+    with pytest.raises(SkipDiffError, match="not over"):
+        workshop.compare(chosen, moves[:-1], "psnr")
+    you, policy, best = workshop.compare(chosen, moves, "psnr")
+    assert [line.who for line in (you, policy, best)] == ["you", FIXED, "the optimum"]
+    assert you.actions == tuple(moves) and you.evaluations == 9 + 6 + 1
+    assert policy.actions == (1, 1, 1, 1, 1, 1, 0, 0, 0)
+    # Under `reset` the result depends on the last skip alone: both skipped last at level 5.
+    assert you.value == policy.value and policy.evaluations == 13
+    assert best.regret == 0 and min(you.regret, policy.regret) >= 0
+    assert best.reward == max(line.reward for line in (you, policy, best))
+    assert you.reward + you.regret == pytest.approx(best.reward)
+    with pytest.raises(SkipDiffError, match="needs pictures of at least"):
+        workshop.compare(chosen, moves, "niqe")
+    nothing = Optimum((Outcome((1,) * 9, float("nan"), 0.0, 10),), 64)
+    monkeypatch.setattr(Study, "optimum", lambda study, metric: nothing)
+    with pytest.raises(SkipDiffError, match="niqe has no value"):
+        workshop.compare(chosen, moves, "niqe")
