@@ -6,8 +6,8 @@ import argparse
 import sys
 
 HELP = "open a web page to play with"
-DESCRIPTION = """Serve a web page: enlarge a photograph, see the latents and the decisions, play the
-agent's part. Needs the extra web: pip install 'skipdiff[web]'. Ctrl-C ends it.
+DESCRIPTION = """Serve a web page: enlarge a photograph, see the latents and the decisions,
+play the agent's part. Needs pip install 'skipdiff[web]'. Ctrl-C ends it.
 
 examples:
   skipdiff web

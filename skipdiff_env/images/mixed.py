@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..diffusion.training.degradations import Degradation
 from .io import RGB8
 from .sources import ImageSource
 
@@ -37,6 +36,8 @@ class MixedQuality:
         chosen = kind(index)
         if chosen == "clean":
             return lr
+        from ..diffusion.training.degradations import Degradation  # brings all of training along
+
         rng = np.random.default_rng([self.seed, index])
         low, high = {"jpeg": JPEG, "noise": NOISE, "blur": BLUR}[chosen]
         strength = torch.tensor([rng.uniform(low, high)])

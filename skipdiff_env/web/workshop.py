@@ -28,6 +28,8 @@ from .study import Metered, Position, Result, Study, full_chain
 
 STUDIES, CHAINS = 4, 32
 """Studies and full chains that are remembered, the least recently used go first."""
+USUAL_MODEL = "natural-4x"
+"""The shipped model that is chosen at first."""
 MAX_FINE = 25
 """Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
 MIN_SIDE, MAX_SIDE = 64, 2048
@@ -107,7 +109,8 @@ class Workshop:
         side: int = SIDE,
     ) -> None:
         folders = {model_folder(name).resolve().name: model_folder(name) for name in models}
-        self.folders = {**folders, **{k: v for k, v in available_models().items() if k not in folders}}
+        shipped = sorted(available_models().items(), key=lambda item: item[0] != USUAL_MODEL)
+        self.folders = {**folders, **{k: v for k, v in shipped if k not in folders}}
         if not self.folders:
             raise SkipDiffError("no model ships with this installation: name one with --model FOLDER")
         if not MIN_SIDE <= side <= MAX_SIDE:

@@ -33,6 +33,7 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
     pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
     assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
     assert workshop.usual_steps("toy-4x") == 10
+    assert Workshop(device="cpu").models[0] == "natural-4x"
     own = Workshop([toy_folder], [toy_folder / "policy.safetensors"], "cpu")
     assert "agent policy.safetensors" in own.policies("natural-4x", 5)
 
