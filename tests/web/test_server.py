@@ -238,8 +238,10 @@ def test_the_command_serves_on_loopback_until_ctrl_c(toy_folder: Path, tmp_path:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "skipdiff_env.cli", "web", "--model", str(toy_folder), "--port", "0"]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test run in the background ignores Ctrl-C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as server:  # fmt: skip
         assert server.stdout is not None and server.stderr is not None
         line = server.stdout.readline()
         assert line.startswith("SkipDiff's page is at http://127.0.0.1:"), server.stderr.read()
