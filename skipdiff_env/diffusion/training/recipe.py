@@ -176,8 +176,8 @@ class Recipe:
     compile: bool = True
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Autocast type: auto is bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains 1.7 times
-    as fast in bfloat16; one without it dies or crawls, so there it must be asked for."""
+    """Autocast type: auto is bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains much
+    faster in bfloat16; one without it dies or crawls, so there it must be asked for."""
 
     def __post_init__(self) -> None:
         if self.data.crop % self.model.scale:
