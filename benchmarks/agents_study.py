@@ -41,7 +41,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--max-calls", type=int, default=2000, help="network calls that recording an episode may take [2000]")
     add("--image-size", type=int, help="side of the crops [the model's own]")
     add("--size", type=int, default=32, help="side of the latents that agents see [32]")
-    add("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of the network [bfloat16]")
+    add("--precision", choices=("float32", "bfloat16"), help="of the network [the device's default]")
     add("--runs", type=Path, default=Path("runs/agents"), help="recordings and trained agents [runs/agents]")
     add("--out", type=Path, default=RESULTS / "agents", help="folder of the results")
 
@@ -109,7 +109,7 @@ class Study:
         text = (
             f"Model hash `{model.hash}`, S = {process.coarse_steps}, F = {process.fine_steps}, "
             f"skip rule {self.training.skip_rule}, crops of {self.training.side} pixels, network in "
-            f"{self.args.precision}, latents seen at {self.args.size} pixels. Training: "
+            f"{str(model.dtype).removeprefix('torch.')}, latents seen at {self.args.size} pixels. Training: "
             f"{learned} images × {self.args.noise_seeds} noise seeds; agents chosen on {chose} further "
             "images under a new noise seed. Agents learn from rewards relative to the mean "
             "of all schedules of the same image and noise."
@@ -133,7 +133,7 @@ def open_study(
         sizes: of the latents that are recorded, besides ``args.size``.
     """
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
-    model = load_pretrained(args.model, dtype=getattr(torch, args.precision))
+    model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
 
     def source(path: str, count: int) -> ImageSource:
         images = open_source(path).take(count)

@@ -20,7 +20,7 @@ from skipdiff_env.policies import FixedStart, resolve_policy
 from skipdiff_env.upscale.compare import side_by_side
 
 from .paper.parts import Subject
-from .paper.samplers import catalogue
+from .paper.samplers import catalogue, shipped_agent
 from .paper.store import METRICS, score
 from .paper.tables import TITLES, grid, number
 
@@ -44,9 +44,11 @@ def run(args: argparse.Namespace) -> int:
     panels = [("low resolution", np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1))]
     measured: dict[str, dict[str, float]] = {}
     seconds, evaluations = {}, {}
-    keys = ("bicubic", subject.full, "csa-10", subject.fixed)
+    agent = shipped_agent(args.model)
+    decided = [key for key in catalogue(model, fixed.start, agent) if key.startswith("agent-")]
+    keys = ("bicubic", subject.full, "csa-10", subject.fixed, *decided)
     for key in keys:
-        sampler = catalogue(model, fixed.start)[key]  # a fresh one, which remembers nothing
+        sampler = catalogue(model, fixed.start, agent)[key]  # a fresh one, which remembers nothing
         print(f"  {sampler.label} …", flush=True)
         began = time.perf_counter()
         picture = sampler.run(pair.lr, 0)
@@ -75,7 +77,9 @@ def write_pictures(folder: Path, panels: list[tuple[str, np.ndarray]], lr: np.nd
     folder.mkdir(parents=True, exist_ok=True)
     for label, image in panels:
         write_image(folder / f"{_stem(label)}.png", lr if image is panels[0][1] else image)
-    sheet = np.concatenate([side_by_side(panels[:3]), side_by_side(panels[3:])])
+    half = (len(panels) + 1) // 2
+    blank = [("", np.full_like(panels[0][1], 255))] * (len(panels) % 2)
+    sheet = np.concatenate([side_by_side(panels[:half]), side_by_side([*panels[half:], *blank])])
     write_image(folder / "comparison.png", sheet)
 
 

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource, make_pair, open_source
-from skipdiff_env.policies import FixedStart, resolve_policy, shipped_policy
+from skipdiff_env.policies import FixedStart, resolve_policy
 
 from .paper.evaluate import image_name
-from .paper.samplers import Sampler, catalogue
+from .paper.samplers import Sampler, catalogue, shipped_agent
 from .paper.store import METRICS, score
 from .rivals import rivals
 
@@ -210,8 +210,7 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     fine = model.schedule.steps // 10
     default = resolve_policy(None, fine, model.config.start)
     assert isinstance(default, FixedStart)
-    own = shipped_policy(args.model)
-    everything = catalogue(model, default.start, {"NIQE": own} if own else {})
+    everything = catalogue(model, default.start, shipped_agent(args.model))
     everything |= rivals(args.ccsr, args.addsr, model.device, model.dtype)
     wanted = args.samplers or [
         key

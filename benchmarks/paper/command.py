@@ -20,7 +20,7 @@ import torch
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.policies import FixedStart, resolve_policy, shipped_policy
+from skipdiff_env.policies import FixedStart, resolve_policy
 
 from ..rivals import rivals
 from . import cost, figures, pictures
@@ -29,7 +29,7 @@ from .evaluate import Evaluation
 from .page import Run, write_images, write_index, write_page
 from .parts import Line, Part, Subject, build
 from .results import Results
-from .samplers import AGENT_PAIRS, Sampler, catalogue
+from .samplers import AGENT_PAIRS, Sampler, catalogue, shipped_agent
 from .store import Row, Store
 from .tables import write_table
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, help="fixed start at S = 10 (default: the model's)")
     parser.add_argument(
         "--agent", action="append", default=[], metavar="NAME=FILE",
-        help=f"policy file for one of {', '.join(AGENT_PAIRS)} (NIQE: the model's own, if it has one)",
+        help=f"policy file for one of {', '.join(AGENT_PAIRS)} (that of its reward: the model's own, if any)",
     )  # fmt: skip
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="FOLDER", help="more models for the ablation table"
@@ -137,7 +137,8 @@ def open_session(args: argparse.Namespace) -> Session:
     others = rivals(args.ccsr, args.addsr, args.device, dtype)
     samplers = catalogue(model, default.start, agents) | others
     found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
-    subject = Subject(model.scale, model.schedule.steps, default.start, found, tuple(others))
+    usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
+    subject = Subject(model.scale, model.schedule.steps, default.start, found, usual, tuple(others))
     wanted = args.tables or (QUICK_PARTS if args.quick else PARTS)
     named = tuple(f"table{name}" if name.isdigit() else name for name in wanted)
     images = args.images.stem if args.images else "bundled"
@@ -148,10 +149,7 @@ def open_session(args: argparse.Namespace) -> Session:
 
 def named_agents(args: argparse.Namespace) -> dict[str, Path]:
     """Policy files by name: those given, and the model's own."""
-    agents = {}
-    own = shipped_policy(args.model)
-    if own:
-        agents["NIQE"] = own
+    agents = shipped_agent(args.model)
     for given in args.agent:
         name, _, file = given.partition("=")
         if name not in AGENT_PAIRS or not Path(file).is_file():
@@ -233,7 +231,7 @@ def draw_rest(session: Session) -> None:
     """Table 3 and the pictures, which do not rest on rows."""
     subject, args = session.subject, session.args
     if "table3" in session.wanted:
-        own = session.agents.get("NIQE")
+        own = session.agents.get(subject.agent)
         models, policies = [session.model], [str(own) if own else subject.start]
         if torch.cuda.is_available():
             models.append(cost.authors_model("cuda"))

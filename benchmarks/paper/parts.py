@@ -20,6 +20,8 @@ class Subject:
     """The fixed start at (10, T/10)."""
     agents: dict[str, str] = field(default_factory=dict)
     """Sampler keys of the agents there are, by name."""
+    agent: str = ""
+    """Name of the one that SkipDiff's rows show; empty for the fixed start."""
     others: tuple[str, ...] = ()
     """Keys of rivals with weights of their own."""
 
@@ -41,7 +43,7 @@ class Subject:
     @property
     def skipdiff(self) -> str:
         """Key of SkipDiff as it ships: the agent if there is one, else the fixed start."""
-        return self.agents.get("NIQE", self.fixed)
+        return self.agents.get(self.agent, self.fixed)
 
     def manual(self, start: int) -> str:
         """Key of a fixed start."""
@@ -140,8 +142,8 @@ def starts(subject: Subject) -> Part:
         Line(subject.manual(k), f"start {k}", shown(STARTS[k]) if k in STARTS and subject.fine == 10 else "")
         for k in range(subject.fine, 0, -1)
     ]
-    if "NIQE" in subject.agents:
-        lines.append(Line(subject.agents["NIQE"], "agent", shown(REWARDS["NIQE"], 16)))
+    if subject.agent:
+        lines.append(Line(subject.skipdiff, "agent", shown(REWARDS["NIQE"], 16)))
     return Part("table5", "Table 5: manual starts", tuple(lines), "The paper's column: faces 8×.")
 
 

@@ -6,6 +6,8 @@ To add a rival, add a line to :func:`catalogue`, and one to the tables of ``part
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,10 @@ from torch import Tensor
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
 from skipdiff_env.diffusion.few_step import CCSR, FewSteps
+from skipdiff_env.diffusion.pretrained import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
+from skipdiff_env.policies import shipped_policy
 
 from . import standard
 
@@ -162,6 +166,15 @@ def catalogue(model: FrozenModel, start: int, agents: Mapping[str, Path] | None 
     budgets = sorted({1, 2, 9 + start})
     found += [_few_steps(model, f"ccsr-{n}", f"CCSR's sampler, {n} steps", CCSR(n)) for n in budgets]
     return {sampler.key: sampler for sampler in found}
+
+
+def shipped_agent(model: str | os.PathLike[str]) -> dict[str, Path]:
+    """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`; or nothing."""
+    file = shipped_policy(model)
+    if file is None:
+        return {}
+    about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8"))
+    return {str(about["metric"]).upper(): file}
 
 
 def pair_start(start: int, pair: tuple[int, int]) -> int:

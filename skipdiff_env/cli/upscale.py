@@ -138,12 +138,13 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     from ..images.tiling import choose_tile, free_memory
     from ..metrics import load_metric
     from ..policies import shipped_policy
-    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device, pick_precision
+    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device
 
     device = pick_device(args.device)
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.deterministic = True  # the same settings give the same bytes
-    model = load_pretrained(args.model, device, pick_precision(args.precision, device))
+    dtype = None if args.precision == "auto" else getattr(torch, args.precision)
+    model = load_pretrained(args.model, device, dtype)
     notice = model_notice(args.model)
     if notice:
         report.note(f"{model.name}: {notice}")

@@ -17,6 +17,7 @@ metrics see. Latents (what an agent sees) are those of the target.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
@@ -24,6 +25,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..errors import SkipDiffError
 from .resize import bicubic, to_signed
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
@@ -183,6 +185,19 @@ def image_from_output(
     """x̂0 in image space, not clamped, from the network's output; (B, 3, H, W), ``level`` = √ᾱ (B,)."""
     x0 = x0_from_output(output.float(), latent, level[:, None, None, None], config.prediction)
     return chain_image(x0, condition, config)
+
+
+def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse bfloat16 on a processor without instructions for it, which would crawl or die.
+
+    Raises:
+        SkipDiffError: in one line.
+    """
+    if dtype != torch.bfloat16 or device.type != "cpu":
+        return
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if not (known.get("avx512_bf16") or known.get("amx_bf16")):
+        raise SkipDiffError("bfloat16 needs CUDA or a processor with AVX512-BF16 or AMX: use float32")
 
 
 class FrozenModel:

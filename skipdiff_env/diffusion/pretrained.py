@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import SkipDiffError
 from .interop.hub import fetch, looks_like_hub_id
-from .model import OPTIONAL, FrozenModel, ModelConfig
+from .model import OPTIONAL, FrozenModel, ModelConfig, check_dtype
 from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
@@ -92,7 +92,8 @@ def load_pretrained(
         compile: whether to ``torch.compile`` the network (CUDA; the first call then takes a minute).
 
     Raises:
-        SkipDiffError: naming file and key if the folder, its configuration or its weights are bad.
+        SkipDiffError: naming file and key if the folder, its configuration or its weights are bad; or for a
+            device or ``dtype`` that this machine lacks.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -103,6 +104,7 @@ def load_pretrained(
         raise SkipDiffError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
     if dtype is None:
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
+    check_dtype(dtype, target)
     folder = model_folder(name_or_path).resolve()
     stamps = tuple(_stamp(folder / name) for name in FILES)
     return _load(folder, target, dtype, compile, stamps)

@@ -60,4 +60,4 @@ def mixed_quality(source: ImageSource, seed: int = 0) -> ImageSource:
         source: see :func:`.open_source`.
         seed: see :class:`MixedQuality`.
     """
-    return ImageSource(source._items, degrade=MixedQuality(seed))
+    return source.degraded(MixedQuality(seed))

@@ -71,6 +71,16 @@ class ImageSource:
             items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes, degrade=degrade
         )
 
+    def degraded(self, degrade: Callable[[RGB8, int], RGB8]) -> ImageSource:
+        """The same originals, with ``degrade`` done to the inputs made of them.
+
+        Raises:
+            SkipDiffError: if these are inputs already.
+        """
+        if self.low_resolution:
+            raise SkipDiffError("images: low-resolution inputs are taken as they are, not degraded further")
+        return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
+
     def __iter__(self) -> Iterator[RGB8]:
         return (self[index] for index in range(len(self)))
 

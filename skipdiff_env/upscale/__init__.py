@@ -4,7 +4,7 @@ from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
 from .plan import Failure, Job, plan_jobs
 from .run import Options, Outcome, Runner, Task
-from .setting import model_notice, pick_device, pick_precision
+from .setting import model_notice, pick_device
 
 __all__ = [
     "Comparison",
@@ -20,7 +20,6 @@ __all__ = [
     "Work",
     "model_notice",
     "pick_device",
-    "pick_precision",
     "plan_jobs",
     "side_by_side",
 ]

@@ -1,10 +1,8 @@
-"""Where a model runs and how precisely, and what its card warns of."""
+"""Where a model runs, and what its card warns of."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 import yaml
@@ -26,23 +24,6 @@ def pick_device(name: str) -> torch.device:
     if name not in known:
         raise SkipDiffError(f"there is no device {name!r} here: use auto or {', '.join(known)}")
     return torch.device(name)
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The network's autocast type by name; None, for ``auto``, leaves it to the device.
-
-    Raises:
-        SkipDiffError: for bfloat16 on a processor without instructions for it, which would crawl or die.
-    """
-    if name == "auto":
-        return None
-    if name == "bfloat16" and device.type == "cpu":
-        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        if not (known.get("avx512_bf16") or known.get("amx_bf16")):
-            raise SkipDiffError(
-                "bfloat16 needs CUDA or a processor with AVX512-BF16 or AMX: leave out --precision"
-            )
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:

@@ -14,7 +14,7 @@ from benchmarks.paper.results import Results
 from benchmarks.paper.store import METRICS, Row
 from benchmarks.paper.tables import comma_separated, count, markdown
 
-SUBJECT = Subject(scale=4, top=100, start=7, agents={"NIQE": "agent-10-10-0123"})
+SUBJECT = Subject(scale=4, top=100, start=7, agents={"NIQE": "agent-10-10-0123"}, agent="NIQE")
 
 
 def rows(sampler, evaluations=16, images=8, seeds=2, start=0, seed=0, **means):

@@ -456,8 +456,7 @@ def test_bfloat16_only_where_the_processor_knows_it(
     assert ran.status == status
     if status:
         assert ran.err == (
-            "skipdiff: error: bfloat16 needs CUDA or a processor with AVX512-BF16 or AMX: "
-            "leave out --precision\n"
+            "skipdiff: error: bfloat16 needs CUDA or a processor with AVX512-BF16 or AMX: use float32\n"
         )
     else:
         assert ran.json[0]["precision"] == "bfloat16"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .critics import CollapseWatch, critic_hinge, generator_hinge
 from .distributed import World
+from .optimiser import build_optimiser
 from .recipe import AdversarialRecipe, Recipe
 from .trainer import Batch, Trainer
 
@@ -44,7 +45,7 @@ class AdversarialTrainer(Trainer):
             torch.manual_seed(recipe.seed)
             critic = self.build_critic()
         self.critic = critic.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.critic_optimiser = self._optimiser(self.critic)
+        self.critic_optimiser = build_optimiser(self.critic, recipe.optimiser)
         self._judge = self._shared(self.critic)
         self._watch = CollapseWatch()
 

@@ -78,9 +78,11 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW (Adam where ``weight_decay`` is 0), linear warm-up, then a constant rate."""
+    """Linear warm-up, then a constant rate."""
 
     lr: float
+    kind: Literal["adamw", "muon"] = "adamw"
+    """AdamW (Adam where ``weight_decay`` is 0), or Muon for all but the outermost convolutions."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 300
@@ -177,7 +179,7 @@ class Recipe:
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast type: auto is bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains much
-    faster in bfloat16; one without it dies or crawls, so there it must be asked for."""
+    faster in bfloat16; one without it is refused."""
 
     def __post_init__(self) -> None:
         if self.data.crop % self.model.scale:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import SkipDiffError
 from ..few_step import CCSR, T_MAX, FewSteps
-from ..model import DiffusionModel, FrozenModel
+from ..model import DiffusionModel, FrozenModel, check_dtype
 from ..noise import NoiseKey
 from ..pretrained import save_model
 from ..schedule import NoiseSchedule
@@ -30,6 +30,7 @@ from .data import ImageBank
 from .degradations import draw_degradation
 from .distributed import World
 from .loss import diffusion_loss, draw_levels, make_pairs
+from .optimiser import MuonAdamW, build_optimiser
 from .recipe import Recipe
 from .stream import StreamedBank
 
@@ -59,7 +60,9 @@ def few_step_sampler(chain: FewSteps, model: DiffusionModel) -> Sampler:
 def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     """The autocast type of a recipe on a device; float32 is none."""
     half = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
-    return torch.bfloat16 if half else torch.float32
+    dtype = torch.bfloat16 if half else torch.float32
+    check_dtype(dtype, device)
+    return dtype
 
 
 def step_seed(seed: int, step: int, stream: str) -> int:
@@ -143,7 +146,7 @@ class Trainer:
         self.ema = ema.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema.eval().requires_grad_(False)
         self.restart_ema()
-        self.optimiser = self._optimiser(self.network)
+        self.optimiser = build_optimiser(self.network, recipe.optimiser)
         self.dtype = training_dtype(recipe, device)
         self._forward = self._shared(self.network)
         self._dropout_seed = f"dropout {self._world.rank}"
@@ -151,16 +154,6 @@ class Trainer:
     def build(self) -> nn.Module:
         """A fresh network, drawn from torch's generator."""
         return UNet(self.recipe.model.unet)
-
-    def _optimiser(self, network: nn.Module) -> torch.optim.AdamW:
-        options = self.recipe.optimiser
-        return torch.optim.AdamW(
-            [p for p in network.parameters() if p.requires_grad],
-            options.lr,
-            options.betas,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
 
     def _shared(self, network: nn.Module) -> nn.Module:
         """What to call in a step, so that processes share gradients, and fast."""
@@ -220,7 +213,7 @@ class Trainer:
         return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
 
     def _descend(
-        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, lr: float
+        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer | MuonAdamW, lr: float
     ) -> Tensor:
         """One step of an optimiser; the gradient's norm before it was clipped."""
         for group in optimiser.param_groups:
@@ -281,5 +274,5 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[-1].strip()
-            raise SkipDiffError(f"the checkpoint is of another architecture: {first}") from None
+            raise SkipDiffError(f"the checkpoint is of another recipe: {first}") from None
         self.step = state["step"]

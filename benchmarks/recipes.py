@@ -1,0 +1,117 @@
+"""Short training runs side by side: which choices of a recipe earn their place.
+
+    python -m benchmarks recipes --data natural256_train.tar --val val_set14_bsd20.tar --minutes 6
+
+Trains every variant of a recipe from the same random start for the same time on one thread, the last quarter
+of it cooling down, and measures it on validation images. A variant that is finished is not trained again.
+Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
+``python -m benchmarks paper --tables ablation --variants``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.diffusion.training import load_recipe, train
+from skipdiff_env.images import open_source
+
+from .paper.evaluate import Evaluation
+from .paper.results import Results
+from .paper.samplers import catalogue
+from .paper.store import METRICS, Store
+from .paper.tables import TITLES, grid, number
+
+RESULTS = Path(__file__).parent / "results"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "noise prediction": ("model.prediction=noise",),
+    "image target": ("model.target=image", "model.residual_scale=1.0"),
+    "L1 loss": ("loss.norm=l1",),
+    "min-SNR weights, γ = 5": ("loss.min_snr=5",),
+    "patches of 4": ("model.unet.patch_size=4",),
+    "crops of 64, batch 18": ("data.crop=64", "batch=18"),
+    "narrower, two blocks a level": ("model.unet.channels=40", "model.unet.res_blocks=2"),
+    "Muon": ("optimiser.kind=muon",),
+}
+"""What is changed, by name; crops and batch keep the pixels of a step."""
+START, COOLING = 7, 0.25
+"""The paper's start; the share of the time in which the rate falls."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--recipe", default="natural-4x", help="name or file [natural-4x]")
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
+    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training for each variant [6]")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="where models go")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, measure, write."""
+    torch.set_num_threads(1)
+    unknown = set(args.only or ()) - set(VARIANTS)
+    if unknown:
+        raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(VARIANTS)}")
+    recipe = load_recipe(args.recipe, overrides=args.set)
+    source = open_source(args.val)
+    store = Store(args.runs / recipe.name / "rows.csv")
+    rows = []
+    for name in args.only or VARIANTS:
+        folder = _trained(args, recipe.name, name)
+        dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
+        model = load_pretrained(folder, args.device, dtype)
+        samplers = catalogue(model, START)
+        fine = model.schedule.steps // 10
+        keys = ["bicubic"] * (not rows) + ["csa-10", f"skip-10-{fine}-{min(START, fine)}"]
+        evaluation = Evaluation(model, source, [samplers[key] for key in keys], store, limit=args.limit)
+        results = Results(evaluation.run(progress=True))
+        steps = (model.config.training or {})["steps"]
+        for key in keys:
+            figures = [number(results.estimate(key, column).mean, column) for column in METRICS]
+            what = ("", "") if key == "bicubic" else (f"{name}: ", f"{steps}")
+            rows.append([what[0] + samplers[key].label, what[1], *figures])
+    changes = "; ".join(f"{name}: `{' '.join(VARIANTS[name])}`" for name in VARIANTS if VARIANTS[name])
+    text = (
+        f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from random "
+        f"weights, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
+        f"one noise seed. Common changes: {' '.join(args.set) or 'none'}.\n\n"
+        + grid(["", "steps", *(TITLES[column] for column in METRICS)], rows)
+        + f"\nWhat is changed: {changes}.\n"
+    )
+    folder = args.out / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "recipes.md", text.encode())
+    print("\n" + text)
+    return 0
+
+
+def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
+    """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
+    slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
+    done = args.runs / recipe / f"{args.minutes:g}-minutes" / slug
+    if not done.is_dir():
+        out = args.runs / recipe / "unfinished"
+        shutil.rmtree(out, ignore_errors=True)
+        result = train(
+            args.recipe, args.data, out, device=args.device, max_minutes=args.minutes,
+            cooldown_minutes=COOLING * args.minutes,
+            overrides=[*args.set, *VARIANTS[name], "validation.images=0"],
+        )  # fmt: skip
+        if result.reason != "cool-down":
+            raise SkipDiffError(f"training {name!r} ended early ({result.reason}): start the command again")
+        done.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(result.model, done)
+    return done

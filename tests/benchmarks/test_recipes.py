@@ -1,0 +1,42 @@
+"""Short training runs side by side, on the tiny recipe."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.__main__ import main
+
+
+def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
+    arguments = [
+        "recipes", "--recipe", "tiny", "--data", str(image_folder), "--val", str(image_folder),
+        "--minutes", "0.1", "--only", "as it is", "Muon", "--set", "model.image_size=64", "--limit", "1",
+        "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    file = tmp_path / "out" / "tiny" / "recipes.md"
+    text = file.read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[0].split(":")[0] for row in rows[1:]] == ["| bicubic", *2 * ["| as it is"], *2 * ["| Muon"]]
+    assert all(int(row[1]) > 0 for row in rows[2:]) and "0.1 minutes each" in text
+    trained = sorted(tmp_path.glob("runs/tiny/0.1-minutes/*/ddpm.safetensors"))
+    assert len(trained) == 2 and trained[0].read_bytes() != trained[1].read_bytes()
+    stamps = [path.stat().st_mtime_ns for path in trained]
+    assert main(arguments) == 0
+    assert file.read_text() == text and [path.stat().st_mtime_ns for path in trained] == stamps
+
+
+def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):
+    arguments = ["recipes", "--data", "x", "--val", str(image_folder), "--only", "none"]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: unknown variant 'none': use some of as it is, noise")
+
+
+@pytest.mark.parametrize("name", ["natural-4x", "face-8x"])
+def test_every_variant_is_a_recipe(name):
+    from benchmarks.recipes import VARIANTS
+    from skipdiff_env.diffusion.training import load_recipe
+
+    base = load_recipe(name)
+    for variant, overrides in VARIANTS.items():
+        assert (load_recipe(name, overrides=overrides) == base) == (not overrides), variant

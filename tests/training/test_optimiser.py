@@ -1,0 +1,88 @@
+"""Muon beside AdamW: what one step does to which weights, and exact resumption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from training_helpers import assert_same
+
+from skipdiff_env.diffusion.training import TrainResult, load_recipe
+from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
+from skipdiff_env.diffusion.training.optimiser import MuonAdamW, build_optimiser
+from skipdiff_env.diffusion.training.recipe import OptimiserRecipe
+from skipdiff_env.diffusion.training.trainer import Trainer
+from skipdiff_env.errors import SkipDiffError
+
+LR = 1e-3
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    """Four convolutions, of which the middle two are not at the edge; gradients are drawn already."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 24, 3), nn.Conv2d(24, 32, 3), nn.Conv2d(32, 16, 1), nn.Conv2d(16, 3, 3)]
+    network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    for p in network.parameters():
+        p.grad = torch.randn_like(p)
+    return network
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_muon_steps_along_the_nearest_orthogonal_matrix(network: nn.Sequential, layer: int) -> None:
+    weight = network[layer].weight
+    old, gradient = weight.detach().clone(), weight.grad.double().flatten(1)
+    optimiser = build_optimiser(network, OptimiserRecipe(LR, kind="muon"))
+    optimiser.step()
+    rows, columns = gradient.shape
+    # Liu et al. 2025: 0.2·√max(rows, columns) makes a step's typical entry 0.2 of the rate, as AdamW's is.
+    step = (old - weight.detach()).double().flatten(1) / (LR * 0.2 * max(rows, columns) ** 0.5)
+    u, _, vt = torch.linalg.svd(gradient, full_matrices=False)
+    inner = u.mT @ step @ vt.mT
+    assert (inner.diagonal() > 0.5).all() and (inner.diagonal() < 1.4).all()  # five Newton-Schulz rounds
+    assert (inner - inner.diagonal().diag()).abs().max() < 0.05  # in bfloat16
+
+
+def test_edges_and_vectors_take_adams_step(network: nn.Sequential) -> None:
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    build_optimiser(network, OptimiserRecipe(LR, kind="muon")).step()
+    for name, p in network.named_parameters():
+        if name not in ("1.weight", "2.weight"):
+            assert p.grad is not None
+            assert torch.allclose(p, before[name] - LR * p.grad.sign(), atol=1e-6), name  # m̂/√v̂ = ±1
+
+
+def test_rates_and_forgetting_reach_every_weight(network: nn.Sequential) -> None:
+    optimiser = build_optimiser(network, OptimiserRecipe(LR, kind="muon"))
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0
+    before = [p.detach().clone() for p in network.parameters()]
+    optimiser.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    optimiser.zero_grad()
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_a_run_with_muon_resumes_bit_for_bit(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    muon = ("optimiser.kind=muon",)
+    run(tmp_path / "a", 6, overrides=muon)
+    run(tmp_path / "b", 3, overrides=muon)
+    run(tmp_path / "b", 6, overrides=muon, resume=True)
+    a, b = (torch.load(max(checkpoint_files(tmp_path / name)), weights_only=True)["trainer"] for name in "ab")
+    assert_same(a["network"], b["network"])
+    momenta = [state["optimiser"]["muon"]["state"] for state in (a, b)]
+    assert len(momenta[0]) > 3
+    for index, entry in momenta[0].items():
+        assert torch.equal(entry["momentum_buffer"], momenta[1][index]["momentum_buffer"])
+
+
+def test_a_state_of_adamw_is_refused() -> None:
+    cpu = torch.device("cpu")
+    state = Trainer(load_recipe("tiny"), cpu).state_dict()
+    muon = Trainer(load_recipe("tiny", overrides=["optimiser.kind=muon"]), cpu)
+    assert isinstance(muon.optimiser, MuonAdamW)
+    with pytest.raises(SkipDiffError, match="another optimiser wrote it"):
+        muon.load_state_dict(state)
