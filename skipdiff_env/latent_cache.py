@@ -8,6 +8,8 @@ gives the same states and counts the same evaluations, whether a latent was comp
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +22,9 @@ from torch import Tensor
 from .diffusion import NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
 from .diffusion.process import Callback
 from .errors import SkipDiffError
+
+SCORE_BYTES = 1024
+"""What a score counts for: more than its key and value take."""
 
 
 class Entry(NamedTuple):
@@ -36,12 +41,15 @@ class LatentCache:
     depends on, the model's hash included.
 
     Args:
-        max_bytes: bound on the tensors in memory.
+        max_bytes: bound on the tensors in memory, and once more on the scores.
         half: keep latents as float16, half the memory; they then come back rounded to 3 digits, so that
             cached and uncached runs differ a little.
         file: path of an LMDB file (memory-mapped, extra ``cache``) behind the memory, which outlives
-            the process; it stops growing at ``max_file_bytes``.
+            the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
         max_file_bytes: bound on that file.
+
+    Raises:
+        SkipDiffError: if the file cannot be opened, or lmdb is not installed.
     """
 
     def __init__(
@@ -57,8 +65,8 @@ class LatentCache:
         self.max_bytes, self.half = max_bytes, half
         self.bytes = self.hits = self.misses = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._scores: dict[tuple[Any, ...], Any] = {}
-        self._disk = _Disk(file, max_file_bytes) if file else None
+        self._scores: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._disk = _open(file, max_file_bytes) if file else None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -72,7 +80,7 @@ class LatentCache:
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
-        elif self._disk and (entry := self._disk.get(key)) is not None:
+        elif self._disk and (entry := self._disk.get(self._name(key))) is not None:
             self._remember(key, entry)
         self.hits += entry is not None
         self.misses += entry is None
@@ -86,15 +94,23 @@ class LatentCache:
         entry = Entry(stored, x0.detach().to("cpu", copy=True))
         self._remember(key, entry)
         if self._disk:
-            self._disk.put(key, entry)
+            self._disk.put(self._name(key), entry)
 
     def score(self, key: tuple[Any, ...]) -> Any | None:
         """What :meth:`put_score` kept under a key, or None."""
+        if key in self._scores:
+            self._scores.move_to_end(key)
         return self._scores.get(key)
 
     def put_score(self, key: tuple[Any, ...], value: Any) -> None:
-        """Keep a metric's value; scores are small and never dropped."""
+        """Keep a metric's value."""
         self._scores[key] = value
+        while len(self._scores) * SCORE_BYTES > self.max_bytes:
+            self._scores.popitem(last=False)
+
+    def _name(self, key: bytes) -> bytes:
+        """A key in the file: rounded latents are not given to those who want them whole."""
+        return key + (b"h" if self.half else b"f")
 
     def _remember(self, key: bytes, entry: Entry) -> None:
         if key in self._entries:
@@ -109,6 +125,18 @@ class LatentCache:
             self.bytes -= sum(t.nbytes for t in dropped)
 
 
+_OPENED: weakref.WeakValueDictionary[tuple[str, int], _Disk] = weakref.WeakValueDictionary()
+"""Files that are open in this process, which LMDB allows once; a forked process must open its own."""
+
+
+def _open(file: str, max_bytes: int) -> _Disk:
+    place = os.path.realpath(file), os.getpid()
+    disk = _OPENED.get(place)
+    if disk is None:
+        disk = _OPENED[place] = _Disk(file, max_bytes)
+    return disk
+
+
 class _Disk:
     """Entries in an LMDB file: half flag, sides, latent, x̂0."""
 
@@ -118,7 +146,13 @@ class _Disk:
         except ImportError:
             raise SkipDiffError("a cache file needs the package lmdb: pip install lmdb") from None
         self._full = lmdb.MapFullError
-        self._data = lmdb.open(file, map_size=max_bytes, subdir=False, metasync=False, sync=False)
+        try:
+            self._data = lmdb.open(file, map_size=max_bytes, subdir=False, metasync=False, sync=False)
+        except lmdb.Error as error:
+            reason = str(error).removeprefix(f"{file}: ")
+            raise SkipDiffError(
+                f"cache file {file}: {reason}: name another, in a folder that exists"
+            ) from None
 
     def get(self, key: bytes) -> Entry | None:
         with self._data.begin(buffers=True) as transaction:
