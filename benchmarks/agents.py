@@ -1,9 +1,11 @@
 """Agents beside every fixed schedule and the exact optimum, paired by image and noise seed.
 
-    python -m benchmarks agents --images natural256_train.tar --test imagenet256_test.tar
+    python -m benchmarks agents --images natural256_train.tar --valid val_set14_bsd20.tar \\
+        --test imagenet256_test.tar
 
 Records every schedule of all episodes once (see ``skipdiff_agents.recording``), trains every algorithm with
-every seed, and plays all policies on the test episodes. Each part resumes where it stopped. Writes
+every seed, chooses one agent by the validation episodes, and plays all policies on the test episodes. Each
+part resumes where it stopped. Writes
 ``benchmarks/results/agents/<model>/<input>-<metric>-<rule>-<S>-<F>.csv``, ``.md`` and ``.png``.
 """
 
@@ -12,23 +14,23 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from skipdiff_agents.compare import compare
 from skipdiff_agents.evaluate import Evaluator, Random, Result
 from skipdiff_agents.recording import METRICS, scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
 from skipdiff_env import SkipDiffSampler
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder, write_atomically
+from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.policy_file import load_policy
 
+from .agents_choice import Trained, choose, ship
+from .agents_imitation import imitation
 from .agents_plot import plot
 from .agents_study import Study, add_study_arguments, open_study, say
-from .agents_table import Rows, table, verdict
+from .agents_table import IMITATION, Rows, intervals, table, verdict
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""
@@ -46,8 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--paper-size", action="store_true", help="recurrent_ppo sees 128 pixels, as in the paper, not --size"
     )
     add("--chain", type=int, default=0, metavar="N", help="the full chain of N test images as a row [0]")
+    add("--epochs", type=int, default=100, help="how often imitation sees each training episode [100]")
     add(
-        "--ship", action="store_true", help="copy the agent that did best on validation to the model's folder"
+        "--ship",
+        action="store_true",
+        help="copy the agent that did best on validation to the model's folder, unless the lower bound of "
+        "its difference to the best start there is below -1 %%",
     )
 
 
@@ -57,39 +63,45 @@ def run(args: argparse.Namespace) -> int:
     study = open_study(args, args.metric, args.mixed, sizes)
     study.record()
     start = study.best_start()
+    best = f"best start on training images ({start})"
     trained = {name: _train(study, name) for name in args.algos}
-    rows = _fixed(study, start)
+    taught = [imitation(study, args.epochs, seed) for seed in range(args.seeds)]
+    chosen = choose(study, trained, start) if trained else None
+    if args.ship and chosen:
+        ship(study, chosen)
+    test = study.evaluator("test")
+    rows = _fixed(study, start, best)
+    rows[IMITATION] = [test(policy) for policy in taught]
     minutes = {}
     for name, runs in trained.items():
-        rows[name] = [
-            _play(study, f"{name} {seed}", folder / BEST) for seed, (folder, _, _) in enumerate(runs)
-        ]
-        minutes[name] = float(np.mean([m for _, m, _ in runs]))
-    if args.ship and trained:
-        _ship(study, trained)
-    optima = np.array([o.reward for o in study.evaluator("test").optima()])
+        rows[name] = [test(load_policy(run.folder / BEST)) for run in runs]
+        minutes[name] = float(np.mean([run.minutes for run in runs]))
+    if chosen:
+        rows[chosen.row] = [rows[chosen.algorithm][chosen.seed]]
+    optima = np.array([o.reward for o in test.optima()])
     images = len({image for image, _ in study.test_pairs})
-    best = f"best start on training images ({start})"
+    said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
     text = (
         f"# Agents on {study.model.name}: {study.name}\n\n{study.describe()} "
         f"Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % bootstrap intervals over "
-        "training seeds and images.\n\n"
-        + verdict(rows, best, list(trained), images)
-        + "\n\n"
+        f"training seeds and images.\n\n{said}\n\n"
         + table(rows, best, optima, images, minutes)
+        + "\nMeans and 95 % intervals of the other columns:\n\n"
+        + intervals(rows, optima, images)
     )
+    agents = [*trained, chosen.row] if chosen else []
     if args.chain:
-        text += "\n" + _chain(study, rows, best, [*trained])
+        text += "\n" + _chain(study, rows, best, agents)
     study.folder.mkdir(parents=True, exist_ok=True)
     _write_csv(study.folder / f"{study.name}.csv", rows)
     write_atomically(study.folder / f"{study.name}.md", text.encode())
-    plot(study.folder / f"{study.name}.png", rows, best, optima, images, list(trained))
+    plot(study.folder / f"{study.name}.png", rows, best, optima, images, [IMITATION, *agents])
     say("\n" + text)
     return 0
 
 
-def _train(study: Study, name: str) -> list[tuple[Path, float, float]]:
-    """Folder, minutes and best validation reward of each training seed."""
+def _train(study: Study, name: str) -> list[Trained]:
+    """What each training seed gave."""
     settings = read_settings(name)
     settings["timesteps"] = study.args.timesteps or settings["timesteps"]
     label = name
@@ -100,26 +112,22 @@ def _train(study: Study, name: str) -> list[tuple[Path, float, float]]:
     done = []
     for seed in range(study.args.seeds):
         run, progress = study.train(settings, label, seed)
-        done.append((run.folder, progress.seconds / 60, float(progress.best_reward or 0)))
+        done.append(Trained(run.folder, progress.seconds / 60, float(progress.best_reward or 0)))
     return done
 
 
-def _play(study: Study, name: str, file: Path) -> list[Result]:
-    return compare(study.evaluator("test"), {name: load_policy(file)})[name]
-
-
-def _fixed(study: Study, start: int) -> Rows:
-    """Everything that learns nothing."""
+def _fixed(study: Study, start: int, best: str) -> Rows:
+    """Everything that learns nothing; ``best`` is the name of the row of ``start``."""
     evaluator = study.evaluator("test")
     fine = evaluator.process.fine_steps
     played = {k: evaluator(k) for k in range(1, fine + 1)}
     rows: Rows = {"always denoise": [played[fine]], "always skip": [played[1]]}
     rows["random"] = [evaluator(Random(seed)) for seed in range(study.args.seeds)]
     rows |= {f"start {k}": [played[k]] for k in played}
-    rows[f"best start on training images ({start})"] = [played[start]]
+    rows[best] = [played[start]]
     outcomes = [o.best for o in evaluator.optima()]
-    best = [evaluator_at(study, index, outcome.actions) for index, outcome in enumerate(outcomes)]
-    return rows | {"optimum": [best]}
+    found = [evaluator_at(study, index, outcome.actions) for index, outcome in enumerate(outcomes)]
+    return rows | {"optimum": [found]}
 
 
 def evaluator_at(study: Study, index: int, actions: tuple[int, ...]) -> Result:
@@ -160,29 +168,6 @@ def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> str:
     for name, ((niqe, lpips, psnr, ssim), evaluations) in lines.items():
         text += f"| {name} | {psnr:.2f} | {niqe:.3f} | {lpips:.4f} | {ssim:.4f} | {evaluations:.1f} |\n"
     return text
-
-
-def _ship(study: Study, trained: dict[str, list[tuple[Path, float, float]]]) -> None:
-    """The agent with the highest validation reward, and where it comes from."""
-    reward, name, seed, folder = max(
-        (reward, name, seed, folder)
-        for name, runs in trained.items()
-        for seed, (folder, _, reward) in enumerate(runs)
-    )
-    process, target = study.training.process, model_folder(study.args.model)
-    about = {
-        "model": study.model.hash,
-        "steps": [process.coarse_steps, process.fine_steps],
-        "skip_rule": study.training.skip_rule,
-        "algorithm": name,
-        "training_seed": seed,
-        "metric": study.args.metric,
-        "input": "mixed" if study.args.mixed else "clean",
-        "validation_reward": reward,
-    }
-    write_atomically(target / ABOUT_POLICY, (json.dumps(about, indent=2) + "\n").encode())
-    shutil.copyfile(folder / BEST, target / POLICY)
-    say(f"shipped: {name}, seed {seed} → {target / POLICY}")
 
 
 def _write_csv(path: Path, rows: Rows) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from skipdiff_agents.evaluate import Evaluator, best_start
+from skipdiff_agents.evaluate import WALK, Evaluator, best_start, bootstrap
 from skipdiff_agents.pairs import UNSEEN, Pair, all_pairs
 from skipdiff_agents.recording import METRICS, RecordedSetting
 from skipdiff_agents.train import Progress, Run
 from skipdiff_env import load_pretrained
-from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion import FrozenModel, SkipProcess
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
+from skipdiff_env.oracle import optimum_calls
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,9 +30,12 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     """Arguments that say which episodes."""
     add = parser.add_argument
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
-    add("--images", required=True, help="training images; the last sixth of them chooses the best agent")
+    add("--images", required=True, help="training images")
     add("--train-images", type=int, default=60, help="how many of them [60]")
     add("--noise-seeds", type=int, default=3, help="noise seeds a training image [3]")
+    add("--valid", help="images that choose the best agent [the last sixth of the training images, one seed]")
+    add("--valid-images", type=int, default=30, help="how many of them [30]")
+    add("--valid-seeds", type=int, default=3, help="noise seeds a --valid image, never trained on [3]")
     if test:
         add("--test", required=True, help="test images, never trained on nor chosen by")
         add("--test-images", type=int, default=30, help="how many of them [30]")
@@ -38,7 +45,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--coarse-steps", type=int, default=10, help="S [10]")
     add("--fine-steps", type=int, help="F [T/S]")
     add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
-    add("--max-calls", type=int, default=2000, help="network calls that recording an episode may take [2000]")
+    add("--max-calls", type=int, help=f"network calls an episode's recording may take [{WALK}; all of reset]")
     add("--image-size", type=int, help="side of the crops [the model's own]")
     add("--size", type=int, default=32, help="side of the latents that agents see [32]")
     add("--precision", choices=("float32", "bfloat16"), help="of the network [the device's default]")
@@ -54,28 +61,43 @@ class Study:
     model: FrozenModel
     training: RecordedSetting
     train_pairs: list[Pair]
+    valid: RecordedSetting
+    """``training`` itself, unless agents are chosen on pictures of their own."""
     valid_pairs: list[Pair]
     test: RecordedSetting | None
     test_pairs: list[Pair]
     name: str
 
-    def evaluator(self, part: str, metric: str | None = None) -> Evaluator:
-        """Plays the episodes of a part: ``train``, ``valid`` or ``test``; judges by all metrics."""
-        setting = self.test if part == "test" else self.training
+    @property
+    def known_pairs(self) -> list[Pair]:
+        """All episodes on training images, those that are held back included."""
+        return [*self.train_pairs, *(self.valid_pairs if self.valid is self.training else [])]
+
+    def evaluator(self, part: str) -> Evaluator:
+        """Plays the episodes of a part and judges them by all metrics.
+
+        Args:
+            part: ``train``, ``valid``, ``test``, or ``known``: all on training images, held back or not.
+        """
+        setting, pairs = {
+            "train": (self.training, self.train_pairs),
+            "known": (self.training, self.known_pairs),
+            "valid": (self.valid, self.valid_pairs),
+            "test": (self.test, self.test_pairs),
+        }[part]
         assert setting is not None
-        pairs = {"train": self.train_pairs, "valid": self.valid_pairs, "test": self.test_pairs}[part]
-        setting = setting if metric is None else replace(setting, metric=metric)
         return Evaluator(setting, pairs, batch=64, others=METRICS)
 
     def record(self) -> int:
         """Make what recordings are missing; returns the network calls that took."""
-        calls = self.training.record([*self.train_pairs, *self.valid_pairs], say)
-        return calls + (self.test.record(self.test_pairs, say) if self.test else 0)
+        parts = [(self.training, self.known_pairs)]
+        parts += [] if self.valid is self.training else [(self.valid, self.valid_pairs)]
+        parts += [(self.test, self.test_pairs)] if self.test else []
+        return sum(setting.record(pairs, say) for setting, pairs in parts)
 
     def best_start(self) -> int:
-        """The fixed start that is best on the training and validation images."""
-        optima = [*self.evaluator("train").optima(), *self.evaluator("valid").optima()]
-        return best_start(optima, self.training.process.fine_steps)
+        """The fixed start that is best on the training images."""
+        return best_start(self.evaluator("known").optima(), self.training.process.fine_steps)
 
     def train(self, settings: dict[str, Any], label: str, seed: int) -> tuple[Run, Progress]:
         """Train an agent, or finish its training; resumes."""
@@ -90,10 +112,17 @@ class Study:
             raise KeyboardInterrupt
         return run, progress
 
+    @cached_property
+    def episodes(self) -> str:
+        """Digest of what agents learn from and are chosen by: pictures, noise seeds, side and precision."""
+        parts = [self.training.side, self.training.precision]
+        parts += [self.training.digest(self.train_pairs), self.valid.digest(self.valid_pairs)]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
+
     @property
     def runs(self) -> Path:
-        """Where agents trained on these weights lie."""
-        return self.args.runs / f"{self.model.name}-{self.model.hash}" / self.name
+        """Where agents trained on these weights and episodes lie."""
+        return self.args.runs / f"{self.model.name}-{self.model.hash}" / self.name / self.episodes
 
     @property
     def folder(self) -> Path:
@@ -102,21 +131,29 @@ class Study:
 
     def describe(self) -> str:
         """A sentence on the episodes, for the result files."""
-        process, model = self.training.process, self.model
+        args, process, model = self.args, self.training.process, self.model
         learned, chose = (
             len({image for image, _ in pairs}) for pairs in (self.train_pairs, self.valid_pairs)
         )
+        if self.valid is self.training:
+            chosen_on = (
+                f"{chose} further images of the same file under a new noise seed; the diffusion model "
+                "itself may have been trained on any of them"
+            )
+        else:
+            chosen_on = f"{chose} images of `{Path(args.valid).name}` × {args.valid_seeds} new noise seeds"
         text = (
             f"Model hash `{model.hash}`, S = {process.coarse_steps}, F = {process.fine_steps}, "
             f"skip rule {self.training.skip_rule}, crops of {self.training.side} pixels, network in "
-            f"{str(model.dtype).removeprefix('torch.')}, latents seen at {self.args.size} pixels. Training: "
-            f"{learned} images × {self.args.noise_seeds} noise seeds; agents chosen on {chose} further "
-            "images under a new noise seed. Agents learn from rewards relative to the mean "
-            "of all schedules of the same image and noise."
+            f"{str(model.dtype).removeprefix('torch.')}, latents seen at {args.size} pixels; recording an "
+            f"episode takes {optimum_calls(process)} network calls. Training: {learned} images of "
+            f"`{Path(args.images).name}` × {args.noise_seeds} noise seeds; agents chosen on {chosen_on}. "
+            "Agents learn from rewards relative to the mean of all schedules of the same image and noise."
         )
         if self.test:
             text += (
-                f" Test: {len(self.test.source)} other images × {self.args.test_seeds} noise seeds, all new."
+                f" Test: {len(self.test.source)} images of `{Path(args.test).name}` × {args.test_seeds} "
+                "new noise seeds."
             )
         return text
 
@@ -139,22 +176,29 @@ def open_study(
         images = open_source(path).take(count)
         return mixed_quality(images) if mixed else images
 
+    every_reset = optimum_calls(SkipProcess(model, args.coarse_steps, args.fine_steps, "reset"))
+
     def setting(path: str, count: int) -> RecordedSetting:
         return RecordedSetting(
             model, source(path, count), metric, args.coarse_steps, args.fine_steps, args.skip_rule,
-            args.image_size, max_calls=args.max_calls, folder=args.runs / "recordings",
+            args.image_size, max_calls=args.max_calls or max(WALK, every_reset),
+            folder=args.runs / "recordings",
             sizes=tuple(sorted({args.size, *sizes})),
         )  # fmt: skip
 
     training = setting(args.images, args.train_images)
-    count = len(training.source)
-    kept = count - max(count // 6, 1)
+    count = kept = len(training.source)
+    if args.valid:
+        valid = setting(args.valid, args.valid_images)
+        valid_pairs = all_pairs(len(valid.source), args.valid_seeds, UNSEEN)
+    else:
+        valid, kept = training, count - max(count // 6, 1)
+        valid_pairs = all_pairs(range(kept, count), 1, UNSEEN)
     test = setting(args.test, args.test_images) if getattr(args, "test", None) else None
     process = training.process
     parts = ("mixed" if mixed else "clean", metric, args.skip_rule, process.coarse_steps, process.fine_steps)
     return Study(
-        args, model, training, all_pairs(range(kept), args.noise_seeds),
-        all_pairs(range(kept, count), 1, UNSEEN), test,
+        args, model, training, all_pairs(kept, args.noise_seeds), valid, valid_pairs, test,
         all_pairs(len(test.source), args.test_seeds, UNSEEN) if test else [], "-".join(map(str, parts)),
     )  # fmt: skip
 
@@ -164,35 +208,19 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def interval(
-    values: np.ndarray, over: np.ndarray | None = None, draws: int = 2000
-) -> tuple[float, float, float]:
-    """Mean, or ratio of means, with its 95 % bootstrap interval.
-
-    Training seeds and images are drawn with replacement; the noise seeds of an image stay together,
-    because they are not independent of each other.
+def interval(values: np.ndarray, over: np.ndarray | None = None) -> tuple[float, float, float]:
+    """Mean, or ratio of means, with its 95 % interval, see :func:`skipdiff_agents.evaluate.bootstrap`.
 
     Args:
-        values: (training seeds, images, noise seeds), one training seed for fixed policies; without NaNs.
-        over: denominator of a ratio of means, same shape.
-        draws: of the bootstrap.
-
-    Returns:
-        mean (or ratio), lower and upper bound.
+        values: (training seeds, images, noise seeds), one training seed for fixed policies.
+        over: denominator of a ratio of means, of the same shape or one that extends to it.
     """
-    rng = np.random.default_rng(0)
-    seeds, images = values.shape[:2]
-    rows = rng.integers(seeds, size=(draws, seeds, 1))
-    columns = rng.integers(images, size=(draws, 1, images))
+    below = None if over is None else np.moveaxis(np.broadcast_to(over, values.shape), 0, -1)
+    return bootstrap(np.moveaxis(values, 0, -1), below)
 
-    def means(array: np.ndarray) -> tuple[float, np.ndarray]:
-        each = np.nanmean(array, axis=2)
-        return float(np.nanmean(each)), np.nanmean(each[rows, columns], axis=(1, 2))
 
-    mean, drawn = means(values)
-    if over is not None:
-        below, drawn_below = means(np.broadcast_to(over, values.shape))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean, drawn = float(np.divide(mean, below)), drawn / drawn_below
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return mean, float(low), float(high)
+def relative(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
+    """Paired difference with its interval, see :func:`interval`, in units of the baseline's mean."""
+    mean, low, high = interval(own - baseline)
+    scale = abs(baseline.mean())
+    return mean / scale, low / scale, high / scale

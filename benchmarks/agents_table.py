@@ -1,4 +1,4 @@
-"""The table and the verdict of ``python -m benchmarks agents``."""
+"""The tables and the verdict of ``python -m benchmarks agents``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from skipdiff_agents.evaluate import Result
 
-from .agents_study import interval
+from .agents_study import interval, relative
 
 Rows = dict[str, list[list[Result]]]
 """By policy, for each training seed (one if there is none), a result for each episode."""
@@ -20,6 +20,8 @@ COLUMNS: dict[str, tuple[Callable[[Result], float], str]] = {
     "SSIM ↑": (lambda r: r.others[3], ".4f"),
     "evaluations": (lambda r: float(r.evaluations), ".1f"),
 }
+IMITATION = "imitation of the optimum"
+"""The row of a network that was taught the right answers."""
 
 
 def grid(by_seed: Sequence[Sequence[Result]], images: int, of: Callable[[Result], float]) -> np.ndarray:
@@ -33,49 +35,101 @@ def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
 
 
 def table(rows: Rows, best: str, optima: np.ndarray, images: int, minutes: Mapping[str, float]) -> str:
-    """A line for each policy; differences and shares are paired with the policy ``best``."""
+    """A line for each policy; differences and shares are paired with the policy ``best``.
+
+    Args:
+        rows: what was played, the images in one order and the noise seeds of an image together.
+        best: the row of the best fixed start.
+        optima: the optimum's reward in each episode.
+        images: how many there are.
+        minutes: of training, by row.
+    """
     baseline = rewards(rows[best], images)
     optimum = optima.reshape(1, images, -1)
-    titles = ["policy", "reward", "difference to best start", *COLUMNS, "regret", "gap closed", "minutes"]
-    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    lines = []
     for name, by_seed in rows.items():
         own = rewards(by_seed, images)
-        cells = [name, "{:.4f} [{:.4f}, {:.4f}]".format(*interval(own))]
-        cells.append("" if name == best else "{:+.2%} [{:+.2%}, {:+.2%}]".format(*_relative(own, baseline)))
-        for of, form in COLUMNS.values():
-            cells.append(format(np.nanmean(grid(by_seed, images, of)), form))
+        cells = [name, _cell(interval(own), ".4f")]
+        cells.append("" if name == best else _cell(relative(own, baseline), "+.2%"))
+        cells += [_mean(grid(by_seed, images, of), form) for of, form in COLUMNS.values()]
         cells.append(f"{(optimum - own).mean():.4f}")
         gap = np.broadcast_to(optimum - baseline, own.shape)
-        closed = interval(own - baseline, gap)
-        cells.append("" if name == best else "{:.0%} [{:.0%}, {:.0%}]".format(*closed))
+        cells.append("" if name == best else _cell(interval(own - baseline, gap), ".0%"))
         cells.append(f"{minutes[name]:.1f}" if name in minutes else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    titles = ["policy", "reward", "difference to best start", *COLUMNS, "regret", "gap closed", "minutes"]
+    return _markdown(titles, lines)
 
 
-def _relative(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
-    """Paired difference in units of the baseline's mean."""
-    mean, low, high = interval(own - baseline)
-    scale = baseline.mean()
-    return mean / scale, low / scale, high / scale
+def intervals(rows: Rows, optima: np.ndarray, images: int) -> str:
+    """The 95 % intervals of what :func:`table` gives as bare means."""
+    optimum = optima.reshape(1, images, -1)
+    lines = []
+    for name, by_seed in rows.items():
+        cells = [name]
+        for of, form in COLUMNS.values():
+            values = grid(by_seed, images, of)
+            cells.append(_cell(interval(values), form) if np.isfinite(values).any() else "")
+        cells.append(_cell(interval(optimum - rewards(by_seed, images)), ".4f"))
+        lines.append(cells)
+    return _markdown(["policy", *COLUMNS, "regret"], lines)
 
 
-def verdict(rows: Rows, best: str, agents: Sequence[str], images: int) -> str:
-    """Whether learning beat the best fixed start, in a sentence or two."""
-    if not agents:
-        return "No agent was trained."
+def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    return "\n".join(head + ["| " + " | ".join(cells) + " |" for cells in lines]) + "\n"
+
+
+def _mean(values: np.ndarray, form: str) -> str:
+    return format(np.nanmean(values), form) if np.isfinite(values).any() else ""
+
+
+def _cell(numbers: tuple[float, float, float], form: str) -> str:
+    """Mean and interval; nothing for a share of a gap that is not there."""
+    mean, low, high = (format(number, form) for number in numbers)
+    return f"{mean} [{low}, {high}]" if np.isfinite(numbers).all() else ""
+
+
+def verdict(
+    rows: Rows, best: str, images: int, chosen: str, on_validation: tuple[float, float, float], paper: str
+) -> str:
+    """Whether learning beat the best fixed start.
+
+    It is about the agent that was chosen before any test image was played, and beside it the paper's:
+    of many agents, one may be ahead by chance.
+
+    Args:
+        rows, best, images: as in :func:`table`.
+        chosen: the row of the agent that did best on validation.
+        on_validation: its difference to the best start there.
+        paper: the row of the paper's agent; left out if there is none.
+    """
     baseline = rewards(rows[best], images)
-    found = {name: _relative(rewards(rows[name], images), baseline) for name in agents}
-    shown = {name: "{:+.2%} [{:+.2%}, {:+.2%}]".format(*numbers) for name, numbers in found.items()}
-    ahead = [name for name, (_, low, _) in found.items() if low > 0]
-    level = [name for name, (_, low, _) in found.items() if low >= -0.01]
-    top = max(found, key=lambda name: found[name][0])
-    if ahead:
-        text = "Learning beat the best fixed start: " + ", ".join(f"{n} by {shown[n]}" for n in ahead) + "."
+    mean, low, high = found = relative(rewards(rows[chosen], images), baseline)
+    shown = _cell(found, "+.2%")
+    if low > 0:
+        text = f"Learning beat the best fixed start: {shown} of its reward."
+    elif high < 0:
+        text = f"Learning did worse than the best fixed start: {shown} of its reward."
     else:
-        text = (
-            "Learning did not beat the best fixed start: no agent's interval lies above zero. "
-            f"The nearest is {top}, {shown[top]}."
-        )
-    within = ", ".join(level) or "no agent"
-    return f"{text} At most 1 % behind it, by the lower bound: {within}."
+        text = f"Learning did not beat the best fixed start: {shown} of its reward."
+    text += f" This is the agent {chosen}, where it was {_cell(on_validation, '+.2%')}"
+    text += f"; its lower bound on the test images is {'at least' if low >= -0.01 else 'below'} −1 %."
+    if IMITATION in rows:
+        text += " " + _share_of_imitation(rows, baseline, images, chosen)
+    if paper in rows:
+        text += f" The paper's agent ({paper}), over all training seeds: "
+        text += _cell(relative(rewards(rows[paper], images), baseline), "+.2%") + "."
+    return text + " The rows of the other agents are exploratory: of many, one may be ahead by chance."
+
+
+def _share_of_imitation(rows: Rows, baseline: np.ndarray, images: int, chosen: str) -> str:
+    """What the chosen agent gains over the best start, as a share of what imitation gains."""
+    taught = rewards(rows[IMITATION], images)
+    gained = relative(taught, baseline)
+    text = f"Imitation of the optimum gains {_cell(gained, '+.2%')} over the best start"
+    if gained[1] <= 0:
+        return text + ", which may be nothing, so that there is no share of it to tell."
+    each = taught.mean(axis=0, keepdims=True) - baseline
+    share = interval(rewards(rows[chosen], images) - baseline, each)
+    return text + f"; the chosen agent gains {_cell(share, '.0%')} of that."

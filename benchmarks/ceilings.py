@@ -1,16 +1,21 @@
-"""How much there is to learn: the gap to the optimum, and what of it anyone could close.
+"""How much there is to learn: the gap to the optimum, and what some references close of it.
 
     python -m benchmarks ceilings --images natural256_train.tar --test imagenet256_test.tar
 
 For each input (clean, mixed) and each reward (NIQE, LPIPS), on the test episodes and against the best fixed
 start of the training images:
 
-- ``optimum``: the exact best schedule of each image and noise seed;
-- ``other noise``: the start that is best for the same image under its other noise seeds: what is left is
-  luck of the draw, which nobody can foresee;
+- ``optimum``: the exact best schedule of each image and noise seed, which no policy exceeds;
+- ``other noise``: the start that is best for the same image under its other noise seeds: what knowing the
+  picture, but not the noise, is worth to a fixed start, as far as these few seeds tell;
 - ``known fault``: the best start for each kind of input, chosen on training images (mixed input alone);
-- ``imitation``: the network, taught every right answer of the training images, the most that an agent
-  that sees these latents can be expected to do; ``on training``, how much of it is learned by heart.
+- ``imitation``: networks taught the right answers of the training images; under ``reset`` two kinds, of
+  which the one that is better on validation counts (see :mod:`.agents_imitation`); ``on training``, how
+  much of it is learned by heart.
+
+Only the first is an upper bound. An agent sees x_S1, in which the noise that was drawn shows, so it may
+foresee what ``other noise`` cannot know; and imitation is what one way of teaching reached, not the most
+that any agent could.
 
 Writes ``benchmarks/results/agents/<model>/ceilings.md`` and ``.csv``.
 """
@@ -24,13 +29,11 @@ from typing import Any
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, fixed_starts
-from skipdiff_agents.imitation import imitate, regress_starts
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.policies import Policy
-from skipdiff_env.policy_file import NetworkPolicy
-from skipdiff_env.spn import SPNConfig
 
+from .agents_imitation import imitation
 from .agents_study import Study, add_study_arguments, interval, open_study, say
 
 SHARES = ("other noise", "known fault", "imitation", "imitation on training")
@@ -54,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
             study.record()
             rows.append({"input": "mixed" if mixed else "clean", "reward": metric, **measure(study)})
             say(str(rows[-1]))
-        text = f"# Ceilings on {study.model.name}\n\n{study.describe()}\n\n"
+        text = f"# What there is to learn on {study.model.name}\n\n{study.describe()}\n\n"
     text += (
         "Gap: how far the optimum lies above the best fixed start, in % of its reward. The other "
         "columns: the share of that gap, on test episodes; 95 % bootstrap intervals over images (and "
-        "training seeds).\n\n"
+        "training seeds). They are references, not upper bounds: an agent sees a latent in which the drawn "
+        "noise shows, and imitation is what one way of teaching reaches.\n\n"
     )
     titles = ["input", "reward", "best start", "gap", *SHARES]
     text += "| " + " | ".join(titles) + " |\n" + "|---" * 2 + "|---:" * (len(titles) - 2) + "|\n"
@@ -91,10 +95,9 @@ def measure(study: Study) -> dict[str, Any]:
     """The row of one input and one reward."""
     fine = study.training.process.fine_steps
     test, train = study.evaluator("test"), study.evaluator("train")
-    known = np.concatenate(
-        [fixed_starts(study.evaluator(part).optima(), fine) for part in ("train", "valid")]
-    )
-    kinds = np.array([kind(image) for image, _ in (*study.train_pairs, *study.valid_pairs)])
+    training = study.evaluator("known")
+    known = fixed_starts(training.optima(), fine)
+    kinds = np.array([kind(image) for image, _ in training.pairs])
     best = int(known.mean(axis=0).argmax())
     starts = fixed_starts(test.optima(), fine)
     images = len({image for image, _ in study.test_pairs})
@@ -115,7 +118,7 @@ def measure(study: Study) -> dict[str, Any]:
         by_kind = {name: known[kinds == name].mean(axis=0).argmax() for name in KINDS}
         chosen = [by_kind[kind(image)] for image, _ in study.test_pairs]
         row["known fault"] = interval(cube(starts[np.arange(len(starts)), chosen]) - base, gap)
-    networks = [_imitation(study, train, seed) for seed in range(study.args.seeds)]
+    networks = [imitation(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     played = np.concatenate([cube(_rewards(test, network)) for network in networks])
     row["imitation"] = interval(played - base, gap)
     own = np.array([o.reward for o in train.optima()])
@@ -131,16 +134,6 @@ def _other_noise(starts: np.ndarray, images: int) -> np.ndarray:
     by_image = starts.reshape(images, -1, starts.shape[1])
     others = (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2)
     return np.take_along_axis(by_image, others[..., None], axis=2).ravel()
-
-
-def _imitation(study: Study, train: Evaluator, seed: int) -> Policy:
-    """The taught network."""
-    args, valid = study.args, study.evaluator("valid")
-    say(f"imitation, seed {seed}")
-    if study.training.skip_rule == "reset":
-        return regress_starts(train, valid, args.size, args.epochs, seed=seed)
-    config = SPNConfig(args.size, 128, "group", "clock", study.training.process.fine_steps)
-    return NetworkPolicy(imitate(train, config, args.epochs, seed=seed, validation=valid), config)
 
 
 def _rewards(evaluator: Evaluator, policy: Policy) -> np.ndarray:

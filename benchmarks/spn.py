@@ -6,7 +6,7 @@ Trains the paper's agent with batch norm and group norm, at several widths of th
 latents. Columns: weights, file, milliseconds a decision, minutes of training, validation reward (best
 evaluation of each run), and the ratio's bias: mean |π_update/π_roll-out − 1| of the same weights on the same
 decisions, which PPO takes for a change of the policy, and which is not 0 where batch norm's statistics
-differ between the two.
+differ between the two. It is averaged over batches of random training episodes under random actions.
 Writes ``benchmarks/results/agents/<model>/spn.md``.
 """
 
@@ -27,6 +27,9 @@ from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.spn import SkipProposalNetwork
 
 from .agents_study import Study, add_study_arguments, open_study, say
+
+BATCHES = 64
+"""Of roll-outs, over which the ratio's bias is averaged."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         gains = [(progress.best_reward or 0) / fixed - 1 for _, progress in runs]
         weights = sum(p.numel() for p in networks[0].parameters())
         minutes = np.mean([progress.seconds for _, progress in runs]) / 60
-        bias = np.mean([ratio_bias(network, _latents(study, size, args.envs)) for network in networks])
+        batches = [random_latents(study, size, args.envs, seed) for seed in range(BATCHES)]
+        bias = np.mean([ratio_bias(network, latents) for network in networks for latents in batches])
         spread = ", ".join(f"{gain:+.2%}" for gain in gains)
         text += f"| {norm} | {width} | {size} | {weights / 1e6:.2f} M | {4 * weights / 1e6:.1f} "
         text += f"| {_milliseconds(networks[0]):.2f} | {minutes:.1f} | {spread} | {bias:.4f} |\n"
@@ -72,15 +76,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _latents(study: Study, size: int, count: int) -> Tensor:
-    """What is seen on the way down without a skip, (F - 1, count, 3, size, size)."""
-    envs = study.training.envs(count, observation_size=size, tensors=True)
-    images, seeds = zip(*(study.train_pairs * count)[:count], strict=True)
+def random_latents(study: Study, size: int, count: int, seed: int) -> Tensor:
+    """What random actions see in ``count`` random training episodes, (F - 1, count, 3, size, size)."""
+    envs, rng = study.training.envs(count, observation_size=size, tensors=True), np.random.default_rng(seed)
+    chosen = rng.integers(len(study.train_pairs), size=count)
+    images, seeds = zip(*(study.train_pairs[i] for i in chosen), strict=True)
     latent, _ = envs.reset(options={"image": list(images), "noise_seed": list(seeds)})
     seen = []
     for _ in range(envs.process.decisions):
         seen.append(latent)
-        latent = envs.step(np.zeros(count, np.int64))[0]
+        latent = envs.step(rng.integers(2, size=count))[0]
     return torch.stack(seen)
 
 

@@ -150,7 +150,7 @@ def walk(
         process: whose schedules.
         start: what its ``start()`` gave, one row.
         batch_size: rows a network call, at most.
-        visit: called with every batch of states in which there is something to decide. States that
+        visit: called with every set of states in which there is something to decide. States that
             share their history come again.
 
     Yields:
@@ -164,16 +164,21 @@ def _walk(
 ) -> Iterator[tuple[SkipState, Schedules, int]]:
     if visit and state.level[0] > 1:
         visit(state)
+    parts = [np.arange(len(state))[first : first + batch] for first in range(0, len(state), batch)]
     if state.level[0] == 1:
-        yield process.finish(state), schedules, len(state)
+        for rows in parts:
+            yield process.finish(state.select(rows)), [schedules[row] for row in rows], len(rows)
         return
-    rows = np.arange(len(state))
-    both = process.step(state.select(np.r_[rows, rows]), [SKIP] * len(rows) + [DENOISE] * len(rows))
+    twice = np.tile(np.arange(len(state)), 2)
+    both = process.step(state.select(twice), [SKIP] * len(twice))
+    for rows in parts:
+        both = both.replace(len(state) + rows, process.step(state.select(rows), [DENOISE] * len(rows)))
     extended = [(*s, action) for action in (SKIP, DENOISE) for s in schedules]
     # Rows with one history are one latent. Skips come first, the earliest of them are the cheapest.
     distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
     distinct.sort()
-    spent = len(rows)
+    spent = len(state)
+    # Under reset the histories of all rows meet again, so that only network calls are cut.
     width = len(distinct) if process.skip_rule == "reset" else batch
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]

@@ -7,6 +7,7 @@ remember. ``memory`` is None at the start of an episode.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -71,7 +72,8 @@ def shipped_policy(
 
     Returns:
         its file, for any ``policy=``, or None. An agent of weights that were replaced since is not
-        found either: it decides by what the former ones' latents looked like.
+        found either: it decides by what the former ones' latents looked like. Nor is a file other than
+        the one whose SHA-256 ``policy.json`` tells, if it tells one.
     """
     from .diffusion import load_pretrained
     from .diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder
@@ -83,6 +85,8 @@ def shipped_policy(
     owner = load_pretrained(model)
     fine_steps = owner.schedule.steps // coarse_steps if fine_steps is None else fine_steps
     asked = {"model": owner.hash, "steps": [coarse_steps, fine_steps], "skip_rule": skip_rule}
+    if "sha256" in about:
+        asked["sha256"] = hashlib.sha256((folder / POLICY).read_bytes()).hexdigest()
     return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
 
 
@@ -122,8 +126,10 @@ def resolve_policy(spec: PolicySpec | FewSteps, fine_steps: int, default_start: 
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
         from .policy_file import load_policy
 
-        return load_policy(spec)
+        spec = load_policy(spec)
     if callable(spec):
+        if hasattr(spec, "check_steps"):  # an exported agent
+            spec.check_steps(fine_steps)
         return spec
     raise SkipDiffError(
         f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip', a policy file "

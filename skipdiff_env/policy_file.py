@@ -53,7 +53,8 @@ class NetworkPolicy:
         step_cost: price of an evaluation, in units of reward, for networks that are told of it.
 
     Raises:
-        SkipDiffError: if there is a price and the network was not trained to hear of one.
+        SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if
+            its clock has run out, see :meth:`check_steps`.
     """
 
     def __init__(self, network: Network, config: SPNConfig, step_cost: float = 0.0) -> None:
@@ -62,6 +63,18 @@ class NetworkPolicy:
                 f"step_cost={step_cost} was given to an agent that was not trained with prices: leave it out"
             )
         self.network, self.config, self.step_cost = network, config, step_cost
+
+    def check_steps(self, fine_steps: int) -> None:
+        """Raise a SkipDiffError unless the agent can decide episodes of F = ``fine_steps`` levels.
+
+        An agent with a clock knows only the F that it was trained for; the others take any.
+        """
+        trained = self.config.fine_steps
+        if self.config.memory == "clock" and fine_steps != trained:
+            raise SkipDiffError(
+                f"the agent counts its decisions and was trained for F = {trained}: "
+                f"use fine_steps={trained}, or an agent with a memory"
+            )
 
     def __call__(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,) int64, memory."""
@@ -75,6 +88,11 @@ class NetworkPolicy:
             self.network.to(latent.device)
         if memory is None:
             memory = initial_memory(latent, len(latent), self.config, self.step_cost)
+        if (
+            self.config.memory == "clock"
+            and (longest := int(memory[:, 0].max()) + 2) > self.config.fine_steps
+        ):
+            self.check_steps(longest)  # F - 1 decisions were taken already
         return self.network(as_seen(latent, self.config.observation_size), memory)
 
     def __repr__(self) -> str:
@@ -287,7 +305,7 @@ def _config(file: Path, text: str | None) -> SPNConfig:
         )
     try:
         return SPNConfig.from_dict(json.loads(text))
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:  # "step_costs": 5, or a number of 400 digits
         raise SkipDiffError(f"{file}: bad {KEY!r}: {error}") from None
 
 

@@ -28,13 +28,13 @@ class Counting:
     """A model that counts the rows it is asked about."""
 
     def __init__(self, model):
-        self.model, self.rows = model, 0
+        self.model, self.rows, self.largest = model, 0, 0
 
     def __getattr__(self, name):
         return getattr(self.model, name)
 
     def predict(self, latent, condition, noise_level):
-        self.rows += len(latent)
+        self.rows, self.largest = self.rows + len(latent), max(self.largest, len(latent))
         return self.model.predict(latent, condition, noise_level)
 
 
@@ -59,10 +59,11 @@ def brute_force(model, skip_rule, metric):
 def test_the_walk_finds_what_brute_force_finds(skip_rule, batch_size):
     model = Counting(random_model())
     tried = brute_force(model, skip_rule, brightness)
-    model.rows = 0
+    model.rows = model.largest = 0
     optimum = find_optimum(
         model, HR, 7, brightness, fine_steps=FINE, skip_rule=skip_rule, batch_size=batch_size
     )
+    assert model.largest == min(batch_size, FINE if skip_rule == "reset" else 2 ** (FINE - 1))
     assert len(optimum.outcomes) == (FINE if skip_rule == "reset" else 2 ** (FINE - 1))
     for outcome in optimum.outcomes:
         value, evaluations = tried[outcome.actions]

@@ -80,7 +80,7 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
         type=_positive,
         default=2048,
         metavar="MB",
-        help="memory for latents already computed [2048]",
+        help="memory for latents already computed, or recorded [2048]",
     )
     add("--cache-file", metavar="FILE", help="keep them in a file, too, for the next run (needs lmdb)")
 
@@ -95,11 +95,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _setting_arguments(parser, "training images: folder, .tar, image")
     add("--out", required=True, metavar="DIR", help="folder of the run")
-    add("--held-out", metavar="PATH", help="images to evaluate on [every tenth training image is kept back]")
+    add("--held-out", metavar="PATH", help="images to evaluate on [every tenth of each kind is kept back]")
     add("--seed", type=int, default=0, metavar="N", help="of weights, actions and order [0]")
     add("--timesteps", type=_positive, metavar="N", help="decisions to learn from [the algorithm's own]")
     add("--every", type=_positive, metavar="N", help="decisions between evaluations [a twentieth]")
-    add("--resume", action="store_true", help="continue the run in --out")
+    add("--resume", action="store_true", help="continue the run in --out (a replay buffer is filled anew)")
     add("--record", metavar="DIR", help="play every schedule of the episodes once, then learn by lookups")
     parser.set_defaults(run=_train)
 
@@ -168,8 +168,10 @@ def _source(args: argparse.Namespace, path: str) -> Any:
 def _train(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from skipdiff_env.images.mixed import KINDS
+
     from .evaluate import Evaluator
-    from .pairs import UNSEEN, all_pairs
+    from .pairs import UNSEEN, all_pairs, every_tenth
     from .settings import read_settings
     from .train import BEST, Run
 
@@ -180,16 +182,18 @@ def _train(args: argparse.Namespace) -> int:
         from .recording import RecordedSetting
 
         setting = RecordedSetting(
-            **vars(setting), folder=Path(args.record), sizes=(settings["observation_size"],)
-        )
+            **vars(setting), folder=Path(args.record), sizes=(settings["observation_size"],),
+            max_bytes=args.cache_mb * 2**20,
+        )  # fmt: skip
     images = range(len(setting.source))
     if args.held_out:
         held_out, training = replace(setting, source=_source(args, args.held_out)), list(images)
         watched = all_pairs(len(held_out.source), 1, UNSEEN)
     else:
-        held_out, training = setting, [i for i in images if i % 10 != 9]
+        kept = every_tenth(len(images), len(KINDS) if args.mixed else 1)
+        held_out, training = setting, sorted({*images} - {*kept})
         # With fewer than ten images there is none to spare: then new noise on the same.
-        watched = all_pairs([i for i in images if i % 10 == 9] or images, 1, UNSEEN)
+        watched = all_pairs(kept or images, 1, UNSEEN)
     run = Run(
         settings, setting, all_pairs(training, args.noise_seeds), Evaluator(held_out, watched),
         Path(args.out),

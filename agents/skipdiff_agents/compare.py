@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies import PolicySpec
 
-from .evaluate import Evaluator, Result, bootstrap
+from .evaluate import Evaluator, Result, bootstrap, by_image
 
-CONTEXT = ("model", "metric", "skip_rule", "coarse_steps", "fine_steps", "image_size", "policy")
-OWN = ("image", "noise_seed", "reward", "value", "psnr", "ssim", "evaluations", "actions")
+CONTEXT = (
+    "model", "precision", "metric", "skip_rule", "coarse_steps", "fine_steps", "image_size", "policy",
+)  # fmt: skip
+OWN = ("episode", "image", "noise_seed", "reward", "value", "psnr", "ssim", "evaluations", "actions")
+
+Known = dict[tuple[str, ...], dict[str, Result]]
+"""By context, and by the digest of an episode."""
 
 
 def identity(path: Path) -> str:
@@ -32,39 +40,59 @@ def compare(
         evaluator: setting and episodes.
         policies: by name. A name stands for one policy: it is what a resumed comparison goes by.
         file: a CSV that gets a row for each episode as soon as its policy has played; episodes that it
-            holds already are not played again.
+            holds already, of the same pixels and noise seed, are not played again.
+
+    Raises:
+        SkipDiffError: if the file has other columns.
     """
     others = [metric.name for metric in evaluator.others]
-    known = _read(file, others) if file and file.exists() else {}
+    header = [*CONTEXT, *OWN, *others]
+    known = _read(file, header) if file and file.exists() else {}
+    # Pixels and noise seed tell an episode from all others; an image's name does not.
+    episodes = [evaluator.setting.digest([pair]) if file else "" for pair in evaluator.pairs]
     results = {}
     for name, policy in policies.items():
         context = _context(evaluator, name)
-        wanted = [(evaluator.setting.source.name(image), seed) for image, seed in evaluator.pairs]
         before = known.get(context, {})
-        if all(pair in before for pair in wanted):
-            results[name] = [before[pair] for pair in wanted]
+        if all(episode in before for episode in episodes):
+            results[name] = [before[episode] for episode in episodes]
             continue
         results[name] = evaluator(policy)
         if file:
-            _append(file, context, results[name], others)
+            _append(file, header, context, episodes, results[name])
     return results
 
 
 def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
     setting, process = evaluator.setting, evaluator.process
     values = (
-        getattr(setting.model, "hash", ""), evaluator.metric.name, setting.skip_rule,
+        getattr(setting.model, "hash", ""), setting.precision, evaluator.metric.name, setting.skip_rule,
         process.coarse_steps, process.fine_steps, setting.side, policy,
     )  # fmt: skip
     return tuple(map(str, values))
 
 
-def _read(file: Path, others: Sequence[str]) -> dict[tuple[str, ...], dict[tuple[str, int], Result]]:
-    known: dict[tuple[str, ...], dict[tuple[str, int], Result]] = {}
-    with open(file, newline="", encoding="utf-8") as opened:
-        for row in csv.DictReader(opened):
-            if any(not row.get(name) for name in others):
-                continue
+def _whole_lines(file: Path) -> bytes:
+    """What a file holds, without a last line that was broken off, however complete it looks."""
+    content = file.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _read(file: Path, header: Sequence[str]) -> Known:
+    """What the file holds; rows that lack a value, or have one that is no number, are left out."""
+    known: Known = {}
+    text = _whole_lines(file).decode(errors="replace")
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error:  # no text at all
+        lines = []
+    if file.stat().st_size and lines[:1] != [list(header)]:
+        raise SkipDiffError(
+            f"{file} has other columns: give another file, or the metrics that it was begun with"
+        )
+    for cells in lines[1:]:
+        row = dict(zip(header, cells, strict=False))
+        try:
             result = Result(
                 image=row["image"],
                 noise_seed=int(row["noise_seed"]),
@@ -74,29 +102,31 @@ def _read(file: Path, others: Sequence[str]) -> dict[tuple[str, ...], dict[tuple
                 ssim=float(row["ssim"]),
                 evaluations=int(row["evaluations"]),
                 actions=tuple(map(int, row["actions"])),
-                others=tuple(float(row[name]) for name in others),
+                others=tuple(float(row[name]) for name in header[len(CONTEXT) + len(OWN) :]),
             )
-            context = tuple(row[name] for name in CONTEXT)
-            known.setdefault(context, {})[result.image, result.noise_seed] = result
+        except (KeyError, ValueError):
+            continue
+        known.setdefault(tuple(row[name] for name in CONTEXT), {})[row["episode"]] = result
     return known
 
 
-def _append(file: Path, context: Sequence[str], results: Sequence[Result], others: Sequence[str]) -> None:
-    header = [*CONTEXT, *OWN, *others]
-    new = not file.exists()
-    if not new:
-        with open(file, newline="", encoding="utf-8") as opened:
-            before = next(csv.reader(opened), [])
-        if before != header:
-            raise ValueError(f"{file} has other columns: give another file, or the metrics it was begun with")
+def _append(
+    file: Path,
+    header: Sequence[str],
+    context: Sequence[str],
+    episodes: Sequence[str],
+    results: Sequence[Result],
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    before = _whole_lines(file) if file.exists() else b""
+    if not before:
+        writer.writerow(header)
+    for episode, r in zip(episodes, results, strict=True):
+        row: list[Any] = [episode, r.image, r.noise_seed, r.reward, r.metric, r.psnr, r.ssim, r.evaluations]
+        writer.writerow([*context, *row, "".join(map(str, r.actions)), *r.others])
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        if new:
-            writer.writerow(header)
-        for r in results:
-            row: list[Any] = [r.image, r.noise_seed, r.reward, r.metric, r.psnr, r.ssim, r.evaluations]
-            writer.writerow([*context, *row, "".join(map(str, r.actions)), *r.others])
+    write_atomically(file, before + text.getvalue().encode())
 
 
 def markdown(
@@ -109,7 +139,8 @@ def markdown(
 
     Args:
         results: of :func:`compare`, in the same order of episodes.
-        against: the policy that the others are compared with, pair by pair (95 % bootstrap interval).
+        against: the policy that the others are compared with, pair by pair (95 % interval of
+            :func:`.bootstrap`, over images).
         metrics: names of the metric and the others.
         optimum: the best reward of each episode; adds regret and the share of the gap between
             ``against`` and the optimum that was closed.
@@ -120,9 +151,8 @@ def markdown(
     lines = [columns, ["---"] * len(columns)]
     for name, played in results.items():
         rewards = np.array([r.reward for r in played])
-        difference = (
-            "" if name == against else "{:+.5f} [{:+.5f}, {:+.5f}]".format(*bootstrap(rewards - baseline))
-        )
+        paired = bootstrap(by_image(played, rewards - baseline))
+        difference = "" if name == against else "{:+.5f} [{:+.5f}, {:+.5f}]".format(*paired)
         judged = [np.array([[r.metric, *r.others][i] for r in played]) for i in range(len(metrics))]
         judged += [np.array([r.psnr for r in played]), np.array([r.ssim for r in played])]
         evaluations = np.mean([r.evaluations for r in played])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skipdiff_env.diffusion import image_key
 from skipdiff_env.diffusion.model import DiffusionModel
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.envs import SkipDiffusionVectorEnv
@@ -51,6 +54,24 @@ class Setting:
     def pair(self, image: int) -> ImagePair:
         """The images of an episode, cropped at the centre."""
         return make_pair(self.source, image, scale=self.model.scale, image_size=self.side)
+
+    @property
+    def precision(self) -> str:
+        """The network's number format, empty for a model that does not say."""
+        return str(getattr(self.model, "dtype", ""))
+
+    def content(self, image: int) -> dict[str, Any]:
+        """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty where there is none)."""
+        pair = self.pair(image)
+        hr = "" if pair.hr is None else hashlib.blake2b(pair.hr.tobytes(), digest_size=16).hexdigest()
+        return {"lr": image_key(pair.lr), "hr": hr}
+
+    def digest(self, pairs: Iterable[Pair]) -> str:
+        """A name for episodes, 24 hexadecimal digits: another for other pixels, noise seeds or order."""
+        pairs = list(pairs)
+        contents = {image: self.content(image) for image in dict.fromkeys(image for image, _ in pairs)}
+        about = json.dumps([[contents[image], seed] for image, seed in pairs], sort_keys=True)
+        return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
     def process_for_optimum(self) -> SkipProcess:
         """With the cache, if there is one."""
@@ -211,20 +232,63 @@ def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
 
 
 def bootstrap(
-    values: Sequence[float] | np.ndarray, draws: int = 2000, seed: int = 0
+    values: Sequence[Any] | np.ndarray,
+    over: Sequence[Any] | np.ndarray | None = None,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval of values, or of paired differences; NaNs are left out.
+    """Mean, or ratio of means, with its 95 % bootstrap interval; of paired differences, too.
+
+    Images are drawn with replacement, and training seeds are. The noise seeds of an image stay together:
+    their results resemble each other, so that they count for less than as many images.
+
+    Args:
+        values: (images,), (images, noise seeds) or (images, noise seeds, training seeds); NaNs are left out.
+        over: denominator of a ratio of means, of the same shape or one that extends to it.
+        draws: number of resamples.
+        seed: of the resampling.
 
     Returns:
-        mean, lower and upper bound; all NaN without a value.
+        mean (or ratio), lower and upper bound; all NaN without a value.
     """
+    table = _with_axes(values)
+    rng, (images, _, runs) = np.random.default_rng(seed), table.shape
+    rows = rng.integers(max(images, 1), size=(draws, images, 1))
+    columns = rng.integers(runs, size=(draws, 1, runs))
+
+    def means(table: np.ndarray) -> tuple[Any, np.ndarray]:
+        sums, counts = np.nansum(table, axis=1), np.isfinite(table).sum(axis=1)
+        drawn = (part[rows, columns].sum(axis=(1, 2)) for part in (sums, counts))
+        return np.divide(sums.sum(), counts.sum()), np.divide(*drawn)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, drawn = means(table)
+        if over is not None:
+            mean_below, drawn_below = means(np.broadcast_to(_with_axes(over), table.shape))
+            mean, drawn = np.divide(mean, mean_below), drawn / drawn_below
+        drawn = drawn[~np.isnan(drawn)]
+        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
+    return float(mean), float(low), float(high)
+
+
+def _with_axes(values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Float64 (images, noise seeds, training seeds), whichever of the last two are given."""
     array = np.asarray(values, np.float64)
-    array = array[np.isfinite(array)]
-    if not len(array):
-        return math.nan, math.nan, math.nan
-    drawn = np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))
-    low, high = np.quantile(array[drawn].mean(axis=1), [0.025, 0.975])
-    return float(array.mean()), float(low), float(high)
+    return array.reshape(array.shape + (1,) * (3 - array.ndim))
+
+
+def by_image(results: Sequence[Result], values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """A number of each episode as :func:`bootstrap` wants it, float64 (images, noise seeds).
+
+    Images are told apart by name. Rows of images with fewer noise seeds than others end in NaN.
+    """
+    rows: dict[str, list[float]] = {}
+    for result, value in zip(results, values, strict=True):
+        rows.setdefault(result.image, []).append(float(value))
+    table = np.full((len(rows), max(map(len, rows.values()), default=0)), math.nan)
+    for line, row in zip(table, rows.values(), strict=True):
+        line[: len(row)] = row
+    return table
 
 
 def denoise_shares(results: Sequence[Result]) -> np.ndarray:

@@ -1,13 +1,14 @@
-"""The ceiling: the same network, taught the right answers.
+"""Imitation of the optimum: networks that are taught the right answers, as a reference beside agents.
 
-The optimum's walk knows every outcome, so there is no need to explore. A network that learns them is the
-most that any agent on this observation can be expected to reach; what it misses cannot be seen in the
-latents.
+The optimum's walk knows every outcome, so there is no need to explore: what is left to learn is to see in
+the latents what the right answer is, on pictures that were not among those taught. That is no upper bound.
+Another network, more pictures or better training may do better, and so may an agent.
 
 Under ``reset`` only the last skip counts, so :func:`regress_starts` learns what each start will give from
-x_S1 alone. :func:`imitate` works under either rule: it learns, in every state, by how much one action is
-better than the other. Most of these differences are zero (an early denoise can be taken back), which
-makes them the harder lesson.
+x_S1 alone. It looks once, with a network of its own; an agent looks again at every level, and may change
+its mind. :func:`imitate` works under either rule, with the network of agents: it learns, in every state, by
+how much one action is better than the other. Most of these differences are zero (an early denoise can be
+taken back), which makes them the harder lesson. Neither is always the better.
 """
 
 from __future__ import annotations

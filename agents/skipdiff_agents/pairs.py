@@ -20,3 +20,16 @@ def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> 
         raise SkipDiffError(f"noise_seeds={noise_seeds} must be at least 1")
     chosen = range(images) if isinstance(images, int) else images
     return list(product(chosen, range(first, first + noise_seeds)))
+
+
+def every_tenth(count: int, kinds: int = 1) -> list[int]:
+    """The images that are kept back from training: every tenth of each kind.
+
+    Args:
+        count: number of images.
+        kinds: image number i is of kind i modulo ``kinds``, see :func:`skipdiff_env.images.mixed_quality`.
+
+    Returns:
+        their indices, as many of each kind; none where a kind has fewer than ten images.
+    """
+    return [i for i in range(count - count % kinds) if i // kinds % 10 == 9]

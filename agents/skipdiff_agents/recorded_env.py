@@ -34,7 +34,9 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         tensors: whether observations and rewards are tensors.
         reward_scale: if given, rewards are (r - the mean over all outcomes of the episode) / reward_scale,
             and so are costs. Neither changes which actions are best, but most of a reward's variance,
-            how well an image can be done at all, is gone. Infos hold what the environment would have paid.
+            how well an image can be done at all, is gone. ``info["reward"]`` is still what the environment
+            would have paid for the episode, costs and all, and ``info["regret"]`` what the best schedule
+            would have been paid more.
         return_image: there are no images: only False.
     """
 
@@ -74,6 +76,7 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._level, self._generator = 0, np.random.default_rng()
+        self._refinements = self.graph.refinements()
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every row: ``options`` are ``image``, ``noise_seed`` and ``step_cost``."""
@@ -153,8 +156,11 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         scores = {name: values[:, column] for column, name in enumerate(names)}
         scores["metric"] = scores[str(self.setting.metric)]
         scores["reward_valid"] = np.isfinite(scores["metric"])
-        scores["reward"] = rewards
-        scores["regret"] = np.array([found.max() for found in all_rewards]) - rewards
+        # CSA is paid by everyone and cannot be avoided, so that it costs nothing.
+        spent = self._evaluations - (self.process.coarse_steps - 1)
+        scores["reward"] = rewards - self._cost * spent
+        returns = np.stack(all_rewards) - self._cost[:, None] * self._refinements
+        scores["regret"] = returns.max(axis=1) - scores["reward"]
         everyone = np.ones(self.num_envs, np.bool_)
         infos.update(scores)
         infos.update({f"_{name}": everyone for name in scores})

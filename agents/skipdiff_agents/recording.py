@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,10 @@ class Graph:
             for history in self.outcomes
         ]
 
+    def refinements(self) -> np.ndarray:
+        """Network calls after CSA that these schedules take, int64 (len(outcomes),)."""
+        return np.array([actions.count(DENOISE) + 1 for actions in self.schedules()])
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -161,11 +166,17 @@ class RecordedSetting(Setting):
     Args:
         folder: where recordings are kept; shared by any settings.
         sizes: of the latents that agents may see; the largest where nothing is said.
+        max_bytes: of latents that are kept in memory; what was used longest ago goes first.
     """
 
     folder: Path = Path("runs/recordings")
     sizes: tuple[int, ...] = (32,)
-    _memory: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+    max_bytes: int = 2 * 2**30
+    # Not arguments: a setting made from another one by replace() must not look up the other's answers.
+    _memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _latents: OrderedDict[tuple[int, int, int], np.ndarray] = field(
+        default_factory=OrderedDict, init=False, repr=False, compare=False
+    )
 
     @property
     def process(self) -> SkipProcess:
@@ -199,13 +210,15 @@ class RecordedSetting(Setting):
 
     def file(self, image: int, noise_seed: int) -> Path:
         """Where the recording of an image and a noise seed lies, or would."""
-        pair, process = self.pair(image), self.process
-        hr = "" if pair.hr is None else hashlib.blake2b(pair.hr.tobytes(), digest_size=16).hexdigest()
+        return self._remembered((image, noise_seed, "file"), lambda: self._name(image, noise_seed))
+
+    def _name(self, image: int, noise_seed: int) -> Path:
+        process = self.process
         about = {
             "format": FORMAT, "model": getattr(self.model, "hash", ""), "levels": self._levels(),
-            "precision": str(getattr(self.model, "dtype", "")),
+            "precision": self.precision,
             "steps": [process.coarse_steps, process.fine_steps], "rule": self.skip_rule,
-            "lr": image_key(pair.lr), "hr": hr, "seed": noise_seed,
+            "seed": noise_seed, **self.content(image),
             "sizes": list(self.sizes), "metrics": list(self.metrics),
         }  # fmt: skip
         digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=12).hexdigest()
@@ -236,24 +249,30 @@ class RecordedSetting(Setting):
         return calls
 
     def _read(self, image: int, noise_seed: int, what: str) -> np.ndarray:
-        def read() -> np.ndarray:
-            self.record([(image, noise_seed)])
-            path = self.file(image, noise_seed)
-            try:
-                with safe_open(path, framework="np") as opened:
-                    return opened.get_tensor(what)
-            except (SafetensorError, OSError) as error:
-                raise SkipDiffError(f"{path} is damaged ({error}): delete it, and it is made anew") from None
-
-        return self._remembered((image, noise_seed, what), read)
+        self.record([(image, noise_seed)])
+        path = self.file(image, noise_seed)
+        try:
+            with safe_open(path, framework="np") as opened:
+                return opened.get_tensor(what)
+        except (SafetensorError, OSError) as error:
+            raise SkipDiffError(f"{path} is damaged ({error}): delete it, and it is made anew") from None
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
         """What agents see in each state, float16 (states, 3, size, size)."""
-        return self._read(image, noise_seed, f"latents_{size}")
+        key, kept = (image, noise_seed, size), self._latents
+        if key in kept:
+            kept.move_to_end(key)
+            return kept[key]
+        found = kept[key] = self._read(image, noise_seed, f"latents_{size}")
+        while sum(array.nbytes for array in kept.values()) > self.max_bytes:
+            kept.popitem(last=False)
+        return found
 
     def values(self, image: int, noise_seed: int) -> np.ndarray:
         """The metrics of each outcome, float64 (outcomes, metrics)."""
-        return self._read(image, noise_seed, "values")
+        return self._remembered(
+            (image, noise_seed, "values"), lambda: self._read(image, noise_seed, "values")
+        )
 
     def seconds(self, image: int, noise_seed: int) -> float:
         """How long the recording took."""

@@ -3,6 +3,9 @@
 The folder holds ``run.json`` (what was asked for), ``evaluations.csv``, ``policy.safetensors`` (the best
 agent so far, ready for the sampler), ``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and
 ``tensorboard/``.
+
+Resuming restores the weights and the optimiser. DQN and QR-DQN begin with an empty replay buffer again: they
+first play ``learning_starts`` decisions at random, and learn from then on.
 """
 
 from __future__ import annotations
@@ -94,6 +97,10 @@ class Run:
             # Tensors alone: unlike load(), this unpickles nothing.
             agent.set_parameters(str(self.folder / f"{CHECKPOINT}.zip"), device=self.device)
             agent.num_timesteps = self.progress.timesteps
+            if hasattr(agent, "learning_starts"):
+                # A replay buffer is not saved (it may be 1 GB), so it is filled before anything is learned,
+                # as at the start.
+                agent.learning_starts += self.progress.timesteps
         left = self.settings["timesteps"] - self.progress.timesteps
         self.progress.stopped_by = ""
         with _signals(self.progress):
@@ -115,11 +122,14 @@ class Run:
         return network
 
     def _open_folder(self, resume: bool) -> None:
+        # Digests: images of the same number, or of the same names, may still be others.
         about = {
             "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
             "model": getattr(self.setting.model, "hash", ""), "metric": str(self.setting.metric),
             "skip_rule": self.setting.skip_rule, "coarse_steps": self.setting.coarse_steps,
-            "fine_steps": self.setting.fine_steps, "episodes": len(self.pairs),
+            "fine_steps": self.setting.fine_steps, "image_size": self.setting.side,
+            "precision": self.setting.precision, "training": self.setting.digest(self.pairs),
+            "held_out": self.evaluator.setting.digest(self.evaluator.pairs),
         }  # fmt: skip
         file = self.folder / RUN
         if file.exists() and not resume:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdiff_agents.evaluate import Evaluator, best_start, bootstrap, fixed_starts
+from skipdiff_agents.evaluate import Evaluator, best_start, fixed_starts
 from skipdiff_agents.imitation import StartChooser, action_values, imitate, regress_starts
 from skipdiff_agents.pairs import UNSEEN, all_pairs
 from skipdiff_env.policy_file import NetworkPolicy
@@ -46,14 +46,6 @@ def test_starts_are_read_off_the_optima(setting):
     for start in range(1, 6):
         np.testing.assert_allclose(table[:, start - 1], [r.reward for r in evaluator(start)], rtol=1e-5)
     assert best_start(evaluator.optima(), 5) == 2
-
-
-def test_bootstrap():
-    values = np.random.default_rng(1).normal(3.0, 1.0, 400)
-    mean, low, high = bootstrap([*values, np.nan])
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == pytest.approx((mean - 1.96 / 20, mean + 1.96 / 20), abs=0.03)
-    assert all(np.isnan(bootstrap([np.nan])))
 
 
 @pytest.mark.slow

@@ -119,6 +119,37 @@ def test_the_sampler_takes_files_and_any_batch(tmp_path, format, rows):
     assert alone.trace[0].actions == out.trace[-1].actions
 
 
+def clocked(fine_steps=FINE):
+    config = SPNConfig(SIDE, HIDDEN, "group", "clock", fine_steps)
+    return NetworkPolicy(network(config), config)
+
+
+def test_a_clock_counts_the_steps_it_was_trained_with_and_no_others(tiny_setting):
+    sampler = SkipDiffSampler(random_model(), fine_steps=FINE)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    assert len(sampler(picture, policy=clocked()).trace[0].actions) == FINE - 1
+    match = f"trained for F = {FINE}: use fine_steps={FINE}"
+    with pytest.raises(SkipDiffError, match=match):  # a clock that has run out is no input
+        SkipDiffSampler(random_model(), fine_steps=20)(picture, policy=clocked())
+    with pytest.raises(SkipDiffError, match=match):  # and one that would not run out knows nothing of these
+        SkipDiffSampler(random_model(), fine_steps=FINE - 1)(picture, policy=clocked())
+    for fine in (2, FINE - 1, FINE + 1):
+        with pytest.raises(SkipDiffError, match=match):
+            clocked().check_steps(fine)
+        NetworkPolicy(network(), CONFIG).check_steps(fine)
+    from skipdiff_agents.evaluate import Evaluator
+
+    with pytest.raises(SkipDiffError, match="trained for F = 8"):
+        Evaluator(tiny_setting, [(0, 0)])(clocked(8))
+
+
+@pytest.mark.parametrize("costs", [5, [1], [None, 2], "ab", {"low": 1, "high": 2}, [10**400, 1]])
+def test_a_configuration_of_wrong_types_is_refused(tmp_path, costs):
+    about = SPNConfig(SIDE, HIDDEN, "group", "clock", FINE).to_dict() | {"step_costs": costs}
+    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", {KEY: json.dumps(about)})
+    refused(tmp_path / "a.safetensors", "bad 'skipdiff_policy'")
+
+
 def test_without_stable_baselines3(tmp_path):
     """A fresh interpreter in which Stable-Baselines3 cannot be imported runs the file."""
     path = saved(tmp_path)

@@ -61,7 +61,7 @@ def test_recorded_episodes_are_the_environments(settings, rule):
     live, quick = alive.envs(4, **arguments), recorded.envs(4, **arguments)
     for _ in range(4):
         options = {"image": [0, 1, 2, 3], "noise_seed": [0, 1, 2, 7], "step_cost": [1e-3, 1e-2, 2e-2, 1e-1]}
-        seen = [env.reset(options=options)[0] for env in (live, quick)]
+        seen, total = [env.reset(options=options)[0] for env in (live, quick)], np.zeros(4)
         for actions in rng.integers(0, 2, (FINE - 1, 4)):
             for key in ("latent", "step", "step_cost"):
                 np.testing.assert_allclose(seen[0][key], seen[1][key], atol=4e-3)
@@ -70,6 +70,8 @@ def test_recorded_episodes_are_the_environments(settings, rule):
             seen = [a, b]
             np.testing.assert_allclose(first[0], second[0], rtol=1e-4)
             np.testing.assert_array_equal(first[1], second[1])
+            total += first[0]
+        np.testing.assert_allclose(second[3]["reward"], total, rtol=1e-4)  # all that was paid
         for key in ("evaluations", "image", "noise_seed", "step_cost", "reward_valid"):
             np.testing.assert_array_equal(first[3][key], second[3][key])
         assert [*first[3]["actions"]] == [*second[3]["actions"]]
@@ -101,24 +103,55 @@ def test_the_optimum_and_every_policy_agree(settings, rule):
 
 
 def test_recordings_are_made_once_and_belong_to_their_model(settings, tmp_path):
-    recorded = replace(settings("reset")[1], folder=tmp_path, _memory={})
+    recorded = replace(settings("reset")[1], folder=tmp_path)
     pairs = all_pairs(2, 2)
     assert recorded.record(pairs) == 4 * optimum_calls(recorded.process)
     assert recorded.record(pairs) == 0
     files = sorted(tmp_path.rglob("*.safetensors"))
     assert len(files) == 4 and recorded.seconds(0, 0) > 0
     names = {recorded.file(0, 0)}
-    names.add(replace(recorded, model=random_model(tiny_config(), seed=1), _memory={}).file(0, 0))
-    names.add(replace(recorded, source=open_source([recorded.source[0]]), _memory={}).file(0, 5))
-    names.add(replace(recorded, coarse_steps=20, _memory={}).file(0, 0))
-    names.add(replace(recorded, sizes=(16,), _memory={}).file(0, 0))
+    names.add(replace(recorded, model=random_model(tiny_config(), seed=1)).file(0, 0))
+    names.add(replace(recorded, source=open_source([recorded.source[0]])).file(0, 5))
+    names.add(replace(recorded, coarse_steps=20).file(0, 0))
+    names.add(replace(recorded, sizes=(16,)).file(0, 0))
     assert len(names) == 5
     files[0].write_bytes(b"spoiled")
     with pytest.raises(SkipDiffError, match="delete it"):
         for pair in pairs:
             recorded.values(*pair)
     with pytest.raises(SkipDiffError, match="network calls, more than max_calls=2000"):
-        replace(recorded, fine_steps=20, skip_rule="hold", _memory={}).envs(1)
+        replace(recorded, fine_steps=20, skip_rule="hold").envs(1)
+
+
+def test_settings_made_from_another_have_answers_of_their_own(settings):
+    """A setting remembers; what replace() makes of it must not, whichever field is changed."""
+    _, recorded = settings("reset")
+    before = recorded.rewards(0, 0)
+    ssim = replace(recorded, metric="ssim")
+    np.testing.assert_array_equal(ssim.rewards(0, 0), ssim.values(0, 0)[:, ssim.metrics.index("ssim")])
+    assert not np.allclose(ssim.rewards(0, 0), before)
+    seeded = replace(recorded, model=random_model(tiny_config(), seed=1))
+    assert seeded.process.model is seeded.model and not np.allclose(seeded.rewards(0, 0), before)
+    swapped = replace(recorded, source=open_source([recorded.source[1], recorded.source[0]]))
+    assert swapped.file(0, 0) != recorded.file(0, 0) and not np.allclose(swapped.rewards(0, 0), before)
+    assert replace(recorded, skip_rule="hold").graph.rule == "hold"
+
+
+def test_the_latents_in_memory_are_bounded(settings, monkeypatch):
+    _, recorded = settings("reset")
+    pairs = all_pairs(4, 2)
+    recorded.record(pairs)
+    size = recorded.latents(0, 0, 16).nbytes
+    small = replace(recorded, max_bytes=3 * size)
+    first = [small.latents(*pair, 16) for pair in pairs]
+    assert sum(array.nbytes for array in small._latents.values()) == 3 * size
+    read = []
+    original = RecordedSetting._read
+    monkeypatch.setattr(RecordedSetting, "_read", lambda s, *what: read.append(what) or original(s, *what))
+    again = [small.latents(*pair, 16) for pair in (*pairs[-3:], pairs[0], pairs[-1], pairs[-3])]
+    assert [what[:2] for what in read] == [pairs[0], pairs[-3]]  # pairs[0] drove out the oldest
+    for a, b in zip(again, [*first[-3:], first[0], first[-1], first[-3]], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_relative_rewards_keep_the_order(settings):
@@ -126,7 +159,7 @@ def test_relative_rewards_keep_the_order(settings):
     pairs = all_pairs(2, 1)
     scale = recorded.relative_rewards(pairs)["reward_scale"]
     assert scale == pytest.approx(np.mean([recorded.rewards(*pair).std() for pair in pairs]))
-    paid = []
+    paid, rewards_told, regrets = [], [], []
     for start in range(1, FINE + 1):
         envs = recorded.envs(2, reward_scale=scale, step_cost=0.5)
         envs.reset(options={"image": [0, 1], "noise_seed": [0, 0]})
@@ -134,10 +167,13 @@ def test_relative_rewards_keep_the_order(settings):
         for level in range(FINE, 1, -1):
             _, rewards, _, _, infos = envs.step([int(level > start)] * 2)
             total += rewards
-        assert infos["regret"] == pytest.approx(
-            np.array([recorded.rewards(*p).max() for p in pairs]) - infos["reward"]
-        )
+        means = np.array([recorded.rewards(*pair).mean() for pair in pairs])
+        assert infos["reward"] == pytest.approx(total * scale + means)
+        rewards_told.append(infos["reward"])
+        regrets.append(infos["regret"])
         paid.append(total + 0.5 * start / scale)
+    # under `reset` the starts are all outcomes there are
+    assert np.array(regrets) == pytest.approx(np.max(rewards_told, axis=0) - np.array(rewards_told))
     assert np.mean(paid, axis=0) == pytest.approx([0, 0], abs=1e-9)
     assert np.std(paid, axis=0).mean() == pytest.approx(1)
 

@@ -13,16 +13,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sb3_contrib")
 from skipdiff_agents.cli import main
 from skipdiff_agents.evaluate import Evaluator, Random
-from skipdiff_agents.pairs import UNSEEN, all_pairs
+from skipdiff_agents.pairs import UNSEEN, all_pairs, every_tenth
 from skipdiff_agents.settings import algorithms, read_settings
-from skipdiff_agents.train import Run
+from skipdiff_agents.train import Progress, Run
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.images import mixed_quality, open_source
+from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.policy_file import load_policy
 
@@ -72,17 +75,20 @@ def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
     [("reset", 35.0, 0.7, 0.02, 10240), ("hold", 81.0, 1.0, 0.05, 5120)],
 )
 def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, entropy, timesteps):
-    """Noise seeds it never saw: at least 95 % of the optimum, which no constant action reaches."""
+    """At least 95 % of the optimum, which no constant action reaches.
+
+    On noise seeds that the agent neither learned from nor was chosen by.
+    """
     game = setting(level, skip_rule=rule, cache=LatentCache())
     settings = small("recurrent_ppo", timesteps, num_envs=64)
     settings["arguments"] |= {"learning_rate": 3e-3, "n_epochs": 8, "gamma": gamma, "ent_coef": entropy}
     trained = run(settings, game, tmp_path / "run", every=1280)
     trained.train()
-    optimum = np.mean([o.reward for o in trained.evaluator.optima()])
-    learned = np.mean(
-        [r.reward for r in trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors"))]
-    )
-    constant = [np.mean([r.reward for r in trained.evaluator(p)]) for p in ("denoise", "skip", Random())]
+    fresh = Evaluator(game, all_pairs(len(game.source), 2, UNSEEN + 100))
+    assert not set(fresh.pairs) & {*trained.pairs, *trained.evaluator.pairs}
+    optimum = np.mean([o.reward for o in fresh.optima()])
+    learned = np.mean([r.reward for r in fresh(load_policy(tmp_path / "run" / "policy.safetensors"))])
+    constant = [np.mean([r.reward for r in fresh(p)]) for p in ("denoise", "skip", Random())]
     assert learned >= 0.95 * optimum and max(constant) < 0.7 * optimum
 
 
@@ -100,6 +106,58 @@ def test_resuming(tmp_path, tiny_setting):
     assert again.progress.seconds > first.progress.seconds
     steps = [int(r["timesteps"]) for r in csv.DictReader((folder / "evaluations.csv").open())]
     assert steps == sorted(set(steps)) and steps[-1] == 128
+
+
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_after_resuming_nothing_is_learned_from_an_almost_empty_buffer(
+    tmp_path, tiny_setting, name, monkeypatch
+):
+    """The replay buffer is not saved: it is filled again first."""
+    run(small(name, 64, num_envs=4), tiny_setting, tmp_path / "run").train()
+    from stable_baselines3.common.buffers import DictReplayBuffer
+
+    sizes, sample = [], DictReplayBuffer.sample
+
+    def watched(self, batch_size, env=None):
+        sizes.append(self.size() * self.n_envs)
+        return sample(self, batch_size, env)
+
+    monkeypatch.setattr(DictReplayBuffer, "sample", watched)
+    again = run(small(name, 128, num_envs=4), tiny_setting, tmp_path / "run")
+    assert again.train(resume=True).timesteps == 128
+    starts = again.settings["arguments"]["learning_starts"]
+    assert sizes and starts <= min(sizes) < max(sizes) <= 64
+
+
+def test_a_run_is_resumed_with_its_own_episodes_alone(tmp_path, tiny_setting):
+    """As many images of the same names and sizes are not enough."""
+
+    def begun(setting=tiny_setting, held_out=None, **changes):
+        evaluator = Evaluator(held_out or setting, all_pairs(3, 2, UNSEEN))
+        own = {"pairs": all_pairs(3, 3), "evaluator": evaluator, "device": "cpu"} | changes
+        return Run(small("ppo", 64, num_envs=4), setting, folder=tmp_path / "run", **own)
+
+    begun().train()
+    before = (tmp_path / "run" / "checkpoint.zip").read_bytes()
+    pictures = [tiny_setting.source[i].copy() for i in range(3)]
+    pictures[1][16, 16] ^= 1
+    other = replace(tiny_setting, source=open_source(pictures))
+    assert [other.source.name(i) for i in range(3)] == [tiny_setting.source.name(i) for i in range(3)]
+    mixed = replace(tiny_setting, source=mixed_quality(tiny_setting.source))
+    bfloat16 = random_model(tiny_config())
+    bfloat16.dtype = torch.bfloat16
+    for run, name in [
+        (begun(other, held_out=tiny_setting), "training"), (begun(held_out=other), "held_out"),
+        (begun(mixed, held_out=tiny_setting), "training"), (begun(held_out=mixed), "held_out"),
+        (begun(pairs=all_pairs(3, 3, 1)), "training"),
+        (begun(evaluator=Evaluator(tiny_setting, all_pairs(3, 2, 7))), "held_out"),
+        (begun(replace(tiny_setting, image_size=16)), "image_size"),
+        (begun(replace(tiny_setting, model=bfloat16)), "precision"),
+    ]:  # fmt: skip
+        with pytest.raises(SkipDiffError, match=f"holds a run with {name} = "):
+            run.train(resume=True)
+    assert (tmp_path / "run" / "checkpoint.zip").read_bytes() == before
+    assert begun().train(resume=True).timesteps == 64
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +224,27 @@ def test_the_commands(tmp_path, files, mine, capsys):
     assert (
         len(capsys.readouterr().out.splitlines()) == 4 and len(list(csv.DictReader(outcomes.open()))) == 4 * 5
     )
+
+
+@pytest.mark.parametrize(("mixed", "kept"), [(False, [9, 19, 29, 39]), (True, [36, 37, 38, 39])])
+def test_every_kind_of_fault_is_held_out(tmp_path, files, mine, monkeypatch, mixed, kept):
+    (tmp_path / "images").mkdir()
+    for i in range(42):
+        cv2.imwrite(str(tmp_path / "images" / f"{i:02}.png"), np.full((32, 32, 3), i, np.uint8))
+    runs = []
+
+    def train(self, resume, progress_bar):
+        runs.append(self)
+        return Progress(best_reward=0.0)
+
+    monkeypatch.setattr(Run, "train", train)
+    arguments = ["train", "--algo", mine, "--out", str(tmp_path / "run"), *options(files)]
+    arguments += ["--images", str(tmp_path / "images"), *(["--mixed"] if mixed else [])]
+    assert main(arguments) == 0
+    held_out = [image for image, _ in runs[0].evaluator.pairs]
+    assert held_out == kept and {image for image, _ in runs[0].pairs} == {*range(42)} - {*kept}
+    assert not mixed or {kind(image) for image in held_out} == {*KINDS}
+    assert every_tenth(39, 4) == every_tenth(9) == []  # a whole round, or none
 
 
 def test_errors_are_one_line(tmp_path, files, capsys):

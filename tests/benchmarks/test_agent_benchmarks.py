@@ -2,15 +2,19 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks.__main__ import main
+from benchmarks.agent_training import plateau_of
 from benchmarks.agents_study import interval
+from benchmarks.spn import BATCHES, random_latents
 from benchmarks.step_cost import price_of_start_1
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.pretrained import save_model
@@ -24,7 +28,7 @@ def files(tmp_path_factory):
     model = random_model(tiny_config())
     save_model(folder / "model", model.network, model.config)
     rng = np.random.default_rng(0)
-    for name, count in (("train", 6), ("test", 2)):
+    for name, count in (("train", 6), ("valid", 3), ("test", 2)):
         (folder / name).mkdir()
         for i in range(count):
             picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -44,14 +48,20 @@ def command(files, name, *more, test=True):
 
 
 def test_agents(files, capsys):
-    arguments = ("--metric", "psnr", "--algos", "ppo", "recurrent_ppo_lstm", "--chain", "1", "--ship")
+    arguments = [
+        "--metric", "psnr", "--algos", "ppo", "recurrent_ppo_lstm", "--chain", "1", "--ship", "--epochs", "2",
+        "--valid", str(files / "valid"),
+    ]  # fmt: skip
     assert command(files, "agents", *arguments) == 0
     printed = capsys.readouterr().out
-    assert "recording 1/6" in printed and "training ppo, seed 1" in printed
+    assert "recording 1/6" in printed and "recording 1/9" in printed and "training ppo, seed 1" in printed
     folder = files / "out" / "model"
     text = (folder / "clean-psnr-reset-10-4.md").read_text()
     names = ["always denoise", "always skip", "random", "start 1", "start 4", "optimum", "ppo", "full chain"]
+    names += ["imitation of the optimum", "chosen on validation (", "best start on training images ("]
     assert all(f"\n| {name}" in text for name in names) and "Learning " in text
+    assert "Training: 6 images of `train` × 1 noise seeds; agents chosen on 3 images of `valid` × 3" in text
+    assert "takes 19 network calls" in text  # 9 of CSA, and 4 · 5 / 2
     rows = list(csv.DictReader((folder / "clean-psnr-reset-10-4.csv").open()))
     of = {
         name: [float(r["reward"]) for r in rows if r["policy"] == name]
@@ -62,11 +72,15 @@ def test_agents(files, capsys):
     assert (folder / "clean-psnr-reset-10-4.png").stat().st_size > 5000
     about = json.loads((files / "model" / "policy.json").read_text())
     assert about["algorithm"] in ("ppo", "recurrent_ppo_lstm") and about["steps"] == [10, 4]
+    assert about["validation_difference"][1] >= -0.01
+    chosen = f"chosen on validation ({about['algorithm']}, seed {about['training_seed']})"
+    assert f"\n| {chosen} |" in text
     assert shipped_policy(files / "model", 10, 4) == files / "model" / "policy.safetensors"
     assert shipped_policy(files / "model") is None  # it was trained for four fine steps
     before = (folder / "clean-psnr-reset-10-4.csv").read_bytes()
     assert command(files, "agents", *arguments) == 0  # nothing is recorded or learned again
-    assert "recording" not in capsys.readouterr().out.replace("recordings", "")
+    printed = capsys.readouterr().out
+    assert not [line for line in printed.splitlines() if line.startswith(("recording", "imitation"))]
     assert (folder / "clean-psnr-reset-10-4.csv").read_bytes() == before
 
 
@@ -92,11 +106,50 @@ def test_training_and_network(files):
     assert command(files, "agent-training", *arguments, test=False) == 0
     text = (files / "out" / "model" / "training.md").read_text()
     assert "| 3400000 |" in text and f"| {6 * 19} |" in text  # six episodes of 9 + 4·5/2 calls
+    assert "The validation reward rises from" in text and "plateau" in text
     arguments = ("--metric", "psnr", "--widths", "8", "--sizes", "16")
     assert command(files, "spn", *arguments, test=False) == 0
     lines = (files / "out" / "model" / "spn.md").read_text().splitlines()
     batch, group = (line.split("|") for line in lines if line.startswith(("| batch", "| group")))
     assert float(batch[-2]) > 0 == float(group[-2])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "plateau"),
+    [
+        ([100, 100.5, 101.9, 102, 101.95], 2),
+        ([100, 101.95, 101, 102, 101.9], 3),  # what is lost again does not count
+        ([100, 102, 101], None),
+        ([100, 99, 98], None),  # nothing was learned
+        ([100, 101], 1),
+    ],
+)
+def test_the_plateau_is_measured_in_what_was_learned(rewards, plateau):
+    assert plateau_of(rewards) == plateau
+
+
+def test_the_bias_is_averaged_over_random_episodes_and_actions():
+    calls = []
+
+    class Envs:
+        process = SimpleNamespace(decisions=3)
+
+        def reset(self, options):
+            calls.append((options["image"], options["noise_seed"]))
+            return torch.zeros(4, 3, 8, 8), {}
+
+        def step(self, actions):
+            calls.append(list(actions))
+            return torch.zeros(4, 3, 8, 8), None, None, None, {}
+
+    training = SimpleNamespace(envs=lambda *_, **__: Envs())
+    study = SimpleNamespace(training=training, train_pairs=[(i, s) for i in range(10) for s in range(3)])
+    batches = [random_latents(study, 8, 4, seed) for seed in range(BATCHES)]
+    assert all(latents.shape == (3, 4, 3, 8, 8) for latents in batches)
+    played = [pair for call in calls if isinstance(call, tuple) for pair in zip(*call, strict=True)]
+    assert set(played) == set(study.train_pairs)
+    actions = np.array([call for call in calls if isinstance(call, list)])
+    assert set(actions.ravel()) == {0, 1} and abs(actions.mean() - 0.5) < 0.1
 
 
 def test_the_bootstrap_draws_seeds_and_images():
