@@ -11,8 +11,12 @@ Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,6 +24,7 @@ import torch
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.diffusion.training import load_recipe, train
+from skipdiff_env.diffusion.training.distributed import pick_device
 from skipdiff_env.images import open_source
 
 from .paper.evaluate import Evaluation
@@ -68,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe, overrides=args.set)
     source = open_source(args.val)
     store = Store(args.runs / recipe.name / "rows.csv")
-    rows = []
+    rows: list[list[str]] = []
     for name in args.only or VARIANTS:
         folder = _trained(args, recipe.name, name)
         dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
@@ -100,18 +105,33 @@ def run(args: argparse.Namespace) -> int:
 
 def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
     """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
+    overrides = [*args.set, *VARIANTS[name], "validation.images=0"]
     slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
-    done = args.runs / recipe / f"{args.minutes:g}-minutes" / slug
+    folder = args.runs / recipe / f"{args.minutes:g}-minutes"
+    done = folder / f"{slug}-{_digest(args, overrides)}"
     if not done.is_dir():
         out = args.runs / recipe / "unfinished"
         shutil.rmtree(out, ignore_errors=True)
         result = train(
             args.recipe, args.data, out, device=args.device, max_minutes=args.minutes,
-            cooldown_minutes=COOLING * args.minutes,
-            overrides=[*args.set, *VARIANTS[name], "validation.images=0"],
+            cooldown_minutes=COOLING * args.minutes, overrides=overrides,
         )  # fmt: skip
         if result.reason != "cool-down":
             raise SkipDiffError(f"training {name!r} ended early ({result.reason}): start the command again")
-        done.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(result.model, done)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{done.name}"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(result.model, part)
+        part.rename(done)
     return done
+
+
+def _digest(args: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Of all that decides what is trained: the recipe as it is then, names and sizes of the data, the device,
+    the time."""
+    device = pick_device(args.device).type
+    recipe = asdict(load_recipe(args.recipe, device == "cuda", overrides))
+    files = [file for path in map(Path, args.data) for file in (sorted(path.rglob("*")) or [path])]
+    data = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+    decisive = json.dumps([recipe, data, device, args.minutes, COOLING], sort_keys=True, default=str)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:8]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
-from skipdiff_env import SkipDiffSampler, load_pretrained
+from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
 from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel
 from skipdiff_env.diffusion.few_step import FewSteps
 from skipdiff_env.diffusion.refiner import load_refiner
@@ -24,24 +24,48 @@ def rivals(
     addsr: Folder | None = None,
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
+    *,
+    scale: int,
+    budgets: Iterable[int] = (),
 ) -> dict[str, Sampler]:
-    """Samplers by key: CCSR at 1, 2 and 16 evaluations without and with stage 2, AddSR at 1, 2 and 4.
+    """Samplers by key: CCSR at 1, 2, 16 and more evaluations without and with stage 2, AddSR at 1, 2 and 4.
 
     Args:
         ccsr: a model of CCSR's first stage; with a refiner in its folder, both stages.
         addsr: a student.
         device: where they run.
         dtype: their autocast type.
+        scale: of the model that they are compared with.
+        budgets: more evaluations for CCSR, those that SkipDiff takes.
+
+    Raises:
+        SkipDiffError: if a model is of another scale.
     """
     found: list[Sampler] = []
     if ccsr is not None:
-        model = load_pretrained(ccsr, device, dtype)
-        found += _few(model, "CCSR, stage 1", [CCSR(n) for n in CCSR_STEPS])
+        model = same_scale(load_pretrained(ccsr, device, dtype), ccsr, scale)
+        chains = [CCSR(n) for n in sorted({*CCSR_STEPS, *budgets})]
+        found += _few(model, "CCSR, stage 1", chains)
         if model.config.refiner is not None:
-            found += _few(model, "CCSR, both stages", [CCSR(n) for n in CCSR_STEPS], ccsr)
+            found += _few(model, "CCSR, both stages", chains, ccsr)
     if addsr is not None:
-        found += _few(load_pretrained(addsr, device, dtype), "AddSR", [AddSR(n) for n in ADDSR_STEPS])
+        student = same_scale(load_pretrained(addsr, device, dtype), addsr, scale)
+        found += _few(student, "AddSR", [AddSR(n) for n in ADDSR_STEPS])
     return {sampler.key: sampler for sampler in found}
+
+
+def same_scale(model: FrozenModel, folder: Folder, scale: int) -> FrozenModel:
+    """The model, if its scale is that of the others.
+
+    Raises:
+        SkipDiffError: if not.
+    """
+    if model.scale != scale:
+        raise SkipDiffError(
+            f"{folder}: enlarges {model.scale} times and cannot be compared with a model that enlarges "
+            f"{scale} times"
+        )
+    return model
 
 
 def _few(

@@ -2,7 +2,8 @@
 
     python -m benchmarks speed [--only sampler env cache training tiling]
 
-Writes ``benchmarks/results/<model>/speed.md``. Absolute times are this machine's; the ratios travel.
+Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
+joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import torch
 
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
 from .env_throughput import HEADER, measure
-from .paper.command import RESULTS
+from .paper.options import RESULTS
 from .sampler_speed import sampler_speed
 from .tiling import measure_memory
 from .training_speed import training_speed
@@ -37,19 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure section by section, and write what was measured."""
+    """Measure section by section, and write each, and what there is of all, when it is done."""
     model = load_pretrained(args.model)
-    text = (
-        f"# Speed of {model.name}\n\n{model.device}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}, torch {torch.__version__}; medians of {args.repeats} alternating repeats.\n"
+    folder = args.out / model.name
+    (folder / "speed").mkdir(parents=True, exist_ok=True)
+    machine = (
+        f"Model `{model.hash}`, {model.device}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"torch {torch.__version__}."
     )
     for name in args.only:
-        section = SECTIONS[name](model, args)
+        head, _, rest = SECTIONS[name](model, args).partition("\n")
+        section = f"{head}\n\n{machine} {ROUNDS[name].format(args.repeats)}\n{rest}"
         print(section, flush=True)
-        text += "\n" + section
-    folder = args.out / model.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "speed.md").write_text(text, encoding="utf-8")
+        write_atomically(folder / "speed" / f"{name}.md", section.encode())
+        files = [folder / "speed" / f"{some}.md" for some in SECTIONS]
+        parts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        text = "\n".join([f"# Speed of {model.name}\n", *parts])
+        write_atomically(folder / "speed.md", text.encode())
     return 0
 
 
@@ -59,7 +65,8 @@ def _sampler(model: FrozenModel, args: argparse.Namespace) -> str:
         "| pair | evaluations | seconds | ratio |",
         "|---|---|---|---|",
     ]
-    starts = sorted({7, model.config.start or 7})
+    fine = model.schedule.steps // 10
+    starts = sorted({min(7, fine), model.config.start or min(7, fine)})
     for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True):
         lines.append(
             f"| start {start} / full chain | {row['fast_evaluations']:.0f} / "
@@ -124,3 +131,11 @@ def _tiling(model: FrozenModel, args: argparse.Namespace) -> str:
 
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))
 SECTIONS = {"sampler": _sampler, "env": _env, "cache": _cache, "training": _training, "tiling": _tiling}
+ROUNDS = {
+    "sampler": "Medians of {} alternating rounds.",
+    "env": "Medians of {} episodes, which both play by turns.",
+    "cache": "Medians of {} episodes, each played cold and warm.",
+    "training": "Medians of 2 × {} steps.",
+    "tiling": "One process a size.",
+}
+"""What a section's figures are medians of."""

@@ -11,29 +11,36 @@ row an image and sampler) and ``stability.md`` into ``benchmarks/results/<model>
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.images import ImageSource, make_pair, open_source
-from skipdiff_env.policies import FixedStart, resolve_policy
+from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.images import ImageSource, make_pair
 
 from .paper.evaluate import image_name
-from .paper.samplers import Sampler, catalogue, shipped_agent
+from .paper.options import (
+    add_common,
+    command_line,
+    fixed_start,
+    folder_name,
+    named_agents,
+    network_dtype,
+    open_images,
+    said,
+)
+from .paper.records import append, read
+from .paper.results import FEWEST
+from .paper.samplers import Sampler, catalogue
 from .paper.store import METRICS, score
 from .rivals import rivals
 
-RESULTS = Path(__file__).parent / "results"
 SHOWN = ("psnr", "ssim", "niqe", "lpips")
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "niqe": "NIQE", "lpips": "LPIPS"}
 
@@ -65,10 +72,6 @@ class Spread:
     def key(self) -> tuple[str, str, str, int, str]:
         """What makes a row the same computation."""
         return self.model, self.dtype, self.image, self.seeds, self.sampler
-
-
-COLUMNS = tuple(field.name for field in fields(Spread))
-_TYPES: dict[str, Callable[[str], object]] = {"str": str, "int": int, "float": float}
 
 
 def spread(images: Sequence[np.ndarray], scores: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -103,7 +106,7 @@ def measure(
         raise SkipDiffError(f"--seeds {seeds}: a deviation needs at least 2 noise seeds")
     if source.low_resolution:
         raise SkipDiffError("the table needs HR images, which are shrunk to make the input")
-    done = {row.key: row for row in read_spreads(store)} if store else {}
+    done = {row.key: row for row in read(store, Spread)} if store else {}
     dtype = f"{str(model.dtype).removeprefix('torch.')} {model.device.type}"
     rows = []
     for index in tqdm(range(min(len(source), limit or len(source))), unit="image", disable=not progress):
@@ -122,35 +125,6 @@ def measure(
                     append(store, done[key])
             rows.append(done[key])
     return rows
-
-
-def read_spreads(path: Path) -> list[Spread]:
-    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is passed over."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    if lines and tuple(lines[0]) != COLUMNS:
-        raise SkipDiffError(f"{path} has other columns than this version writes: move it away")
-    kinds = [_TYPES[str(field.type)] for field in fields(Spread)]
-    return [Spread(*(kind(cell) for kind, cell in zip(kinds, line, strict=True))) for line in lines[1:]]  # type: ignore[arg-type]
-
-
-def append(path: Path, row: Spread) -> None:
-    """Add a row, on disk before this returns; what a kill left of a last one is cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
-    with path.open("a+b") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        if not whole:
-            writer.writerow(COLUMNS)
-        writer.writerow(astuple(row))
-        file.write(lines.getvalue().encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def table(rows: Sequence[Spread], labels: dict[str, str]) -> str:
@@ -177,9 +151,10 @@ def table(rows: Sequence[Spread], labels: dict[str, str]) -> str:
 
 
 def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
-    """The sentence on SkipDiff and CCSR at equal evaluations; empty where there are no two such.
+    """The sentences on SkipDiff and CCSR at equal evaluations; empty where one of them is not measured.
 
-    The difference of their L-STDs is taken image by image, with a 95 % bootstrap interval.
+    The difference of their L-STDs is taken image by image, with a 95 % bootstrap interval. Of less than
+    :data:`.results.FEWEST` images none is called the more consistent.
     """
     by_key = {(row.sampler, row.image): row for row in rows}
     images = list(dict.fromkeys(row.image for row in rows))
@@ -188,8 +163,9 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
         return np.array([getattr(by_key[sampler.key, image], name) for image in images])
 
     skips = [s for s in samplers if s.key.startswith(("skip-", "agent-"))]
+    rivals = [s for s in samplers if s.key.startswith("ccsr-")]
     sentences = []
-    for ccsr in (s for s in samplers if s.key.startswith("ccsr-")):
+    for ccsr in rivals:
         for skip in skips:
             if abs(column(skip, "evaluations").mean() - column(ccsr, "evaluations").mean()) > 0.5:
                 continue
@@ -197,25 +173,32 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
             draws = np.random.default_rng(0).integers(0, len(gap), (2000, len(gap)))
             low, high = np.quantile(gap[draws].mean(axis=1), (0.025, 0.975))
             winner = "neither" if low <= 0 <= high else skip.label if high < 0 else ccsr.label
+            if len(images) < FEWEST:
+                winner = f"undecided, of {len(images)} image{'s' * (len(images) != 1)}"
             calls = column(ccsr, "evaluations").mean()
             sentences.append(
                 f"{skip.label} against {ccsr.label}, {calls:.0f} evaluations: L-STD differs by "
                 f"{gap.mean():+.2f} ({low:+.2f} … {high:+.2f}); the more consistent is {winner}."
             )
+    if skips and rivals and not sentences:
+        ours, theirs = (
+            ", ".join(f"{column(s, 'evaluations').mean():.4g}" for s in some) for some in (skips, rivals)
+        )
+        return f"SkipDiff and CCSR are not compared: the one takes {ours} evaluations, the other {theirs}."
     return "\n\n".join(sentences)
 
 
 def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     """The samplers to compare: all of the paper's tables but the ablations, and the trained rivals."""
-    fine = model.schedule.steps // 10
-    default = resolve_policy(None, fine, model.config.start)
-    assert isinstance(default, FixedStart)
-    everything = catalogue(model, default.start, shipped_agent(args.model))
-    everything |= rivals(args.ccsr, args.addsr, model.device, model.dtype)
+    fine, start = model.schedule.steps // 10, fixed_start(args, model)
+    everything = catalogue(model, start, named_agents(args))
+    everything |= rivals(
+        args.ccsr, args.addsr, model.device, model.dtype, scale=model.scale, budgets=[9 + start]
+    )
     wanted = args.samplers or [
         key
         for key in everything
-        if key in ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{default.start}")
+        if key in ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
         or key.startswith(("agent-", "ddim-", "dpm-", "ancestral-", "ccsr-", "addsr-"))
     ]
     unknown = [key for key in wanted if key not in everything]
@@ -226,42 +209,31 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the stability table."""
-    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
-    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
+    add_common(parser)
     parser.add_argument("--seeds", type=int, default=10, help="noise seeds an image (default: 10)")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT images")
-    parser.add_argument(
-        "--ccsr", metavar="MODEL", help="CCSR's first stage, with the refiner if there is one"
-    )
-    parser.add_argument("--addsr", metavar="MODEL", help="an AddSR student")
     parser.add_argument("--samplers", nargs="+", metavar="KEY", help="only these, such as csa-10 ccsr-16")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, or finish measuring, and write the table."""
-    model = load_pretrained(args.model, args.device, getattr(torch, args.dtype) if args.dtype else None)
+    model = load_pretrained(args.model, args.device, network_dtype(args))
     samplers = chosen(args, model)
-    name = args.images.stem if args.images else "bundled"
-    folder = args.out / model.name / name
-    source = open_source(args.images)
+    folder = args.out / model.name / folder_name(args)
+    source = open_images(args)
     rows = measure(model, source, samplers, args.seeds, args.limit, folder / "stability.csv", progress=True)
     labels = {sampler.key: sampler.label for sampler in samplers}
     count = len({row.image for row in rows})
     text = (
-        f"# Stability of {model.name} on {name}\n\n{count} images, {args.seeds} noise seeds each, model hash "
-        f"`{model.hash}`, {rows[0].dtype}. G-STD: standard deviation of a metric over the seeds, mean over "
-        "images; L-STD: of a pixel, in 8-bit units, mean over pixels and images. The last columns are "
-        "means: what never changes may be blurred.\n\n"
+        f"# Stability of {model.name} on {said(args)}\n\n{count} image{'s' * (count != 1)}, "
+        f"{args.seeds} noise seeds each, model hash `{model.hash}`, {rows[0].dtype}. G-STD: standard "
+        "deviation of a metric over the seeds, mean over images; L-STD: of a pixel, in 8-bit units, mean "
+        "over pixels and images. The last columns are means: what never changes may be blurred. Made by "
+        f"`{command_line('stability', args, add_arguments)}`.\n\n"
         + table(rows, labels)
         + "\n"
         + verdict(rows, samplers)
         + "\n"
     )
-    (folder / "stability.md").write_text(text, encoding="utf-8")
+    write_atomically(folder / "stability.md", text.encode())
     print("\n" + text)
     return 0

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
-from .parts import RIVALS, Subject, starts
-from .results import Estimate, Results
+from .parts import Subject, coarse, starts
+from .published import COARSE_TRENDS
+from .results import FEWEST, LOWER_BETTER, Estimate, Results
 from .tables import DIGITS, TITLES
 
 COMPARED = ("psnr", "niqe", "lpips")
 """The metrics of the paper's claims."""
+RIVALS = {
+    "DDIM": r"ddim-\d+",
+    "DPM-Solver++(2M)": r"dpm-\d+",
+    "The plain uniform chain": r"ancestral-\d+|csa-20",
+    "CCSR's sampler": r"ccsr-\d+",
+    "CCSR, stage 1": r"ccsr-\d+@[^+]+",
+    "CCSR, both stages": r"ccsr-\d+@[^+]+\+.+",
+    "AddSR": r"addsr-\d+@.+",
+}
+"""What the sentences on equal budgets speak of: families, and the pattern of their keys."""
+WORDS = {1: "yes", 0: "undecided", -1: "no"}
 
 
 def claims(results: Results, subject: Subject) -> list[str]:
@@ -24,9 +37,18 @@ def claims(results: Results, subject: Subject) -> list[str]:
             f"*Fewer evaluations*: {'yes' if ours < theirs else 'no'}, {ours:.4g} instead of {theirs:.4g}."
         )
     if all(subject.manual(k) in results for k in range(1, subject.fine + 1)):
-        found.append(best_start(results, subject))
-        if "NIQE" in subject.agents and subject.agents["NIQE"] in results:
-            found.append(agent(results, subject))
+        if subject.full in results:
+            found.append(start_beats_full(results, subject))
+        if subject.fine > 2:
+            found.append(best_start(results, subject))
+        found += [
+            agent(results, subject, reward)
+            for reward in ("NIQE", "LPIPS")
+            if reward in subject.agents and subject.agents[reward] in results
+        ]
+    figure1 = coarse(subject).samplers
+    if all(key in results for key in figure1):
+        found += [trend(results, figure1, metric) for metric in COMPARED]
     if subject.skipdiff in results:
         found += same_budget(results, subject)
     return found
@@ -35,7 +57,7 @@ def claims(results: Results, subject: Subject) -> list[str]:
 def better_than_full(results: Results, subject: Subject, metric: str) -> str:
     """SkipDiff against all T steps."""
     gain = results.gain(subject.skipdiff, subject.full, metric)
-    verdict = {1: "yes", 0: "undecided", -1: "no"}[gain.sign]
+    verdict = WORDS[gain.sign]
     means = [results.mean(s, metric) for s in (subject.skipdiff, subject.full)]
     digits = DIGITS[metric]
     both = " against ".join(f"{mean:.{digits}f}" for mean in means)
@@ -43,66 +65,107 @@ def better_than_full(results: Results, subject: Subject, metric: str) -> str:
     return f"*Better {name(metric)} than the full chain*: {verdict}, {both} (paired gain {margin})."
 
 
+def start_beats_full(results: Results, subject: Subject) -> str:
+    """Whether one manual start is better than all T steps by every metric of the claims at once."""
+    signs = {
+        k: [results.gain(subject.manual(k), subject.full, metric).sign for metric in COMPARED]
+        for k in range(1, subject.fine + 1)
+    }
+    winners = [str(k) for k, some in signs.items() if min(some) == 1]
+    verdict = WORDS[max(min(some) for some in signs.values())]
+    which = f", {', '.join(winners)} (of {subject.fine}, looked for on these very images)" if winners else ""
+    return f"*Some manual start beats the full chain on PSNR, NIQE and LPIPS at once*: {verdict}{which}."
+
+
 def best_start(results: Results, subject: Subject) -> str:
-    """Where the best manual start lies, by each metric."""
-    best = {metric: best_manual(results, subject, metric) for metric in ("niqe", "lpips", "psnr", "ssim")}
-    ends = {1, subject.fine}
-    inside = [metric for metric in ("niqe", "lpips") if best[metric] not in ends]
-    verdict = {2: "yes", 1: f"by {name(inside[0])} alone" if inside else "", 0: "no"}[len(inside)]
-    where = ", ".join(f"{start} for {name(metric)}" for metric, start in best.items())
-    return f"*The best manual start lies inside the range 1 … {subject.fine}*: {verdict}: {where}."
+    """Where the best manual start lies: the best inner one against the better end, by NIQE and LPIPS."""
+    parts = []
+    for metric in ("niqe", "lpips"):
+        inner = best_manual(results, subject, metric, range(2, subject.fine))
+        end = best_manual(results, subject, metric, (1, subject.fine))
+        gain = results.gain(subject.manual(inner), subject.manual(end), metric)
+        parts.append(
+            f"{WORDS[gain.sign]} by {name(metric)} (start {inner} against {end}: paired gain "
+            f"{signed(gain, metric)})"
+        )
+    where = ", ".join(
+        f"{best_manual(results, subject, metric)} for {name(metric)}"
+        for metric in ("niqe", "lpips", "psnr", "ssim")
+    )
+    text = "; ".join(parts)
+    return f"*The best manual start lies inside the range 1 … {subject.fine}*: {text}. Best means: {where}."
 
 
-def best_manual(results: Results, subject: Subject, metric: str) -> int:
-    """The manual start with the best mean of a metric."""
-    sign = -1 if TITLES[metric].endswith("↓") else 1
-    values = {k: sign * results.mean(subject.manual(k), metric) for k in range(1, subject.fine + 1)}
+def best_manual(results: Results, subject: Subject, metric: str, among: Sequence[int] | None = None) -> int:
+    """The manual start with the best mean of a metric, of all or ``among`` some."""
+    sign = -1 if metric in LOWER_BETTER else 1
+    some = among or range(1, subject.fine + 1)
+    values = {k: sign * results.mean(subject.manual(k), metric) for k in some}
     return max(values, key=values.__getitem__)
 
 
-def agent(results: Results, subject: Subject) -> str:
+def agent(results: Results, subject: Subject, reward: str) -> str:
     """The agent against the best manual start, by its reward."""
-    best = best_manual(results, subject, "niqe")
-    gain = results.gain(subject.agents["NIQE"], subject.manual(best), "niqe")
-    verdict = {1: "better", 0: "yes, as far as can be told", -1: "no, worse"}[gain.sign]
+    metric = reward.lower()
+    best = best_manual(results, subject, metric)
+    gain = results.gain(subject.agents[reward], subject.manual(best), metric)
+    verdict = {1: "better", 0: "not told apart", -1: "no, worse"}[gain.sign]
+    if gain.images < FEWEST:
+        verdict = "undecided"
     return (
-        f"*The agent equals the best manual start* (here {best}, chosen on these very images): {verdict} "
-        f"(paired gain in NIQE {signed(gain, 'niqe')})."
+        f"*The agent ({reward}) equals the best manual start* (here {best}, chosen on these very images): "
+        f"{verdict}, paired gain in {name(metric)} {signed(gain, metric)}, which admits a loss of up to "
+        f"{max(0.0, -gain.low):.{DIGITS[metric]}f}."
     )
 
 
+def trend(results: Results, keys: Sequence[str], metric: str) -> str:
+    """Figure 1: whether a metric rises or falls with S as in the paper."""
+    found = results.spearman(keys, steps(keys), metric)
+    verdict = WORDS[found.sign * COARSE_TRENDS[metric]]
+    falls = f"{name(metric)} falls with S, which is {'better' if metric in LOWER_BETTER else 'worse'}"
+    rho = f"{found.mean:+.2f}, interval {found.low:+.2f} … {found.high:+.2f}"
+    return f"*CSA alone: {falls}*: {verdict}, Spearman's ρ {rho}."
+
+
+def steps(keys: Sequence[str]) -> list[int]:
+    """S of keys such as ``csa-10``."""
+    return [int(key.rpartition("-")[2]) for key in keys]
+
+
 def same_budget(results: Results, subject: Subject) -> list[str]:
-    """What wins and what loses against SkipDiff with at most as many evaluations."""
+    """What wins and what loses against SkipDiff with at most as many evaluations, rounded."""
     budget = results.mean(subject.skipdiff, "evaluations")
     found = []
-    for kind in (*RIVALS, "ccsr"):
-        matches = (re.fullmatch(rf"{kind}-(\d+)", key) for key in results.samplers)
-        fitting = [size for match in matches if match and (size := int(match[1])) <= budget]
-        if not fitting:
-            continue
-        rival = f"{kind}-{max(fitting)}"
-        gains = {metric: results.gain(rival, subject.skipdiff, metric) for metric in COMPARED}
-        named = {1: "better", -1: "worse", 0: "not told apart"}
-        parts = [
-            f"{named[sign]} in "
-            + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in COMPARED if gains[m].sign == sign)
-            for sign in (1, -1, 0)
-            if any(gain.sign == sign for gain in gains.values())
-        ]
-        found.append(
-            f"*{NAMES[kind]} at {max(fitting)} evaluations against SkipDiff at {budget:.4g}*: "
-            + "; ".join(parts)
-            + "."
-        )
+    for family, pattern in RIVALS.items():
+        spent = {
+            key: results.mean(key, "evaluations") for key in results.samplers if re.fullmatch(pattern, key)
+        }
+        fitting = [key for key, calls in spent.items() if calls <= round(budget)]
+        if fitting:
+            rival = max(fitting, key=spent.__getitem__)
+            head = f"*{family} at {spent[rival]:.4g} evaluations against SkipDiff at {budget:.4g}*: "
+            found.append(head + compared(results, rival, subject.skipdiff))
+        elif spent:
+            least = min(spent.values())
+            found.append(
+                f"*{family}*: not compared, for it was run at {least:.4g} evaluations or more and SkipDiff "
+                f"takes {budget:.4g}."
+            )
     return found
 
 
-NAMES = {
-    "ddim": "DDIM",
-    "dpm": "DPM-Solver++(2M)",
-    "ancestral": "The plain uniform chain",
-    "ccsr": "CCSR's sampler",
-}
+def compared(results: Results, rival: str, ours: str) -> str:
+    """By which metrics a rival is better, worse, or neither."""
+    gains = {metric: results.gain(rival, ours, metric) for metric in COMPARED}
+    named = {1: "better", -1: "worse", 0: "not told apart"}
+    parts = [
+        f"{named[sign]} in "
+        + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in COMPARED if gains[m].sign == sign)
+        for sign in (1, -1, 0)
+        if any(gain.sign == sign for gain in gains.values())
+    ]
+    return "; ".join(parts) + "."
 
 
 def name(metric: str) -> str:
@@ -133,7 +196,7 @@ def niqe_disagreements(results: Results) -> str:
 
 def optimum_starts(results: Results, subject: Subject, metric: str) -> list[int]:
     """The best start of each image and noise seed: under ``reset`` no schedule does better."""
-    sign = -1 if TITLES[metric].endswith("↓") else 1
+    sign = -1 if metric in LOWER_BETTER else 1
     part = starts(subject)
     values = {
         k: sign * results.values(subject.manual(k), metric)

@@ -9,7 +9,6 @@ A run that is stopped goes on where it stopped; rows that are there are used aga
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,51 +18,46 @@ import torch
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.policies import FixedStart, resolve_policy
+from skipdiff_env.images import ImageSource
 
-from ..rivals import rivals
+from ..rivals import rivals, same_scale
 from . import cost, figures, pictures
 from .claims import claims, niqe_disagreements
 from .evaluate import Evaluation
+from .options import (
+    add_common,
+    command_line,
+    fixed_start,
+    folder_name,
+    named_agents,
+    network_dtype,
+    open_images,
+    said,
+    with_jpeg,
+)
 from .page import Run, write_images, write_index, write_page
 from .parts import Line, Part, Subject, build
 from .results import Results
-from .samplers import AGENT_PAIRS, Sampler, catalogue, shipped_agent
+from .samplers import AGENT_PAIRS, Sampler, catalogue
 from .store import Row, Store
 from .tables import write_table
 
-RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
-    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    add_common(parser)
     parser.add_argument("--seeds", type=int, default=1, help="noise seeds an image: 0 … SEEDS - 1")
     parser.add_argument(
         "--tables", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}; all of them"
     )
     parser.add_argument("--quick", action="store_true", help="2 images; tables 1 or 2, 3 and 5")
-    parser.add_argument("--start", type=int, help="fixed start at S = 10 (default: the model's)")
-    parser.add_argument(
-        "--agent", action="append", default=[], metavar="NAME=FILE",
-        help=f"policy file for one of {', '.join(AGENT_PAIRS)} (that of its reward: the model's own, if any)",
-    )  # fmt: skip
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="FOLDER", help="more models for the ablation table"
     )
-    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's, for rows of its own")
-    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="a student of AddSR's, likewise")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
-    )
     parser.add_argument("--repeats", type=int, default=3, help="rounds of table 3")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,7 @@ class Session:
     source: ImageSource
     subject: Subject
     agents: dict[str, Path]
+    variants: list[FrozenModel]
     samplers: dict[str, Sampler]
     folder: Path
     wanted: tuple[str, ...]
@@ -82,39 +77,65 @@ class Session:
     @property
     def about(self) -> str:
         """What pictures are made of."""
-        return f"{self.model.hash} {self.model.dtype} {self.subject.skipdiff}"
+        jpeg = f" q{self.args.jpeg}" if self.args.jpeg is not None else ""
+        return f"{self.model.hash} {self.model.dtype} {self.subject.skipdiff}{jpeg}"
+
+    @property
+    def command(self) -> str:
+        """What makes the same again."""
+        return command_line("paper", self.args, add_arguments)
+
+    def evaluation(self, model: FrozenModel, samplers: Sequence[Sampler], store: Store) -> Evaluation:
+        """Rows of a model's samplers on the images and seeds of this run."""
+        return Evaluation(model, self.source, samplers, store, range(self.args.seeds), limit(self.args))
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, or finish an evaluation, and write everything."""
     session = open_session(args)
     session.folder.mkdir(parents=True, exist_ok=True)
+    store = Store(session.folder / "rows.csv")
+    if {"table1", "table2", "figure5"} & {*session.wanted}:
+        session = with_agent_s_budget(session, store)
     parts = available(session)
     keys = list(dict.fromkeys(key for part in parts for key in part.samplers))
-    store = Store(session.folder / "rows.csv")
-    evaluation = Evaluation(
-        session.model,
-        session.source,
-        [session.samplers[key] for key in keys],
-        store,
-        range(args.seeds),
-        limit(args),
-    )
+    evaluation = session.evaluation(session.model, [session.samplers[key] for key in keys], store)
     announce(evaluation, session.model)
-    rows = evaluation.run(progress=True)
-    labels = {key: sampler.label for key, sampler in session.samplers.items()}
+    evaluation.run(progress=True)
+    rows, results = everything(session, store, evaluation), None
     if rows:
+        labels = {key: sampler.label for key, sampler in session.samplers.items()}
         more, lines, names = variants(session, store) if "ablation" in session.wanted else ([], [], {})
-        results = Results([*rows, *more])
-        labels |= names
         parts = [replace(p, lines=(*p.lines, *lines)) if p.name == "ablation" else p for p in parts]
-        draw(session, parts, results, labels)
-    else:
-        results = None
+        results = Results([*rows, *more])
+        draw(session, parts, results, labels | names)
     draw_rest(session)
     finish(session, len(evaluation.images), results)
     print(f"results: {session.folder / 'README.md'}")
     return 0
+
+
+def everything(session: Session, store: Store, evaluation: Evaluation) -> list[Row]:
+    """What the store holds on this run's images and seeds, of all samplers that have a row for each."""
+    rows: list[Row] = []
+    for sampler in session.samplers:
+        some = [
+            store.rows.get((session.model.hash, evaluation.dtype, image, seed, sampler))
+            for image in evaluation.images
+            for seed in range(session.args.seeds)
+        ]
+        rows += [row for row in some if row] if all(some) else []
+    return rows
+
+
+def with_agent_s_budget(session: Session, store: Store) -> Session:
+    """Rivals at as many evaluations as the agent takes on these images, which is to be found out first."""
+    subject = session.subject
+    if not subject.agent:
+        return session
+    rows = session.evaluation(session.model, [session.samplers[subject.skipdiff]], store).run(progress=True)
+    spent = round(sum(row.evaluations for row in rows) / len(rows))
+    return open_session(session.args, spent) if spent not in subject.budgets else session
 
 
 def limit(args: argparse.Namespace) -> int | None:
@@ -122,43 +143,45 @@ def limit(args: argparse.Namespace) -> int | None:
     return args.limit or (QUICK_IMAGES if args.quick else None)
 
 
-def open_session(args: argparse.Namespace) -> Session:
+def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     """Load what the arguments name.
+
+    Args:
+        args: of the command line.
+        spent: see :class:`.Subject`.
 
     Raises:
         SkipDiffError: if one of them is wrong.
     """
-    dtype = getattr(torch, args.dtype) if args.dtype else None
+    dtype = network_dtype(args)
     model = load_pretrained(args.model, args.device, dtype)
-    fine = model.schedule.steps // 10
-    default = resolve_policy(args.start, fine, model.config.start)
-    assert isinstance(default, FixedStart)
-    agents = named_agents(args)
-    others = rivals(args.ccsr, args.addsr, args.device, dtype)
-    samplers = catalogue(model, default.start, agents) | others
-    found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
+    start, agents = fixed_start(args, model), named_agents(args)
     usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
-    subject = Subject(model.scale, model.schedule.steps, default.start, found, usual, tuple(others))
+    subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
+    budgets = subject.budgets
+    others = rivals(args.ccsr, args.addsr, args.device, dtype, scale=model.scale, budgets=budgets)
+    samplers = catalogue(model, start, agents, budgets) | others
+    found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
+    subject = replace(subject, agents=found, others=tuple(others))
+    more = [open_variant(folder, args.device, model) for folder in args.variants]
     wanted = args.tables or (QUICK_PARTS if args.quick else PARTS)
     named = tuple(f"table{name}" if name.isdigit() else name for name in wanted)
-    images = args.images.stem if args.images else "bundled"
-    folder = args.out / model.name / (f"{images}-quick" if args.quick else images)
-    source = open_source(args.images)
-    return Session(args, model, source, subject, agents, samplers, folder, named)
+    folder = args.out / model.name / (folder_name(args) + ("-quick" if args.quick else ""))
+    return Session(args, model, open_images(args), subject, agents, more, samplers, folder, named)
 
 
-def named_agents(args: argparse.Namespace) -> dict[str, Path]:
-    """Policy files by name: those given, and the model's own."""
-    agents = shipped_agent(args.model)
-    for given in args.agent:
-        name, _, file = given.partition("=")
-        if name not in AGENT_PAIRS or not Path(file).is_file():
-            raise SkipDiffError(
-                f"--agent {given}: give NAME=FILE with a file that exists and one of the names "
-                + ", ".join(AGENT_PAIRS)
-            )
-        agents[name] = Path(file)
-    return agents
+def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
+    """A model of ``--variants``.
+
+    Raises:
+        SkipDiffError: if it does not fit into a table with ``model``.
+    """
+    variant = same_scale(load_pretrained(folder, device, model.dtype), folder, model.scale)
+    if variant.schedule.steps % 10:
+        raise SkipDiffError(
+            f"{folder}: the tables take S = 10, which does not divide its T = {variant.schedule.steps}"
+        )
+    return variant
 
 
 def available(session: Session) -> list[Part]:
@@ -196,16 +219,13 @@ def variants(session: Session, store: Store) -> tuple[list[Row], list[Line], dic
     """Rows, lines and labels of ``--variants``: full chain, CSA alone and SkipDiff of other models."""
     rows: list[Row] = []
     lines, labels = [], {}
-    for folder in session.args.variants:
-        model = load_pretrained(folder, session.args.device, session.model.dtype)
+    for model in session.variants:
         start = model.config.start or session.subject.start
         subject = Subject(model.scale, model.schedule.steps, start)
         samplers = catalogue(model, start)
         chosen = [samplers[key] for key in (subject.full, "csa-10", subject.fixed)]
-        evaluation = Evaluation(
-            model, session.source, chosen, store, range(session.args.seeds), limit(session.args)
-        )
-        rows += [replace(row, sampler=f"{row.sampler}@{model.hash}") for row in evaluation.run(progress=True)]
+        found = session.evaluation(model, chosen, store).run(progress=True)
+        rows += [replace(row, sampler=f"{row.sampler}@{model.hash}") for row in found]
         for sampler in chosen:
             key = f"{sampler.key}@{model.hash}"
             what = f"{model.config.prediction}-prediction of the {model.config.target}"
@@ -215,16 +235,18 @@ def variants(session: Session, store: Store) -> tuple[list[Row], list[Line], dic
 
 
 def draw(session: Session, parts: Sequence[Part], results: Results, labels: dict[str, str]) -> None:
-    """Tables and figures of rows."""
+    """Tables and figures of rows, each with the command that made it."""
+    made = f"Made by `{session.command}`."
     for part in parts:
+        part = replace(part, note=f"{part.note} {made}".strip())
         if part.name == "figure1":
             figures.draw_coarse(session.folder, part, results)
         elif part.name == "figure5":
-            figures.draw_plane(session.folder, part, results)
+            figures.draw_plane(session.folder, part, results, labels)
         elif part.lines or part.name == "table6":
             write_table(session.folder, part, results, labels)
     if "starts" in session.wanted:
-        figures.draw_starts(session.folder, session.subject, results)
+        figures.draw_starts(session.folder, session.subject, results, made)
 
 
 def draw_rest(session: Session) -> None:
@@ -233,12 +255,16 @@ def draw_rest(session: Session) -> None:
     if "table3" in session.wanted:
         own = session.agents.get(subject.agent)
         models, policies = [session.model], [str(own) if own else subject.start]
+        if session.model.device.type == "cuda":
+            models.append(load_pretrained(args.model, "cpu", network_dtype(args)))
+            policies.append(policies[0])
         if torch.cuda.is_available():
             models.append(cost.authors_model("cuda"))
             policies.append(7)
         cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16"]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
+    photographs = with_jpeg(pictures.bundled_images(), args)
     if "samples" in session.wanted and not pictures.is_current(samples, session.about):
         shown = [session.samplers[key] for key in keys if key in session.samplers]
         short = {
@@ -247,9 +273,9 @@ def draw_rest(session: Session) -> None:
             subject.skipdiff: "SkipDiff",
             "ddim-16": "DDIM, 16",
         }
-        pictures.draw_samples(samples, session.model, shown, session.about, labels=short)
+        pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
     if "figure6" in session.wanted and not pictures.is_current(latents, session.about):
-        pictures.draw_latents(latents, session.model, session.about)
+        pictures.draw_latents(latents, session.model, session.about, photographs)
 
 
 def finish(session: Session, count: int, results: Results | None) -> None:
@@ -259,22 +285,18 @@ def finish(session: Session, count: int, results: Results | None) -> None:
     sentences = []
     if results:
         sentences = [*claims(results, subject), niqe_disagreements(results)]
-    given = ["--model", session.model.name, "--images", args.images.name if args.images else ""]
-    options = [f"--limit {args.limit}"] if args.limit else []
-    options += [f"--seeds {args.seeds}"] if args.seeds != 1 else []
-    options += [f"--dtype {args.dtype}"] if args.dtype else []
-    options += ["--quick"] if args.quick else []
-    options += ["--tables", *args.tables] if args.tables else []
-    words = ["python -m benchmarks paper", *map(shlex.quote, given if args.images else given[:2]), *options]
     run_ = Run(
-        session.model,
-        args.images.stem if args.images else "the bundled photographs",
-        count,
-        args.seeds,
-        subject.start,
-        session.agents,
-        " ".join(words),
-        args.quick,
-    )
+        session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
+        session.command, args.quick,
+    )  # fmt: skip
     write_page(session.folder, run_, sentences)
     write_index(session.folder.parent, session.model.name)
+
+
+def other_weights(session: Session) -> dict[str, str]:
+    """Hashes of the rivals' and the variants' weights, by name."""
+    found = {}
+    for key in session.subject.others:
+        label = session.samplers[key].label.rpartition(",")[0]
+        found[label] = key.partition("@")[2].replace("+", " and refiner ")
+    return found | {f"variant {model.name}": model.hash for model in session.variants}

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .claims import optimum_starts
+from skipdiff_env.diffusion.pretrained import write_atomically
+
+from .claims import optimum_starts, steps
 from .parts import Part, Subject
-from .results import Results
-from .tables import TITLES, grid, number, written
+from .results import Estimate, Results
+from .tables import DIGITS, TITLES, count, grid, number, write_table, written
 
 PANELS = ("psnr", "ssim", "niqe", "lpips")
 INK, SECOND, THIRD = "#1f4e79", "#c55a11", "#7f7f7f"
@@ -35,24 +37,12 @@ def save(figure: Any, path: Path, about: Mapping[str, str] | None = None, dpi: i
         part.unlink(missing_ok=True)
 
 
-def spearman(results: Results, part: Part, metric: str) -> float:
-    """Rank correlation between S and a metric's means."""
-    from scipy.stats import spearmanr
-
-    means = [results.mean(key, metric) for key in part.samplers]
-    return float(spearmanr(_sizes(part), means).statistic)
-
-
-def _sizes(part: Part) -> list[int]:
-    return [int(key.rpartition("-")[2]) for key in part.samplers]
-
-
 def draw_coarse(folder: Path, part: Part, results: Results) -> None:
     """Figure 1: metrics of CSA alone against S, with intervals and Spearman's coefficient."""
-    sizes = _sizes(part)
+    sizes = steps(part.samplers)
     figure = new_figure(8, 5.5)
-    lines, head = [], ["S", *(TITLES[m] for m in PANELS)]
     estimates = {m: [results.estimate(key, m) for key in part.samplers] for m in PANELS}
+    rho = {m: results.spearman(part.samplers, sizes, m) for m in PANELS}
     for axes, metric in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         found = estimates[metric]
         axes.fill_between(sizes, [e.low for e in found], [e.high for e in found], color=INK, alpha=0.15)
@@ -60,15 +50,30 @@ def draw_coarse(folder: Path, part: Part, results: Results) -> None:
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(s) for s in sizes], size=7)
         axes.minorticks_off()
-        axes.set_title(f"{TITLES[metric]}   (Spearman's ρ = {spearman(results, part, metric):+.2f})", size=10)
+        axes.set_title(f"{TITLES[metric]}   (Spearman's ρ = {rho[metric].mean:+.2f})", size=10)
         axes.set_xlabel("S, steps of CSA alone")
         axes.grid(alpha=0.3)
-    for i, size in enumerate(sizes):
-        lines.append([str(size), *(number(estimates[m][i].mean, m) for m in PANELS)])
-    lines.append(["Spearman's ρ with S", *(f"{spearman(results, part, m):+.3f}" for m in PANELS)])
     save(figure, folder / f"{part.name}.png")
-    (folder / f"{part.name}.md").write_text(f"# {part.title}\n\n{grid(head, lines)}", encoding="utf-8")
-    (folder / f"{part.name}.csv").write_text(written(head, lines), encoding="utf-8")
+    ends = ("mean", "low", "high")
+    lines = [
+        [str(size), *(getattr(estimates[m][i], end) for m in PANELS for end in ends)]
+        for i, size in enumerate(sizes)
+    ]
+    lines.append(["Spearman's ρ with S", *(getattr(rho[m], end) for m in PANELS for end in ends)])
+    head = ["S", *(f"{m}{end}" for m in PANELS for end in ("", "_low", "_high"))]
+    write_atomically(folder / f"{part.name}.csv", written(head, lines).encode())
+    shown = [
+        [str(size), *(interval(estimates[m][i], DIGITS[m]) for m in PANELS)] for i, size in enumerate(sizes)
+    ]
+    shown.append(["Spearman's ρ with S", *(interval(rho[m], 3) for m in PANELS)])
+    text = f"# {part.title}\n\nMeans over {count(results)}, with 95 % bootstrap intervals. {part.note}\n\n"
+    text += grid(["S", *(TITLES[m] for m in PANELS)], shown)
+    write_atomically(folder / f"{part.name}.md", text.encode())
+
+
+def interval(found: Estimate, digits: int) -> str:
+    """As a cell: ``24.90 (24.61 … 25.20)``."""
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} … {found.high:.{digits}f})"
 
 
 FAMILIES = (
@@ -78,7 +83,7 @@ FAMILIES = (
     ("SkipDiff, agent", r"agent-.*", "*", "#b00000"),
     ("DDIM (η = 0)", r"ddim-.*", "^-", SECOND),
     ("DPM-Solver++(2M)", r"dpm-.*", "v-", "#548235"),
-    ("uniform chain (16)", r"ancestral-.*", "P", "#7030a0"),
+    ("uniform chain", r"ancestral-.*", "P-", "#7030a0"),
     ("CCSR's sampler", r"ccsr-\d+", "X-", "#bf9000"),
     ("CCSR, stage 1", r"ccsr-\d+@[^+]*", "<-", "#806000"),
     ("CCSR, both stages", r"ccsr-.*", ">-", "#404040"),
@@ -102,8 +107,8 @@ def _numbers(key: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"-(\d+)", key)]
 
 
-def draw_plane(folder: Path, part: Part, results: Results) -> None:
-    """Figure 5: distortion (PSNR) against perception (LPIPS, NIQE)."""
+def draw_plane(folder: Path, part: Part, results: Results, labels: Mapping[str, str]) -> None:
+    """Figure 5: distortion (PSNR) against perception (LPIPS, NIQE), and the same as a table."""
     figure = new_figure(12, 6.5)
     style = {legend: (marker, colour) for legend, _, marker, colour in FAMILIES}
     groups = families(part.samplers)
@@ -125,6 +130,7 @@ def draw_plane(folder: Path, part: Part, results: Results) -> None:
     handles, legends = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, legends, loc="outside lower center", ncols=4, fontsize=8)
     save(figure, folder / f"{part.name}.png")
+    write_table(folder, part, results, labels)
 
 
 def _tag(key: str) -> str:
@@ -134,7 +140,7 @@ def _tag(key: str) -> str:
     return f"({numbers[0]},{numbers[1]})" if key.startswith("skip-") else numbers[0] if numbers else ""
 
 
-def draw_starts(folder: Path, subject: Subject, results: Results) -> None:
+def draw_starts(folder: Path, subject: Subject, results: Results, note: str = "") -> None:
     """Histogram of the optimum's starts, by NIQE and by LPIPS, beside the agent's or the fixed one."""
     figure = new_figure(7, 3.6)
     axes = figure.subplots()
@@ -157,5 +163,6 @@ def draw_starts(folder: Path, subject: Subject, results: Results) -> None:
     save(figure, folder / "starts.png")
     lines = [[label, *(str(chosen.count(int(k))) for k in places)] for label, chosen in bars.items()]
     head = ["images and seeds with start", *map(str, places)]
-    (folder / "starts.md").write_text(f"# Starts\n\n{grid(head, lines)}", encoding="utf-8")
-    (folder / "starts.csv").write_text(written(head, lines), encoding="utf-8")
+    text = f"# Starts\n\nOver {count(results)}. {note}\n\n{grid(head, lines)}"
+    write_atomically(folder / "starts.md", text.encode())
+    write_atomically(folder / "starts.csv", written(head, lines).encode())

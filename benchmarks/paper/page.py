@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,8 +36,17 @@ TITLES = {
     "figure6": "Figure 6: latents of the full chain and of CSA",
     "samples": "Samples",
     "starts": "Starts that the optimum and the agent choose",
+    "stability": "Stability over noise seeds",
 }
 """What may be there, in order."""
+OF_THE_MODEL = {
+    "speed": "Running times",
+    "recipes": "Variants of the recipe",
+    "tiling_seams": "Tiles: seams",
+    "tiling_memory": "Tiles: memory",
+}
+"""What may lie beside the folders of image sets."""
+COUNT = re.compile(r"\d+ images?, \d+ noise seeds? each")
 
 
 @dataclass(frozen=True)
@@ -49,17 +59,24 @@ class Run:
     seeds: int
     start: int
     agents: dict[str, Path]
+    weights: dict[str, str]
+    """Hashes of rivals and variants, by name."""
     command: str
     quick: bool = False
 
 
 def write_images(file: Path, source: ImageSource, count: int) -> None:
-    """``images.csv``: the test images by name, size and hash of their pixels."""
+    """``images.csv``: the test images by name, size and hash of their pixels.
+
+    A longer list that begins with these stays: tables of an earlier run may rest on all of it.
+    """
     lines = []
     for index in range(count):
         image = source[index]
         lines.append([Path(source.name(index)).name, image.shape[1], image.shape[0], pixel_hash(image)])
-    write_atomically(file, written(["image", "width", "height", "sha256"], lines).encode())
+    text = written(["image", "width", "height", "sha256"], lines)
+    if not (file.is_file() and file.read_text(encoding="utf-8").startswith(text)):
+        write_atomically(file, text.encode())
 
 
 def write_page(folder: Path, run: Run, sentences: Sequence[str]) -> None:
@@ -71,22 +88,34 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str]) -> None:
     if sentences:
         text += "\n## What the paper claims, and what held here\n\n"
         text += (
-            'Intervals are 95 % bootstrap intervals over images of paired differences; "yes" and "no" are '
+            "From all stored rows on the images and seeds above. Intervals are 95 % bootstrap intervals over "
+            'images, of paired differences where two samplers are compared; "yes", "no", "better" and '
+            f'"worse" are said where they exclude zero and there are {FEWEST} images or more (fewer '
+            "evaluations are counted).\n\n"
         )
-        text += f"said where they exclude zero and there are {FEWEST} images or more.\n\n"
         text += "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
-    text += "\n## Tables and figures\n\n"
+    text += (
+        "\n## Tables and figures\n\nEach says what it rests on, and the command that made it; an older one "
+        "may rest on other images than the sentences above.\n\n"
+    )
     for name, title in TITLES.items():
-        files = [folder / f"{name}.{suffix}" for suffix in ("md", "csv", "png")]
-        there = [file for file in files if file.is_file()]
-        if there:
-            links = ", ".join(f"[{file.suffix[1:]}]({file.name})" for file in there)
-            text += f"- {title}: {links}\n"
+        text += links(folder, name, title)
     text += "- [Every row](rows.csv), [the images](images.csv)\n"
     for name, title in TITLES.items():
         if (folder / f"{name}.png").is_file():
             text += f"\n![{title}]({name}.png)\n"
     write_atomically(folder / "README.md", text.encode())
+
+
+def links(folder: Path, name: str, title: str) -> str:
+    """A line with the files of a table or figure and what it rests on; nothing if there are none."""
+    there = [file for s in ("md", "csv", "png") if (file := folder / f"{name}.{s}").is_file()]
+    if not there:
+        return ""
+    page = folder / f"{name}.md"
+    found = COUNT.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    rests = f" ({found[0]})" if found else ""
+    return f"- {title}{rests}: " + ", ".join(f"[{file.suffix[1:]}]({file.name})" for file in there) + "\n"
 
 
 def facts(run: Run) -> list[str]:
@@ -96,11 +125,13 @@ def facts(run: Run) -> list[str]:
     agents = ", ".join(
         f"{name} (`{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}`)" for name, file in run.agents.items()
     )
+    weights = ", ".join(f"{name} (`{found}`)" for name, found in run.weights.items())
     return [
-        f"{run.count} images, noise seeds {', '.join(map(str, range(run.seeds)))}",
+        f"{run.count} image{'s' * (run.count != 1)}, noise seeds {', '.join(map(str, range(run.seeds)))}",
         f"model `{model.hash}`, {model.config.prediction}-prediction of the {model.config.target}, "
         f"T = {model.schedule.steps}, fixed start {run.start}",
         f"agents: {agents or 'none, so SkipDiff stands for the fixed start'}",
+        *([f"other weights: {weights}"] if weights else []),
         f"computed in {str(model.dtype).removeprefix('torch.')} on {hardware(model)}, "
         f"{torch.get_num_threads()} threads",
         f"skipdiff {__version__}, Python {platform.python_version()}, {versions}",
@@ -119,9 +150,8 @@ def write_index(folder: Path, name: str) -> None:
         lines = page.read_text(encoding="utf-8").splitlines()
         first = next((line[2:] for line in lines if line.startswith("- ")), "")
         text += f"- [{page.parent.name}]({page.parent.name}/README.md): {first}\n"
-    for extra in ("speed.md",):
-        if (folder / extra).is_file():
-            text += f"- [{extra}]({extra})\n"
+    for extra, title in OF_THE_MODEL.items():
+        text += links(folder, extra, title)
     write_atomically(folder / "README.md", text.encode())
 
 

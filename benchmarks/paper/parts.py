@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .published import CASES, FACES, NATURAL, REWARDS, STARTS, shown
-from .samplers import COARSE, PAIRS, pair_start
+from .samplers import COARSE, COUNTS, PAIRS, counts, pair_start
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,18 @@ class Subject:
     """Name of the one that SkipDiff's rows show; empty for the fixed start."""
     others: tuple[str, ...] = ()
     """Keys of rivals with weights of their own."""
+    spent: int = 0
+    """Rounded mean evaluations of the agent on these images; 0 for the fixed start."""
 
     @property
     def fine(self) -> int:
         """F of the usual pair."""
         return self.top // 10
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Evaluations at which every rival is run: those of the fixed start, and the agent's."""
+        return tuple(sorted({9 + self.start, self.spent or 9 + self.start}))
 
     @property
     def full(self) -> str:
@@ -77,15 +84,11 @@ class Part:
         return list(dict.fromkeys(line.sampler for line in self.lines))
 
 
-RIVALS = ("ddim", "dpm", "ancestral")
-"""Kinds of samplers that the sentences on equal budgets speak of; CCSR's is there at that very budget."""
-
-
 def rivals(subject: Subject) -> list[str]:
     """Keys of everything that Table 1 or 2 shows beside SkipDiff and what it is made of."""
-    found = [f"ddim-{n}" for n in (10, 16, 20, 50)] + [f"dpm-{n}" for n in (10, 16, 20)]
-    budgets = sorted({1, 2, 9 + subject.start})
-    return [*found, "ancestral-16", "csa-20", *(f"ccsr-{n}" for n in budgets), *subject.others]
+    found = {kind: [f"{kind}-{n}" for n in counts(kind, subject.budgets)] for kind in COUNTS}
+    ccsr = found.pop("ccsr")
+    return [*sum(found.values(), []), "csa-20", *ccsr, *subject.others]
 
 
 def main_table(subject: Subject) -> Part:
@@ -137,13 +140,14 @@ def cases(subject: Subject) -> Part:
 
 
 def starts(subject: Subject) -> Part:
-    """Table 5: every manual start, and the agent."""
+    """Table 5: every manual start, the agent and the full chain."""
     lines = [
         Line(subject.manual(k), f"start {k}", shown(STARTS[k]) if k in STARTS and subject.fine == 10 else "")
         for k in range(subject.fine, 0, -1)
     ]
     if subject.agent:
-        lines.append(Line(subject.skipdiff, "agent", shown(REWARDS["NIQE"], 16)))
+        lines.append(Line(subject.skipdiff, f"agent ({subject.agent})", shown(REWARDS[subject.agent], 16)))
+    lines.append(Line(subject.full, f"full chain ({subject.top} steps)", shown(FACES["full"], 100)))
     return Part("table5", "Table 5: manual starts", tuple(lines), "The paper's column: faces 8×.")
 
 

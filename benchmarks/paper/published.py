@@ -46,6 +46,9 @@ STARTS: dict[int, Figures] = {
 }
 """Table 5 (faces): manual starts."""
 
+COARSE_TRENDS = {"psnr": -1, "niqe": -1, "lpips": -1}
+"""Figure 1: as S grows, PSNR falls (worse), NIQE and LPIPS fall (better)."""
+
 REWARDS: dict[str, Figures] = {
     "NIQE": (25.60, 0.6838, 6.47, 0.0967),
     "LPIPS": (25.60, 0.6839, 6.47, 0.0961),

@@ -79,14 +79,45 @@ class Results:
             return Estimate(0 - found.mean, 0 - found.high, 0 - found.low, found.images)
         return found
 
-    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
+    def spearman(self, samplers: Sequence[str], sizes: Sequence[float], column: str) -> Estimate:
+        """Spearman's rank correlation of a column's means with ``sizes``, one a sampler."""
+        table = np.stack([self._by_image(self.values(sampler, column)) for sampler in samplers], axis=1)
+        table = table[np.isfinite(table).all(axis=1)]
+        if not len(table):
+            return Estimate(math.nan, math.nan, math.nan, 0)
+        drawn = _rank_correlation(table[_draws(len(table))].mean(axis=1), sizes)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        rho = _rank_correlation(table.mean(axis=0)[None], sizes)[0]
+        return Estimate(float(rho), float(low), float(high), len(table))
+
+    def _by_image(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Means over the noise seeds of each image, NaN where none has a value."""
         finite = np.isfinite(values)
         images = self._image[finite]
         count = np.bincount(images, minlength=len(self.images))
-        there = count > 0
-        means = np.bincount(images, values[finite], len(self.images))[there] / count[there]
+        means = np.full(len(self.images), math.nan)
+        np.divide(np.bincount(images, values[finite], len(self.images)), count, out=means, where=count > 0)
+        return means
+
+    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
+        means = self._by_image(values)
+        means = means[np.isfinite(means)]
         if not len(means):
             return Estimate(math.nan, math.nan, math.nan, 0)
-        draws = np.random.default_rng(0).integers(0, len(means), (DRAWS, len(means)))
-        low, high = np.quantile(means[draws].mean(axis=1), (0.025, 0.975))
+        low, high = np.quantile(means[_draws(len(means))].mean(axis=1), (0.025, 0.975))
         return Estimate(float(means.mean()), float(low), float(high), len(means))
+
+
+def _draws(count: int) -> NDArray[np.int64]:
+    """Images drawn again, with replacement: (DRAWS, count)."""
+    return np.random.default_rng(0).integers(0, count, (DRAWS, count))
+
+
+def _rank_correlation(rows: NDArray[np.float64], sizes: Sequence[float]) -> NDArray[np.float64]:
+    """Spearman's ρ of each row with ``sizes``; 0 where a row is constant (scipy, extra ``bench``)."""
+    from scipy.stats import rankdata
+
+    x, y = rankdata(sizes), rankdata(rows, axis=1)
+    x, y = x - x.mean(), y - y.mean(axis=1, keepdims=True)
+    norm = np.sqrt((x**2).sum() * (y**2).sum(axis=1))
+    return np.divide(y @ x, norm, out=np.zeros(len(rows)), where=norm > 0)

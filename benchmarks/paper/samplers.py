@@ -1,6 +1,6 @@
 """Every way to enlarge an image that the tables compare, all on the same frozen model.
 
-To add a rival, add a line to :func:`catalogue`, and one to the tables of ``parts`` that shall show it.
+To add a rival, add a line to :func:`catalogue`, and its numbers of steps to :data:`COUNTS`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,18 @@ COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
 PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
 """Step pairs (S, F) beside (10, 10) in Figure 5."""
 STANDARD = (
-    ("ddim", "DDIM (η = 0)", standard.ddim, (10, 16, 20, 50)),
-    ("dpm", "DPM-Solver++(2M)", standard.dpm_solver, (10, 16, 20)),
-    ("ancestral", "uniform chain", standard.ancestral, (16,)),  # of 20 steps: CSA alone, S = 20
+    ("ddim", "DDIM (η = 0)", standard.ddim),
+    ("dpm", "DPM-Solver++(2M)", standard.dpm_solver),
+    ("ancestral", "uniform chain", standard.ancestral),
 )
-"""What diffusers samples: key, label, scheduler, numbers of steps."""
+"""What diffusers samples: key, label, scheduler."""
+COUNTS = {
+    "ddim": (10, 16, 20, 50),
+    "dpm": (10, 16, 20),
+    "ancestral": (16,),  # of 20 steps: CSA alone, S = 20
+    "ccsr": (1, 2),
+}
+"""Numbers of steps of every rival, beside those that SkipDiff takes, see :func:`counts`."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
 """Agents by name: S, and whether F is T instead of T/10. The first two say their reward."""
 CACHE_BYTES = 2**28
@@ -146,13 +153,24 @@ class Unclamped:
         return getattr(self.model, name)
 
 
-def catalogue(model: FrozenModel, start: int, agents: Mapping[str, Path] | None = None) -> dict[str, Sampler]:
+def counts(kind: str, budgets: Iterable[int]) -> list[int]:
+    """Numbers of steps of a kind of :data:`COUNTS`, those of SkipDiff's ``budgets`` among them."""
+    return sorted({*COUNTS[kind], *budgets})
+
+
+def catalogue(
+    model: FrozenModel,
+    start: int,
+    agents: Mapping[str, Path] | None = None,
+    budgets: Iterable[int] = (),
+) -> dict[str, Sampler]:
     """All samplers that the model's T allows, by key.
 
     Args:
         model: the frozen model.
         start: the fixed start at (10, T/10).
         agents: policy files by name, see :data:`AGENT_PAIRS`.
+        budgets: evaluations at which every rival is there, beside the fixed start's 9 + ``start``.
 
     Raises:
         SkipDiffError: if 10 does not divide T.
@@ -161,20 +179,27 @@ def catalogue(model: FrozenModel, start: int, agents: Mapping[str, Path] | None 
     if top % 10:
         raise SkipDiffError(f"the tables take S = 10, which does not divide this model's T = {top}")
     found = [_bicubic(model), *_skipdiff(model, start, agents or {}), *_ablations(model, start)]
-    for kind, label, make, counts in STANDARD:
-        found += [_standard(model, f"{kind}-{n}", f"{label}, {n} steps", make, n) for n in counts if n < top]
-    budgets = sorted({1, 2, 9 + start})
-    found += [_few_steps(model, f"ccsr-{n}", f"CCSR's sampler, {n} steps", CCSR(n)) for n in budgets]
+    equal = {9 + start, *budgets}
+    for kind, label, make in STANDARD:
+        for n in counts(kind, equal):
+            if n < top:
+                found.append(_standard(model, f"{kind}-{n}", f"{label}, {n} steps", make, n))
+    for n in counts("ccsr", equal):
+        found.append(_few_steps(model, f"ccsr-{n}", f"CCSR's sampler, {n} steps", CCSR(n)))
     return {sampler.key: sampler for sampler in found}
 
 
 def shipped_agent(model: str | os.PathLike[str]) -> dict[str, Path]:
-    """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`; or nothing."""
+    """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`.
+
+    Nothing if there is none, or one of a reward that the tables have no line for.
+    """
     file = shipped_policy(model)
     if file is None:
         return {}
     about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8"))
-    return {str(about["metric"]).upper(): file}
+    name = str(about.get("metric")).upper()
+    return {name: file} if name in AGENT_PAIRS else {}
 
 
 def pair_start(start: int, pair: tuple[int, int]) -> int:

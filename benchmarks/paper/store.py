@@ -6,19 +6,16 @@ its key holds all that decides the result.
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from skipdiff_env import SkipDiffError
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import shrink
 from skipdiff_env.metrics import load_metric, psnr_y
+
+from .records import append, read
 
 METRICS = ("psnr", "ssim", "niqe", "niqe_full", "lpips", "consistency")
 """What is measured. ``niqe_full`` sees every pixel; ``consistency`` is the PSNR (Y) of the result, shrunk
@@ -56,10 +53,6 @@ class Row:
         return self.model, self.dtype, self.image, self.seed, self.sampler
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
-_TYPES = {"str": str, "int": int, "float": float}
-
-
 class Store:
     """Rows by their keys, and the file behind them.
 
@@ -77,42 +70,13 @@ class Store:
     def add(self, row: Row) -> None:
         """Keep a row, on disk before this returns."""
         self.rows[row.key] = row
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = io.StringIO(newline="")
-        writer = csv.writer(lines, lineterminator="\n")
-        if not self.path.exists() or not self.path.stat().st_size:
-            writer.writerow(COLUMNS)
-        writer.writerow(astuple(row))
-        with self.path.open("ab") as file:
-            file.write(lines.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
+        if self.path is not None:
+            append(self.path, row)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file; none if it is not there. A last line cut short by a kill is cut off.
-
-    Raises:
-        SkipDiffError: if it is no file of rows.
-    """
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        write_atomically(path, text.encode())
-    lines = list(csv.reader(text.splitlines()))
-    if lines and tuple(lines[0]) != COLUMNS:
-        raise SkipDiffError(f"{path} has other columns than this version writes: move it away")
-    try:
-        return [
-            Row(*(_TYPES[str(f.type)](cell) for f, cell in zip(fields(Row), line, strict=True)))
-            for line in lines[1:]
-        ]
-    except ValueError as error:
-        raise SkipDiffError(f"{path} holds a damaged row ({error}): remove that line") from None
+    """Rows of a CSV file, see :func:`.records.read`."""
+    return read(path, Row)
 
 
 def score(images: Sequence[np.ndarray], hr: np.ndarray, lr: np.ndarray, scale: int) -> list[list[float]]:

@@ -59,13 +59,28 @@ def table(path):
 
 def test_every_table_is_there_in_both_forms(run_all):
     folder, _ = run_all
-    for name, lines in (("table2", 16), ("table4", 5), ("table5", 3), ("table6", 1), ("ablation", 11)):
+    agent = next(r for r in table(folder / "table2.csv") if r["sampler"].startswith("agent"))
+    spent = round(float(agent["evaluations"]))  # rivals are there at 11, the fixed start's, and at these
+    keys = [row["sampler"] for row in table(folder / "table2.csv")]
+    assert {f"{kind}-{spent}" for kind in ("ddim", "dpm", "ancestral", "ccsr")} < {*keys}
+    for name, lines in (
+        ("table2", 19 + 2 * (spent != 11)),
+        ("table4", 5),
+        ("table5", 4),
+        ("table6", 1),
+        ("ablation", 11),
+    ):
         rows = table(folder / f"{name}.csv")
-        assert len(rows) == lines, name
+        assert len(rows) == lines, (name, [row["sampler"] for row in rows])
         assert all(float(r["psnr_low"]) <= float(r["psnr"]) <= float(r["psnr_high"]) for r in rows), name
         text = (folder / f"{name}.md").read_text()
         assert text.count("\n|") >= lines + 2 and "2 images, 2 noise seeds each" in text
         assert "the paper: PSNR" in text or name == "ablation"
+        assert "Made by `python -m benchmarks paper --model tiny --images photographs0 --agent" in text
+    assert [row["label"] for row in table(folder / "table5.csv")][2:] == [
+        "agent (NIQE)",
+        "full chain (20 steps)",
+    ]
     assert "No agent trained on LPIPS" in (folder / "table6.md").read_text()
     assert "26.65 / 0.6884 / 4.95 / 0.1886 (20)" in (folder / "table2.md").read_text()
     labels = [row["label"] for row in table(folder / "ablation.csv")]
@@ -103,6 +118,8 @@ def test_every_figure_is_a_picture_of_what_there_is(run_all, model):
         assert model.hash[:4] and image.info["Source"].split()[0] == table(folder / "rows.csv")[0]["model"]
     figure1 = table(folder / "figure1.csv")
     assert [row["S"] for row in figure1] == ["2", "4", "5", "10", "20", "Spearman's ρ with S"]
+    assert all(float(row["psnr_low"]) <= float(row["psnr"]) <= float(row["psnr_high"]) for row in figure1)
+    assert len(table(folder / "figure5.csv")) > 20 and "2 images" in (folder / "figure5.md").read_text()
     counts = table(folder / "starts.csv")
     assert all(int(row["1"]) + int(row["2"]) == 4 for row in counts) and len(counts) == 3
 
@@ -117,6 +134,10 @@ def test_the_page_says_what_was_done(run_all, image_folder):
         "fixed start 2",
         "Better PSNR",
         "NIQE-full",
+        "other weights: AddSR (`",
+        "variant other (`",
+        "Table 5: manual starts (2 images, 2 noise seeds each)",
+        "--seeds 2 --variants other --repeats 1",
     ):
         assert words in text, words
     assert str(folder) not in text and str(image_folder.parent) not in text
@@ -145,9 +166,9 @@ def test_quick_in_a_process_of_its_own(model_folder, image_folder, tmp_path):
     command += ["--images", str(image_folder), "--tables", "5", "--limit", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 images, 2 rows, 2 of them missing: at most 12 network calls" in done.stdout
+    assert "1 images, 3 rows, 3 of them missing: at most 32 network calls" in done.stdout
     folder = tmp_path / "tiny" / f"{image_folder.name}-quick"
-    assert len(table(folder / "table5.csv")) == 2 and "too few images" in (folder / "README.md").read_text()
+    assert len(table(folder / "table5.csv")) == 3 and "too few images" in (folder / "README.md").read_text()
 
 
 def test_bad_arguments_are_one_line(model_folder, image_folder, tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
+from benchmarks import recipes
 from benchmarks.__main__ import main
 
 
@@ -24,6 +27,53 @@ def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
     stamps = [path.stat().st_mtime_ns for path in trained]
     assert main(arguments) == 0
     assert file.read_text() == text and [path.stat().st_mtime_ns for path in trained] == stamps
+
+
+def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch):
+    """Everything that decides what is trained is in the folder's name; a copy that broke off is no model."""
+    trained: list[tuple[str, ...]] = []
+
+    class Result:
+        reason, model = "cool-down", tmp_path / "model"
+
+    def train(*_, overrides, **__):
+        trained.append(tuple(overrides))
+        return Result
+
+    Result.model.mkdir()
+    (Result.model / "weights").write_text("w")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.png").write_bytes(b"1")
+    monkeypatch.setattr(recipes, "train", train)
+    usual = {"recipe": "tiny", "data": [str(data)], "minutes": 1.0, "device": "cpu", "set": []}
+
+    def folder(name="as it is", **changed):
+        return recipes._trained(
+            argparse.Namespace(**usual, runs=tmp_path)
+            if not changed
+            else argparse.Namespace(**{**usual, **changed}, runs=tmp_path),
+            "tiny",
+            name,
+        )
+
+    first = folder()
+    assert folder() == first and len(trained) == 1
+    found = {first, folder(set=["batch=3"]), folder(minutes=2.0), folder(name="Muon")}
+    (data / "a.png").write_bytes(b"12")
+    found.add(folder())
+    assert len(found) == len(trained) == 5 and all((path / "weights").is_file() for path in found)
+
+    def broken(source, target):
+        target.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes.shutil, "copytree", broken)
+    with pytest.raises(KeyboardInterrupt):
+        folder(set=["batch=2"])
+    monkeypatch.undo()
+    monkeypatch.setattr(recipes, "train", train)
+    assert (folder(set=["batch=2"]) / "weights").is_file() and len(trained) == 7
 
 
 def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):

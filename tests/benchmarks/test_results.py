@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts
-from benchmarks.paper.figures import families, spearman
-from benchmarks.paper.parts import Line, Part, Subject, build, main_table
+from benchmarks.paper.figures import families
+from benchmarks.paper.parts import Line, Part, Subject, build, main_table, starts
+from benchmarks.paper.published import FACES, REWARDS, shown
 from benchmarks.paper.results import Results
 from benchmarks.paper.store import METRICS, Row
 from benchmarks.paper.tables import comma_separated, count, markdown
@@ -100,11 +102,15 @@ def test_sentences_say_what_the_rows_say():
     assert "*Better NIQE than the full chain*: no, " in joined and "(paired gain -0.50" in joined
     assert "*Better LPIPS than the full chain*: yes" in joined
     assert "*Fewer evaluations*: yes, 16 instead of 100." in joined
-    assert "by NIQE alone: 7 for NIQE, 10 for LPIPS, 10 for PSNR" in joined
-    assert (
-        "(here 7, chosen on these very images): yes, as far as can be told (paired gain in NIQE +0.00"
-        in joined
-    )
+    inside = next(line for line in text if "lies inside the range 1 … 10*" in line)
+    assert "*: yes by NIQE (start 7 against 10: paired gain +3.00" in inside
+    assert "; no by LPIPS (start 9 against 10: paired gain -0.0100" in inside
+    assert inside.endswith("Best means: 7 for NIQE, 10 for LPIPS, 10 for PSNR, 1 for SSIM.")
+    # Start 7 is better by PSNR alone, 10 by PSNR and equal by LPIPS; NIQE is worse everywhere.
+    assert "beats the full chain on PSNR, NIQE and LPIPS at once*: no." in joined
+    assert "*The agent (NIQE) equals the best manual start* (here 7, chosen on these very images): " in joined
+    assert "not told apart, paired gain in NIQE +0.00, interval" in joined
+    assert "admits a loss of up to 0.00." in joined
     ddim = next(line for line in text if line.startswith("*DDIM"))
     assert "at 16 evaluations against SkipDiff at 16" in ddim
     assert (
@@ -113,6 +119,83 @@ def test_sentences_say_what_the_rows_say():
         and "not told apart in LPIPS" in ddim
     )
     assert any(line.startswith("*CCSR") for line in text) and not any("DPM" in line for line in text)
+
+
+def test_only_intervals_clear_of_zero_decide_where_the_best_start_lies():
+    """Means alone say "inside"; scatter that is not shared, or two images, leave it open."""
+    for images, said in ((40, "yes by NIQE"), (2, "undecided by NIQE")):
+        made = [r for k in range(1, 11) for r in rows(f"skip-10-10-{k}", images=images, niqe=4 + abs(k - 7))]
+        assert f"*: {said} (start 7 against 10" in "\n".join(claims(Results(made), SUBJECT)), images
+    made = [r for k in range(1, 11) for r in rows(f"skip-10-10-{k}", seed=k, niqe=9 - 0.01 * (k == 7))]
+    assert "*: undecided by NIQE" in "\n".join(claims(Results(made), SUBJECT))
+
+
+def test_one_start_must_win_by_all_three_metrics():
+    def said(**best):
+        made = rows("csa-100", 100, psnr=24.0, niqe=4.0, lpips=0.2)
+        for k in range(1, 11):
+            made += rows(f"skip-10-10-{k}", **(best if k == 6 else {"psnr": 23.0, "niqe": 5.0, "lpips": 0.3}))
+        return next(line for line in claims(Results(made), SUBJECT) if "at once" in line)
+
+    assert "at once*: yes, 6 (of 10" in said(psnr=25.0, niqe=3.0, lpips=0.1)
+    assert said(psnr=25.0, niqe=3.0, lpips=0.3).endswith("at once*: no.")
+    assert said(psnr=25.0, niqe=3.0, lpips=0.2).endswith("at once*: undecided.")
+
+
+def test_trends_over_s_stand_beside_the_paper_s():
+    made = []
+    for s in (2, 4, 5, 10, 20, 25, 50, 100):
+        made += rows(f"csa-{s}", s, psnr=30 - s / 10, niqe=5 + s / 10, lpips=0.5)
+    text = claims(Results(made), SUBJECT)
+    assert "*CSA alone: PSNR falls with S, which is worse*: yes, Spearman's ρ -1.00" in "\n".join(text)
+    assert "*CSA alone: NIQE falls with S, which is better*: no, Spearman's ρ +1.00" in "\n".join(text)
+    assert "*CSA alone: LPIPS falls with S, which is better*: undecided" in "\n".join(text)
+
+
+def test_an_agent_of_another_reward_is_judged_by_it():
+    subject = Subject(scale=8, top=100, start=7, agents={"LPIPS": "agent-10-10-0123"}, agent="LPIPS")
+    text = "\n".join(claims(made_up(), subject))
+    assert "*The agent (LPIPS) equals the best manual start* (here 10," in text
+    assert "better, paired gain in LPIPS +0.0100" in text and "agent (NIQE)" not in text
+    line = next(line for line in starts(subject).lines if line.label == "agent (LPIPS)")
+    assert line.paper == shown(REWARDS["LPIPS"], 16) != shown(REWARDS["NIQE"], 16)
+    chain = starts(subject).lines[-1]
+    assert chain.sampler == "csa-100" and chain.paper == shown(FACES["full"], 100)
+
+
+def test_an_agent_s_possible_loss_is_said():
+    made = rows("agent-10-10-0123", images=20, niqe=4.0, seed=1)
+    made += [r for k in range(1, 11) for r in rows(f"skip-10-10-{k}", images=20, niqe=4.0)]
+    results = Results(made)
+    line = next(line for line in claims(results, SUBJECT) if "agent" in line)
+    best = int(line.partition("(here ")[2].partition(",")[0])
+    low = results.gain("agent-10-10-0123", f"skip-10-10-{best}", "niqe").low
+    assert low < 0 and line.endswith(f"admits a loss of up to {-low:.2f}.")
+    few = [r for r in made if r.image in ("i0", "i1")]
+    assert ": undecided, paired" in next(line for line in claims(Results(few), SUBJECT) if "agent" in line)
+
+
+def test_rivals_are_chosen_by_evaluations_and_family():
+    """A start of 4 takes 13 evaluations: nothing at 16 is compared with it, trained rivals are."""
+    subject = Subject(scale=8, top=100, start=4)
+    made = rows("skip-10-10-4", 13) + rows("ddim-16", 16) + rows("dpm-10", 10) + rows("dpm-13", 13)
+    made += rows("ccsr-2@0123abcd", 2) + rows("ccsr-13@0123abcd+4567cdef", 13, psnr=9.0) + rows("ccsr-13", 13)
+    made += rows("addsr-4@89ab0123", 4) + rows("csa-20", 20)
+    heads = [line.partition(":")[0] for line in claims(Results(made), subject)]
+    assert heads == [
+        "*DDIM*",
+        "*DPM-Solver++(2M) at 13 evaluations against SkipDiff at 13*",
+        "*The plain uniform chain*",
+        "*CCSR's sampler at 13 evaluations against SkipDiff at 13*",
+        "*CCSR, stage 1 at 2 evaluations against SkipDiff at 13*",
+        "*CCSR, both stages at 13 evaluations against SkipDiff at 13*",
+        "*AddSR at 4 evaluations against SkipDiff at 13*",
+    ]
+    text = "\n".join(claims(Results(made), subject))
+    assert "not compared, for it was run at 16 evaluations or more and SkipDiff takes 13." in text
+    keys = main_table(subject).samplers
+    assert {"ddim-13", "dpm-13", "ancestral-13", "ccsr-13", "ddim-16", "ancestral-16"} < {*keys}
+    assert "ancestral-14" in main_table(replace(subject, spent=14)).samplers
 
 
 def test_a_few_images_tell_nothing():
@@ -156,8 +239,10 @@ def test_spearman_is_that_of_ranks():
         for row in rows(f"csa-{s}", psnr=value)
     ]
     part = Part("figure1", "", tuple(Line(f"csa-{s}") for s in sizes))
-    # Ranks 1 2 4 3: 1 - 6 * (1 + 1) / (4 * 15).
-    assert spearman(Results(made), part, "psnr") == pytest.approx(0.8)
+    # Ranks 1 2 4 3: 1 - 6 * (1 + 1) / (4 * 15); the same scatter everywhere leaves nothing to chance.
+    found = Results(made).spearman(part.samplers, sizes, "psnr")
+    assert (found.mean, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8)) and found.sign == 1
+    assert Results(made).spearman(part.samplers, sizes, "ssim").mean == 0  # constant
 
 
 def test_every_sampler_but_bicubic_has_a_place_in_the_plane():

@@ -81,6 +81,19 @@ def test_announced_calls_are_made_and_no_more(wide, lr, calls):
     assert sum(calls) == len(frozenset().union(*(s.calls for s in some))) == 9 + 55
 
 
+def test_every_rival_is_there_at_skipdiff_s_own_evaluations(wide, lr):
+    """Whatever the start; and all keys of the usual one stay, for rows that are stored under them."""
+    usual = {"ddim-10", "ddim-16", "ddim-20", "ddim-50", "dpm-10", "dpm-16", "dpm-20", "ancestral-16"}
+    usual |= {"ccsr-1", "ccsr-2"}
+    kinds = ("ddim", "dpm", "ancestral", "ccsr")
+    assert {key for key in catalogue(wide, 7) if key.startswith(kinds)} == usual | {"ccsr-16"}
+    found = catalogue(wide, 4, budgets=(14,))
+    added = {f"{kind}-{n}" for kind in kinds for n in (13, 14)}
+    assert {key for key in found if key.startswith(kinds)} == usual | added
+    for key in ("ddim-13", "dpm-13", "ancestral-13", "ccsr-13"):
+        assert found[key].run(lr, 0).evaluations == 13 == found["skip-10-10-4"].run(lr, 0).evaluations
+
+
 def test_variants_change_what_they_name(wide, lr):
     found = catalogue(wide, 7)
     plain, moved, free = (found[f"csa-10{end}"].run(lr, 0).image for end in ("", "+rebuilt", "+unclamped"))

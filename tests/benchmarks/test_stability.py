@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.paper.records import read
 from benchmarks.paper.samplers import Picture, Sampler
 from benchmarks.paper.store import METRICS
 from benchmarks.rivals import rivals
-from benchmarks.stability import Spread, measure, read_spreads, spread, table, verdict
+from benchmarks.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.pretrained import REFINER, save_model, write_weights
 from skipdiff_env.diffusion.refiner import RefinerNetwork
+from skipdiff_env.policy_file import save_policy
+from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
 
 
 def constant(key: str, label: str, evaluations: int, strength: int) -> Sampler:
@@ -56,12 +60,19 @@ def test_rows_table_and_verdict(model, source, tmp_path) -> None:
 
     again = measure(model, source, [steady, Sampler("ccsr-16", "CCSR", counted, frozenset())], 4, store=store)
     assert made == [0, 1, 2, 3] and [r.pixels for r in again] == [r.pixels for r in rows]
-    assert [r.key for r in read_spreads(store)] == [r.key for r in rows]
+    assert [r.key for r in read(store, Spread)] == [r.key for r in rows]
     text = table(rows, {"ccsr-16": "CCSR"})
     assert "| CCSR | 16.0 |" in text and "| skip-10-2-2 | 16.0 |" in text
-    said = verdict(rows, [steady, restless])
+    many = [replace(row, image=f"{row.image} {i}") for i in range(3) for row in rows]
+    said = verdict(many, [steady, restless])
     assert "L-STD differs by -3.46" in said and said.endswith("the more consistent is SkipDiff.")
+    assert verdict(rows, [steady, restless]).endswith("the more consistent is undecided, of 2 images.")
     assert verdict(rows, [restless]) == ""
+    slower = [replace(row, evaluations=13) if row.sampler.startswith("skip") else row for row in many]
+    assert verdict(slower, [steady, restless]).endswith("the one takes 13 evaluations, the other 16.")
+    store.write_text(store.read_text().replace(",16.0,", ",sixteen,", 1))
+    with pytest.raises(SkipDiffError, match=r"rows.csv holds a damaged row \(.*sixteen"):
+        measure(model, source, [steady], 4, store=store)
 
 
 def test_the_command_covers_the_rivals_and_resumes(
@@ -71,9 +82,14 @@ def test_the_command_covers_the_rivals_and_resumes(
     config = replace(model.config, refiner=RefinerConfig(model.config.unet))
     save_model(trained, model.network, config)
     write_weights(trained / REFINER, RefinerNetwork(model.config.unet))
-    labels = {sampler.label: sampler.key for sampler in rivals(trained, model_folder, "cpu").values()}
+    labels = {
+        sampler.label: sampler.key for sampler in rivals(trained, model_folder, "cpu", scale=4).values()
+    }
     assert {"CCSR, stage 1, 1 step", "CCSR, both stages, 2 steps", "AddSR, 4 steps"} < set(labels)
     assert len(set(labels.values())) == 9
+    assert "CCSR, both stages, 11 steps" in {
+        s.label for s in rivals(trained, device="cpu", scale=4, budgets=[11]).values()
+    }
     two = labels["CCSR, both stages, 2 steps"]
     arguments = ["stability", "--model", str(model_folder), "--images", str(image_folder), "--seeds", "2"]
     arguments += ["--ccsr", str(trained), "--device", "cpu", "--out", str(tmp_path / "out"), "--limit", "1"]
@@ -81,14 +97,26 @@ def test_the_command_covers_the_rivals_and_resumes(
     for _ in range(2):
         assert main(arguments) == 0
     folder = tmp_path / "out" / "tiny" / image_folder.name
-    rows = read_spreads(folder / "stability.csv")
+    rows = read(folder / "stability.csv", Spread)
     assert [row.evaluations for row in rows] == [10, 11, 11, 2] and all(row.pixels > 0 for row in rows)
     assert all(isinstance(row, Spread) for row in rows)
     text = (folder / "stability.md").read_text()
-    assert "1 images, 2 noise seeds" in text and "11 evaluations: L-STD differs by" in text
+    assert "1 image, 2 noise seeds" in text and "11 evaluations: L-STD differs by" in text
     capsys.readouterr()
 
 
 def test_bad_requests_are_named(model, source) -> None:
     with pytest.raises(SkipDiffError, match="at least 2 noise seeds"):
         measure(model, source, [], 1)
+
+
+def test_start_and_agent_decide_what_is_compared(model_folder, model, tmp_path) -> None:
+    """CCSR and the standard samplers come at as many evaluations as that start takes."""
+    network = SkipProposalNetwork(SPNConfig(observation_size=16, hidden_size=8, norm="group")).eval()
+    file = save_policy(tmp_path / "agent.safetensors", network)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["--model", str(model_folder), "--start", "1", "--agent", f"NIQE={file}"]
+    keys = {sampler.key for sampler in chosen(parser.parse_args(words), model)}
+    assert {"skip-10-2-1", "ccsr-10", "ddim-10", "dpm-10", "ancestral-10"} < keys
+    assert sum(key.startswith("agent-10-2-") for key in keys) == 1 and "skip-10-2-2" not in keys

@@ -1,0 +1,29 @@
+"""``python -m benchmarks speed`` on a tiny model."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import speed
+from benchmarks.__main__ import main
+
+
+def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkeypatch, capsys):
+    """A section that is measured later leaves the others, and one that fails loses nothing."""
+    arguments = ["speed", "--model", str(model_folder), "--repeats", "1", "--out", str(tmp_path), "--only"]
+
+    def broken(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setitem(speed.SECTIONS, "tiling", broken)
+    with pytest.raises(RuntimeError):
+        main([*arguments, "sampler", "tiling"])
+    page = tmp_path / "tiny" / "speed.md"
+    before = page.read_text()
+    assert "## Sampler against the full chain" in before and "| start 2 / full chain | 11 / 20 |" in before
+    assert main([*arguments, "cache"]) == 0
+    text = page.read_text()
+    assert text.startswith(before) and "## Latent cache" in text and text.count("torch ") == 2
+    assert "Medians of 1 alternating rounds." in text
+    assert sorted(f.name for f in (tmp_path / "tiny" / "speed").iterdir()) == ["cache.md", "sampler.md"]
+    assert "## Latent cache" in capsys.readouterr().out
