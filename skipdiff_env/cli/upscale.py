@@ -10,7 +10,9 @@ from ..errors import SkipDiffError
 from .upscale_report import Report
 
 if TYPE_CHECKING:
-    from ..upscale import Runner
+    import torch
+
+    from ..upscale import Enlarger, Runner
 
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -35,16 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="INPUT", help="image files, folders, quoted glob patterns")
     add("-o", "--out", required=True, metavar="OUT",
         help="a file if it ends in .png, .jpg, ...; else a folder")
-    add("-m", "--model", default="natural-4x", metavar="NAME",
-        help="name (see skipdiff info) or folder [natural-4x]")
+    add("-m", "--model", default="auto", metavar="NAME",
+        help="name (see skipdiff info) or folder [by the format]")
     add = parser.add_argument_group("size").add_argument
     add("--scale", type=_factor, metavar="X", help="times larger, such as 2 or 3 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="FILE", help="or an exported agent decides [the model's, if any]")
-    add("--coarse-steps", type=_positive, default=10, metavar="S", help="coarse steps [10]")
+    add("--policy", metavar="FILE", help="or an agent, ccsr:N or addsr:N [the model's, if any]")
+    add("--step-cost", type=_price, default=0.0, metavar="C",
+        help="price of a step, for agents that know prices [0]")
+    add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
+    add("--refiner", metavar="NAME", help="a model whose refiner gives the last touch [none]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
@@ -82,6 +87,10 @@ def _factor(text: str) -> float:
     return _number(text, float, 1.0, 64.0, "a number from 1 to 64")
 
 
+def _price(text: str) -> float:
+    return _number(text, float, 0.0, 1e6, "a number of at least 0")
+
+
 def _positive(text: str) -> int:
     return _number(text, int, 1, 10**6, "a whole number above 0")
 
@@ -98,12 +107,14 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge; returns 2 if any photograph failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
-    from ..upscale import Failure, plan_jobs
+    from ..upscale import Failure, few_steps, plan_jobs
 
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
     if args.start and args.policy:
         raise SkipDiffError("give --start or --policy, not both")
+    if args.coarse_steps and few_steps(args.policy):
+        raise SkipDiffError(f"--policy {args.policy} has no coarse steps: leave out --coarse-steps")
     jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
@@ -118,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
             elif found.there:
                 report.there(found)
             elif args.dry_run:
-                report.planned(found, runner.enlarger)
+                report.planned(found, runner.enlarger(job))
             else:
                 tasks.append(found)
         with report.progress(tasks):
@@ -126,42 +137,52 @@ def run(args: argparse.Namespace) -> int:
                 if isinstance(result, Failure):
                     report.failed(result)
                 else:
-                    report.done(result, runner.enlarger)
+                    report.done(result, runner.enlarger(result.task.job))
     return report.summary()
 
 
 def _runner(args: argparse.Namespace, report: Report) -> Runner:
-    """Load the model and all that the command asks for."""
+    """All that the command asks for; models are loaded when they are needed."""
     import torch
 
-    from ..diffusion import load_pretrained
-    from ..images.tiling import choose_tile, free_memory
     from ..metrics import load_metric
-    from ..policies import shipped_policy
-    from ..upscale import Enlarger, Options, Runner, Scaling, model_notice, pick_device
+    from ..upscale import Options, Runner, Scaling, pick_device
 
     device = pick_device(args.device)
-    on_gpu = device.type == "cuda"
     torch.backends.cudnn.deterministic = True  # the same settings give the same bytes
-    dtype = None if args.precision == "auto" else getattr(torch, args.precision)
-    model = load_pretrained(args.model, device, dtype)
-    notice = model_notice(args.model)
-    if notice:
-        report.note(f"{model.name}: {notice}")
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
         raise SkipDiffError(
             f"metric {args.score!r} compares with a reference, which there is none of: try niqe"
         )
-    batch = GPU_BATCH if on_gpu else 1
-    tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
-    policy = args.policy or args.start or shipped_policy(args.model, args.coarse_steps)
-    enlarger = Enlarger(model, args.coarse_steps, policy, args.seed, tile, batch, report.tick)
     scaling = Scaling(args.scale, args.width, args.height)
-    jobs = args.jobs or (GPU_JOBS if on_gpu else 1)
-    return Runner(
-        enlarger,
-        Options(
-            scaling, args.quality, args.keep_location, args.force, args.resume, args.compare, metric, jobs
-        ),
+    jobs = args.jobs or (GPU_JOBS if device.type == "cuda" else 1)
+    options = Options(
+        scaling, args.quality, args.keep_location, args.force, args.resume, args.compare, metric, jobs
+    )
+    return Runner(lambda name: _enlarger(args, name, device, report), options, args.model)
+
+
+def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report: Report) -> Enlarger:
+    """A model with the settings that the command asks for."""
+    import torch
+
+    from ..diffusion import load_pretrained
+    from ..images.tiling import choose_tile, free_memory
+    from ..policies import shipped_policy
+    from ..upscale import Enlarger, few_steps, model_notice, usual_coarse_steps
+
+    dtype = None if args.precision == "auto" else getattr(torch, args.precision)
+    model = load_pretrained(name, device, dtype)
+    notice = model_notice(name)
+    if notice:
+        report.note(f"{model.name}: {notice}")
+    batch = GPU_BATCH if device.type == "cuda" else 1
+    tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
+    policy, coarse_steps = args.policy or args.start, args.coarse_steps or 1
+    if not (args.coarse_steps or few_steps(policy)):
+        coarse_steps = usual_coarse_steps(model.schedule.steps)
+    policy = policy or shipped_policy(name, coarse_steps)
+    return Enlarger(
+        model, coarse_steps, policy, args.seed, tile, batch, report.tick, args.step_cost, args.refiner
     )

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..diffusion import bicubic, to_signed, to_uint8
+from ..diffusion.few_step import FewSteps
 from ..images.photo import FORMATS, Photo
 from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work
@@ -22,7 +23,8 @@ class Comparison:
     """Compares results of an enlarger with the full chain, T network evaluations of what is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
-        same = enlarger.tiled
+        same, method = enlarger.tiled, enlarger.policy
+        self._name = type(method).__name__ if isinstance(method, FewSteps) else "SkipDiff"
         steps = enlarger.model.schedule.steps
         self.full = Enlarger(enlarger.model, 1, steps, enlarger.seed, same.tile, same.batch, same.on_tile)
 
@@ -44,7 +46,7 @@ class Comparison:
             [
                 (f"bicubic{part}", cubic),
                 (f"full DDPM, {chain.evaluations} evaluations", _rgb(chain.photo)),
-                (f"SkipDiff, {evaluations} evaluations", _rgb(skip)),
+                (f"{self._name}, {evaluations} evaluations", _rgb(skip)),
             ]
         )
 

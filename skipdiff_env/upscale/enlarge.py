@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ..diffusion import FrozenModel, SkipState, bicubic
+from ..diffusion.process import refined
 from ..errors import SkipDiffError
 from ..images.photo import Photo
 from ..images.tiling import TiledModel
-from ..policies import FixedStart, resolve_policy
 from ..sampler import SkipDiffSampler, Trace
+from .method import MethodSpec, few_steps, resolve_method
+from .refine import TiledRefiner
 
 MIN_SIDE = 4
 """A photograph's least side in pixels; below, there is nothing to go by."""
@@ -100,47 +100,52 @@ class Enlargement:
 
 
 class Enlarger:
-    """Enlarges photographs by CSA and FSR.
+    """Enlarges photographs by CSA and FSR, or by a chain of a few steps.
 
     Args:
         model: the frozen model.
         coarse_steps: S; 1 with ``policy`` = T is the full chain.
         policy: the level at which FSR begins, or the file of an exported agent; None asks the model.
+            ``ccsr`` and ``addsr``, also with a number of steps as in ``ccsr:4``, stand for their chains, for
+            which coarse steps do not count.
         seed: noise seed.
         tile: side of a tile in output pixels.
         batch: tiles a network call.
         on_tile: called after each tile of each evaluation with its number of pixels. Evaluations that an
             agent saves are reported too, when their run ends.
+        step_cost: price of an evaluation, for an agent that was trained with prices: the higher, the faster.
+        refiner: name or folder of a model whose refiner gives results their last touch.
+
+    Raises:
+        SkipDiffError: if the model does not enlarge, or policy or refiner cannot be had, or there is a price
+            and the policy knows none.
     """
 
     def __init__(
-        self, model: FrozenModel, coarse_steps: int, policy: int | str | os.PathLike[str] | None,
+        self, model: FrozenModel, coarse_steps: int, policy: MethodSpec,
         seed: int, tile: int, batch: int = 1, on_tile: Callable[[int], None] | None = None,
+        step_cost: float = 0.0, refiner: str | os.PathLike[str] | None = None,
     ) -> None:  # fmt: skip
         if model.scale < 2:
             raise SkipDiffError(
                 f"model {model.name!r} does not enlarge (its scale is {model.scale}): use another"
             )
-        self.model, self.seed, self.coarse_steps = model, seed, coarse_steps
+        self.model, self.seed = model, seed
+        self.coarse_steps = None if few_steps(policy) else coarse_steps
         self.tiled = TiledModel(model, tile, batch, on_tile)
-        self.sampler = SkipDiffSampler(self.tiled, coarse_steps)
-        fine_steps = self.sampler.process.fine_steps
-        self.policy = resolve_policy(policy, fine_steps, model.config.start)
-        if isinstance(self.policy, FixedStart):
-            self.decides: dict[str, Any] = {"start": self.policy.start}
-            self.most_evaluations = coarse_steps - 1 + self.policy.start
-        else:
-            file = Path(policy)  # type: ignore[arg-type]  # a file: the only other thing it can be
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-            self.decides = {"policy": file.name, "policy_hash": digest}
-            self.most_evaluations = coarse_steps - 1 + fine_steps
+        self.sampler = SkipDiffSampler(self.tiled, self.coarse_steps or 1)
+        method = resolve_method(policy, self.sampler.process, model.config.start, step_cost)
+        self.policy, self.decides, self.most_evaluations = method
+        self.refine = TiledRefiner(refiner, model, tile, batch) if refiner else None
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides what becomes of a photograph, JSON-plain."""
+        coarse = {"coarse_steps": self.coarse_steps} if self.coarse_steps else {}
+        refiner = self.refine.settings if self.refine else {}
         return {
-            "model": self.model.name, "model_hash": self.model.hash, "coarse_steps": self.coarse_steps,
-            **self.decides, "seed": self.seed, "tile": self.tiled.tile,
+            "model": self.model.name, "model_hash": self.model.hash, **coarse, **self.decides, **refiner,
+            "seed": self.seed, "tile": self.tiled.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
         }  # fmt: skip
 
@@ -189,7 +194,7 @@ class Enlarger:
 
         def keep(state: SkipState) -> None:
             if not state.level.any():  # the result; of the levels before, nothing may outlive its step
-                found.append(state.x0)
+                found.append(refined(state, self.tiled, self.refine).x0)
 
         trace = self.sampler(seen, self.policy, self.seed, keep).trace[0]
         self._report_saved(seen, trace)

@@ -6,11 +6,11 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
 from .plan import Failure, Job
+from .setting import AUTO, choose_model
 
 if TYPE_CHECKING:
     from ..metrics import Metric
@@ -58,7 +59,7 @@ class Task:
     """Width and height of the result."""
     work: Work
     there: bool = False
-    """Whether the result is there already, and whole."""
+    """Whether all that was asked for is there already, and whole."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,39 @@ class Outcome:
     notes: Sequence[str] = ()
 
 
+class _Tools(NamedTuple):
+    """What a model's photographs are made with."""
+
+    enlarger: Enlarger
+    compare: Comparison | None
+
+
 class Runner:
     """Looks at jobs, and carries them out.
 
     Args:
-        enlarger: the model and its settings.
+        open_model: a model by its name, with all its settings; called when a photograph first needs it.
         options: how results are written.
+        model: its name, or ``auto``, see :func:`.setting.choose_model`.
     """
 
-    def __init__(self, enlarger: Enlarger, options: Options) -> None:
-        self.enlarger, self.options = enlarger, options
+    def __init__(self, open_model: Callable[[str], Enlarger], options: Options, model: str = AUTO) -> None:
+        self.options, self._open_model, self._model = options, open_model, model
         self._stop = threading.Event()
+        self._opened: dict[str, _Tools] = {}
+
+    def enlarger(self, job: Job) -> Enlarger:
+        """What enlarges this photograph."""
+        return self._tools(job).enlarger
+
+    def _tools(self, job: Job) -> _Tools:
+        name = choose_model(self._model, job.header.format)
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, name: str) -> _Tools:
+        enlarger = self._open_model(name)
         report = enlarger.tiled.on_tile
 
         def on_tile(pixels: int) -> None:
@@ -94,37 +117,45 @@ class Runner:
                 report(pixels)
 
         enlarger.tiled.on_tile = on_tile
-        self._compare = Comparison(enlarger) if options.compare else None
+        return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
-    def record(self, size: Size) -> dict[str, Any]:
+    def record(self, job: Job, size: Size) -> dict[str, Any]:
         """How a result of this size is made: what its metadata say, and what ``resume`` goes by."""
-        return {"software": SOFTWARE, **self.enlarger.settings, "size": list(size)}
+        return {"software": SOFTWARE, **self.enlarger(job).settings, "size": list(size)}
 
     def look(self, job: Job) -> Task | Failure:
-        """What a job takes, or why it cannot be done, without running the network."""
-        options, source = self.options, (job.header.width, job.header.height)
+        """What a job takes, or why it cannot be done, without running the network.
+
+        Raises:
+            SkipDiffError: if its model cannot be opened.
+        """
+        source, (enlarger, compare) = (job.header.width, job.header.height), self._tools(job)
         try:
-            size = options.scaling.target(source, self.enlarger.model.scale)
-            there = job.target.exists()
-            if there and options.resume:
-                there = _is_whole(job.target, self.record(size))
-            elif there and not options.force:
-                raise _exists(job.target)
-            else:
-                there = False
-            if self._compare and _sheet(job).exists() and not (options.force or options.resume):
-                raise _exists(_sheet(job))
+            size = self.options.scaling.target(source, enlarger.model.scale)
+            there = self._is_there(job, size)
             check_size(size, job.format)
-            self._check_memory(size)
+            self._check_memory(enlarger, size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
-        work = self.enlarger.work(source, size)
-        return Task(job, size, work + self._compare.work(source, size) if self._compare else work, there)
+        work = enlarger.work(source, size)
+        return Task(job, size, work + compare.work(source, size) if compare else work, there)
+
+    def _is_there(self, job: Job, size: Size) -> bool:
+        """Whether there is nothing to do; what is in the way is refused."""
+        options = self.options
+        files: dict[Path, Size | None] = {job.target: size}
+        if options.compare:
+            files[_sheet(job)] = None
+        present = [path for path in files if path.exists()]
+        if present and not (options.force or options.resume):
+            raise _exists(present[0])
+        record = self.record(job, size)
+        whole = [options.resume and _is_whole(path, record, files[path]) for path in present]
+        return len(whole) == len(files) and all(whole)
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
         """Yield what came of each task, in order. Being interrupted leaves no partial file."""
-        largest = max((self._memory(task.size) for task in tasks), default=1)
-        at_once = min(self.options.jobs, free_memory(self.enlarger.tiled.device) // largest)
+        at_once = self._at_once(tasks)
         if at_once <= 1:
             yield from map(self._attempt, tasks)
             return
@@ -138,6 +169,14 @@ class Runner:
                 for future in futures:
                     future.cancel()
                 raise
+
+    def _at_once(self, tasks: Sequence[Task]) -> int:
+        """How many photographs memory and options allow at once."""
+        if self.options.jobs == 1 or not tasks:
+            return 1
+        tools = [self.enlarger(task.job) for task in tasks]
+        largest = max(_memory(enlarger, task.size) for enlarger, task in zip(tools, tasks, strict=True))
+        return min(self.options.jobs, free_memory(tools[0].tiled.device) // largest)
 
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
@@ -157,28 +196,23 @@ class Runner:
 
     def _carry_out(self, task: Task) -> Outcome:
         options, job, began = self.options, task.job, time.perf_counter()
-        record = self.record(task.size)
+        record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
         photo = read_photo(job.source)
-        made = self.enlarger(photo, task.size)
+        made = enlarger(photo, task.size)
         result = made.photo
         if not options.keep_location:
             result = replace(result, metadata=result.metadata.without_location())
         data, lost = encode_photo(result, job.format, SOFTWARE, record, options.quality)
         seconds = time.perf_counter() - began
         score = _score(options.metric, result) if options.metric else None
-        sheet = self._compare(photo, result, made.evaluations) if self._compare else None
+        sheet = compare(photo, result, made.evaluations) if compare else None
         self._write(job.target, data)
         if sheet is not None:
             self._write(_sheet(job), encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
         return Outcome(task, made.levels, made.evaluations, seconds, score, (*photo.notes, *lost))
 
-    def _memory(self, size: Size) -> int:
-        """Bytes that making an image of this size takes."""
-        tiled = self.enlarger.tiled
-        return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
-
-    def _check_memory(self, size: Size) -> None:
-        need, free = self._memory(size), free_memory(self.enlarger.tiled.device)
+    def _check_memory(self, enlarger: Enlarger, size: Size) -> None:
+        need, free = _memory(enlarger, size), free_memory(enlarger.tiled.device)
         if need > free:
             raise SkipDiffError(
                 f"would take about {need / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
@@ -201,6 +235,12 @@ class Runner:
             raise
 
 
+def _memory(enlarger: Enlarger, size: Size) -> int:
+    """Bytes that making an image of this size takes."""
+    tiled = enlarger.tiled
+    return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
+
+
 def _sheet(job: Job) -> Path:
     """Where the side by side goes."""
     return job.target.with_name(f"{job.target.stem}-compare.png")
@@ -210,15 +250,21 @@ def _exists(path: Path) -> SkipDiffError:
     return SkipDiffError(f"{path} exists: --force replaces it, --resume keeps it")
 
 
-def _is_whole(path: Path, record: dict[str, Any]) -> bool:
-    """Whether a file decodes to its end. One that was made otherwise, as far as it can tell, is refused."""
+def _is_whole(path: Path, record: dict[str, Any], size: Size | None) -> bool:
+    """Whether a file decodes to its end. One that was made otherwise, as far as it can tell, is refused.
+
+    Args:
+        path: the file.
+        record: how it should have been made.
+        size: how large it must be, if that is known.
+    """
     try:
         photo = read_photo(path)
         with Image.open(path) as image:
             found = read_record(image)
     except (SkipDiffError, OSError):
         return False
-    if list(photo.size) != record["size"] or found not in (None, record):
+    if size not in (None, photo.size) or found not in (None, record):
         raise SkipDiffError(f"{path} was made with other settings: --force replaces it")
     return True
 

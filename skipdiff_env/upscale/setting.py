@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import yaml
 
-from ..diffusion.pretrained import CARD, model_folder
+from ..diffusion.pretrained import CARD, available_models, model_folder
 from ..errors import SkipDiffError
+
+AUTO, USUAL, FOR_JPEG = "auto", "natural-4x", "natural-4x-real"
+"""``auto`` stands for one of the other two, see :func:`choose_model`."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,15 +35,32 @@ def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
 
     A face model has, say, ``notice: trained on centred faces; anything else comes out badly``.
     """
+    notice = _card_header(name_or_path).get("notice")
+    return " ".join(str(notice).split()) if notice else None
+
+
+def choose_model(asked: str, format: str) -> str:
+    """The model for a photograph of this format (``jpeg``, ``png`` …).
+
+    That is what was asked for; ``auto`` means natural-4x, and for JPEG natural-4x-real, if that ships and the
+    YAML header of its card says ``auto: jpeg``, as it does once it has been measured to be the better one.
+    """
+    if asked != AUTO:
+        return asked
+    real = format == "jpeg" and FOR_JPEG in available_models() and _card_header(FOR_JPEG).get(AUTO) == format
+    return FOR_JPEG if real else USUAL
+
+
+def _card_header(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The YAML header of a model's card; empty if there is none, or it cannot be read."""
     card = model_folder(name_or_path) / CARD
     if not card.is_file():
-        return None
+        return {}
     parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
     if len(parts) < 3 or parts[0].strip():
-        return None
+        return {}
     try:
         header = yaml.safe_load(parts[1])
     except yaml.YAMLError:
-        return None
-    notice = header.get("notice") if isinstance(header, dict) else None
-    return " ".join(str(notice).split()) if notice else None
+        return {}
+    return header if isinstance(header, dict) else {}

@@ -11,6 +11,7 @@ from training_helpers import picture
 
 from skipdiff_env.diffusion import ModelConfig, degrade
 from skipdiff_env.diffusion.training.augment import change_colour, draw_colour
+from skipdiff_env.diffusion.training.blocks import DegradationRecipe, Effect
 from skipdiff_env.diffusion.training.degradations import (
     DCT,
     Degradation,
@@ -19,7 +20,6 @@ from skipdiff_env.diffusion.training.degradations import (
     jpeg,
 )
 from skipdiff_env.diffusion.training.loss import make_pairs
-from skipdiff_env.diffusion.training.recipe import DegradationRecipe, Effect
 
 
 def tensor(*images: np.ndarray) -> torch.Tensor:

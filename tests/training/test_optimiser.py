@@ -11,9 +11,9 @@ from torch import nn
 from training_helpers import assert_same
 
 from skipdiff_env.diffusion.training import TrainResult, load_recipe
+from skipdiff_env.diffusion.training.blocks import OptimiserRecipe
 from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
 from skipdiff_env.diffusion.training.optimiser import MuonAdamW, build_optimiser
-from skipdiff_env.diffusion.training.recipe import OptimiserRecipe
 from skipdiff_env.diffusion.training.trainer import Trainer
 from skipdiff_env.errors import SkipDiffError
 

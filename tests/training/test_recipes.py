@@ -57,6 +57,7 @@ def test_natural_4x_is_what_the_first_weights_were_trained_by() -> None:
     assert model == ("v", "residual", 5.0, 4)
     options = {
         "lr": 6e-4,
+        "kind": "adamw",
         "betas": (0.9, 0.99),
         "weight_decay": 0.0,
         "warmup": 300,
@@ -123,6 +124,44 @@ def test_mistakes_are_named(changes: list[str], message: str) -> None:
     with pytest.raises(SkipDiffError, match=f"recipe mine: .*{message}") as error:
         load_recipe(MINIMAL, overrides=changes)
     assert "\n" not in str(error.value)
+
+
+ADVERSARIAL = "adversarial={weight: 0.01}"
+VALUES = [
+    ("consistency={every: 0}", r"consistency.every = 0 must be at least 1"),
+    (f"refiner={{steps: [], {ADVERSARIAL}}}", r"refiner.steps = \(\) must hold"),
+    (f"refiner={{steps: [2, 0], {ADVERSARIAL}}}", r"refiner.steps = \(2, 0\) must hold"),
+    (f"refiner={{lpips: -1, {ADVERSARIAL}}}", r"refiner.lpips = -1.0 must be at least 0"),
+    (f"addsr={{self_refinement: 5, {ADVERSARIAL}}}", r"addsr.self_refinement = 5.0 must lie in 0 … 1"),
+    ("addsr={adversarial: {weight: -1}}", r"addsr.adversarial.weight = -1.0 must be at least 0"),
+    ("addsr={adversarial: {weight: 1, lr_share: 0}}", r"addsr.adversarial.lr_share = 0.0 must be above 0"),
+    ("degradation.jpeg={share: 7, low: 40, high: 95}", r"degradation.jpeg.share = 7.0 must lie in 0 … 1"),
+    ("degradation.jpeg={share: 1, low: 40, high: 150}", r"degradation.jpeg must lie in 1 … 100"),
+    ("degradation.jpeg={share: 1, low: 0, high: 95}", r"degradation.jpeg must lie in 1 … 100"),
+    ("degradation.noise={share: 1, low: 9, high: 8}", r"degradation.noise.low = 9.0 .* high = 8.0"),
+    ("degradation.noise={share: 1, low: -1, high: 8}", r"degradation.noise.low = -1.0"),
+    ("degradation.blur={share: 1, low: 0, high: 9}", r"degradation.blur must lie in 0 … 1.5"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), VALUES)
+def test_values_that_cannot_be_meant_are_refused_before_training(change: str, message: str) -> None:
+    change = change.replace("adversarial=", "adversarial: ")
+    if change.startswith("refiner="):
+        change = change.replace("{", "{unet: {channels: 8, multipliers: [1]}, ", 1)
+    source = {**MINIMAL, "model": {**MINIMAL["model"], "prediction": "v"}, "data": {"crop": 64}}
+    with pytest.raises(SkipDiffError, match=f"recipe mine: {message}") as error:
+        load_recipe(source, overrides=[change])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("block", ["consistency: {}", "refiner: {unet: {}, A}", "addsr: {A}"])
+def test_programs_that_begin_at_the_top_need_v_prediction(block: str) -> None:
+    key, _, value = block.replace("A}", "adversarial: {weight: 0.01}}").partition(": ")
+    source = {**MINIMAL, "data": {"crop": 64}}
+    with pytest.raises(SkipDiffError, match=f"{key} needs prediction v"):
+        load_recipe(source, overrides=[f"{key}={value}"])
+    load_recipe(source, overrides=[f"{key}={value}", "model.prediction=v"])
 
 
 def test_a_mistake_in_the_cuda_block_is_found_without_cuda() -> None:

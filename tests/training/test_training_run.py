@@ -16,7 +16,6 @@ from training_helpers import assert_same, picture, weights
 
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model
 from skipdiff_env.diffusion.training import TrainResult, load_recipe
-from skipdiff_env.diffusion.training import loop as loop_module
 from skipdiff_env.diffusion.training.checkpoint import checkpoint_files, load_newest, save_checkpoint
 from skipdiff_env.diffusion.training.data import ImageBank
 from skipdiff_env.diffusion.training.distributed import World
@@ -186,6 +185,20 @@ def test_a_resumed_run_must_be_the_same_run(run: Run, reference: Path, tmp_path:
         run(tmp_path, 9, resume=True, init="x")
 
 
+def test_a_resumed_run_must_hold_out_the_same_images(folder: Path, run: Run, tmp_path: Path) -> None:
+    """Which of them are held out decides what is drawn from the others."""
+    run(tmp_path / "a", 2, overrides=("validation.images=2",))
+    for changes, val in ((("validation.images=3",), []), ((), []), (("validation.images=2",), [folder])):
+        with pytest.raises(SkipDiffError, match="other data.*2 of them held out") as error:
+            run(tmp_path / "a", 3, resume=True, overrides=changes, val=val)
+        assert "\n" not in str(error.value)
+    run(tmp_path / "a", 3, resume=True, overrides=("validation.images=2", "validation.every=1"))
+    # Validation images of their own may come and go.
+    run(tmp_path / "b", 2, overrides=("validation.images=2",), val=[folder])
+    run(tmp_path / "b", 3, resume=True, overrides=("validation.images=3",), val=[folder])
+    run(tmp_path / "b", 4, resume=True)
+
+
 def test_a_cool_down_branch_leaves_the_trunk_as_it_is(run: Run, reference: Path, tmp_path: Path) -> None:
     run(tmp_path, 4, overrides=("log_every=1",))
     result = run(tmp_path, None, resume=True, cooldown=3, overrides=("log_every=1",))
@@ -199,39 +212,6 @@ def test_a_cool_down_branch_leaves_the_trunk_as_it_is(run: Run, reference: Path,
     assert checkpoint_files(branch) == []  # finished
     run(tmp_path, 8, resume=True)
     assert_same(weights(tmp_path), weights(reference))
-
-
-def test_an_interrupted_branch_goes_on_where_it_was(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"cooldown": 4, "overrides": ("log_every=1",)}
-    whole = run(tmp_path / "whole", 2, **options)
-    # A deadline after the second step of the branch
-    over = loop_module.Run._over
-    monkeypatch.setattr(
-        loop_module.Run, "_over",
-        lambda self, *a: "minutes" if self.cooldown and self.trainer.step == 4 else over(self, *a),
-    )  # fmt: skip
-    assert run(tmp_path / "parts", 2, **options).reason == "minutes"
-    monkeypatch.undo()
-    rest = run(tmp_path / "parts", None, resume=True, **options)
-    assert (whole.reason, rest.reason, rest.step) == ("cool-down", "cool-down", 6)
-    a, b = (load_pretrained(result.model, device="cpu").network.state_dict() for result in (whole, rest))
-    assert_same(a, b)
-
-
-def test_a_leg_of_minutes_ends_with_its_cool_down(run: Run, tmp_path: Path) -> None:
-    result = run(
-        tmp_path, None, max_minutes=4 / 60, cooldown_minutes=2 / 60,
-        overrides=("log_every=1", "optimiser.warmup=1"),
-    )  # fmt: skip
-    trunk_steps = int(checkpoint_files(tmp_path)[0].stem[5:])
-    assert result.reason == "cool-down" and result.model.parent.name == f"cooldown-{trunk_steps:09d}"
-    lines = read_log(result.model.parent / "log.jsonl")
-    rates = np.array([line["lr"] for line in lines])
-    assert (np.diff(rates) < 0).all() and rates[0] > 0.9 * 0.002 and rates[-1] < 0.2 * 0.002
-    assert lines[-1]["minutes"] < 0.1
-    assert {line["lr"] for line in read_log(tmp_path / "log.jsonl")} == {0.002}  # the trunk's
 
 
 def test_requests_that_make_no_sense_are_refused(run: Run, tmp_path: Path) -> None:
@@ -321,6 +301,18 @@ def test_validation_scores_what_its_pictures_show(pictures: list[np.ndarray]) ->
     )
     assert validation.loss(model) == validation.loss(model) > 0
     assert validation.full_chain(model, 2).shape == (2, 32, 32, 3)
+
+
+def test_small_validation_images_do_not_shrink_the_others(pictures: list[np.ndarray]) -> None:
+    recipe, said = load_recipe("tiny", overrides=["validation.images=4"]), list[str]()
+    small = [picture(8, 20, 60), picture(9, 17, 30)]
+    validation = Validation(recipe, [small[0], *pictures, small[1]], torch.device("cpu"), said.append)
+    assert validation.hr.shape == (4, 32, 32, 3)
+    assert np.array_equal(validation.hr[0], pictures[0][4:36, 6:38])
+    assert said == ["2 validation images are left out: they have a side below 32 pixels"]
+    # where there is nothing else, they do
+    assert Validation(recipe, small, torch.device("cpu"), said.append).hr.shape == (2, 16, 16, 3)
+    assert said[1:] == ["validation images have 16 pixels a side: none has 32"]
 
 
 def test_a_missing_metrics_package_costs_a_word(

@@ -132,12 +132,52 @@ def test_another_agent_is_another_setting(
 
     def resume() -> Ran:
         arguments = photograph, "-o", out, "--resume", "--policy", agent
-        return upscale(*arguments, model=noisy_folder, method=("--coarse-steps", "50"))
+        return upscale(*arguments, model=noisy_folder, method=())
 
     assert resume().status == 0
     assert resume().out == f"{out}: is there already\n"
     save_policy(agent, planner(PLAN[::-1]))
     assert "was made with other settings" in resume().err
+
+
+def thrifty() -> SkipProposalNetwork:
+    """An agent that skips wherever it can if evaluations are dear, and never if they are cheap."""
+    network = SkipProposalNetwork(SPNConfig(16, 1, "group", "clock", 10, (1e-4, 1e-2))).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+        network.clock.layers[0].weight[0, -1] = 1
+        network.actor[0].weight[SKIP, 0], network.actor[0].bias[DENOISE] = 2, 1
+    return network
+
+
+@pytest.mark.parametrize(("price", "evaluations"), [("0", 19), ("0.0002", 19), ("0.005", 10)])
+def test_an_agent_hears_the_price(
+    price: str, evaluations: int, upscale: Upscale, photograph: Path, tmp_path: Path
+) -> None:
+    out, agent = tmp_path / "out.png", save_policy(tmp_path / "agent.safetensors", thrifty())
+    arguments = photograph, "-o", out, "--policy", agent, "--step-cost", price
+    (entry,) = upscale(*arguments, "--json", method=()).json
+    assert entry["evaluations"] == evaluations
+    with Image.open(out) as image:
+        record = read_record(image)
+    for told in (entry, record):
+        assert told is not None and told.get("step_cost", 0) == float(price)
+    other = upscale(photograph, "-o", out, "--policy", agent, "--step-cost", "7", "--resume", method=())
+    assert "was made with other settings" in other.err
+
+
+@pytest.mark.parametrize("method", [("--start", "3"), (), ("--policy", "skip"), ("--policy", "ccsr")])
+def test_only_agents_hear_of_prices(
+    method: tuple[str, ...], upscale: Upscale, photograph: Path, agent: Path, tmp_path: Path
+) -> None:
+    ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "skipdiff: error: step_cost=0.1 needs an agent: give the file of one\n"
+    method = "--policy", str(agent)
+    ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
+    assert ran.status == 2 and re.fullmatch(r"skipdiff: error: .*not trained with prices.*\n", ran.err)
+    assert not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize("name", ["agent.safetensors", "agent.onnx", "agent.pt2"])

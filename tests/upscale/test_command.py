@@ -269,6 +269,11 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--policy", "gone.onnx"], "gone.onnx is missing: give a policy file"),
         (["--policy", "agent.zip"], "unknown policy 'agent.zip'"),
         (["--policy", "skip", "--start", "3"], "give --start or --policy, not both"),
+        (["--policy", "ccsr:2"], "--policy ccsr:2 has no coarse steps: leave out --coarse-steps"),
+        (["--policy", "ccsr:0"], "CCSR(steps=0) must have at least 1 step"),
+        (["--policy", "addsr:5"], "AddSR(steps=5) must have 1 … 4 steps"),
+        (["--policy", "addsr:few"], "policy 'addsr:few' must end in a number of steps, such as addsr:2"),
+        (["--refiner", "natural-4x"], "has no refiner"),
         (["--width", "14"], "is no enlargement"),
         (["--score", "psnr"], "compares with a reference"),
         (["--score", "no-such-metric"], "no-such-metric"),
@@ -336,7 +341,7 @@ def test_memory_limits_how_many_are_made_at_once(
             super().__init__(workers)
 
     monkeypatch.setattr(run_module, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(run_module.Runner, "_memory", lambda self, size: 100)
+    monkeypatch.setattr(run_module, "_memory", lambda enlarger, size: 100)
     for free, workers in ((1000, [5]), (350, [5, 3]), (150, [5, 3])):
         monkeypatch.setattr(run_module, "free_memory", lambda device, free=free: free)
         assert upscale(photograph, "-o", tmp_path / "a.png", "--jobs", 5, "--force").status == 0
@@ -483,6 +488,23 @@ def test_compare(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:
     ran = upscale(photograph, "-o", tmp_path / "a.jpg", "--compare")
     assert "a-compare.png exists" in ran.err
     assert not (tmp_path / "a.jpg").exists()
+
+
+def test_resume_makes_the_sheet_that_is_missing(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:
+    out, sheet = tmp_path / "a.png", tmp_path / "a-compare.png"
+    assert upscale(photograph, "-o", out).status == 0
+    made = out.read_bytes()
+    ran = upscale(photograph, "-o", out, "--compare", "--resume")
+    assert ran.status == 0 and "evaluations" in ran.out
+    whole = sheet.read_bytes()
+    assert out.read_bytes() == made
+    assert "is there already" in upscale(photograph, "-o", out, "--compare", "--resume").out
+    sheet.write_bytes(whole[:-40])
+    assert "evaluations" in upscale(photograph, "-o", out, "--compare", "--resume").out
+    assert sheet.read_bytes() == whole
+    out.unlink()
+    ran = upscale(photograph, "-o", out, "--compare", "--resume", "--seed", "1")
+    assert ran.status == 2 and "a-compare.png was made with other settings" in ran.err
 
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "RGB16", "RGBA16"]

@@ -17,9 +17,10 @@ from ..few_step import ADDSR_STEPS, AddSR
 from ..model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
 from ..schedule import NoiseSchedule
 from .adversarial import AdversarialTrainer, Attempt
+from .blocks import AddSRRecipe, AdversarialRecipe
 from .critics import FeatureCritic
 from .distributed import World
-from .recipe import AddSRRecipe, AdversarialRecipe, Recipe
+from .recipe import Recipe
 from .trainer import Batch, Sampler, few_step_sampler, step_seed
 
 

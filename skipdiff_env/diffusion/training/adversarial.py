@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .blocks import AdversarialRecipe
 from .critics import CollapseWatch, critic_hinge, generator_hinge
 from .distributed import World
 from .optimiser import build_optimiser
-from .recipe import AdversarialRecipe, Recipe
+from .recipe import Recipe
 from .trainer import Batch, Trainer
 
 

@@ -113,6 +113,7 @@ class ImageBank:
         self.pixels = torch.from_numpy(flat).to(self.device)
         self.weights = np.ones(len(images)) if weights is None else np.asarray(weights, np.float64)
         self._cumulative = torch.from_numpy(self.weights.cumsum())
+        self._held = ""
 
     def __len__(self) -> int:
         return len(self.heights)
@@ -125,7 +126,7 @@ class ImageBank:
     @property
     def fingerprint(self) -> str:
         """Tells other data from the same data when a run is resumed."""
-        return f"{len(self)} images, {len(self.pixels)} pixels"
+        return f"{len(self)} images, {len(self.pixels)} pixels{self._held}"
 
     def to(self, device: torch.device | str) -> ImageBank:
         """Move the pixels; returns the same bank."""
@@ -142,6 +143,7 @@ class ImageBank:
         """Take ``count`` images, evenly spaced, out of what is drawn, and return them."""
         chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
         self.weights[chosen] = 0
+        self._held = f", {len(chosen)} of them held out"
         self._cumulative = torch.from_numpy(self.weights.cumsum())
         return [self.image(i) for i in chosen]
 

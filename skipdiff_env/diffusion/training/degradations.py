@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .recipe import DegradationRecipe, Effect
+from .blocks import DegradationRecipe, Effect
 
 BLUR_RADIUS = 4
-"""Half-width of the blur kernel in pixels; holds a Gaussian of σ up to about 1.5."""
+"""Half-width of the blur kernel in pixels; holds a Gaussian of σ up to about ``blocks.MAX_BLUR``."""
 
 # ITU-T T.81, tables K.1 and K.2
 LUMINANCE = torch.tensor([

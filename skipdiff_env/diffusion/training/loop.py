@@ -94,7 +94,7 @@ class Session:
     signals: Signals
     provenance: Provenance
     fingerprint: str
-    """Of the training data."""
+    """Of the training data, held-out images included."""
     validation: Validation | None
     say: Callable[[str], None]
     seconds: float = 0.0
@@ -144,7 +144,7 @@ class Run:
         if state["data"] != self.session.fingerprint:
             raise SkipDiffError(
                 f"cannot resume {path}: it was trained on other data ({state['data']}, "
-                f"now {self.session.fingerprint})"
+                f"now {self.session.fingerprint}): give the same data, and the same validation images or none"
             )
         self.trainer.load_state_dict(state["trainer"])
         self.session.seconds = state["seconds"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .recipe import OptimiserRecipe
+from .blocks import OptimiserRecipe
 
 
 def as_matrix(weight: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ when the training device is one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -18,133 +18,20 @@ import yaml
 from ...errors import SkipDiffError
 from ..model import ModelConfig
 from ..pretrained import CONFIG, model_folder, read_config
-from ..unet import UNetConfig
+from .blocks import (
+    AddSRRecipe,
+    ConsistencyRecipe,
+    DataRecipe,
+    DegradationRecipe,
+    LossRecipe,
+    OptimiserRecipe,
+    RefinerRecipe,
+    ValidationRecipe,
+)
 from .features import MIN_SIZE
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DataRecipe:
-    """How crops are cut from the training images, and how they are varied."""
-
-    crop: int
-    """Side of the HR crops in pixels; a multiple of the model's scale. Smaller images are left out."""
-    resize_short: int | None = None
-    """Shrink larger images until their shorter side is this many pixels, before anything else."""
-    in_memory: bool = True
-    """Decode everything once and keep it; if false, decode what a step needs when it needs it."""
-    weights: dict[str, float] = field(default_factory=dict)
-    """How often an image is drawn, by the beginning of its file name; 1 for all others."""
-    orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
-    """All eight flips and quarter turns, left-right mirroring alone, or neither."""
-    zoom: float = 1.0
-    """Cut windows of up to this many times the crop's side and shrink them to it."""
-    colour: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One fault of real pictures: in a ``share`` of them, with a strength drawn uniformly."""
-
-    share: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-
-
-@dataclass(frozen=True)
-class DegradationRecipe:
-    """What happens to LR after shrinking, in this order, as in a camera; only in training."""
-
-    blur: Effect = Effect()
-    """Gaussian, σ in LR pixels."""
-    noise: Effect = Effect()
-    """Gaussian, independent for each channel, σ in 8-bit units."""
-    jpeg: Effect = Effect()
-    """JPEG with 4:2:0 chroma, quality 1 … 100."""
-
-
-@dataclass(frozen=True)
-class LossRecipe:
-    """Eq. 7."""
-
-    norm: Literal["l1", "l2"] = "l2"
-    """L1 is the authors'."""
-    min_snr: float | None = None
-    """γ of min-SNR-γ weights; null for uniform ones."""
-
-
-@dataclass(frozen=True)
-class OptimiserRecipe:
-    """Linear warm-up, then a constant rate."""
-
-    lr: float
-    kind: Literal["adamw", "muon"] = "adamw"
-    """AdamW (Adam where ``weight_decay`` is 0), or Muon for all but the outermost convolutions."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 300
-    """Steps until the full rate."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    ema: float = 0.999
-    """Decay a step of the moving average of the weights, which is what gets exported."""
-
-
-@dataclass(frozen=True)
-class ValidationRecipe:
-    """What is measured on validation images, and how often."""
-
-    every: int = 2000
-    """Steps between validations."""
-    images: int = 8
-    """Validation images used, at most."""
-    grid: int = 2
-    """How many of them are in the picture grid, which takes the full chain."""
-    metrics: tuple[str, ...] = ("lpips", "niqe")
-    """Metrics of skipdiff_env.metrics, besides PSNR; left out with a word where they are missing."""
-
-
-@dataclass(frozen=True)
-class ConsistencyRecipe:
-    """CCSR's first stage, see :mod:`.consistency`; Eq. 7 then keeps to levels up to t_max."""
-
-    every: int = 2
-    """Of so many steps the last one takes the consistency loss."""
-
-
-@dataclass(frozen=True)
-class AdversarialRecipe:
-    """A discriminator and what it counts for."""
-
-    weight: float
-    """Of the adversarial term in the generator's loss."""
-    lr_share: float = 1.0
-    """The discriminator's rate, in units of the generator's."""
-
-
-@dataclass(frozen=True)
-class RefinerRecipe:
-    """CCSR's second stage, see :mod:`.stage2`."""
-
-    unet: UNetConfig
-    """The refiner."""
-    adversarial: AdversarialRecipe
-    steps: tuple[int, ...] = (1, 2, 4)
-    """Evaluations of the chains whose outputs it learns from, one of them in each step."""
-    lpips: float = 1.0
-    """Weight of LPIPS; L1, in [-1, 1], counts 1."""
-
-
-@dataclass(frozen=True)
-class AddSRRecipe:
-    """AddSR's distillation, see :mod:`.addsr`."""
-
-    adversarial: AdversarialRecipe
-    self_refinement: float = 0.5
-    """w of prediction-based self-refinement."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +85,7 @@ class Recipe:
             raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
         if self.program == "ddpm" and not blocks:
             return
-        if self.refiner is None and self.model.prediction != "v":
+        if self.model.prediction != "v":
             raise ValueError(f"{blocks[0]} needs prediction v: at level T, x̂0 made from ε is beyond use")
         if self.program != "ddpm" and self.data.crop < MIN_SIZE:
             raise ValueError(f"data.crop = {self.data.crop} must be at least {MIN_SIZE}, for AlexNet")
@@ -308,7 +195,7 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
     """Dataclass ``cls`` from nested dictionaries; ``path`` is where in the recipe they stand.
 
     Raises:
-        ValueError: naming the key that is unknown, missing or of the wrong kind.
+        ValueError: naming the key that is unknown, missing, of the wrong kind or out of range.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{path.rstrip('.') or 'the recipe'} must hold keys and values, not {data!r}")
@@ -327,7 +214,11 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"key {path + name!r} is missing")
     hints = get_type_hints(cls)
-    return cls(**{key: _value(hints[key], value, path + key) for key, value in data.items()})
+    values = {key: _value(hints[key], value, path + key) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{path}{error}") from None
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:

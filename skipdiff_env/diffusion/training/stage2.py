@@ -14,10 +14,11 @@ from ..model import FrozenModel, RefinerConfig, chain_image
 from ..pretrained import CONFIG, REFINER, WEIGHTS, write_atomically, write_config, write_weights
 from ..refiner import Refiner, RefinerNetwork
 from .adversarial import AdversarialTrainer, Attempt
+from .blocks import AdversarialRecipe, RefinerRecipe
 from .critics import PatchCritic
 from .distributed import World
 from .features import Lpips
-from .recipe import AdversarialRecipe, Recipe, RefinerRecipe
+from .recipe import Recipe
 from .trainer import Batch, Sampler, few_step_sampler, step_seed
 
 

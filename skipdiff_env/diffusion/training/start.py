@@ -201,7 +201,9 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     """Train the trunk, then the branch, as far as the limits ask for them."""
     session, cools = trunk.session, limits.cooldown is not None or limits.cooldown_minutes is not None
     reason = "steps"
-    if not cools or limits.max_steps is not None or limits.cooldown_minutes is not None:
+    if resumed and limits.cooldown_minutes is not None and _unfinished(trunk):
+        session.say("a cool-down was interrupted: it is finished first; without one, the run itself goes on")
+    elif not cools or limits.max_steps is not None or limits.cooldown_minutes is not None:
         reason = trunk.train(limits.max_steps, limits.trunk_deadline, validate_last=not cools)
     elif not resumed:
         trunk.save()  # so that the trunk can go on from here
@@ -209,9 +211,23 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     if not cools or reason not in expected:
         return TrainResult(session.trainer.step, reason, trunk.folder / "model")
     start = session.trainer.step
-    seconds = None if limits.cooldown is not None else max(limits.deadline - session.elapsed(), 0.0)
-    branch = Run(session, trunk.folder / f"cooldown-{start:09d}", Cooldown(start, limits.cooldown, seconds))
+    left = min(limits.deadline - session.elapsed(), 60 * (limits.cooldown_minutes or 0))
+    seconds = None if limits.cooldown is not None else max(left, 0.0)
+    branch = Run(session, _branch_folder(trunk), Cooldown(start, limits.cooldown, seconds))
     if checkpoint_files(branch.folder):
         branch.restore()
     reason = branch.train(None, limits.deadline)
     return TrainResult(session.trainer.step, reason, branch.folder / "model")
+
+
+def _branch_folder(trunk: Run) -> Path:
+    """Where the branch goes that is taken at the trunk's step."""
+    return trunk.folder / f"cooldown-{trunk.trainer.step:09d}"
+
+
+def _unfinished(trunk: Run) -> bool:
+    """Whether that branch was begun: a finished one holds a model and no checkpoints any more."""
+    folder = _branch_folder(trunk)
+    begun = folder.is_dir() and (bool(checkpoint_files(folder)) or not (folder / "model").is_dir())
+    (found,) = trunk.session.world.largest(begun)
+    return bool(found)

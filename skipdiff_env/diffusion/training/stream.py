@@ -48,6 +48,7 @@ class StreamedBank:
         self.min_size, self.resize_short, self._say = min_size, resize_short, say
         self.weights = np.array([draw_weight(file.name, weights or {}) for file in self.files])
         self._bad: set[int] = set()
+        self._held = ""
         self._lock, self._pool = Lock(), ThreadPoolExecutor()
 
     def __len__(self) -> int:
@@ -56,12 +57,13 @@ class StreamedBank:
     @property
     def fingerprint(self) -> str:
         """Tells other data from the same data when a run is resumed."""
-        return f"{len(self)} files"
+        return f"{len(self)} files{self._held}"
 
     def hold_out(self, count: int) -> list[np.ndarray]:
         """Take ``count`` images, evenly spaced, out of what is drawn, and return them."""
         chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
         self.weights[chosen] = 0
+        self._held = f", {len(chosen)} of them held out"
         return [image for image in map(self._read, chosen.tolist()) if image is not None]
 
     def crops(

@@ -34,18 +34,19 @@ class Validation:
 
     Args:
         recipe: the task: scale, LR faults, loss, how many images.
-        images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used.
+        images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used. Those smaller than
+            the model is meant for would make all others as small, and are used only where there is nothing
+            else.
         device: where to compute.
-        say: where a word about missing metrics goes.
+        say: where a word about images or metrics that are left out goes.
     """
 
     def __init__(
         self, recipe: Recipe, images: Sequence[np.ndarray], device: torch.device, say: Callable[[str], None]
     ) -> None:
         self.recipe = recipe
+        images, side = _of_one_size(images, recipe.model.image_size, recipe.model.scale, say)
         images = images[: recipe.validation.images]
-        side = min(recipe.model.image_size, *(min(image.shape[:2]) for image in images))
-        side -= side % recipe.model.scale
         self.hr = np.stack([_centre(image, side) for image in images])
         self._hr = torch.from_numpy(self.hr).permute(0, 3, 1, 2).to(device)
         self._lr = self._spoiled(degrade(self._hr, recipe.model.scale))
@@ -150,6 +151,23 @@ def _load_metrics(
         if metric not in usable:
             say(f"validation goes without {metric.name}: it needs {metric.min_size} pixels a side")
     return usable
+
+
+def _of_one_size(
+    images: Sequence[np.ndarray], wanted: int, scale: int, say: Callable[[str], None]
+) -> tuple[Sequence[np.ndarray], int]:
+    """The images that can be cropped to ``wanted`` pixels, or all if none can, and the side to crop to."""
+    wanted -= wanted % scale
+    large = [image for image in images if min(image.shape[:2]) >= wanted]
+    if not large:
+        side = min(min(image.shape[:2]) for image in images)
+        side -= side % scale
+        say(f"validation images have {side} pixels a side: none has {wanted}")
+        return images, side
+    if len(large) < len(images):
+        few = len(images) - len(large)
+        say(f"{few} validation images are left out: they have a side below {wanted} pixels")
+    return large, wanted
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:

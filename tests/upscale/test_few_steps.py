@@ -1,0 +1,166 @@
+"""The fast mode: CCSR's and AddSR's chains, students of few levels, refiners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, save_model, tiny_config
+from skipdiff_env.diffusion.few_step import CCSR, AddSR, FewSteps
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.pretrained import REFINER, write_weights
+from skipdiff_env.diffusion.refiner import Refiner, RefinerNetwork, load_refiner
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.photo import read_photo
+from skipdiff_env.images.tiling import TiledModel
+from skipdiff_env.sampler import SkipDiffSampler
+from skipdiff_env.upscale import usual_coarse_steps
+from skipdiff_env.upscale.refine import TiledRefiner
+
+from .conftest import UNET, Ran
+
+Upscale = Callable[..., Ran]
+SIZE = 60, 40
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(3).integers(0, 256, (SIZE[1], SIZE[0], 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+@pytest.fixture(scope="module")
+def refined_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model ``noisy_folder`` with a refiner that does something."""
+    torch.manual_seed(5)
+    network = RefinerNetwork(UNET)
+    torch.nn.init.normal_(network.unet.final_conv.block[-1].weight, std=0.1)
+    config = tiny_config(unet=UNET, refiner=RefinerConfig(UNET))
+    folder = save_model(
+        tmp_path_factory.mktemp("models") / "refined-4x", random_model(config).network, config
+    )
+    write_weights(folder / REFINER, network)
+    return folder
+
+
+CHAINS = {"ccsr": CCSR(2), "ccsr:3": CCSR(3), "addsr": AddSR(4), "addsr:1": AddSR(1)}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_a_few_steps(
+    name: str, upscale: Upscale, photograph: Path, noisy_folder: Path, tmp_path: Path
+) -> None:
+    out, chain = tmp_path / "out.png", CHAINS[name]
+    arguments = photograph, "-o", out, "--tile", 128
+    method = "--policy", name
+    ran = upscale(*arguments, "--json", model=noisy_folder, method=method)
+    assert (ran.status, ran.err) == (0, "")
+    assert np.array_equal(read_photo(out).colour, sampled(noisy_folder, photograph, chain))
+    (entry,) = ran.json
+    with Image.open(out) as image:
+        record = read_record(image)
+    assert entry["evaluations"] == chain.steps
+    for told in (entry, record):
+        assert told is not None and told["policy"] == f"{name.split(':')[0]}:{chain.steps}"
+        assert "coarse_steps" not in told and "start" not in told
+    assert "is there already" in upscale(*arguments, "--resume", model=noisy_folder, method=method).out
+    other = upscale(*arguments, "--resume", model=noisy_folder, method=("--policy", "ccsr:4"))
+    assert "was made with other settings" in other.err
+    (planned,) = upscale(*arguments, "-n", "--json", "--force", model=noisy_folder, method=method).json
+    assert planned["tiles"] == 6 * chain.steps
+
+
+@pytest.mark.parametrize(("policy", "label"), [("ccsr:2", "CCSR, 2 eval"), ("skip", "SkipDiff, 10 eval")])
+def test_a_comparison_names_the_chain(
+    policy: str, label: str, upscale: Upscale, photograph: Path, plain_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    labels: list[str] = []
+
+    def sheet(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+        labels.extend(name for name, _ in panels)
+        return panels[0][1]
+
+    monkeypatch.setattr("skipdiff_env.upscale.compare.side_by_side", sheet)
+    arguments = photograph, "-o", tmp_path / "a.png", "--compare"
+    assert upscale(*arguments, method=("--policy", policy)).status == 0
+    assert labels[2].startswith(label)
+
+
+def sampled(
+    folder: Path, photograph: Path, policy: FewSteps | int, refiner: Path | None = None
+) -> np.ndarray:
+    tiled = TiledModel(load_pretrained(folder, "cpu"), 128)
+    return SkipDiffSampler(tiled, 10, refiner=refiner)(read_photo(photograph).colour, policy=policy).images[0]
+
+
+def test_a_student_of_four_levels_needs_no_further_word(
+    upscale: Upscale, photograph: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(unet=UNET, schedule=NoiseSchedule.cosine(4).config)
+    folder = save_model(tmp_path / "student-4x", random_model(config).network, config)
+    (entry,) = upscale(photograph, "-o", tmp_path / "a.png", "--json", model=folder, method=()).json
+    assert (entry["coarse_steps"], entry["evaluations"]) == (4, 4)
+    (entry,) = upscale(
+        photograph, "-o", tmp_path / "b.png", "--json", model=folder, method=("--policy", "addsr")
+    ).json
+    assert entry["evaluations"] == 4
+
+
+def test_coarse_steps_divide_the_levels() -> None:
+    assert [usual_coarse_steps(levels) for levels in (100, 2000, 4, 15, 14, 1)] == [10, 10, 4, 5, 7, 1]
+    with pytest.raises(SkipDiffError, match="the model's 101 levels have no divisor up to 10: give --coarse"):
+        usual_coarse_steps(101)
+
+
+@pytest.mark.parametrize("method", [("--policy", "ccsr:2"), ("--start", "2")], ids=str)
+def test_a_refiner_follows_any_chain(
+    method: tuple[str, ...], upscale: Upscale, photograph: Path, refined_folder: Path, tmp_path: Path
+) -> None:
+    out, tile = tmp_path / "out.png", 256  # the whole image
+    arguments = photograph, "-o", out, "--tile", tile, "--refiner", refined_folder
+    ran = upscale(*arguments, "--json", model=refined_folder, method=method)
+    assert (ran.status, ran.err) == (0, "")
+    chain = CCSR(2) if method[0] == "--policy" else 2
+    model = load_pretrained(refined_folder, "cpu")
+    sampler = SkipDiffSampler(TiledModel(model, tile), refiner=refined_folder)
+    colour, found = read_photo(photograph).colour, read_photo(out).colour.astype(int)
+    assert np.abs(found - sampler(colour, policy=chain).images[0]).max() <= 1
+    plain = SkipDiffSampler(TiledModel(model, tile))(colour, policy=chain).images[0]
+    assert np.abs(found - plain).mean() > 2
+    (entry,) = ran.json
+    assert entry["refiner"] == "refined-4x" and entry["refiner_hash"] == load_refiner(refined_folder).hash
+    without = upscale(photograph, "-o", out, "--tile", tile, "--resume", model=refined_folder, method=method)
+    assert "was made with other settings" in without.err
+
+
+def test_a_refiner_sees_tiles_that_are_blended(refined_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def pointwise(self: Refiner, x0: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(x0.shape))
+        return 0.5 * x0 + 0.25 * condition
+
+    monkeypatch.setattr(Refiner, "__call__", pointwise)
+    refine = TiledRefiner(refined_folder, load_pretrained(refined_folder, "cpu"), 128)
+    x0, condition = torch.rand(2, 1, 3, 160, 240) * 2 - 1
+    assert torch.allclose(refine(x0, condition), 0.5 * x0 + 0.25 * condition, atol=1e-6)
+    assert len(shapes) == 6 and all(max(shape) <= 128 for shape in shapes)
+
+
+def test_a_refiner_of_another_scale_is_refused(
+    upscale: Upscale, photograph: Path, refined_folder: Path, tmp_path: Path
+) -> None:
+    config = replace(tiny_config(unet=UNET), scale=2)
+    folder = save_model(tmp_path / "other-2x", random_model(config).network, config)
+    ran = upscale(photograph, "-o", tmp_path / "a.png", "--refiner", refined_folder, model=folder)
+    assert ran.status == 2
+    assert ran.err.endswith("is for 4x, but 'other-2x' enlarges 2x: give another\n")
