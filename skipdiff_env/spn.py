@@ -112,6 +112,11 @@ def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten())
 
 
+CLOCK_WEIGHT = math.sqrt(FEATURES / 2)
+"""Makes the one-hot step as long as the features behind a norm and ReLU: what it says would otherwise drown
+in 1536 numbers that, after a skip under ``reset``, are the same at every level."""
+
+
 class Clock(nn.Module):
     """Features and the number of decisions taken → a hidden layer, for agents without memory.
 
@@ -134,12 +139,12 @@ class Clock(nn.Module):
 
     def forward(self, features: Tensor, step: Tensor, step_cost: Tensor | None = None) -> Tensor:
         """(B, 1536), the one-hot step (B, F) and, if it is told, the price (B, 1) → (B, hidden)."""
-        parts = [features, step]
+        parts = [features, CLOCK_WEIGHT * step]
         if step_cost is not None:
             low, high = self.step_costs.log()
             # Prices differ by orders of magnitude, so their logarithm is seen; one of 0 counts as the lowest.
             place = (step_cost.clamp(min=1e-30).log() - low) / (high - low)
-            parts.append(place.clamp(0, 1))
+            parts.append(CLOCK_WEIGHT * place.clamp(0, 1))
         return self.layers(torch.cat(parts, dim=1))
 
 

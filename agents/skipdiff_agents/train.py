@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import signal
 import threading
 import time
@@ -47,8 +48,18 @@ class Progress:
     seconds: float = 0.0
     best_reward: float | None = None
     """Highest mean reward on the evaluation's episodes."""
+    best_evaluations: float = math.inf
+    """Network evaluations an episode of the agent that had it."""
     stopped_by: str = ""
     """Name of the signal that ended the run early."""
+
+    def improve(self, reward: float, evaluations: float) -> bool:
+        """Note an agent, and say whether it is the best so far; of equal ones the faster is."""
+        former = (-math.inf if self.best_reward is None else self.best_reward, -self.best_evaluations)
+        better = (reward, -evaluations) > former
+        if better:
+            self.best_reward, self.best_evaluations = reward, evaluations
+        return better
 
 
 @dataclass
@@ -195,9 +206,8 @@ class Watch(BaseCallback):
             played = run.evaluator(NetworkPolicy(network, network.config, told))
             rewards.append([run.evaluator.paid(result, price) for result in played])
             results += played
-        reward = float(np.mean(rewards))
-        if progress.best_reward is None or reward > progress.best_reward:
-            progress.best_reward = reward
+        reward, evaluations = float(np.mean(rewards)), float(np.mean([r.evaluations for r in results]))
+        if progress.improve(reward, evaluations):
             save_policy(run.folder / BEST, network)
         self._note(results, reward)
         part = run.folder / f".{CHECKPOINT}.part.zip"

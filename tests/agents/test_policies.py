@@ -161,3 +161,17 @@ def test_wrong_arguments_are_named(setting):
     settings["arguments"]["momentum"] = 1
     with pytest.raises(SkipDiffError, match="momentum"):
         build_agent(settings, venv(setting(), settings), 4)
+
+
+def test_the_clock_is_heard_beside_the_features():
+    """Under ``reset`` a skip shows the same latent at every level: only the clock tells them apart."""
+    torch.manual_seed(0)
+    network = SkipProposalNetwork(SPNConfig(32, 64, "group", "clock", 10))
+    latents = torch.randn(64, 3, 32, 32)
+    features = network.state_encoder(latents)
+    hidden = network.clock.layers[0]
+    with torch.no_grad():
+        by_step = torch.stack([network.clock(features[:1], step[None]) for step in torch.eye(10)])
+        by_latent = network.clock(features, torch.eye(10)[:1].expand(64, -1))
+    assert hidden.in_features == features.shape[1] + 10
+    assert by_step.std(dim=0).mean() > 0.3 * by_latent.std(dim=0).mean()

@@ -59,9 +59,11 @@ def test_every_algorithm_runs_to_the_end(tmp_path, tiny_setting, name):
     assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
     # the kept agent is the one that the log praises, at three prices if it is told of them
     price = settings.get("step_cost", 0.0)
+    told = not isinstance(price, float)
     returns = []
-    for cost in np.geomspace(*price, 3) if price else [0.0]:
-        kept = trained.evaluator(load_policy(tmp_path / "run" / "policy.safetensors", cost))
+    for cost in np.geomspace(*price, 3) if told else [price]:
+        file = tmp_path / "run" / "policy.safetensors"
+        kept = trained.evaluator(load_policy(file, cost if told else 0.0))
         returns += [trained.evaluator.paid(r, cost) for r in kept]
     assert np.mean(returns) == pytest.approx(progress.best_reward)
     # no latent was computed twice: 9 training and 6 held-out episodes, x_S1 and F(F + 1)/2 latents each
@@ -296,3 +298,14 @@ def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, files, mine):
         == 0
     )
     assert json.loads((out / "checkpoint.json").read_text())["timesteps"] >= done + 64
+
+
+def test_of_agents_with_the_same_reward_the_faster_is_kept():
+    progress = Progress()
+    found = [
+        progress.improve(*pair) for pair in ((0.1, 17.0), (0.1, 13.0), (0.1, 14.0), (0.2, 19.0), (0.1, 10.0))
+    ]
+    assert found == [True, True, False, True, False]
+    assert (progress.best_reward, progress.best_evaluations) == (0.2, 19.0)
+    again = Progress(**json.loads(json.dumps(vars(Progress()))))  # as in a checkpoint
+    assert again == Progress() and again.improve(0.0, 10.0)

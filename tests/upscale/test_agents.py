@@ -23,7 +23,7 @@ from skipdiff_env.images.photo import read_photo
 from skipdiff_env.images.tiling import TiledModel
 from skipdiff_env.policy_file import save_policy
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.spn import FEATURES, SkipProposalNetwork, SPNConfig
+from skipdiff_env.spn import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
 
 from .conftest import Ran
 
@@ -146,7 +146,7 @@ def thrifty() -> SkipProposalNetwork:
     with torch.no_grad():
         for weights in network.parameters():
             weights.zero_()
-        network.clock.layers[0].weight[0, -1] = 1
+        network.clock.layers[0].weight[0, -1] = 1 / CLOCK_WEIGHT
         network.actor[0].weight[SKIP, 0], network.actor[0].bias[DENOISE] = 2, 1
     return network
 
