@@ -112,7 +112,12 @@ def _train(study: Study, name: str) -> list[Trained]:
     done = []
     for seed in range(study.args.seeds):
         run, progress = study.train(settings, label, seed)
-        done.append(Trained(run.folder, progress.seconds / 60, float(progress.best_reward or 0)))
+        # Played again: the log's rewards are less the price that the algorithm learned with.
+        played = study.evaluator("valid")(load_policy(run.folder / BEST))
+        reward, evaluations = (
+            float(np.mean([getattr(r, of) for r in played])) for of in ("reward", "evaluations")
+        )
+        done.append(Trained(run.folder, progress.seconds / 60, reward, evaluations))
     return done
 
 

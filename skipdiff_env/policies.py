@@ -73,7 +73,7 @@ def shipped_policy(
     Returns:
         its file, for any ``policy=``, or None. An agent of weights that were replaced since is not
         found either: it decides by what the former ones' latents looked like. Nor is a file other than
-        the one whose SHA-256 ``policy.json`` tells, if it tells one.
+        the one whose SHA-256 ``policy.json`` tells.
     """
     from .diffusion import load_pretrained
     from .diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder
@@ -84,9 +84,12 @@ def shipped_policy(
     about = json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8"))
     owner = load_pretrained(model)
     fine_steps = owner.schedule.steps // coarse_steps if fine_steps is None else fine_steps
-    asked = {"model": owner.hash, "steps": [coarse_steps, fine_steps], "skip_rule": skip_rule}
-    if "sha256" in about:
-        asked["sha256"] = hashlib.sha256((folder / POLICY).read_bytes()).hexdigest()
+    asked = {
+        "model": owner.hash,
+        "steps": [coarse_steps, fine_steps],
+        "skip_rule": skip_rule,
+        "sha256": hashlib.sha256((folder / POLICY).read_bytes()).hexdigest(),
+    }
     return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
 
 

@@ -1,6 +1,7 @@
 """Figures of the agents' tables, against results made by hand; which agent is chosen and shipped."""
 
 import argparse
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -230,7 +231,10 @@ def agent(path, seed=0):
 
 def test_the_agent_with_the_highest_validation_reward_is_chosen(files, tmp_path, monkeypatch):
     trained = {
-        name: [Trained(agent(tmp_path / name / str(k) / BEST).parent, 1.0, r) for k, r in enumerate(rewards)]
+        name: [
+            Trained(agent(tmp_path / name / str(k) / BEST).parent, 1.0, r, 15.0)
+            for k, r in enumerate(rewards)
+        ]
         for name, rewards in {"ppo": (1.0, 3.0), "dqn": (2.0, 2.5)}.items()
     }
     here = study(files, "--valid", str(files / "valid"), "--valid-seeds", "2")
@@ -283,6 +287,7 @@ def test_tables_of_the_paper_take_the_agents_they_have_a_line_for(files, tmp_pat
     folder = save_model(tmp_path / "model", model.network, model.config)
     agent(folder / "policy.safetensors")
     about = {"model": load_pretrained(folder).hash, "steps": [10, 10], "skip_rule": "reset"}
+    about["sha256"] = hashlib.sha256((folder / "policy.safetensors").read_bytes()).hexdigest()
     about |= {"metric": metric} if metric else {}
     (folder / "policy.json").write_text(json.dumps(about))
     assert list(shipped_agent(folder)) == names

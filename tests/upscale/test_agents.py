@@ -111,6 +111,7 @@ def test_a_models_own_agent_decides_unless_told_otherwise(
     folder = Path(shutil.copytree(noisy_folder, tmp_path / "with-agent-4x"))
     shutil.copy(agent, folder / POLICY)
     about = {"model": load_pretrained(folder, "cpu").hash, "steps": [10, 10], "skip_rule": "reset"}
+    about["sha256"] = hashlib.sha256((folder / POLICY).read_bytes()).hexdigest()
     (folder / ABOUT_POLICY).write_text(json.dumps(about))
 
     def settings(*method: str, model: Path = folder) -> tuple[object, object]:

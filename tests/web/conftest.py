@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         agent = SkipProposalNetwork(SPNConfig(observation_size=16, hidden_size=32)).eval()
     save_policy(folder / POLICY, agent)
     about = {"model": load_pretrained(folder, "cpu").hash, "steps": [10, 10], "skip_rule": "reset"}
+    about["sha256"] = hashlib.sha256((folder / POLICY).read_bytes()).hexdigest()
     (folder / ABOUT_POLICY).write_text(json.dumps(about))
     return folder
 
