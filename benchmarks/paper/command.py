@@ -264,7 +264,7 @@ def draw_rest(session: Session) -> None:
         cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16"]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
-    photographs = with_jpeg(pictures.bundled_images(), args)
+    photographs = with_jpeg(pictures.photographs(session.model), args)
     if "samples" in session.wanted and not pictures.is_current(samples, session.about):
         shown = [session.samplers[key] for key in keys if key in session.samplers]
         short = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .published import CASES, FACES, NATURAL, REWARDS, STARTS, shown
+from .published import CASES, FACES, FACES_SCALE, NATURAL, REWARDS, STARTS, shown
 from .samplers import COARSE, COUNTS, PAIRS, counts, pair_start
 
 
@@ -93,7 +93,7 @@ def rivals(subject: Subject) -> list[str]:
 
 def main_table(subject: Subject) -> Part:
     """Table 1 of a model that enlarges faces 8 times, Table 2 of any other."""
-    number, paper, evaluations = (1, FACES, 16) if subject.scale == 8 else (2, NATURAL, 20)
+    number, paper, evaluations = (1, FACES, 16) if subject.scale == FACES_SCALE else (2, NATURAL, 20)
     names = {} if subject.top == 20 else {"csa-20": "uniform chain, 20 steps"}
     both = dict.fromkeys([subject.skipdiff, subject.fixed])
     figures = {

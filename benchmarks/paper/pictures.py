@@ -1,4 +1,4 @@
-"""Pictures, of bundled photographs alone, which are free to show: samples, and latents (Figure 6)."""
+"""Pictures, of photographs alone that are free to show: samples, and latents (Figure 6)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images,
 from skipdiff_env.upscale.compare import side_by_side
 
 from .figures import new_figure, save
+from .portraits import portraits
+from .published import FACES_SCALE
 from .samplers import Sampler
 
 MADE_OF = "Source"
 """PNG text that says of what a picture was made."""
+
+
+def photographs(model: FrozenModel) -> ImageSource:
+    """What pictures of a model show: the bundled photographs, or of a model of faces portraits."""
+    return portraits(model.image_size) if model.scale == FACES_SCALE else bundled_images()
 
 
 def is_current(path: Path, about: str) -> bool:
@@ -36,7 +43,7 @@ def draw_samples(
     model: FrozenModel,
     samplers: Sequence[Sampler],
     about: str,
-    source: ImageSource | None = None,
+    source: ImageSource,
     labels: Mapping[str, str] | None = None,
 ) -> None:
     """A row for each photograph: input, every sampler, original.
@@ -46,11 +53,10 @@ def draw_samples(
         model: whose scale shrinks the photographs.
         samplers: what to show.
         about: of what it was made, see :func:`is_current`.
-        source: photographs; the bundled ones unless given.
+        source: the photographs, see :func:`photographs`.
         labels: names of samplers, where theirs are too long.
     """
-    source = source or bundled_images()
-    size = BUNDLED_IMAGE_SIZE - BUNDLED_IMAGE_SIZE % model.scale
+    size = _side(source, model)
     rows = []
     for index in range(len(source)):
         pair = make_pair(source, index, scale=model.scale, image_size=size)
@@ -64,11 +70,10 @@ def draw_samples(
     write_atomically(path, file.getvalue())
 
 
-def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource | None = None) -> None:
+def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource) -> None:
     """Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, and the x̂0 behind them."""
-    source, top = source or bundled_images(), model.schedule.steps
-    size = BUNDLED_IMAGE_SIZE - BUNDLED_IMAGE_SIZE % model.scale
-    pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=size)
+    top = model.schedule.steps
+    pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=_side(source, model))
     condition = model.condition(torch.from_numpy(pair.lr).permute(2, 0, 1)[None])
     keys = [NoiseKey(image_key(pair.lr), 0)]
     full, coarse = (_states(SkipProcess(model, s), condition, keys) for s in (top, 10))
@@ -89,6 +94,12 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
     ):
         place.set_ylabel(name, size=8)
     save(figure, path, {MADE_OF: about}, dpi=80)  # noise does not compress
+
+
+def _side(source: ImageSource, model: FrozenModel) -> int:
+    """Of the squares that are shown, in pixels."""
+    side = min(BUNDLED_IMAGE_SIZE, *source[0].shape[:2])
+    return side - side % model.scale
 
 
 def _states(process: SkipProcess, condition: torch.Tensor, keys: list[NoiseKey]) -> dict[int, SkipState]:

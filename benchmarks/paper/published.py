@@ -7,6 +7,9 @@ from __future__ import annotations
 
 Figures = tuple[float, float, float, float]
 
+FACES_SCALE = 8
+"""A model that enlarges so far is one of aligned faces, any other one of natural images."""
+
 FACES: dict[str, Figures] = {
     "bicubic": (23.49, 0.6003, 13.45, 0.5374),
     "full": (24.79, 0.6766, 7.30, 0.0992),
