@@ -34,6 +34,7 @@ from .paper.options import (
     network_dtype,
     open_images,
     said,
+    trained_rival,
 )
 from .paper.records import append, read
 from .paper.results import FEWEST
@@ -192,9 +193,8 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     """The samplers to compare: all of the paper's tables but the ablations, and the trained rivals."""
     fine, start = model.schedule.steps // 10, fixed_start(args, model)
     everything = catalogue(model, start, named_agents(args))
-    everything |= rivals(
-        args.ccsr, args.addsr, model.device, model.dtype, scale=model.scale, budgets=[9 + start]
-    )
+    trained = trained_rival(args, "ccsr"), trained_rival(args, "addsr")
+    everything |= rivals(*trained, model.device, model.dtype, scale=model.scale, budgets=[9 + start])
     wanted = args.samplers or [
         key
         for key in everything

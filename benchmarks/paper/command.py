@@ -33,6 +33,7 @@ from .options import (
     network_dtype,
     open_images,
     said,
+    trained_rival,
     with_jpeg,
 )
 from .page import Run, write_images, write_index, write_page
@@ -159,7 +160,8 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
     subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
     budgets = subject.budgets
-    others = rivals(args.ccsr, args.addsr, args.device, dtype, scale=model.scale, budgets=budgets)
+    trained = trained_rival(args, "ccsr"), trained_rival(args, "addsr")
+    others = rivals(*trained, args.device, dtype, scale=model.scale, budgets=budgets)
     samplers = catalogue(model, start, agents, budgets) | others
     found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
     subject = replace(subject, agents=found, others=tuple(others))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from skipdiff_env import SkipDiffError
-from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion import FrozenModel, available_models
 from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.policies import FixedStart, resolve_policy
 
@@ -35,7 +35,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--agent", action="append", default=[], metavar="NAME=FILE",
         help=f"policy file for one of {', '.join(AGENT_PAIRS)} (that of its reward: the model's own, if any)",
     )  # fmt: skip
-    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's, for rows of its own")
+    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's (default: shipped)")
     parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="a student of AddSR's, likewise")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument(
@@ -100,6 +100,12 @@ def fixed_start(args: argparse.Namespace, model: FrozenModel) -> int:
     policy = resolve_policy(args.start, model.schedule.steps // 10, model.config.start)
     assert isinstance(policy, FixedStart)
     return policy.start
+
+
+def trained_rival(args: argparse.Namespace, kind: str) -> str | None:
+    """The folder of ``--ccsr`` or ``--addsr``; unless given, the name under which a shipped model has one."""
+    given, usual = getattr(args, kind), f"{kind}-{args.model}"
+    return str(given) if given else usual if usual in available_models() else None
 
 
 def network_dtype(args: argparse.Namespace) -> torch.dtype | None:

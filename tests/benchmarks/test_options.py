@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.paper import command, cost
+from benchmarks.paper import command, cost, options
 from benchmarks.paper.evaluate import image_name
-from benchmarks.paper.options import command_line, folder_name, open_images, said
+from benchmarks.paper.options import command_line, folder_name, open_images, said, trained_rival
 from benchmarks.paper.parts import Subject
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config
@@ -164,3 +164,11 @@ def test_the_model_s_index_links_what_lies_beside_it(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "[md](recipes.md)" in text and "[md](speed.md)" in text
     assert "- Tiles: seams: [md](tiling_seams.md), [csv](tiling_seams.csv)" in text
+
+
+def test_a_shipped_model_s_rivals_are_found_by_name(monkeypatch):
+    monkeypatch.setattr(options, "available_models", lambda: {"m": Path("m"), "ccsr-m": Path("ccsr-m")})
+    assert trained_rival(parsed("--model", "m"), "ccsr") == "ccsr-m"
+    assert trained_rival(parsed("--model", "m", "--ccsr", "mine"), "ccsr") == "mine"
+    assert trained_rival(parsed("--model", "m"), "addsr") is None
+    assert trained_rival(parsed("--model", "elsewhere/m"), "ccsr") is None
