@@ -9,6 +9,7 @@ A run that is stopped goes on where it stopped; rows that are there are used aga
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from .options import (
     named_agents,
     network_dtype,
     open_images,
+    rows_file,
     said,
     trained_rival,
     with_jpeg,
@@ -94,8 +96,9 @@ class Session:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, or finish an evaluation, and write everything."""
     session = open_session(args)
-    session.folder.mkdir(parents=True, exist_ok=True)
-    store = Store(session.folder / "rows.csv")
+    rows_file(args, session.model).parent.mkdir(parents=True, exist_ok=True)
+    session.folder.mkdir(exist_ok=True)
+    store = Store(rows_file(args, session.model))
     if {"table1", "table2", "figure5"} & {*session.wanted}:
         session = with_agent_s_budget(session, store)
     parts = available(session)
@@ -289,7 +292,7 @@ def finish(session: Session, count: int, results: Results | None) -> None:
         sentences = [*claims(results, subject), niqe_disagreements(results)]
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
-        session.command, args.quick,
+        session.command, os.path.relpath(rows_file(args, session.model), session.folder), args.quick,
     )  # fmt: skip
     write_page(session.folder, run_, sentences)
     write_index(session.folder.parent, session.model.name)

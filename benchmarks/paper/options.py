@@ -21,6 +21,8 @@ from skipdiff_env.policies import FixedStart, resolve_policy
 from .samplers import AGENT_PAIRS, shipped_agent
 
 RESULTS = Path(__file__).parents[1] / "results"
+BUNDLED = "bundled"
+"""What the bundled photographs are called among result folders."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +83,15 @@ def saved_as_jpeg(lr: np.ndarray, index: int, quality: int) -> np.ndarray:
     return np.array(Image.open(file))
 
 
+def rows_file(args: argparse.Namespace, model: FrozenModel) -> Path:
+    """Where rows of these images are kept: one file, whatever part of them and however saved."""
+    stem = args.images.stem if args.images else BUNDLED
+    return Path(args.out) / model.name / stem / "rows.csv"
+
+
 def folder_name(args: argparse.Namespace) -> str:
     """Of the results of these images: ``faces128_test-ffhq-q75``."""
-    name = args.images.stem if args.images else "bundled"
+    name = args.images.stem if args.images else BUNDLED
     name += f"-{args.only.strip('-_.')}" if args.only else ""
     return name + (f"-q{args.jpeg}" if args.jpeg is not None else "")
 

@@ -62,6 +62,8 @@ class Run:
     weights: dict[str, str]
     """Hashes of rivals and variants, by name."""
     command: str
+    rows: str
+    """The file with every row, from the page's folder."""
     quick: bool = False
 
 
@@ -100,7 +102,7 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str]) -> None:
     )
     for name, title in TITLES.items():
         text += links(folder, name, title)
-    text += "- [Every row](rows.csv), [the images](images.csv)\n"
+    text += f"- [Every row]({run.rows}), [the images](images.csv)\n"
     for name, title in TITLES.items():
         if (folder / f"{name}.png").is_file():
             text += f"\n![{title}]({name}.png)\n"

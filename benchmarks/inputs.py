@@ -1,0 +1,122 @@
+"""Models beside one another on clean inputs and on JPEGs: which of them a photograph should be given.
+
+    python -m benchmarks inputs --models natural-4x natural-4x-real --images imagenet256_test.tar --jpeg 75
+
+Every model enlarges every image at its own fixed start, from the clean LR and from the LR saved as JPEG.
+Writes ``inputs.md`` and ``inputs.csv`` into ``benchmarks/results/<last model>/<images>/``; rows that are
+there are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.pretrained import write_atomically
+
+from .paper.claims import COMPARED, name, signed
+from .paper.evaluate import Evaluation
+from .paper.options import RESULTS, fixed_start, network_dtype, open_images, rows_file
+from .paper.results import FEWEST, Results
+from .paper.samplers import catalogue
+from .paper.store import METRICS, Row, Store
+from .paper.tables import TITLES, count, grid, number, written
+from .rivals import same_scale
+
+SHOWN = (*METRICS, "evaluations")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names or model folders")
+    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
+    parser.add_argument("--jpeg", type=int, nargs="+", default=[75], metavar="Q", help="qualities [75]")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge what is missing, compare, write."""
+    models = [load_pretrained(given, args.device, network_dtype(args)) for given in args.models]
+    names = [model.name for model in models]
+    if len({*names}) < len(names):
+        raise SkipDiffError(f"--models: two are called alike, so that rows cannot be told apart: {names}")
+    for model, given in zip(models, args.models, strict=True):
+        same_scale(model, given, models[0].scale)
+    tables = {quality: _rows(args, models, quality) for quality in (None, *args.jpeg)}
+    folder = rows_file(args, models[-1]).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        (_said(quality), sampler, [results.estimate(sampler, column) for column in SHOWN])
+        for quality, results in tables.items()
+        for sampler in results.samplers
+    ]
+    shown = [
+        [f"{said}: {sampler}", *(number(e.mean, c) for e, c in zip(found, SHOWN, strict=True))]
+        for said, sampler, found in lines
+    ]
+    verdicts = [
+        verdict(results, _said(quality), new, old)
+        for quality, results in tables.items()
+        for old, new in zip(names, names[1:], strict=False)
+    ]
+    text = (
+        f"# {' and '.join(names)}, by input\n\nMeans over {count(tables[None])}, in "
+        f"{str(models[0].dtype).removeprefix('torch.')}; every model at its own fixed start.\n\n"
+        + grid(["", *(TITLES[column] for column in SHOWN)], shown)
+        + "\n"
+        + "\n".join(f"- {sentence}" for sentence in verdicts)
+        + "\n"
+    )
+    head = ["input", "sampler", *(f"{c}{end}" for c in SHOWN for end in ("", "_low", "_high"))]
+    cells = [
+        [said, sampler, *(value for e in found for value in (e.mean, e.low, e.high))]
+        for said, sampler, found in lines
+    ]
+    write_atomically(folder / "inputs.csv", written(head, cells).encode())
+    write_atomically(folder / "inputs.md", text.encode())
+    print("\n" + text)
+    return 0
+
+
+def _rows(args: argparse.Namespace, models: Sequence[FrozenModel], quality: int | None) -> Results:
+    """Bicubic and every model's SkipDiff on inputs of one kind, each under a name that a reader knows."""
+    chosen = argparse.Namespace(**{**vars(args), "jpeg": quality, "only": None, "start": None})
+    source, found = open_images(chosen), []
+    for model in models:
+        start = fixed_start(chosen, model)
+        fine = model.schedule.steps // 10
+        keys = {f"skip-10-{fine}-{start}": f"{model.name}, start {start}"}
+        if model is models[0]:
+            keys = {"bicubic": "bicubic", **keys}
+        file = rows_file(args, model)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        samplers = [catalogue(model, start)[key] for key in keys]
+        rows: list[Row] = Evaluation(model, source, samplers, Store(file), limit=args.limit).run(
+            progress=True
+        )
+        found += [replace(row, sampler=keys[row.sampler]) for row in rows]
+    return Results(found)
+
+
+def verdict(results: Results, said: str, new: str, old: str) -> str:
+    """A sentence on the later model against the earlier one, on inputs of one kind."""
+    new, old = (next(s for s in results.samplers if s.startswith(f"{given},")) for given in (new, old))
+    gains = {metric: results.gain(new, old, metric) for metric in COMPARED}
+    words = {1: "better", -1: "worse", 0: "not told apart"}
+    if len(results.images) < FEWEST:
+        words[0] = "undecided"
+    parts = [f"{words[gain.sign]} in {name(m)} ({signed(gain, m)})" for m, gain in gains.items()]
+    return f"*{said}: {new} against {old}*: {'; '.join(parts)}."
+
+
+def _said(quality: int | None) -> str:
+    return "clean" if quality is None else f"JPEG {quality}"

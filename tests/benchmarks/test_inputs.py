@@ -1,0 +1,64 @@
+"""Models beside one another on clean inputs and on JPEGs, on tiny models."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.inputs import verdict
+from benchmarks.paper.results import Results
+from benchmarks.paper.store import Row
+from skipdiff_env.diffusion import NoiseSchedule, random_model, tiny_config
+from skipdiff_env.diffusion.pretrained import save_model
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    config = tiny_config(image_size=96, start=1, schedule=NoiseSchedule.cosine(20).config)
+    model = random_model(config, seed=3)
+    return save_model(tmp_path_factory.mktemp("models") / "other", model.network, model.config)
+
+
+def test_every_model_and_input_has_a_line_and_rows_are_used_again(
+    model_folder, other, image_folder, tmp_path, capsys
+):
+    arguments = [
+        "inputs", "--models", str(model_folder), str(other), "--images", str(image_folder),
+        "--jpeg", "75", "20", "--out", str(tmp_path),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    folder = tmp_path / "other" / image_folder.name
+    text = (folder / "inputs.md").read_text()
+    expected = [
+        f"{said}: {of}" for said in ("clean", "JPEG 75", "JPEG 20") for of in ("bicubic", "tiny", "other")
+    ]
+    lines = [line[2:].split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [line.split(",")[0] for line in lines] == expected
+    assert "*JPEG 20: other, start 1 against tiny, start 2*: undecided in PSNR" in text
+    with (folder / "inputs.csv").open() as file:
+        found = {(row["input"], row["sampler"]): row for row in csv.DictReader(file)}
+    assert len(found) == 9
+    psnr = [float(found[said, "bicubic"]["psnr"]) for said in ("clean", "JPEG 75", "JPEG 20")]
+    assert psnr == sorted(psnr, reverse=True) and psnr[0] > psnr[2]
+    assert float(found["clean", "other, start 1"]["evaluations"]) == 10
+    files = [tmp_path / name / image_folder.name / "rows.csv" for name in ("tiny", "other")]
+    kept = [file.read_bytes() for file in files]
+    assert [len(data.splitlines()) for data in kept] == [1 + 2 * 2 * 3, 1 + 2 * 3]
+    assert main(arguments) == 0 and [file.read_bytes() for file in files] == kept
+    capsys.readouterr()
+    assert main([*arguments, "--models", str(other), str(other)]) == 2
+    assert "two are called alike" in capsys.readouterr().err
+
+
+def test_the_verdict_asks_the_interval():
+    def rows(sampler, lpips):
+        return [
+            Row("h", "f", f"i{i}", 0, sampler, 25.0 + i, 0.7, 5.0, 5.0, lpips, 50.0, 9, 1) for i in range(6)
+        ]
+
+    results = Results([*rows("old, start 1", 0.3), *rows("new, start 1", 0.2)])
+    said = verdict(results, "JPEG 75", "new", "old")
+    assert said.startswith("*JPEG 75: new, start 1 against old, start 1*: not told apart in PSNR (+0.00")
+    assert "better in LPIPS (+0.1000, interval +0.1000 … +0.1000)" in said
