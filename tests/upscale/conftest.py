@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import (
@@ -67,6 +68,22 @@ class Ran:
     @property
     def json(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+Upscale = Callable[..., Ran]
+
+
+def left_in(folder: Path) -> list[str]:
+    """Names of everything in a folder and below."""
+    return sorted(p.name for p in folder.rglob("*"))
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """:func:`scene` as a PNG."""
+    path = tmp_path / "in.png"
+    Image.fromarray(np.rint(scene() * 255).astype(np.uint8)).save(path)
+    return path
 
 
 @pytest.fixture

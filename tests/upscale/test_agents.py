@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,8 @@ from skipdiff_env.policy_file import save_policy
 from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.spn import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
 
-from .conftest import Ran
+from .conftest import Upscale
 
-Upscale = Callable[..., Ran]
 WIDTH, HEIGHT = 60, 40
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +23,8 @@ from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.upscale import usual_coarse_steps
 from skipdiff_env.upscale.refine import TiledRefiner
 
-from .conftest import UNET, Ran
+from .conftest import UNET, Upscale
 
-Upscale = Callable[..., Ran]
 SIZE = 60, 40
 
 
