@@ -24,7 +24,7 @@ from skipdiff_env.policy_file import save_policy
 from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.spn import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
 
-from .conftest import Upscale
+from .conftest import Ran, Upscale
 
 WIDTH, HEIGHT = 60, 40
 
