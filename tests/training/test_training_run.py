@@ -210,6 +210,8 @@ def test_a_cool_down_branch_leaves_the_trunk_as_it_is(run: Run, reference: Path,
     record = load_pretrained(branch / "model", device="cpu").config.training
     assert (record["steps"], record["legs"][-1]["cooldown_steps"]) == (7, 3)
     assert checkpoint_files(branch) == []  # finished
+    for file in ("ddpm.safetensors", "config.json"):  # the run's model is the one to use
+        assert (tmp_path / "model" / file).read_bytes() == (branch / "model" / file).read_bytes()
     run(tmp_path, 8, resume=True)
     assert_same(weights(tmp_path), weights(reference))
 

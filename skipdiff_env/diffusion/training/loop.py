@@ -6,7 +6,8 @@ go on later as if nothing had happened. A run's folder::
 
     recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
     checkpoints/step-STEP.pt      the newest two
-    model/                        the moving average of the weights, a model folder
+    model/                        the moving average of the weights, a model folder; once a cool-down is
+                                  finished, what came out of it
     cooldown-STEP/                a branch taken at that step: the same again
 """
 
@@ -203,15 +204,20 @@ class Run:
         self._check()
         self._saved = self._now
         session, trainer = self.session, self.trainer
-        seconds = session.seconds + self._now
         if session.world.main:
             if checkpoint:
-                self._last_checkpoint = save_checkpoint(self.folder, trainer.step, self._state(seconds))
-            cooled = trainer.step - self.cooldown.start if self.cooldown else 0
-            images = trainer.step * self.recipe.batch
-            record = session.provenance.record(trainer.step, images, seconds, cooled)
-            trainer.export(self.folder / "model", record)
+                state = self._state(session.seconds + self._now)
+                self._last_checkpoint = save_checkpoint(self.folder, trainer.step, state)
+            self.export(self.folder / "model")
         session.world.wait()
+
+    def export(self, folder: Path) -> None:
+        """Write the model as it is now, with the record of its training."""
+        session, trainer = self.session, self.trainer
+        cooled = trainer.step - self.cooldown.start if self.cooldown else 0
+        images = trainer.step * self.recipe.batch
+        record = session.provenance.record(trainer.step, images, session.seconds + self._now, cooled)
+        trainer.export(folder, record)
 
     def _state(self, seconds: float) -> dict[str, Any]:
         provenance, cooldown = self.session.provenance, None

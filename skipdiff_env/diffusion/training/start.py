@@ -217,6 +217,8 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     if checkpoint_files(branch.folder):
         branch.restore()
     reason = branch.train(None, limits.deadline)
+    if reason == "cool-down" and session.world.main:
+        branch.export(trunk.folder / "model")  # where a reader of the README looks
     return TrainResult(session.trainer.step, reason, branch.folder / "model")
 
 
