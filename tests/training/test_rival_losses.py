@@ -192,15 +192,18 @@ def test_the_teacher_sees_hr_and_the_student_s_image_noised(
 
     monkeypatch.setattr(addsr.teacher, "predict", watched)
     fake, real, losses = addsr.attempt(batch)
-    ((latent, condition, level),) = seen
-    assert torch.equal(condition, real) and torch.equal(level, batch.level)
+    ((latent, condition, level),) = seen  # the student's image, then HR
+    assert torch.equal(condition, real.repeat(2, 1, 1, 1)) and torch.equal(level, batch.level.repeat(2))
     assert torch.allclose(real, batch.condition + batch.target / 5, atol=1e-6)
+    level = batch.level
     a = level.double()[:, None, None, None]
     noise = addsr.normal(fake, "teacher").double()
-    expected = a * 5 * (fake - real).detach().double() + (1 - a**2).sqrt() * noise
+    drawn = (1 - a**2).sqrt() * noise
+    expected = torch.cat([a * 5 * (fake - real).detach().double() + drawn, drawn])
     assert torch.allclose(latent.double(), expected, atol=1e-5)
     # Gradients reach the student, and not by way of the teacher.
-    wanted = predict(*seen[0])
+    of_student, of_hr = predict(*seen[0]).chunk(2)
+    wanted = of_student + real - of_hr
     direct = torch.autograd.grad(losses["distillation"], fake)[0]
     step = losses["distillation"] / distillation_loss(fake, wanted, level, 1, 5.0)
     by_hand = 2 * 25 * (fake - wanted) * level.square()[:, None, None, None] * 0.5 * step / fake.numel()

@@ -2,8 +2,8 @@
 
 A step runs the student's own chain, with self-refinement, to one of its levels s = 1 … 4, without gradients;
 the evaluation there is what is trained. The teacher, conditioned on **HR**, sees the student's x̂0 noised to
-a random level, and its x̂0 is the target. Distances are measured in the chain's own space, which plays the
-part of the paper's latents.
+a random level, and its x̂0, less what it does to HR itself, is the target. Distances are measured in the
+chain's own space, which plays the part of the paper's latents.
 """
 
 from __future__ import annotations
@@ -132,11 +132,17 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
-        """The teacher's x̂0 of the student's, noised, under HR as the condition."""
-        clean = self.teacher.to_latent(x0, hr)
-        noise = self.normal(clean, "teacher")
-        latent = diffuse(clean, batch.level[:, None, None, None], noise)
-        return self.teacher.predict(latent, hr, batch.level)
+        """The teacher's x̂0 of the student's, noised, under HR as the condition.
+
+        This teacher has seen shrunk pictures alone as conditions: it takes HR for one and sharpens it. What
+        it does so to HR itself, under the same noise, is taken away, so that HR is taught to be right.
+        """
+        images, condition, level = torch.cat([x0, hr]), torch.cat([hr, hr]), batch.level.repeat(2)
+        clean = self.teacher.to_latent(images, condition)
+        noise = self.normal(clean[: len(x0)], "teacher").repeat(2, 1, 1, 1)
+        latent = diffuse(clean, level[:, None, None, None], noise)
+        of_student, of_hr = self.teacher.predict(latent, condition, level).chunk(2)
+        return hr + (of_student - of_hr)
 
     def samplers(self) -> dict[str, Sampler]:
         """One, two and four steps."""
