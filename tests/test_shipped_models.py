@@ -13,6 +13,9 @@ from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import UNet, available_models
 from skipdiff_env.images import demo_photograph, open_source
 
+FEW_STEP = ("ccsr-", "addsr-")
+"""Of names of models that are made for chains of few evaluations, where nothing is refined level by level."""
+
 
 @pytest.mark.parametrize("name", available_models())
 def test_a_model_fits_a_laptop_and_says_where_it_comes_from(name):
@@ -23,7 +26,8 @@ def test_a_model_fits_a_laptop_and_says_where_it_comes_from(name):
     assert counter.get_total_flops() / 2 <= 12e9
     training = model.config.training
     assert training["steps"] > 0 and training["hours"] > 0 and training["data"] and training["hardware"]
-    assert 1 <= model.config.start <= 10
+    if not name.startswith(FEW_STEP):
+        assert 1 <= model.config.start <= 10
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "Terms" in card or "terms" in card
     assert f"{training['hours']}" in card and f"{training['steps']}" in card
