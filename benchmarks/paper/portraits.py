@@ -100,8 +100,8 @@ def align(
     y = np.array([-x[1], x[0]])
     centre = between + 0.1 * down
     fine = 4 * size  # so that shrinking, not sampling, makes the pixels
-    corners = np.float32([centre - x - y, centre + x - y, centre - x + y])
-    turn = cv2.getAffineTransform(corners, np.float32([[0, 0], [fine, 0], [0, fine]]))
+    corners = np.array([centre - x - y, centre + x - y, centre - x + y], np.float32)
+    turn = cv2.getAffineTransform(corners, np.array([[0, 0], [fine, 0], [0, fine]], np.float32))
     large = cv2.warpAffine(
         picture, turn, (fine, fine), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
