@@ -146,7 +146,7 @@ def test_table_3_has_a_cpu_row_beside_that_of_the_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(cost, "table", lambda folder, models, *_: measured.extend(models))
     monkeypatch.setattr(command, "load_pretrained", lambda name, device, dtype: (name, device, dtype))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), scale=4)
     session = SimpleNamespace(
         subject=Subject(4, 100, 7), args=parsed("--tables", "3"), agents={}, model=on_gpu, folder=tmp_path,
         wanted=("table3",),
