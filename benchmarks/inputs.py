@@ -12,16 +12,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.images import open_source
 
-from .paper.claims import COMPARED, name, signed
+from .paper.claims import compared
 from .paper.evaluate import Evaluation
-from .paper.options import RESULTS, fixed_start, network_dtype, open_images, rows_file
-from .paper.results import FEWEST, Results
+from .paper.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
+from .paper.results import Results
 from .paper.samplers import catalogue
 from .paper.store import METRICS, Row, Store
 from .paper.tables import TITLES, count, grid, number, written
@@ -33,14 +33,8 @@ SHOWN = (*METRICS, "evaluations")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names or model folders")
-    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
     parser.add_argument("--jpeg", type=int, nargs="+", default=[75], metavar="Q", help="qualities [75]")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+    add_setting(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,20 +83,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows(args: argparse.Namespace, models: Sequence[FrozenModel], quality: int | None) -> Results:
     """Bicubic and every model's SkipDiff on inputs of one kind, each under a name that a reader knows."""
-    chosen = argparse.Namespace(**{**vars(args), "jpeg": quality, "only": None, "start": None})
-    source, found = open_images(chosen), []
+    source, found = with_jpeg(open_source(args.images), quality), []
     for model in models:
-        start = fixed_start(chosen, model)
+        start = fixed_start(model)
         fine = model.schedule.steps // 10
         keys = {f"skip-10-{fine}-{start}": f"{model.name}, start {start}"}
         if model is models[0]:
             keys = {"bicubic": "bicubic", **keys}
         file = rows_file(args, model)
         file.parent.mkdir(parents=True, exist_ok=True)
-        samplers = [catalogue(model, start)[key] for key in keys]
-        rows: list[Row] = Evaluation(model, source, samplers, Store(file), limit=args.limit).run(
-            progress=True
-        )
+        every = catalogue(model, start)
+        evaluation = Evaluation(model, source, [every[key] for key in keys], Store(file), limit=args.limit)
+        rows: list[Row] = evaluation.run(progress=True)
         found += [replace(row, sampler=keys[row.sampler]) for row in rows]
     return Results(found)
 
@@ -110,12 +102,7 @@ def _rows(args: argparse.Namespace, models: Sequence[FrozenModel], quality: int 
 def verdict(results: Results, said: str, new: str, old: str) -> str:
     """A sentence on the later model against the earlier one, on inputs of one kind."""
     new, old = (next(s for s in results.samplers if s.startswith(f"{given},")) for given in (new, old))
-    gains = {metric: results.gain(new, old, metric) for metric in COMPARED}
-    words = {1: "better", -1: "worse", 0: "not told apart"}
-    if len(results.images) < FEWEST:
-        words[0] = "undecided"
-    parts = [f"{words[gain.sign]} in {name(m)} ({signed(gain, m)})" for m, gain in gains.items()]
-    return f"*{said}: {new} against {old}*: {'; '.join(parts)}."
+    return f"*{said}: {new} against {old}*: {compared(results, new, old)}"
 
 
 def _said(quality: int | None) -> str:

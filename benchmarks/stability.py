@@ -34,7 +34,7 @@ from .paper.options import (
     network_dtype,
     open_images,
     said,
-    trained_rival,
+    trained_rivals,
 )
 from .paper.records import append, read
 from .paper.results import FEWEST
@@ -191,10 +191,11 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
 
 def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     """The samplers to compare: all of the paper's tables but the ablations, and the trained rivals."""
-    fine, start = model.schedule.steps // 10, fixed_start(args, model)
+    fine, start = model.schedule.steps // 10, fixed_start(model, args.start)
     everything = catalogue(model, start, named_agents(args))
-    trained = trained_rival(args, "ccsr"), trained_rival(args, "addsr")
-    everything |= rivals(*trained, model.device, model.dtype, scale=model.scale, budgets=[9 + start])
+    everything |= rivals(
+        *trained_rivals(args), model.device, model.dtype, scale=model.scale, budgets=[9 + start]
+    )
     wanted = args.samplers or [
         key
         for key in everything

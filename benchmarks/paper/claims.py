@@ -158,7 +158,8 @@ def same_budget(results: Results, subject: Subject) -> list[str]:
 def compared(results: Results, rival: str, ours: str) -> str:
     """By which metrics a rival is better, worse, or neither."""
     gains = {metric: results.gain(rival, ours, metric) for metric in COMPARED}
-    named = {1: "better", -1: "worse", 0: "not told apart"}
+    few = len(results.images) < FEWEST
+    named = {1: "better", -1: "worse", 0: "undecided" if few else "not told apart"}
     parts = [
         f"{named[sign]} in "
         + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in COMPARED if gains[m].sign == sign)

@@ -35,7 +35,7 @@ from .options import (
     open_images,
     rows_file,
     said,
-    trained_rival,
+    trained_rivals,
     with_jpeg,
 )
 from .page import Run, write_images, write_index, write_page
@@ -78,6 +78,11 @@ class Session:
     wanted: tuple[str, ...]
 
     @property
+    def rows(self) -> Path:
+        """The file that rows are kept in."""
+        return rows_file(self.args, self.model)
+
+    @property
     def about(self) -> str:
         """What pictures are made of."""
         jpeg = f" q{self.args.jpeg}" if self.args.jpeg is not None else ""
@@ -96,9 +101,9 @@ class Session:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, or finish an evaluation, and write everything."""
     session = open_session(args)
-    rows_file(args, session.model).parent.mkdir(parents=True, exist_ok=True)
+    session.rows.parent.mkdir(parents=True, exist_ok=True)
     session.folder.mkdir(exist_ok=True)
-    store = Store(rows_file(args, session.model))
+    store = Store(session.rows)
     if {"table1", "table2", "figure5"} & {*session.wanted}:
         session = with_agent_s_budget(session, store)
     parts = available(session)
@@ -159,12 +164,11 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     """
     dtype = network_dtype(args)
     model = load_pretrained(args.model, args.device, dtype)
-    start, agents = fixed_start(args, model), named_agents(args)
+    start, agents = fixed_start(model, args.start), named_agents(args)
     usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
     subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
     budgets = subject.budgets
-    trained = trained_rival(args, "ccsr"), trained_rival(args, "addsr")
-    others = rivals(*trained, args.device, dtype, scale=model.scale, budgets=budgets)
+    others = rivals(*trained_rivals(args), args.device, dtype, scale=model.scale, budgets=budgets)
     samplers = catalogue(model, start, agents, budgets) | others
     found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
     subject = replace(subject, agents=found, others=tuple(others))
@@ -269,7 +273,7 @@ def draw_rest(session: Session) -> None:
         cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16"]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
-    photographs = with_jpeg(pictures.photographs(session.model), args)
+    photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)
     if "samples" in session.wanted and not pictures.is_current(samples, session.about):
         shown = [session.samplers[key] for key in keys if key in session.samplers]
         short = {
@@ -292,7 +296,7 @@ def finish(session: Session, count: int, results: Results | None) -> None:
         sentences = [*claims(results, subject), niqe_disagreements(results)]
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
-        session.command, os.path.relpath(rows_file(args, session.model), session.folder), args.quick,
+        session.command, os.path.relpath(session.rows, session.folder), args.quick,
     )  # fmt: skip
     write_page(session.folder, run_, sentences)
     write_index(session.folder.parent, session.model.name)

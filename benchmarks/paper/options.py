@@ -26,11 +26,10 @@ BUNDLED = "bundled"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The arguments that both commands take."""
+    """The arguments that ``paper`` and ``stability`` take."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
-    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
+    add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--jpeg", type=int, metavar="Q", help="LR inputs are saved as JPEG of quality Q")
     parser.add_argument("--start", type=int, help="fixed start at S = 10 (default: the model's)")
     parser.add_argument(
@@ -39,6 +38,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's (default: shipped)")
     parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="a student of AddSR's, likewise")
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """Which images, computed where and how, and where results go."""
+    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
@@ -60,20 +65,20 @@ def open_images(args: argparse.Namespace) -> ImageSource:
                 f"--only {args.only}: no image's name begins so; the first is {Path(source.name(0)).name}"
             )
         source = ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in chosen])
-    return with_jpeg(source, args)
+    return with_jpeg(source, args.jpeg)
 
 
-def with_jpeg(source: ImageSource, args: argparse.Namespace) -> ImageSource:
-    """The same originals; with ``--jpeg`` their inputs are saved so.
+def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:
+    """The same originals; given a quality their inputs are saved as JPEG.
 
     Raises:
         SkipDiffError: if the quality is out of range.
     """
-    if args.jpeg is None:
+    if quality is None:
         return source
-    if not 1 <= args.jpeg <= 100:
-        raise SkipDiffError(f"--jpeg {args.jpeg}: the quality must lie between 1 and 100")
-    return source.degraded(partial(saved_as_jpeg, quality=args.jpeg))
+    if not 1 <= quality <= 100:
+        raise SkipDiffError(f"--jpeg {quality}: the quality must lie between 1 and 100")
+    return source.degraded(partial(saved_as_jpeg, quality=quality))
 
 
 def saved_as_jpeg(lr: np.ndarray, index: int, quality: int) -> np.ndarray:
@@ -103,17 +108,22 @@ def said(args: argparse.Namespace) -> str:
     return text + (f", inputs saved as JPEG of quality {args.jpeg}" if args.jpeg is not None else "")
 
 
-def fixed_start(args: argparse.Namespace, model: FrozenModel) -> int:
-    """``--start``, or the model's own."""
-    policy = resolve_policy(args.start, model.schedule.steps // 10, model.config.start)
+def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
+    """The start at S = 10 that was asked for, or the model's own."""
+    policy = resolve_policy(asked, model.schedule.steps // 10, model.config.start)
     assert isinstance(policy, FixedStart)
     return policy.start
 
 
-def trained_rival(args: argparse.Namespace, kind: str) -> str | None:
-    """The folder of ``--ccsr`` or ``--addsr``; unless given, the name under which a shipped model has one."""
-    given, usual = getattr(args, kind), f"{kind}-{args.model}"
-    return str(given) if given else usual if usual in available_models() else None
+def trained_rivals(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """``--ccsr`` and ``--addsr``; unless given, the names under which a shipped model's rivals ship."""
+    ships = available_models()
+
+    def folder(kind: str, given: Path | None) -> str | None:
+        usual = f"{kind}-{args.model}"
+        return str(given) if given else usual if usual in ships else None
+
+    return folder("ccsr", args.ccsr), folder("addsr", args.addsr)
 
 
 def network_dtype(args: argparse.Namespace) -> torch.dtype | None:

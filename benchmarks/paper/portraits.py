@@ -5,66 +5,46 @@ They lie in packages that the benchmarks need anyway; where eyes and mouth are i
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from skipdiff_env import SkipDiffError
-from skipdiff_env.images import ImageSource, read_image
+from skipdiff_env.images import PHOTOGRAPHS, ImageSource, Photograph
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A portrait in a package's data, and where it comes from. Points are (x, y) in its pixels."""
+    """A photograph of a face, and where the face is. Points are (x, y) in its pixels."""
 
-    name: str
-    package: str
-    file: str
-    subject: str
-    author: str
-    licence: str
+    photograph: Photograph
     eyes: tuple[tuple[float, float], tuple[float, float]]
     """The left one in the picture first."""
     mouth: tuple[float, float]
     """Its centre."""
 
     def read(self, size: int) -> np.ndarray:
-        """The aligned face, uint8 (size, size, 3).
-
-        Raises:
-            SkipDiffError: if the package is not installed.
-        """
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
-            raise SkipDiffError(
-                f"a portrait comes with {self.package}, which is not installed: pip install it"
-            )
-        picture = read_image(Path(spec.submodule_search_locations[0]) / self.file)
-        return align(picture, self.eyes, self.mouth, size)
+        """The aligned face, uint8 (size, size, 3)."""
+        return align(self.photograph.read(), self.eyes, self.mouth, size)
 
 
 PORTRAITS = (
     Portrait(
-        name="collins",
-        package="skimage",
-        file="data/astronaut.png",
-        subject="Eileen Collins, astronaut, official portrait",
-        author="NASA",
-        licence="public domain",
+        next(photo for photo in PHOTOGRAPHS if photo.name == "astronaut"),
         eyes=((203.5, 101.0), (246.75, 102.75)),
         mouth=(224.5, 145.5),
     ),
     Portrait(
-        name="hopper",
-        package="matplotlib",
-        file="mpl-data/sample_data/grace_hopper.jpg",
-        subject="Commodore Grace M. Hopper, official portrait",
-        author="James S. Davis, US Navy",
-        licence="public domain",
+        Photograph(
+            name="hopper",
+            file="grace_hopper.jpg",
+            subject="Commodore Grace M. Hopper, official portrait",
+            author="James S. Davis, US Navy",
+            licence="public domain",
+            source="matplotlib",
+            package="matplotlib",
+        ),
         eyes=((222.0, 190.0), (307.0, 186.0)),
         mouth=(268.0, 278.0),
     ),
@@ -110,4 +90,4 @@ def align(
 
 def portraits(size: int) -> ImageSource:
     """All of them, aligned, as images of ``size`` pixels."""
-    return ImageSource([(portrait.name, partial(portrait.read, size)) for portrait in PORTRAITS])
+    return ImageSource([(portrait.photograph.name, partial(portrait.read, size)) for portrait in PORTRAITS])

@@ -28,7 +28,7 @@ background, and a random crop still has some 65 places a side to go."""
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph in scikit-image's wheel, and where it comes from."""
+    """A photograph in an installed package's wheel, and where it comes from."""
 
     name: str
     file: str
@@ -36,10 +36,12 @@ class Photograph:
     author: str
     licence: str
     source: str
+    package: str = "scikit-image"
+    """Whose wheel carries it, by the name that pip knows."""
 
     def read(self) -> RGB8:
         """The photograph as shipped, uint8 (H, W, 3)."""
-        return read_image(_data_folder() / self.file)
+        return read_image(_data_folder(self.package) / self.file)
 
     def read_small(self) -> RGB8:
         """The photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
@@ -97,11 +99,16 @@ def demo_photograph() -> RGB8:
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
 
 
-def _data_folder() -> Path:
-    spec = importlib.util.find_spec("skimage")
+_DATA = {"scikit-image": ("skimage", "data"), "matplotlib": ("matplotlib", "mpl-data/sample_data")}
+"""Where packages keep their photographs: the module, and the folder in it."""
+
+
+def _data_folder(package: str) -> Path:
+    module, folder = _DATA[package]
+    spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise SkipDiffError(
-            "the bundled photographs come with scikit-image, which is not installed: "
-            "pip install scikit-image, or give your own images="
+            f"a photograph comes with {package}, which is not installed: pip install {package}, "
+            "or give your own images="
         )
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return Path(spec.submodule_search_locations[0]) / folder

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper.pictures import photographs
-from benchmarks.paper.portraits import PORTRAITS, Portrait, align
-from skipdiff_env import SkipDiffError
+from benchmarks.paper.portraits import PORTRAITS, align
 from skipdiff_env.diffusion import random_model, tiny_config
 
 EYES, MOUTH = ((70.0, 80.0), (110.0, 80.0)), (90.0, 120.0)
@@ -57,7 +56,7 @@ def test_a_turned_face_comes_out_upright(turn):
     np.testing.assert_allclose(places(got), places(align(face(side=side), EYES, MOUTH, 128)), atol=0.01)
 
 
-@pytest.mark.parametrize("portrait", PORTRAITS, ids=lambda portrait: portrait.name)
+@pytest.mark.parametrize("portrait", PORTRAITS, ids=lambda portrait: portrait.photograph.name)
 def test_portraits_are_there_and_darker_at_the_eyes(portrait):
     picture = portrait.read(128)
     assert picture.shape == (128, 128, 3) and picture.dtype == np.uint8 and picture.std() > 30
@@ -69,11 +68,5 @@ def test_portraits_are_there_and_darker_at_the_eyes(portrait):
 
 def test_models_of_faces_show_portraits_and_others_the_bundled_photographs():
     faces, natural = (photographs(random_model(tiny_config(scale=scale))) for scale in (8, 4))
-    assert [faces.name(i) for i in range(len(faces))] == ["collins", "hopper"]
-    assert [natural.name(i) for i in range(len(natural))] != ["collins", "hopper"]
-
-
-def test_a_portrait_says_which_package_it_lacks():
-    lost = Portrait("x", "no_such_package", "x.png", "", "", "", EYES, MOUTH)
-    with pytest.raises(SkipDiffError, match="no_such_package, which is not installed"):
-        lost.read(64)
+    assert [faces.name(i) for i in range(len(faces))] == ["astronaut", "hopper"]
+    assert [natural.name(i) for i in range(len(natural))] != ["astronaut", "hopper"]

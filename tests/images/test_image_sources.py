@@ -288,7 +288,7 @@ def test_bundled_images_are_shrunk_from_the_whole_photograph() -> None:
 
 
 def test_photographs_come_from_the_wheel_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = bundled._data_folder()
+    folder = bundled._data_folder("scikit-image")
     np.testing.assert_array_equal(demo_photograph(), read_image(folder / "chelsea.png"))
     assert demo_photograph().shape == (300, 451, 3)
     monkeypatch.setattr(bundled.importlib.util, "find_spec", lambda name: None)

@@ -57,7 +57,7 @@ class Student:
     """
 
     def __init__(self, network: nn.Module, trainer: AddSRTrainer) -> None:
-        self._network, self.config = network, trainer.config
+        self._network, self.config, self.condition = network, trainer.config, trainer.teacher.condition
         self.schedule, self.scale = NoiseSchedule.from_config(self.config.schedule), self.config.scale
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
@@ -72,10 +72,6 @@ class Student:
         """The same before the clamp, which has no gradient outside its bounds."""
         output = self._network(torch.cat([condition, latent], dim=1), noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
-
-    def condition(self, lr: Tensor) -> Tensor:
-        """Training makes its conditions itself."""
-        raise NotImplementedError
 
 
 class AddSRTrainer(AdversarialTrainer):
