@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "patches of 4": ("model.unet.patch_size=4",),
     "crops of 64, batch 18": ("data.crop=64", "batch=18"),
     "narrower, two blocks a level": ("model.unet.channels=40", "model.unet.res_blocks=2"),
-    "Muon": ("optimiser.kind=muon",),
+    "AdamW": ("optimiser.kind=adamw",),
 }
 """What is changed, by name; crops and batch keep the pixels of a step."""
 START, COOLING = 7, 0.25

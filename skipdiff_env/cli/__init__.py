@@ -23,6 +23,7 @@ COMMANDS = {
     "train-ddpm": "train_ddpm",
     "train-refiner": "train_refiner",
     "train-addsr": "train_addsr",
+    "average": "average",
     "import-sr3": "import_sr3",
     "export-diffusers": "export_diffusers",
     "web": "web",

@@ -47,7 +47,7 @@ def test_shipped_models_fit_a_laptop(name: str, size: int) -> None:
     assert counter.get_total_flops() / 2 <= 12e9
 
 
-def test_natural_4x_is_what_the_first_weights_were_trained_by() -> None:
+def test_natural_4x_is_what_the_shipped_weights_were_trained_by() -> None:
     recipe = load_recipe("natural-4x")
     assert recipe.model.unet == UNetConfig(
         channels=48, multipliers=(1, 2, 3, 4), res_blocks=1, patch_size=2, norm_groups=8, dropout=0.0,
@@ -57,7 +57,7 @@ def test_natural_4x_is_what_the_first_weights_were_trained_by() -> None:
     assert model == ("v", "residual", 5.0, 4)
     options = {
         "lr": 6e-4,
-        "kind": "adamw",
+        "kind": "muon",
         "betas": (0.9, 0.99),
         "weight_decay": 0.0,
         "warmup": 300,

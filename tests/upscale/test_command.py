@@ -24,7 +24,7 @@ from skipdiff_env.images.photo import FORMATS, read_photo
 from skipdiff_env.upscale import run as run_module
 
 from .conftest import Upscale, enlarged, left_in, scene
-from .test_photo import READ, pillow
+from .photo_files import READ, pillow
 
 
 @pytest.mark.parametrize("name", READ)

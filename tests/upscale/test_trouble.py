@@ -16,7 +16,8 @@ from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import run as run_module
 
 from .conftest import Upscale, left_in
-from .test_photo import BAD, pillow
+from .photo_files import pillow
+from .test_photo_faults import BAD
 
 
 def test_leftovers_of_a_killed_run_are_removed(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:

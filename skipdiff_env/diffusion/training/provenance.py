@@ -47,11 +47,23 @@ class Provenance:
             leg["cooldown_steps"] = cooldown_steps
         if self.init:
             leg["init"] = self.init
-        legs = [*self.earlier, leg]
-        totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
-        totals["hours"] = round(totals["hours"], 4)
-        data = sorted({name for leg in legs for name in leg.get("data", [])})
-        return {"recipe": self.recipe, "data": data, "hardware": self.hardware, **totals, "legs": legs}
+        return summary([*self.earlier, leg])
+
+
+def earlier_legs(model: FrozenModel) -> list[dict[str, Any]]:
+    """The legs that a model's record tells of."""
+    record = dict(model.config.training)
+    legs: list[dict[str, Any]] = record.get("legs", [record] if record else [])
+    return legs
+
+
+def summary(legs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record of a model: recipe and hardware of the last leg, all data, totals, and leg by leg."""
+    totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
+    totals["hours"] = round(totals["hours"], 4)
+    data = sorted({name for leg in legs for name in leg.get("data", [])})
+    last = {key: legs[-1].get(key, "unknown") for key in ("recipe", "hardware")} if legs else {}
+    return {**last, "data": data, **totals, "legs": legs}
 
 
 def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
@@ -73,8 +85,7 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
     except RuntimeError:  # image_size and attention_sizes together decide which levels attend
         raise SkipDiffError(f"cannot start from {source}: attention lies at other levels") from None
     trainer.restart_ema()
-    record = dict(model.config.training)
-    provenance.earlier = record.get("legs", [record] if record else [])
+    provenance.earlier = earlier_legs(model)
     provenance.init = {"model": model.name, "hash": model.hash}
     return model
 

@@ -1,0 +1,79 @@
+"""Two models' weights averaged: one network between them, at the cost of one.
+
+Two trainings that went separate ways from the same weights end in one low region of the loss, and points
+of the line between them are often better than either end (Wortsman et al. 2022, model soups). Between a
+faithful network and a sharp one the line trades the one for the other (Wang et al. 2018, ESRGAN, §3.4).
+Which share is best is for validation pictures to say.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import SkipDiffError
+from ..model import OPTIONAL, FrozenModel
+from ..pretrained import empty_network, fill, fresh_folder, load_pretrained, save_model
+from ..unet import UNet
+from .provenance import earlier_legs, summary
+
+
+def average_models(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str],
+    share: float,
+    folder: str | os.PathLike[str],
+) -> Path:
+    """Write the model with weights (1 - share) · first + share · second.
+
+    Args:
+        first: a shipped model's name, or a model folder.
+        second: another one of the same architecture, schedule and target.
+        share: of the second, in [0, 1].
+        folder: made if it is missing; one that holds a model is left alone.
+
+    Returns:
+        the folder. Its configuration has no FSR start: choose one on validation pictures.
+
+    Raises:
+        SkipDiffError: for a share outside [0, 1], models that differ in more than their weights, or a
+            folder that holds a model.
+    """
+    if not 0 <= share <= 1:
+        raise SkipDiffError(f"the second model's share must be from 0 to 1, not {share:g}")
+    target = fresh_folder(folder)
+    ours, theirs = (load_pretrained(source, "cpu") for source in (first, second))
+    _check_alike(ours, theirs)
+    others = theirs.network.state_dict()
+    weights = {key: w.lerp(others[key], share) for key, w in ours.network.state_dict().items()}
+    record = {
+        **summary(_joined(earlier_legs(ours), earlier_legs(theirs))),
+        "average": [
+            {"model": model.name, "hash": model.hash, "share": part}
+            for model, part in ((ours, round(1 - share, 6)), (theirs, share))
+        ],
+    }
+    config = replace(ours.config, start=None, refiner=None, training=record, quality={})
+    network = empty_network(config, str(first))
+    fill(network, weights, str(first))
+    return save_model(target, network, config)
+
+
+def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
+    for model in (ours, theirs):
+        if not isinstance(model.network, UNet):
+            raise SkipDiffError(f"{model.name} is no network of ours, but a {type(model.network).__name__}")
+    mine, other = ours.config.to_dict(), theirs.config.to_dict()
+    for key in sorted(set(mine) - OPTIONAL):
+        if mine[key] != other[key]:
+            raise SkipDiffError(
+                f"{ours.name} and {theirs.name} cannot be averaged, for they differ in {key}: "
+                f"{mine[key]!r} and {other[key]!r}"
+            )
+
+
+def _joined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The legs of both; what they have in common took its hours once."""
+    return [*first, *(leg for leg in second if leg not in first)]
