@@ -23,5 +23,6 @@ def run(args: argparse.Namespace) -> int:
     """Average, and print where the model is."""
     from ..diffusion.training.average import average_models
 
-    print(average_models(*args.models, args.share, args.output))
+    first, second = args.models
+    print(average_models(first, second, args.share, args.output))
     return 0
