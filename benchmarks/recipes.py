@@ -46,6 +46,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "AdamW": ("optimiser.kind=adamw",),
 }
 """What is changed, by name; crops and batch keep the pixels of a step."""
+SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99")
+"""Of all variants: a few hundred steps would else be warm-up, and their average mostly random weights."""
 START, COOLING = 7, 0.25
 """The paper's start; the share of the time in which the rate falls."""
 
@@ -70,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     unknown = set(args.only or ()) - set(VARIANTS)
     if unknown:
         raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(VARIANTS)}")
-    recipe = load_recipe(args.recipe, overrides=args.set)
+    common = [*SHORT, *args.set]
+    recipe = load_recipe(args.recipe, overrides=common)
     source = open_source(args.val)
     store = Store(args.runs / recipe.name / "rows.csv")
     rows: list[list[str]] = []
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     text = (
         f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from random "
         f"weights, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
-        f"one noise seed. Common changes: {' '.join(args.set) or 'none'}.\n\n"
+        f"one noise seed. Common changes: `{' '.join(common)}`.\n\n"
         + grid(["", "steps", *(TITLES[column] for column in METRICS)], rows)
         + f"\nWhat is changed: {changes}.\n"
     )
@@ -105,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
     """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
-    overrides = [*args.set, *VARIANTS[name], "validation.images=0"]
+    overrides = [*SHORT, *args.set, *VARIANTS[name], "validation.images=0"]
     slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
     folder = args.runs / recipe / f"{args.minutes:g}-minutes"
     done = folder / f"{slug}-{_digest(args, overrides)}"
