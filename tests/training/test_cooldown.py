@@ -19,6 +19,17 @@ from skipdiff_env.diffusion.training.log import read_log
 Run = Callable[..., TrainResult]
 
 
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session's clock goes on by a tenth of a second when it is looked at, however busy the machine is."""
+
+    def elapsed(self: Any) -> float:
+        self.looks = getattr(self, "looks", -1) + 1
+        return self.looks / 10
+
+    monkeypatch.setattr(loop_module.Session, "elapsed", elapsed)
+
+
 def test_an_interrupted_branch_goes_on_where_it_was(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,6 +49,7 @@ def test_an_interrupted_branch_goes_on_where_it_was(
     assert_same(a, b)
 
 
+@pytest.mark.usefixtures("ticking")
 def test_an_interrupted_branch_of_minutes_is_finished_before_the_trunk_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,7 +64,7 @@ def test_an_interrupted_branch_of_minutes_is_finished_before_the_trunk_goes_on(
     monkeypatch.setattr(loop_module.Run, "_over", interrupted)
     first = run(tmp_path, None, **options)
     assert first.reason == "SIGTERM"
-    monkeypatch.undo()
+    monkeypatch.setattr(loop_module.Run, "_over", over)
     trunk = checkpoint_files(tmp_path)
     capsys.readouterr()
     rest = run(tmp_path, None, resume=True, **options)
@@ -66,6 +78,7 @@ def test_an_interrupted_branch_of_minutes_is_finished_before_the_trunk_goes_on(
     assert later.reason == "cool-down" and later.model != first.model
 
 
+@pytest.mark.usefixtures("ticking")
 def test_a_branch_that_was_killed_at_once_is_known_to_have_begun(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,15 +87,17 @@ def test_a_branch_that_was_killed_at_once_is_known_to_have_begun(
             raise MemoryError
         return "minutes" if self.trainer.step == 2 else ""
 
+    over = loop_module.Run._over
     monkeypatch.setattr(loop_module.Run, "_over", killed)
     options = {"max_minutes": 2 / 60, "cooldown_minutes": 1 / 60}
     with pytest.raises(MemoryError):
         run(tmp_path, None, **options)
-    monkeypatch.undo()
+    monkeypatch.setattr(loop_module.Run, "_over", over)
     rest = run(tmp_path, None, resume=True, **options)
     assert (rest.reason, rest.model.parent.name) == ("cool-down", "cooldown-000000002")
 
 
+@pytest.mark.usefixtures("ticking")
 def test_a_leg_of_minutes_ends_with_its_cool_down(run: Run, tmp_path: Path) -> None:
     result = run(
         tmp_path, None, max_minutes=4 / 60, cooldown_minutes=2 / 60,

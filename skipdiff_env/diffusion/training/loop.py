@@ -253,9 +253,12 @@ class Run:
 
     def _left(self, max_steps: int | None, deadline: float, rate: float) -> tuple[float | None, float | None]:
         """Share of this leg that is done and seconds that are left; None where nothing limits it."""
+        ends = [deadline - self._now] if deadline < math.inf else []
         if self.cooldown and self.cooldown.steps is not None:
             max_steps = self.cooldown.start + self.cooldown.steps
-        ends = [deadline - self._now] if deadline < math.inf else []
+        elif self.cooldown:
+            left = self.cooldown.left(self.trainer.step, self._now - self._began)
+            ends.append(left * (self.cooldown.seconds or 0.0))
         if max_steps is not None and rate > 0:
             ends.append((max_steps - self.trainer.step) * self.recipe.batch / rate)
         if not ends:

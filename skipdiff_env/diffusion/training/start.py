@@ -214,9 +214,12 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     left = min(limits.deadline - session.elapsed(), 60 * (limits.cooldown_minutes or 0))
     seconds = None if limits.cooldown is not None else max(left, 0.0)
     branch = Run(session, _branch_folder(trunk), Cooldown(start, limits.cooldown, seconds))
+    deadline = limits.deadline
     if checkpoint_files(branch.folder):
         branch.restore()
-    reason = branch.train(None, limits.deadline)
+    elif seconds is not None:
+        deadline = math.inf  # its own end, which comes a moment after the session's and makes it finished
+    reason = branch.train(None, deadline)
     if reason == "cool-down" and session.world.main:
         branch.export(trunk.folder / "model")  # where a reader of the README looks
     return TrainResult(session.trainer.step, reason, branch.folder / "model")
