@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     unknown = set(args.only or ()) - set(VARIANTS)
     if unknown:
         raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(VARIANTS)}")
-    common = [*SHORT, *args.set]
-    recipe = load_recipe(args.recipe, overrides=common)
+    recipe = load_recipe(args.recipe, overrides=_common(args))
     source = open_source(args.val)
     store = Store(args.runs / recipe.name / "rows.csv")
     rows: list[list[str]] = []
@@ -95,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     text = (
         f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from random "
         f"weights, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
-        f"one noise seed. Common changes: `{' '.join(common)}`.\n\n"
+        f"one noise seed. Common changes: `{' '.join(_common(args))}`.\n\n"
         + grid(["", "steps", *(TITLES[column] for column in METRICS)], rows)
         + f"\nWhat is changed: {changes}.\n"
     )
@@ -106,9 +105,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _common(args: argparse.Namespace) -> list[str]:
+    """The changes of all variants."""
+    return [*SHORT, *args.set]
+
+
 def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
     """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
-    overrides = [*SHORT, *args.set, *VARIANTS[name], "validation.images=0"]
+    overrides = [*_common(args), *VARIANTS[name], "validation.images=0"]
     slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
     folder = args.runs / recipe / f"{args.minutes:g}-minutes"
     done = folder / f"{slug}-{_digest(args, overrides)}"

@@ -9,18 +9,24 @@ import pytest
 from benchmarks import recipes
 from benchmarks.__main__ import main
 
+VARIANT = "min-SNR weights, γ = 5"
+
 
 def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
     arguments = [
         "recipes", "--recipe", "tiny", "--data", str(image_folder), "--val", str(image_folder),
-        "--minutes", "0.1", "--only", "as it is", "AdamW", "--set", "model.image_size=64", "--limit", "1",
+        "--minutes", "0.1", "--only", "as it is", VARIANT, "--set", "model.image_size=64", "--limit", "1",
         "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(arguments) == 0
     file = tmp_path / "out" / "tiny" / "recipes.md"
     text = file.read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert [row[0].split(":")[0] for row in rows[1:]] == ["| bicubic", *2 * ["| as it is"], *2 * ["| AdamW"]]
+    assert [row[0].split(":")[0] for row in rows[1:]] == [
+        "| bicubic",
+        *2 * ["| as it is"],
+        *2 * [f"| {VARIANT}"],
+    ]
     assert all(int(row[1]) > 0 for row in rows[2:]) and "0.1 minutes each" in text
     trained = sorted(tmp_path.glob("runs/tiny/0.1-minutes/*/ddpm.safetensors"))
     assert len(trained) == 2 and trained[0].read_bytes() != trained[1].read_bytes()
@@ -59,7 +65,7 @@ def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch)
 
     first = folder()
     assert folder() == first and len(trained) == 1
-    found = {first, folder(set=["batch=3"]), folder(minutes=2.0), folder(name="AdamW")}
+    found = {first, folder(set=["batch=3"]), folder(minutes=2.0), folder(name=VARIANT)}
     (data / "a.png").write_bytes(b"12")
     found.add(folder())
     assert len(found) == len(trained) == 5 and all((path / "weights").is_file() for path in found)
