@@ -18,6 +18,7 @@ COMMANDS = {
     "agent-training": ("agent_training", "what training an agent costs, beside the paper's recipe"),
     "spn": ("spn", "norm and width of the skip proposal network"),
     "stability": ("stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
+    "refiner": ("refiner_strength", "how much of a refiner's change pays: perception against distortion"),
     "inputs": ("inputs", "models beside one another on clean inputs and on JPEGs"),
     "recipes": ("recipes", "short training runs side by side: which choices of a recipe pay"),
     "docs": ("docs", "copy result tables into README and model cards"),

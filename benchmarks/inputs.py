@@ -2,7 +2,8 @@
 
     python -m benchmarks inputs --models natural-4x natural-4x-real --images imagenet256_test.tar --jpeg 75
 
-Every model enlarges every image at its own fixed start, from the clean LR and from the LR saved as JPEG.
+Every model enlarges every image at its own fixed start, and where it has a refiner by the chain that this is
+meant for, too, from the clean LR and from the LR saved as JPEG.
 Writes ``inputs.md`` and ``inputs.csv`` into ``benchmarks/results/<last model>/<images>/``; rows that are
 there are used again.
 """
@@ -10,22 +11,24 @@ there are used again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.diffusion.refiner import load_refiner
 from skipdiff_env.images import open_source
+from skipdiff_env.upscale import few_steps
 
 from .paper.claims import compared
 from .paper.evaluate import Evaluation
 from .paper.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
 from .paper.results import Results
-from .paper.samplers import catalogue
+from .paper.samplers import Sampler, catalogue
 from .paper.store import METRICS, Row, Store
 from .paper.tables import TITLES, count, grid, number, written
-from .rivals import same_scale
+from .rivals import few_step_samplers, same_scale
 
 SHOWN = (*METRICS, "evaluations")
 
@@ -45,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         raise SkipDiffError(f"--models: two are called alike, so that rows cannot be told apart: {names}")
     for model, given in zip(models, args.models, strict=True):
         same_scale(model, given, models[0].scale)
-    tables = {quality: _rows(args, models, quality) for quality in (None, *args.jpeg)}
+    ways = [_ways(model, given) for model, given in zip(models, args.models, strict=True)]
+    tables = {quality: _rows(args, models, ways, quality) for quality in (None, *args.jpeg)}
     folder = rows_file(args, models[-1]).parent
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -60,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
     verdicts = [
         verdict(results, _said(quality), new, old)
         for quality, results in tables.items()
-        for old, new in zip(names, names[1:], strict=False)
+        for old, new in _pairs([[*way] for way in ways])
     ]
     text = (
         f"# {' and '.join(names)}, by input\n\nMeans over {count(tables[None])}, in "
-        f"{str(models[0].dtype).removeprefix('torch.')}; every model at its own fixed start.\n\n"
+        f"{str(models[0].dtype).removeprefix('torch.')}; every model at its own fixed start, and where it "
+        "has a refiner by the chain that this is meant for.\n\n"
         + grid(["", *(TITLES[column] for column in SHOWN)], shown)
         + "\n"
         + "\n".join(f"- {sentence}" for sentence in verdicts)
@@ -81,28 +86,50 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, models: Sequence[FrozenModel], quality: int | None) -> Results:
-    """Bicubic and every model's SkipDiff on inputs of one kind, each under a name that a reader knows."""
+def verdict(results: Results, said: str, new: str, old: str) -> str:
+    """A sentence on one line of the table against another one."""
+    return f"*{said}: {new} against {old}*: {compared(results, new, old)}"
+
+
+def _pairs(names: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """What sentences compare: each model's last line with the former model's, and with its own first."""
+    last = [own[-1] for own in names]
+    return [*zip(last, last[1:], strict=False), *((own[0], own[-1]) for own in names if len(own) > 1)]
+
+
+def _ways(model: FrozenModel, given: str) -> dict[str, Sampler]:
+    """SkipDiff at the model's start, and what its refiner is meant for, by the names that the table gives."""
+    start, refiner = fixed_start(model), model.config.refiner
+    sampler = catalogue(model, start)[f"skip-10-{model.schedule.steps // 10}-{start}"]
+    found = {f"{model.name}, start {start}": sampler}
+    chain = few_steps(refiner.chain) if refiner else None
+    if chain:
+        own = load_refiner(given, model.device, model.dtype)
+        steps = f"{chain.steps} step{'s' * (chain.steps > 1)}"
+        (found[f"{model.name}, {steps} and refiner"],) = few_step_samplers(model, "", [chain], own)
+    return found
+
+
+def _rows(
+    args: argparse.Namespace,
+    models: Sequence[FrozenModel],
+    ways: Sequence[Mapping[str, Sampler]],
+    quality: int | None,
+) -> Results:
+    """Bicubic and every model on inputs of one kind, each under a name that a reader knows."""
     source, found = with_jpeg(open_source(args.images), quality), []
-    for model in models:
-        start = fixed_start(model)
-        fine = model.schedule.steps // 10
-        keys = {f"skip-10-{fine}-{start}": f"{model.name}, start {start}"}
+    for model, way in zip(models, ways, strict=True):
+        named = {sampler.key: name for name, sampler in way.items()}
+        samplers = [*way.values()]
         if model is models[0]:
-            keys = {"bicubic": "bicubic", **keys}
+            bicubic = catalogue(model, fixed_start(model))["bicubic"]
+            samplers, named = [bicubic, *samplers], {**named, bicubic.key: "bicubic"}
         file = rows_file(args, model)
         file.parent.mkdir(parents=True, exist_ok=True)
-        every = catalogue(model, start)
-        evaluation = Evaluation(model, source, [every[key] for key in keys], Store(file), limit=args.limit)
+        evaluation = Evaluation(model, source, samplers, Store(file), limit=args.limit)
         rows: list[Row] = evaluation.run(progress=True)
-        found += [replace(row, sampler=keys[row.sampler]) for row in rows]
+        found += [replace(row, sampler=named[row.sampler]) for row in rows]
     return Results(found)
-
-
-def verdict(results: Results, said: str, new: str, old: str) -> str:
-    """A sentence on the later model against the earlier one, on inputs of one kind."""
-    new, old = (next(s for s in results.samplers if s.startswith(f"{given},")) for given in (new, old))
-    return f"*{said}: {new} against {old}*: {compared(results, new, old)}"
 
 
 def _said(quality: int | None) -> str:

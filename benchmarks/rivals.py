@@ -11,7 +11,7 @@ import torch
 from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
 from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel
 from skipdiff_env.diffusion.few_step import FewSteps
-from skipdiff_env.diffusion.refiner import load_refiner
+from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 
 from .paper.samplers import Picture, Sampler
 
@@ -45,12 +45,14 @@ def rivals(
     if ccsr is not None:
         model = same_scale(load_pretrained(ccsr, device, dtype), ccsr, scale)
         chains = [CCSR(n) for n in sorted({*CCSR_STEPS, *budgets})]
-        found += _few(model, "CCSR, stage 1", chains)
+        found += few_step_samplers(model, "CCSR, stage 1", chains)
         if model.config.refiner is not None:
-            found += _few(model, "CCSR, both stages", chains, ccsr)
+            found += few_step_samplers(
+                model, "CCSR, both stages", chains, load_refiner(ccsr, model.device, model.dtype)
+            )
     if addsr is not None:
         student = same_scale(load_pretrained(addsr, device, dtype), addsr, scale)
-        found += _few(student, "AddSR", [AddSR(n) for n in ADDSR_STEPS])
+        found += few_step_samplers(student, "AddSR", [AddSR(n) for n in ADDSR_STEPS])
     return {sampler.key: sampler for sampler in found}
 
 
@@ -68,11 +70,12 @@ def same_scale(model: FrozenModel, folder: Folder, scale: int) -> FrozenModel:
     return model
 
 
-def _few(
-    model: FrozenModel, name: str, chains: Sequence[FewSteps], refiner: Folder | None = None
+def few_step_samplers(
+    model: FrozenModel, name: str, chains: Sequence[FewSteps], refiner: Refiner | None = None
 ) -> list[Sampler]:
+    """Samplers of chains, whose keys tell the weights; ``name`` is what labels begin with."""
     sampler = SkipDiffSampler(model, 1, refiner=refiner)  # S does not matter to a chain
-    suffix = f"+{load_refiner(refiner).hash[:8]}" if refiner is not None else ""
+    suffix = f"+{refiner.hash[:8]}" if refiner is not None else ""
 
     def one(chain: FewSteps) -> Sampler:
         def run(lr: np.ndarray, seed: int) -> Picture:

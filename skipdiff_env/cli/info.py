@@ -69,6 +69,7 @@ def _devices() -> dict[str, str]:
 def _model(folder: Path) -> dict[str, Any]:
     from ..diffusion import load_pretrained
     from ..errors import SkipDiffError
+    from ..policies import shipped_policy
     from ..upscale import model_notice
 
     try:
@@ -76,6 +77,11 @@ def _model(folder: Path) -> dict[str, Any]:
     except (SkipDiffError, OSError) as error:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
+    usual = f"start {config.start}" if config.start else None
+    if config.refiner and config.refiner.chain:
+        usual = f"{config.refiner.chain} and its refiner"
+    elif shipped_policy(folder):
+        usual = "its agent"
     return {
         "folder": str(folder),
         "scale": config.scale,
@@ -83,6 +89,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "weights": sum(p.numel() for p in model.network.parameters()),
         "hash": model.hash,
         "start": config.start,
+        "usual": usual,
         "prediction": config.prediction,
         "target": config.target,
         "training": config.training,
@@ -110,6 +117,8 @@ def _text(facts: dict[str, Any]) -> str:
             lines.append(
                 f"  {'':18} trained {trained.get('hours', '?')} h on {data} ({trained.get('hardware', '?')})"
             )
+        if model["usual"]:
+            lines.append(f"  {'':18} skipdiff upscale: {model['usual']}, unless told otherwise")
         if model["notice"]:
             lines.append(f"  {'':18} {model['notice']}")
     return "\n".join(lines if facts["models"] else [*lines, "  none"])

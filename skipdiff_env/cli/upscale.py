@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
-    add("--refiner", metavar="NAME", help="a model whose refiner gives the last touch [none]")
+    add("--refiner", metavar="NAME", help="a model whose refiner gives the last touch [by the model]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
@@ -179,10 +179,11 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
         report.note(f"{model.name}: {notice}")
     batch = GPU_BATCH if device.type == "cuda" else 1
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
-    policy, coarse_steps = args.policy or args.start, args.coarse_steps or 1
+    policy, coarse_steps, refiner = args.policy or args.start, args.coarse_steps or 1, args.refiner
+    if not (policy or args.coarse_steps or refiner or args.step_cost) and model.config.refiner:
+        policy = model.config.refiner.chain  # what its refiner is meant for
+        refiner = name if policy else None
     if not (args.coarse_steps or few_steps(policy)):
         coarse_steps = usual_coarse_steps(model.schedule.steps)
     policy = policy or shipped_policy(name, coarse_steps)
-    return Enlarger(
-        model, coarse_steps, policy, args.seed, tile, batch, report.tick, args.step_cost, args.refiner
-    )
+    return Enlarger(model, coarse_steps, policy, args.seed, tile, batch, report.tick, args.step_cost, refiner)

@@ -58,6 +58,11 @@ class RefinerConfig:
     """What ``config.json`` says of a model folder's refiner."""
 
     unet: UNetConfig
+    chain: str | None = None
+    """The chain that it is meant to follow, such as ``ccsr:2``: what ``skipdiff upscale`` does with the model
+    unless told otherwise. None: nothing in particular."""
+    strength: float = 1.0
+    """Share of its change that counts, chosen on validation images: perception against distortion."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance, as of the model itself."""
 
@@ -116,6 +121,8 @@ class ModelConfig:
         if refiner is not None:
             _check_fields(RefinerConfig, refiner, "refiner.")
             refiner = RefinerConfig(**{**refiner, "unet": _unet(refiner["unet"], "refiner.unet.")})
+            if not 0 <= refiner.strength <= 1:
+                raise ValueError(f"refiner.strength must lie in 0 … 1, not {refiner.strength!r}")
         NoiseSchedule.from_config(data["schedule"])
         return cls(**{**data, "unet": unet, "refiner": refiner})
 
@@ -124,8 +131,8 @@ class ModelConfig:
         return asdict(self)
 
 
-OPTIONAL = {"start", "refiner", "training", "quality"}
-"""What a configuration may lack: nothing that decides what the network computes."""
+OPTIONAL = {"start", "refiner", "chain", "strength", "training", "quality"}
+"""What a configuration may lack: nothing that decides what a network computes."""
 
 
 def _unet(data: Any, prefix: str) -> UNetConfig:

@@ -1,8 +1,9 @@
 """The refiner: a small network that brings back what a chain that was cut short leaves out.
 
 CCSR's second stage fine-tunes the decoder on truncated outputs; a DDPM of pixels has no decoder, so a small
-U-Net takes its place: image = x̂0 + U-Net([x̂0, c]). Its last convolution starts at zero, so that an untrained
-refiner is the identity. It may follow any chain: CCSR's, AddSR's, or CSA and FSR.
+U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. Its last
+convolution starts at zero, so that an untrained refiner is the identity. It may follow any chain: CCSR's,
+AddSR's, or CSA and FSR.
 
 It lies in a model's folder as ``refiner.safetensors``, its architecture in the key ``refiner`` of
 ``config.json``.
@@ -31,14 +32,19 @@ RefinerSpec = str | os.PathLike[str] | Refine | None
 
 
 class RefinerNetwork(nn.Module):
-    """x̂0 + U-Net([x̂0, c]), the identity at the start.
+    """x̂0 + s · U-Net([x̂0, c]), the identity at the start.
+
+    Args:
+        config: of the U-Net.
+        strength: s, 0 … 1.
 
     Raises:
         SkipDiffError: if the network has more than 2 M weights.
     """
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, strength: float = 1.0) -> None:
         super().__init__()
+        self.strength = strength
         self.unet = UNet(replace(config, zero_init=True))
         count = sum(p.numel() for p in self.parameters())
         if count > MAX_WEIGHTS:
@@ -46,7 +52,7 @@ class RefinerNetwork(nn.Module):
 
     def forward(self, x0: Tensor, condition: Tensor) -> Tensor:
         clean = torch.ones(len(x0), device=x0.device)  # the U-Net's noise level: there is no noise
-        return x0 + self.unet(torch.cat([x0, condition], dim=1), clean).float()
+        return x0 + self.strength * self.unet(torch.cat([x0, condition], dim=1), clean).float()
 
 
 class Refiner:
@@ -82,8 +88,15 @@ def load_refiner(
     name_or_path: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    strength: float | None = None,
 ) -> Refiner:
     """The refiner in a model's folder.
+
+    Args:
+        name_or_path: of the model.
+        device: where it runs.
+        dtype: autocast type.
+        strength: share of its change that counts, 0 … 1; None: what ``config.json`` says.
 
     Raises:
         SkipDiffError: if the model has none, or its files are bad.
@@ -94,9 +107,12 @@ def load_refiner(
         raise SkipDiffError(f"{folder} has no refiner: {CONFIG} lacks the key 'refiner'")
     file = folder / REFINER
     with torch.device("meta"):
-        network = RefinerNetwork(config.unet)
+        network = RefinerNetwork(config.unet, config.strength if strength is None else strength)
     fill(network, read_safetensors(file), str(file))
-    return Refiner(network, device, dtype, hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+    digest = hashlib.sha256(file.read_bytes())
+    if network.strength != 1:
+        digest.update(str(network.strength).encode())
+    return Refiner(network, device, dtype, digest.hexdigest()[:16])
 
 
 def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.inputs import verdict
 from benchmarks.paper.results import Results
 from benchmarks.paper.store import Row
-from skipdiff_env.diffusion import NoiseSchedule, random_model, tiny_config
-from skipdiff_env.diffusion.pretrained import save_model
+from benchmarks.refiner_strength import STRENGTHS
+from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.pretrained import (
+    CONFIG,
+    REFINER,
+    read_config,
+    save_model,
+    write_config,
+    write_weights,
+)
+from skipdiff_env.diffusion.refiner import RefinerNetwork
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +65,43 @@ def test_every_model_and_input_has_a_line_and_rows_are_used_again(
     assert "two are called alike" in capsys.readouterr().err
 
 
+def test_a_refiner_s_chain_has_a_line_of_its_own(model_folder, image_folder, tmp_path):
+    folder = tmp_path / "refined"
+    shutil.copytree(model_folder, folder)
+    network = RefinerNetwork(load_pretrained(folder, "cpu").config.unet)
+    torch.nn.init.normal_(network.unet.final_conv.block[-1].weight, std=0.05)
+    write_weights(folder / REFINER, network)
+    config = replace(read_config(folder / CONFIG), refiner=RefinerConfig(network.unet.config, "ccsr:2"))
+    write_config(folder / CONFIG, config)
+    out = "--out", str(tmp_path / "out")
+    common = "--images", str(image_folder), "--limit", "1", *out
+    assert main(["inputs", "--models", str(model_folder), str(folder), *common]) == 0
+    text = (tmp_path / "out" / "refined" / image_folder.name / "inputs.md").read_text()
+    for line in ("clean: refined, start 2 |", "clean: refined, 2 steps and refiner |"):
+        assert line in text
+    assert "*clean: refined, 2 steps and refiner against tiny, start 2*" in text
+    assert "*JPEG 75: refined, 2 steps and refiner against refined, start 2*" in text
+
+
+def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder, tmp_path, capsys):
+    folder, out = tmp_path / "refined", tmp_path / "out"
+    shutil.copytree(model_folder, folder)
+    network = RefinerNetwork(load_pretrained(folder, "cpu").config.unet)
+    torch.nn.init.normal_(network.unet.final_conv.block[-1].weight, std=0.05)
+    write_weights(folder / REFINER, network)
+    common = "--images", str(image_folder), "--limit", "1", "--jpeg", "75", "--out", str(out)
+    assert main(["refiner", "--model", str(model_folder), *common]) == 2
+    assert "has no refiner: train one" in capsys.readouterr().err
+    config = replace(read_config(folder / CONFIG), refiner=RefinerConfig(network.unet.config, "ccsr:2"))
+    write_config(folder / CONFIG, config)
+    assert main(["refiner", "--model", str(folder), *common]) == 0
+    with (out / "refined" / f"{image_folder.name}-q75" / "refiner.csv").open() as file:
+        rows = {row["label"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 2 + 2 * (1 + len(STRENGTHS)) and rows["bicubic"]["evaluations"] == "0.0"
+    psnr = [float(rows[f"strength {s:g}, 2 steps"]["psnr"]) for s in (0, *STRENGTHS)]
+    assert len({*psnr}) == len(psnr) and psnr == sorted(psnr, reverse=True)  # it only adds noise
+
+
 def test_the_verdict_asks_the_interval():
     def rows(sampler, lpips):
         return [
@@ -59,7 +109,7 @@ def test_the_verdict_asks_the_interval():
         ]
 
     results = Results([*rows("old, start 1", 0.3), *rows("new, start 1", 0.2)])
-    said = verdict(results, "JPEG 75", "new", "old")
+    said = verdict(results, "JPEG 75", "new, start 1", "old, start 1")
     head = (
         "*JPEG 75: new, start 1 against old, start 1*: better in LPIPS (+0.1000, interval +0.1000 … +0.1000)"
     )

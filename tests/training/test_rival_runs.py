@@ -21,12 +21,13 @@ from skipdiff_env.diffusion import CCSR, AddSR, random_model, save_model
 from skipdiff_env.diffusion.refiner import load_refiner
 from skipdiff_env.diffusion.training import TrainResult, available_recipes, critics, load_recipe, train
 from skipdiff_env.diffusion.training.adversarial import AdversarialTrainer
+from skipdiff_env.diffusion.training.blocks import POOL
 from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
 from skipdiff_env.diffusion.training.data import load_bank
 from skipdiff_env.diffusion.training.distributed import World
 from skipdiff_env.diffusion.training.log import read_log
 from skipdiff_env.diffusion.training.programs import make_trainer
-from skipdiff_env.diffusion.training.trainer import BatchMaker
+from skipdiff_env.diffusion.training.trainer import BatchMaker, batch_number
 from skipdiff_env.errors import SkipDiffError
 
 RECIPES = {"ddpm": "ccsr-natural-4x", "refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
@@ -96,6 +97,47 @@ def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
     assert (program == "ddpm") is not any(key.startswith("critic.") for key in whole)
 
 
+def test_a_batch_that_serves_several_steps_is_made_once(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    evaluate = CCSR.evaluate
+
+    def counted(self: CCSR, model: Any, index: int, *seen: torch.Tensor) -> torch.Tensor:
+        made.append(index)
+        return evaluate(self, model, index, *seen)
+
+    monkeypatch.setattr(CCSR, "evaluate", counted)
+    changes = "refiner.reuse=3", "refiner.steps=[2]"
+    start("refiner", tmp_path / "whole", 7, *changes)
+    assert made == [0, 1] * 3  # batches 0, 1 and 2, at steps 0, 3 and 6
+    start("refiner", tmp_path / "parts", 5, *changes)
+    start("refiner", tmp_path / "parts", 7, *changes, resume=True)
+    assert_same(everything(tmp_path / "whole"), everything(tmp_path / "parts"))
+
+
+def test_batches_come_again_from_the_last_ones() -> None:
+    recipe = load_recipe("ccsr-refiner-4x", overrides=["refiner.reuse=3"])
+    numbers = np.array([batch_number(recipe, step) for step in range(9000)])
+    newest = np.arange(9000) // 3
+    assert np.array_equal(numbers[::3], newest[::3])
+    age = newest - numbers
+    assert age.min() == 0 and POOL - 20 < age.max() < POOL
+    assert (np.bincount(numbers)[:1000] > 0).all() and abs(age[6000:][age[6000:] > 0].mean() - POOL / 2) < 20
+    plain = load_recipe("ccsr-refiner-4x")
+    assert [batch_number(plain, step) for step in (0, 7, 100)] == [0, 7, 100]
+
+
+def test_a_refiner_starts_from_another_one(start: Start, runs: dict[str, Path], tmp_path: Path) -> None:
+    earlier = runs["refiner"] / "model"
+    start("refiner", tmp_path / "run", 1, f"refiner.init={earlier}", "optimiser.lr=1e-9")
+    began, now = (load_refiner(folder).network for folder in (earlier, tmp_path / "run" / "model"))
+    for name, value in began.state_dict().items():
+        assert torch.allclose(now.state_dict()[name], value, atol=1e-3), name
+    with pytest.raises(SkipDiffError, match=r"refiner.init: the refiner of .* is of another architecture"):
+        start("refiner", tmp_path / "other", 1, "refiner.init=ccsr-natural-4x")
+
+
 def test_the_first_stage_takes_turns(runs: dict[str, Path]) -> None:
     lines = read_log(runs["ddpm"] / "log.jsonl")
     kinds = [next(key for key in ("denoising", "consistency") if key in line) for line in lines]
@@ -118,6 +160,7 @@ def test_a_refiner_goes_next_to_its_model_and_into_the_sampler(runs: dict[str, P
     frozen, original = load_pretrained(folder, "cpu"), load_pretrained(model, "cpu")
     assert frozen.hash == original.hash
     assert frozen.config.refiner is not None and frozen.config.refiner.training["steps"] == 4
+    assert (frozen.config.refiner.chain, frozen.config.refiner.strength) == ("ccsr:2", 1.0)
     lr = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     refiner = load_refiner(folder)
     for policy in (CCSR(2), 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +140,58 @@ def test_a_refiner_follows_any_chain(
     assert entry["refiner"] == "refined-4x" and entry["refiner_hash"] == load_refiner(refined_folder).hash
     without = upscale(photograph, "-o", out, "--tile", tile, "--resume", model=refined_folder, method=method)
     assert "was made with other settings" in without.err
+
+
+@pytest.mark.parametrize(
+    ("method", "evaluations", "refined"),
+    [
+        ((), 2, True),
+        (("--start", "3"), 12, False),
+        (("--coarse-steps", "5"), None, False),
+        (("--policy", "ccsr:1"), 1, False),
+    ],
+    ids=str,
+)
+def test_a_model_with_a_refiner_does_what_that_is_meant_for(
+    method: tuple[str, ...], evaluations: int | None, refined: bool,
+    upscale: Upscale, photograph: Path, refined_folder: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Unless the user asks for something."""
+    folder = tmp_path / "usual-4x"
+    shutil.copytree(refined_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["refiner"] |= {"chain": "ccsr:2", "strength": 0.5}
+    (folder / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "out.png"
+    ran = upscale(photograph, "-o", out, "--tile", 256, "--json", model=folder, method=method)
+    assert ran.status == 0, ran.err
+    (entry,) = ran.json
+    assert ("refiner" in entry) == refined
+    assert evaluations in (entry["evaluations"], None)
+    if refined:
+        assert entry["policy"] == "ccsr:2"
+        asked = "--refiner", refined_folder, "--force", "--json"
+        (other,) = upscale(
+            photograph, "-o", out, "--tile", 256, *asked, model=refined_folder, method=("--policy", "ccsr:2")
+        ).json
+        assert other["refiner_hash"] != entry["refiner_hash"]
+
+
+def test_strength_is_the_share_of_the_change(refined_folder: Path) -> None:
+    x0, condition = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
+    whole, half, none = (load_refiner(refined_folder, strength=s).network for s in (1.0, 0.5, 0.0))
+    assert torch.equal(none(x0, condition), x0)
+    assert torch.allclose(half(x0, condition) - x0, 0.5 * (whole(x0, condition) - x0), atol=1e-6)
+    assert (half(x0, condition) - x0).abs().mean() > 0.01
+
+
+def test_a_strength_beyond_the_whole_is_refused(refined_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(refined_folder, tmp_path / "bad")
+    config = json.loads((tmp_path / "bad" / "config.json").read_text())
+    config["refiner"]["strength"] = 1.5
+    (tmp_path / "bad" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SkipDiffError, match=r"refiner.strength must lie in 0 … 1, not 1.5"):
+        load_refiner(tmp_path / "bad")
 
 
 def test_a_refiner_sees_tiles_that_are_blended(refined_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

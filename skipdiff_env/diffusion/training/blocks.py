@@ -7,6 +7,8 @@ from typing import Literal
 
 from ..unet import UNetConfig
 
+POOL = 1000
+"""Batches that a refiner's training goes back to, see :attr:`RefinerRecipe.reuse`."""
 MAX_BLUR = 1.5
 """Largest σ of blur in LR pixels: the kernel holds no wider Gaussian."""
 
@@ -140,13 +142,21 @@ class RefinerRecipe:
     """The refiner."""
     adversarial: AdversarialRecipe
     steps: tuple[int, ...] = (1, 2, 4)
-    """Evaluations of the chains whose outputs it learns from, one of them in each step."""
+    """Evaluations of CCSR's chains whose outputs it learns from, one of them in each step. The most frequent
+    number is the chain that the refiner is meant for."""
+    reuse: int = 1
+    """Steps that a batch serves in the mean, since a chain may cost more than learning from what it made:
+    the steps between new batches go back to one of the last :data:`POOL`."""
     lpips: float = 1.0
     """Weight of LPIPS; L1, in [-1, 1], counts 1."""
+    init: str | None = None
+    """Name or folder of a model whose refiner to start from; null for the identity."""
 
     def __post_init__(self) -> None:
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps = {self.steps} must hold numbers of evaluations, each at least 1")
+        if self.reuse < 1:
+            raise ValueError(f"reuse = {self.reuse} must be at least 1")
         if self.lpips < 0:
             raise ValueError(f"lpips = {self.lpips} must be at least 0")
 

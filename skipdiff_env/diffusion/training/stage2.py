@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import SkipDiffError
 from ..few_step import CCSR
 from ..model import FrozenModel, RefinerConfig, chain_image
+from ..noise import NoiseKey
 from ..pretrained import CONFIG, REFINER, WEIGHTS, write_atomically, write_config, write_weights
-from ..refiner import Refiner, RefinerNetwork
+from ..refiner import Refiner, RefinerNetwork, load_refiner
+from ..resize import to_signed, to_uint8
 from .adversarial import AdversarialTrainer, Attempt
-from .blocks import AdversarialRecipe, RefinerRecipe
+from .blocks import POOL, AdversarialRecipe, RefinerRecipe
 from .critics import PatchCritic
 from .distributed import World
 from .features import Lpips
@@ -41,6 +44,17 @@ class RefinerTrainer(AdversarialTrainer):
         self.model, self._folder = model, folder
         super().__init__(recipe, device, world)
         self._lpips = Lpips().to(device)
+        if self.options.init:
+            self._start_from(self.options.init)
+        self._rows = world.rows(recipe.batch)
+        self._made: dict[int, Tensor] = {}
+
+    def _start_from(self, source: str) -> None:
+        began = load_refiner(source).network
+        if began.unet.config != self.options.unet:
+            raise SkipDiffError(f"refiner.init: the refiner of {source} is of another architecture")
+        self.network.load_state_dict(began.state_dict())
+        self.restart_ema()
 
     @property
     def adversarial(self) -> AdversarialRecipe:
@@ -58,10 +72,7 @@ class RefinerTrainer(AdversarialTrainer):
     def attempt(self, batch: Batch) -> Attempt:
         """Refine what CCSR's chain makes of the batch, with one of the recipe's numbers of steps."""
         hr = chain_image(batch.target, batch.condition, self.recipe.model)
-        draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, self.step, "steps"))
-        choice = int(torch.randint(len(self.options.steps), (1,), generator=draws))
-        truncated = self._truncated(batch, CCSR(self.options.steps[choice]))
-        fake = self._forward(truncated, batch.condition)
+        fake = self._forward(to_signed(self._truncated(batch)), batch.condition)
         losses = {
             "l1": (fake - hr).abs().mean(),
             "lpips": self.options.lpips * self._lpips(fake, hr).mean(),
@@ -69,16 +80,27 @@ class RefinerTrainer(AdversarialTrainer):
         return Attempt(fake, hr, losses)
 
     @torch.no_grad()
-    def _truncated(self, batch: Batch, chain: CCSR) -> Tensor:
-        last, c, x_top = chain.steps - 1, batch.condition, batch.noise
-        seen = chain.approach(self.model, last, c, x_top, lambda i: self.normal(x_top, f"chain {i}"))
-        return chain.evaluate(self.model, last, *seen)
+    def _truncated(self, batch: Batch) -> Tensor:
+        """What the chain makes, uint8 as refiners see it; kept for when the batch comes again."""
+        if batch.number not in self._made:
+            draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, batch.number, "steps"))
+            choice = int(torch.randint(len(self.options.steps), (1,), generator=draws))
+            keys = [NoiseKey(batch.number, row) for row in range(self.recipe.batch)[self._rows]]
+            made = CCSR(self.options.steps[choice])(self.model, batch.condition, keys).x0
+            self._made[batch.number] = to_uint8(made)
+            self._made.pop(batch.number - (POOL if self.options.reuse > 1 else 1), None)
+        return self._made[batch.number]
+
+    @property
+    def _usual(self) -> int:
+        return max(self.options.steps, key=self.options.steps.count)
 
     def samplers(self) -> dict[str, Sampler]:
-        """Two evaluations without and with the refiner."""
+        """The chain that the refiner is meant for, without and with it."""
         assert isinstance(self.ema, RefinerNetwork)
-        refine, plain = Refiner(self.ema, self.device, self.dtype), few_step_sampler(CCSR(2), self.model)
-        return {"CCSR 2": plain, "refined": lambda c, keys: refine(plain(c, keys), c)}
+        refine = Refiner(self.ema, self.device, self.dtype)
+        plain = few_step_sampler(CCSR(self._usual), self.model)
+        return {f"CCSR {self._usual}": plain, "refined": lambda c, keys: refine(plain(c, keys), c)}
 
     def frozen(self) -> FrozenModel:
         """The frozen model."""
@@ -90,5 +112,5 @@ class RefinerTrainer(AdversarialTrainer):
         if not (folder / WEIGHTS).exists():
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())
         write_weights(folder / REFINER, self.ema)
-        refiner = RefinerConfig(self.options.unet, record)
+        refiner = RefinerConfig(self.options.unet, f"ccsr:{self._usual}", training=record)
         write_config(folder / CONFIG, replace(self.model.config, refiner=refiner))

@@ -25,6 +25,7 @@ from ..pretrained import save_model
 from ..schedule import NoiseSchedule
 from ..unet import UNet
 from .augment import change_colour, draw_colour
+from .blocks import POOL
 from .consistency import consistency_loss
 from .data import ImageBank
 from .degradations import draw_degradation
@@ -50,6 +51,8 @@ class Batch:
     """√ᾱ, (B,)."""
     noise: Tensor
     """ε, (B, 3, H, W)."""
+    number: int
+    """Batches of one number are the same to the bit."""
 
 
 def few_step_sampler(chain: FewSteps, model: DiffusionModel) -> Sampler:
@@ -69,6 +72,15 @@ def step_seed(seed: int, step: int, stream: str) -> int:
     """Seed of one stream of random numbers in one step, 0 … 2**63 - 1."""
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def batch_number(recipe: Recipe, step: int) -> int:
+    """Which batch a step takes: a new one each, unless a refiner's recipe says ``reuse``."""
+    reuse = recipe.refiner.reuse if recipe.refiner else 1
+    newest = step // reuse
+    if step % reuse == 0:
+        return newest
+    return newest - step_seed(recipe.seed, step, "again") % min(POOL, newest + 1)
 
 
 class BatchMaker:
@@ -94,7 +106,8 @@ class BatchMaker:
     def __call__(self, step: int) -> Batch:
         """The batch of step ``step`` (0 is the first)."""
         recipe, data, rows = self.recipe, self.recipe.data, self.rows
-        draws = torch.Generator().manual_seed(step_seed(recipe.seed, step, "batch"))
+        number = batch_number(recipe, step)
+        draws = torch.Generator().manual_seed(step_seed(recipe.seed, number, "batch"))
         hr = self.bank.crops(data.crop, recipe.batch, draws, rows, data.orientations, data.zoom)
         if hr.device != self.device:
             hr = (hr.pin_memory() if self.device.type == "cuda" else hr).to(self.device, non_blocking=True)
@@ -103,7 +116,7 @@ class BatchMaker:
         level = draw_levels(self.schedule, recipe.batch, draws, self.highest)[rows].to(
             self.device, non_blocking=True
         )
-        noises = torch.Generator(self.device).manual_seed(step_seed(recipe.seed, step, "noise"))
+        noises = torch.Generator(self.device).manual_seed(step_seed(recipe.seed, number, "noise"))
         spoil = None
         if recipe.degradation is not None:
             faults = draw_degradation(recipe.degradation, recipe.batch, draws).rows(rows)
@@ -112,7 +125,7 @@ class BatchMaker:
                 return faults.apply(lr, self._normal(lr.shape[-2:], noises))
 
         target, condition = make_pairs(hr, recipe.model, spoil)
-        return Batch(target, condition, level, self._normal(hr.shape[-2:], noises))
+        return Batch(target, condition, level, self._normal(hr.shape[-2:], noises), number)
 
     def _normal(self, sides: torch.Size, generator: torch.Generator) -> Tensor:
         """This process's rows of a batch of standard normal numbers."""
