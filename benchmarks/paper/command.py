@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = session.evaluation(session.model, [session.samplers[key] for key in keys], store)
     announce(evaluation, session.model)
     evaluation.run(progress=True)
-    rows, results = everything(session, store, evaluation), None
+    rows, results = everything(session, store, evaluation) if keys else [], None
     if rows:
         labels = {key: sampler.label for key, sampler in session.samplers.items()}
         more, lines, names = variants(session, store) if "ablation" in session.wanted else ([], [], {})
@@ -291,9 +291,7 @@ def finish(session: Session, count: int, results: Results | None) -> None:
     """The pages."""
     args, subject = session.args, session.subject
     write_images(session.folder / "images.csv", session.source, count)
-    sentences = []
-    if results:
-        sentences = [*claims(results, subject), niqe_disagreements(results)]
+    sentences = [*claims(results, subject), niqe_disagreements(results)] if results else None
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
         session.command, os.path.relpath(session.rows, session.folder), args.quick,

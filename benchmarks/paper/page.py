@@ -81,8 +81,36 @@ def write_images(file: Path, source: ImageSource, count: int) -> None:
         write_atomically(file, text.encode())
 
 
-def write_page(folder: Path, run: Run, sentences: Sequence[str]) -> None:
-    """``README.md`` of a folder of results."""
+REST = "\n## Tables and figures\n"
+"""Where a page's head ends, which speaks of rows."""
+
+
+def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
+    """``README.md`` of a folder of results.
+
+    Args:
+        folder: where.
+        run: what was run.
+        sentences: on the paper's claims; None if the run was not about rows: what the page says stays.
+    """
+    page = folder / "README.md"
+    kept = page.read_text(encoding="utf-8").partition(REST)[0] if page.is_file() else ""
+    text = kept if kept and sentences is None else head(run, sentences or [])
+    text += (
+        f"{REST}\nEach says what it rests on, and the command that made it; an older one "
+        "may rest on other images than the sentences above.\n\n"
+    )
+    for name, title in TITLES.items():
+        text += links(folder, name, title)
+    text += f"- [Every row]({run.rows}), [the images](images.csv)\n"
+    for name, title in TITLES.items():
+        if (folder / f"{name}.png").is_file():
+            text += f"\n![{title}]({name}.png)\n"
+    write_atomically(page, text.encode())
+
+
+def head(run: Run, sentences: Sequence[str]) -> str:
+    """What a page says of the rows."""
     text = f"# {run.model.name} on {run.images}\n\n"
     if run.quick:
         text += "A quick look: too few images to tell samplers apart.\n\n"
@@ -96,17 +124,7 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str]) -> None:
             "evaluations are counted).\n\n"
         )
         text += "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
-    text += (
-        "\n## Tables and figures\n\nEach says what it rests on, and the command that made it; an older one "
-        "may rest on other images than the sentences above.\n\n"
-    )
-    for name, title in TITLES.items():
-        text += links(folder, name, title)
-    text += f"- [Every row]({run.rows}), [the images](images.csv)\n"
-    for name, title in TITLES.items():
-        if (folder / f"{name}.png").is_file():
-            text += f"\n![{title}]({name}.png)\n"
-    write_atomically(folder / "README.md", text.encode())
+    return text
 
 
 def links(folder: Path, name: str, title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,19 @@ def test_a_second_run_computes_nothing(run_all, monkeypatch):
     monkeypatch.setattr(cost, "SIZE", 32)
     assert main(arguments) == 0
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_what_a_page_says_of_rows_outlives_a_run_without_any(run_all, model_folder, tmp_path, monkeypatch):
+    folder, arguments = run_all
+    out = tmp_path / "results"
+    shutil.copytree(folder.parents[1], out)
+    monkeypatch.setattr(cost, "SIZE", 32)
+    page = out / folder.parent.name / folder.name / "README.md"
+    before = page.read_text()
+    page.write_text(before.replace("- Table 3: cost", "- something old"))
+    changed = [*arguments, "--out", str(out), "--tables", "3", "--seeds", "1", "--limit", "1"]
+    assert main(changed) == 0
+    assert page.read_text() == before
 
 
 def test_quick_in_a_process_of_its_own(model_folder, image_folder, tmp_path):

@@ -134,6 +134,11 @@ def test_a_refiner_starts_from_another_one(start: Start, runs: dict[str, Path], 
     began, now = (load_refiner(folder).network for folder in (earlier, tmp_path / "run" / "model"))
     for name, value in began.state_dict().items():
         assert torch.allclose(now.state_dict()[name], value, atol=1e-3), name
+    config = load_pretrained(tmp_path / "run" / "model", "cpu").config
+    assert config.refiner is not None
+    init = config.refiner.training["legs"][-1]["init"]
+    assert (init["model"], init["refiner_of"]) == ("tiny", "model")
+    assert init["refiner_hash"] == load_refiner(earlier).hash
     with pytest.raises(SkipDiffError, match=r"refiner.init: the refiner of .* is of another architecture"):
         start("refiner", tmp_path / "other", 1, "refiner.init=ccsr-natural-4x")
 

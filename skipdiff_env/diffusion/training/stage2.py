@@ -13,7 +13,7 @@ from ...errors import SkipDiffError
 from ..few_step import CCSR
 from ..model import FrozenModel, RefinerConfig, chain_image
 from ..noise import NoiseKey
-from ..pretrained import CONFIG, REFINER, WEIGHTS, write_atomically, write_config, write_weights
+from ..pretrained import CONFIG, REFINER, WEIGHTS, model_folder, write_atomically, write_config, write_weights
 from ..refiner import Refiner, RefinerNetwork, load_refiner
 from ..resize import to_signed, to_uint8
 from .adversarial import AdversarialTrainer, Attempt
@@ -44,17 +44,20 @@ class RefinerTrainer(AdversarialTrainer):
         self.model, self._folder = model, folder
         super().__init__(recipe, device, world)
         self._lpips = Lpips().to(device)
+        self.earlier: dict[str, str] = {}
+        """Whose refiner it started from, and its hash; empty for the identity."""
         if self.options.init:
             self._start_from(self.options.init)
         self._rows = world.rows(recipe.batch)
         self._made: dict[int, Tensor] = {}
 
     def _start_from(self, source: str) -> None:
-        began = load_refiner(source).network
-        if began.unet.config != self.options.unet:
+        began = load_refiner(source)
+        if began.network.unet.config != self.options.unet:
             raise SkipDiffError(f"refiner.init: the refiner of {source} is of another architecture")
-        self.network.load_state_dict(began.state_dict())
+        self.network.load_state_dict(began.network.state_dict())
         self.restart_ema()
+        self.earlier = {"refiner_of": model_folder(source).name, "refiner_hash": began.hash}
 
     @property
     def adversarial(self) -> AdversarialRecipe:
