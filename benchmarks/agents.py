@@ -23,10 +23,11 @@ from skipdiff_agents.recording import METRICS, scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
 from skipdiff_env import SkipDiffSampler
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, write_atomically
+from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import load_policy
 
-from .agents_choice import Trained, choose, ship
+from .agents_choice import Chosen, Trained, choose, ship
 from .agents_imitation import imitation
 from .agents_plot import plot
 from .agents_study import Study, add_study_arguments, open_study, say
@@ -34,6 +35,8 @@ from .agents_table import IMITATION, Rows, intervals, table, verdict
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""
+SHIPPED = "the agent that ships"
+"""The row of the one in the model's folder, which may be of an earlier comparison."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
         minutes[name] = float(np.mean([run.minutes for run in runs]))
     if chosen:
         rows[chosen.row] = [rows[chosen.algorithm][chosen.seed]]
+    ships = _shipped(study, chosen)
+    if ships:
+        rows[SHIPPED] = [test(load_policy(ships))]
     optima = np.array([o.reward for o in test.optima()])
     images = len({image for image, _ in study.test_pairs})
     said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
@@ -90,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         + intervals(rows, optima, images)
     )
     agents = [*trained, chosen.row] if chosen else []
+    agents += [SHIPPED] if ships else []
     if args.chain:
         text += "\n" + _chain(study, rows, best, agents)
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +105,18 @@ def run(args: argparse.Namespace) -> int:
     plot(study.folder / f"{study.name}.png", rows, best, optima, images, [IMITATION, *agents])
     say("\n" + text)
     return 0
+
+
+def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
+    """The agent in the model's folder, if it is for these steps and this reward, and another than chosen."""
+    process = study.training.process
+    file = shipped_policy(
+        study.args.model, process.coarse_steps, process.fine_steps, study.training.skip_rule
+    )
+    about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8")) if file else {}
+    if about.get("metric") != study.args.metric or file is None:
+        return None
+    return None if chosen and chosen.file.read_bytes() == file.read_bytes() else file
 
 
 def _train(study: Study, name: str) -> list[Trained]:

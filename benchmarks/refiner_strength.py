@@ -34,7 +34,7 @@ from .paper.tables import write_table
 from .rivals import few_step_samplers
 
 STEPS = (1, 2)
-STRENGTHS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     every = catalogue(model, start)
     found: list[Sampler] = [every["bicubic"], every[f"skip-10-{model.schedule.steps // 10}-{start}"]]
     found += few_step_samplers(model, "strength 0", chains)
-    for strength in STRENGTHS:
+    for strength in sorted({*STRENGTHS, model.config.refiner.strength}):
         refiner = load_refiner(args.model, model.device, model.dtype, strength)
         found += few_step_samplers(model, f"strength {strength:g}", chains, refiner)
     file = rows_file(args, model)

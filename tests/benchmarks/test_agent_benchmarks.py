@@ -1,6 +1,7 @@
 """The benchmarks of agents run, resume and write, on a tiny model; their statistics are right."""
 
 import csv
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from benchmarks.agent_training import plateau_of
 from benchmarks.agents_study import interval
 from benchmarks.spn import BATCHES, random_latents
 from benchmarks.step_cost import price_of_start_1
+from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.pretrained import save_model
 from skipdiff_env.policies import shipped_policy
@@ -82,6 +84,15 @@ def test_agents(files, capsys):
     printed = capsys.readouterr().out
     assert not [line for line in printed.splitlines() if line.startswith(("recording", "imitation"))]
     assert (folder / "clean-psnr-reset-10-4.csv").read_bytes() == before
+    # An agent of an earlier comparison has a row of its own, the one that was chosen here has not.
+    assert "the agent that ships" not in text
+    policy = files / "model" / "policy.safetensors"
+    others = (file.read_bytes() for file in sorted(files.glob(f"runs/**/{BEST}")))
+    policy.write_bytes(next(data for data in others if data != policy.read_bytes()))
+    about["sha256"] = hashlib.sha256(policy.read_bytes()).hexdigest()
+    (files / "model" / "policy.json").write_text(json.dumps(about))
+    assert command(files, "agents", *(a for a in arguments if a != "--ship")) == 0
+    assert "\n| the agent that ships |" in (folder / "clean-psnr-reset-10-4.md").read_text()
 
 
 def test_ceilings(files, capsys):

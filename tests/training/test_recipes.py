@@ -132,6 +132,7 @@ VALUES = [
     (f"refiner={{steps: [], {ADVERSARIAL}}}", r"refiner.steps = \(\) must hold"),
     (f"refiner={{steps: [2, 0], {ADVERSARIAL}}}", r"refiner.steps = \(2, 0\) must hold"),
     (f"refiner={{lpips: -1, {ADVERSARIAL}}}", r"refiner.lpips = -1.0 must be at least 0"),
+    (f"refiner={{reuse: 0, {ADVERSARIAL}}}", r"refiner.reuse = 0 must be at least 1"),
     (f"addsr={{self_refinement: 5, {ADVERSARIAL}}}", r"addsr.self_refinement = 5.0 must lie in 0 … 1"),
     ("addsr={adversarial: {weight: -1}}", r"addsr.adversarial.weight = -1.0 must be at least 0"),
     ("addsr={adversarial: {weight: 1, lr_share: 0}}", r"addsr.adversarial.lr_share = 0.0 must be above 0"),

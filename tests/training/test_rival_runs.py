@@ -137,6 +137,8 @@ def test_a_refiner_starts_from_another_one(start: Start, runs: dict[str, Path], 
     config = load_pretrained(tmp_path / "run" / "model", "cpu").config
     assert config.refiner is not None
     init = config.refiner.training["legs"][-1]["init"]
+    assert [leg["steps"] for leg in config.refiner.training["legs"]] == [4, 1]
+    assert config.refiner.training["steps"] == 5
     assert (init["model"], init["refiner_of"]) == ("tiny", "model")
     assert init["refiner_hash"] == load_refiner(earlier).hash
     with pytest.raises(SkipDiffError, match=r"refiner.init: the refiner of .* is of another architecture"):

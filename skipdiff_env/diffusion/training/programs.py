@@ -60,7 +60,8 @@ def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
 def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
     """Start a new run from a model: from its weights, but for a refiner, which has its own."""
     if isinstance(trainer, RefinerTrainer):
-        provenance.init = {"model": trainer.model.name, "hash": trainer.model.hash, **trainer.earlier}
+        provenance.init = {"model": trainer.model.name, "hash": trainer.model.hash, **trainer.began_from}
+        provenance.earlier = trainer.earlier_legs
         return trainer.model
     return start_from(trainer, source, provenance)
 

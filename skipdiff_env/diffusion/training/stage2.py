@@ -13,7 +13,16 @@ from ...errors import SkipDiffError
 from ..few_step import CCSR
 from ..model import FrozenModel, RefinerConfig, chain_image
 from ..noise import NoiseKey
-from ..pretrained import CONFIG, REFINER, WEIGHTS, model_folder, write_atomically, write_config, write_weights
+from ..pretrained import (
+    CONFIG,
+    REFINER,
+    WEIGHTS,
+    model_folder,
+    read_config,
+    write_atomically,
+    write_config,
+    write_weights,
+)
 from ..refiner import Refiner, RefinerNetwork, load_refiner
 from ..resize import to_signed, to_uint8
 from .adversarial import AdversarialTrainer, Attempt
@@ -44,8 +53,10 @@ class RefinerTrainer(AdversarialTrainer):
         self.model, self._folder = model, folder
         super().__init__(recipe, device, world)
         self._lpips = Lpips().to(device)
-        self.earlier: dict[str, str] = {}
+        self.began_from: dict[str, str] = {}
         """Whose refiner it started from, and its hash; empty for the identity."""
+        self.earlier_legs: list[dict[str, Any]] = []
+        """Of that refiner's training."""
         if self.options.init:
             self._start_from(self.options.init)
         self._rows = world.rows(recipe.batch)
@@ -57,7 +68,10 @@ class RefinerTrainer(AdversarialTrainer):
             raise SkipDiffError(f"refiner.init: the refiner of {source} is of another architecture")
         self.network.load_state_dict(began.network.state_dict())
         self.restart_ema()
-        self.earlier = {"refiner_of": model_folder(source).name, "refiner_hash": began.hash}
+        folder = model_folder(source)
+        record = read_config(folder / CONFIG).refiner
+        self.began_from = {"refiner_of": folder.name, "refiner_hash": began.hash}
+        self.earlier_legs = record.training.get("legs", []) if record else []
 
     @property
     def adversarial(self) -> AdversarialRecipe:
