@@ -2,9 +2,9 @@
 
     python -m benchmarks recipes --data natural256_train.tar --val val_set14_bsd20.tar --minutes 6
 
-Trains every variant of a recipe from the same random start for the same time on one thread, the last quarter
-of it cooling down, and measures it on validation images. A variant that is finished is not trained again.
-Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
+Trains every variant of a recipe from the same start, random or ``--init``, for the same time on one thread,
+the last quarter of it cooling down, and measures it on validation images. A variant that is finished is not
+trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
 ``python -m benchmarks paper --tables ablation --variants``.
 """
 
@@ -46,6 +46,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "AdamW": ("optimiser.kind=adamw",),
 }
 """What is changed, by name; crops and batch keep the pixels of a step."""
+SOURCES: dict[str, tuple[str, ...]] = {
+    "all sources alike": ("data.weights={ffhq_: 1, celebahq_: 1}",),
+    "the sharpest sources alone": ("data.weights={celeba_: 0, yonsei_: 0}",),
+}
+"""Further variants of face-8x, which draws from its sources unequally."""
 SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99")
 """Of all variants: a few hundred steps would else be warm-up, and their average mostly random weights."""
 START, COOLING = 7, 0.25
@@ -57,8 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="natural-4x", help="name or file [natural-4x]")
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
     parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    parser.add_argument("--init", metavar="MODEL", help="start from its weights [random ones]")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training for each variant [6]")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS | SOURCES)} [the former]"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
@@ -69,9 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train what is missing, measure, write."""
     torch.set_num_threads(1)
-    unknown = set(args.only or ()) - set(VARIANTS)
+    every = VARIANTS | SOURCES
+    unknown = set(args.only or ()) - set(every)
     if unknown:
-        raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(VARIANTS)}")
+        raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(every)}")
     recipe = load_recipe(args.recipe, overrides=_common(args))
     source = open_source(args.val)
     store = Store(args.runs / recipe.name / "rows.csv")
@@ -90,10 +99,12 @@ def run(args: argparse.Namespace) -> int:
             figures = [number(results.estimate(key, column).mean, column) for column in METRICS]
             what = ("", "") if key == "bicubic" else (f"{name}: ", f"{steps}")
             rows.append([what[0] + samplers[key].label, what[1], *figures])
-    changes = "; ".join(f"{name}: `{' '.join(VARIANTS[name])}`" for name in VARIANTS if VARIANTS[name])
+    shown = args.only or VARIANTS
+    changes = "; ".join(f"{name}: `{' '.join(every[name])}`" for name in shown if every[name])
+    began = f"the weights of {args.init}" if args.init else "random weights"
     text = (
-        f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from random "
-        f"weights, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
+        f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from "
+        f"{began}, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
         f"one noise seed. Common changes: `{' '.join(_common(args))}`.\n\n"
         + grid(["", "steps", *(TITLES[column] for column in METRICS)], rows)
         + f"\nWhat is changed: {changes}.\n"
@@ -112,7 +123,7 @@ def _common(args: argparse.Namespace) -> list[str]:
 
 def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
     """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
-    overrides = [*_common(args), *VARIANTS[name], "validation.images=0"]
+    overrides = [*_common(args), *(VARIANTS | SOURCES)[name], "validation.images=0"]
     slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
     folder = args.runs / recipe / f"{args.minutes:g}-minutes"
     done = folder / f"{slug}-{_digest(args, overrides)}"
@@ -121,7 +132,7 @@ def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
         shutil.rmtree(out, ignore_errors=True)
         result = train(
             args.recipe, args.data, out, device=args.device, max_minutes=args.minutes,
-            cooldown_minutes=COOLING * args.minutes, overrides=overrides,
+            cooldown_minutes=COOLING * args.minutes, overrides=overrides, init=args.init,
         )  # fmt: skip
         if result.reason != "cool-down":
             raise SkipDiffError(f"training {name!r} ended early ({result.reason}): start the command again")
@@ -140,5 +151,6 @@ def _digest(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     recipe = asdict(load_recipe(args.recipe, device == "cuda", overrides))
     files = [file for path in map(Path, args.data) for file in (sorted(path.rglob("*")) or [path])]
     data = [(file.name, file.stat().st_size) for file in files if file.is_file()]
-    decisive = json.dumps([recipe, data, device, args.minutes, COOLING], sort_keys=True, default=str)
+    start = [load_pretrained(args.init, "cpu").hash] if args.init else []
+    decisive = json.dumps([recipe, data, device, args.minutes, COOLING, *start], sort_keys=True, default=str)
     return hashlib.sha256(decisive.encode()).hexdigest()[:8]

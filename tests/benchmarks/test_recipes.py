@@ -15,7 +15,7 @@ VARIANT = "min-SNR weights, γ = 5"
 def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
     arguments = [
         "recipes", "--recipe", "tiny", "--data", str(image_folder), "--val", str(image_folder),
-        "--minutes", "0.1", "--only", "as it is", VARIANT, "--set", "model.image_size=64", "--limit", "1",
+        "--minutes", "0.2", "--only", "as it is", VARIANT, "--set", "model.image_size=64", "--limit", "1",
         "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -27,15 +27,15 @@ def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
         *2 * ["| as it is"],
         *2 * [f"| {VARIANT}"],
     ]
-    assert all(int(row[1]) > 0 for row in rows[2:]) and "0.1 minutes each" in text
-    trained = sorted(tmp_path.glob("runs/tiny/0.1-minutes/*/ddpm.safetensors"))
+    assert all(int(row[1]) > 0 for row in rows[2:]) and "0.2 minutes each" in text
+    trained = sorted(tmp_path.glob("runs/tiny/0.2-minutes/*/ddpm.safetensors"))
     assert len(trained) == 2 and trained[0].read_bytes() != trained[1].read_bytes()
     stamps = [path.stat().st_mtime_ns for path in trained]
     assert main(arguments) == 0
     assert file.read_text() == text and [path.stat().st_mtime_ns for path in trained] == stamps
 
 
-def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch):
+def test_other_settings_train_another_model(model_folder, tmp_path, monkeypatch):
     """Everything that decides what is trained is in the folder's name; a copy that broke off is no model."""
     trained: list[tuple[str, ...]] = []
 
@@ -52,7 +52,7 @@ def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch)
     data.mkdir()
     (data / "a.png").write_bytes(b"1")
     monkeypatch.setattr(recipes, "train", train)
-    usual = {"recipe": "tiny", "data": [str(data)], "minutes": 1.0, "device": "cpu", "set": []}
+    usual = {"recipe": "tiny", "data": [str(data)], "minutes": 1.0, "device": "cpu", "set": [], "init": None}
 
     def folder(name="as it is", **changed):
         return recipes._trained(
@@ -66,9 +66,10 @@ def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch)
     first = folder()
     assert folder() == first and len(trained) == 1
     found = {first, folder(set=["batch=3"]), folder(minutes=2.0), folder(name=VARIANT)}
+    found |= {folder(init=str(model_folder)), folder(name="all sources alike")}
     (data / "a.png").write_bytes(b"12")
     found.add(folder())
-    assert len(found) == len(trained) == 5 and all((path / "weights").is_file() for path in found)
+    assert len(found) == len(trained) == 7 and all((path / "weights").is_file() for path in found)
 
     def broken(source, target):
         target.mkdir()
@@ -79,7 +80,7 @@ def test_other_settings_train_another_model(image_folder, tmp_path, monkeypatch)
         folder(set=["batch=2"])
     monkeypatch.undo()
     monkeypatch.setattr(recipes, "train", train)
-    assert (folder(set=["batch=2"]) / "weights").is_file() and len(trained) == 7
+    assert (folder(set=["batch=2"]) / "weights").is_file() and len(trained) == 9
 
 
 def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):
