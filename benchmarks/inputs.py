@@ -17,9 +17,7 @@ from dataclasses import replace
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.diffusion.refiner import load_refiner
 from skipdiff_env.images import open_source
-from skipdiff_env.upscale import few_steps
 
 from .paper.claims import compared
 from .paper.evaluate import Evaluation
@@ -28,7 +26,7 @@ from .paper.results import Results
 from .paper.samplers import Sampler, catalogue
 from .paper.store import METRICS, Row, Store
 from .paper.tables import TITLES, count, grid, number, written
-from .rivals import few_step_samplers, same_scale
+from .rivals import same_scale, with_own_refiner
 
 SHOWN = (*METRICS, "evaluations")
 
@@ -99,15 +97,11 @@ def _pairs(names: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
 
 def _ways(model: FrozenModel, given: str) -> dict[str, Sampler]:
     """SkipDiff at the model's start, and what its refiner is meant for, by the names that the table gives."""
-    start, refiner = fixed_start(model), model.config.refiner
+    start = fixed_start(model)
     sampler = catalogue(model, start)[f"skip-10-{model.schedule.steps // 10}-{start}"]
     found = {f"{model.name}, start {start}": sampler}
-    chain = few_steps(refiner.chain) if refiner else None
-    if chain:
-        own = load_refiner(given, model.device, model.dtype)
-        steps = f"{chain.steps} step{'s' * (chain.steps > 1)}"
-        (found[f"{model.name}, {steps} and refiner"],) = few_step_samplers(model, "", [chain], own)
-    return found
+    refined = with_own_refiner(given, model).values()
+    return found | {f"{model.name}, {s.label.rpartition(', ')[2]} and refiner": s for s in refined}
 
 
 def _rows(

@@ -12,6 +12,7 @@ from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
 from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel
 from skipdiff_env.diffusion.few_step import FewSteps
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
+from skipdiff_env.upscale import few_steps
 
 from .paper.samplers import Picture, Sampler
 
@@ -54,6 +55,16 @@ def rivals(
         student = same_scale(load_pretrained(addsr, device, dtype), addsr, scale)
         found += few_step_samplers(student, "AddSR", [AddSR(n) for n in ADDSR_STEPS])
     return {sampler.key: sampler for sampler in found}
+
+
+def with_own_refiner(given: Folder, model: FrozenModel) -> dict[str, Sampler]:
+    """The chain that a model's refiner is meant for, followed by it, by key; nothing if there is none."""
+    refiner = model.config.refiner
+    chain = few_steps(refiner.chain) if refiner else None
+    if chain is None:
+        return {}
+    own = load_refiner(given, model.device, model.dtype)
+    return {s.key: s for s in few_step_samplers(model, "its refiner", [chain], own)}
 
 
 def same_scale(model: FrozenModel, folder: Folder, scale: int) -> FrozenModel:

@@ -21,7 +21,7 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource
 
-from ..rivals import rivals, same_scale
+from ..rivals import rivals, same_scale, with_own_refiner
 from . import cost, figures, pictures
 from .claims import claims, niqe_disagreements
 from .evaluate import Evaluation
@@ -86,7 +86,8 @@ class Session:
     def about(self) -> str:
         """What pictures are made of."""
         jpeg = f" q{self.args.jpeg}" if self.args.jpeg is not None else ""
-        return f"{self.model.hash} {self.model.dtype} {self.subject.skipdiff}{jpeg}"
+        refined = f" {self.subject.refined}" if self.subject.refined else ""
+        return f"{self.model.hash} {self.model.dtype} {self.subject.skipdiff}{refined}{jpeg}"
 
     @property
     def command(self) -> str:
@@ -169,9 +170,10 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
     budgets = subject.budgets
     others = rivals(*trained_rivals(args), args.device, dtype, scale=model.scale, budgets=budgets)
+    others |= (own := with_own_refiner(args.model, model))
     samplers = catalogue(model, start, agents, budgets) | others
     found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
-    subject = replace(subject, agents=found, others=tuple(others))
+    subject = replace(subject, agents=found, others=tuple(others), refined=next(iter(own), ""))
     more = [open_variant(folder, args.device, model) for folder in args.variants]
     wanted = args.tables or (QUICK_PARTS if args.quick else PARTS)
     named = tuple(f"table{name}" if name.isdigit() else name for name in wanted)
@@ -271,7 +273,7 @@ def draw_rest(session: Session) -> None:
             models.append(cost.authors_model("cuda"))
             policies.append(7)
         cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
-    keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16"]
+    keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16", subject.refined]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
     photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)
     if "samples" in session.wanted and not pictures.is_current(samples, session.about):
@@ -281,6 +283,7 @@ def draw_rest(session: Session) -> None:
             "csa-10": "CSA, S = 10",
             subject.skipdiff: "SkipDiff",
             "ddim-16": "DDIM, 16",
+            subject.refined: "its refiner",
         }
         pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
     if "figure6" in session.wanted and not pictures.is_current(latents, session.about):

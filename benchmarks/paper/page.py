@@ -37,6 +37,7 @@ TITLES = {
     "samples": "Samples",
     "starts": "Starts that the optimum and the agent choose",
     "stability": "Stability over noise seeds",
+    "refiner": "The refiner's strength",
 }
 """What may be there, in order."""
 OF_THE_MODEL = {
@@ -170,6 +171,8 @@ def write_index(folder: Path, name: str) -> None:
         lines = page.read_text(encoding="utf-8").splitlines()
         first = next((line[2:] for line in lines if line.startswith("- ")), "")
         text += f"- [{page.parent.name}]({page.parent.name}/README.md): {first}\n"
+    for page in sorted(folder.glob("*/inputs.md")):
+        text += f"- [{page.parent.name}, clean and as JPEGs]({page.parent.name}/inputs.md)\n"
     for extra, title in OF_THE_MODEL.items():
         text += links(folder, extra, title)
     write_atomically(folder / "README.md", text.encode())

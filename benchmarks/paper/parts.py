@@ -24,6 +24,8 @@ class Subject:
     """Name of the one that SkipDiff's rows show; empty for the fixed start."""
     others: tuple[str, ...] = ()
     """Keys of rivals with weights of their own."""
+    refined: str = ""
+    """That of them which is the model's own refiner; empty if there is none."""
     spent: int = 0
     """Rounded mean evaluations of the agent on these images; 0 for the fixed start."""
 
