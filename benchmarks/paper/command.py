@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = session.evaluation(session.model, [session.samplers[key] for key in keys], store)
     announce(evaluation, session.model)
     evaluation.run(progress=True)
-    rows, results = everything(session, store, evaluation) if keys else [], None
+    rows, results = everything(session, store, evaluation) if parts else [], None
     if rows:
         labels = {key: sampler.label for key, sampler in session.samplers.items()}
         more, lines, names = variants(session, store) if "ablation" in session.wanted else ([], [], {})

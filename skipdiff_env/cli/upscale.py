@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
-    add("--refiner", metavar="NAME", help="a model whose refiner gives the last touch [by the model]")
+    add("--refiner", metavar="NAME", help="a model, for its refiner's last touch [by the model]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
