@@ -98,10 +98,10 @@ def test_variants_change_what_they_name(wide, lr):
     found = catalogue(wide, 7)
     plain, moved, free = (found[f"csa-10{end}"].run(lr, 0).image for end in ("", "+rebuilt", "+unclamped"))
     assert not np.array_equal(plain, moved) and not np.array_equal(plain, free)
-    x = torch.randn(1, 3, 16, 16)
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     level = torch.full((1,), 0.01)
     raw = wide.predict_unclamped(x, x, level)
-    assert raw.abs().max() > 1 and torch.equal(raw.clamp(-1, 1), wide.predict(x, x, level))
+    assert raw.abs().max() > 1 and torch.allclose(raw.clamp(-1, 1), wide.predict(x, x, level), atol=1e-5)
 
 
 def test_an_agent_s_start_is_read_off_its_actions(model, lr, tmp_path):
