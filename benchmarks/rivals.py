@@ -59,8 +59,7 @@ def rivals(
 
 def with_own_refiner(given: Folder, model: FrozenModel) -> dict[str, Sampler]:
     """The chain that a model's refiner is meant for, followed by it, by key; nothing if there is none."""
-    refiner = model.config.refiner
-    chain = few_steps(refiner.chain) if refiner else None
+    chain = few_steps(model.config.chain)
     if chain is None:
         return {}
     own = load_refiner(given, model.device, model.dtype)

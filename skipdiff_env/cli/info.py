@@ -78,8 +78,8 @@ def _model(folder: Path) -> dict[str, Any]:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
     usual = f"start {config.start}" if config.start else None
-    if config.refiner and config.refiner.chain:
-        usual = f"{config.refiner.chain} and its refiner"
+    if config.chain:
+        usual = f"{config.chain} and its refiner"
     elif shipped_policy(folder):
         usual = "its agent"
     return {

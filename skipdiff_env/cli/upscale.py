@@ -180,9 +180,8 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     batch = GPU_BATCH if device.type == "cuda" else 1
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
     policy, coarse_steps, refiner = args.policy or args.start, args.coarse_steps or 1, args.refiner
-    if not (policy or args.coarse_steps or refiner or args.step_cost) and model.config.refiner:
-        policy = model.config.refiner.chain  # what its refiner is meant for
-        refiner = name if policy else None
+    if model.config.chain and not (policy or args.coarse_steps or refiner or args.step_cost):
+        policy, refiner = model.config.chain, name
     if not (args.coarse_steps or few_steps(policy)):
         coarse_steps = usual_coarse_steps(model.schedule.steps)
     policy = policy or shipped_policy(name, coarse_steps)

@@ -109,6 +109,11 @@ class ModelConfig:
         if self.start is not None and (not isinstance(self.start, int) or self.start < 1):
             raise ValueError(f"start must be a level of at least 1 or null, not {self.start!r}")
 
+    @property
+    def chain(self) -> str | None:
+        """The chain that the model's refiner is meant to follow; None if there is none."""
+        return self.refiner.chain if self.refiner else None
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
         """Read back what :meth:`to_dict` wrote.
