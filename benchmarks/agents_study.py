@@ -32,6 +32,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add("--images", required=True, help="training images")
     add("--train-images", type=int, default=60, help="how many of them [60]")
+    add("--every", type=int, default=1, metavar="K", help="every K-th of them, to see all of a sorted file [1]")
     add("--noise-seeds", type=int, default=3, help="noise seeds a training image [3]")
     add("--valid", help="images that choose the best agent [the last sixth of the training images, one seed]")
     add("--valid-images", type=int, default=30, help="how many of them [30]")
@@ -142,12 +143,13 @@ class Study:
             )
         else:
             chosen_on = f"{chose} images of `{Path(args.valid).name}` × {args.valid_seeds} new noise seeds"
+        spread = f" (one in {args.every})" if args.every > 1 else ""
         text = (
             f"Model hash `{model.hash}`, S = {process.coarse_steps}, F = {process.fine_steps}, "
             f"skip rule {self.training.skip_rule}, crops of {self.training.side} pixels, network in "
             f"{str(model.dtype).removeprefix('torch.')}, latents seen at {args.size} pixels; recording an "
             f"episode takes {optimum_calls(process)} network calls. Training: {learned} images of "
-            f"`{Path(args.images).name}` × {args.noise_seeds} noise seeds; agents chosen on {chosen_on}. "
+            f"`{Path(args.images).name}`{spread} × {args.noise_seeds} noise seeds; agents chosen on {chosen_on}. "
             "Agents learn from rewards relative to the mean of all schedules of the same image and noise."
         )
         if self.test:
@@ -172,21 +174,21 @@ def open_study(
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
 
-    def source(path: str, count: int) -> ImageSource:
-        images = open_source(path).take(count)
+    def source(path: str, count: int, every: int = 1) -> ImageSource:
+        images = open_source(path).take(count, every=every)
         return mixed_quality(images) if mixed else images
 
     every_reset = optimum_calls(SkipProcess(model, args.coarse_steps, args.fine_steps, "reset"))
 
-    def setting(path: str, count: int) -> RecordedSetting:
+    def setting(path: str, count: int, every: int = 1) -> RecordedSetting:
         return RecordedSetting(
-            model, source(path, count), metric, args.coarse_steps, args.fine_steps, args.skip_rule,
+            model, source(path, count, every), metric, args.coarse_steps, args.fine_steps, args.skip_rule,
             args.image_size, max_calls=args.max_calls or max(WALK, every_reset),
             folder=args.runs / "recordings",
             sizes=tuple(sorted({args.size, *sizes})),
         )  # fmt: skip
 
-    training = setting(args.images, args.train_images)
+    training = setting(args.images, args.train_images, args.every)
     count = kept = len(training.source)
     if args.valid:
         valid = setting(args.valid, args.valid_images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,24 @@ def claims(results: Results, subject: Subject) -> list[str]:
         found += [trend(results, figure1, metric) for metric in COMPARED]
     if subject.skipdiff in results:
         found += same_budget(results, subject)
+    return found
+
+
+def other_choices(results: Results, subject: Subject, labels: Mapping[str, str]) -> list[str]:
+    """SkipDiff against the full chain once more, wherever the model or the sampler is another.
+
+    Args:
+        results: with rows of the ablation table.
+        subject: start and step pair.
+        labels: of the variants' samplers, by key (``csa-100@hash``).
+    """
+    found = []
+    for change in ("unclamped", *(key.partition("@")[2] for key in labels if key.startswith(subject.full))):
+        sign = "+" if change == "unclamped" else "@"
+        ours, full = f"{subject.fixed}{sign}{change}", f"{subject.full}{sign}{change}"
+        if ours in results and full in results:
+            what = labels.get(full, change).partition(":")[0]
+            found.append(f"*SkipDiff against the full chain, {what}*: {compared(results, ours, full)}")
     return found
 
 

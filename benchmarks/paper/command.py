@@ -23,7 +23,7 @@ from skipdiff_env.images import ImageSource
 
 from ..rivals import rivals, same_scale, with_own_refiner
 from . import cost, figures, pictures
-from .claims import claims, niqe_disagreements
+from .claims import claims, niqe_disagreements, other_choices
 from .evaluate import Evaluation
 from .options import (
     add_common,
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     announce(evaluation, session.model)
     evaluation.run(progress=True)
     rows, results = everything(session, store, evaluation) if parts else [], None
+    names: dict[str, str] = {}
     if rows:
         labels = {key: sampler.label for key, sampler in session.samplers.items()}
         more, lines, names = variants(session, store) if "ablation" in session.wanted else ([], [], {})
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         results = Results([*rows, *more])
         draw(session, parts, results, labels | names)
     draw_rest(session)
-    finish(session, len(evaluation.images), results)
+    finish(session, len(evaluation.images), results, names)
     print(f"results: {session.folder / 'README.md'}")
     return 0
 
@@ -290,11 +291,14 @@ def draw_rest(session: Session) -> None:
         pictures.draw_latents(latents, session.model, session.about, photographs)
 
 
-def finish(session: Session, count: int, results: Results | None) -> None:
-    """The pages."""
+def finish(session: Session, count: int, results: Results | None, names: dict[str, str]) -> None:
+    """The pages; ``names`` are those of the variants' samplers."""
     args, subject = session.args, session.subject
     write_images(session.folder / "images.csv", session.source, count)
-    sentences = [*claims(results, subject), niqe_disagreements(results)] if results else None
+    sentences = None
+    if results:
+        sentences = claims(results, subject) + other_choices(results, subject, names)
+        sentences.append(niqe_disagreements(results))
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
         session.command, os.path.relpath(session.rows, session.folder), args.quick,

@@ -63,10 +63,13 @@ class ImageSource:
         """Name of image ``index``: file name in a folder, member of an archive, or what fits."""
         return self._items[index][0]
 
-    def take(self, count: int, first: int = 0) -> ImageSource:
-        """Up to ``count`` of the images, from number ``first`` on; each keeps what ``degrade`` does to it."""
-        items = self._items[first : first + count]
-        degrade = self.degrade and partial(_shifted, self.degrade, first)
+    def take(self, count: int, first: int = 0, every: int = 1) -> ImageSource:
+        """Up to ``count`` of the images, each ``every``-th from number ``first`` on.
+
+        Each keeps what ``degrade`` does to it.
+        """
+        items = self._items[first::every][:count]
+        degrade = self.degrade and partial(_numbered, self.degrade, first, every)
         return ImageSource(
             items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes, degrade=degrade
         )
@@ -110,8 +113,8 @@ class ImageSource:
         return f"<ImageSource of {len(self)} {kind}images, first {self.name(0)!r}>"
 
 
-def _shifted(degrade: Callable[[RGB8, int], RGB8], first: int, lr: RGB8, index: int) -> RGB8:
-    return degrade(lr, first + index)
+def _numbered(degrade: Callable[[RGB8, int], RGB8], first: int, every: int, lr: RGB8, index: int) -> RGB8:
+    return degrade(lr, first + every * index)
 
 
 def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSource:

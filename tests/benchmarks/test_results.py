@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts
+from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts, other_choices
 from benchmarks.paper.figures import families
 from benchmarks.paper.parts import Line, Part, Subject, build, main_table, starts
 from benchmarks.paper.published import FACES, REWARDS, shown
@@ -205,6 +205,19 @@ def test_a_few_images_tell_nothing():
 
 def test_claims_need_their_rows():
     assert claims(Results(rows("bicubic")), SUBJECT) == []
+
+
+def test_other_models_and_samplers_against_their_own_chains():
+    made = rows("csa-100+unclamped", psnr=24.0) + rows("skip-10-10-7+unclamped", psnr=25.0)
+    made += rows("csa-100@ab", niqe=4.0) + rows("skip-10-10-7@ab", niqe=3.0, psnr=4.0)
+    labels = {"csa-100@ab": "other (noise-prediction of the image): full chain", "skip-10-10-7@ab": "…"}
+    first, second = other_choices(Results(made), SUBJECT, labels)
+    assert first.startswith("*SkipDiff against the full chain, unclamped*: better in PSNR (+1.00, ")
+    assert second.startswith(
+        "*SkipDiff against the full chain, other (noise-prediction of the image)*: better in NIQE (+1.00, "
+    )
+    assert "worse in PSNR (-1.00" in second
+    assert other_choices(made_up(), SUBJECT, {}) == []
 
 
 def test_niqe_s_two_variants():

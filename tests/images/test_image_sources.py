@@ -142,6 +142,16 @@ def test_indexing_like_a_sequence() -> None:
         source[2]
 
 
+def test_some_of_a_source_spread_over_it_keep_their_own_faults() -> None:
+    arrays = [np.full((1, 1, 3), i, np.uint8) for i in range(10)]
+    source = open_source(arrays).degraded(lambda lr, index: lr + np.uint8(100 + index))
+    some = source.take(3, first=1, every=4)
+    assert [int(image[0, 0, 0]) for image in some] == [1, 5, 9]
+    assert some.degrade is not None
+    assert [int(some.degrade(arrays[0], i)[0, 0, 0]) for i in range(3)] == [101, 105, 109]
+    assert len(source.take(2, every=4)) == 2
+
+
 def test_images_are_shared_but_protected() -> None:
     array = noise(0)
     source = open_source([array])
