@@ -75,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
         f"rises from {rewards[0]:.4f} at the first evaluation to {max(rewards):.4f} at the best, by "
         f"{gain / rewards[0]:.2%}. "
     )
-    if plateau is None:
-        text += f"There is no plateau: that is nothing, or the last one keeps less than {PLATEAU:.0%} of it; "
+    if gain == 0:
+        text += "No evaluation is better than the first, so that there is no plateau to reach; "
+    elif plateau is None:
+        text += f"There is no plateau: the last evaluation keeps less than {PLATEAU:.0%} of that; "
     else:
         minutes = log[plateau]["minutes"]
         text += (

@@ -32,7 +32,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add("--images", required=True, help="training images")
     add("--train-images", type=int, default=60, help="how many of them [60]")
-    add("--every", type=int, default=1, metavar="K", help="every K-th of them, to see all of a sorted file [1]")
+    add("--every", type=int, default=1, metavar="K", help="every K-th [1]")
     add("--noise-seeds", type=int, default=3, help="noise seeds a training image [3]")
     add("--valid", help="images that choose the best agent [the last sixth of the training images, one seed]")
     add("--valid-images", type=int, default=30, help="how many of them [30]")
@@ -149,7 +149,8 @@ class Study:
             f"skip rule {self.training.skip_rule}, crops of {self.training.side} pixels, network in "
             f"{str(model.dtype).removeprefix('torch.')}, latents seen at {args.size} pixels; recording an "
             f"episode takes {optimum_calls(process)} network calls. Training: {learned} images of "
-            f"`{Path(args.images).name}`{spread} × {args.noise_seeds} noise seeds; agents chosen on {chosen_on}. "
+            f"`{Path(args.images).name}`{spread} × {args.noise_seeds} noise seeds; agents chosen on "
+            f"{chosen_on}. "
             "Agents learn from rewards relative to the mean of all schedules of the same image and noise."
         )
         if self.test:

@@ -131,7 +131,7 @@ def everything(session: Session, store: Store, evaluation: Evaluation) -> list[R
     rows: list[Row] = []
     for sampler in session.samplers:
         some = [
-            store.rows.get((session.model.hash, evaluation.dtype, image, seed, sampler))
+            store.find((session.model.hash, evaluation.dtype, image, seed, sampler))
             for image in evaluation.images
             for seed in range(session.args.seeds)
         ]
@@ -301,7 +301,8 @@ def finish(session: Session, count: int, results: Results | None, names: dict[st
         sentences.append(niqe_disagreements(results))
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
-        session.command, os.path.relpath(session.rows, session.folder), args.quick,
+        session.command, os.path.relpath(session.rows, session.folder), results.computed if results else {},
+        args.quick,
     )  # fmt: skip
     write_page(session.folder, run_, sentences)
     write_index(session.folder.parent, session.model.name)

@@ -77,7 +77,7 @@ class Evaluation:
         for index, image in enumerate(self.images):
             for seed in seeds:
                 start = (model.hash, self.dtype, image, seed)
-                missing = tuple(s for s in samplers if (*start, s.key) not in store.rows)
+                missing = tuple(s for s in samplers if not store.find((*start, s.key)))
                 if missing:
                     self.jobs.append(Job(index, image, seed, missing))
 
@@ -98,7 +98,8 @@ class Evaluation:
                 bar.set_postfix_str(f"image {number}/{len(self.jobs)}: {job.image}", refresh=False)
                 self._work(job, bar)
         self.jobs = []
-        return [self.store.rows[key] for key in self.keys]
+        found = [self.store.find(key) for key in self.keys]
+        return [row for row in found if row]
 
     def _work(self, job: Job, bar: tqdm) -> None:
         pair = make_pair(self.source, job.index, scale=self.model.scale)

@@ -142,7 +142,7 @@ def _tag(key: str) -> str:
 
 def draw_starts(folder: Path, subject: Subject, results: Results, note: str = "") -> None:
     """Histogram of the optimum's starts, by NIQE and by LPIPS, beside the agent's or the fixed one."""
-    figure = new_figure(7, 3.6)
+    figure = new_figure(7, 3.8)
     axes = figure.subplots()
     bars = {f"optimum by {m.upper()}": optimum_starts(results, subject, m) for m in ("niqe", "lpips")}
     for name, key in subject.agents.items():
@@ -159,7 +159,7 @@ def draw_starts(folder: Path, subject: Subject, results: Results, note: str = ""
     axes.set_xticks(places)
     axes.set_xlabel("start")
     axes.set_ylabel("share of images and seeds")
-    figure.legend(fontsize=8, loc="outside upper center", ncols=len(bars) + 1)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=3)
     save(figure, folder / "starts.png")
     lines = [[label, *(str(chosen.count(int(k))) for k in places)] for label, chosen in bars.items()]
     head = ["images and seeds with start", *map(str, places)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -65,6 +65,8 @@ class Run:
     command: str
     rows: str
     """The file with every row, from the page's folder."""
+    computed: Mapping[str, int]
+    """How many of them in what and on what, see :attr:`.Results.computed`."""
     quick: bool = False
 
 
@@ -147,13 +149,14 @@ def facts(run: Run) -> list[str]:
         f"{name} (`{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}`)" for name, file in run.agents.items()
     )
     weights = ", ".join(f"{name} (`{found}`)" for name, found in run.weights.items())
+    rows = ", ".join(f"{count} in {what.replace(' ', ' on ')}" for what, count in run.computed.items())
     return [
         f"{run.count} image{'s' * (run.count != 1)}, noise seeds {', '.join(map(str, range(run.seeds)))}",
         f"model `{model.hash}`, {model.config.prediction}-prediction of the {model.config.target}, "
         f"T = {model.schedule.steps}, fixed start {run.start}",
         f"agents: {agents or 'none, so SkipDiff stands for the fixed start'}",
         *([f"other weights: {weights}"] if weights else []),
-        f"computed in {str(model.dtype).removeprefix('torch.')} on {hardware(model)}, "
+        f"rows by precision and device: {rows or 'none'}; this page was made on {hardware(model)}, "
         f"{torch.get_num_threads()} threads",
         f"skipdiff {__version__}, Python {platform.python_version()}, {versions}",
         f"made by `{run.command}`",

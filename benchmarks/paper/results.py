@@ -7,6 +7,7 @@ taken image by image and seed by seed, and every interval draws the same images 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ class Results:
         by_key = {(row.sampler, row.image, row.seed): row for row in rows}
         self.samplers = list(dict.fromkeys(row.sampler for row in rows))
         self._rows = {s: [by_key[s, image, seed] for image, seed in pairs] for s in self.samplers}
+
+    @property
+    def computed(self) -> Counter[str]:
+        """How many rows were computed in what and on what: ``{"float32 cuda": 300}``."""
+        return Counter(row.dtype for rows in self._rows.values() for row in rows)
 
     def __contains__(self, sampler: str) -> bool:
         return sampler in self._rows

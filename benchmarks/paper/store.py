@@ -1,7 +1,9 @@
 """Rows: how good one sampler's result is on one image under one noise seed, kept in a CSV file.
 
 A row is appended in one piece as soon as it is computed, and the same computation is never made twice:
-its key holds all that decides the result.
+its key holds all that decides the result. Rows of another device count where the precision is the same, so
+that a laptop can finish, or draw again, what a GPU began. (In float32 a picture's PSNR then differs by less
+than 0.001 dB and its LPIPS by less than 0.0001; NIQE by up to 0.05, in either direction.)
 """
 
 from __future__ import annotations
@@ -65,13 +67,29 @@ class Store:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.rows = {row.key: row for row in read_rows(path)} if path else {}
+        self.rows: dict[Key, Row] = {}
+        self._any_device: dict[Key, Row] = {}
+        for row in read_rows(path) if path else ():
+            self._keep(row)
+
+    def find(self, key: Key) -> Row | None:
+        """The row of a key, or one of the same precision from another device."""
+        return self.rows.get(key) or self._any_device.get(_deviceless(key))
 
     def add(self, row: Row) -> None:
         """Keep a row, on disk before this returns."""
-        self.rows[row.key] = row
+        self._keep(row)
         if self.path is not None:
             append(self.path, row)
+
+    def _keep(self, row: Row) -> None:
+        self.rows[row.key] = row
+        self._any_device[_deviceless(row.key)] = row
+
+
+def _deviceless(key: Key) -> Key:
+    """``key`` with ``float32 cpu`` as ``float32``."""
+    return key[0], key[1].partition(" ")[0], *key[2:]
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -130,7 +130,7 @@ def test_the_page_says_what_was_done(run_all, image_folder):
     text = (folder / "README.md").read_text()
     for words in (
         "2 images, noise seeds 0, 1",
-        "float32 on",
+        "in float32 on cpu; this page was made on",
         "torch ",
         "fixed start 2",
         "Better PSNR",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.paper.evaluate import Evaluation
+from benchmarks.paper.results import Results
 from benchmarks.paper.samplers import Walks, catalogue
 from benchmarks.paper.store import METRICS, Store, read_rows, score
 from skipdiff_env import SkipDiffError, SkipDiffSampler
@@ -144,6 +145,12 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
     again = evaluate()
     assert [job.missing for job in again.jobs] == [(samplers[-1],)] and again.calls == 10
     assert again.run() == rows and {r.key for r in read_rows(file)} == {r.key for r in rows}
+    file.write_text(file.read_text().replace("float32 cpu", "float32 cuda"))
+    there = evaluate()  # what a GPU computed in the same precision counts
+    assert not there.jobs and {row.dtype for row in there.run()} == {"float32 cuda"}
+    assert Results(there.run()).computed == {"float32 cuda": 20}
+    file.write_text(file.read_text().replace("float32 cuda", "bfloat16 cuda"))
+    assert sum(len(job.missing) for job in evaluate().jobs) == 20
 
 
 def test_every_column_is_what_it_says(source):
