@@ -2,8 +2,7 @@
 
 A row is appended in one piece as soon as it is computed, and the same computation is never made twice:
 its key holds all that decides the result. Rows of another device count where the precision is the same, so
-that a laptop can finish, or draw again, what a GPU began. (In float32 a picture's PSNR then differs by less
-than 0.001 dB and its LPIPS by less than 0.0001; NIQE by up to 0.05, in either direction.)
+that a laptop can finish, or draw again, what a GPU began: what the two compute differs by rounding. A page says how many rows are whose.
 """
 
 from __future__ import annotations
