@@ -2,7 +2,8 @@
 
 A row is appended in one piece as soon as it is computed, and the same computation is never made twice:
 its key holds all that decides the result. Rows of another device count where the precision is the same, so
-that a laptop can finish, or draw again, what a GPU began: what the two compute differs by rounding. A page says how many rows are whose.
+that a laptop can finish, or draw again, what a GPU began: what the two compute differs by rounding. A page
+says how many rows are whose.
 """
 
 from __future__ import annotations
