@@ -28,11 +28,13 @@ from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import load_policy
 
 from .agents_choice import Chosen, Trained, choose, ship
-from .agents_imitation import imitation
+from .agents_imitation import EXACT, exact_gradient, held_out, imitation
 from .agents_plot import plot
 from .agents_study import Study, add_study_arguments, open_study, say
-from .agents_table import IMITATION, Rows, intervals, table, verdict
+from .agents_table import IMITATION, Rows, by_kind, intervals, table, verdict
 
+MANY = 20
+"""Starts that are shown one by one."""
 PAPER = "recurrent_ppo"
 """The paper's agent."""
 SHIPPED = "the agent that ships"
@@ -45,13 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--metric", default="niqe", help="the reward's metric [niqe]")
     add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
-    names = [name for name in algorithms() if name != "ppo_step_cost"]
+    names = [*(name for name in algorithms() if name != "ppo_step_cost"), EXACT]
     add("--algos", nargs="*", default=names, metavar="NAME", help=f"which algorithms [{' '.join(names)}]")
     add(
         "--paper-size", action="store_true", help="recurrent_ppo sees 128 pixels, as in the paper, not --size"
     )
     add("--chain", type=int, default=0, metavar="N", help="the full chain of N test images as a row [0]")
-    add("--epochs", type=int, default=100, help="how often imitation sees each training episode [100]")
+    add(
+        "--epochs",
+        type=int,
+        default=100,
+        help=f"how often imitation and {EXACT} see each training episode [100]",
+    )
     add(
         "--ship",
         action="store_true",
@@ -85,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if ships:
         rows[SHIPPED] = [test(load_policy(ships))]
     optima = np.array([o.reward for o in test.optima()])
-    images = len({image for image, _ in study.test_pairs})
+    images = study.photographs("test")
     said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
     text = (
         f"# Agents on {study.model.name}: {study.name}\n\n{study.describe()} "
@@ -97,6 +104,9 @@ def run(args: argparse.Namespace) -> int:
     )
     agents = [*trained, chosen.row] if chosen else []
     agents += [SHIPPED] if ships else []
+    if args.mixed:
+        shown = ["optimum", IMITATION, *agents]
+        text += "\nFor each kind of input:\n\n" + by_kind(rows, best, images, shown)
     if args.chain:
         text += "\n" + _chain(study, rows, best, agents)
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +131,8 @@ def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
 
 def _train(study: Study, name: str) -> list[Trained]:
     """What each training seed gave."""
+    if name == EXACT:
+        return [exact_gradient(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     settings = read_settings(name)
     settings["timesteps"] = study.args.timesteps or settings["timesteps"]
     label = name
@@ -132,11 +144,7 @@ def _train(study: Study, name: str) -> list[Trained]:
     for seed in range(study.args.seeds):
         run, progress = study.train(settings, label, seed)
         # Played again: the log's rewards are less the price that the algorithm learned with.
-        played = study.evaluator("valid")(load_policy(run.folder / BEST))
-        reward, evaluations = (
-            float(np.mean([getattr(r, of) for r in played])) for of in ("reward", "evaluations")
-        )
-        done.append(Trained(run.folder, progress.seconds / 60, reward, evaluations))
+        done.append(Trained(run.folder, progress.seconds / 60, *held_out(study, run.folder)))
     return done
 
 
@@ -147,7 +155,8 @@ def _fixed(study: Study, start: int, best: str) -> Rows:
     played = {k: evaluator(k) for k in range(1, fine + 1)}
     rows: Rows = {"always denoise": [played[fine]], "always skip": [played[1]]}
     rows["random"] = [evaluator(Random(seed)) for seed in range(study.args.seeds)]
-    rows |= {f"start {k}": [played[k]] for k in played}
+    # A hundred starts would hide the agents: then every tenth, and the first.
+    rows |= {f"start {k}": [played[k]] for k in played if fine <= MANY or k == 1 or k % (fine // 10) == 0}
     rows[best] = [played[start]]
     outcomes = [o.best for o in evaluator.optima()]
     found = [evaluator_at(study, index, outcome.actions) for index, outcome in enumerate(outcomes)]

@@ -63,7 +63,7 @@ def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -
         for seed, run in enumerate(runs)
     )
     run, evaluator = trained[name][seed], study.evaluator("valid")
-    images = len({image for image, _ in study.valid_pairs})
+    images = study.photographs("valid")
     own, fixed = (
         np.array([r.reward for r in evaluator(policy)]).reshape(1, images, -1)
         for policy in (load_policy(run.folder / BEST), start)

@@ -1,11 +1,16 @@
-"""The imitation of the optimum as a reference beside agents; kept, so that it is taught once."""
+"""Networks taught by recordings themselves, beside agents that explore; kept, so that each is taught once."""
 
 from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file, save
 
 from skipdiff_agents.evaluate import Evaluator
+from skipdiff_agents.exact import train_exactly
 from skipdiff_agents.imitation import StartChooser, imitate, regress_starts
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion.pretrained import write_atomically
@@ -13,9 +18,35 @@ from skipdiff_env.policies import Policy
 from skipdiff_env.policy_file import load_policy, save_policy
 from skipdiff_env.spn import SPNConfig
 
+from .agents_choice import Trained
 from .agents_study import Study, say
 
-STARTS = "starts.safetensors"
+STARTS, SECONDS = "starts.safetensors", "seconds.json"
+EXACT = "exact_gradient"
+"""What ``--algos`` and the tables call an agent of :mod:`skipdiff_agents.exact`."""
+
+
+def exact_gradient(study: Study, epochs: int, seed: int) -> Trained:
+    """An agent trained by the exact policy gradient, see :func:`skipdiff_agents.exact.train_exactly`.
+
+    Args:
+        study: its episodes.
+        epochs: how often each training episode is shown.
+        seed: of weights and order.
+    """
+    size, fine = study.args.size, study.training.process.fine_steps
+    folder = study.runs / f"{EXACT}-{size}-{epochs}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / SECONDS).is_file():
+        say(f"training {EXACT}, seed {seed}")
+        began = time.perf_counter()
+        config = SPNConfig(size, 128, "group", "clock", fine)
+        train, valid = study.evaluator("train"), study.evaluator("valid")
+        network = train_exactly(train, valid, config, epochs, seed=seed, device=study.device)
+        save_policy(folder / BEST, network)
+        write_atomically(folder / SECONDS, json.dumps(time.perf_counter() - began).encode())
+    minutes = json.loads((folder / SECONDS).read_text(encoding="utf-8")) / 60
+    return Trained(folder, minutes, *held_out(study, folder))
 
 
 def imitation(study: Study, epochs: int, seed: int) -> Policy:
@@ -48,6 +79,12 @@ def imitation(study: Study, epochs: int, seed: int) -> Policy:
         chooser.load_state_dict(load_file(file))
         policies.append(chooser.eval())
     return max(policies, key=lambda policy: _mean_reward(valid, policy))
+
+
+def held_out(study: Study, folder: Path) -> tuple[float, float]:
+    """Mean reward, less no price, and evaluations of a folder's agent on the validation episodes."""
+    played = study.evaluator("valid")(load_policy(folder / BEST))
+    return float(np.mean([r.reward for r in played])), float(np.mean([r.evaluations for r in played]))
 
 
 def _mean_reward(evaluator: Evaluator, policy: Policy) -> float:

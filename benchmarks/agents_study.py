@@ -21,6 +21,7 @@ from skipdiff_agents.train import Progress, Run
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel, SkipProcess
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
+from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.oracle import optimum_calls
 
 RESULTS = Path(__file__).parent / "results"
@@ -89,6 +90,13 @@ class Study:
         assert setting is not None
         return Evaluator(setting, pairs, batch=64, others=METRICS)
 
+    def photographs(self, part: str) -> int:
+        """How many pictures the ``valid`` or ``test`` episodes show, in whatever quality."""
+        setting, pairs = (self.test, self.test_pairs) if part == "test" else (self.valid, self.valid_pairs)
+        assert setting is not None
+        kinds = len(KINDS) if setting.source.degrade and setting is not self.training else 1
+        return len({image // kinds for image, _ in pairs})
+
     def record(self) -> int:
         """Make what recordings are missing; returns the network calls that took."""
         parts = [(self.training, self.known_pairs)]
@@ -105,13 +113,24 @@ class Study:
         settings = settings | {"observation_size": settings.get("observation_size", self.args.size)}
         folder = self.runs / f"{label}-{seed}"
         run = Run(
-            settings, self.training, self.train_pairs, self.evaluator("valid"), folder, seed, device="cpu"
+            settings,
+            self.training,
+            self.train_pairs,
+            self.evaluator("valid"),
+            folder,
+            seed,
+            device=str(self.device),
         )
         say(f"training {label}, seed {seed}")
         progress = run.train(resume=True)
         if progress.stopped_by:
             raise KeyboardInterrupt
         return run, progress
+
+    @property
+    def device(self) -> torch.device:
+        """Where agents learn: where the model is."""
+        return self.model.device
 
     @cached_property
     def episodes(self) -> str:
@@ -133,16 +152,16 @@ class Study:
     def describe(self) -> str:
         """A sentence on the episodes, for the result files."""
         args, process, model = self.args, self.training.process, self.model
-        learned, chose = (
-            len({image for image, _ in pairs}) for pairs in (self.train_pairs, self.valid_pairs)
-        )
+        learned, chose = len({image for image, _ in self.train_pairs}), self.photographs("valid")
+        every_kind = ", each in all four kinds," if self.training.source.degrade else ""
         if self.valid is self.training:
             chosen_on = (
                 f"{chose} further images of the same file under a new noise seed; the diffusion model "
                 "itself may have been trained on any of them"
             )
         else:
-            chosen_on = f"{chose} images of `{Path(args.valid).name}` × {args.valid_seeds} new noise seeds"
+            chosen_on = f"{chose} images of `{Path(args.valid).name}`{every_kind} × {args.valid_seeds} "
+            chosen_on += "new noise seeds"
         spread = f" (one in {args.every})" if args.every > 1 else ""
         text = (
             f"Model hash `{model.hash}`, S = {process.coarse_steps}, F = {process.fine_steps}, "
@@ -155,8 +174,8 @@ class Study:
         )
         if self.test:
             text += (
-                f" Test: {len(self.test.source)} images of `{Path(args.test).name}` × {args.test_seeds} "
-                "new noise seeds."
+                f" Test: {self.photographs('test')} images of `{Path(args.test).name}`{every_kind} × "
+                f"{args.test_seeds} new noise seeds."
             )
         return text
 
@@ -175,21 +194,22 @@ def open_study(
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
 
-    def source(path: str, count: int, every: int = 1) -> ImageSource:
+    def source(path: str, count: int, every: int, every_kind: bool) -> ImageSource:
         images = open_source(path).take(count, every=every)
-        return mixed_quality(images) if mixed else images
+        return mixed_quality(images, every_kind=every_kind) if mixed else images
 
     every_reset = optimum_calls(SkipProcess(model, args.coarse_steps, args.fine_steps, "reset"))
 
-    def setting(path: str, count: int, every: int = 1) -> RecordedSetting:
+    def setting(path: str, count: int, every: int = 1, every_kind: bool = True) -> RecordedSetting:
         return RecordedSetting(
-            model, source(path, count, every), metric, args.coarse_steps, args.fine_steps, args.skip_rule,
-            args.image_size, max_calls=args.max_calls or max(WALK, every_reset),
+            model, source(path, count, every, every_kind), metric, args.coarse_steps, args.fine_steps,
+            args.skip_rule, args.image_size, max_calls=args.max_calls or max(WALK, every_reset),
             folder=args.runs / "recordings",
             sizes=tuple(sorted({args.size, *sizes})),
         )  # fmt: skip
 
-    training = setting(args.images, args.train_images, args.every)
+    # To learn from, many pictures in one kind each; to compare, every picture in all.
+    training = setting(args.images, args.train_images, args.every, every_kind=False)
     count = kept = len(training.source)
     if args.valid:
         valid = setting(args.valid, args.valid_images)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from skipdiff_agents.evaluate import Result
+from skipdiff_env.images.mixed import KINDS
 
 from .agents_study import interval, relative
 
@@ -73,6 +74,31 @@ def intervals(rows: Rows, optima: np.ndarray, images: int) -> str:
         cells.append(_cell(interval(optimum - rewards(by_seed, images)), ".4f"))
         lines.append(cells)
     return _markdown(["policy", *COLUMNS, "regret"], lines)
+
+
+def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> str:
+    """Where adapting would pay: paired differences to the row ``best``, for each kind of input by itself.
+
+    Args:
+        rows, best, images: as in :func:`table`; each image is there in every kind.
+        shown: the rows to show; above them come the starts that are best for each kind, in hindsight.
+    """
+    parts = {
+        kind: {
+            name: [[r for r in played if r.image.endswith(f", {kind}")] for played in by_seed]
+            for name, by_seed in rows.items()
+        }
+        for kind in KINDS
+    }
+    starts = [name for name in rows if name.startswith("start ")]
+    lines: list[list[str]] = [["best start in hindsight"], *([name] for name in shown)]
+    for part in parts.values():
+        baseline = rewards(part[best], images)
+        found = max(starts, key=lambda name: rewards(part[name], images).mean())
+        for line, name in zip(lines, (found, *shown), strict=True):
+            cell = _cell(relative(rewards(part[name], images), baseline), "+.2%")
+            line.append(f"{name}: {cell}" if name == found else cell)
+    return _markdown(["difference to best start", *KINDS], lines)
 
 
 def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -100,10 +100,10 @@ def measure(study: Study) -> dict[str, Any]:
     kinds = np.array([kind(image) for image, _ in training.pairs])
     best = int(known.mean(axis=0).argmax())
     starts = fixed_starts(test.optima(), fine)
-    images = len({image for image, _ in study.test_pairs})
+    inputs, images = len({image for image, _ in study.test_pairs}), study.photographs("test")
 
     def cube(values: np.ndarray) -> np.ndarray:
-        return values.reshape(-1, images, study.args.test_seeds)
+        return values.reshape(-1, images, len(starts) // images)
 
     base = cube(starts[:, best])
     gap = cube(np.array([o.reward for o in test.optima()])) - base
@@ -111,7 +111,7 @@ def measure(study: Study) -> dict[str, Any]:
     row: dict[str, Any] = {"best start": best + 1, "gap": tuple(v / scale for v in interval(gap))}
     nothing = (np.nan,) * 3
     row["other noise"] = (
-        interval(cube(_other_noise(starts, images)) - base, gap) if study.args.test_seeds > 1 else nothing
+        interval(cube(_other_noise(starts, inputs)) - base, gap) if study.args.test_seeds > 1 else nothing
     )
     row["known fault"] = nothing
     if study.training.source.degrade:

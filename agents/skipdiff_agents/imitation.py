@@ -111,12 +111,12 @@ def imitate(
         decay.step()
         if validation and (number + 1) % max(len(batches) // epochs, 1) == 0:
             played = validation(NetworkPolicy(network.eval(), config))
-            network.train()
+            network.to(evaluator.device).train()
             if (reward := float(np.mean([result.reward for result in played]))) > best:
                 best, kept = reward, copy.deepcopy(network.state_dict())
     if kept:
         network.load_state_dict(kept)
-    return network.eval()
+    return network.cpu().eval()
 
 
 def _play(
@@ -129,13 +129,13 @@ def _play(
     latents, targets = [], np.empty((fine - 1, len(chosen)))
     histories: list[History] = [()] * len(chosen)
     for i, level in enumerate(range(fine, 1, -1)):
-        latents.append(latent)
+        latents.append(latent.to(evaluator.device))
         for row, table in enumerate(tables[j] for j in chosen):
             denoise, skip = table[level, histories[row]]
             targets[i, row] = denoise - skip
             histories[row] = after(histories[row], level, int(actions[i, row]), rule)
         latent = envs.step(actions[i])[0]
-    return latents, torch.from_numpy(targets).float().to(latent.device)
+    return latents, torch.from_numpy(targets).float().to(evaluator.device)
 
 
 def _loss(network: SkipProposalNetwork, latents: Sequence[Tensor], targets: Tensor) -> Tensor:
@@ -195,9 +195,10 @@ def regress_starts(
     )
     targets = torch.from_numpy(rewards - rewards.mean(axis=1, keepdims=True)).float()
     targets /= targets.std() + 1e-12
+    seen, seen_valid, targets = (part.to(training.device) for part in (seen, seen_valid, targets))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = StartChooser(size, fine)
+        network = StartChooser(size, fine).to(training.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, epochs)
     rng, best, kept = np.random.default_rng(seed), -math.inf, network.state_dict()
@@ -211,12 +212,12 @@ def regress_starts(
             optimizer.step()
         decay.step()
         with torch.no_grad():
-            choice = network.layers(seen_valid).argmax(dim=1).numpy()
+            choice = network.layers(seen_valid).argmax(dim=1).cpu().numpy()
         reward = float(rewards_valid[np.arange(len(choice)), choice].mean())
         if reward > best:
             best, kept = reward, copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
-    return network.eval()
+    return network.cpu().eval()
 
 
 def _first_latents(evaluator: Evaluator, size: int) -> Tensor:

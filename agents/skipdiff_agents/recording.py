@@ -208,6 +208,10 @@ class RecordedSetting(Setting):
             self._memory[key] = make()
         return self._memory[key]
 
+    def content(self, image: int) -> dict[str, Any]:
+        """Hashes of an episode's two pictures, computed once."""
+        return self._remembered((image, "content"), lambda: Setting.content(self, image))
+
     def file(self, image: int, noise_seed: int) -> Path:
         """Where the recording of an image and a noise seed lies, or would."""
         return self._remembered((image, noise_seed, "file"), lambda: self._name(image, noise_seed))

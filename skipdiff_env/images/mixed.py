@@ -53,11 +53,13 @@ class MixedQuality:
         return np.ascontiguousarray(fault.apply(batch, normal)[0].permute(1, 2, 0).numpy())
 
 
-def mixed_quality(source: ImageSource, seed: int = 0) -> ImageSource:
+def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:
     """The images of a source of originals, with inputs of mixed quality; ``images=`` of an environment.
 
     Args:
         source: see :func:`.open_source`.
         seed: see :class:`MixedQuality`.
+        every_kind: each image once in every kind, one after the other, instead of in one kind each: four
+            times as many images.
     """
-    return source.degraded(MixedQuality(seed))
+    return (source.repeated(KINDS) if every_kind else source).degraded(MixedQuality(seed))

@@ -84,6 +84,11 @@ class ImageSource:
             raise SkipDiffError("images: low-resolution inputs are taken as they are, not degraded further")
         return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
 
+    def repeated(self, words: Sequence[str]) -> ImageSource:
+        """Each image as often as there are words, one after the other, named ``NAME, WORD``; not degraded."""
+        items = [(f"{name}, {word}", load) for name, load in self._items for word in words]
+        return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
+
     def __iter__(self) -> Iterator[RGB8]:
         return (self[index] for index in range(len(self)))
 

@@ -95,6 +95,24 @@ def test_agents(files, capsys):
     assert "\n| the agent that ships |" in (folder / "clean-psnr-reset-10-4.md").read_text()
 
 
+def test_agents_on_mixed_quality(files, capsys):
+    arguments = ["--metric", "psnr", "--mixed", "--algos", "exact_gradient", "--epochs", "2"]
+    arguments += ["--valid", str(files / "valid"), "--valid-seeds", "1"]
+    assert command(files, "agents", *arguments) == 0
+    folder = files / "out" / "model"
+    text = (folder / "mixed-psnr-reset-10-4.md").read_text()
+    assert "Training: 6 images of `train` × 1 noise seeds" in text
+    assert "chosen on 3 images of `valid`, each in all four kinds, × 1 new noise seeds" in text
+    assert "Test: 2 images of `test`, each in all four kinds, × 2 new noise seeds" in text
+    assert "| difference to best start | clean | jpeg | noise | blur |" in text
+    rows = list(csv.DictReader((folder / "mixed-psnr-reset-10-4.csv").open()))
+    played = [row["image"] for row in rows if row["policy"] == "exact_gradient"]
+    assert len(played) == 2 * 2 * 4 * 2 and len(set(played)) == 2 * 4  # seeds, pictures, kinds, noise
+    capsys.readouterr()
+    assert command(files, "agents", *arguments) == 0
+    assert "training exact_gradient" not in capsys.readouterr().out
+
+
 def test_ceilings(files, capsys):
     arguments = ("--metrics", "psnr", "--epochs", "2")
     assert command(files, "ceilings", *arguments) == 0

@@ -14,13 +14,14 @@ pytest.importorskip("matplotlib")
 from benchmarks import agents_choice, agents_imitation, ceilings
 from benchmarks.agents_choice import Chosen, Trained, choose, ship
 from benchmarks.agents_study import add_study_arguments, open_study
-from benchmarks.agents_table import IMITATION, intervals, table, verdict
+from benchmarks.agents_table import IMITATION, by_kind, intervals, table, verdict
 from benchmarks.paper.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
 from skipdiff_env.diffusion.pretrained import load_pretrained, save_model
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.oracle import Optimum, Outcome
 from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import save_policy
@@ -102,6 +103,25 @@ def test_the_verdict_is_about_the_agent_chosen_before(gains, words):
     assert "The paper's agent (paper), over all training seeds: +10.00%" in text
 
 
+def test_each_kind_of_input_by_itself():
+    def played(*by_kind):  # two pictures, the same in both, one noise seed
+        results = [
+            Result(f"{name}.png, {kind}", 0, reward, 0, 0, 0, 11, (0,))
+            for name in "ab"
+            for kind, reward in zip(KINDS, by_kind, strict=True)
+        ]
+        return [results]
+
+    rows = {"start 1": played(2, 2, 2, 2), "start 2": played(2, 3, 1, 2), "agent": played(1, 3, 2, 2)}
+    lines = by_kind(rows | {"best": rows["start 1"]}, "best", 2, ["agent"]).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["difference to best start", *KINDS]
+    nothing, half = "+0.00% [+0.00%, +0.00%]", "+50.00% [+50.00%, +50.00%]"
+    starts = [f"start 1: {nothing}", f"start 2: {half}", f"start 1: {nothing}", f"start 1: {nothing}"]
+    assert cells[2] == ["best start in hindsight", *starts]
+    assert cells[3] == ["agent", "-50.00% [-50.00%, -50.00%]", half, nothing, nothing]
+
+
 def test_the_share_of_what_imitation_gains():
     chosen = row(BASE + [[0.1, 0.1], [0.2, 0.2]])
     # two taught networks gain 0.2 and 0.6 on each image, 0.4 on the mean
@@ -146,7 +166,7 @@ def test_the_references_beside_the_optimum(monkeypatch):
     training = Played([[2, 3], [5, 1], [5, 1], [5, 1]], [(image, 0) for image in range(4)])
     parts = {"known": training, "train": training, "test": Played([[1, 2], [1, 2], [1, 2], [3, 1]])}
     study = SimpleNamespace(
-        evaluator=parts.get, test_pairs=[(0, 0), (0, 1), (1, 0), (1, 1)],
+        evaluator=parts.get, test_pairs=[(0, 0), (0, 1), (1, 0), (1, 1)], photographs=lambda _: 2,
         args=SimpleNamespace(test_seeds=2, seeds=1, noise_seeds=1, epochs=1),
         training=SimpleNamespace(process=SimpleNamespace(fine_steps=2), source=SimpleNamespace(degrade=True)),
     )  # fmt: skip

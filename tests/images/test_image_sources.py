@@ -24,10 +24,12 @@ from skipdiff_env.images import (
     bundled_images,
     demo_photograph,
     encode_image,
+    mixed_quality,
     open_source,
     read_image,
     write_image,
 )
+from skipdiff_env.images.mixed import KINDS, kind
 
 
 def noise(seed: int, height: int = 6, width: int = 8) -> np.ndarray:
@@ -150,6 +152,19 @@ def test_some_of_a_source_spread_over_it_keep_their_own_faults() -> None:
     assert some.degrade is not None
     assert [int(some.degrade(arrays[0], i)[0, 0, 0]) for i in range(3)] == [101, 105, 109]
     assert len(source.take(2, every=4)) == 2
+
+
+def test_every_image_in_every_kind() -> None:
+    pictures = [np.full((32, 32, 3), 60 * i, np.uint8) for i in range(3)]
+    mixed = mixed_quality(open_source(pictures), every_kind=True)
+    assert len(mixed) == 3 * len(KINDS)
+    for index in range(len(mixed)):
+        np.testing.assert_array_equal(mixed[index], pictures[index // len(KINDS)])
+        assert mixed.name(index) == f"images[{index // len(KINDS)}], {kind(index)}"
+    lr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    assert mixed.degrade is not None
+    changed = [bool((mixed.degrade(lr, index) != lr).any()) for index in range(len(mixed))]
+    assert changed == [kind(index) != "clean" for index in range(len(mixed))]
 
 
 def test_images_are_shared_but_protected() -> None:
