@@ -60,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="FOLDER", help="more models for the ablation table"
     )
+    parser.add_argument(
+        "--variant-images", type=int, metavar="N", help="the first N images alone for --variants"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="rounds of table 3")
 
 
@@ -94,9 +97,12 @@ class Session:
         """What makes the same again."""
         return command_line("paper", self.args, add_arguments)
 
-    def evaluation(self, model: FrozenModel, samplers: Sequence[Sampler], store: Store) -> Evaluation:
-        """Rows of a model's samplers on the images and seeds of this run."""
-        return Evaluation(model, self.source, samplers, store, range(self.args.seeds), limit(self.args))
+    def evaluation(
+        self, model: FrozenModel, samplers: Sequence[Sampler], store: Store, first: int | None = None
+    ) -> Evaluation:
+        """Rows of a model's samplers on the images, or the first of them, and seeds of this run."""
+        count = min((n for n in (limit(self.args), first) if n), default=None)
+        return Evaluation(model, self.source, samplers, store, range(self.args.seeds), count)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -236,11 +242,12 @@ def variants(session: Session, store: Store) -> tuple[list[Row], list[Line], dic
         subject = Subject(model.scale, model.schedule.steps, start)
         samplers = catalogue(model, start)
         chosen = [samplers[key] for key in (subject.full, "csa-10", subject.fixed)]
-        found = session.evaluation(model, chosen, store).run(progress=True)
+        found = session.evaluation(model, chosen, store, session.args.variant_images).run(progress=True)
         rows += [replace(row, sampler=f"{row.sampler}@{model.hash}") for row in found]
         for sampler in chosen:
             key = f"{sampler.key}@{model.hash}"
             what = f"{model.config.prediction}-prediction of the {model.config.target}"
+            what += f", first {first} images" if (first := session.args.variant_images) else ""
             labels[key] = f"{model.name} ({what}): {sampler.label}"
             lines.append(Line(key))
     return rows, lines, labels

@@ -42,7 +42,7 @@ class Results:
     """Rows of one model on one set of images, by sampler.
 
     Args:
-        rows: every sampler has a row for each image and seed.
+        rows: of samplers on images and seeds; where a sampler lacks one that others have, it has no value.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -52,19 +52,20 @@ class Results:
         self._image = np.array([self.images.index(image) for image, _ in pairs])
         by_key = {(row.sampler, row.image, row.seed): row for row in rows}
         self.samplers = list(dict.fromkeys(row.sampler for row in rows))
-        self._rows = {s: [by_key[s, image, seed] for image, seed in pairs] for s in self.samplers}
+        self._rows = {s: [by_key.get((s, image, seed)) for image, seed in pairs] for s in self.samplers}
 
     @property
     def computed(self) -> Counter[str]:
         """How many rows were computed in what and on what: ``{"float32 cuda": 300}``."""
-        return Counter(row.dtype for rows in self._rows.values() for row in rows)
+        return Counter(row.dtype for rows in self._rows.values() for row in rows if row)
 
     def __contains__(self, sampler: str) -> bool:
         return sampler in self._rows
 
     def values(self, sampler: str, column: str) -> NDArray[np.float64]:
         """A column of a sampler's rows, float64, a value for each image and seed."""
-        return np.array([getattr(row, column) for row in self._rows[sampler]], np.float64)
+        rows = self._rows[sampler]
+        return np.array([getattr(row, column) if row else math.nan for row in rows], np.float64)
 
     def estimate(self, sampler: str, column: str) -> Estimate:
         """Mean of a column; images where it cannot be computed are left out."""
