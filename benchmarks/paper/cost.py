@@ -173,5 +173,6 @@ def markdown(costs: list[Cost]) -> str:
         f"# Table 3: cost\n\nSeconds of an image: medians of so many rounds, in which both "
         "samplers take turns. GMAC: billions of multiply-adds, half of what torch counts as FLOP; what the "
         "paper calls GFLOP is this unit. The paper's column: 256×256, one V100, its own network. Where "
-        f"this page was made: torch {torch.__version__}, Python {platform.python_version()}.\n\n" + grid([*head, "the paper"], lines)
+        f"this page was made: torch {torch.__version__}, Python {platform.python_version()}.\n\n"
+        + grid([*head, "the paper"], lines)
     )
