@@ -161,7 +161,7 @@ def command_line(
         value = getattr(args, option)
         if value == default:
             continue
-        flag = f"--{option}"
+        flag = "--" + option.replace("_", "-")
         if value is True:
             words.append(flag)
         elif option == "agent":

@@ -60,7 +60,8 @@ def test_inputs_are_saved_as_jpeg(image_folder):
 def test_the_command_is_said_with_every_option_and_no_folder():
     words = (
         "--model /x/tiny --images /y/z.tar --limit 3 --jpeg 75 --start 4 --agent NIQE=/p/a.safetensors "
-        "--ccsr /m/c --device cpu --tables 5 ablation --quick --variants /v/one /v/two"
+        "--ccsr /m/c --device cpu --tables 5 ablation --quick --variants /v/one /v/two "
+        "--variant-images 2"
     )
     found = command_line("paper", parsed(*words.split(), "--out", "/o"), command.add_arguments)
     expected = (
