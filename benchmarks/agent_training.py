@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
+from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG
 from skipdiff_env.diffusion.pretrained import write_atomically
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     study.record()
     pairs = [*study.train_pairs, *study.valid_pairs]
     spent = len(pairs) * optimum_calls(study.training.process)
+    assert isinstance(study.training, RecordedSetting)
     recording = sum(study.training.seconds(*pair) for pair in pairs) / 60
     trained, _ = study.train(settings, f"{args.algo}-{settings['observation_size']}", seed=0)
     with open(trained.folder / LOG, newline="", encoding="utf-8") as opened:

@@ -22,7 +22,7 @@ from skipdiff_agents.evaluate import Evaluator, Random, Result
 from skipdiff_agents.recording import METRICS, scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
-from skipdiff_env import SkipDiffSampler
+from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, write_atomically
 from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import load_policy
@@ -30,11 +30,9 @@ from skipdiff_env.policy_file import load_policy
 from .agents_choice import Chosen, Trained, choose, ship
 from .agents_imitation import EXACT, exact_gradient, held_out, imitation
 from .agents_plot import plot
-from .agents_study import Study, add_study_arguments, open_study, say
+from .agents_study import Study, add_study_arguments, open_study, say, some_starts
 from .agents_table import IMITATION, Rows, by_kind, intervals, table, verdict
 
-MANY = 20
-"""Starts that are shown one by one."""
 PAPER = "recurrent_ppo"
 """The paper's agent."""
 SHIPPED = "the agent that ships"
@@ -48,7 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metric", default="niqe", help="the reward's metric [niqe]")
     add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
     names = [*(name for name in algorithms() if name != "ppo_step_cost"), EXACT]
-    add("--algos", nargs="*", default=names, metavar="NAME", help=f"which algorithms [{' '.join(names)}]")
+    add(
+        "--algos",
+        nargs="*",
+        default=names,
+        metavar="NAME[:N]",
+        help="which algorithms, and the decisions that one learns from if not --timesteps "
+        f"[{' '.join(names)}]",
+    )
     add(
         "--paper-size", action="store_true", help="recurrent_ppo sees 128 pixels, as in the paper, not --size"
     )
@@ -70,49 +75,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record, train, compare, write."""
     sizes = [read_settings(PAPER)["observation_size"]] if args.paper_size else []
-    study = open_study(args, args.metric, args.mixed, sizes)
+    study = open_study(args, args.metric, args.mixed, sizes, playable=True)
+    algorithms = dict(name.partition(":")[::2] for name in args.algos)
+    if not study.recorded and EXACT in algorithms:
+        raise SkipDiffError(
+            f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"
+        )
     study.record()
     start = study.best_start()
     best = f"best start on training images ({start})"
-    trained = {name: _train(study, name) for name in args.algos}
-    taught = [imitation(study, args.epochs, seed) for seed in range(args.seeds)]
+    trained = {name: _train(study, name, decisions) for name, decisions in algorithms.items()}
+    taught = [imitation(study, args.epochs, seed) for seed in range(args.seeds) if study.recorded]
     chosen = choose(study, trained, start) if trained else None
     if args.ship and chosen:
         ship(study, chosen)
     test = study.evaluator("test")
     rows = _fixed(study, start, best)
-    rows[IMITATION] = [test(policy) for policy in taught]
-    minutes = {}
+    if taught:
+        rows[IMITATION] = [test(policy) for policy in taught]
     for name, runs in trained.items():
         rows[name] = [test(load_policy(run.folder / BEST)) for run in runs]
-        minutes[name] = float(np.mean([run.minutes for run in runs]))
     if chosen:
         rows[chosen.row] = [rows[chosen.algorithm][chosen.seed]]
     ships = _shipped(study, chosen)
     if ships:
         rows[SHIPPED] = [test(load_policy(ships))]
-    optima = np.array([o.reward for o in test.optima()])
+    optima = np.array([o.reward for o in test.optima()] if study.recorded else [np.nan] * len(test.pairs))
     images = study.photographs("test")
     said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
     text = (
         f"# Agents on {study.model.name}: {study.name}\n\n{study.describe()} "
         f"Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % bootstrap intervals over "
         f"training seeds and images.\n\n{said}\n\n"
-        + table(rows, best, optima, images, minutes)
+        + table(rows, best, optima, images, trained)
         + "\nMeans and 95 % intervals of the other columns:\n\n"
         + intervals(rows, optima, images)
     )
     agents = [*trained, chosen.row] if chosen else []
     agents += [SHIPPED] if ships else []
     if args.mixed:
-        shown = ["optimum", IMITATION, *agents]
+        shown = [name for name in ("optimum", IMITATION, *agents) if name in rows]
         text += "\nFor each kind of input:\n\n" + by_kind(rows, best, images, shown)
     if args.chain:
         text += "\n" + _chain(study, rows, best, agents)
     study.folder.mkdir(parents=True, exist_ok=True)
     _write_csv(study.folder / f"{study.name}.csv", rows)
     write_atomically(study.folder / f"{study.name}.md", text.encode())
-    plot(study.folder / f"{study.name}.png", rows, best, optima, images, [IMITATION, *agents])
+    plot(
+        study.folder / f"{study.name}.png",
+        rows,
+        best,
+        optima,
+        images,
+        [n for n in (IMITATION, *agents) if n in rows],
+    )
     say("\n" + text)
     return 0
 
@@ -129,12 +145,12 @@ def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
     return None if chosen and chosen.file.read_bytes() == file.read_bytes() else file
 
 
-def _train(study: Study, name: str) -> list[Trained]:
-    """What each training seed gave."""
+def _train(study: Study, name: str, decisions: str) -> list[Trained]:
+    """What each training seed gave, from so many ``decisions`` if any are given."""
     if name == EXACT:
         return [exact_gradient(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     settings = read_settings(name)
-    settings["timesteps"] = study.args.timesteps or settings["timesteps"]
+    settings["timesteps"] = int(decisions or study.args.timesteps or settings["timesteps"])
     label = name
     if name == PAPER and study.args.paper_size:
         label = f"{name}-{settings['observation_size']}"
@@ -144,7 +160,8 @@ def _train(study: Study, name: str) -> list[Trained]:
     for seed in range(study.args.seeds):
         run, progress = study.train(settings, label, seed)
         # Played again: the log's rewards are less the price that the algorithm learned with.
-        done.append(Trained(run.folder, progress.seconds / 60, *held_out(study, run.folder)))
+        minutes = progress.seconds / 60
+        done.append(Trained(run.folder, minutes, *held_out(study, run.folder), progress.timesteps))
     return done
 
 
@@ -152,12 +169,14 @@ def _fixed(study: Study, start: int, best: str) -> Rows:
     """Everything that learns nothing; ``best`` is the name of the row of ``start``."""
     evaluator = study.evaluator("test")
     fine = evaluator.process.fine_steps
-    played = {k: evaluator(k) for k in range(1, fine + 1)}
+    shown = some_starts(fine)
+    played = {k: evaluator(k) for k in {*shown, start}}
     rows: Rows = {"always denoise": [played[fine]], "always skip": [played[1]]}
     rows["random"] = [evaluator(Random(seed)) for seed in range(study.args.seeds)]
-    # A hundred starts would hide the agents: then every tenth, and the first.
-    rows |= {f"start {k}": [played[k]] for k in played if fine <= MANY or k == 1 or k % (fine // 10) == 0}
+    rows |= {f"start {k}": [played[k]] for k in shown}
     rows[best] = [played[start]]
+    if not study.recorded:
+        return rows
     outcomes = [o.best for o in evaluator.optima()]
     found = [evaluator_at(study, index, outcome.actions) for index, outcome in enumerate(outcomes)]
     return rows | {"optimum": [found]}
@@ -183,7 +202,7 @@ def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> str:
     rows_of_chain = []
     for index in chosen:
         image, seed = study.test_pairs[index]
-        key = str(test.file(image, seed).stem)
+        key = f"{study.model.hash} {test.precision} {test.digest([study.test_pairs[index]])}"
         if key not in known:
             say(f"full chain: {test.source.name(image)}")
             pair = test.pair(image)

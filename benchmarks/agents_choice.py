@@ -30,6 +30,8 @@ class Trained:
     """Mean reward on the validation episodes of the agent that was kept, less no price."""
     evaluations: float
     """Network evaluations of an episode there."""
+    decisions: int = 0
+    """That it learned from; 0 where none are sampled."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def plot(path: Path, rows: Rows, best: str, optima: np.ndarray, images: int, age
     )
     for name in agents:
         left.plot(evaluations[name], means[name], "s", label=name)
-    left.axhline(optima.mean(), color="0.7", linestyle="--", label="optimum")
+    if np.isfinite(optima).all():
+        left.axhline(optima.mean(), color="0.7", linestyle="--", label="optimum")
     left.set(xlabel="network evaluations an image", ylabel="reward")
     left.legend(fontsize=7)
     baseline = rewards(rows[best], images)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from skipdiff_agents.evaluate import WALK, Evaluator, best_start, bootstrap
+from skipdiff_agents.evaluate import WALK, Evaluator, Setting, best_start, bootstrap
 from skipdiff_agents.pairs import UNSEEN, Pair, all_pairs
 from skipdiff_agents.recording import METRICS, RecordedSetting
 from skipdiff_agents.train import Progress, Run
@@ -22,9 +22,12 @@ from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel, SkipProcess
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
+from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.oracle import optimum_calls
 
 RESULTS = Path(__file__).parent / "results"
+MANY = 20
+"""Starts that may be shown one by one."""
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> None:
@@ -47,7 +50,12 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--coarse-steps", type=int, default=10, help="S [10]")
     add("--fine-steps", type=int, help="F [T/S]")
     add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
-    add("--max-calls", type=int, help=f"network calls an episode's recording may take [{WALK}; all of reset]")
+    add(
+        "--max-calls",
+        type=int,
+        help="network calls that recording an episode may take; longer ones are played as agents learn, with "
+        f"no optimum [{WALK}; all of reset]",
+    )
     add("--image-size", type=int, help="side of the crops [the model's own]")
     add("--size", type=int, default=32, help="side of the latents that agents see [32]")
     add("--precision", choices=("float32", "bfloat16"), help="of the network [the device's default]")
@@ -61,12 +69,13 @@ class Study:
 
     args: argparse.Namespace
     model: FrozenModel
-    training: RecordedSetting
+    training: Setting
+    """Recorded, or with a cache; so are the other two."""
     train_pairs: list[Pair]
-    valid: RecordedSetting
+    valid: Setting
     """``training`` itself, unless agents are chosen on pictures of their own."""
     valid_pairs: list[Pair]
-    test: RecordedSetting | None
+    test: Setting | None
     test_pairs: list[Pair]
     name: str
 
@@ -97,16 +106,25 @@ class Study:
         kinds = len(KINDS) if setting.source.degrade and setting is not self.training else 1
         return len({image // kinds for image, _ in pairs})
 
+    @property
+    def recorded(self) -> bool:
+        """Whether all schedules of every episode are known, and with them the optimum."""
+        return isinstance(self.training, RecordedSetting)
+
     def record(self) -> int:
         """Make what recordings are missing; returns the network calls that took."""
         parts = [(self.training, self.known_pairs)]
         parts += [] if self.valid is self.training else [(self.valid, self.valid_pairs)]
         parts += [(self.test, self.test_pairs)] if self.test else []
-        return sum(setting.record(pairs, say) for setting, pairs in parts)
+        return sum(s.record(pairs, say) for s, pairs in parts if isinstance(s, RecordedSetting))
 
     def best_start(self) -> int:
-        """The fixed start that is best on the training images."""
-        return best_start(self.evaluator("known").optima(), self.training.process.fine_steps)
+        """The fixed start that is best on the training images; of :func:`some_starts` if those are played."""
+        known, fine = self.evaluator("known"), self.training.process.fine_steps
+        if self.recorded:
+            return best_start(known.optima(), fine)
+        rewards = {k: np.mean([r.reward for r in known(k)]) for k in some_starts(fine)}
+        return max(rewards, key=lambda k: (rewards[k], -k))
 
     def train(self, settings: dict[str, Any], label: str, seed: int) -> tuple[Run, Progress]:
         """Train an agent, or finish its training; resumes."""
@@ -163,14 +181,22 @@ class Study:
             chosen_on = f"{chose} images of `{Path(args.valid).name}`{every_kind} × {args.valid_seeds} "
             chosen_on += "new noise seeds"
         spread = f" (one in {args.every})" if args.every > 1 else ""
+        calls = optimum_calls(process)
+        source = f"recording an episode takes {calls} network calls"
+        learned_from = "rewards relative to the mean of all schedules of the same image and noise"
+        if not self.recorded:
+            source = (
+                f"recording an episode would take {calls} network calls, so agents play as they learn, with "
+                "latents that they come back to kept in half precision, and the optimum is not known"
+            )
+            learned_from = "rewards as the environment pays them"
         text = (
             f"Model hash `{model.hash}`, S = {process.coarse_steps}, F = {process.fine_steps}, "
             f"skip rule {self.training.skip_rule}, crops of {self.training.side} pixels, network in "
-            f"{str(model.dtype).removeprefix('torch.')}, latents seen at {args.size} pixels; recording an "
-            f"episode takes {optimum_calls(process)} network calls. Training: {learned} images of "
+            f"{str(model.dtype).removeprefix('torch.')}, latents seen at {args.size} pixels; {source}. "
+            f"Training: {learned} images of "
             f"`{Path(args.images).name}`{spread} × {args.noise_seeds} noise seeds; agents chosen on "
-            f"{chosen_on}. "
-            "Agents learn from rewards relative to the mean of all schedules of the same image and noise."
+            f"{chosen_on}. Agents learn from {learned_from}."
         )
         if self.test:
             text += (
@@ -181,7 +207,11 @@ class Study:
 
 
 def open_study(
-    args: argparse.Namespace, metric: str = "niqe", mixed: bool = False, sizes: Sequence[int] = ()
+    args: argparse.Namespace,
+    metric: str = "niqe",
+    mixed: bool = False,
+    sizes: Sequence[int] = (),
+    playable: bool = False,
 ) -> Study:
     """The study that the arguments describe.
 
@@ -190,6 +220,7 @@ def open_study(
         metric: the reward's.
         mixed: whether inputs are of mixed quality.
         sizes: of the latents that are recorded, besides ``args.size``.
+        playable: whether episodes may be played instead where recording them takes too long.
     """
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
@@ -198,14 +229,21 @@ def open_study(
         images = open_source(path).take(count, every=every)
         return mixed_quality(images, every_kind=every_kind) if mixed else images
 
-    every_reset = optimum_calls(SkipProcess(model, args.coarse_steps, args.fine_steps, "reset"))
+    steps = args.coarse_steps, args.fine_steps
+    most = args.max_calls or max(WALK, optimum_calls(SkipProcess(model, *steps, "reset")))
+    process = SkipProcess(model, *steps, args.skip_rule)
+    if optimum_calls(process) <= most or not playable:
+        sizes = tuple(sorted({args.size, *sizes}))
+        kind: Callable[..., Setting] = partial(RecordedSetting, folder=args.runs / "recordings", sizes=sizes)
+    else:
+        args.runs.mkdir(parents=True, exist_ok=True)
+        cache = LatentCache(half=True, file=str(args.runs / "latents.lmdb"), max_file_bytes=2**36)
+        kind = partial(Setting, cache=cache)
 
-    def setting(path: str, count: int, every: int = 1, every_kind: bool = True) -> RecordedSetting:
-        return RecordedSetting(
-            model, source(path, count, every, every_kind), metric, args.coarse_steps, args.fine_steps,
-            args.skip_rule, args.image_size, max_calls=args.max_calls or max(WALK, every_reset),
-            folder=args.runs / "recordings",
-            sizes=tuple(sorted({args.size, *sizes})),
+    def setting(path: str, count: int, every: int = 1, every_kind: bool = True) -> Setting:
+        return kind(
+            model, source(path, count, every, every_kind), metric, *steps, args.skip_rule, args.image_size,
+            max_calls=most,
         )  # fmt: skip
 
     # To learn from, many pictures in one kind each; to compare, every picture in all.
@@ -218,12 +256,20 @@ def open_study(
         valid, kept = training, count - max(count // 6, 1)
         valid_pairs = all_pairs(range(kept, count), 1, UNSEEN)
     test = setting(args.test, args.test_images) if getattr(args, "test", None) else None
-    process = training.process
     parts = ("mixed" if mixed else "clean", metric, args.skip_rule, process.coarse_steps, process.fine_steps)
     return Study(
         args, model, training, all_pairs(kept, args.noise_seeds), valid, valid_pairs, test,
         all_pairs(len(test.source), args.test_seeds, UNSEEN) if test else [], "-".join(map(str, parts)),
     )  # fmt: skip
+
+
+def some_starts(fine_steps: int) -> list[int]:
+    """The starts that are shown one by one; of many, every tenth, and all below the first of these.
+
+    A hundred would hide the agents, and take long to play.
+    """
+    step = fine_steps // 10 if fine_steps > MANY else 1
+    return [k for k in range(1, fine_steps + 1) if k < step or k % step == 0]
 
 
 def say(line: str) -> None:

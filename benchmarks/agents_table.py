@@ -9,6 +9,7 @@ import numpy as np
 from skipdiff_agents.evaluate import Result
 from skipdiff_env.images.mixed import KINDS
 
+from .agents_choice import Trained
 from .agents_study import interval, relative
 
 Rows = dict[str, list[list[Result]]]
@@ -35,15 +36,17 @@ def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
     return grid(by_seed, images, lambda r: r.reward)
 
 
-def table(rows: Rows, best: str, optima: np.ndarray, images: int, minutes: Mapping[str, float]) -> str:
+def table(
+    rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]]
+) -> str:
     """A line for each policy; differences and shares are paired with the policy ``best``.
 
     Args:
         rows: what was played, the images in one order and the noise seeds of an image together.
         best: the row of the best fixed start.
-        optima: the optimum's reward in each episode.
+        optima: the optimum's reward in each episode, NaN where it is not known.
         images: how many there are.
-        minutes: of training, by row.
+        trained: by row, what each training seed gave.
     """
     baseline = rewards(rows[best], images)
     optimum = optima.reshape(1, images, -1)
@@ -53,13 +56,16 @@ def table(rows: Rows, best: str, optima: np.ndarray, images: int, minutes: Mappi
         cells = [name, _cell(interval(own), ".4f")]
         cells.append("" if name == best else _cell(relative(own, baseline), "+.2%"))
         cells += [_mean(grid(by_seed, images, of), form) for of, form in COLUMNS.values()]
-        cells.append(f"{(optimum - own).mean():.4f}")
+        cells.append(_mean(optimum - own, ".4f"))
         gap = np.broadcast_to(optimum - baseline, own.shape)
         cells.append("" if name == best else _cell(interval(own - baseline, gap), ".0%"))
-        cells.append(f"{minutes[name]:.1f}" if name in minutes else "")
+        runs = trained.get(name, [])
+        cells.append(f"{np.mean([run.minutes for run in runs]):.1f}" if runs else "")
+        sampled = max((run.decisions for run in runs), default=0)
+        cells.append(f"{sampled:,}" if sampled else "")
         lines.append(cells)
     titles = ["policy", "reward", "difference to best start", *COLUMNS, "regret", "gap closed", "minutes"]
-    return _markdown(titles, lines)
+    return _markdown([*titles, "decisions"], lines)
 
 
 def intervals(rows: Rows, optima: np.ndarray, images: int) -> str:

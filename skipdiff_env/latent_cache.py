@@ -202,12 +202,13 @@ class CachedProcess(SkipProcess):
         self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
     ) -> SkipState:
         """CSA, of those rows alone whose x_S1 is not known yet."""
-        known = [self.cache.get(self._key(key, (), condition)) for key in keys]
-        missing = [row for row, entry in enumerate(known) if entry is None]
+        names = [self._key(key, (), condition) for key in keys]
+        known = [self.cache.get(name) for name in names]
+        missing, unknown, of = _distinct(names, known)
         if missing or not keys:
             chosen = super().start(condition[missing], [keys[row] for row in missing], callback)
             for row, latent, x0 in zip(missing, chosen.coarse, to_uint8(chosen.coarse_x0), strict=True):
-                self.cache.put(self._key(keys[row], (), condition), latent, x0)
+                self.cache.put(names[row], latent, x0)
             if len(missing) == len(keys):
                 return chosen
         batch = len(keys)
@@ -224,14 +225,14 @@ class CachedProcess(SkipProcess):
         )
         found = self._fill(blank, known)
         state = replace(found, coarse=found.latent, coarse_x0=found.x0)
-        return state.replace(missing, chosen) if missing else state
+        return state.replace(unknown, chosen.select(of)) if missing else state
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
         past = zip(state.history, state.level, strict=True)
         history = tuple((*levels, int(t)) for levels, t in past)
         names = [self._key(key, h, state.condition) for key, h in zip(state.keys, history, strict=True)]
         known = [self.cache.get(name) for name in names]
-        missing = [row for row, entry in enumerate(known) if entry is None]
+        missing, unknown, of = _distinct(names, known)
         if len(missing) == len(known):
             computed = super()._refine(state, to)
         elif missing:
@@ -243,7 +244,10 @@ class CachedProcess(SkipProcess):
         found = replace(
             self._fill(state, known), level=to, evaluations=state.evaluations + 1, history=history
         )
-        return found.replace(missing, computed) if missing else found
+        for row, i in zip(unknown, of, strict=True):
+            found.latent[row].copy_(computed.latent[i])
+            found.x0[row].copy_(computed.x0[i])
+        return found
 
     def _fill(self, state: SkipState, known: Sequence[Entry | None]) -> SkipState:
         """``state`` with the latents that are known; the others are left as they are."""
@@ -257,3 +261,18 @@ class CachedProcess(SkipProcess):
     def _key(self, key: NoiseKey, history: tuple[int, ...], condition: Tensor) -> bytes:
         text = f"{self._identity}/{tuple(condition.shape[1:])}/{key.image}/{key.seed}/{history}"
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _distinct(
+    names: Sequence[bytes], known: Sequence[Entry | None]
+) -> tuple[list[int], list[int], list[int]]:
+    """What to compute where several rows need one latent, as when environments play one image.
+
+    Returns:
+        the first row of each name that is not known; all rows that are not; for each of these the place of
+        its name among the first.
+    """
+    unknown = [row for row, entry in enumerate(known) if entry is None]
+    places: dict[bytes, int] = {}
+    of = [places.setdefault(names[row], len(places)) for row in unknown]
+    return [unknown[of.index(i)] for i in range(len(places))], unknown, of

@@ -146,6 +146,25 @@ def test_a_warm_cache_needs_no_network_and_skip_rules_share_it():
     assert model.rows == spent + 1 + 2
 
 
+@pytest.mark.parametrize("skip_rule", ["reset", "hold"])
+def test_rows_that_need_one_latent_at_the_same_time_share_a_network_call(skip_rule):
+    model = Counting(random_model())
+    condition, keys = batch(model, 2)
+    rows = [0, 1, 0, 0, 1]
+    condition, keys = condition[rows], [keys[i] for i in rows]
+    columns = np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    columns = np.concatenate([columns, np.zeros((5, 6), int)], axis=1)
+    plain = states(SkipProcess(model, skip_rule=skip_rule), condition, keys, columns)
+    cache = LatentCache()
+    before = model.rows
+    cached = states(CachedProcess(model, skip_rule=skip_rule, cache=cache), condition, keys, columns)
+    # Each latent once: as many calls as the cache has entries, less x_S1 of two pictures, plus their CSA.
+    assert model.rows - before == len(cache) - 2 + 2 * 9 < before
+    for a, b in zip(plain, cached, strict=True):
+        assert torch.allclose(a.latent, b.latent, atol=1e-5) and torch.allclose(a.x0, b.x0, atol=0.5 / 127)
+        assert np.array_equal(a.evaluations, b.evaluations) and a.history == b.history
+
+
 def test_another_model_or_step_count_shares_nothing():
     cache = LatentCache()
     for number, process in enumerate(

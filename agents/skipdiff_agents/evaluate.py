@@ -73,8 +73,9 @@ class Setting:
         about = json.dumps([[contents[image], seed] for image, seed in pairs], sort_keys=True)
         return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
-    def process_for_optimum(self) -> SkipProcess:
-        """With the cache, if there is one."""
+    @property
+    def process(self) -> SkipProcess:
+        """The process of its episodes, with the cache if there is one."""
         settings = (self.model, self.coarse_steps, self.fine_steps, self.skip_rule)
         return CachedProcess(*settings, cache=self.cache) if self.cache else SkipProcess(*settings)
 
@@ -83,7 +84,7 @@ class Setting:
         pair = self.pair(image)
         picture = pair.lr if pair.hr is None else pair.hr
         return find_optimum(
-            self.model, picture, noise_seed, self.metric, process=self.process_for_optimum(),
+            self.model, picture, noise_seed, self.metric, process=self.process,
             max_calls=self.max_calls, low_resolution=pair.hr is None, lr=pair.lr,
         )  # fmt: skip
 

@@ -25,6 +25,8 @@ from .tables import grid, written
 
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
+FIXED = "fixed start"
+"""What ``Cost.policy`` says where no network decides."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def measure(model: FrozenModel, policy: str | int, repeats: int, size: int) -> l
     share = watch.seconds / (watch.calls / max(fine - 1, 1)) / found["fast_seconds"] if watch.calls else 0.0
     call = network_gmac(model, size)
     deciding = policy_gmac(model, timed.policy, size) * (fine - 1)
-    named = "fixed start" if isinstance(policy, int) else Path(policy).name
+    named = FIXED if isinstance(policy, int) else Path(policy).name
     about = (model.hash, hardware(model), str(model.dtype).removeprefix("torch."), model.name)
     full, fast = found["full_evaluations"], found["fast_evaluations"]
     return [
@@ -130,7 +132,7 @@ def table(
     file = folder / "table3.csv"
     found = read_costs(file)
     for model, policy in zip(models, policies, strict=True):
-        named = "fixed start" if isinstance(policy, int) else Path(policy).name
+        named = FIXED if isinstance(policy, int) else Path(policy).name
         about = (model.hash, hardware(model), str(model.dtype).removeprefix("torch."), named, size)
         known = [(c.hash, c.device, c.dtype, c.policy, c.size) for c in found]
         if about in known:
@@ -156,9 +158,11 @@ def markdown(costs: list[Cost]) -> str:
     for full, fast in zip(costs[::2], costs[1::2], strict=True):
         for cost, key in ((full, "full"), (fast, "skipdiff")):
             seconds, gmac = COST[key]
+            agent = "with its agent" if cost.policy != FIXED else "at its fixed start"
+            sampler = f"{cost.sampler} {agent}" if cost.policy else cost.sampler
             lines.append(
                 [
-                    f"{cost.sampler}: {cost.model}, {cost.size}×{cost.size}, {cost.dtype}, {cost.device}",
+                    f"{sampler}: {cost.model}, {cost.size}×{cost.size}, {cost.dtype}, {cost.device}",
                     str(cost.repeats),
                     f"{cost.evaluations:.4g}",
                     f"{cost.seconds:.3f}",

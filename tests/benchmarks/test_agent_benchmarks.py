@@ -95,6 +95,33 @@ def test_agents(files, capsys):
     assert "\n| the agent that ships |" in (folder / "clean-psnr-reset-10-4.md").read_text()
 
 
+def test_agents_where_recording_takes_too_long(files, capsys):
+    pytest.importorskip("lmdb")
+    arguments = ["--metric", "psnr", "--max-calls", "18", "--valid", str(files / "valid")]
+    with pytest.raises(SystemExit):
+        command(files, "agents", *arguments, "--algos", "exact_gradient")
+    assert "exact_gradient learns from recordings" in capsys.readouterr().err
+    arguments += ["--algos", "ppo:96", "recurrent_ppo_lstm", "--out", str(files / "played")]
+    assert command(files, "agents", *arguments) == 0
+    assert "recording 1/" not in capsys.readouterr().out
+    folder = files / "played" / "model"
+    text = (folder / "clean-psnr-reset-10-4.md").read_text()
+    assert "would take 19 network calls" in text and "rewards as the environment pays them" in text
+    names = ["always denoise", "random", "start 1", "start 4", "ppo", "chosen on validation ("]
+    assert all(f"\n| {name}" in text for name in names) and "Learning " in text
+    assert "| 96 |\n" in text and "| 72 |\n" in text
+    assert "| optimum" not in text and "| imitation" not in text and "nan" not in text
+    assert (folder / "clean-psnr-reset-10-4.png").stat().st_size > 5000
+    # The fixed starts are those of recorded episodes.
+    command(files, "agents", "--metric", "psnr", "--algos", "--valid", str(files / "valid"), "--epochs", "1")
+    of = []
+    for place in (folder, files / "out" / "model"):
+        rows = csv.DictReader((place / "clean-psnr-reset-10-4.csv").open())
+        of.append([float(row["reward"]) for row in rows if row["policy"].startswith("start ")])
+    assert len(of[0]) == 4 * 4 and np.allclose(*of, rtol=2e-3)  # half precision
+    assert command(files, "agents", *arguments) == 0  # resumes
+
+
 def test_agents_on_mixed_quality(files, capsys):
     arguments = ["--metric", "psnr", "--mixed", "--algos", "exact_gradient", "--epochs", "2"]
     arguments += ["--valid", str(files / "valid"), "--valid-seeds", "1"]

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -13,7 +14,7 @@ pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks import agents_choice, agents_imitation, ceilings
 from benchmarks.agents_choice import Chosen, Trained, choose, ship
-from benchmarks.agents_study import add_study_arguments, open_study
+from benchmarks.agents_study import add_study_arguments, open_study, some_starts
 from benchmarks.agents_table import IMITATION, by_kind, intervals, table, verdict
 from benchmarks.paper.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
@@ -57,15 +58,16 @@ def cells(text, name):
 
 
 def test_the_figures_of_the_table():
-    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": 1.25})
+    runs = [Trained(Path(), minutes, 0.0, 0.0, 5000) for minutes in (1.0, 1.5)]
+    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": runs})
     # gains 0.3 and 0.6 on the two images under one training seed, 0.3 and 0 under the other: 0.3 of 1.5;
     # the extremes of drawing seeds and images twice are 0 and 0.6; the gap is 0.6 and 1.2
-    reward, ahead, niqe, lpips, psnr, ssim, evaluations, regret, closed, minutes = cells(text, "agent")
+    reward, ahead, niqe, lpips, psnr, ssim, evaluations, regret, closed, *cost = cells(text, "agent")
     assert (reward, ahead) == ("1.8000 [1.3000, 2.6000]", "+20.00% [+0.00%, +40.00%]")
     assert (niqe, lpips, psnr, ssim, evaluations) == ("5.000", "0.5000", "20.50", "0.7500", "12.5")
-    assert (regret, closed, minutes) == ("0.6000", "33% [0%, 50%]", "1.2 |")
-    assert cells(text, "optimum")[-3:] == ["0.0000", "100% [100%, 100%]", " |"]
-    assert cells(text, "best")[1] == "" and cells(text, "best")[-3:] == ["0.9000", "", " |"]
+    assert (regret, closed, *cost) == ("0.6000", "33% [0%, 50%]", "1.2", "5,000 |")
+    assert cells(text, "optimum")[-4:] == ["0.0000", "100% [100%, 100%]", "", " |"]
+    assert cells(text, "best")[1] == "" and cells(text, "best")[-4:] == ["0.9000", "", "", " |"]
 
 
 def test_every_column_has_its_interval():
@@ -81,7 +83,7 @@ def test_what_has_no_number_has_an_empty_cell():
     blind = [[Result("0.png", k, 1.0, 0, 0, 0, 10, (0,), (np.nan, 0.5, 20.0, 1.0)) for k in range(2)]]
     assert cells(intervals({"best": blind}, np.ones(2), 1), "best")[0] == ""
     line = cells(table({"best": blind, "other": blind}, "best", np.ones(2), 1, {}), "other")
-    assert line[2] == "" and line[-2] == ""  # no NIQE; and no gap that could be closed
+    assert line[2] == "" and line[-3] == ""  # no NIQE; and no gap that could be closed
 
 
 @pytest.mark.parametrize(
@@ -244,6 +246,14 @@ def test_recording_all_of_reset_is_allowed_whatever_f(files):
     assert "takes 5050 network calls" in many.describe()
     with pytest.raises(SkipDiffError, match="5050"):
         _ = study(files, "--coarse-steps", "1", "--fine-steps", "100", "--max-calls", "5049").training.process
+
+
+@pytest.mark.parametrize(
+    ("fine", "starts"),
+    [(4, [1, 2, 3, 4]), (100, [*range(1, 10), *range(10, 101, 10)]), (25, [*range(1, 2), *range(2, 26, 2)])],
+)
+def test_of_many_starts_some_are_shown(fine, starts):
+    assert some_starts(fine) == starts
 
 
 def agent(path, seed=0):

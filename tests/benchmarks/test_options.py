@@ -138,6 +138,7 @@ def test_table_3_keeps_the_row_of_most_rounds(model, tmp_path, monkeypatch):
     assert made == [1, 2] and [c.repeats for c in costs] == [2, 2]
     lines = (tmp_path / "table3.md").read_text().splitlines()
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| ")] == ["rounds", "2", "2"]
+    assert "| SkipDiff at its fixed start: " in (tmp_path / "table3.md").read_text()
     with (tmp_path / "table3.csv").open() as file:
         assert [row["sampler"] for row in csv.DictReader(file)] == ["full chain", "SkipDiff"]
 
