@@ -31,7 +31,7 @@ from .agents_choice import Chosen, Trained, choose, ship
 from .agents_imitation import EXACT, exact_gradient, held_out, imitation
 from .agents_plot import plot
 from .agents_study import Study, add_study_arguments, open_study, say, some_starts
-from .agents_table import IMITATION, Rows, by_kind, intervals, table, verdict
+from .agents_table import IMITATION, OTHER_NOISE, Rows, by_kind, intervals, table, under_other_noise, verdict
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""
@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         ship(study, chosen)
     test = study.evaluator("test")
     rows = _fixed(study, start, best)
+    if args.test_seeds > 1:
+        rows[OTHER_NOISE] = [under_other_noise(rows, len(test.pairs) // args.test_seeds)]
     if taught:
         rows[IMITATION] = [test(policy) for policy in taught]
     for name, runs in trained.items():
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     agents = [*trained, chosen.row] if chosen else []
     agents += [SHIPPED] if ships else []
     if args.mixed:
-        shown = [name for name in ("optimum", IMITATION, *agents) if name in rows]
+        shown = [name for name in ("optimum", OTHER_NOISE, IMITATION, *agents) if name in rows]
         text += "\nFor each kind of input:\n\n" + by_kind(rows, best, images, shown)
     if args.chain:
         text += "\n" + _chain(study, rows, best, agents)

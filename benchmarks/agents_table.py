@@ -22,6 +22,8 @@ COLUMNS: dict[str, tuple[Callable[[Result], float], str]] = {
     "SSIM ↑": (lambda r: r.others[3], ".4f"),
     "evaluations": (lambda r: float(r.evaluations), ".1f"),
 }
+OTHER_NOISE = "best start under the other noise"
+"""The row of the start that is best for the same picture under its other noise seeds."""
 IMITATION = "imitation of the optimum"
 """The row of a network that was taught the right answers."""
 
@@ -80,6 +82,29 @@ def intervals(rows: Rows, optima: np.ndarray, images: int) -> str:
         cells.append(_cell(interval(optimum - rewards(by_seed, images)), ".4f"))
         lines.append(cells)
     return _markdown(["policy", *COLUMNS, "regret"], lines)
+
+
+def other_noise(starts: np.ndarray, images: int) -> np.ndarray:
+    """Which start is best on the mean of the image's other noise seeds.
+
+    What that gains over one start for all is a matter of the picture and not of the noise that was drawn.
+
+    Args:
+        starts: rewards, (episodes, starts), the noise seeds of an image together.
+        images: how many there are, each degraded one for itself.
+
+    Returns:
+        column numbers, (episodes,).
+    """
+    by_image = starts.reshape(images, -1, starts.shape[1])
+    return (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2).ravel()
+
+
+def under_other_noise(rows: Rows, images: int) -> list[Result]:
+    """What these starts give, see :func:`other_noise`; of the starts that are rows."""
+    starts = [by_seed[0] for name, by_seed in rows.items() if name.startswith("start ")]
+    found = other_noise(np.array([[r.reward for r in played] for played in starts]).T, images)
+    return [starts[start][episode] for episode, start in enumerate(found)]
 
 
 def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> str:

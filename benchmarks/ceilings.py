@@ -35,6 +35,7 @@ from skipdiff_env.policies import Policy
 
 from .agents_imitation import imitation
 from .agents_study import Study, add_study_arguments, interval, open_study, say
+from .agents_table import other_noise
 
 SHARES = ("other noise", "known fault", "imitation", "imitation on training")
 
@@ -105,19 +106,24 @@ def measure(study: Study) -> dict[str, Any]:
     def cube(values: np.ndarray) -> np.ndarray:
         return values.reshape(-1, images, len(starts) // images)
 
+    def chosen(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return cube(np.take_along_axis(values, which[:, None], axis=1))
+
     base = cube(starts[:, best])
     gap = cube(np.array([o.reward for o in test.optima()])) - base
     scale = base.mean()
     row: dict[str, Any] = {"best start": best + 1, "gap": tuple(v / scale for v in interval(gap))}
     nothing = (np.nan,) * 3
     row["other noise"] = (
-        interval(cube(_other_noise(starts, inputs)) - base, gap) if study.args.test_seeds > 1 else nothing
+        interval(chosen(starts, other_noise(starts, inputs)) - base, gap)
+        if study.args.test_seeds > 1
+        else nothing
     )
     row["known fault"] = nothing
     if study.training.source.degrade:
         by_kind = {name: known[kinds == name].mean(axis=0).argmax() for name in KINDS}
-        chosen = [by_kind[kind(image)] for image, _ in study.test_pairs]
-        row["known fault"] = interval(cube(starts[np.arange(len(starts)), chosen]) - base, gap)
+        told = np.array([by_kind[kind(image)] for image, _ in study.test_pairs])
+        row["known fault"] = interval(chosen(starts, told) - base, gap)
     networks = [imitation(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     played = np.concatenate([cube(_rewards(test, network)) for network in networks])
     row["imitation"] = interval(played - base, gap)
@@ -127,13 +133,6 @@ def measure(study: Study) -> dict[str, Any]:
     shape = (-1, len(own) // study.args.noise_seeds, study.args.noise_seeds)
     row["imitation on training"] = interval((by_heart - fixed).reshape(shape), (own - fixed).reshape(shape))
     return row
-
-
-def _other_noise(starts: np.ndarray, images: int) -> np.ndarray:
-    """Reward of the start that is best on the mean of the image's other noise seeds; (episodes,)."""
-    by_image = starts.reshape(images, -1, starts.shape[1])
-    others = (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2)
-    return np.take_along_axis(by_image, others[..., None], axis=2).ravel()
 
 
 def _rewards(evaluator: Evaluator, policy: Policy) -> np.ndarray:

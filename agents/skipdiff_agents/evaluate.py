@@ -21,7 +21,7 @@ from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, make_pair
 from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.metrics import load_metric
+from skipdiff_env.metrics import Metric, load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies import Policy, PolicySpec, resolve_policy
 
@@ -191,7 +191,7 @@ class Evaluator:
         made = np.stack(infos["sr_image"])
         originals = [self.setting.pair(image).hr for image in images]
         references = None if originals[0] is None else np.stack(originals)  # type: ignore[arg-type]
-        return list(zip(*(metric(made, references).tolist() for metric in self.others), strict=True))
+        return list(zip(*(judge(metric, made, references).tolist() for metric in self.others), strict=True))
 
     def paid(self, result: Result, price: float = 0.0) -> float:
         """The return of an episode if each evaluation after CSA costs ``price``."""
@@ -216,6 +216,17 @@ class Evaluator:
             SkipDiffError: if the walk is too long, see :func:`skipdiff_env.find_optimum`.
         """
         return [self.setting.optimum(*pair) for pair in self.pairs]
+
+
+def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -> np.ndarray:
+    """A metric of pictures, uint8 (B, H, W, 3), beside their originals: float64 (B,).
+
+    NaN where they are too small for it, or it needs originals and there are none.
+    """
+    large_enough = min(pictures.shape[1:3]) >= metric.min_size
+    if not large_enough or (references is None and metric.reference):
+        return np.full(len(pictures), np.nan)
+    return metric(pictures, references)
 
 
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:

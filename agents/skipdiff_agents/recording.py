@@ -32,7 +32,7 @@ from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, Outcome, optimum_calls, walk
 from skipdiff_env.policy_file import as_seen
 
-from .evaluate import Setting
+from .evaluate import Setting, judge
 from .pairs import Pair
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
@@ -145,16 +145,10 @@ def scores(
 ) -> np.ndarray:
     """The metrics of pictures, uint8 (B, H, W, 3), of one original: float64 (B, metrics).
 
-    NaN where pictures are too small for a metric, or it needs an original and there is none.
+    NaN where there is none, see :func:`.judge`.
     """
     references = None if original is None else np.stack([original] * len(pictures))
-    values = np.full((len(pictures), len(metrics)), np.nan)
-    for column, name in enumerate(metrics):
-        metric = load_metric(name, device)
-        large_enough = min(pictures.shape[1:3]) >= metric.min_size
-        if large_enough and (references is not None or not metric.reference):
-            values[:, column] = metric(pictures, references)
-    return values
+    return np.stack([judge(load_metric(name, device), pictures, references) for name in metrics], axis=1)
 
 
 @dataclass(frozen=True)

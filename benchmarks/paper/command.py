@@ -277,10 +277,12 @@ def draw_rest(session: Session) -> None:
         if session.model.device.type == "cuda":
             models.append(load_pretrained(args.model, "cpu", network_dtype(args)))
             policies.append(policies[0])
-        if torch.cuda.is_available():
-            models.append(cost.authors_model("cuda"))
-            policies.append(7)
         cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
+        if not args.quick:
+            authors = cost.authors_model(session.model.device)
+            # A round takes minutes without a GPU.
+            repeats = args.repeats if authors.device.type == "cuda" else 1
+            cost.table(session.folder, [authors], [7], repeats, cost.SIZE)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16", subject.refined]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
     photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)

@@ -25,6 +25,8 @@ from .tables import grid, written
 
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
+AUTHORS = UNetConfig(image_size=256)
+"""The network whose seconds the paper reports."""
 FIXED = "fixed start"
 """What ``Cost.policy`` says where no network decides."""
 
@@ -117,11 +119,13 @@ def hardware(model: FrozenModel) -> str:
     return describe_hardware(model.device, World()).removesuffix(", shared machine")
 
 
-def authors_model(device: str) -> FrozenModel:
+def authors_model(device: torch.device) -> FrozenModel:
     """The authors' configuration (97.8 M weights) with random weights, for images of 256 pixels."""
-    config = ModelConfig(scale=4, image_size=256, unet=UNetConfig(image_size=256), coarse_levels="rebuilt")
+    config = ModelConfig(scale=4, image_size=256, unet=AUTHORS, coarse_levels="rebuilt")
     model = random_model(config, device=device)
-    model.name, model.dtype = "the authors' 97.8 M configuration, random weights", torch.bfloat16
+    model.name = "the authors' 97.8 M configuration, random weights"
+    if device.type == "cuda":
+        model.dtype = torch.bfloat16
     return model
 
 

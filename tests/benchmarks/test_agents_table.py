@@ -15,7 +15,15 @@ pytest.importorskip("matplotlib")
 from benchmarks import agents_choice, agents_imitation, ceilings
 from benchmarks.agents_choice import Chosen, Trained, choose, ship
 from benchmarks.agents_study import add_study_arguments, open_study, some_starts
-from benchmarks.agents_table import IMITATION, by_kind, intervals, table, verdict
+from benchmarks.agents_table import (
+    IMITATION,
+    by_kind,
+    intervals,
+    other_noise,
+    table,
+    under_other_noise,
+    verdict,
+)
 from benchmarks.paper.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
 from skipdiff_agents.train import BEST
@@ -187,7 +195,10 @@ def test_the_references_beside_the_optimum(monkeypatch):
 def test_the_start_of_the_other_noise_seeds():
     starts = np.array([[3, 1, 2], [0, 5, 1], [4, 1, 4.5]])
     # sums of the other two rows: (4, 6, 5.5), (7, 2, 6.5) and (3, 6, 3)
-    assert ceilings._other_noise(starts, 1).tolist() == [1, 0, 1]
+    assert other_noise(starts, 1).tolist() == [1, 0, 1]
+    assert other_noise(starts[:2], 2).tolist() == [0, 0]  # one noise seed: there is no other
+    rows = {"other": row(starts[:, :1] + 9)} | {f"start {k + 1}": row(starts.T[k : k + 1]) for k in range(3)}
+    assert [r.reward for r in under_other_noise(rows, 1)] == [1, 0, 1]
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +261,7 @@ def test_recording_all_of_reset_is_allowed_whatever_f(files):
 
 @pytest.mark.parametrize(
     ("fine", "starts"),
-    [(4, [1, 2, 3, 4]), (100, [*range(1, 10), *range(10, 101, 10)]), (25, [*range(1, 2), *range(2, 26, 2)])],
+    [(4, [1, 2, 3, 4]), (100, [*range(1, 10), *range(10, 101, 10)]), (25, [1, *range(2, 26, 2)])],
 )
 def test_of_many_starts_some_are_shown(fine, starts):
     assert some_starts(fine) == starts

@@ -146,15 +146,16 @@ def test_table_3_keeps_the_row_of_most_rounds(model, tmp_path, monkeypatch):
 def test_table_3_has_a_cpu_row_beside_that_of_the_gpu(monkeypatch, tmp_path):
     measured: list[object] = []
     monkeypatch.setattr(cost, "table", lambda folder, models, *_: measured.extend(models))
+    authors = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(cost, "authors_model", lambda device: authors)
     monkeypatch.setattr(command, "load_pretrained", lambda name, device, dtype: (name, device, dtype))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     on_gpu = SimpleNamespace(device=torch.device("cuda"), scale=4)
     session = SimpleNamespace(
         subject=Subject(4, 100, 7), args=parsed("--tables", "3"), agents={}, model=on_gpu, folder=tmp_path,
         wanted=("table3",),
     )  # fmt: skip
     command.draw_rest(session)
-    assert measured == [on_gpu, ("natural-4x", "cpu", None)]
+    assert measured == [on_gpu, ("natural-4x", "cpu", None), authors]
 
 
 def test_the_model_s_index_links_what_lies_beside_it(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.paper import cost, pictures
-from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config
+from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, UNet, random_model, tiny_config
 from skipdiff_env.diffusion.pretrained import save_model
 from skipdiff_env.policy_file import save_policy
 from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
@@ -47,6 +47,7 @@ def run_all(model_folder, image_folder, agent, variant, source, tmp_path_factory
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "SIZE", 32)
+        patch.setattr(cost, "AUTHORS", tiny_config().unet)
         patch.setattr(pictures, "BUNDLED_IMAGE_SIZE", 32)
         patch.setattr(pictures, "bundled_images", lambda: source)
         assert main(arguments) == 0
@@ -97,6 +98,13 @@ def test_means_are_those_of_the_rows(run_all):
     line = next(r for r in table(folder / "table2.csv") if r["sampler"] == "csa-10")
     for column in ("psnr", "niqe_full", "lpips", "consistency"):
         assert float(line[column]) == pytest.approx(np.mean([float(r[column]) for r in ours]))
+
+
+def test_table_3_has_the_authors_network(run_all):
+    folder, _ = run_all
+    names = [row["model"] for row in table(folder / "table3.csv")]
+    assert len(names) == 4 and names[2] == names[3] == "the authors' 97.8 M configuration, random weights"
+    assert sum(p.numel() for p in UNet(cost.AUTHORS).parameters()) == 97_807_491
 
 
 def test_table_3_counts_arithmetic(run_all, model):
@@ -158,6 +166,7 @@ def test_a_second_run_computes_nothing(run_all, monkeypatch):
 
     monkeypatch.setattr(FrozenModel, "predict_unclamped", never)
     monkeypatch.setattr(cost, "SIZE", 32)
+    monkeypatch.setattr(cost, "AUTHORS", tiny_config().unet)
     assert main(arguments) == 0
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
@@ -167,6 +176,7 @@ def test_what_a_page_says_of_rows_outlives_a_run_without_any(run_all, model_fold
     out = tmp_path / "results"
     shutil.copytree(folder.parents[1], out)
     monkeypatch.setattr(cost, "SIZE", 32)
+    monkeypatch.setattr(cost, "AUTHORS", tiny_config().unet)
     page = out / folder.parent.name / folder.name / "README.md"
     before = page.read_text()
     page.write_text(before.replace("- Table 3: cost", "- something old"))
