@@ -172,15 +172,18 @@ def memory_holds(rows: Sequence[Row]) -> bool:
 
 
 def peak(model: str, size: Size) -> int:
-    """Peak resident bytes of a fresh process that enlarges a photograph 4 times to ``size``.
+    """Peak resident bytes of a fresh process that enlarges a photograph to ``size``, by the model's scale.
 
     Three evaluations without a coarse jump reach the step that holds most: a denoise with noise, from a
     latent that is neither x_S1 nor came with its x̂0.
     """
+    scale = load_pretrained(model).scale
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.png"
-        write_image(source, photograph(size[0] // 4, size[1] // 4))
-        options = f"--scale 4 --model {model} --coarse-steps 1 --start 3 --tile 512 --device cpu -q".split()
+        write_image(source, photograph(size[0] // scale, size[1] // scale))
+        options = (
+            f"--scale {scale} --model {model} --coarse-steps 1 --start 3 --tile 512 --device cpu -q".split()
+        )
         command = [sys.executable, "-c", MEASURE, "upscale", str(source), "-o", f"{folder}/out.png", *options]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
