@@ -77,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
     sizes = [read_settings(PAPER)["observation_size"]] if args.paper_size else []
     study = open_study(args, args.metric, args.mixed, sizes, playable=True)
     algorithms = dict(name.partition(":")[::2] for name in args.algos)
+    for name, decisions in algorithms.items():
+        if decisions and not decisions.isdecimal():
+            raise SkipDiffError(f"--algos {name}:{decisions}: after the colon goes a number of decisions")
     if not study.recorded and EXACT in algorithms:
         raise SkipDiffError(
             f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"

@@ -48,7 +48,7 @@ def plot(path: Path, rows: Rows, best: str, optima: np.ndarray, images: int, age
     if np.isfinite(optima).all():
         left.axhline(optima.mean(), color="0.7", linestyle="--", label="optimum")
     left.set(xlabel="network evaluations an image", ylabel="reward")
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     baseline = rewards(rows[best], images)
     for row, name in enumerate(agents):
         mean, low, high = (
