@@ -13,7 +13,13 @@ from training_helpers import assert_same
 from skipdiff_env.diffusion.training import TrainResult, load_recipe
 from skipdiff_env.diffusion.training.blocks import OptimiserRecipe
 from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
-from skipdiff_env.diffusion.training.optimiser import MuonAdamW, build_optimiser
+from skipdiff_env.diffusion.training.optimiser import (
+    Muon,
+    MuonAdamW,
+    build_optimiser,
+    orthogonalise,
+    product_dtype,
+)
 from skipdiff_env.diffusion.training.trainer import Trainer
 from skipdiff_env.errors import SkipDiffError
 
@@ -44,6 +50,44 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix(network: nn.Sequential, 
     inner = u.mT @ step @ vt.mT
     assert (inner.diagonal() > 0.5).all() and (inner.diagonal() < 1.4).all()  # five Newton-Schulz rounds
     assert (inner - inner.diagonal().diag()).abs().max() < 0.05  # in bfloat16
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (16, 16)])
+def test_both_types_give_the_nearest_orthogonal_matrix(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    matrix = torch.randn(shape, dtype=torch.float64)
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    exact = u.mT @ orthogonalise(matrix, torch.float64) @ vt.mT  # diagonal: its own singular values
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.05)):
+        found = orthogonalise(matrix.float(), dtype)
+        assert found.dtype == dtype and found.shape == shape
+        inner = u.mT @ found.double() @ vt.mT
+        assert torch.allclose(inner, exact, atol=tolerance), dtype
+        assert inner.diagonal().min() > 0.5 and inner.diagonal().max() < 1.4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_is_torchs_but_for_the_type(dtype: torch.dtype) -> None:
+    torch.manual_seed(2)
+    start = torch.randn(24, 60)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    a = Muon([ours], LR, weight_decay=0.1, dtype=dtype)
+    b = torch.optim.Muon([theirs], LR, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        gradient = torch.randn_like(start)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        a.step()
+        b.step()
+    moved = (theirs - start).abs().max()
+    # A step's entries differ by what bfloat16 rounds away, where the types differ.
+    bound = 1e-6 if dtype == torch.bfloat16 else 0.05
+    assert (ours - theirs).abs().max() < bound * moved
+
+
+def test_the_type_is_measured_once() -> None:
+    chosen = product_dtype(torch.device("cpu"))
+    assert chosen in (torch.bfloat16, torch.float32)
+    assert product_dtype(torch.device("cpu")) is chosen and product_dtype.cache_info().hits > 0
 
 
 def test_edges_and_vectors_take_adams_step(network: nn.Sequential) -> None:

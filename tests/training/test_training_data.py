@@ -12,8 +12,10 @@ import pytest
 import torch
 from training_helpers import picture
 
+from skipdiff_env.diffusion.training import held_out
 from skipdiff_env.diffusion.training.data import ImageBank, load_bank
 from skipdiff_env.diffusion.training.files import decode
+from skipdiff_env.diffusion.training.held_out import read_list
 from skipdiff_env.diffusion.training.stream import Ahead, StreamedBank
 from skipdiff_env.errors import SkipDiffError
 
@@ -200,3 +202,37 @@ def test_ahead_gives_what_is_asked_for_in_any_order() -> None:
     ahead = Ahead(lambda step: calls.append(step) or step * step)
     assert [ahead(step) for step in (0, 1, 2, 7, 8, 3)] == [0, 1, 4, 49, 64, 9]
     assert calls.count(1) == calls.count(8) == 1  # made ahead, not twice
+
+
+@pytest.mark.parametrize("name", ["natural256", "faces128"])
+def test_shipped_lists_follow_their_rule(name: str) -> None:
+    names = sorted(read_list(name))
+    assert len(names) > 200 and held_out.draw(names) == names
+
+
+def test_crops_of_one_photograph_are_held_out_together() -> None:
+    photographs = [f"photo{i}" for i in range(400)]
+    names = [f"{p}{crop}.webp" for p in photographs for crop in ("_w", "_c0", "_c1")]
+    drawn = held_out.draw(names)
+    whole = {held_out.CROP.sub("", name) for name in drawn}
+    assert len(drawn) == 3 * len(whole) and 20 < len(whole) < 60
+    assert set(drawn) != set(held_out.draw(names, seed=1))
+
+
+def test_held_out_pictures_are_never_drawn(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / f"p{i}.png").write_bytes(encoded(".png", np.full((16, 16, 3), 10 * i, np.uint8)))
+    (tmp_path / "list.txt").write_text("p1\np3\n")
+    names = read_list(tmp_path / "list.txt")
+    bank, report = load_bank([tmp_path / "set"], 16, held_out=names)
+    assert report.held_out == 2 and str(report) == "2 images, 2 held out"
+    streamed = StreamedBank([tmp_path / "set"], 16, held_out=names)
+    for one in (bank, streamed):
+        crops = one.crops(16, 64, seeded())
+        assert set(crops.flatten(1)[:, 0].tolist()) == {0, 20}
+
+
+def test_an_unknown_list_is_refused() -> None:
+    with pytest.raises(SkipDiffError, match="no list 'nowhere'.*faces128, natural256"):
+        read_list("nowhere")

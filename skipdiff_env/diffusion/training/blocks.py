@@ -25,6 +25,8 @@ class DataRecipe:
     """Decode everything once and keep it; if false, decode what a step needs when it needs it."""
     weights: dict[str, float] = field(default_factory=dict)
     """How often an image is drawn, by the beginning of its file name; 1 for all others."""
+    held_out: str | None = None
+    """A list of pictures that no training may see, see :mod:`.held_out`: a shipped one's name, or a file."""
     orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
     """All eight flips and quarter turns, left-right mirroring alone, or neither."""
     zoom: float = 1.0

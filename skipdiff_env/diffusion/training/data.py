@@ -7,7 +7,7 @@ costs nothing: it only permutes the indices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +22,7 @@ from torch import Tensor
 from ...errors import SkipDiffError
 from ..resize import bicubic
 from .files import decode, members
+from .held_out import stem
 
 TURNS = {"dihedral": range(8), "mirror": (0, 2), "none": (0,)}
 """Values of ``turn`` by name: bit 0 flips rows, bit 1 columns, bit 2 swaps the two."""
@@ -37,11 +38,14 @@ class LoadReport:
     loaded: int = 0
     corrupt: list[str] = field(default_factory=list)
     too_small: int = 0
+    held_out: int = 0
 
     def __str__(self) -> str:
         text = f"{self.loaded} images"
         if self.too_small:
             text += f", {self.too_small} too small"
+        if self.held_out:
+            text += f", {self.held_out} held out"
         if self.corrupt:
             text += f", {len(self.corrupt)} corrupt and left out: {', '.join(self.corrupt)}"
         return text
@@ -197,6 +201,7 @@ def load_bank(
     device: torch.device | str = "cpu",
     resize_short: int | None = None,
     weights: Mapping[str, float] | None = None,
+    held_out: Collection[str] = (),
 ) -> tuple[ImageBank, LoadReport]:
     """Decode every image of folders (recursively), tar files, lists (.txt) and image files.
 
@@ -209,12 +214,21 @@ def load_bank(
         device: where the pixels are kept.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
+        held_out: names of images to leave out, see :mod:`.held_out`.
 
     Raises:
         SkipDiffError: for a path that does not exist, or if no image is left.
     """
     report, images, drawn = LoadReport(), [], []
-    for name, image in _decoded(members(paths), resize_short):
+
+    def wanted() -> Iterator[tuple[str, bytes]]:
+        for name, data in members(paths):
+            if stem(name) in held_out:
+                report.held_out += 1
+            else:
+                yield name, data
+
+    for name, image in _decoded(wanted(), resize_short):
         if image is None:
             report.corrupt.append(name)
         elif min(image.shape[:2]) < min_size:
@@ -233,8 +247,7 @@ def load_bank(
 
 def draw_weight(name: str, weights: Mapping[str, float]) -> float:
     """How often the image of this name (of a file, or ``tar:member``) is drawn."""
-    stem = name.replace(":", "/").rsplit("/", 1)[-1]
-    return next((weight for start, weight in weights.items() if stem.startswith(start)), 1.0)
+    return next((weight for start, weight in weights.items() if stem(name).startswith(start)), 1.0)
 
 
 def shrink_short(image: np.ndarray, short: int | None) -> np.ndarray:

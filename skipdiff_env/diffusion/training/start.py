@@ -17,6 +17,7 @@ from ...errors import SkipDiffError
 from .checkpoint import checkpoint_files
 from .data import ImageBank, load_bank
 from .distributed import World, join, pick_device
+from .held_out import read_list
 from .log import say
 from .loop import Cooldown, Run, Session, Signals
 from .programs import begin, check_frozen, load_program, make_trainer
@@ -153,7 +154,7 @@ def _prepare(
     signals: Signals,
     tell: Callable[[str], None],
 ) -> Session:
-    bank = _bank(recipe, data, recipe.data.crop, tell)
+    bank = _bank(recipe, data, recipe.data.crop, tell, read_list(recipe.data.held_out))
     if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
         bank.to(trainer.device)
     batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
@@ -172,12 +173,16 @@ def _room(device: torch.device) -> float:
 
 
 def _bank(
-    recipe: Recipe, data: Paths, min_size: int, tell: Callable[[str], None]
+    recipe: Recipe,
+    data: Paths,
+    min_size: int,
+    tell: Callable[[str], None],
+    held_out: frozenset[str] = frozenset(),
 ) -> ImageBank | StreamedBank:
     options, paths = recipe.data, [Path(path) for path in data]
     if not options.in_memory:
-        return StreamedBank(paths, min_size, options.resize_short, options.weights, tell)
-    bank, report = load_bank(paths, min_size, "cpu", options.resize_short, options.weights)
+        return StreamedBank(paths, min_size, options.resize_short, options.weights, tell, held_out)
+    bank, report = load_bank(paths, min_size, "cpu", options.resize_short, options.weights, held_out)
     tell(str(report))
     return bank
 

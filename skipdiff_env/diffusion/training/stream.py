@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...errors import SkipDiffError
 from .data import CropDraw, draw_crops, draw_weight, shrink, shrink_short, windows
 from .files import decode, image_files
+from .held_out import stem
 
 T = TypeVar("T")
 TRIES = 100
@@ -30,6 +31,7 @@ class StreamedBank:
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
         say: where files that cannot be used are reported, each once.
+        held_out: names of images to leave out, see :mod:`.held_out`.
     """
 
     device = torch.device("cpu")
@@ -41,8 +43,10 @@ class StreamedBank:
         resize_short: int | None = None,
         weights: Mapping[str, float] | None = None,
         say: Callable[[str], None] = print,
+        held_out: Collection[str] = (),
     ) -> None:
-        self.files = [file for path in map(Path, paths) for file in image_files(path)]
+        found = [file for path in map(Path, paths) for file in image_files(path)]
+        self.files = [file for file in found if stem(file.name) not in held_out]
         if not self.files:
             raise SkipDiffError(f"no training images in {', '.join(map(str, paths))}")
         self.min_size, self.resize_short, self._say = min_size, resize_short, say
