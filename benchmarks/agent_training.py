@@ -19,7 +19,7 @@ import torch
 from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.oracle import optimum_calls
 
 from .agents_study import add_study_arguments, open_study, say

@@ -23,9 +23,10 @@ from skipdiff_agents.recording import METRICS, scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, write_atomically
-from skipdiff_env.policies import shipped_policy
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.diffusion.folder import ABOUT_POLICY
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.base import shipped_policy
+from skipdiff_env.policies.file import load_policy
 
 from .agents_choice import Chosen, Trained, choose, ship
 from .agents_imitation import EXACT, exact_gradient, held_out, imitation

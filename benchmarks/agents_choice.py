@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from skipdiff_agents.train import BEST
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder, write_atomically
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
+from skipdiff_env.diffusion.pretrained import model_folder
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.file import load_policy
 
 from .agents_study import Study, relative, say
 

@@ -13,10 +13,10 @@ from skipdiff_agents.evaluate import Evaluator
 from skipdiff_agents.exact import train_exactly
 from skipdiff_agents.imitation import StartChooser, imitate, regress_starts
 from skipdiff_agents.train import BEST
-from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.policies import Policy
-from skipdiff_env.policy_file import load_policy, save_policy
-from skipdiff_env.spn import SPNConfig
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.base import Policy
+from skipdiff_env.policies.file import load_policy, save_policy
+from skipdiff_env.policies.network import SPNConfig
 
 from .agents_choice import Trained
 from .agents_study import Study, say

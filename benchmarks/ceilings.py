@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, fixed_starts
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images.mixed import KINDS, kind
-from skipdiff_env.policies import Policy
+from skipdiff_env.policies.base import Policy
 
 from .agents_imitation import imitation
 from .agents_study import Study, add_study_arguments, interval, open_study, say

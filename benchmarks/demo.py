@@ -16,7 +16,7 @@ import numpy as np
 
 from skipdiff_env import load_pretrained
 from skipdiff_env.images import demo_photograph, make_pair, open_source, write_image
-from skipdiff_env.policies import FixedStart, resolve_policy
+from skipdiff_env.policies.base import FixedStart, resolve_policy
 from skipdiff_env.upscale.compare import side_by_side
 
 from .paper.parts import Subject

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import open_source
 
 from .paper.claims import compared

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.diffusion.training import load_recipe, train
-from skipdiff_env.diffusion.training.distributed import pick_device
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import open_source
+from skipdiff_env.training import load_recipe, train
+from skipdiff_env.training.distributed import pick_device
 
 from .paper.evaluate import Evaluation
 from .paper.results import Results

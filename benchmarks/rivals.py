@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
-from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel
-from skipdiff_env.diffusion.few_step import FewSteps
+from skipdiff_env.chains.few_step import CCSR, AddSR, FewSteps
+from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 from skipdiff_env.upscale import few_steps
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from skipdiff_env import SkipDiffSampler
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import demo_photograph, shrink
-from skipdiff_env.policies import PolicySpec
+from skipdiff_env.policies.base import PolicySpec
 
 
 def sampler_speed(

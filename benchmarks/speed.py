@@ -20,7 +20,7 @@ import torch
 
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
 from .env_throughput import HEADER, measure

@@ -23,8 +23,8 @@ from torch import Tensor
 from skipdiff_agents.export import network_from_zip
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import CHECKPOINT
-from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.spn import SkipProposalNetwork
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.network import SkipProposalNetwork
 
 from .agents_study import Study, add_study_arguments, open_study, say
 

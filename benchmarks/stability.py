@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource, make_pair
 
 from .paper.evaluate import image_name

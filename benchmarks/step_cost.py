@@ -18,8 +18,8 @@ import numpy as np
 from skipdiff_agents.evaluate import Result, fixed_starts
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import BEST
-from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.file import load_policy
 
 from .agents_plot import figure, save
 from .agents_study import Study, add_study_arguments, interval, open_study, say

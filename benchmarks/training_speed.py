@@ -15,11 +15,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import UNet
-from skipdiff_env.diffusion.training import Recipe, load_recipe
-from skipdiff_env.diffusion.training.data import ImageBank
-from skipdiff_env.diffusion.training.distributed import World, pick_device
-from skipdiff_env.diffusion.training.log import Progress, RunLog
-from skipdiff_env.diffusion.training.trainer import BatchMaker, Trainer
+from skipdiff_env.training import Recipe, load_recipe
+from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.distributed import World, pick_device
+from skipdiff_env.training.log import Progress, RunLog
+from skipdiff_env.training.trainer import BatchMaker, Trainer
 
 T = TypeVar("T")
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .chains.few_step import FewSteps
 from .diffusion import NoiseKey, SkipProcess, SkipState, as_model, image_key, to_uint8
-from .diffusion.few_step import FewSteps
 from .diffusion.model import DiffusionModel
 from .diffusion.process import SkipRule, refined
 from .diffusion.refiner import RefinerSpec, resolve_refiner
 from .errors import SkipDiffError
-from .policies import Policy, PolicySpec, resolve_chain, resolve_policy
+from .policies.base import Policy, PolicySpec, resolve_chain, resolve_policy
 
 
 @dataclass(frozen=True)

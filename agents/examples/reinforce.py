@@ -18,8 +18,8 @@ import torch
 
 import skipdiff_env  # noqa: F401  (registers the environment)
 from skipdiff_env.latent_cache import LatentCache
-from skipdiff_env.policy_file import as_seen, save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import as_seen, save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 
 def play(

@@ -233,7 +233,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         elif spec == "random":
             policies[spec] = Random()
         else:
-            from skipdiff_env.policy_file import load_policy
+            from skipdiff_env.policies.file import load_policy
 
             policies[identity(Path(spec)) if Path(spec).is_file() else spec] = load_policy(spec)
     results = compare(evaluator, policies, Path(args.out) if args.out else None)
@@ -244,7 +244,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from skipdiff_env.policy_file import save_policy
+    from skipdiff_env.policies.file import save_policy
 
     from .export import network_from_zip
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policies import PolicySpec
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.base import PolicySpec
 
 from .evaluate import Evaluator, Result, bootstrap, by_image
 

@@ -23,7 +23,7 @@ from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import Metric, load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
-from skipdiff_env.policies import Policy, PolicySpec, resolve_policy
+from skipdiff_env.policies.base import Policy, PolicySpec, resolve_policy
 
 from .pairs import Pair
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from skipdiff_env.diffusion.process import DENOISE
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 from .evaluate import Evaluator
 from .recording import Graph, RecordedSetting

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policy_file import check_weights
-from skipdiff_env.spn import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import check_weights
+from skipdiff_env.policies.network import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
 
 HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
 EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from skipdiff_env.diffusion.process import DENOISE, SKIP, SkipRule
 from skipdiff_env.oracle import Optimum
-from skipdiff_env.policy_file import NetworkPolicy, as_seen
-from skipdiff_env.spn import FEATURES, SkipProposalNetwork, SPNConfig, state_encoder
+from skipdiff_env.policies.file import NetworkPolicy, as_seen
+from skipdiff_env.policies.network import FEATURES, SkipProposalNetwork, SPNConfig, state_encoder
 
 from .evaluate import Evaluator, fixed_starts
 from .recording import History, after

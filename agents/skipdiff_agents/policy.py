@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from skipdiff_env.spn import FEATURES, Clock, Norm, state_encoder
+from skipdiff_env.policies.network import FEATURES, Clock, Norm, state_encoder
 
 
 class GRUWithCell(nn.GRU):
@@ -49,7 +49,7 @@ class ClockExtractor(BaseFeaturesExtractor):
 
     Args:
         observation_space: that of the environment with ``observation="dict"``.
-        norm, step_costs: see :class:`skipdiff_env.spn.SPNConfig`.
+        norm, step_costs: see :class:`skipdiff_env.policies.network.SPNConfig`.
         hidden_size: width of the hidden layer.
     """
 

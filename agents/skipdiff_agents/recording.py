@@ -24,13 +24,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.diffusion.process import SkipRule
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, Outcome, optimum_calls, walk
-from skipdiff_env.policy_file import as_seen
+from skipdiff_env.policies.file import as_seen
 
 from .evaluate import Setting, judge
 from .pairs import Pair

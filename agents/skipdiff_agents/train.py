@@ -26,10 +26,10 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policy_file import NetworkPolicy, save_policy
-from skipdiff_env.spn import SkipProposalNetwork
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.file import NetworkPolicy, save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork
 
 from .evaluate import Evaluator, Result, Setting, denoise_shares
 from .export import network_from_weights
@@ -126,7 +126,7 @@ class Run:
 
     def network(self) -> SkipProposalNetwork:
         """The best agent so far."""
-        from skipdiff_env.policy_file import load_policy
+        from skipdiff_env.policies.file import load_policy
 
         network = load_policy(self.folder / BEST).network
         assert isinstance(network, SkipProposalNetwork)

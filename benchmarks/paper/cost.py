@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import FrozenModel, UNetConfig, random_model
 from skipdiff_env.diffusion.model import ModelConfig
-from skipdiff_env.diffusion.pretrained import write_atomically
-from skipdiff_env.diffusion.training.distributed import World
-from skipdiff_env.diffusion.training.provenance import describe_hardware
-from skipdiff_env.policies import Policy, resolve_policy
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.base import Policy, resolve_policy
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.provenance import describe_hardware
 
 from ..env_throughput import Stopwatch
 from ..sampler_speed import sampler_speed

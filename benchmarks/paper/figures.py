@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 
 from .claims import optimum_starts, steps
 from .parts import Part, Subject

@@ -16,7 +16,7 @@ from PIL import Image
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, available_models
 from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.policies import FixedStart, resolve_policy
+from skipdiff_env.policies.base import FixedStart, resolve_policy
 
 from .samplers import AGENT_PAIRS, shipped_agent
 

@@ -14,7 +14,7 @@ import torch
 
 from skipdiff_env._version import __version__
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource
 
 from ..test_set import pixel_hash

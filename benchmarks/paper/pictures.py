@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 

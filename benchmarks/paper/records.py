@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skipdiff_env import SkipDiffError
-from skipdiff_env.diffusion.pretrained import write_atomically
+from skipdiff_env.files import write_atomically
 
 T = TypeVar("T")
 _TYPES = {"str": str, "int": int, "float": float}

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_env.chains.few_step import CCSR, FewSteps
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
-from skipdiff_env.diffusion.few_step import CCSR, FewSteps
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY
+from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.policies import shipped_policy
+from skipdiff_env.policies.base import shipped_policy
 
 from . import standard
 

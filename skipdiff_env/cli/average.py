@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Average, and print where the model is."""
-    from ..diffusion.training.average import average_models
+    from ..training.average import average_models
 
     first, second = args.models
     print(average_models(first, second, args.share, args.output))

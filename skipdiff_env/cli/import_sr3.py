@@ -29,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import, and print where it went."""
-    from ..diffusion.interop.sr3 import LEVELS, import_policy, import_sr3
+    from ..diffusion.interop.sr3 import LEVELS, import_sr3
     from ..errors import SkipDiffError
+    from ..policies.authors import import_policy
 
     if args.config:
         levels = LEVELS if args.levels is None else args.levels

@@ -69,7 +69,7 @@ def _devices() -> dict[str, str]:
 def _model(folder: Path) -> dict[str, Any]:
     from ..diffusion import load_pretrained
     from ..errors import SkipDiffError
-    from ..policies import shipped_policy
+    from ..policies.base import shipped_policy
     from ..upscale import model_notice
 
     try:

@@ -56,7 +56,7 @@ def train_program(
     args: argparse.Namespace, program: Literal["ddpm", "refiner", "addsr"], init: str | None
 ) -> int:
     """Train what ``args`` ask for; see :func:`run`."""
-    from skipdiff_env.diffusion.training import train
+    from skipdiff_env.training import train
 
     result = train(
         args.recipe, args.data, args.out, args.resume, init, args.max_minutes, args.device,

@@ -169,7 +169,7 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
 
     from ..diffusion import load_pretrained
     from ..images.tiling import choose_tile, free_memory
-    from ..policies import shipped_policy
+    from ..policies.base import shipped_policy
     from ..upscale import Enlarger, few_steps, model_notice, usual_coarse_steps
 
     dtype = None if args.precision == "auto" else getattr(torch, args.precision)

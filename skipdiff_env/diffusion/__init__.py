@@ -1,9 +1,9 @@
 """The frozen diffusion model and SkipDiff's process. Needs torch, numpy and safetensors alone."""
 
-from .few_step import CCSR, AddSR
+from .folder import save_model
 from .model import DiffusionModel, FrozenModel, ModelConfig, random_model, tiny_config
 from .noise import NoiseKey, image_key, keyed_normal
-from .pretrained import available_models, load_pretrained, save_model
+from .pretrained import available_models, load_pretrained
 from .process import DENOISE, SKIP, SkipProcess, SkipState, start_actions
 from .protocol import as_model
 from .resize import bicubic, degrade, to_signed, to_uint8
@@ -11,10 +11,8 @@ from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
 
 __all__ = [
-    "CCSR",
     "DENOISE",
     "SKIP",
-    "AddSR",
     "DiffusionModel",
     "FrozenModel",
     "ModelConfig",

@@ -222,7 +222,6 @@ class FrozenModel:
         dtype: autocast type on the device; float32 = none.
         name: how people call it.
         hash: identity of the weights, for caches and provenance.
-        compile: whether ``torch.compile`` the network (worth it on CUDA only).
     """
 
     def __init__(
@@ -233,7 +232,6 @@ class FrozenModel:
         dtype: torch.dtype = torch.float32,
         name: str = "unnamed",
         hash: str = "",
-        compile: bool = False,
     ) -> None:
         self.config, self.name, self.hash = config, name, hash
         self.device, self.dtype = torch.device(device), dtype
@@ -241,7 +239,6 @@ class FrozenModel:
         self.scale, self.image_size = config.scale, config.image_size
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
-        self._call = torch.compile(self.network) if compile else self.network
 
     def condition(self, lr: Tensor) -> Tensor:
         """Bicubic enlargement of uint8 (B, 3, h, w) by the model's scale, float32 in [-1, 1]."""
@@ -263,7 +260,7 @@ class FrozenModel:
         x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
-            output = self._call(x, noise_level)
+            output = self.network(x, noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
 
     def __repr__(self) -> str:

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SkipDiffError
+from .folder import CONFIG, REFINER, fill, read_config, read_safetensors
 from .model import DiffusionModel
-from .pretrained import CONFIG, REFINER, fill, model_folder, read_config, read_safetensors
+from .pretrained import model_folder
 from .process import Refine
 from .unet import UNet, UNetConfig
 

@@ -36,7 +36,7 @@ class MixedQuality:
         chosen = kind(index)
         if chosen == "clean":
             return lr
-        from ..diffusion.training.degradations import Degradation  # brings all of training along
+        from ..diffusion.degradations import Degradation
 
         rng = np.random.default_rng([self.seed, index])
         low, high = {"jpeg": JPEG, "noise": NOISE, "blur": BLUR}[chosen]

@@ -33,9 +33,11 @@ class Metric(ABC):
     the name and the device, never weights.
     """
 
+    restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None
+    """A function and its arguments that make this metric again; ``load_metric`` sets it."""
+
     def __init__(
         self,
-        spec: str | Callable[..., Any],
         device: torch.device,
         *,
         name: str,
@@ -45,7 +47,6 @@ class Metric(ABC):
     ) -> None:
         self.name, self.device = name, device
         self.lower_better, self.reference, self.min_size = lower_better, reference, min_size
-        self._spec = spec
 
     def __call__(self, images: Images, references: Images | None = None) -> Scores:
         """Score a batch.
@@ -94,10 +95,8 @@ class Metric(ABC):
     def _score(self, images: Images, references: Images | None) -> Scores:
         """Score a batch that has been checked and is not empty."""
 
-    def __reduce__(self) -> tuple[Callable[..., Metric], tuple[Any, str]]:
-        from skipdiff_env.metrics.load import load_metric
-
-        return load_metric, (self._spec, str(self.device))
+    def __reduce__(self) -> Any:
+        return self.restore or super().__reduce__()
 
     def __repr__(self) -> str:
         better = "lower" if self.lower_better else "higher"

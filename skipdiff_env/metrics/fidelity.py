@@ -56,7 +56,7 @@ class FidelityMetric(Metric):
     def __init__(
         self, name: str, device: torch.device, function: Callable[[Images, Images], Scores], min_size: int
     ) -> None:
-        super().__init__(name, device, name=name, lower_better=False, reference=True, min_size=min_size)
+        super().__init__(device, name=name, lower_better=False, reference=True, min_size=min_size)
         self._function = function
 
     def _score(self, images: Images, references: Images | None) -> Scores:

@@ -49,11 +49,11 @@ def load_metric(
     if isinstance(spec, Metric):
         return spec
     device = torch.device(device)
-    if isinstance(spec, str):
-        return _by_name(spec, device)
-    if callable(spec):
-        return CallableMetric(spec, device)
-    raise SkipDiffError(f"a metric is a name or a function, got {type(spec).__name__}")
+    if not (isinstance(spec, str) or callable(spec)):
+        raise SkipDiffError(f"a metric is a name or a function, got {type(spec).__name__}")
+    metric = _by_name(spec, device) if isinstance(spec, str) else CallableMetric(spec, device)
+    metric.restore = load_metric, (spec, str(device))
+    return metric
 
 
 @cache
@@ -74,7 +74,6 @@ class CallableMetric(Metric):
         second = _second_parameter(function)
         required = second is not None and second.default is second.empty
         super().__init__(
-            function,
             device,
             name=str(getattr(function, "name", getattr(function, "__name__", type(function).__name__))),
             lower_better=bool(getattr(function, "lower_better", False)),

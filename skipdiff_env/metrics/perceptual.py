@@ -47,9 +47,7 @@ class PyiqaMetric(Metric):
         on_board = name in _BATCHED
         lower_better, reference = (True, name == "lpips") if on_board else pyiqa_loading.properties(name)
         min_size = _BATCHED.get(name, 1)
-        super().__init__(
-            name, device, name=name, lower_better=lower_better, reference=reference, min_size=min_size
-        )
+        super().__init__(device, name=name, lower_better=lower_better, reference=reference, min_size=min_size)
         # Enough for a GPU to be busy; on a CPU larger NIQE passes fall out of the caches and get slower.
         self._pixels_a_pass = (4 if device.type == "cpu" else 16) * 256**2 if on_board else 0
         if not on_board:
@@ -112,7 +110,6 @@ class FullNiqe(Metric):
 
     def __init__(self, niqe: Metric) -> None:
         super().__init__(
-            "niqe-full",
             niqe.device,
             name="niqe-full",
             lower_better=True,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..chains.few_step import FewSteps
 from ..diffusion import bicubic, to_signed, to_uint8
-from ..diffusion.few_step import FewSteps
 from ..images.photo import FORMATS, Photo
 from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work

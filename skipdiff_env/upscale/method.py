@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..chains.few_step import NAMED, FewSteps
 from ..diffusion import SkipProcess
-from ..diffusion.few_step import NAMED, FewSteps
 from ..errors import SkipDiffError
-from ..policies import FixedStart, Policy, resolve_policy
-from ..policy_file import load_policy
+from ..policies.base import FixedStart, Policy, resolve_policy
+from ..policies.file import load_policy
 
 COARSE_STEPS = 10
 """S, unless given, as in the paper."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..diffusion import FrozenModel
-from ..diffusion.pretrained import CONFIG, model_folder, read_config
+from ..diffusion.folder import CONFIG, read_config
+from ..diffusion.pretrained import model_folder
 from ..diffusion.refiner import Refiner, load_refiner
 from ..errors import SkipDiffError
 from ..images.tiling import TiledModel

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from .._version import __version__
-from ..diffusion.pretrained import write_atomically
 from ..errors import SkipDiffError
+from ..files import write_atomically
 from ..images.metadata import read_record
 from ..images.photo import FORMATS, Photo, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format

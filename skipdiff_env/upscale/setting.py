@@ -8,7 +8,8 @@ from typing import Any
 import torch
 import yaml
 
-from ..diffusion.pretrained import CARD, available_models, model_folder
+from ..diffusion.folder import CARD
+from ..diffusion.pretrained import available_models, model_folder
 from ..errors import SkipDiffError
 
 AUTO, USUAL, FOR_JPEG = "auto", "natural-4x", "natural-4x-real"

@@ -24,8 +24,8 @@ from ..images import RGB8
 from ..latent_cache import CachedProcess, LatentCache
 from ..metrics import load_metric
 from ..oracle import Optimum, find_optimum
-from ..policies import Policy, resolve_policy
-from ..policy_file import NetworkPolicy
+from ..policies.base import Policy, resolve_policy
+from ..policies.file import NetworkPolicy
 from ..sampler import SkipDiffSampler
 from .pictures import Task
 

@@ -21,7 +21,7 @@ from ..errors import SkipDiffError
 from ..images import PHOTOGRAPHS, RGB8
 from ..metrics import load_metric
 from ..oracle import optimum_calls
-from ..policies import resolve_policy, shipped_policy
+from ..policies.base import resolve_policy, shipped_policy
 from ..upscale import model_notice
 from .pictures import SIDE, Task, make_task
 from .study import Metered, Position, Result, Study, full_chain

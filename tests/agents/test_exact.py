@@ -11,8 +11,8 @@ from skipdiff_agents.exact import Decisions, decide, train_exactly
 from skipdiff_agents.pairs import UNSEEN, all_pairs
 from skipdiff_agents.recording import Graph, RecordedSetting, after
 from skipdiff_env import SkipDiffError
-from skipdiff_env.policy_file import NetworkPolicy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import NetworkPolicy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 FINE, PRICE, TEMPERATURE = 5, 0.3, 0.7
 

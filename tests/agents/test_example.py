@@ -8,8 +8,8 @@ import pytest
 
 from skipdiff_agents.evaluate import Evaluator, Random
 from skipdiff_agents.pairs import UNSEEN, all_pairs
-from skipdiff_env.policy_file import load_policy, save_policy
-from skipdiff_env.spn import SPNConfig
+from skipdiff_env.policies.file import load_policy, save_policy
+from skipdiff_env.policies.network import SPNConfig
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "agents" / "examples" / "reinforce.py"
 

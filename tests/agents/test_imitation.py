@@ -7,8 +7,8 @@ import torch
 from skipdiff_agents.evaluate import Evaluator, best_start, fixed_starts
 from skipdiff_agents.imitation import StartChooser, action_values, imitate, regress_starts
 from skipdiff_agents.pairs import UNSEEN, all_pairs
-from skipdiff_env.policy_file import NetworkPolicy
-from skipdiff_env.spn import SPNConfig
+from skipdiff_env.policies.file import NetworkPolicy
+from skipdiff_env.policies.network import SPNConfig
 
 
 @pytest.mark.parametrize("rule", ["reset", "hold"])

@@ -16,7 +16,7 @@ from skipdiff_agents.policy import SPNPolicy
 from skipdiff_agents.settings import algorithms, build_agent, observation_kind, read_settings
 from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 SPACES = spaces.Box(-20, 20, (3, 32, 32), np.float32), spaces.Discrete(2)
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from skipdiff_agents.export import network_from_weights, network_from_zip
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model
-from skipdiff_env.policy_file import KEY, NetworkPolicy, load_policy, save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import KEY, NetworkPolicy, load_policy, save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 LATENTS, SIDE, HIDDEN, FINE = 1000, 16, 8, 5
 CONFIG = SPNConfig(SIDE, HIDDEN, "group")
@@ -160,7 +160,7 @@ for name in ("stable_baselines3", "sb3_contrib", "skipdiff_agents", "pickle5"):
 import numpy as np
 from skipdiff_env import SkipDiffSampler
 from skipdiff_env.diffusion import random_model
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.policies.file import load_policy
 policy = load_policy({str(path)!r})
 out = SkipDiffSampler(random_model(), fine_steps=5)(np.zeros((8, 8, 3), np.uint8), policy=policy)
 print(len(out.trace[0].actions))

@@ -195,7 +195,7 @@ def test_prices_are_drawn_and_told(settings):
     np.testing.assert_array_equal(SkipDiffVecEnv(envs, all_pairs(4, 2), seed=4).reset()["step_cost"], prices)
     agent = build_agent(options, venv, FINE - 1)
     from skipdiff_agents.export import network_from_weights
-    from skipdiff_env.policy_file import NetworkPolicy
+    from skipdiff_env.policies.file import NetworkPolicy
 
     network = network_from_weights(agent.policy.state_dict())
     assert network.config.step_costs == pytest.approx((1e-3, 1e-1))

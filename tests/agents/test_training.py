@@ -23,11 +23,11 @@ from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import Progress, Run
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
-from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.latent_cache import LatentCache
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.policies.file import load_policy
 
 
 def small(name, timesteps, **changes):

@@ -19,8 +19,8 @@ from benchmarks.spn import BATCHES, random_latents
 from benchmarks.step_cost import price_of_start_1
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, tiny_config
-from skipdiff_env.diffusion.pretrained import save_model
-from skipdiff_env.policies import shipped_policy
+from skipdiff_env.diffusion.folder import save_model
+from skipdiff_env.policies.base import shipped_policy
 
 
 @pytest.fixture(scope="module")

@@ -28,13 +28,14 @@ from benchmarks.paper.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
-from skipdiff_env.diffusion.pretrained import load_pretrained, save_model
+from skipdiff_env.diffusion.folder import save_model
+from skipdiff_env.diffusion.pretrained import load_pretrained
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.oracle import Optimum, Outcome
-from skipdiff_env.policies import shipped_policy
-from skipdiff_env.policy_file import save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.base import shipped_policy
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 BASE = np.array([[1.0, 1.0], [2.0, 2.0]])
 """Rewards of the best start: images × noise seeds."""

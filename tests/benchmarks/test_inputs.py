@@ -15,8 +15,7 @@ from benchmarks.paper.results import Results
 from benchmarks.paper.store import Row
 from benchmarks.refiner_strength import STRENGTHS
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
-from skipdiff_env.diffusion.model import RefinerConfig
-from skipdiff_env.diffusion.pretrained import (
+from skipdiff_env.diffusion.folder import (
     CONFIG,
     REFINER,
     read_config,
@@ -24,6 +23,7 @@ from skipdiff_env.diffusion.pretrained import (
     write_config,
     write_weights,
 )
+from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.refiner import RefinerNetwork
 
 

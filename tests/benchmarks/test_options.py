@@ -20,7 +20,7 @@ from benchmarks.paper.options import command_line, folder_name, open_images, sai
 from benchmarks.paper.parts import Subject
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config
-from skipdiff_env.diffusion.pretrained import save_model
+from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import make_pair
 
 

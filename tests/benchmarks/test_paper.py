@@ -15,9 +15,9 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.paper import cost, pictures
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, UNet, random_model, tiny_config
-from skipdiff_env.diffusion.pretrained import save_model
-from skipdiff_env.policy_file import save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.diffusion.folder import save_model
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 ROOT = Path(__file__).parents[2]
 

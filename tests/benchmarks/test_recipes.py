@@ -92,7 +92,7 @@ def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["natural-4x", "face-8x"])
 def test_every_variant_is_a_recipe(name):
     from benchmarks.recipes import VARIANTS
-    from skipdiff_env.diffusion.training import load_recipe
+    from skipdiff_env.training import load_recipe
 
     base = load_recipe(name)
     for variant, overrides in VARIANTS.items():

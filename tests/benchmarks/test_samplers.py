@@ -14,8 +14,8 @@ from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.images import make_pair, open_source
 from skipdiff_env.metrics import load_metric
-from skipdiff_env.policy_file import save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from benchmarks.paper.store import METRICS
 from benchmarks.rivals import rivals
 from benchmarks.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
 from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion.folder import REFINER, save_model, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
-from skipdiff_env.diffusion.pretrained import REFINER, save_model, write_weights
 from skipdiff_env.diffusion.refiner import RefinerNetwork
-from skipdiff_env.policy_file import save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 
 def constant(key: str, label: str, evaluations: int, strength: int) -> Sampler:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from skipdiff_env.diffusion.training.data import ImageBank, load_bank
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training.data import ImageBank, load_bank
 
 
 def labelled(number, height, width):

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_env.chains.few_step import CCSR, AddSR
 from skipdiff_env.diffusion import (
-    CCSR,
-    AddSR,
     NoiseKey,
     NoiseSchedule,
     SkipProcess,
@@ -22,7 +21,7 @@ from skipdiff_env.diffusion import (
     random_model,
     tiny_config,
 )
-from skipdiff_env.policies import resolve_policy
+from skipdiff_env.policies.base import resolve_policy
 
 T100 = NoiseSchedule.cosine()
 KEYS = [NoiseKey(3, 5), NoiseKey(4, 5)]

@@ -20,6 +20,7 @@ from skipdiff_env.diffusion import (
     UNetConfig,
     keyed_normal,
     load_pretrained,
+    pretrained,
     random_model,
     save_model,
     tiny_config,
@@ -291,7 +292,7 @@ def test_ids_of_the_hub(folder, tmp_path, monkeypatch):
         env = gymnasium.make("skipdiff_env:SkipDiff-v0", model="someone/theirs", metric=brightness)
         assert env.unwrapped.process.model is load_pretrained(folder)
     finally:
-        hub.fetch.cache_clear()
+        pretrained.fetched.cache_clear()
     assert asked == ["someone/theirs", "some-one/ours.1"]
     (tmp_path / "someone").mkdir()
     shutil.copytree(ours, tmp_path / "someone/theirs")

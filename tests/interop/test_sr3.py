@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import NoiseSchedule, SkipProcess, UNetConfig, load_pretrained
-from skipdiff_env.diffusion.interop.sr3 import import_policy, import_sr3, model_config, read_json
-from skipdiff_env.diffusion.pretrained import empty_network
+from skipdiff_env.diffusion.folder import empty_network
+from skipdiff_env.diffusion.interop.sr3 import import_sr3, model_config, read_json
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policy_file import load_policy
+from skipdiff_env.policies.authors import import_policy
+from skipdiff_env.policies.file import load_policy
 
 JSON = """{
     "name": "a // name, with } and ,] in it", "phase": "train", // train or val

@@ -153,7 +153,7 @@ def covered(height: int, width: int) -> Array:
                 counts[crop[..., 0], crop[..., 1]] += 1
             return np.zeros(len(images))
 
-    watch = Watch("niqe", torch.device("cpu"), name="niqe", lower_better=True, reference=False, min_size=96)
+    watch = Watch(torch.device("cpu"), name="niqe", lower_better=True, reference=False, min_size=96)
     FullNiqe(watch)(address)
     return counts
 

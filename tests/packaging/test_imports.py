@@ -46,7 +46,7 @@ class Without:
         return None if name.partition(".")[0] in missing else self.finder.find_spec(name, path, target)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import torch
-import skipdiff_env.diffusion, skipdiff_env.diffusion.training
+import skipdiff_env.diffusion, skipdiff_env.training
 from skipdiff_env.diffusion import NoiseKey, SkipProcess, degrade, random_model, tiny_config, to_uint8
 model = random_model(tiny_config())
 low = degrade(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8), model.scale)

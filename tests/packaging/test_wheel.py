@@ -64,7 +64,12 @@ def test_models_travel_whole_without_their_sample_pictures(content: set[str]) ->
 
 @pytest.mark.parametrize(
     ("folder", "pattern"),
-    [("metrics/weights", "**/*"), ("diffusion/training/recipes", "*.yaml"), (".", "py.typed")],
+    [
+        ("metrics/weights", "**/*"),
+        ("training/recipes", "*.yaml"),
+        ("training/held_out", "*.txt"),
+        (".", "py.typed"),
+    ],
 )
 def test_data_files_are_in_the_wheel(content: set[str], folder: str, pattern: str) -> None:
     data = files(ROOT / "skipdiff_env" / folder, pattern)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdiff_env.diffusion.training import TrainResult, train
+from skipdiff_env.training import TrainResult, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_helpers import picture  # noqa: E402

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import random_model, save_model
 from skipdiff_env.diffusion.model import tiny_config
-from skipdiff_env.diffusion.training.average import average_models
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training.average import average_models
 
 TRUNK: dict[str, Any] = {
     "recipe": "tiny", "steps": 40, "images": 80, "hours": 0.5, "hardware": "a pocket watch", "data": ["a"],

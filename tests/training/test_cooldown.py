@@ -11,10 +11,10 @@ import pytest
 from training_helpers import assert_same
 
 from skipdiff_env.diffusion import load_pretrained
-from skipdiff_env.diffusion.training import TrainResult
-from skipdiff_env.diffusion.training import loop as loop_module
-from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
-from skipdiff_env.diffusion.training.log import read_log
+from skipdiff_env.training import TrainResult
+from skipdiff_env.training import loop as loop_module
+from skipdiff_env.training.checkpoint import checkpoint_files
+from skipdiff_env.training.log import read_log
 
 Run = Callable[..., TrainResult]
 

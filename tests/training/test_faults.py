@@ -10,16 +10,17 @@ from scipy.fft import dctn
 from training_helpers import picture
 
 from skipdiff_env.diffusion import ModelConfig, degrade
-from skipdiff_env.diffusion.training.augment import change_colour, draw_colour
-from skipdiff_env.diffusion.training.blocks import DegradationRecipe, Effect
-from skipdiff_env.diffusion.training.degradations import (
+from skipdiff_env.diffusion.degradations import (
     DCT,
     Degradation,
+    DegradationRecipe,
+    Effect,
     draw_degradation,
     gaussian_blur,
     jpeg,
 )
-from skipdiff_env.diffusion.training.loss import make_pairs
+from skipdiff_env.training.augment import change_colour, draw_colour
+from skipdiff_env.training.loss import make_pairs
 
 
 def tensor(*images: np.ndarray) -> torch.Tensor:

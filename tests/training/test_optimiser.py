@@ -10,18 +10,12 @@ import torch
 from torch import nn
 from training_helpers import assert_same
 
-from skipdiff_env.diffusion.training import TrainResult, load_recipe
-from skipdiff_env.diffusion.training.blocks import OptimiserRecipe
-from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
-from skipdiff_env.diffusion.training.optimiser import (
-    Muon,
-    MuonAdamW,
-    build_optimiser,
-    orthogonalise,
-    product_dtype,
-)
-from skipdiff_env.diffusion.training.trainer import Trainer
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training import TrainResult, load_recipe
+from skipdiff_env.training.blocks import OptimiserRecipe
+from skipdiff_env.training.checkpoint import checkpoint_files
+from skipdiff_env.training.optimiser import Muon, MuonAdamW, build_optimiser, orthogonalise, product_dtype
+from skipdiff_env.training.trainer import Trainer
 
 LR = 1e-3
 

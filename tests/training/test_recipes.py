@@ -10,9 +10,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import UNet, UNetConfig
-from skipdiff_env.diffusion.training import Recipe, available_recipes, load_recipe
-from skipdiff_env.diffusion.training.recipe import differences
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training import Recipe, available_recipes, load_recipe
+from skipdiff_env.training.recipe import differences
 
 MINIMAL = {
     "name": "mine", "model": {"scale": 4, "image_size": 32}, "batch": 2,

@@ -12,10 +12,12 @@ from torch import nn
 from skipdiff_env.diffusion import NoiseSchedule, UNet, load_pretrained, save_model
 from skipdiff_env.diffusion.model import ModelConfig, random_model, tiny_config
 from skipdiff_env.diffusion.refiner import RefinerNetwork
-from skipdiff_env.diffusion.training import load_recipe
-from skipdiff_env.diffusion.training.addsr import AddSRTrainer, distillation_loss, step_weight
-from skipdiff_env.diffusion.training.consistency import consistency_loss
-from skipdiff_env.diffusion.training.critics import (
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.metrics import load_metric
+from skipdiff_env.training import load_recipe
+from skipdiff_env.training.addsr import AddSRTrainer, distillation_loss, step_weight
+from skipdiff_env.training.consistency import consistency_loss
+from skipdiff_env.training.critics import (
     ALIKE,
     COLLAPSE_STEPS,
     CollapseWatch,
@@ -24,12 +26,10 @@ from skipdiff_env.diffusion.training.critics import (
     critic_hinge,
     generator_hinge,
 )
-from skipdiff_env.diffusion.training.data import ImageBank
-from skipdiff_env.diffusion.training.distributed import World
-from skipdiff_env.diffusion.training.features import Lpips
-from skipdiff_env.diffusion.training.trainer import BatchMaker
-from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.metrics import load_metric
+from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.features import Lpips
+from skipdiff_env.training.trainer import BatchMaker
 
 RNG = np.random.default_rng(0)
 

@@ -17,18 +17,19 @@ import torch
 from training_helpers import assert_same, picture, weights
 
 from skipdiff_env import SkipDiffSampler, load_pretrained
-from skipdiff_env.diffusion import CCSR, AddSR, random_model, save_model
+from skipdiff_env.chains.few_step import CCSR, AddSR
+from skipdiff_env.diffusion import random_model, save_model
 from skipdiff_env.diffusion.refiner import load_refiner
-from skipdiff_env.diffusion.training import TrainResult, available_recipes, critics, load_recipe, train
-from skipdiff_env.diffusion.training.adversarial import AdversarialTrainer
-from skipdiff_env.diffusion.training.blocks import POOL
-from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
-from skipdiff_env.diffusion.training.data import load_bank
-from skipdiff_env.diffusion.training.distributed import World
-from skipdiff_env.diffusion.training.log import read_log
-from skipdiff_env.diffusion.training.programs import make_trainer
-from skipdiff_env.diffusion.training.trainer import BatchMaker, batch_number
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training import TrainResult, available_recipes, critics, load_recipe, train
+from skipdiff_env.training.adversarial import AdversarialTrainer
+from skipdiff_env.training.blocks import POOL
+from skipdiff_env.training.checkpoint import checkpoint_files
+from skipdiff_env.training.data import load_bank
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.log import read_log
+from skipdiff_env.training.programs import make_trainer
+from skipdiff_env.training.trainer import BatchMaker, batch_number
 
 RECIPES = {"ddpm": "ccsr-natural-4x", "refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
 SMALL = ["data.crop=32", "batch=2", "validation.images=0", "log_every=1", "optimiser.warmup=1"]
@@ -224,7 +225,7 @@ def test_what_is_not_finite_is_named(
     start(program, tmp_path, 2)
     good = checkpoint_files(tmp_path)[0]
     monkeypatch.setattr(
-        "skipdiff_env.diffusion.training.adversarial.critic_hinge", lambda real, fake: real.mean() * math.nan
+        "skipdiff_env.training.adversarial.critic_hinge", lambda real, fake: real.mean() * math.nan
     )
     with pytest.raises(SkipDiffError, match="unstable at step 3: loss .*critic loss nan") as error:
         start(program, tmp_path, 4, resume=True)

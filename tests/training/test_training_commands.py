@@ -15,8 +15,8 @@ import pytest
 import torch
 from training_helpers import assert_same, weights
 
-from skipdiff_env.diffusion.training import TrainResult, available_recipes, load_recipe
-from skipdiff_env.diffusion.training.checkpoint import checkpoint_files
+from skipdiff_env.training import TrainResult, available_recipes, load_recipe
+from skipdiff_env.training.checkpoint import checkpoint_files
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--recipe", "tiny", "--device", "cpu", "--set", "validation.images=0", "--set", "batch=4"]
@@ -106,7 +106,7 @@ def test_two_processes_at_half_the_batch_are_one_at_the_whole(
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for key, value in one.items():
         assert torch.allclose(value, two[key], rtol=1e-3, atol=2e-5), key
-    from skipdiff_env.diffusion.training.log import read_log
+    from skipdiff_env.training.log import read_log
 
     losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl")] for name in ("one", "two")]
     assert len(losses[0]) == 5 and losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -127,7 +127,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Captu
     "recipe", [r for r in available_recipes() if r != "tiny" and load_recipe(r).program == "ddpm"]
 )
 def test_every_recipe_takes_a_few_steps(recipe: str, folder: Path, tmp_path: Path) -> None:
-    from skipdiff_env.diffusion.training import train
+    from skipdiff_env.training import train
 
     changes = ["batch=1", "data.crop=32", "data.resize_short=null", "validation.images=0", "init=null"]
     result = train(recipe, [folder], tmp_path, device="cpu", max_steps=3, overrides=changes)

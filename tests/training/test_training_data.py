@@ -12,12 +12,12 @@ import pytest
 import torch
 from training_helpers import picture
 
-from skipdiff_env.diffusion.training import held_out
-from skipdiff_env.diffusion.training.data import ImageBank, load_bank
-from skipdiff_env.diffusion.training.files import decode
-from skipdiff_env.diffusion.training.held_out import read_list
-from skipdiff_env.diffusion.training.stream import Ahead, StreamedBank
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training import held_out
+from skipdiff_env.training.data import ImageBank, load_bank
+from skipdiff_env.training.files import decode
+from skipdiff_env.training.held_out import read_list
+from skipdiff_env.training.stream import Ahead, StreamedBank
 
 
 def seeded(seed: int = 0) -> torch.Generator:

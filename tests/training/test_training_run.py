@@ -15,14 +15,14 @@ import torch
 from training_helpers import assert_same, picture, weights
 
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model
-from skipdiff_env.diffusion.training import TrainResult, load_recipe
-from skipdiff_env.diffusion.training.checkpoint import checkpoint_files, load_newest, save_checkpoint
-from skipdiff_env.diffusion.training.data import ImageBank
-from skipdiff_env.diffusion.training.distributed import World
-from skipdiff_env.diffusion.training.log import Progress, RunLog, read_log
-from skipdiff_env.diffusion.training.trainer import BatchMaker, Trainer
-from skipdiff_env.diffusion.training.validation import Validation, psnr_y
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.training import TrainResult, load_recipe
+from skipdiff_env.training.checkpoint import checkpoint_files, load_newest, save_checkpoint
+from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.log import Progress, RunLog, read_log
+from skipdiff_env.training.trainer import BatchMaker, Trainer
+from skipdiff_env.training.validation import Validation, psnr_y
 
 Run = Callable[..., TrainResult]
 
@@ -30,7 +30,7 @@ Run = Callable[..., TrainResult]
 @pytest.fixture(scope="module")
 def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of 8 steps; dropout is on."""
-    from skipdiff_env.diffusion.training import train
+    from skipdiff_env.training import train
 
     out = tmp_path_factory.mktemp("reference")
     train("tiny", [folder], out, device="cpu", max_steps=8, overrides=["validation.images=0"])
@@ -226,7 +226,7 @@ def test_requests_that_make_no_sense_are_refused(run: Run, tmp_path: Path) -> No
         with pytest.raises(SkipDiffError, match=message):
             run(tmp_path, None, **options)
     if not torch.cuda.is_available():
-        from skipdiff_env.diffusion.training import train
+        from skipdiff_env.training import train
 
         with pytest.raises(SkipDiffError, match="finds no CUDA"):
             train("tiny", [tmp_path], tmp_path, device="cuda")

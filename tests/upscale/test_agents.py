@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from skipdiff_env import policy_file
 from skipdiff_env.diffusion import DENOISE, SKIP, load_pretrained
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY
+from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.images.tiling import TiledModel
-from skipdiff_env.policy_file import save_policy
+from skipdiff_env.policies import file as policy_file
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.spn import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
 
 from .conftest import Ran, Upscale
 

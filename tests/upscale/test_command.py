@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.cli import main
-from skipdiff_env.diffusion.pretrained import CARD, save_model
+from skipdiff_env.diffusion.folder import CARD, save_model
 from skipdiff_env.images import photo as photo_module
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import FORMATS, read_photo

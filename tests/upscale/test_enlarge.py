@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from skipdiff_env.diffusion import FrozenModel, random_model, tiny_config
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.photo import Photo
-from skipdiff_env.policy_file import save_policy
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
 from skipdiff_env.upscale import Comparison, Enlarger, Scaling, side_by_side
 from skipdiff_env.upscale.enlarge import MIN_SIDE, passes
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from skipdiff_env.chains.few_step import CCSR, AddSR, FewSteps
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, save_model, tiny_config
-from skipdiff_env.diffusion.few_step import CCSR, AddSR, FewSteps
+from skipdiff_env.diffusion.folder import REFINER, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
-from skipdiff_env.diffusion.pretrained import REFINER, write_weights
 from skipdiff_env.diffusion.refiner import Refiner, RefinerNetwork, load_refiner
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.metadata import read_record

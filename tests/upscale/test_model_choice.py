@@ -11,7 +11,7 @@ from PIL import Image
 from skipdiff_env.cli import main
 from skipdiff_env.cli import upscale as command
 from skipdiff_env.diffusion import pretrained, random_model, save_model, tiny_config
-from skipdiff_env.diffusion.pretrained import CARD
+from skipdiff_env.diffusion.folder import CARD
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.upscale import choose_model
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model
-from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY
-from skipdiff_env.policy_file import save_policy
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
+from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
+from skipdiff_env.policies.file import save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 from skipdiff_env.web.workshop import Workshop
 
 

@@ -8,9 +8,9 @@ import torch
 
 from skipdiff_env.diffusion import DENOISE, SKIP, random_model
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policy_file import NetworkPolicy, as_seen
+from skipdiff_env.policies.file import NetworkPolicy, as_seen
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.spn import SkipProposalNetwork, SPNConfig
 from skipdiff_env.web.pictures import Task, make_task
 from skipdiff_env.web.study import Metered, Study, bicubic_picture, full_chain, score
 

@@ -20,19 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import SkipDiffError
+from ..folder import CONFIG, Format, fill, identity, read_safetensors
 from ..model import ModelConfig
-from ..pretrained import (
-    CONFIG,
-    DIFFUSERS_EXTRAS,
-    DIFFUSERS_SCHEDULER,
-    DIFFUSERS_WEIGHTS,
-    fill,
-    identity,
-    read_safetensors,
-)
 from ..schedule import NoiseSchedule
 from ..unet import UNetConfig, pad_to_multiple
 
+INDEX, WEIGHTS = "model_index.json", "diffusion_pytorch_model.safetensors"
+SCHEDULER, EXTRAS = "scheduler_config.json", "skipdiff.json"
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names in files that early versions of diffusers wrote."""
 _OLD = re.compile(rf"(attentions\.\d+\.)({'|'.join(OLD_ATTENTION)})(?=\.)")
@@ -116,11 +110,11 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
         SkipDiffError: naming file and field, if it is missing, damaged or of another kind.
     """
     place = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
-    scheduler_file = folder / DIFFUSERS_SCHEDULER
+    scheduler_file = folder / SCHEDULER
     if not scheduler_file.is_file():
-        scheduler_file = folder / "scheduler" / DIFFUSERS_SCHEDULER
+        scheduler_file = folder / "scheduler" / SCHEDULER
     described, scheduled = _read_json(place / CONFIG), _read_json(scheduler_file)
-    extras = _read_extras(folder / DIFFUSERS_EXTRAS)
+    extras = _read_extras(folder / EXTRAS)
     _check_network(described, place / CONFIG, extras)
     schedule, prediction = _read_scheduler(scheduled, scheduler_file)
     try:
@@ -128,12 +122,12 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
             network = import_diffusers().UNet2DModel.from_config(described)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, KeyError) as error:
         raise SkipDiffError(f"{place / CONFIG} describes no network: {_first_line(error)}") from None
-    fill(network, _read_weights(place), str(place / DIFFUSERS_WEIGHTS))
+    fill(network, _read_weights(place), str(place / WEIGHTS))
     try:
         config = _model_config(network.config, schedule, prediction, extras)
     except (ValueError, TypeError) as error:
-        raise SkipDiffError(f"{folder / DIFFUSERS_EXTRAS}: {error}") from None
-    digest = identity(place / DIFFUSERS_WEIGHTS, config, described, scheduled, asdict(extras))
+        raise SkipDiffError(f"{folder / EXTRAS}: {error}") from None
+    digest = identity(place / WEIGHTS, config, described, scheduled, asdict(extras))
     return DiffusersNetwork(network, schedule, prediction, extras), config, digest
 
 
@@ -144,6 +138,33 @@ def import_diffusers() -> Any:
     except ImportError:
         raise SkipDiffError("this needs the package diffusers: pip install 'skipdiff[diffusers]'") from None
     return diffusers
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a folder is diffusers' and not ours: its files name the class they are for."""
+    if (folder / INDEX).is_file():
+        return True
+    try:
+        return "_class_name" in json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False  # whatever it is instead is said when it is read
+
+
+FORMAT = Format(
+    "diffusers",
+    (
+        INDEX,
+        CONFIG,
+        WEIGHTS,
+        SCHEDULER,
+        EXTRAS,
+        f"unet/{CONFIG}",
+        f"unet/{WEIGHTS}",
+        f"scheduler/{SCHEDULER}",
+    ),
+    recognises,
+    read_folder,
+)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -171,7 +192,7 @@ def _read_extras(path: Path) -> Extras:
 
 
 def _read_weights(place: Path) -> dict[str, Tensor]:
-    path = place / DIFFUSERS_WEIGHTS
+    path = place / WEIGHTS
     if not path.is_file() and path.with_suffix(".bin").is_file():
         raise SkipDiffError(
             f"{path} is missing, and pickled weights (.bin) are never opened: write them again with "

@@ -16,18 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import SkipDiffError
+from ...files import write_atomically
+from ..folder import CARD, fill, fresh_folder
 from ..model import FrozenModel
-from ..pretrained import (
-    CARD,
-    DIFFUSERS_EXTRAS,
-    DIFFUSERS_WEIGHTS,
-    fill,
-    fresh_folder,
-    load_pretrained,
-    write_atomically,
-)
+from ..pretrained import load_pretrained
 from ..unet import Downsample, Stage, UNet, UNetConfig, Upsample
-from .diffusers import Extras, import_diffusers
+from .diffusers import EXTRAS, WEIGHTS, Extras, import_diffusers
 
 PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
 
@@ -70,7 +64,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     fill(network, {k: v.contiguous().clone() for k, v in weights.items()}, repr(model.name))
     target.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(target, safe_serialization=True)
-    (target / DIFFUSERS_WEIGHTS).chmod(0o644)  # diffusers leaves them readable to nobody else
+    (target / WEIGHTS).chmod(0o644)  # diffusers leaves them readable to nobody else
     table = model.schedule.alpha_bar
     diffusers.DDPMScheduler(
         num_train_timesteps=model.schedule.steps,
@@ -80,7 +74,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     ).save_pretrained(target)
     own = {"target", "residual_scale", "coarse_levels", "start", "scale", "image_size"}
     extras = Extras(**{name: getattr(config, name) for name in sorted(own)})
-    write_atomically(target / DIFFUSERS_EXTRAS, (json.dumps(asdict(extras), indent=2) + "\n").encode())
+    write_atomically(target / EXTRAS, (json.dumps(asdict(extras), indent=2) + "\n").encode())
     write_atomically(target / CARD, _card(model).encode())
     return target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import SkipDiffError
@@ -16,30 +16,29 @@ def looks_like_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-@lru_cache
-def fetch(name: str) -> Path:
+def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]) -> Path:
     """Download a model, unless the hub's own cache holds it already, and return its folder.
 
     Args:
         name: ``owner/name``.
+        patterns: of the files to fetch.
+        recognised: whether a folder holds a model.
 
     Raises:
         SkipDiffError: if that fails, naming the folder from which the model would load instead.
     """
-    from ..pretrained import ABOUT_POLICY, CARD, CONFIG, DIFFUSERS_INDEX, FILES, POLICY
-
     try:
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(name, allow_patterns=[*FILES, CARD, POLICY, ABOUT_POLICY]))
+        folder = Path(snapshot_download(name, allow_patterns=list(patterns)))
     except ImportError:
         why = "the package huggingface_hub is missing: pip install 'skipdiff[diffusers]'"
     except Exception as error:  # without a network, a name, a permission: the hub has a class for each
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     else:
-        if (folder / CONFIG).is_file() or (folder / DIFFUSERS_INDEX).is_file():
+        if recognised(folder):
             return folder
-        why = f"it holds no {CONFIG}"
+        why = "it holds no config.json"
     raise SkipDiffError(
         f"unknown model {name!r}: no such folder, and nothing from the Hugging Face hub ({why}); "
         f"to use it without the hub, put its files into {Path(name).absolute()}"

@@ -1,7 +1,7 @@
-"""Checkpoints of the SR3 re-implementation in PyTorch and of SkipDiff's authors, as files of ours.
+"""Checkpoints of the SR3 re-implementation in PyTorch and of SkipDiff's authors.
 
-Both publish networks as ``I…_gen.pth`` with a JSON, and SkipDiff its agent as ``ppo_model.pth``: state
-dicts that ``torch.save`` pickled. They are opened with ``weights_only=True``: tensors, and no code.
+Both publish networks as ``I…_gen.pth`` with a JSON: state dicts that ``torch.save`` pickled. They are opened
+with ``weights_only=True``: tensors, and no code. A folder that holds one of each loads as it is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import SkipDiffError
+from ..folder import Format, Loaded, empty_network, fill, fresh_folder, identity, save_model
 from ..model import ModelConfig
-from ..pretrained import empty_network, fill, fresh_folder, save_model
 from ..schedule import NoiseSchedule
 from ..unet import UNetConfig
 
@@ -59,15 +59,7 @@ def import_sr3(
         SkipDiffError: naming the file, and the key or field, that is not what it should be; or the folder.
     """
     source, target = Path(config), fresh_folder(folder)
-    described = model_config(read_json(source), str(source), levels)
-    weights = {}
-    for key, tensor in read_state_dict(Path(checkpoint)).items():
-        if key.startswith(PREFIX):
-            weights[key[len(PREFIX) :]] = tensor
-        elif key not in TABLES:
-            raise SkipDiffError(f"{checkpoint} holds the unknown key {key!r}: it is no SR3 network")
-    network = empty_network(described, str(source))
-    fill(network, weights, str(checkpoint), PREFIX)
+    network, described = read_network(Path(checkpoint), source, levels)
     card = (
         f"# {target.name}\n\n{described.scale}x super-resolution, imported from "
         f"`{Path(checkpoint).name}` and `{source.name}`. The weights are under their authors' licence.\n"
@@ -75,40 +67,35 @@ def import_sr3(
     return save_model(target, network, described, card, torch.float32)
 
 
-def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Write a policy file for the authors' ``ppo_model.pth``.
+def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[nn.Module, ModelConfig]:
+    """The network of a checkpoint and what its JSON ``source`` says of it; see :func:`import_sr3`."""
+    described = model_config(read_json(source), str(source), levels)
+    weights = {}
+    for key, tensor in read_state_dict(checkpoint).items():
+        if key.startswith(PREFIX):
+            weights[key[len(PREFIX) :]] = tensor
+        elif key not in TABLES:
+            raise SkipDiffError(f"{checkpoint} holds the unknown key {key!r}: it is no SR3 network")
+    network = empty_network(described, str(source))
+    fill(network, weights, str(checkpoint), PREFIX)
+    return network, described
 
-    Args:
-        checkpoint: a state dict with ``state_encoder.*`` (four convolutions for latents of 128 pixels,
-            five for 256), ``gru.*``, ``actor.0.*`` and ``critic.0.*``.
-        path: the policy file, ``.safetensors``.
 
-    Returns:
-        its path.
+def _pair(folder: Path) -> tuple[Path, Path] | None:
+    """Checkpoint and JSON, if there is just one of each and nothing that makes it another form."""
+    checkpoints, sources = sorted(folder.glob("*_gen.pth")), sorted(folder.glob("*.json"))
+    return (checkpoints[0], sources[0]) if len(checkpoints) == len(sources) == 1 else None
 
-    Raises:
-        SkipDiffError: naming the key that is not what it should be, or the file that is there already.
-    """
-    from ...policy_file import check_weights, save_policy
-    from ...spn import FINAL_SIDE, SkipProposalNetwork, SPNConfig
 
-    if Path(path).exists():
-        raise SkipDiffError(f"{path} exists already: name another file")
-    weights = read_state_dict(Path(checkpoint))
-    convolutions = sum(k.startswith("state_encoder.") and w.ndim == 4 for k, w in weights.items())
-    memory = weights.get("gru.weight_hh_l0")
-    if memory is None or memory.ndim != 2:
-        raise SkipDiffError(
-            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is no agent (a network needs a JSON)"
-        )
-    try:
-        config = SPNConfig(FINAL_SIDE * 2**convolutions, hidden_size=memory.shape[1])
-    except ValueError as error:
-        raise SkipDiffError(f"{checkpoint} is no agent of this kind: {error}") from None
-    network = SkipProposalNetwork(config)
-    check_weights(str(checkpoint), weights, network)
-    network.load_state_dict(weights)
-    return save_policy(path, network, "safetensors")
+def read_folder(folder: Path) -> Loaded:
+    """Network, configuration and identity of a folder with ``I…_gen.pth`` and its JSON."""
+    pair = _pair(folder)
+    assert pair is not None  # it was recognised
+    network, described = read_network(*pair)
+    return network, described, identity(pair[0], described)
+
+
+FORMAT = Format("SR3", ("*_gen.pth", "*.json"), lambda folder: _pair(folder) is not None, read_folder)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from ...errors import SkipDiffError
+from ..errors import SkipDiffError
 
 FOLDER = Path(__file__).resolve().parent / "held_out"
 PARTS = 10

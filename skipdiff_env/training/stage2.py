@@ -9,22 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import SkipDiffError
-from ..few_step import CCSR
-from ..model import FrozenModel, RefinerConfig, chain_image
-from ..noise import NoiseKey
-from ..pretrained import (
-    CONFIG,
-    REFINER,
-    WEIGHTS,
-    model_folder,
-    read_config,
-    write_atomically,
-    write_config,
-    write_weights,
-)
-from ..refiner import Refiner, RefinerNetwork, load_refiner
-from ..resize import to_signed, to_uint8
+from ..chains.few_step import CCSR
+from ..diffusion.folder import CONFIG, REFINER, WEIGHTS, read_config, write_config, write_weights
+from ..diffusion.model import FrozenModel, RefinerConfig, chain_image
+from ..diffusion.noise import NoiseKey
+from ..diffusion.pretrained import model_folder
+from ..diffusion.refiner import Refiner, RefinerNetwork, load_refiner
+from ..diffusion.resize import to_signed, to_uint8
+from ..errors import SkipDiffError
+from ..files import write_atomically
 from .adversarial import AdversarialTrainer, Attempt
 from .blocks import POOL, AdversarialRecipe, RefinerRecipe
 from .critics import PatchCritic

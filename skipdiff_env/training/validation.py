@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import SkipDiffError
-from ..model import FrozenModel
-from ..noise import NoiseKey, image_key
-from ..process import SkipProcess, start_actions
-from ..resize import degrade, to_signed, to_uint8
-from .degradations import draw_degradation
+from ..diffusion.degradations import draw_degradation
+from ..diffusion.model import FrozenModel
+from ..diffusion.noise import NoiseKey, image_key
+from ..diffusion.process import SkipProcess, start_actions
+from ..diffusion.resize import degrade, to_signed, to_uint8
+from ..errors import SkipDiffError
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 from .trainer import Sampler

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .blocks import DegradationRecipe, Effect
+MAX_BLUR = 1.5
+"""Largest σ of blur in LR pixels: the kernel holds no wider Gaussian."""
 
 BLUR_RADIUS = 4
-"""Half-width of the blur kernel in pixels; holds a Gaussian of σ up to about ``blocks.MAX_BLUR``."""
+"""Half-width of the blur kernel in pixels; holds a Gaussian of σ up to about :data:`MAX_BLUR`."""
 
 # ITU-T T.81, tables K.1 and K.2
 LUMINANCE = torch.tensor([
@@ -48,6 +49,38 @@ TO_YCC = torch.tensor([
     [0.5, -0.418687589, -0.081312411],
 ])  # fmt: skip
 TO_RGB = torch.linalg.inv(TO_YCC.double()).float()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One fault of real pictures: in a ``share`` of them, with a strength drawn uniformly."""
+
+    share: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share = {self.share} must lie in 0 … 1")
+        if not 0 <= self.low <= self.high:
+            raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
+
+
+@dataclass(frozen=True)
+class DegradationRecipe:
+    """What happens to LR after shrinking, in this order, as in a camera; only in training."""
+
+    blur: Effect = Effect()
+    """Gaussian, σ in LR pixels, at most 1.5."""
+    noise: Effect = Effect()
+    """Gaussian, independent for each channel, σ in 8-bit units."""
+    jpeg: Effect = Effect()
+    """JPEG with 4:2:0 chroma, quality 1 … 100."""
+
+    def __post_init__(self) -> None:
+        for name, effect, least, most in (("blur", self.blur, 0, MAX_BLUR), ("jpeg", self.jpeg, 1, 100)):
+            if effect.share and not least <= effect.low <= effect.high <= most:
+                raise ValueError(f"{name} must lie in {least} … {most}, not {effect.low} … {effect.high}")
 
 
 def dct_matrix() -> Tensor:

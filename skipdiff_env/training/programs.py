@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from ...errors import SkipDiffError
-from ..model import FrozenModel
-from ..pretrained import WEIGHTS, load_pretrained, model_folder
+from ..diffusion.folder import WEIGHTS
+from ..diffusion.model import FrozenModel
+from ..diffusion.pretrained import load_pretrained, model_folder
+from ..errors import SkipDiffError
 from .addsr import AddSRTrainer
 from .distributed import World
 from .provenance import Provenance, start_from

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import SkipDiffError
+from ..errors import SkipDiffError
 from .data import CropDraw, draw_crops, draw_weight, shrink, shrink_short, windows
 from .files import decode, image_files
 from .held_out import stem

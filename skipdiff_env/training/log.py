@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pretrained import write_atomically
+from ..files import write_atomically
 from .pictures import curves, write_png
 
 LOG, CURVES = "log.jsonl", "curves.png"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...errors import SkipDiffError
+from ..errors import SkipDiffError
 
 FOLDER = "checkpoints"
 KEEP = 2

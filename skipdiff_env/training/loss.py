@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
-from ..resize import degrade, to_signed
-from ..schedule import NoiseSchedule
+from ..diffusion.model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
+from ..diffusion.resize import degrade, to_signed
+from ..diffusion.schedule import NoiseSchedule
 
 
 def draw_levels(

@@ -13,9 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..few_step import ADDSR_STEPS, AddSR
-from ..model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
-from ..schedule import NoiseSchedule
+from ..chains.few_step import ADDSR_STEPS, AddSR
+from ..diffusion.model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
+from ..diffusion.schedule import NoiseSchedule
 from .adversarial import AdversarialTrainer, Attempt
 from .blocks import AddSRRecipe, AdversarialRecipe
 from .critics import FeatureCritic

@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .diffusion import bicubic
-from .diffusion.pretrained import write_atomically
-from .errors import SkipDiffError
-from .spn import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
+from ..diffusion import bicubic
+from ..errors import SkipDiffError
+from ..files import write_atomically
+from .network import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
 
 KEY = "skipdiff_policy"
 """Where each format keeps the JSON of the network's configuration."""

@@ -17,18 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import SkipDiffError
-from ..few_step import CCSR, T_MAX, FewSteps
-from ..model import DiffusionModel, FrozenModel, check_dtype
-from ..noise import NoiseKey
-from ..pretrained import save_model
-from ..schedule import NoiseSchedule
-from ..unet import UNet
+from ..chains.few_step import CCSR, T_MAX, FewSteps
+from ..diffusion.degradations import draw_degradation
+from ..diffusion.folder import save_model
+from ..diffusion.model import DiffusionModel, FrozenModel, check_dtype
+from ..diffusion.noise import NoiseKey
+from ..diffusion.schedule import NoiseSchedule
+from ..diffusion.unet import UNet
+from ..errors import SkipDiffError
 from .augment import change_colour, draw_colour
 from .blocks import POOL
 from .consistency import consistency_loss
 from .data import ImageBank
-from .degradations import draw_degradation
 from .distributed import World
 from .loss import diffusion_loss, draw_levels, make_pairs
 from .optimiser import MuonAdamW, build_optimiser

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import SkipDiffError
-from ..model import OPTIONAL, FrozenModel
-from ..pretrained import empty_network, fill, fresh_folder, load_pretrained, save_model
-from ..unet import UNet
+from ..diffusion.folder import empty_network, fill, fresh_folder, save_model
+from ..diffusion.model import OPTIONAL, FrozenModel
+from ..diffusion.pretrained import load_pretrained
+from ..diffusion.unet import UNet
+from ..errors import SkipDiffError
 from .provenance import earlier_legs, summary
 
 

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from .diffusion import start_actions
-from .diffusion.few_step import NAMED, FewSteps
-from .errors import SkipDiffError
+from ..chains.few_step import NAMED, FewSteps
+from ..diffusion import start_actions
+from ..errors import SkipDiffError
 
 
 class Policy(Protocol):
@@ -55,7 +55,7 @@ class FixedStart:
 PolicySpec = int | str | os.PathLike[str] | Policy | None
 
 POLICY_FILES = (".safetensors", ".onnx", ".pt2")
-"""Suffixes of exported agents, see :mod:`.policy_file`."""
+"""Suffixes of exported agents, see :mod:`.file`."""
 
 
 def shipped_policy(
@@ -75,8 +75,9 @@ def shipped_policy(
         found either: it decides by what the former ones' latents looked like. Nor is a file other than
         the one whose SHA-256 ``policy.json`` tells.
     """
-    from .diffusion import load_pretrained
-    from .diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder
+    from ..diffusion import load_pretrained
+    from ..diffusion.folder import ABOUT_POLICY, POLICY
+    from ..diffusion.pretrained import model_folder
 
     folder = model_folder(model)
     if not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
@@ -127,7 +128,7 @@ def resolve_policy(spec: PolicySpec | FewSteps, fine_steps: int, default_start: 
     if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
         return FixedStart(int(spec), fine_steps)
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
-        from .policy_file import load_policy
+        from .file import load_policy
 
         spec = load_policy(spec)
     if callable(spec):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..pretrained import read_safetensors
+from ..diffusion.folder import read_safetensors
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "metrics" / "weights" / "lpips_alex.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[1] / "metrics" / "weights" / "lpips_alex.safetensors"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and standard deviation of ImageNet's pixels, for images in [-1, 1]."""
 CHANNELS = (64, 192, 384, 256, 256)

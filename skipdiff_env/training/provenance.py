@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ...errors import SkipDiffError
-from ..model import FrozenModel, ModelConfig
-from ..pretrained import load_pretrained
+from ..diffusion.model import FrozenModel, ModelConfig
+from ..diffusion.pretrained import load_pretrained
+from ..errors import SkipDiffError
 from .distributed import World
 from .trainer import Trainer
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ...errors import SkipDiffError
+from ..errors import SkipDiffError
 from .checkpoint import checkpoint_files
 from .data import ImageBank, load_bank
 from .distributed import World, join, pick_device

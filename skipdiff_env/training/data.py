@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import SkipDiffError
-from ..resize import bicubic
+from ..diffusion.resize import bicubic
+from ..errors import SkipDiffError
 from .files import decode, members
 from .held_out import stem
 

@@ -27,8 +27,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from ...errors import SkipDiffError
-from ..pretrained import write_atomically
+from ..errors import SkipDiffError
+from ..files import write_atomically
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
 from .distributed import World
 from .log import Progress, RunLog

@@ -15,14 +15,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from ...errors import SkipDiffError
-from ..model import ModelConfig
-from ..pretrained import CONFIG, model_folder, read_config
+from ..diffusion.degradations import DegradationRecipe
+from ..diffusion.folder import CONFIG, read_config
+from ..diffusion.model import ModelConfig
+from ..diffusion.pretrained import model_folder
+from ..errors import SkipDiffError
 from .blocks import (
     AddSRRecipe,
     ConsistencyRecipe,
     DataRecipe,
-    DegradationRecipe,
     LossRecipe,
     OptimiserRecipe,
     RefinerRecipe,

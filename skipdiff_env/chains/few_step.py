@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..diffusion.model import DiffusionModel, diffuse
+from ..diffusion.noise import NoiseKey, keyed_normal
+from ..diffusion.process import Callback, SkipState, posterior_sample
+from ..diffusion.schedule import Float64, NoiseSchedule, jump
 from ..errors import SkipDiffError
-from .model import DiffusionModel, diffuse
-from .noise import NoiseKey, keyed_normal
-from .process import Callback, SkipState, posterior_sample
-from .schedule import Float64, NoiseSchedule, jump
 
 T_MAX, T_MIN = 2 / 3, 1 / 3
 """CCSR's t_max and t_min, as shares of T."""

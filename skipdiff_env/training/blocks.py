@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..unet import UNetConfig
+from ..diffusion.unet import UNetConfig
 
 POOL = 1000
 """Batches that a refiner's training goes back to, see :attr:`RefinerRecipe.reuse`."""
-MAX_BLUR = 1.5
-"""Largest σ of blur in LR pixels: the kernel holds no wider Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -33,38 +31,6 @@ class DataRecipe:
     """Cut windows of up to this many times the crop's side and shrink them to it."""
     colour: float = 0.0
     """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One fault of real pictures: in a ``share`` of them, with a strength drawn uniformly."""
-
-    share: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share = {self.share} must lie in 0 … 1")
-        if not 0 <= self.low <= self.high:
-            raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
-
-
-@dataclass(frozen=True)
-class DegradationRecipe:
-    """What happens to LR after shrinking, in this order, as in a camera; only in training."""
-
-    blur: Effect = Effect()
-    """Gaussian, σ in LR pixels, at most 1.5."""
-    noise: Effect = Effect()
-    """Gaussian, independent for each channel, σ in 8-bit units."""
-    jpeg: Effect = Effect()
-    """JPEG with 4:2:0 chroma, quality 1 … 100."""
-
-    def __post_init__(self) -> None:
-        for name, effect, least, most in (("blur", self.blur, 0, MAX_BLUR), ("jpeg", self.jpeg, 1, 100)):
-            if effect.share and not least <= effect.low <= effect.high <= most:
-                raise ValueError(f"{name} must lie in {least} … {most}, not {effect.low} … {effect.high}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Everything that leads from noise and a condition to a picture."""

@@ -1,0 +1,194 @@
+"""A model folder of ours: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card), and, where
+there are some, ``refiner.safetensors`` and the model's agent, ``policy.safetensors`` with ``policy.json``.
+
+A :class:`Format` is a form in which a model may lie in a folder; :mod:`.pretrained` holds the list of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..errors import SkipDiffError
+from ..files import write_atomically
+from .model import OPTIONAL, ModelConfig
+from .unet import UNet
+
+CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
+REFINER = "refiner.safetensors"
+"""What follows a model's chain, see :mod:`.refiner`."""
+POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
+"""A model's own agent, and what it was trained for."""
+
+Loaded = tuple[nn.Module, ModelConfig, str]
+"""A network with its weights, what it computes, and the identity of both, see :func:`identity`."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form in which a model may lie in a folder."""
+
+    name: str
+    """Whose it is."""
+    files: tuple[str, ...]
+    """Patterns of the files that a model is read from, relative to its folder."""
+    recognises: Callable[[Path], bool]
+    """Whether a folder holds a model of this form. It never raises."""
+    read: Callable[[Path], Loaded]
+    """Reads the folder, or raises a SkipDiffError naming file and field."""
+
+
+def read_folder(folder: Path) -> Loaded:
+    """Network, configuration and identity of a model folder of ours."""
+    config = read_config(folder / CONFIG)
+    network = empty_network(config, str(folder / CONFIG))
+    fill(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return network, config, identity(folder / WEIGHTS, config)
+
+
+OURS = Format("SkipDiff", (CONFIG, WEIGHTS, REFINER), lambda folder: (folder / CONFIG).is_file(), read_folder)
+
+
+def identity(weights: Path, config: ModelConfig, *also: object) -> str:
+    """16 hexadecimal digits for all that decides what a model computes; caches are keyed by it."""
+    words = {k: v for k, v in config.to_dict().items() if k not in OPTIONAL}
+    digest = hashlib.sha256(weights.read_bytes())
+    digest.update(json.dumps([words, *also] if also else words, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def empty_network(config: ModelConfig, where: str) -> UNet:
+    """The network of a configuration, which stands in ``where``, without weights (on the meta device)."""
+    try:
+        with torch.device("meta"):
+            return UNet(config.unet)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise SkipDiffError(f"{where}: 'unet' describes no network: {why}") from None
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Read ``config.json``; what is wrong with it is raised as one line naming file and field."""
+    try:
+        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise SkipDiffError(f"{path} is missing: a model folder needs it") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SkipDiffError(f"{path} is not a model configuration: {error}") from None
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        SkipDiffError: if it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SkipDiffError(f"{path} is missing: copy the model's weights there") from None
+    except SafetensorError as error:
+        raise SkipDiffError(f"{path} is damaged or not a safetensors file ({error}): copy it again") from None
+
+
+def fill(network: nn.Module, weights: dict[str, Tensor], where: str, prefix: str = "") -> None:
+    """Fill ``network`` (which may be on the meta device), as float32.
+
+    Args:
+        network: what to fill.
+        weights: its state dict, complete and without anything else.
+        where: the file they are from, for messages.
+        prefix: what the keys begin with in that file, for messages.
+
+    Raises:
+        SkipDiffError: naming the key that is missing, unknown or of another shape.
+    """
+    wanted = network.state_dict()
+    for key, tensor in wanted.items():
+        if key not in weights:
+            raise SkipDiffError(
+                f"{where} lacks the key {prefix + key!r}: it was made for another architecture"
+            )
+        if weights[key].shape != tensor.shape:
+            have, need = tuple(weights[key].shape), tuple(tensor.shape)
+            raise SkipDiffError(
+                f"{where}: {prefix + key!r} has shape {have}, but the configuration needs {need}"
+            )
+    extra = sorted(set(weights) - set(wanted))
+    if extra:
+        raise SkipDiffError(
+            f"{where} holds the unknown key {prefix + extra[0]!r}: it was made for another architecture"
+        )
+    network.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True, assign=True)
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    network: nn.Module,
+    config: ModelConfig,
+    card: str = "",
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write a model folder; each file appears whole or not at all.
+
+    Args:
+        folder: made if it is missing.
+        network: whose weights to write.
+        config: what goes into ``config.json``.
+        card: the model card, if there is one.
+        dtype: what the weights are stored as; half precision takes half the space.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    write_weights(target / WEIGHTS, network, dtype)
+    write_config(target / CONFIG, config)
+    if card:
+        write_atomically(target / CARD, card.encode())
+    return target
+
+
+def write_config(path: Path, config: ModelConfig) -> None:
+    """Write ``config.json``, which :func:`read_config` reads."""
+    write_atomically(path, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
+
+
+def write_weights(path: Path, network: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network's weights as safetensors.
+
+    Raises:
+        SkipDiffError: naming the tensor that is not finite; nothing is written then.
+    """
+    weights: dict[str, Tensor] = {
+        k: v.detach().cpu().to(dtype).contiguous() for k, v in network.state_dict().items()
+    }
+    for key, tensor in weights.items():
+        if not tensor.isfinite().all():
+            limit = torch.finfo(dtype).max
+            raise SkipDiffError(f"{key!r} is not finite ({dtype} ends at {limit:g}): {path} was not written")
+    write_atomically(path, save(weights))
+
+
+def fresh_folder(path: str | os.PathLike[str]) -> Path:
+    """``path``, if no model lies there that another one's files would mix with.
+
+    Raises:
+        SkipDiffError: if one does, or a file is in the way.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise SkipDiffError(f"{folder} is a file: name a folder for the model")
+    found = next((p for p in sorted(folder.rglob("*")) if p.suffix in (".json", ".safetensors")), None)
+    if found:
+        raise SkipDiffError(
+            f"{folder} holds a model already ({found.relative_to(folder)}): name another folder"
+        )
+    return folder
