@@ -142,9 +142,7 @@ def run(args: argparse.Namespace) -> int:
 def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
     """The agent in the model's folder, if it is for these steps and this reward, and another than chosen."""
     process = study.training.process
-    file = shipped_policy(
-        study.args.model, process.coarse_steps, process.fine_steps, study.training.skip_rule
-    )
+    file = shipped_policy(process.model, process.coarse_steps, process.fine_steps, study.training.skip_rule)
     about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8")) if file else {}
     if about.get("metric") != study.args.metric or file is None:
         return None

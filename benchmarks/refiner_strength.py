@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.chains.few_step import CCSR
+from skipdiff_env.chains import CCSR
 from skipdiff_env.diffusion.refiner import load_refiner
 
 from .paper.evaluate import Evaluation

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
-from skipdiff_env.chains.few_step import CCSR, AddSR, FewSteps
+from skipdiff_env.chains import CCSR, AddSR, FewSteps, named_chain
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
-from skipdiff_env.upscale import few_steps
 
 from .paper.samplers import Picture, Sampler
 
@@ -59,8 +58,8 @@ def rivals(
 
 def with_own_refiner(given: Folder, model: FrozenModel) -> dict[str, Sampler]:
     """The chain that a model's refiner is meant for, followed by it, by key; nothing if there is none."""
-    chain = few_steps(model.config.chain)
-    if chain is None:
+    chain = named_chain(model.chain)
+    if not isinstance(chain, FewSteps) or model.config.refiner is None:
         return {}
     own = load_refiner(given, model.device, model.dtype)
     return {s.key: s for s in few_step_samplers(model, "its refiner", [chain], own)}
@@ -84,7 +83,7 @@ def few_step_samplers(
     model: FrozenModel, name: str, chains: Sequence[FewSteps], refiner: Refiner | None = None
 ) -> list[Sampler]:
     """Samplers of chains, whose keys tell the weights; ``name`` is what labels begin with."""
-    sampler = SkipDiffSampler(model, 1, refiner=refiner)  # S does not matter to a chain
+    sampler = SkipDiffSampler(model, refiner=refiner)
     suffix = f"+{refiner.hash[:8]}" if refiner is not None else ""
 
     def one(chain: FewSteps) -> Sampler:

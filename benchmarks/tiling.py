@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from skipdiff_env import load_pretrained
+from skipdiff_env.chains import parse
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import PHOTOGRAPHS, write_image
 from skipdiff_env.images.photo import Photo
@@ -89,10 +90,8 @@ def measure_seams(
     photo = Photo(photograph(size[0] // model.scale, size[1] // model.scale))
     multiple = model.config.unet.multiple
     whole = max(2 * 64, -(-max(size) // multiple) * multiple)
-    results = {
-        tile: Enlarger(model, coarse_steps, start, 0, tile)(photo, size).photo.colour
-        for tile in (whole, *tiles)
-    }
+    chain = parse(start, model, coarse_steps)
+    results = {tile: Enlarger(model, chain, 0, tile)(photo, size).photo.colour for tile in (whole, *tiles)}
     rows: list[Row] = []
     for tile in tiles:
         row: Row = {"size": f"{size[0]}x{size[1]}", "tile": tile}

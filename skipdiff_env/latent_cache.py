@@ -187,12 +187,12 @@ class CachedProcess(SkipProcess):
     def __init__(self, *arguments: Any, cache: LatentCache, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.cache = cache
-        identity = getattr(self.model, "hash", "")
+        identity = self.model.hash
         if not identity:
             raise SkipDiffError(
                 "a latent cache needs a model with a hash, which tells its latents from others'"
             )
-        numbers = (getattr(self.model, "dtype", ""), getattr(self.model, "device", ""))
+        numbers = (self.model.dtype, self.model.device)
         levels = self._coarse_alpha_bar.tolist()
         self._identity = repr(
             (identity, *map(str, numbers), self.schedule.config, levels, bool(self.fine_steps))

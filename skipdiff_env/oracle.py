@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, as_model, image_key, to_uint8
-from .diffusion.model import DiffusionModel
 from .diffusion.process import SkipRule
+from .diffusion.protocol import DiffusionModel
 from .errors import SkipDiffError
 from .images import cut_to_multiple, shrink
 from .metrics import load_metric
@@ -113,7 +113,7 @@ def find_optimum(
             f"the optimum at F = {process.fine_steps} under {process.skip_rule!r} takes {needed} network "
             f"calls, more than max_calls={max_calls}: allow more, or use a smaller fine_steps"
         )
-    judge = load_metric(metric, getattr(model, "device", "cpu"))
+    judge = load_metric(metric, model.device)
     if judge.reference and low_resolution:
         raise SkipDiffError(
             f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"

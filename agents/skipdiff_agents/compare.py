@@ -66,7 +66,7 @@ def compare(
 def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
     setting, process = evaluator.setting, evaluator.process
     values = (
-        getattr(setting.model, "hash", ""), setting.precision, evaluator.metric.name, setting.skip_rule,
+        setting.model.hash, setting.precision, evaluator.metric.name, setting.skip_rule,
         process.coarse_steps, process.fine_steps, setting.side, policy,
     )  # fmt: skip
     return tuple(map(str, values))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from skipdiff_env.diffusion import image_key
-from skipdiff_env.diffusion.model import DiffusionModel
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
+from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, make_pair
@@ -49,7 +49,10 @@ class Setting:
     @property
     def side(self) -> int:
         """Side of the SR images, pixels."""
-        return self.image_size or getattr(self.model, "image_size")  # noqa: B009  (not in the protocol)
+        side = self.image_size or self.model.image_size
+        if side is None:
+            raise SkipDiffError("this model names no image_size of its own: give one (pixels)")
+        return side
 
     def pair(self, image: int) -> ImagePair:
         """The images of an episode, cropped at the centre."""
@@ -57,8 +60,8 @@ class Setting:
 
     @property
     def precision(self) -> str:
-        """The network's number format, empty for a model that does not say."""
-        return str(getattr(self.model, "dtype", ""))
+        """The network's number format."""
+        return str(self.model.dtype)
 
     def content(self, image: int) -> dict[str, Any]:
         """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty where there is none)."""
@@ -145,7 +148,7 @@ class Evaluator:
         if not pairs:
             raise SkipDiffError("there is no episode to evaluate on: give at least one image and noise seed")
         self.setting, self.pairs = setting, list(pairs)
-        self.device = torch.device(getattr(setting.model, "device", "cpu"))
+        self.device = setting.model.device
         self.metric = load_metric(setting.metric, self.device)
         self.others = [load_metric(metric, self.device) for metric in others]
         known = getattr(setting, "metrics", ())
@@ -155,8 +158,7 @@ class Evaluator:
 
     def __call__(self, policy: PolicySpec) -> list[Result]:
         """One result for each pair, in their order. Any policy of the sampler will do."""
-        config = getattr(self.setting.model, "config", None)
-        decide = resolve_policy(policy, self.process.fine_steps, getattr(config, "start", None))
+        decide = resolve_policy(policy, self.process.fine_steps, self.setting.model.start)
         count, results = self.envs.num_envs, []
         for first in range(0, len(self.pairs), count):
             chunk = self.pairs[first : first + count]

@@ -114,7 +114,7 @@ def record(
     metrics: Sequence[str],
 ) -> Recording:
     """Play every schedule of an image under a noise seed; see :class:`Recording`."""
-    device = getattr(process.model, "device", torch.device("cpu"))
+    device = process.model.device
     lr = torch.from_numpy(np.ascontiguousarray(pair.lr)).permute(2, 0, 1)[None]
     start = process.start(process.model.condition(lr), [NoiseKey(image_key(pair.lr), noise_seed)])
     latents = {n: np.zeros((len(graph.states), 3, n, n), np.float16) for n in sizes}
@@ -213,7 +213,7 @@ class RecordedSetting(Setting):
     def _name(self, image: int, noise_seed: int) -> Path:
         process = self.process
         about = {
-            "format": FORMAT, "model": getattr(self.model, "hash", ""), "levels": self._levels(),
+            "format": FORMAT, "model": self.model.hash, "levels": self._levels(),
             "precision": self.precision,
             "steps": [process.coarse_steps, process.fine_steps], "rule": self.skip_rule,
             "seed": noise_seed, **self.content(image),

@@ -136,7 +136,7 @@ class Run:
         # Digests: images of the same number, or of the same names, may still be others.
         about = {
             "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
-            "model": getattr(self.setting.model, "hash", ""), "metric": str(self.setting.metric),
+            "model": self.setting.model.hash, "metric": str(self.setting.metric),
             "skip_rule": self.setting.skip_rule, "coarse_steps": self.setting.coarse_steps,
             "fine_steps": self.setting.fine_steps, "image_size": self.setting.side,
             "precision": self.setting.precision, "training": self.setting.digest(self.pairs),

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.chains.few_step import CCSR, FewSteps
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.chains import CCSR, FewSteps, SkipDiff
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.policies.base import shipped_policy
+from skipdiff_env.policies.base import resolve_policy, shipped_policy
 
 from . import standard
 
@@ -92,8 +92,10 @@ class Walks:
 
     def process(self, coarse: int, fine: int | None = None) -> CachedProcess:
         """The process of a step pair, on the common memory."""
-        rule = self.coarse_levels
-        return CachedProcess(self.model, coarse, fine, coarse_levels=rule, cache=self.cache)
+        return self._process(self.model, coarse, fine)
+
+    def _process(self, *arguments: Any) -> CachedProcess:
+        return CachedProcess(*arguments, coarse_levels=self.coarse_levels, cache=self.cache)
 
     def coarse(self, coarse: int) -> Sampler:
         """CSA alone, S evaluations; with S = T the full chain."""
@@ -125,14 +127,13 @@ class Walks:
         return Sampler(key, name, self._runner(coarse, fine, str(policy)), calls)
 
     def _runner(self, coarse: int, fine: int, policy: int | str) -> Callable[[np.ndarray, int], Picture]:
-        sampler = SkipDiffSampler(self.model, coarse, fine)
-        sampler.process = self.process(coarse, fine)
+        chain = SkipDiff(resolve_policy(policy, fine), coarse, fine, process=self._process)
 
         def run(lr: np.ndarray, seed: int) -> Picture:
-            out = sampler(lr, policy=policy, seed=seed)
-            trace = out.trace[0]
-            denoised = next((i for i, action in enumerate(trace.actions[::-1]) if action), fine - 1)
-            return Picture(out.images[0], trace.evaluations, denoised + 1)
+            final = chain(self.model, _condition(self.model, lr), [NoiseKey(image_key(lr), seed)])
+            actions = final.actions[0].tolist()
+            denoised = next((i for i, action in enumerate(actions[::-1]) if action), fine - 1)
+            return Picture(_image(final.x0), int(final.evaluations[0]), denoised + 1)
 
         return run
 
@@ -194,7 +195,7 @@ def shipped_agent(model: str | os.PathLike[str]) -> dict[str, Path]:
 
     Nothing if there is none, or one of a reward that the tables have no line for.
     """
-    file = shipped_policy(model)
+    file = shipped_policy(load_pretrained(model, "cpu"))
     if file is None:
         return {}
     about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8"))
@@ -247,8 +248,8 @@ def _standard(model: FrozenModel, key: str, label: str, make: Any, steps: int) -
 
 def _few_steps(model: FrozenModel, key: str, label: str, chain: FewSteps) -> Sampler:
     def run(lr: np.ndarray, seed: int) -> Picture:
-        state = chain(model, _condition(model, lr), [NoiseKey(image_key(lr), seed)])
-        return Picture(_image(state.x0), chain.steps)
+        final = chain(model, _condition(model, lr), [NoiseKey(image_key(lr), seed)])
+        return Picture(_image(final.x0), chain.steps)
 
     return Sampler(key, label, run, frozenset((key, i) for i in range(chain.steps)))
 

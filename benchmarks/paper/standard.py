@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from skipdiff_env.diffusion import NoiseKey, NoiseSchedule
-from skipdiff_env.diffusion.model import DiffusionModel
 from skipdiff_env.diffusion.noise import keyed_normal
+from skipdiff_env.diffusion.protocol import DiffusionModel
 
 LAMBDA_MIN = -5.1
 """DPM-Solver++ leaves out levels whose λ = ln(√ᾱ/√(1-ᾱ)) lies below, as diffusers advises for cosine

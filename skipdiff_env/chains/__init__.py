@@ -1,1 +1,35 @@
-"""Everything that leads from noise and a condition to a picture."""
+"""Everything that leads from noise and a condition to a picture.
+
+A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. It needs torch and
+the rooms below alone, so that training can use it where neither Gymnasium nor pyiqa is installed.
+
+- :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
+- :mod:`.ccsr`, :mod:`.addsr`: two neighbouring systems that need a handful of evaluations
+- :mod:`.parse`: what users may write for a chain, and the default
+"""
+
+from .addsr import AddSR
+from .base import Chain, Final, OnState, Refined, State
+from .ccsr import CCSR
+from .few_steps import FewSteps
+from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, usual_coarse_steps
+from .skipdiff import CSA, SkipDiff
+
+__all__ = [
+    "CCSR",
+    "CHAINS",
+    "CSA",
+    "AddSR",
+    "Chain",
+    "ChainSpec",
+    "FewSteps",
+    "Final",
+    "OnState",
+    "Refined",
+    "SkipDiff",
+    "State",
+    "default_for",
+    "named_chain",
+    "parse",
+    "usual_coarse_steps",
+]

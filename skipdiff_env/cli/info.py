@@ -67,9 +67,9 @@ def _devices() -> dict[str, str]:
 
 
 def _model(folder: Path) -> dict[str, Any]:
+    from ..chains import default_for
     from ..diffusion import load_pretrained
     from ..errors import SkipDiffError
-    from ..policies.base import shipped_policy
     from ..upscale import model_notice
 
     try:
@@ -77,11 +77,6 @@ def _model(folder: Path) -> dict[str, Any]:
     except (SkipDiffError, OSError) as error:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
-    usual = f"start {config.start}" if config.start else None
-    if config.chain:
-        usual = f"{config.chain} and its refiner"
-    elif shipped_policy(folder):
-        usual = "its agent"
     return {
         "folder": str(folder),
         "scale": config.scale,
@@ -89,7 +84,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "weights": sum(p.numel() for p in model.network.parameters()),
         "hash": model.hash,
         "start": config.start,
-        "usual": usual,
+        "usual": str(default_for(model)),
         "prediction": config.prediction,
         "target": config.target,
         "training": config.training,

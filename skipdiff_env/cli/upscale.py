@@ -45,11 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="FILE", help="or an agent, ccsr:N or addsr:N [the model's, if any]")
+    add("--policy", metavar="HOW", help="or agent, an agent's file, ccsr:N or addsr:N [by the model]")
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
-    add("--refiner", metavar="NAME", help="a model, for its refiner's last touch [by the model]")
+    add("--refiner", default="own", metavar="NAME",
+        help="a model, for its refiner's last touch, or none [the model's own]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
@@ -107,13 +108,14 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge; returns 2 if any photograph failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
-    from ..upscale import Failure, few_steps, plan_jobs
+    from ..chains import named_chain
+    from ..upscale import Failure, plan_jobs
 
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
     if args.start and args.policy:
         raise SkipDiffError("give --start or --policy, not both")
-    if args.coarse_steps and few_steps(args.policy):
+    if args.coarse_steps and named_chain(args.policy):
         raise SkipDiffError(f"--policy {args.policy} has no coarse steps: leave out --coarse-steps")
     jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
@@ -167,10 +169,10 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     """A model with the settings that the command asks for."""
     import torch
 
+    from ..chains import parse
     from ..diffusion import load_pretrained
     from ..images.tiling import choose_tile, free_memory
-    from ..policies.base import shipped_policy
-    from ..upscale import Enlarger, few_steps, model_notice, usual_coarse_steps
+    from ..upscale import Enlarger, model_notice
 
     dtype = None if args.precision == "auto" else getattr(torch, args.precision)
     model = load_pretrained(name, device, dtype)
@@ -179,10 +181,7 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
         report.note(f"{model.name}: {notice}")
     batch = GPU_BATCH if device.type == "cuda" else 1
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
-    policy, coarse_steps, refiner = args.policy or args.start, args.coarse_steps or 1, args.refiner
-    if model.config.chain and not (policy or args.coarse_steps or refiner or args.step_cost):
-        policy, refiner = model.config.chain, name
-    if not (args.coarse_steps or few_steps(policy)):
-        coarse_steps = usual_coarse_steps(model.schedule.steps)
-    policy = policy or shipped_policy(name, coarse_steps)
-    return Enlarger(model, coarse_steps, policy, args.seed, tile, batch, report.tick, args.step_cost, refiner)
+    chain = parse(
+        args.policy or args.start, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner
+    )
+    return Enlarger(model, chain, args.seed, tile, batch, report.tick)

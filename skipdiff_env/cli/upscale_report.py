@@ -53,7 +53,7 @@ class Report:
         calls = {"runs": task.work.runs, "tiles": task.work.tiles}
         passes = "" if task.work.runs == 1 else f" in {task.work.runs} runs"
         text = (
-            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} (tile {enlarger.tiled.tile})"
+            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} (tile {enlarger.tiles.tile})"
         )
         self._line({**_sizes(task), **enlarger.settings, **calls, "dry_run": True}, text)
 

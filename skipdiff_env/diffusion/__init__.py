@@ -1,11 +1,11 @@
 """The frozen diffusion model and SkipDiff's process. Needs torch, numpy and safetensors alone."""
 
 from .folder import save_model
-from .model import DiffusionModel, FrozenModel, ModelConfig, random_model, tiny_config
+from .model import FrozenModel, ModelConfig, random_model, tiny_config
 from .noise import NoiseKey, image_key, keyed_normal
 from .pretrained import available_models, load_pretrained
 from .process import DENOISE, SKIP, SkipProcess, SkipState, start_actions
-from .protocol import as_model
+from .protocol import DiffusionModel, as_model
 from .resize import bicubic, degrade, to_signed, to_uint8
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig

@@ -20,7 +20,8 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,36 +32,11 @@ from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
 
 
-class DiffusionModel(Protocol):
-    """All that the process, the environments and the sampler ask of a frozen model.
-
-    Of an object of yours only ``predict`` and ``schedule`` are needed, see :func:`.as_model`.
-    """
-
-    schedule: NoiseSchedule
-    scale: int
-
-    def condition(self, lr: Tensor) -> Tensor:
-        """uint8 (B, 3, h, w) → the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
-        ...
-
-    def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Latent and condition (B, 3, H, W), √ᾱ (B,) → x̂0 (B, 3, H, W) in image space, [-1, 1]."""
-        ...
-
-    def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Image in [-1, 1] → what the chain is made of at level 0; both (B, 3, H, W)."""
-        ...
-
-
 @dataclass(frozen=True)
 class RefinerConfig:
     """What ``config.json`` says of a model folder's refiner."""
 
     unet: UNetConfig
-    chain: str | None = None
-    """The chain that it is meant to follow, such as ``ccsr:2``: what ``skipdiff upscale`` does with the model
-    unless told otherwise. None: nothing in particular."""
     strength: float = 1.0
     """Share of its change that counts, chosen on validation images: perception against distortion."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +61,9 @@ class ModelConfig:
     """Where CSA's topmost level lies, see :meth:`NoiseSchedule.coarse`."""
     start: int | None = None
     """Fixed FSR start at S = 10 that did best on validation images; None if never chosen."""
+    chain: str | None = None
+    """The chain that the model was made for, such as ``ccsr:2``, which its refiner follows too; None for CSA
+    and FSR."""
     refiner: RefinerConfig | None = None
     """The refiner beside the model, if there is one, see :mod:`.refiner`."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -108,11 +87,6 @@ class ModelConfig:
             raise ValueError(f"residual_scale must be a number above 0, not {self.residual_scale!r}")
         if self.start is not None and (not isinstance(self.start, int) or self.start < 1):
             raise ValueError(f"start must be a level of at least 1 or null, not {self.start!r}")
-
-    @property
-    def chain(self) -> str | None:
-        """The chain that the model's refiner is meant to follow; None if there is none."""
-        return self.refiner.chain if self.refiner else None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
@@ -213,7 +187,7 @@ def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
 
 
 class FrozenModel:
-    """A trained network behind :class:`DiffusionModel`: eval mode, no gradients, channels-last.
+    """A trained network behind :class:`~.protocol.DiffusionModel`: eval mode, no gradients, channels-last.
 
     Args:
         network: (B, 6, H, W), (B,) → (B, 3, H, W).
@@ -222,6 +196,7 @@ class FrozenModel:
         dtype: autocast type on the device; float32 = none.
         name: how people call it.
         hash: identity of the weights, for caches and provenance.
+        folder: where it was loaded from; None for nowhere.
     """
 
     def __init__(
@@ -232,11 +207,13 @@ class FrozenModel:
         dtype: torch.dtype = torch.float32,
         name: str = "unnamed",
         hash: str = "",
+        folder: Path | None = None,
     ) -> None:
-        self.config, self.name, self.hash = config, name, hash
+        self.config, self.name, self.hash, self.folder = config, name, hash, folder
         self.device, self.dtype = torch.device(device), dtype
         self.schedule = NoiseSchedule.from_config(config.schedule)
         self.scale, self.image_size = config.scale, config.image_size
+        self.start, self.chain, self.coarse_levels = config.start, config.chain, config.coarse_levels
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
 
@@ -251,7 +228,7 @@ class FrozenModel:
     # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """x̂0 in image space, clamped to [-1, 1]; shapes as in :meth:`DiffusionModel.predict`."""
+        """x̂0 in image space, clamped to [-1, 1]; shapes as in :meth:`~.protocol.DiffusionModel.predict`."""
         return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
 
     @torch.no_grad()

@@ -116,7 +116,7 @@ def _load(
 ) -> FrozenModel:
     format = next(format for format in FORMATS if format.recognises(folder))
     network, config, digest = format.read(folder)
-    return FrozenModel(network, config, device, dtype, folder.name, digest)
+    return FrozenModel(network, config, device, dtype, folder.name, digest, folder)
 
 
 def _files() -> list[str]:

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .model import DiffusionModel
 from .noise import NoiseKey, keyed_normal
-from .protocol import as_model
+from .protocol import DiffusionModel, as_model
 from .resize import to_signed, to_uint8
 from .schedule import CoarseRule, Jump, jump
 
@@ -126,8 +125,7 @@ class SkipProcess:
         if skip_rule not in ("reset", "hold"):
             raise ValueError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
         self.skip_rule, self.refine = skip_rule, refine
-        own: CoarseRule = getattr(getattr(model, "config", None), "coarse_levels", "strided")
-        self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or own)
+        self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or model.coarse_levels)
 
     @property
     def decisions(self) -> int:
@@ -224,14 +222,19 @@ class SkipProcess:
 
 
 def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> SkipState:
-    """The state of a finished chain with its x̂0 refined.
+    """The state of a finished chain with its x̂0 refined."""
+    if refine is None:
+        return state
+    x0 = apply_refiner(refine, state.x0, state.condition)
+    return replace(state, x0=x0, latent=model.to_latent(x0, state.condition))
+
+
+def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
+    """The refined picture, (B, 3, H, W) in [-1, 1].
 
     The refiner sees x̂0 as the 8-bit picture it would be saved as: latent caches keep no more of it.
     """
-    if refine is None:
-        return state
-    x0 = refine(to_signed(to_uint8(state.x0)), state.condition)
-    return replace(state, x0=x0, latent=model.to_latent(x0, state.condition))
+    return refine(to_signed(to_uint8(x0)), condition)
 
 
 def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tensor | None) -> Tensor:

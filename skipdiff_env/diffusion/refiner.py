@@ -15,18 +15,22 @@ import hashlib
 import os
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SkipDiffError
 from .folder import CONFIG, REFINER, fill, read_config, read_safetensors
-from .model import DiffusionModel
 from .pretrained import model_folder
 from .process import Refine
+from .protocol import DiffusionModel
 from .unet import UNet, UNetConfig
 
 MAX_WEIGHTS = 2_000_000
+
+NONE = "none"
+"""The word for no refiner."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
 """What users may give as ``refiner=``: the name or folder of a model that has one, a function, or None."""
@@ -64,6 +68,10 @@ class Refiner:
         device: where it runs.
         dtype: autocast type; float32 = none.
         hash: identity of the weights.
+        name: of the model that it is part of.
+
+    Attributes:
+        settings: what a record says of it.
     """
 
     def __init__(
@@ -72,8 +80,10 @@ class Refiner:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         hash: str = "",
+        name: str = "unnamed",
     ) -> None:
         self.device, self.dtype, self.hash = torch.device(device), dtype, hash
+        self.settings = {"refiner": name, "refiner_hash": hash}
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
 
@@ -113,18 +123,33 @@ def load_refiner(
     digest = hashlib.sha256(file.read_bytes())
     if network.strength != 1:
         digest.update(str(network.strength).encode())
-    return Refiner(network, device, dtype, digest.hexdigest()[:16])
+    return Refiner(network, device, dtype, digest.hexdigest()[:16], folder.name)
 
 
 def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
     """Turn what users give as ``refiner=`` into a function, on the model's device and in its precision.
 
     Raises:
-        SkipDiffError: if it is none, or has no refiner.
+        SkipDiffError: if it is none, was made for another scale, or is of a model that has none.
     """
+    if spec is None or spec == NONE:
+        return None
     if isinstance(spec, str | os.PathLike):
-        dtype = getattr(model, "dtype", torch.float32)
-        return load_refiner(spec, getattr(model, "device", "cpu"), dtype)
-    if spec is not None and not callable(spec):
-        raise SkipDiffError(f"refiner={spec!r} must be the name or folder of a model, a function or None")
+        folder = model_folder(spec)
+        scale = read_config(folder / CONFIG).scale
+        if scale != model.scale:
+            raise SkipDiffError(
+                f"the refiner of {folder} is for {scale}x, but {model.name!r} enlarges {model.scale}x: "
+                "give another"
+            )
+        return load_refiner(folder, model.device, model.dtype)
+    if not callable(spec):
+        raise SkipDiffError(
+            f"refiner={spec!r} must be the name or folder of a model, a function, 'none' or None"
+        )
     return spec
+
+
+def has_refiner(folder: Path) -> bool:
+    """Whether a model folder holds a refiner."""
+    return (folder / CONFIG).is_file() and read_config(folder / CONFIG).refiner is not None

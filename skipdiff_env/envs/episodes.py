@@ -117,7 +117,7 @@ class Episodes:
                 "fine_steps - 1 decisions): give fine_steps=2 or more"
             )
         self.source = open_source(images, low_resolution=low_resolution)
-        default_size = BUNDLED_IMAGE_SIZE if images is None else getattr(self.model, "image_size", None)
+        default_size = BUNDLED_IMAGE_SIZE if images is None else self.model.image_size
         self.image_size = self._checked_size(default_size if image_size is None else image_size)
         self.observation_space = self._observation_space()
         self.count = count
@@ -130,12 +130,12 @@ class Episodes:
             self.model: DiffusionModel = load_pretrained(model, device)
         else:
             self.model = as_model(model)
-            own = torch.device(getattr(model, "device", "cpu"))
+            own = self.model.device
             if device != "auto" and torch.device(device).type != own.type:
                 raise SkipDiffError(
                     f"the model lies on {own}, not on {device}: move it there, or leave device='auto'"
                 )
-        self.device = torch.device(getattr(self.model, "device", "cpu"))
+        self.device = self.model.device
         settings = (self.model, coarse_steps, fine_steps, skip_rule)
         refine = resolve_refiner(refiner, self.model)
         self.process = SkipProcess(*settings, refine=refine)

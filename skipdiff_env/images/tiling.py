@@ -1,7 +1,8 @@
 """Images of any size through a network that sees one tile at a time.
 
-Tiling wraps the model, not the chain: :class:`TiledModel` is a drop-in for the frozen model whose
-``predict`` cuts latent and condition into overlapping tiles and blends their x̂0. Noise and latents
+:class:`Tiled` cuts the images that any function of images takes into overlapping tiles, and blends what it
+makes of them. It wraps the model, not the chain: :class:`TiledModel` is a drop-in for the frozen model whose
+``predict`` is tiled. Noise and latents
 are those of the whole image, and every step is blended, so no seam can grow from one step to the
 next, and the result depends on the tile only through what the network sees around each pixel.
 """
@@ -9,7 +10,7 @@ next, and the result depends on the tile only through what the network sees arou
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +35,15 @@ RAMP = 32
 is context, dropped because the network pads its input with zeros."""
 
 
-def check_tile(tile: int, unet: UNetConfig) -> int:
-    """``tile``, if the network can take it.
+def check_tile(tile: int, multiple: int) -> int:
+    """``tile``, if a network whose sides must be multiples of ``multiple`` can take it.
 
     Raises:
-        SkipDiffError: if it is no multiple of the network's, or less than twice the overlap.
+        SkipDiffError: if it is no multiple, or less than twice the overlap.
     """
-    if tile < 2 * OVERLAP or tile % unet.multiple:
+    if tile < 2 * OVERLAP or tile % multiple:
         raise SkipDiffError(
-            f"a tile of {tile} pixels does not fit the model: use a multiple of {unet.multiple}, "
+            f"a tile of {tile} pixels does not fit the model: use a multiple of {multiple}, "
             f"at least {2 * OVERLAP}"
         )
     return tile
@@ -128,11 +129,10 @@ def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
 
 @dataclass(eq=False)
 class _Call:
-    """One tile on its way through the network; all tensors are views of the whole images."""
+    """One tile on its way through the function; the images are views of whole ones."""
 
-    latent: Tensor
-    condition: Tensor
-    level: Tensor
+    images: list[Tensor]
+    rows: list[Tensor]
     result: Tensor
     row: Span
     column: Span
@@ -140,30 +140,116 @@ class _Call:
     done: bool = False
 
     @property
-    def pixels(self) -> int:
-        return self.latent.shape[-2] * self.latent.shape[-1]
+    def size(self) -> torch.Size:
+        return self.images[0].shape[-2:]
 
-    def blend(self, x0: Tensor) -> None:
-        """Add the tile's x̂0 (3, height, width) to the result, weighted."""
+    def blend(self, made: Tensor) -> None:
+        """Add what was made of the tile (3, height, width) to the result, weighted."""
         row, column = self.row, self.column
         rows = slice(row.first - row.start, row.last - row.start)
         columns = slice(column.first - column.start, column.last - column.start)
-        window = (row.weights[:, None] * column.weights).to(x0.device)
-        self.result[:, row.first : row.last, column.first : column.last] += window * x0[:, rows, columns]
+        window = (row.weights[:, None] * column.weights).to(made.device)
+        self.result[:, row.first : row.last, column.first : column.last] += window * made[:, rows, columns]
+
+
+class Tiled:
+    """A function of images, applied tile by tile.
+
+    Threads may share one: their tiles of equal size then share batches.
+
+    Args:
+        function: ``(*images, *rows) → picture``: images (B, C, H, W), rows (B,), and a picture (B, 3, H, W),
+            which is clamped to [-1, 1].
+        multiple: of which the sides of what the function sees must be multiples.
+        tile: side of a tile in pixels, such a multiple.
+        batch: tiles a call. A call that is not full is filled up by repetition, so that a tile's result does
+            not depend, even in its last bit, on who shares its batch.
+        on_tile: called after each tile with its number of pixels, from the thread that ran it.
+
+    Raises:
+        SkipDiffError: for a tile that is no multiple, or less than twice the overlap.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        multiple: int,
+        tile: int = TILES[0],
+        batch: int = 1,
+        on_tile: Callable[[int], None] | None = None,
+    ) -> None:
+        self._function, self.multiple = function, multiple
+        self.tile, self.batch, self.on_tile = check_tile(tile, multiple), batch, on_tile
+        self._waiting: list[_Call] = []
+        self._list_lock, self._function_lock = threading.Lock(), threading.Lock()
+
+    def grid(self, height: int, width: int) -> list[tuple[Span, Span]]:
+        """The tiles of an image, row by row: (vertical, horizontal) spans."""
+        rows, columns = (spans(side, self.tile, self.multiple) for side in (height, width))
+        return [(row, column) for row in rows for column in columns]
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Tensor], rows: Sequence[Tensor] = ()) -> Tensor:
+        """What the function makes of images of one size and of rows, blended from tiles, (B, 3, H, W)."""
+        grid = self.grid(*images[0].shape[-2:])
+        result = torch.zeros_like(images[0])
+        calls = []
+        for i in range(len(result)):
+            for row, column in grid:
+                seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+                tiles, values = [image[i : i + 1][seen] for image in images], [x[i : i + 1] for x in rows]
+                calls.append(_Call(tiles, values, result[i], row, column))
+        self._run(calls)
+        return result.clamp_(-1, 1)
+
+    def _run(self, calls: list[_Call]) -> None:
+        """Run ``calls``, and on the way whatever other threads put in line before them."""
+        with self._list_lock:
+            self._waiting += calls
+        for call in calls:
+            while not call.done:
+                with self._function_lock:
+                    if not call.done:
+                        self._run_batch(self._next_batch())
+            if call.error:
+                with self._list_lock:
+                    self._waiting = [other for other in self._waiting if other not in calls]
+                raise call.error
+
+    def _next_batch(self) -> list[_Call]:
+        """Take the oldest call in line, and up to ``batch`` of its size."""
+        with self._list_lock:
+            size = self._waiting[0].size
+            taken = [call for call in self._waiting if call.size == size][: self.batch]
+            self._waiting = [call for call in self._waiting if call not in taken]
+        return taken
+
+    def _run_batch(self, calls: list[_Call]) -> None:
+        full = (calls * self.batch)[: self.batch]
+        try:
+            tiles = zip(*(call.images for call in full), strict=True)
+            images = [pad_to_multiple(torch.cat(tile), self.multiple) for tile in tiles]
+            rows = [torch.cat(values) for values in zip(*(call.rows for call in full), strict=True)]
+            for call, made in zip(calls, self._function(*images, *rows), strict=False):
+                call.blend(made)
+                if self.on_tile:
+                    self.on_tile(call.size.numel())
+        except BaseException as error:
+            for call in calls:
+                call.error = error
+        for call in calls:
+            call.done = True
 
 
 class TiledModel:
     """A frozen model that takes images of any size, tile by tile.
 
-    Satisfies :class:`~skipdiff_env.diffusion.DiffusionModel`. Threads may share one: their tiles of
-    equal size then share batches.
+    Satisfies :class:`~skipdiff_env.diffusion.DiffusionModel`, and threads may share one.
 
     Args:
         model: the frozen model.
-        tile: side of a tile in output pixels, a multiple of the network's (``tile_multiple``).
-        batch: tiles a network call. A call that is not full is filled up by repetition, so that a
-            tile's result does not depend, even in its last bit, on who shares its batch.
-        on_tile: called after each tile with its number of pixels, from the thread that ran it.
+        tile: side of a tile in output pixels, a multiple of the network's.
+        batch, on_tile: see :class:`Tiled`.
 
     Raises:
         SkipDiffError: for a tile that is no multiple, or less than twice the overlap.
@@ -176,71 +262,16 @@ class TiledModel:
         batch: int = 1,
         on_tile: Callable[[int], None] | None = None,
     ) -> None:
-        self.model, self.batch, self.on_tile = model, batch, on_tile
-        self.tile = check_tile(tile, model.config.unet)
-        self.schedule, self.scale, self.config = model.schedule, model.scale, model.config
-        self.name, self.hash, self.device = model.name, model.hash, model.device
+        self.model, self.config = model, model.config
+        self.schedule, self.scale, self.image_size = model.schedule, model.scale, model.image_size
+        self.name, self.hash, self.folder = model.name, model.hash, model.folder
+        self.device, self.dtype = model.device, model.dtype
+        self.start, self.chain, self.coarse_levels = model.start, model.chain, model.coarse_levels
         self.condition, self.to_latent = model.condition, model.to_latent
-        self._waiting: list[_Call] = []
-        self._list_lock, self._network_lock = threading.Lock(), threading.Lock()
+        self.tiles = Tiled(
+            lambda *tiles: self.model.predict(*tiles), model.config.unet.multiple, tile, batch, on_tile
+        )
 
-    def grid(self, height: int, width: int) -> list[tuple[Span, Span]]:
-        """The tiles of an image, row by row: (vertical, horizontal) spans."""
-        multiple = self.config.unet.multiple
-        rows, columns = spans(height, self.tile, multiple), spans(width, self.tile, multiple)
-        return [(row, column) for row in rows for column in columns]
-
-    @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
-        grid = self.grid(*latent.shape[-2:])
-        result = torch.zeros_like(latent)
-        calls = []
-        for i in range(len(latent)):
-            for row, column in grid:
-                seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
-                whole = latent[i : i + 1], condition[i : i + 1]
-                calls.append(
-                    _Call(whole[0][seen], whole[1][seen], noise_level[i : i + 1], result[i], row, column)
-                )
-        self._run(calls)
-        return result.clamp_(-1, 1)
-
-    def _run(self, calls: list[_Call]) -> None:
-        """Run ``calls``, and on the way whatever other threads put in line before them."""
-        with self._list_lock:
-            self._waiting += calls
-        for call in calls:
-            while not call.done:
-                with self._network_lock:
-                    if not call.done:
-                        self._run_batch(self._next_batch())
-            if call.error:
-                with self._list_lock:
-                    self._waiting = [other for other in self._waiting if other not in calls]
-                raise call.error
-
-    def _next_batch(self) -> list[_Call]:
-        """Take the oldest call in line, and up to ``batch`` of its size."""
-        with self._list_lock:
-            shape = self._waiting[0].latent.shape
-            taken = [call for call in self._waiting if call.latent.shape == shape][: self.batch]
-            self._waiting = [call for call in self._waiting if call not in taken]
-        return taken
-
-    def _run_batch(self, calls: list[_Call]) -> None:
-        full = (calls * self.batch)[: self.batch]
-        multiple = self.config.unet.multiple
-        try:
-            latent = pad_to_multiple(torch.cat([call.latent for call in full]), multiple)
-            condition = pad_to_multiple(torch.cat([call.condition for call in full]), multiple)
-            x0 = self.model.predict(latent, condition, torch.cat([call.level for call in full]))
-            for call, tile in zip(calls, x0, strict=False):
-                call.blend(tile)
-                if self.on_tile:
-                    self.on_tile(call.pixels)
-        except BaseException as error:
-            for call in calls:
-                call.error = error
-        for call in calls:
-            call.done = True
+        return self.tiles((latent, condition), (noise_level,))

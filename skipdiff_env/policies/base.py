@@ -1,8 +1,9 @@
-"""What decides when to skip, without any RL library.
+"""Policies: what decides when to skip.
 
 A policy is a callable ``(latent, memory) -> (actions, memory)``: it sees the latents u_t, float32
 (B, 3, H, W), returns one action a row (0 = denoise, 1 = skip), and carries whatever it wants to
-remember. ``memory`` is None at the start of an episode.
+remember. ``memory`` is None at the start of an episode, or what the policy's ``begin(keys)`` returns, if it
+has such a method: a policy that draws random numbers seeds them there.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from ..chains.few_step import NAMED, FewSteps
-from ..diffusion import start_actions
+from ..diffusion.folder import ABOUT_POLICY, POLICY
+from ..diffusion.noise import NoiseKey
+from ..diffusion.process import start_actions
+from ..diffusion.protocol import DiffusionModel
 from ..errors import SkipDiffError
+from .file import POLICY_FILES, load_policy
 
 
 class Policy(Protocol):
@@ -48,18 +53,37 @@ class FixedStart:
         decision = memory or 0
         return np.full(len(latent), self.actions[decision]), decision + 1
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"start": self.start}
+
     def __repr__(self) -> str:
         return f"FixedStart({self.start})"
 
 
-PolicySpec = int | str | os.PathLike[str] | Policy | None
+class CoinFlip:
+    """Skips every other time, at random; a picture's decisions depend on its noise key alone."""
 
-POLICY_FILES = (".safetensors", ".onnx", ".pt2")
-"""Suffixes of exported agents, see :mod:`.file`."""
+    def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
+        """A generator for each row."""
+        return [np.random.default_rng([key.image, key.seed]) for key in keys]
+
+    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
+        rngs = memory or [np.random.default_rng(row) for row in range(len(latent))]
+        return np.array([rng.integers(2) for rng in rngs], np.int64), rngs
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"policy": "random"}
+
+
+PolicySpec = int | str | os.PathLike[str] | Policy | None
 
 
 def shipped_policy(
-    model: str | os.PathLike[str],
+    model: DiffusionModel,
     coarse_steps: int = 10,
     fine_steps: int | None = None,
     skip_rule: str = "reset",
@@ -67,7 +91,7 @@ def shipped_policy(
     """The agent in a model's folder, if there is one that was trained for these steps and this rule.
 
     Args:
-        model: a shipped model's name or a model folder.
+        model: whose ``folder`` may hold an agent.
         coarse_steps, fine_steps, skip_rule: as in :class:`.diffusion.SkipProcess`.
 
     Returns:
@@ -75,18 +99,13 @@ def shipped_policy(
         found either: it decides by what the former ones' latents looked like. Nor is a file other than
         the one whose SHA-256 ``policy.json`` tells.
     """
-    from ..diffusion import load_pretrained
-    from ..diffusion.folder import ABOUT_POLICY, POLICY
-    from ..diffusion.pretrained import model_folder
-
-    folder = model_folder(model)
-    if not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
+    folder = model.folder
+    if folder is None or not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
         return None
     about = json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8"))
-    owner = load_pretrained(model)
-    fine_steps = owner.schedule.steps // coarse_steps if fine_steps is None else fine_steps
+    fine_steps = model.schedule.steps // coarse_steps if fine_steps is None else fine_steps
     asked = {
-        "model": owner.hash,
+        "model": model.hash,
         "steps": [coarse_steps, fine_steps],
         "skip_rule": skip_rule,
         "sha256": hashlib.sha256((folder / POLICY).read_bytes()).hexdigest(),
@@ -94,48 +113,50 @@ def shipped_policy(
     return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
 
 
-def resolve_chain(spec: object) -> FewSteps | None:
-    """A few-step chain, given as such or by name (``ccsr``, ``addsr``); None for anything else."""
-    if isinstance(spec, FewSteps):
-        return spec
-    return NAMED[spec]() if isinstance(spec, str) and spec in NAMED else None
-
-
-def resolve_policy(spec: PolicySpec | FewSteps, fine_steps: int, default_start: int | None = None) -> Policy:
-    """Turn what users type into a policy.
+def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None = None) -> Policy:
+    """Turn what users write into a policy.
 
     Args:
-        spec: a start level, ``"denoise"`` (never skip), ``"skip"`` (whenever possible), a file with an
-            exported agent, a callable, or None for the model's own start.
-        fine_steps: F.
+        spec: a start level, ``"denoise"`` (never skip), ``"skip"`` (whenever possible), ``"random"``, a file
+            with an exported agent, a callable, or None for the model's own start.
+        fine_steps: F, at least 1.
         default_start: the model's own start; None, or one beyond F, falls back on 0.7 F, the paper's 7
             of 10.
 
     Raises:
         SkipDiffError: if it is none of these.
     """
-    if isinstance(spec, FewSteps) or (isinstance(spec, str) and spec in NAMED):
-        raise SkipDiffError(f"{spec!r} is a chain without decisions: SkipDiffSampler runs it")
-    fine_steps = max(fine_steps, 1)  # without a fine level, as with one, there is nothing to decide
     if spec is None:
-        spec = default_start or fine_steps + 1
-        if spec > fine_steps:
-            spec = max(1, round(0.7 * fine_steps))
-    if spec == "denoise":
-        spec = fine_steps
-    elif spec == "skip":
-        spec = 1
+        spec = usual_start(fine_steps, default_start)
+    named: dict[Any, Any] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
+    if isinstance(spec, str):
+        spec = named.get(spec, spec)
     if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
         return FixedStart(int(spec), fine_steps)
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
-        from .file import load_policy
-
         spec = load_policy(spec)
     if callable(spec):
         if hasattr(spec, "check_steps"):  # an exported agent
             spec.check_steps(fine_steps)
         return spec
     raise SkipDiffError(
-        f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip', a policy file "
-        f"({', '.join(POLICY_FILES)}) or a callable"
+        f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip', 'random', a policy "
+        f"file ({', '.join(POLICY_FILES)}) or a callable"
     )
+
+
+def usual_start(fine_steps: int, own: int | None = None) -> int:
+    """The start that a model recommends if it lies within F, else 0.7 F, the paper's 7 of 10."""
+    return own if own and own <= fine_steps else max(1, round(0.7 * fine_steps))
+
+
+def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
+    """What a policy remembers before episodes with these noise keys: None, or what ``begin`` says."""
+    begin = getattr(policy, "begin", None)
+    return begin(keys) if begin else None
+
+
+def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
+    """A policy's actions as an array (B,), and its memory."""
+    chosen, memory = policy(latent, memory)
+    return np.asarray(chosen.cpu() if isinstance(chosen, Tensor) else chosen), memory

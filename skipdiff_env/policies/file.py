@@ -10,6 +10,7 @@ can spoil a picture but run no code of its own:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -31,6 +32,8 @@ from .network import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
 KEY = "skipdiff_policy"
 """Where each format keeps the JSON of the network's configuration."""
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+POLICY_FILES = tuple(SUFFIXES.values())
+"""Suffixes of exported agents."""
 LATENT_BOUND = 20.0
 """Agents see latents clipped to ± this, as in the environment."""
 
@@ -51,18 +54,26 @@ class NetworkPolicy:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
         config: what it was built from.
         step_cost: price of an evaluation, in units of reward, for networks that are told of it.
+        about: what a record says of the policy: two of the same settings decide alike.
 
     Raises:
         SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if
             its clock has run out, see :meth:`check_steps`.
     """
 
-    def __init__(self, network: Network, config: SPNConfig, step_cost: float = 0.0) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: SPNConfig,
+        step_cost: float = 0.0,
+        about: dict[str, Any] | None = None,
+    ) -> None:
         if step_cost and config.step_costs is None:
             raise SkipDiffError(
                 f"step_cost={step_cost} was given to an agent that was not trained with prices: leave it out"
             )
         self.network, self.config, self.step_cost = network, config, step_cost
+        self.settings: dict[str, Any] = about or {"policy": repr(self)}
 
     def check_steps(self, fine_steps: int) -> None:
         """Raise a SkipDiffError unless the agent can decide episodes of F = ``fine_steps`` levels.
@@ -158,7 +169,13 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             f"{', '.join(readers)} with 'skipdiff-agent export'"
         )
     network, config = readers[file.suffix](file)
-    return NetworkPolicy(network, config, step_cost)
+    about: dict[str, Any] = {
+        "policy": file.name,
+        "policy_hash": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+    }
+    if step_cost:
+        about["step_cost"] = step_cost
+    return NetworkPolicy(network, config, step_cost, about)
 
 
 def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:

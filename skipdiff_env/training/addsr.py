@@ -13,15 +13,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..chains.few_step import ADDSR_STEPS, AddSR
+from ..chains import AddSR, Chain
+from ..chains.addsr import ADDSR_STEPS
 from ..diffusion.model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
+from ..diffusion.protocol import as_model
 from ..diffusion.schedule import NoiseSchedule
 from .adversarial import AdversarialTrainer, Attempt
 from .blocks import AddSRRecipe, AdversarialRecipe
 from .critics import FeatureCritic
 from .distributed import World
 from .recipe import Recipe
-from .trainer import Batch, Sampler, few_step_sampler, step_seed
+from .trainer import Batch, step_seed
 
 
 def step_weight(step: int) -> float:
@@ -49,7 +51,7 @@ def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, step: int, scal
 
 
 class Student:
-    """The network in training, behind as much of a model as a chain asks for.
+    """The network in training, as a model that chains can drive, see :func:`.as_model`.
 
     Args:
         network: what is trained.
@@ -90,7 +92,7 @@ class AddSRTrainer(AdversarialTrainer):
         self.teacher = teacher
         super().__init__(recipe, device, world)
         schedule = teacher.schedule.respaced(ADDSR_STEPS)
-        self.config = replace(recipe.model, schedule=schedule.config)
+        self.config = replace(recipe.model, schedule=schedule.config, chain=f"addsr:{ADDSR_STEPS}")
 
     @property
     def adversarial(self) -> AdversarialRecipe:
@@ -121,7 +123,7 @@ class AddSRTrainer(AdversarialTrainer):
     @torch.no_grad()
     def _approach(self, batch: Batch, chain: AddSR, step: int) -> tuple[Tensor, Tensor]:
         """Latent and condition that the student sees at its step s, after its own earlier steps."""
-        student, x_top = Student(self.network, self), batch.noise
+        student, x_top = as_model(Student(self.network, self)), batch.noise
         return chain.approach(
             student, step - 1, batch.condition, x_top, lambda i: self.normal(x_top, f"chain {i}")
         )
@@ -140,7 +142,6 @@ class AddSRTrainer(AdversarialTrainer):
         of_student, of_hr = self.teacher.predict(latent, condition, level).chunk(2)
         return hr + (of_student - of_hr)
 
-    def samplers(self) -> dict[str, Sampler]:
+    def chains(self) -> dict[str, Chain]:
         """One, two and four steps."""
-        model, w = self.frozen(), self.options.self_refinement
-        return {f"AddSR {steps}": few_step_sampler(AddSR(steps, w), model) for steps in (1, 2, 4)}
+        return {f"AddSR {steps}": AddSR(steps, self.options.self_refinement) for steps in (1, 2, 4)}

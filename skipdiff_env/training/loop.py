@@ -27,6 +27,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from ..chains import CSA
 from ..errors import SkipDiffError
 from ..files import write_atomically
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
@@ -36,7 +37,7 @@ from .pictures import grid
 from .provenance import Provenance
 from .recipe import differences
 from .trainer import Batch, Trainer
-from .validation import COARSE_STEPS, Validation
+from .validation import COARSE_STEPS, Validation, usual_chains
 
 FORMAT = 1
 """Version of what a checkpoint holds."""
@@ -327,16 +328,17 @@ class Run:
     def _measure(self, validation: Validation, step: int) -> dict[str, float]:
         """Validation's figures; the picture that goes with them is written."""
         trainer = self.trainer
-        model, further, chain = trainer.frozen(), trainer.samplers(), trainer.is_diffusion
-        pictures = validation.samples(model, further, chain)
-        figures = {"val_loss": validation.loss(model)} if chain else {}
+        model, further, diffusion = trainer.frozen(), trainer.chains(), trainer.is_diffusion
+        pictures = validation.samples(model, further | (usual_chains(model) if diffusion else {}))
+        figures = {"val_loss": validation.loss(model)} if diffusion else {}
         count = min(self.recipe.validation.grid, len(validation.hr))
         if count and self._log is not None:
             columns = {"bicubic": pictures["bicubic"]} | {name: pictures[name] for name in further}
             if "coarse" in pictures:
                 columns[f"S = {COARSE_STEPS}"] = pictures["coarse"]
-            if chain:
-                columns[f"S = {model.schedule.steps}"] = validation.full_chain(model, count)
+            if diffusion:
+                steps = model.schedule.steps
+                columns[f"S = {steps}"] = validation.samples(model, {"all": CSA(steps)}, count)["all"]
             columns["HR"] = validation.hr
             self._log.picture("samples", step, grid({name: x[:count] for name, x in columns.items()}))
         return figures | validation.figures(pictures)

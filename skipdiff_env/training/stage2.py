@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..chains.few_step import CCSR
+from ..chains import CCSR, Chain, Refined
 from ..diffusion.folder import CONFIG, REFINER, WEIGHTS, read_config, write_config, write_weights
 from ..diffusion.model import FrozenModel, RefinerConfig, chain_image
 from ..diffusion.noise import NoiseKey
@@ -24,7 +24,7 @@ from .critics import PatchCritic
 from .distributed import World
 from .features import Lpips
 from .recipe import Recipe
-from .trainer import Batch, Sampler, few_step_sampler, step_seed
+from .trainer import Batch, step_seed
 
 
 class RefinerTrainer(AdversarialTrainer):
@@ -105,12 +105,14 @@ class RefinerTrainer(AdversarialTrainer):
     def _usual(self) -> int:
         return max(self.options.steps, key=self.options.steps.count)
 
-    def samplers(self) -> dict[str, Sampler]:
+    def chains(self) -> dict[str, Chain]:
         """The chain that the refiner is meant for, without and with it."""
         assert isinstance(self.ema, RefinerNetwork)
-        refine = Refiner(self.ema, self.device, self.dtype)
-        plain = few_step_sampler(CCSR(self._usual), self.model)
-        return {f"CCSR {self._usual}": plain, "refined": lambda c, keys: refine(plain(c, keys), c)}
+        plain = CCSR(self._usual)
+        return {
+            f"CCSR {self._usual}": plain,
+            "refined": Refined(plain, Refiner(self.ema, self.device, self.dtype)),
+        }
 
     def frozen(self) -> FrozenModel:
         """The frozen model."""
@@ -122,5 +124,6 @@ class RefinerTrainer(AdversarialTrainer):
         if not (folder / WEIGHTS).exists():
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())
         write_weights(folder / REFINER, self.ema)
-        refiner = RefinerConfig(self.options.unet, f"ccsr:{self._usual}", training=record)
-        write_config(folder / CONFIG, replace(self.model.config, refiner=refiner))
+        refiner = RefinerConfig(self.options.unet, training=record)
+        config = replace(self.model.config, chain=f"ccsr:{self._usual}", refiner=refiner)
+        write_config(folder / CONFIG, config)

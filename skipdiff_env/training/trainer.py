@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..chains.few_step import CCSR, T_MAX, FewSteps
+from ..chains import CCSR, Chain
+from ..chains.ccsr import T_MAX
 from ..diffusion.degradations import draw_degradation
 from ..diffusion.folder import save_model
-from ..diffusion.model import DiffusionModel, FrozenModel, check_dtype
-from ..diffusion.noise import NoiseKey
+from ..diffusion.model import FrozenModel, check_dtype
 from ..diffusion.schedule import NoiseSchedule
 from ..diffusion.unet import UNet
 from ..errors import SkipDiffError
@@ -34,9 +34,6 @@ from .loss import diffusion_loss, draw_levels, make_pairs
 from .optimiser import MuonAdamW, build_optimiser
 from .recipe import Recipe
 from .stream import StreamedBank
-
-Sampler = Callable[[Tensor, Sequence[NoiseKey]], Tensor]
-"""Condition (B, 3, H, W) and B noise keys → x̂0, (B, 3, H, W) in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,6 @@ class Batch:
     """ε, (B, 3, H, W)."""
     number: int
     """Batches of one number are the same to the bit."""
-
-
-def few_step_sampler(chain: FewSteps, model: DiffusionModel) -> Sampler:
-    """A chain on a model."""
-    return lambda condition, keys: chain(model, condition, keys).x0
 
 
 def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
@@ -245,12 +237,9 @@ class Trainer:
         """What has gone wrong for good, by the figures of a step; empty if nothing has."""
         return ""
 
-    def samplers(self) -> dict[str, Sampler]:
-        """Further ways to sample from the moving average that validation looks at, by name."""
-        if not self.recipe.consistency:
-            return {}
-        model = self.frozen()
-        return {f"CCSR {steps}": few_step_sampler(CCSR(steps), model) for steps in (1, 2)}
+    def chains(self) -> dict[str, Chain]:
+        """Further chains on :meth:`frozen` that validation looks at, by name."""
+        return {f"CCSR {steps}": CCSR(steps) for steps in (1, 2)} if self.recipe.consistency else {}
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
         """Write the moving average as a model folder, with the record of its training."""

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..chains import CSA, Chain, SkipDiff
 from ..diffusion.degradations import draw_degradation
 from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
-from ..diffusion.process import SkipProcess, start_actions
-from ..diffusion.resize import degrade, to_signed, to_uint8
+from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
+from ..policies import FixedStart
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
-from .trainer import Sampler
 
 COARSE_STEPS, START = 10, 7
 """The paper's 16 evaluations: S = 10, then the last 7 fine levels."""
@@ -48,9 +48,9 @@ class Validation:
         images, side = _of_one_size(images, recipe.model.image_size, recipe.model.scale, say)
         images = images[: recipe.validation.images]
         self.hr = np.stack([_centre(image, side) for image in images])
-        self._hr = torch.from_numpy(self.hr).permute(0, 3, 1, 2).to(device)
+        self._hr = to_planes(self.hr).to(device)
         self._lr = self._spoiled(degrade(self._hr, recipe.model.scale))
-        self.keys = [NoiseKey(image_key(_to_numpy(lr[None])[0]), 0) for lr in self._lr]
+        self.keys = [NoiseKey(image_key(to_arrays(lr[None])[0]), 0) for lr in self._lr]
         self.metrics = _load_metrics(recipe.validation.metrics, self.hr[:1], device, say)
 
     def _spoiled(self, lr: Tensor) -> Tensor:
@@ -77,39 +77,18 @@ class Validation:
         return total / len(self.hr)
 
     def samples(
-        self, model: FrozenModel, further: Mapping[str, Sampler] | None = None, chain: bool = True
+        self, model: FrozenModel, chains: Mapping[str, Chain], count: int | None = None
     ) -> dict[str, np.ndarray]:
-        """uint8 (B, H, W, 3) by the way they were made: ``bicubic``, ``coarse``, ``skip``.
-
-        ``coarse`` is CSA alone with S = 10; ``skip`` is CSA and FSR with start 7, from the same noise.
+        """uint8 (B, H, W, 3) by the chain that made them, and ``bicubic``.
 
         Args:
             model: what to sample from.
-            further: other ways to sample, by name.
-            chain: whether ``coarse`` and ``skip`` are wanted.
+            chains: how, by name.
+            count: of the first so many images; None for all.
         """
-        condition = model.condition(self._lr)
-        pictures = {"bicubic": _to_numpy(to_uint8(condition))}
-        for name, sampler in (further or {}).items():
-            pictures[name] = _to_numpy(to_uint8(sampler(condition, self.keys)))
-        if not chain or model.schedule.steps % COARSE_STEPS:
-            return pictures
-        process = SkipProcess(model, COARSE_STEPS)
-        coarse = process.start(condition, self.keys)
-        pictures["coarse"] = _to_numpy(
-            to_uint8(SkipProcess(model, COARSE_STEPS, fine_steps=0).finish(coarse).x0)
-        )
-        state = coarse
-        for action in start_actions(min(START, process.fine_steps), process.fine_steps):
-            state = process.step(state, [action] * len(state))
-        pictures["skip"] = _to_numpy(to_uint8(process.finish(state).x0))
-        return pictures
-
-    def full_chain(self, model: FrozenModel, count: int) -> np.ndarray:
-        """Samples of the first ``count`` images by all T steps, uint8 (count, H, W, 3)."""
-        process = SkipProcess(model, model.schedule.steps, fine_steps=0)
-        state = process.start(model.condition(self._lr[:count]), self.keys[:count])
-        return _to_numpy(to_uint8(process.finish(state).x0))
+        condition = model.condition(self._lr[:count])
+        made = {name: chain(model, condition, self.keys[:count]).x0 for name, chain in chains.items()}
+        return {name: to_arrays(to_uint8(x0)) for name, x0 in {"bicubic": condition, **made}.items()}
 
     def figures(self, pictures: dict[str, np.ndarray]) -> dict[str, float]:
         """Mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
@@ -122,6 +101,15 @@ class Validation:
                 if np.isfinite(values).any():
                     found[f"{metric_name}/{name}"] = float(values[np.isfinite(values)].mean())
         return found
+
+
+def usual_chains(model: FrozenModel) -> dict[str, Chain]:
+    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 7; none if 10 does not divide T."""
+    if model.schedule.steps % COARSE_STEPS:
+        return {}
+    fine = model.schedule.stride(COARSE_STEPS)
+    start = FixedStart(min(START, fine), fine)
+    return {"coarse": CSA(COARSE_STEPS), "skip": SkipDiff(start, COARSE_STEPS)}
 
 
 def psnr_y(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -173,7 +161,3 @@ def _of_one_size(
 def _centre(image: np.ndarray, side: int) -> np.ndarray:
     top, left = ((length - side) // 2 for length in image.shape[:2])
     return image[top : top + side, left : left + side]
-
-
-def _to_numpy(images: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())

@@ -2,7 +2,6 @@
 
 from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
-from .method import few_steps, usual_coarse_steps
 from .plan import Failure, Job, plan_jobs
 from .run import Options, Outcome, Runner, Task
 from .setting import choose_model, model_notice, pick_device
@@ -20,10 +19,8 @@ __all__ = [
     "Task",
     "Work",
     "choose_model",
-    "few_steps",
     "model_notice",
     "pick_device",
     "plan_jobs",
     "side_by_side",
-    "usual_coarse_steps",
 ]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..chains.few_step import FewSteps
+from ..chains import CSA
 from ..diffusion import bicubic, to_signed, to_uint8
+from ..diffusion.resize import to_arrays, to_planes
 from ..images.photo import FORMATS, Photo
 from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work
@@ -23,10 +23,10 @@ class Comparison:
     """Compares results of an enlarger with the full chain, T network evaluations of what is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
-        same, method = enlarger.tiled, enlarger.policy
-        self._name = type(method).__name__ if isinstance(method, FewSteps) else "SkipDiff"
-        steps = enlarger.model.schedule.steps
-        self.full = Enlarger(enlarger.model, 1, steps, enlarger.seed, same.tile, same.batch, same.on_tile)
+        same, model = enlarger.tiles, enlarger.model
+        self._name = enlarger.chain.name
+        full = CSA(model.schedule.steps)
+        self.full = Enlarger(model, full, enlarger.seed, same.tile, same.batch, same.on_tile)
 
     def work(self, size: Size, target: Size) -> Work:
         """What comparing a photograph of ``size`` takes."""
@@ -39,8 +39,7 @@ class Comparison:
         small = _cut(photo, corner, small_size)
         skip = _cut(result, (round(corner[0] * factor[0]), round(corner[1] * factor[1])), large_size)
         chain = self.full(small, large_size)
-        x = torch.from_numpy(_rgb(small)).permute(2, 0, 1)[None]
-        cubic = to_uint8(bicubic(to_signed(x), *large_size[::-1]))[0].permute(1, 2, 0).numpy()
+        cubic = to_arrays(to_uint8(bicubic(to_signed(to_planes(_rgb(small))), *large_size[::-1])))[0]
         part = "" if small_size == photo.size else ", centre"
         return side_by_side(
             [

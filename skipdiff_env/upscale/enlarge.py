@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion import FrozenModel, SkipState, bicubic
-from ..diffusion.process import refined
+from ..chains import Chain, Final, Refined
+from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
+from ..diffusion.process import Refine
+from ..diffusion.refiner import Refiner
+from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
 from ..images.photo import Photo
-from ..images.tiling import TiledModel
-from ..sampler import SkipDiffSampler, Trace
-from .method import MethodSpec, few_steps, resolve_method
-from .refine import TiledRefiner
+from ..images.tiling import Tiled, TiledModel
 
 MIN_SIDE = 4
 """A photograph's least side in pixels; below, there is nothing to go by."""
@@ -100,52 +99,47 @@ class Enlargement:
 
 
 class Enlarger:
-    """Enlarges photographs by CSA and FSR, or by a chain of a few steps.
+    """Enlarges photographs by a chain.
 
     Args:
         model: the frozen model.
-        coarse_steps: S; 1 with ``policy`` = T is the full chain.
-        policy: the level at which FSR begins, or the file of an exported agent; None asks the model.
-            ``ccsr`` and ``addsr``, also with a number of steps as in ``ccsr:4``, stand for their chains, for
-            which coarse steps do not count.
+        chain: what leads from noise to a picture, see :mod:`skipdiff_env.chains`.
         seed: noise seed.
         tile: side of a tile in output pixels.
         batch: tiles a network call.
         on_tile: called after each tile of each evaluation with its number of pixels. Evaluations that an
             agent saves are reported too, when their run ends.
-        step_cost: price of an evaluation, for an agent that was trained with prices: the higher, the faster.
-        refiner: name or folder of a model whose refiner gives results their last touch.
 
     Raises:
-        SkipDiffError: if the model does not enlarge, or policy or refiner cannot be had, or there is a price
-            and the policy knows none.
+        SkipDiffError: if the model does not enlarge, or a network cannot take such a tile.
     """
 
     def __init__(
-        self, model: FrozenModel, coarse_steps: int, policy: MethodSpec,
-        seed: int, tile: int, batch: int = 1, on_tile: Callable[[int], None] | None = None,
-        step_cost: float = 0.0, refiner: str | os.PathLike[str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: FrozenModel,
+        chain: Chain,
+        seed: int,
+        tile: int,
+        batch: int = 1,
+        on_tile: Callable[[int], None] | None = None,
+    ) -> None:
         if model.scale < 2:
             raise SkipDiffError(
                 f"model {model.name!r} does not enlarge (its scale is {model.scale}): use another"
             )
-        self.model, self.seed = model, seed
-        self.coarse_steps = None if few_steps(policy) else coarse_steps
+        self.model, self.seed, self.chain = model, seed, chain
         self.tiled = TiledModel(model, tile, batch, on_tile)
-        self.sampler = SkipDiffSampler(self.tiled, self.coarse_steps or 1)
-        method = resolve_method(policy, self.sampler.process, model.config.start, step_cost)
-        self.policy, self.decides, self.most_evaluations = method
-        self.refine = TiledRefiner(refiner, model, tile, batch) if refiner else None
+        self.tiles = self.tiled.tiles
+        if isinstance(chain, Refined) and isinstance(chain.refine, Refiner):
+            self.chain = replace(chain, refine=_in_tiles(chain.refine, tile, batch))
+        self.most_evaluations = chain.most_evaluations(model.schedule)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides what becomes of a photograph, JSON-plain."""
-        coarse = {"coarse_steps": self.coarse_steps} if self.coarse_steps else {}
-        refiner = self.refine.settings if self.refine else {}
         return {
-            "model": self.model.name, "model_hash": self.model.hash, **coarse, **self.decides, **refiner,
-            "seed": self.seed, "tile": self.tiled.tile,
+            "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
+            "seed": self.seed, "tile": self.tiles.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
         }  # fmt: skip
 
@@ -158,7 +152,7 @@ class Enlarger:
     def _tiles(self, size: Size) -> list[int]:
         """Pixels of each tile of one evaluation, for an image of ``size``."""
         width, height = (side * self.model.scale for side in size)
-        grid = self.tiled.grid(height, width)
+        grid = self.tiles.grid(height, width)
         return [(row.stop - row.start) * (column.stop - column.start) for row, column in grid]
 
     @torch.no_grad()
@@ -171,14 +165,14 @@ class Enlarger:
         levels, evaluations = [], 0
         steps = passes(photo.size, target, self.model.scale)
         for goal in [*steps[1:], target]:
-            large, trace = self._run(colour)
+            large, final = self._run(colour)
             if neutral:
                 large = large.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
             if large.shape[-2:] != goal[::-1]:
                 large = bicubic(large, goal[1], goal[0])
             colour = _pixels(large, colour.dtype)
-            levels.append(trace.levels)
-            evaluations += trace.evaluations
+            levels.append(list(final.levels))
+            evaluations += int(final.evaluations[0])
         colour = np.ascontiguousarray(colour[..., : photo.colour.shape[2]])
         alpha = None
         if photo.alpha is not None:
@@ -186,36 +180,38 @@ class Enlarger:
             colour = _bleed(colour, alpha)
         return Enlargement(replace(photo, colour=colour, alpha=alpha), levels, evaluations)
 
-    def _run(self, colour: np.ndarray) -> tuple[Tensor, Trace]:
-        """One run of the model on (h, w, 3) → float (1, 3, H, W) in [-1, 1], and its trace."""
+    def _run(self, colour: np.ndarray) -> tuple[Tensor, Final]:
+        """One run of the model on (h, w, 3) → float (1, 3, H, W) in [-1, 1], and how it came about."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
-        found: list[Tensor] = []
-
-        def keep(state: SkipState) -> None:
-            if not state.level.any():  # the result; of the levels before, nothing may outlive its step
-                found.append(refined(state, self.tiled, self.refine).x0)
-
-        trace = self.sampler(seen, self.policy, self.seed, keep).trace[0]
-        self._report_saved(seen, trace)
-        x0 = found.pop()
+        condition = self.model.condition(to_planes(seen))
+        final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
+        self._report_saved(seen, int(final.evaluations[0]))
+        x0 = final.x0
         if deep:  # The model sees 8 bits. What rounding took is enlarged on its own and given back.
-            lost = torch.from_numpy((colour / 32767.5 - seen / 127.5).astype(np.float32))
-            x0 = x0 + bicubic(lost.permute(2, 0, 1)[None].to(x0.device), *x0.shape[-2:])
-        return x0, trace
+            lost = to_planes((colour / 32767.5 - seen / 127.5).astype(np.float32))
+            x0 = x0 + bicubic(lost.to(x0.device), *x0.shape[-2:])
+        return x0, final
 
-    def _report_saved(self, seen: np.ndarray, trace: Trace) -> None:
-        if self.tiled.on_tile:
-            for _ in range(self.most_evaluations - trace.evaluations):
+    def _report_saved(self, seen: np.ndarray, evaluations: int) -> None:
+        report = self.tiles.on_tile
+        if report:
+            for _ in range(self.most_evaluations - evaluations):
                 for pixels in self._tiles((seen.shape[1], seen.shape[0])):
-                    self.tiled.on_tile(pixels)
+                    report(pixels)
+
+
+def _in_tiles(refiner: Refiner, tile: int, batch: int) -> Refine:
+    """A refiner for whole images, tile by tile."""
+    tiles = Tiled(refiner, refiner.network.unet.config.multiple, tile, batch)
+    return lambda x0, condition: tiles((x0, condition))
 
 
 def _pixels(x: Tensor, dtype: np.dtype) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1], clamped → uint8 or uint16 (H, W, 3)."""
     white = float(np.iinfo(dtype).max)
     scaled = x[0].add(1).mul_(white / 2).round_().clamp_(0, white)
-    return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(dtype))
+    return to_arrays(scaled[None])[0].astype(dtype)
 
 
 def _resized(plane: np.ndarray, size: Size) -> np.ndarray:

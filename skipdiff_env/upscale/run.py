@@ -108,7 +108,8 @@ class Runner:
 
     def _open(self, name: str) -> _Tools:
         enlarger = self._open_model(name)
-        report = enlarger.tiled.on_tile
+        tiles = enlarger.tiles
+        report = tiles.on_tile
 
         def on_tile(pixels: int) -> None:
             if self._stop.is_set():
@@ -116,7 +117,7 @@ class Runner:
             if report:
                 report(pixels)
 
-        enlarger.tiled.on_tile = on_tile
+        tiles.on_tile = on_tile
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class Runner:
             return 1
         tools = [self.enlarger(task.job) for task in tasks]
         largest = max(_memory(enlarger, task.size) for enlarger, task in zip(tools, tasks, strict=True))
-        return min(self.options.jobs, free_memory(tools[0].tiled.device) // largest)
+        return min(self.options.jobs, free_memory(tools[0].model.device) // largest)
 
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
@@ -212,7 +213,7 @@ class Runner:
         return Outcome(task, made.levels, made.evaluations, seconds, score, (*photo.notes, *lost))
 
     def _check_memory(self, enlarger: Enlarger, size: Size) -> None:
-        need, free = _memory(enlarger, size), free_memory(enlarger.tiled.device)
+        need, free = _memory(enlarger, size), free_memory(enlarger.model.device)
         if need > free:
             raise SkipDiffError(
                 f"would take about {need / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
@@ -237,8 +238,8 @@ class Runner:
 
 def _memory(enlarger: Enlarger, size: Size) -> int:
     """Bytes that making an image of this size takes."""
-    tiled = enlarger.tiled
-    return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(tiled.config.unet, tiled.tile, tiled.batch)
+    model, tiles = enlarger.model, enlarger.tiles
+    return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(model.config.unet, tiles.tile, tiles.batch)
 
 
 def _sheet(job: Job) -> Path:

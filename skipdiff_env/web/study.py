@@ -1,6 +1,6 @@
 """One picture, model, step pair and seed, and all that the page can ask about them.
 
-Nothing of the method is computed here: :class:`SkipDiffSampler` runs policies and the full chain,
+Nothing of the method is computed here: :class:`SkipDiffSampler` runs chains,
 :class:`CachedProcess` plays single decisions, so that going back and forth is a lookup, and
 :func:`find_optimum` shares its cache.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..chains import CSA, Chain, OnState, SkipDiff, State
 from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
-from ..diffusion.model import DiffusionModel
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
 from ..images import RGB8
 from ..latent_cache import CachedProcess, LatentCache
 from ..metrics import load_metric
 from ..oracle import Optimum, find_optimum
-from ..policies.base import Policy, resolve_policy
+from ..policies.base import CoinFlip, Policy, first_memory
 from ..policies.file import NetworkPolicy
 from ..sampler import SkipDiffSampler
 from .pictures import Task
@@ -62,16 +65,6 @@ class Metered:
         return x0
 
 
-class CoinFlip:
-    """A policy that skips every other time, at random."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-
-    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, None]:
-        return self._rng.integers(0, 2, len(latent)), None
-
-
 class Watched:
     """A policy that notes how likely a skip was, of one picture.
 
@@ -93,6 +86,10 @@ class Watched:
             return logits.argmax(dim=1), memory
         self.skip.append(0.5 if isinstance(self.policy, CoinFlip) else None)
         return self.policy(latent, memory)
+
+    def begin(self, keys: Sequence[NoiseKey]) -> Any:
+        """The policy's first memory."""
+        return first_memory(self.policy, keys)
 
 
 @dataclass(frozen=True)
@@ -137,15 +134,22 @@ class Position:
 
 def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
     """SR3's sampler: all T levels."""
-    sampler = SkipDiffSampler(model, model.schedule.steps, fine_steps=0)
-    out = sampler(task.lr, seed=seed)
-    return Result(out.images[0], (), out.trace[0].evaluations, out.trace[0].seconds)
+    return run_chain(CSA(model.schedule.steps), model, task, seed)
+
+
+def run_chain(
+    chain: Chain, model: DiffusionModel, task: Task, seed: int, on_state: OnState | None = None
+) -> Result:
+    """What a chain makes of a picture."""
+    out = SkipDiffSampler(model)(task.lr, chain, seed, on_state)
+    trace = out.trace[0]
+    return Result(out.images[0], tuple(trace.actions), trace.evaluations, trace.seconds)
 
 
 def bicubic_picture(task: Task, scale: int) -> RGB8:
     """The input, enlarged without a model."""
     height, width = (side * scale for side in task.lr.shape[:2])
-    signed = to_signed(torch.from_numpy(task.lr).permute(2, 0, 1)[None])
+    signed = to_signed(to_planes(task.lr))
     return _picture(bicubic(signed, height, width))
 
 
@@ -179,23 +183,23 @@ class Study:
         self.process = CachedProcess(model, coarse_steps, cache=LatentCache(CACHE_BYTES))
         if self.process.decisions < 1:
             raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
-        self._sampler, self._replayer = (SkipDiffSampler(model, coarse_steps) for _ in range(2))
-        self._replayer.process = self.process
         self._optima: dict[str, Optimum] = {}
 
-    def run(self, policy: Any) -> Result:
-        """What a policy makes of it. Nothing is looked up, so that the seconds are those it takes."""
-        watched = Watched(self._resolved(policy))
+    def run(self, chain: Chain) -> Result:
+        """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
         frames: list[Frame] = []
-        out = self._sampler(
-            self.task.lr, watched, self.seed, callback=lambda state: frames.append(_frame(state))
-        )
-        trace = out.trace[0]
-        # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
-        first = self.process.coarse_steps - 2
-        for i, (action, skip) in enumerate(zip(trace.actions, watched.skip, strict=True), first):
-            frames[i] = replace(frames[i], action=action, skip=skip)
-        return Result(out.images[0], tuple(trace.actions), trace.evaluations, trace.seconds, tuple(frames))
+        skip: list[float | None] = []
+        if isinstance(chain, SkipDiff):
+            watched = Watched(chain.policy)
+            chain, skip = replace(chain, policy=watched), watched.skip
+        result = run_chain(chain, self.model, self.task, self.seed, lambda s: frames.append(_frame(s)))
+        if isinstance(chain, SkipDiff):
+            # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
+            for i, (action, likely) in enumerate(
+                zip(result.actions, skip, strict=True), chain.coarse_steps - 2
+            ):
+                frames[i] = replace(frames[i], action=action, skip=likely)
+        return replace(result, frames=tuple(frames))
 
     def play(self, actions: Sequence[int]) -> Position:
         """The position after some decisions, level F first; after F - 1 of them the game is over.
@@ -216,10 +220,10 @@ class Study:
             frames.append(_frame(state))
         return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
 
-    def actions(self, policy: Any) -> tuple[int, ...]:
+    def actions(self, chain: SkipDiff) -> tuple[int, ...]:
         """What a policy decides; latents that are known are looked up."""
-        out = self._replayer(self.task.lr, self._resolved(policy), self.seed)
-        return tuple(out.trace[0].actions)
+        chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
+        return run_chain(chain, self.model, self.task, self.seed).actions
 
     def optimum(self, metric: str) -> Optimum:
         """Every outcome there is, best first, by a metric; remembered.
@@ -241,24 +245,18 @@ class Study:
         return self._optima[metric]
 
     def _start(self) -> SkipState:
-        lr = torch.from_numpy(self.task.lr).permute(2, 0, 1)[None]
-        return self.process.start(self.model.condition(lr), [NoiseKey(image_key(self.task.lr), self.seed)])
-
-    def _resolved(self, policy: Any) -> Policy:
-        if policy == "random":
-            return CoinFlip(self.seed)
-        start = getattr(getattr(self.model, "config", None), "start", None)
-        return resolve_policy(policy, self.process.fine_steps, start)
+        condition = self.model.condition(to_planes(self.task.lr))
+        return self.process.start(condition, [NoiseKey(image_key(self.task.lr), self.seed)])
 
 
-def _frame(state: SkipState) -> Frame:
+def _frame(state: State) -> Frame:
     latent, picture = state.latent[0].detach().cpu().numpy(), _picture(state.x0)
     every = -(-max(picture.shape[:2]) // THUMB)
     return Frame(int(state.level[0]), latent[:, ::every, ::every].copy(), _thumb(picture))
 
 
 def _picture(x0: Tensor) -> RGB8:
-    return np.ascontiguousarray(to_uint8(x0)[0].permute(1, 2, 0).cpu().numpy())
+    return to_arrays(to_uint8(x0[:1]))[0]
 
 
 def _thumb(picture: RGB8) -> RGB8:

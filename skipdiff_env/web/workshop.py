@@ -15,13 +15,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from ..chains import Chain, SkipDiff, default_for, parse
 from ..diffusion import SkipProcess, available_models, image_key, load_pretrained
 from ..diffusion.pretrained import model_folder
 from ..errors import SkipDiffError
 from ..images import PHOTOGRAPHS, RGB8
 from ..metrics import load_metric
 from ..oracle import optimum_calls
-from ..policies.base import resolve_policy, shipped_policy
+from ..policies.base import shipped_policy, usual_start
+from ..policies.file import load_policy
 from ..upscale import model_notice
 from .pictures import SIDE, Task, make_task
 from .study import Metered, Position, Result, Study, full_chain
@@ -34,9 +36,9 @@ MAX_FINE = 25
 """Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
 MIN_SIDE, MAX_SIDE = 64, 2048
 MAX_SEED = 2**32 - 1
-OWN, FIXED = "the model's start", "fixed start"
+USUAL, OWN, FIXED = "what suits the model", "the model's start", "fixed start"
 POLICIES: dict[str, Any] = {
-    OWN: None, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
+    OWN: OWN, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
 }  # fmt: skip
 """What the page calls the policies that every model has, and what the sampler calls them."""
 
@@ -118,7 +120,7 @@ class Workshop:
         self.agents = {f"agent {Path(path).name}": Path(path) for path in policies}
         self.device, self.side = device, side
         for path in self.agents.values():
-            resolve_policy(path, 1)
+            load_policy(path)
         self._models: dict[str, Metered] = {}
         self._studies: _Recent[tuple[Any, ...], Study] = _Recent(STUDIES)
         self._chains: _Recent[tuple[Any, ...], Result] = _Recent(CHAINS)
@@ -149,9 +151,13 @@ class Workshop:
         return model_notice(self.folders[name])
 
     def policies(self, model: str, coarse_steps: int) -> list[str]:
-        """Names of the policies on offer; the agent that was trained for these steps, if any, comes first."""
-        own = shipped_policy(self.folders[model], coarse_steps)
-        return [*([f"the agent of {model}"] if own else []), *self.agents, *POLICIES]
+        """Names of the policies on offer, the default first.
+
+        In the usual steps that is what is best for the model; in others, the agent that was trained for them.
+        """
+        own = shipped_policy(self.model(model), coarse_steps)
+        first = [USUAL] if coarse_steps == self.usual_steps(model) else []
+        return [*first, *([f"the agent of {model}"] if own else []), *self.agents, *POLICIES]
 
     def step_pairs(self, model: str) -> list[int]:
         """S of the step pairs (S, F = T/S) on offer."""
@@ -175,9 +181,7 @@ class Workshop:
 
     def usual_start(self, model: str, coarse_steps: int) -> int:
         """The start that a model's card recommends."""
-        own = getattr(self.model(model).config, "start", None)
-        fixed: Any = resolve_policy(None, self.fine_steps(model, coarse_steps), own)
-        return fixed.start
+        return usual_start(self.fine_steps(model, coarse_steps), self.model(model).start)
 
     def photograph(self, index: int) -> tuple[RGB8, str]:
         """A bundled photograph and its name."""
@@ -213,7 +217,7 @@ class Workshop:
     def enlarge(self, request: Request, progress: Progress | None = None) -> Result:
         """SkipDiff under the policy that was chosen."""
         with self._working(request, self.calls(request), progress):
-            return self._study(request).run(self._policy(request))
+            return self._study(request).run(self._chain(request))
 
     def chain(self, request: Request, progress: Progress | None = None) -> Result:
         """The full chain; remembered, with the seconds it took."""
@@ -246,7 +250,7 @@ class Workshop:
             lines = []
             for who, taken in (
                 ("you", actions),
-                (request.policy, study.actions(self._policy(request))),
+                (request.policy, study.actions(self._skipdiff(request))),
                 ("the optimum", best.schedule),
             ):
                 end = study.play(taken)
@@ -261,13 +265,8 @@ class Workshop:
     # Time
 
     def calls(self, request: Request) -> int:
-        """Network calls of a run, at most; exactly where the policy is fixed."""
-        fine = self.fine_steps(request.model, request.coarse_steps)
-        start = {
-            FIXED: request.start, "always skip": 1,
-            OWN: self.usual_start(request.model, request.coarse_steps),
-        }.get(request.policy, fine)  # fmt: skip
-        return request.coarse_steps - 1 + start
+        """Network calls of a run, at most; exactly where nothing is decided on the way."""
+        return self._chain(request).most_evaluations(self.model(request.model).schedule)
 
     def optimum_calls(self, request: Request) -> int:
         """Network calls of the optimum."""
@@ -304,12 +303,18 @@ class Workshop:
         key = (model.hash, image_key(task.lr), original, request.coarse_steps, request.seed)
         return self._studies.get_or(key, lambda: Study(model, task, request.coarse_steps, request.seed))
 
-    def _policy(self, request: Request) -> Any:
-        if request.policy in POLICIES:
-            return request.start if request.policy == FIXED else POLICIES[request.policy]
-        return self.agents.get(request.policy) or shipped_policy(
-            self.folders[request.model], request.coarse_steps
-        )
+    def _chain(self, request: Request) -> Chain:
+        model = self.model(request.model)
+        return default_for(model) if request.policy == USUAL else self._skipdiff(request)
+
+    def _skipdiff(self, request: Request) -> SkipDiff:
+        """SkipDiff under the policy that was chosen; for USUAL, under the model's agent or start."""
+        model = self.model(request.model)
+        start = self.usual_start(request.model, request.coarse_steps)
+        named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start, USUAL: None}
+        found = parse(named.get(request.policy, "agent"), model, request.coarse_steps)
+        assert isinstance(found, SkipDiff)
+        return found
 
 
 def _pace(model: Metered, side: int) -> float:

@@ -17,7 +17,7 @@ import torch
 from training_helpers import assert_same, picture, weights
 
 from skipdiff_env import SkipDiffSampler, load_pretrained
-from skipdiff_env.chains.few_step import CCSR, AddSR
+from skipdiff_env.chains import CCSR, AddSR
 from skipdiff_env.diffusion import random_model, save_model
 from skipdiff_env.diffusion.refiner import load_refiner
 from skipdiff_env.errors import SkipDiffError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skipdiff_env.chains import parse
 from skipdiff_env.diffusion import FrozenModel, random_model, tiny_config
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.photo import Photo
@@ -78,8 +80,11 @@ def photo(dtype: type = np.uint8, grey: bool = False, alpha: bool = False) -> Ph
     return Photo(np.ascontiguousarray(colour), plane)
 
 
-def enlarger(model: FrozenModel, start: int | None = 1, seed: int = 0, tile: int = 128) -> Enlarger:
-    return Enlarger(model, 2, start, seed, tile)
+def enlarger(
+    model: FrozenModel, start: int | str | None = 1, seed: int = 0, tile: int = 128, coarse_steps: int = 2,
+    on_tile: Callable[[int], None] | None = None,
+) -> Enlarger:  # fmt: skip
+    return Enlarger(model, parse(start, model, coarse_steps), seed, tile, on_tile=on_tile)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -173,23 +178,26 @@ def test_no_detail_is_kept_where_nothing_is_seen(noisy: FrozenModel) -> None:
 
 
 def test_the_start_is_the_models_own_unless_given(noisy: FrozenModel) -> None:
-    assert enlarger(noisy, None).decides == {"start": 35}  # 0.7 of 50 fine levels
-    assert Enlarger(noisy, 10, None, 0, 128).decides == {"start": 7}
+    def start(made: Enlarger) -> int:
+        return made.settings["start"]
+
+    assert start(enlarger(noisy, None)) == 35  # 0.7 of 50 fine levels
+    assert start(enlarger(noisy, None, coarse_steps=10)) == 7
     own = random_model(replace(tiny_config(), start=9))
-    assert Enlarger(own, 10, None, 0, 128).decides == {"start": 9}
-    assert Enlarger(own, 10, 4, 0, 128).decides == {"start": 4}
+    assert start(enlarger(own, None, coarse_steps=10)) == 9
+    assert start(enlarger(own, 4, coarse_steps=10)) == 4
     with pytest.raises(ValueError, match="start=11 must lie in 1"):
-        Enlarger(own, 10, 11, 0, 128)
+        enlarger(own, 11, coarse_steps=10)
     with pytest.raises(ValueError, match="coarse_steps=3 must divide"):
-        Enlarger(own, 3, None, 0, 128)
+        enlarger(own, None, coarse_steps=3)
     with pytest.raises(SkipDiffError, match="does not enlarge"):
-        Enlarger(random_model(tiny_config(scale=1)), 10, None, 0, 128)
+        enlarger(random_model(tiny_config(scale=1)), None, coarse_steps=10)
 
 
 @pytest.mark.parametrize("target", [(56, 40), (90, 66), (400, 300)], ids=str)
 def test_work_is_what_is_done(noisy: FrozenModel, target: tuple[int, int]) -> None:
     seen: list[int] = []
-    made = Enlarger(noisy, 2, 2, 0, 128, on_tile=seen.append)
+    made = enlarger(noisy, 2, coarse_steps=2, on_tile=seen.append)
     work = made.work((14, 10), target)
     result = made(photo(), target)
     assert work.tiles == len(seen)
@@ -200,7 +208,7 @@ def test_work_is_what_is_done(noisy: FrozenModel, target: tuple[int, int]) -> No
 
 def test_comparison(noisy: FrozenModel) -> None:
     seen: list[int] = []
-    made = Enlarger(noisy, 10, 2, 0, 128, on_tile=seen.append)
+    made = enlarger(noisy, 2, coarse_steps=10, on_tile=seen.append)
     source = photo(alpha=True)
     result = made(source, (56, 40))
     seen.clear()
@@ -221,7 +229,7 @@ def test_large_results_are_compared_by_their_centres(
     plain: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skipdiff_env.upscale.compare.PANEL", 40)
-    made = Enlarger(plain, 50, 1, 0, 128)
+    made = enlarger(plain, 1, coarse_steps=50)
     source = photo()
     result = made(source, (56, 40))
     sheet = Comparison(made)(source, result.photo, 1)
@@ -249,12 +257,12 @@ def agent(tmp_path: Path) -> str:
 
 def test_an_exported_agent_decides(noisy: FrozenModel, agent: str) -> None:
     seen: list[int] = []
-    made = Enlarger(noisy, 10, agent, 0, 128, on_tile=seen.append)
+    made = enlarger(noisy, agent, coarse_steps=10, on_tile=seen.append)
     result = made(photo(), (56, 40))
     out = SkipDiffSampler(noisy, 10)(np.array(photo().colour), policy=agent)
     np.testing.assert_array_equal(result.photo.colour, out.images[0])
     assert result.evaluations == out.trace[0].evaluations
-    assert made.decides["policy"] == "agent.safetensors"
-    assert len(made.decides["policy_hash"]) == 16
+    assert made.settings["policy"] == "agent.safetensors"
+    assert len(made.settings["policy_hash"]) == 16
     # what it saves counts as done, so that progress ends at 100 %
     assert len(seen) == made.work((14, 10), (56, 40)).tiles == 9 + 10

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skipdiff_env.chains.few_step import CCSR, AddSR, FewSteps
+from skipdiff_env.chains import CCSR, AddSR, FewSteps, Refined, usual_coarse_steps
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, save_model, tiny_config
 from skipdiff_env.diffusion.folder import REFINER, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
@@ -22,8 +22,7 @@ from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.images.tiling import TiledModel
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.upscale import usual_coarse_steps
-from skipdiff_env.upscale.refine import TiledRefiner
+from skipdiff_env.upscale import Enlarger
 
 from .conftest import UNET, Upscale
 
@@ -99,7 +98,7 @@ def sampled(
     folder: Path, photograph: Path, policy: FewSteps | int, refiner: Path | None = None
 ) -> np.ndarray:
     tiled = TiledModel(load_pretrained(folder, "cpu"), 128)
-    return SkipDiffSampler(tiled, 10, refiner=refiner)(read_photo(photograph).colour, policy=policy).images[0]
+    return SkipDiffSampler(tiled, refiner=refiner)(read_photo(photograph).colour, policy=policy).images[0]
 
 
 def test_a_student_of_four_levels_needs_no_further_word(
@@ -117,7 +116,7 @@ def test_a_student_of_four_levels_needs_no_further_word(
 
 def test_coarse_steps_divide_the_levels() -> None:
     assert [usual_coarse_steps(levels) for levels in (100, 2000, 4, 15, 14, 1)] == [10, 10, 4, 5, 7, 1]
-    with pytest.raises(SkipDiffError, match="the model's 101 levels have no divisor up to 10: give --coarse"):
+    with pytest.raises(SkipDiffError, match="the model's 101 levels have no divisor up to 10"):
         usual_coarse_steps(101)
 
 
@@ -148,7 +147,8 @@ def test_a_refiner_follows_any_chain(
         ((), 2, True),
         (("--start", "3"), 12, False),
         (("--coarse-steps", "5"), None, False),
-        (("--policy", "ccsr:1"), 1, False),
+        (("--policy", "ccsr:1"), 1, True),
+        (("--policy", "ccsr:1", "--refiner", "none"), 1, False),
     ],
     ids=str,
 )
@@ -160,7 +160,8 @@ def test_a_model_with_a_refiner_does_what_that_is_meant_for(
     folder = tmp_path / "usual-4x"
     shutil.copytree(refined_folder, folder)
     config = json.loads((folder / "config.json").read_text())
-    config["refiner"] |= {"chain": "ccsr:2", "strength": 0.5}
+    config["chain"] = "ccsr:2"
+    config["refiner"]["strength"] = 0.5
     (folder / "config.json").write_text(json.dumps(config))
     out = tmp_path / "out.png"
     ran = upscale(photograph, "-o", out, "--tile", 256, "--json", model=folder, method=method)
@@ -169,10 +170,11 @@ def test_a_model_with_a_refiner_does_what_that_is_meant_for(
     assert ("refiner" in entry) == refined
     assert evaluations in (entry["evaluations"], None)
     if refined:
-        assert entry["policy"] == "ccsr:2"
+        assert entry["policy"] == f"ccsr:{evaluations}"
+        chosen = "--policy", entry["policy"]
         asked = "--refiner", refined_folder, "--force", "--json"
         (other,) = upscale(
-            photograph, "-o", out, "--tile", 256, *asked, model=refined_folder, method=("--policy", "ccsr:2")
+            photograph, "-o", out, "--tile", 256, *asked, model=refined_folder, method=chosen
         ).json
         assert other["refiner_hash"] != entry["refiner_hash"]
 
@@ -202,7 +204,8 @@ def test_a_refiner_sees_tiles_that_are_blended(refined_folder: Path, monkeypatch
         return 0.5 * x0 + 0.25 * condition
 
     monkeypatch.setattr(Refiner, "__call__", pointwise)
-    refine = TiledRefiner(refined_folder, load_pretrained(refined_folder, "cpu"), 128)
+    chain = Refined(CCSR(1), load_refiner(refined_folder))
+    refine = Enlarger(load_pretrained(refined_folder, "cpu"), chain, 0, 128).chain.refine
     x0, condition = torch.rand(2, 1, 3, 160, 240) * 2 - 1
     assert torch.allclose(refine(x0, condition), 0.5 * x0 + 0.25 * condition, atol=1e-6)
     assert len(shapes) == 6 and all(max(shape) <= 128 for shape in shapes)

@@ -127,7 +127,7 @@ def test_tiles_are_reported_with_their_pixels() -> None:
     tiled = TiledModel(random_model(), 128, on_tile=seen.append)
     tiled.predict(*tensors(2, 200, 100))
     assert seen == [128 * 100] * 6  # 200 rows take three tiles
-    assert len(tiled.grid(200, 100)) == 3
+    assert len(tiled.tiles.grid(200, 100)) == 3
 
 
 def test_company_in_a_batch_leaves_no_trace() -> None:
@@ -153,7 +153,7 @@ def test_threads_share_batches() -> None:
     def slow(latent: Tensor, condition: Tensor, level: Tensor) -> Tensor:
         if not sizes:
             deadline = time.monotonic() + 2  # until the other threads stand in line
-            while len(tiled._waiting) < 3 and time.monotonic() < deadline:
+            while len(tiled.tiles._waiting) < 3 and time.monotonic() < deadline:
                 time.sleep(0.001)
         sizes.append(len(set(level.tolist())))
         return predict(latent, condition, level)
@@ -186,17 +186,17 @@ def test_an_error_reaches_everyone_and_clears_the_line() -> None:
     model.predict = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="out of memory"):
         tiled.predict(*tensors(1, 300, 300))
-    assert tiled._waiting == []
+    assert tiled.tiles._waiting == []
     model.predict = predict  # type: ignore[method-assign]
     assert tiled.predict(*tensors(1, 300, 300)).isfinite().all()
 
 
 def test_tile_sizes() -> None:
     unet = tiny_config().unet
-    assert check_tile(256, unet) == 256
+    assert check_tile(256, unet.multiple) == 256
     for bad in (130, 64, 1):
         with pytest.raises(SkipDiffError, match=f"tile of {bad} "):
-            check_tile(bad, unet)
+            check_tile(bad, unet.multiple)
     assert choose_tile(unet, 10**12) == TILES[0]
     assert choose_tile(unet, 0) == 2 * OVERLAP
     chosen = [choose_tile(UNetConfig(), int(gigabytes * 1e9)) for gigabytes in (0.1, 0.5, 1, 2, 4)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.chains.few_step import CCSR, AddSR
+from skipdiff_env.chains import CCSR, AddSR, State
 from skipdiff_env.diffusion import (
     NoiseKey,
     NoiseSchedule,
@@ -32,7 +32,7 @@ LR = np.random.default_rng(1).integers(0, 256, (2, 8, 10, 3), dtype=np.uint8)
 class Linear:
     """x̂0 = 0.3 x_t + 0.5 c + 0.1 √ᾱ, of which everything can be computed by hand."""
 
-    scale = 4
+    scale, coarse_levels = 4, "strided"
 
     def __init__(self, k: float | None = None, schedule: NoiseSchedule = T100) -> None:
         self.k, self.schedule = k, schedule
@@ -88,11 +88,12 @@ def test_addsr_takes_its_student_s_levels() -> None:
 def test_ccsr_runs_at_any_number_of_steps(steps: int, top: int) -> None:
     model = Linear(schedule=NoiseSchedule.cosine(top))
     seen: list[int] = []
-    state = CCSR(steps)(model, CONDITION, KEYS, lambda s: seen.append(int(s.level[0])))
-    assert state.evaluations.tolist() == [steps, steps] and len(model.seen) == len(seen) == steps
-    assert state.level.tolist() == [0, 0] and seen == sorted(seen, reverse=True)
+    final = CCSR(steps)(model, CONDITION, KEYS, lambda s: seen.append(int(s.level[0])))
+    assert final.evaluations.tolist() == [steps, steps] and len(model.seen) == len(seen) == steps
+    assert final.levels == (top, *seen) and seen[-1] == 0 and seen == sorted(seen, reverse=True)
+    assert final.actions.shape == (2, 0)
     signals = [level for _, level in model.seen]
-    assert signals == sorted(signals) and torch.isfinite(state.x0).all()
+    assert signals == sorted(signals) and torch.isfinite(final.x0).all()
 
 
 @pytest.mark.parametrize("k", [None, 5.0])
@@ -112,9 +113,11 @@ def test_ccsr_in_float64(k: float | None) -> None:
     for i in range(2):
         x = posterior(alphas[i], alphas[i + 1], clean(predict(x, alphas[i])), x, draw(202 + i))
     expected = predict(x, alphas[2])
-    state = CCSR(4)(Linear(k), CONDITION, KEYS)
-    assert np.allclose(state.x0.numpy(), expected, atol=1e-5)
-    assert np.allclose(state.latent.numpy(), clean(expected), atol=1e-4)
+    states: list[State] = []
+    final = CCSR(4)(Linear(k), CONDITION, KEYS, states.append)
+    assert np.allclose(final.x0.numpy(), expected, atol=1e-5)
+    assert np.allclose(states[-1].latent.numpy(), clean(expected), atol=1e-4)
+    assert [s.evaluations.tolist() for s in states] == [[n, n] for n in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("k", [None, 5.0])
@@ -122,7 +125,7 @@ def test_ccsr_in_float64(k: float | None) -> None:
 def test_addsr_refines_its_condition_by_its_own_prediction(k: float | None, w: float) -> None:
     c = CONDITION.double().numpy()
     model = Linear(k)
-    state = AddSR(4, w)(model, CONDITION, KEYS)
+    final = AddSR(4, w)(model, CONDITION, KEYS)
     x, used = draw(100), c
     for i, (t, u) in enumerate(((100, 75), (75, 50), (50, 25), (25, 0))):
         a = T100.alpha_bar[t]
@@ -134,7 +137,7 @@ def test_addsr_refines_its_condition_by_its_own_prediction(k: float | None, w: f
                 x = x + math.sqrt(a) * k * (used - refined)
             target = x0 if k is None else k * (x0 - refined)
             x, used = posterior(a, T100.alpha_bar[u], target, x, draw(201 + i)), refined
-    assert np.allclose(state.x0.numpy(), x0, atol=1e-5)
+    assert np.allclose(final.x0.numpy(), x0, atol=1e-5)
     if w == 0.5:
         first = 0.3 * draw(100) + 0.5 * c + 0.1 * math.sqrt(T100.alpha_bar[100])
         assert np.allclose(model.seen[1][0], (first + c) / 2, atol=1e-5)
@@ -168,8 +171,7 @@ def test_bad_requests_are_named() -> None:
         (lambda: AddSR(5), "1 … 4 steps"),
         (lambda: AddSR(0), "1 … 4 steps"),
         (lambda: AddSR(2, 1.5), "must lie in 0 … 1"),
-        (lambda: resolve_policy("ccsr", 10), "SkipDiffSampler runs it"),
-        (lambda: resolve_policy(AddSR(2), 10), "SkipDiffSampler runs it"),
+        (lambda: resolve_policy("ccsr", 10), "unknown policy 'ccsr'"),
     ):
         with pytest.raises(SkipDiffError, match=words):
             make()

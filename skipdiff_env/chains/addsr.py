@@ -1,0 +1,80 @@
+"""The chain of AddSR's student (Xie et al., arXiv 2404.01717) on a diffusion model of pixels.
+
+The student knows the levels T, ¾T, ½T and ¼T. From the second step on, its condition is partly its own last
+x̂0 (prediction-based self-refinement).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion.process import posterior_sample
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import Float64, NoiseSchedule, jump
+from ..errors import SkipDiffError
+from .few_steps import FewSteps
+
+ADDSR_STEPS = 4
+"""The student knows this many levels, evenly spaced."""
+SELF_REFINEMENT = 0.5
+"""The paper's w."""
+
+
+@dataclass(frozen=True)
+class AddSR(FewSteps):
+    """The student's chain.
+
+    Args:
+        steps: 1 … 4 evaluations, at T, at T and ½T, at T, ¾T and ¼T, or at all four levels.
+        self_refinement: w. From the second step on, the condition is w x̂0 + (1 - w) c, where x̂0 is the
+            last prediction; 0 keeps c.
+
+    Raises:
+        SkipDiffError: if one of them is out of range.
+    """
+
+    steps: int = ADDSR_STEPS
+    self_refinement: float = SELF_REFINEMENT
+
+    name = "AddSR"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= ADDSR_STEPS:
+            raise SkipDiffError(f"AddSR(steps={self.steps}) must have 1 … {ADDSR_STEPS} steps")
+        if not 0 <= self.self_refinement <= 1:
+            raise SkipDiffError(f"AddSR(self_refinement={self.self_refinement}) must lie in 0 … 1")
+
+    def levels(self, schedule: NoiseSchedule) -> Float64:
+        """Levels iT/4, evenly spread as far as ``steps`` allows."""
+        quarters = np.rint(ADDSR_STEPS * (1 - np.arange(self.steps) / self.steps))
+        return schedule.steps * quarters / ADDSR_STEPS
+
+    def advance(
+        self,
+        model: DiffusionModel,
+        index: int,
+        latent: Tensor,
+        used: Tensor,
+        x0: Tensor,
+        condition: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """A posterior jump, and the refined condition."""
+        signals = self.signals(model.schedule)
+        refined = torch.lerp(condition, x0, self.self_refinement)
+        # A residual latent is relative to its condition: √ᾱ k (x - used) becomes √ᾱ k (x - refined).
+        clean = model.to_latent(x0, refined)
+        moved = latent + float(signals[index]) * (clean - model.to_latent(x0, used))
+        coefficients = jump(signals[index, None] ** 2, signals[index + 1, None] ** 2)
+        return posterior_sample(coefficients, moved, clean, noise), refined
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How users write the chain, and w if it is not the usual one."""
+        own = self.self_refinement
+        return super().settings | ({} if own == SELF_REFINEMENT else {"self_refinement": own})

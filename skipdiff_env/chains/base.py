@@ -1,0 +1,130 @@
+"""What a chain is: everything that leads from noise and a condition to a picture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from ..diffusion.noise import NoiseKey
+from ..diffusion.process import Refine, apply_refiner
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import NoiseSchedule
+
+
+class State(Protocol):
+    """What there is to see of a batch in mid-chain."""
+
+    @property
+    def latent(self) -> Tensor:
+        """The latent that was reached, (B, 3, H, W)."""
+
+    @property
+    def x0(self) -> Tensor:
+        """The newest x̂0, (B, 3, H, W) in image space."""
+
+    @property
+    def level(self) -> np.ndarray:
+        """The level that was reached, int64 (B,), rounded where a chain's levels lie between whole ones."""
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """Network calls spent on each row, int64 (B,)."""
+
+
+OnState = Callable[[State], None]
+
+
+@dataclass(frozen=True)
+class Final:
+    """What a chain ends on."""
+
+    x0: Tensor
+    """The pictures, (B, 3, H, W) in [-1, 1]."""
+    evaluations: np.ndarray
+    """Network calls spent on each row, int64 (B,)."""
+    levels: tuple[int, ...]
+    """The levels that were visited, from T down to 0."""
+    actions: np.ndarray
+    """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) where nothing is decided."""
+
+
+class Chain(ABC):
+    """Leads from noise and a condition to a picture. A chain is a value: it holds no model and no state."""
+
+    name: str
+    """What tables and labels call it."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """Run the chain.
+
+        Args:
+            model: the frozen model.
+            condition: c, (B, 3, H, W) in [-1, 1].
+            keys: B noise keys, on which alone all random numbers depend.
+            on_state: called after each level with what was reached.
+        """
+
+    @abstractmethod
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """Network calls of a picture, at most."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """JSON-plain: two chains of the same settings make the same pictures."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.settings.items())
+
+
+def no_actions(batch: int) -> np.ndarray:
+    """The actions of a chain that decides nothing, int8 (B, 0)."""
+    return np.zeros((batch, 0), np.int8)
+
+
+@dataclass(frozen=True)
+class Refined(Chain):
+    """A chain whose pictures a refiner gives their last touch. It is not counted as an evaluation."""
+
+    chain: Chain
+    refine: Refine
+    """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined pictures, alike."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the settings say of the refiner."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """That of the chain."""
+        return self.chain.name
+
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """Run the chain, then the refiner."""
+        final = self.chain(model, condition, keys, on_state)
+        return replace(final, x0=apply_refiner(self.refine, final.x0, condition))
+
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """Those of the chain."""
+        return self.chain.most_evaluations(schedule)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the chain, and what identifies the refiner."""
+        return {**self.chain.settings, **self.about}

@@ -1,0 +1,64 @@
+"""CCSR's sampler (Sun et al., arXiv 2401.00877) on a diffusion model of pixels.
+
+One evaluation at T gives x̂0, which is noised again to t_max = 2T/3; posterior jumps lead from there towards
+t_min = T/3; the x̂0 of the last evaluation is the result, without the rest of the chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion.model import diffuse
+from ..diffusion.process import posterior_sample
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import Float64, NoiseSchedule, jump
+from ..errors import SkipDiffError
+from .few_steps import FewSteps
+
+T_MAX, T_MIN = 2 / 3, 1 / 3
+"""t_max and t_min, as shares of T."""
+
+
+@dataclass(frozen=True)
+class CCSR(FewSteps):
+    """``steps`` evaluations, 1 at T and the others from t_max towards t_min.
+
+    The paper's 45 nominal steps are ``CCSR(16)``: of T/45 each, 15 lie between t_max and t_min.
+
+    Raises:
+        SkipDiffError: for less than one step.
+    """
+
+    steps: int = 2
+
+    name = "CCSR"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise SkipDiffError(f"CCSR(steps={self.steps}) must have at least 1 step")
+
+    def levels(self, schedule: NoiseSchedule) -> Float64:
+        """T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
+        shares = np.linspace(T_MAX, T_MIN, self.steps - 1, endpoint=False)
+        return schedule.steps * np.r_[1.0, shares]
+
+    def advance(
+        self,
+        model: DiffusionModel,
+        index: int,
+        latent: Tensor,
+        used: Tensor,
+        x0: Tensor,
+        condition: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """x̂0 of level T noised again to t_max; a posterior jump after that."""
+        signals, clean = self.signals(model.schedule), model.to_latent(x0, condition)
+        if index == 0:
+            return diffuse(clean, torch.tensor(signals[1], device=latent.device), noise), condition
+        coefficients = jump(signals[index, None] ** 2, signals[index + 1, None] ** 2)
+        return posterior_sample(coefficients, latent, clean, noise), condition

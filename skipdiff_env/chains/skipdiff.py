@@ -1,0 +1,119 @@
+"""SkipDiff's chain, coarse skip approximation and fine skip refinement under a policy, and CSA alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..diffusion.noise import NoiseKey
+from ..diffusion.process import SkipProcess, SkipRule, SkipState
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import NoiseSchedule
+from ..policies.base import FixedStart, Policy, decided, first_memory
+from .base import Chain, Final, OnState, no_actions
+
+ProcessFactory = Callable[..., SkipProcess]
+"""(model, coarse_steps, fine_steps, skip_rule) → a process, such as :class:`SkipProcess` itself."""
+
+
+class _Visited:
+    """The levels of a chain, noted while it runs."""
+
+    def __init__(self, top: int, on_state: OnState | None) -> None:
+        self.levels, self._on_state = [top], on_state
+
+    def __call__(self, state: SkipState) -> None:
+        self.levels.append(int(state.level[0]))
+        if self._on_state:
+            self._on_state(state)
+
+
+@dataclass(frozen=True)
+class SkipDiff(Chain):
+    """CSA, then FSR under a policy."""
+
+    policy: Policy
+    coarse_steps: int = 10
+    """S, a divisor of the model's T."""
+    fine_steps: int | None = None
+    """F, at least 1; None means T/S."""
+    skip_rule: SkipRule = "reset"
+    process: ProcessFactory = SkipProcess
+    """What walks the levels; one with a memory gives the same pictures."""
+
+    name = "SkipDiff"
+
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """Run CSA and FSR."""
+        process = self.process(model, self.coarse_steps, self.fine_steps, self.skip_rule)
+        visited = _Visited(process.schedule.steps, on_state)
+        state = process.start(condition, keys, visited)
+        memory: Any = first_memory(self.policy, keys)
+        actions = np.zeros((len(keys), process.decisions), np.int8)
+        for decision in range(process.decisions):
+            chosen, memory = decided(self.policy, state.latent, memory)
+            state = process.step(state, chosen)
+            actions[:, decision] = chosen
+            visited(state)
+        state = process.finish(state)
+        visited(state)
+        return Final(state.x0, state.evaluations, tuple(visited.levels), actions)
+
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """S - 1, and the policy's start or F."""
+        fine = schedule.stride(self.coarse_steps) if self.fine_steps is None else self.fine_steps
+        start = self.policy.start if isinstance(self.policy, FixedStart) else fine
+        return self.coarse_steps - 1 + start
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """S, F and rule unless they are the usual ones, and what the policy says of itself."""
+        unusual: dict[str, Any] = {} if self.fine_steps is None else {"fine_steps": self.fine_steps}
+        if self.skip_rule != "reset":
+            unusual["skip_rule"] = self.skip_rule
+        about = getattr(self.policy, "settings", {"policy": repr(self.policy)})
+        return {"coarse_steps": self.coarse_steps, **unusual, **about}
+
+
+@dataclass(frozen=True)
+class CSA(Chain):
+    """Coarse skip approximation alone; with S = T it is the full chain, SR3's sampler."""
+
+    steps: int
+    """S, a divisor of the model's T."""
+    process: ProcessFactory = SkipProcess
+
+    name = "CSA alone"
+
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """S jumps from T to 0."""
+        process = self.process(model, self.steps, 0)
+        visited = _Visited(process.schedule.steps, on_state)
+        state = process.finish(process.start(condition, keys, visited))
+        visited(state)
+        return Final(state.x0, state.evaluations, tuple(visited.levels), no_actions(len(keys)))
+
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """S."""
+        return self.steps
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """S, and that F is 0."""
+        return {"coarse_steps": self.steps, "fine_steps": 0}
