@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..chains import CSA, Chain, OnState, SkipDiff, State
+from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, parse
 from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.resize import to_arrays, to_planes
@@ -185,8 +185,9 @@ class Study:
             raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
         self._optima: dict[str, Optimum] = {}
 
-    def run(self, chain: Chain) -> Result:
+    def run(self, spec: ChainSpec) -> Result:
         """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
+        chain = parse(spec, self.model, self.process.coarse_steps)
         frames: list[Frame] = []
         skip: list[float | None] = []
         if isinstance(chain, SkipDiff):
@@ -220,8 +221,10 @@ class Study:
             frames.append(_frame(state))
         return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
 
-    def actions(self, chain: SkipDiff) -> tuple[int, ...]:
+    def actions(self, spec: ChainSpec) -> tuple[int, ...]:
         """What a policy decides; latents that are known are looked up."""
+        chain = parse(spec, self.model, self.process.coarse_steps)
+        assert isinstance(chain, SkipDiff)  # other chains decide nothing, and the page does not ask
         chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
         return run_chain(chain, self.model, self.task, self.seed).actions
 
