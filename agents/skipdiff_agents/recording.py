@@ -25,6 +25,7 @@ from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
 from skipdiff_env.diffusion.process import SkipRule
+from skipdiff_env.envs.books import evaluations, reward_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import Pair as ImagePair
@@ -89,10 +90,6 @@ class Graph:
             tuple(DENOISE if t in history else SKIP for t in range(self.fine_steps, 1, -1))
             for history in self.outcomes
         ]
-
-    def refinements(self) -> np.ndarray:
-        """Network calls after CSA that these schedules take, int64 (len(outcomes),)."""
-        return np.array([actions.count(DENOISE) + 1 for actions in self.schedules()])
 
 
 @dataclass(frozen=True)
@@ -281,7 +278,7 @@ class RecordedSetting(Setting):
 
         def compute() -> np.ndarray:
             values = self.values(image, noise_seed)[:, self.metrics.index(str(self.metric))]
-            return np.nan_to_num(load_metric(self.metric).rewards(values), nan=0.0)
+            return reward_of(load_metric(self.metric).rewards(values))
 
         return self._remembered((image, noise_seed, "rewards"), compute)
 
@@ -289,20 +286,24 @@ class RecordedSetting(Setting):
         """``reward_scale``: the mean standard deviation of an episode's outcomes."""
         return {"reward_scale": float(np.mean([self.rewards(*pair).std() for pair in pairs])) or 1.0}
 
-    def envs(self, count: int, **others: Any) -> Any:
+    def envs(
+        self, count: int, tensors: bool = False, reward_scale: float | None = None, **others: Any
+    ) -> Any:
         """``count`` environments that look everything up; see :class:`.RecordedVectorEnv`."""
         from .recorded_env import RecordedVectorEnv
 
-        return RecordedVectorEnv(self, count, **others)
+        return RecordedVectorEnv(self, count, self.options(**others), tensors, reward_scale)
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
         """Every outcome, read off the recording; ``calls`` is what making it took."""
         values = self.values(image, noise_seed)[:, self.metrics.index(str(self.metric))]
-        rows = zip(self.graph.schedules(), values, self.rewards(image, noise_seed), strict=True)
-        coarse = self.process.coarse_steps
+        rewards = self.rewards(image, noise_seed)
+        schedules = self.graph.schedules()
+        calls = evaluations(schedules, self.process.coarse_steps)
+        rows = zip(schedules, values, rewards, calls, strict=True)
         outcomes = [
-            Outcome(actions, float(value), float(reward), coarse + actions.count(DENOISE))
-            for actions, value, reward in rows
+            Outcome(actions, float(value), float(reward), int(calls_made))
+            for actions, value, reward, calls_made in rows
         ]
         outcomes.sort(key=lambda outcome: (-outcome.reward, outcome.evaluations))
         return Optimum(tuple(outcomes), optimum_calls(self.process))
