@@ -90,7 +90,7 @@ class Setting:
             max_calls=self.max_calls, low_resolution=pair.hr is None, lr=pair.lr,
         )  # fmt: skip
 
-    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, float]:
+    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Arguments that make an environment's rewards easier to learn from; none, without recordings."""
         return {}
 

@@ -91,7 +91,7 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         self._state = self.graph.next[self._level, self._state, chosen].astype(np.int64)
         self._level -= 1
         over = self._level == 1
-        rewards = self.books.decide(self._everyone, chosen)
+        rewards: Any = self.books.decide(self._everyone, chosen)
         if over:
             rewards = rewards + self._score()
         if self.reward_scale is not None:

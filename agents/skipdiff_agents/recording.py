@@ -282,7 +282,7 @@ class RecordedSetting(Setting):
 
         return self._remembered((image, noise_seed, "rewards"), compute)
 
-    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, float]:
+    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """``reward_scale``: the mean standard deviation of an episode's outcomes."""
         return {"reward_scale": float(np.mean([self.rewards(*pair).std() for pair in pairs])) or 1.0}
 

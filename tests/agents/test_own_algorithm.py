@@ -16,9 +16,12 @@ from skipdiff_env.diffusion.folder import save_model
 
 REINFORCE = """
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+    from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
 
     class Reinforce(OnPolicyAlgorithm):
+        policy_aliases = {"MultiInputPolicy": MultiInputActorCriticPolicy}
+
         def __init__(self, policy, env, n_steps, learning_rate, **others):
             fixed = {"gamma": 1.0, "gae_lambda": 1.0, "ent_coef": 0.0, "vf_coef": 0.0, "max_grad_norm": 1.0}
             super().__init__(policy, env, learning_rate, n_steps=n_steps, use_sde=False, sde_sample_freq=-1,
