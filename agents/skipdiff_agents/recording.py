@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
-from skipdiff_env.diffusion.process import SkipRule
+from skipdiff_env.diffusion.process import History, SkipRule, history_after
 from skipdiff_env.envs.books import evaluations, reward_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
@@ -39,15 +39,6 @@ from .pairs import Pair
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 1
 """Part of every name: to be raised when the content of recordings changes."""
-
-History = tuple[int, ...]
-
-
-def after(history: History, level: int, action: int, rule: SkipRule) -> History:
-    """The history (see :class:`skipdiff_env.diffusion.SkipState`) that an action at a level leads to."""
-    if action == DENOISE:
-        return (*history, level)
-    return () if rule == "reset" else history
 
 
 class Graph:
@@ -75,7 +66,7 @@ class Graph:
             reached: dict[History, None] = {}
             for history in here:
                 for action in (DENOISE, SKIP):
-                    there = after(history, level, action, rule)
+                    there = history_after(history, level, action, rule)
                     reached[there] = None
                     number = numbers.setdefault(there, len(numbers))
                     edges.append((level, self.states[history], action, number))
