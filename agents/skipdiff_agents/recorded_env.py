@@ -81,7 +81,7 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         self._episodes = list(zip(self.books.image.tolist(), self.books.noise_seed.tolist(), strict=True))
         self._latents = [self.setting.latents(*episode, self.size) for episode in self._episodes]
         self._level, self._state = self.process.fine_steps, np.zeros(self.num_envs, np.int64)
-        return self._observe(), self.books.infos()
+        return self._observe(), self.books.infos(self._everyone)
 
     def step(self, actions: Any) -> tuple[Any, Any, np.ndarray, np.ndarray, dict[str, Any]]:
         """Denoise (0) or skip (1) in every row."""
@@ -101,7 +101,7 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
         seen = self._last if over else self._observe()
         if self.tensors:
             rewards = torch.from_numpy(rewards).float()
-        return seen, rewards, done, np.zeros_like(done), self.books.infos()
+        return seen, rewards, done, np.zeros_like(done), self.books.infos(self._everyone)
 
     def _observe(self) -> Any:
         latent = np.stack([seen[s] for seen, s in zip(self._latents, self._state, strict=True)])

@@ -146,10 +146,14 @@ class Books:
             for name, column in self._columns().items()
         }
 
-    def infos(self) -> dict[str, Any]:
-        """What is told of all rows in Gymnasium's layout: fresh arrays (count, ...), and their masks."""
-        columns = {name: column.copy() for name, column in self._columns().items()}
-        return columns | {f"_{name}": np.ones(len(self.price), np.bool_) for name in columns}
+    def infos(self, rows: Rows) -> dict[str, Any]:
+        """What is told of ``rows`` in Gymnasium's layout: under each name a fresh array (count, ...), 0 in
+        all other rows, and under ``_name`` a mask of the rows it holds."""
+        told: dict[str, Any] = {}
+        for name, column in self._columns().items():
+            told[name], told[f"_{name}"] = np.zeros_like(column), np.zeros(len(column), np.bool_)
+            told[name][rows], told[f"_{name}"][rows] = column[rows], True
+        return told
 
     def observation(self, priced: bool) -> dict[str, np.ndarray]:
         """What a dictionary observation tells beside pictures: ``step``, int64 (count,), and ``step_cost``,

@@ -136,7 +136,7 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
             self._done[:] = False
         if len(again):
             self._begin(again)
-        infos = self._infos(finals, range(self.num_envs))
+        infos = self._infos(finals, np.arange(self.num_envs))
         observations = self._numpy(self._episodes.observe())
         if not self.tensors:
             return observations, rewards, ended, np.zeros_like(ended), infos
@@ -189,12 +189,11 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
             raise ResetNeeded("reset all environments once before resetting some of them by reset_mask")
         return mask
 
-    def _infos(self, finals: dict[int, dict[str, Any]], rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+    def _infos(self, finals: dict[int, dict[str, Any]], rows: np.ndarray) -> dict[str, Any]:
         infos: dict[str, Any] = {}
-        for row in rows:
-            infos = self._add_info(infos, finals.get(int(row), {}), int(row))
-            infos = self._add_info(infos, self._episodes.books.info(int(row)), int(row))
-        return infos
+        for row, final in finals.items():
+            infos = self._add_info(infos, final, row)
+        return infos | self._episodes.books.infos(rows)
 
     def _numpy(self, batch: Tensor | dict[str, Tensor]) -> Batch:
         if self.tensors:

@@ -106,7 +106,7 @@ def test_a_result_without_a_quality_is_paid_nothing():
         [0, 2], np.array([np.inf, 0.25]), metric=np.array([0.0, 4.0]), psnr=none, ssim=none
     )
     assert rewards.tolist() == [0.0, 0.25] and books.outcome["reward_valid"].tolist() == [False, False, True]
-    infos = books.infos()
+    infos = books.infos([0, 1, 2])
     assert infos["image"].tolist() == [5, 6, 7] and infos["noise_seed"].tolist() == [2**63 - 1] * 3
     assert infos["metric"].tolist() == [0.0, OUTCOME["metric"], 4.0] and infos["_metric"].all()
     assert infos["evaluations"].tolist() == [5, 5, 6]
