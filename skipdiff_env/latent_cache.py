@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .diffusion import NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
+from .diffusion import DENOISE, NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
 from .diffusion.process import Callback
 from .errors import SkipDiffError
 
@@ -228,8 +228,7 @@ class CachedProcess(SkipProcess):
         return state.replace(unknown, chosen.select(of)) if missing else state
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
-        past = zip(state.history, state.level, strict=True)
-        history = tuple((*levels, int(t)) for levels, t in past)
+        history = self._histories(state, DENOISE)
         names = [self._key(key, h, state.condition) for key, h in zip(state.keys, history, strict=True)]
         known = [self.cache.get(name) for name in names]
         missing, unknown, of = _distinct(names, known)

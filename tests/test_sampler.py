@@ -74,7 +74,9 @@ def test_it_gives_what_the_environment_gives(model):
     lr = np.round(observation["lr"] * 255).astype(np.uint8).transpose(1, 2, 0)
     out = SkipDiffSampler(model)(lr, policy=6, seed=info["noise_seed"])
     assert np.array_equal(out.images[0], last["sr_image"])
-    assert out.trace[0].evaluations == last["evaluations"] and out.trace[0].actions == last["actions"]
+    assert (
+        out.trace[0].evaluations == last["evaluations"] and out.trace[0].actions == last["actions"].tolist()
+    )
 
 
 def test_every_form_of_input_means_the_same(model):

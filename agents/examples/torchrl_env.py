@@ -1,27 +1,43 @@
-"""SkipDiff-v0 in TorchRL: ``GymEnv`` knows it by its name (``pip install torchrl``).
+"""SkipDiff-v0 in TorchRL, alone or as a batch (``pip install torchrl``).
 
-python agents/examples/torchrl_env.py --model natural-4x
+python agents/examples/torchrl_env.py --model natural-4x --num-envs 4
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+import gymnasium
 
 import skipdiff_env  # noqa: F401  (registers SkipDiff-v0)
 
 
+def make_env(num_envs: int, **arguments: Any) -> Any:
+    """``GymEnv`` knows the environment by its name. A batch is wrapped, and its infos are read:
+    ``GymEnv(num_envs=...)`` plays each episode in a process of its own and loses what the last steps tell."""
+    from torchrl.envs import GymEnv, GymWrapper
+
+    if num_envs == 1:
+        return GymEnv("SkipDiff-v0", **arguments)
+    batch = gymnasium.make_vec("SkipDiff-v0", num_envs, autoreset_mode="Disabled", **arguments)
+    return GymWrapper(batch).auto_register_info_dict()
+
+
 def main() -> None:
-    """One episode of random actions as a TensorDict."""
-    from torchrl.envs import GymEnv, RewardSum, TransformedEnv
+    """One episode of random actions, or one of each copy, as a TensorDict."""
+    from torchrl.envs import RewardSum, TransformedEnv
 
     parser = argparse.ArgumentParser(description="SkipDiff-v0 in TorchRL")
     parser.add_argument("--model", default="natural-4x")
     parser.add_argument("--metric", default="niqe")
+    parser.add_argument("--num-envs", type=int, default=1)
     args = parser.parse_args()
-    env = TransformedEnv(GymEnv("SkipDiff-v0", model=args.model, metric=args.metric), RewardSum())
+    env = TransformedEnv(make_env(args.num_envs, model=args.model, metric=args.metric), RewardSum())
     env.set_seed(0)
     episode = env.rollout(1000)  # ends with the episode
-    print(f"{len(episode)} decisions, return {episode['next', 'episode_reward'][-1].item():.4f}")
+    returns = episode["next", "episode_reward"][..., -1, 0]
+    print(f"{episode.shape[-1]} decisions, return {returns.mean().item():.4f}")
     env.close()
 
 

@@ -6,17 +6,19 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipdiff_env.diffusion import image_key
+from skipdiff_env.diffusion import as_model, image_key
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
+from skipdiff_env.envs.books import paid, reward_of
+from skipdiff_env.envs.options import Options
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, make_pair
 from skipdiff_env.images import Pair as ImagePair
@@ -45,6 +47,9 @@ class Setting:
     cache: LatentCache | None = None
     max_calls: int = WALK
     """Network calls that finding the optimum of an image may take."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", as_model(self.model))
 
     @property
     def side(self) -> int:
@@ -91,18 +96,23 @@ class Setting:
             max_calls=self.max_calls, low_resolution=pair.hr is None, lr=pair.lr,
         )  # fmt: skip
 
-    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, float]:
+    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Arguments that make an environment's rewards easier to learn from; none, without recordings."""
         return {}
 
-    def envs(self, count: int, **others: Any) -> Any:
-        """``count`` environments that wait for :meth:`reset`; images are cropped at the centre."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("source", "max_calls")}
-        own = {name: value for name, value in own.items() if value is not None}
-        return SkipDiffusionVectorEnv(
-            count, images=self.source, low_resolution=self.source.low_resolution, crop="center",
-            autoreset_mode="Disabled", **own, **others,
+    def options(self, **others: Any) -> Options:
+        """Arguments of the environment, to which ``others`` are added; images are cropped at the centre."""
+        return Options(
+            model=self.model, images=self.source, metric=self.metric, coarse_steps=self.coarse_steps,
+            fine_steps=self.fine_steps, skip_rule=self.skip_rule, image_size=self.image_size,
+            cache=self.cache, crop="center", low_resolution=self.source.low_resolution, **others,
         )  # fmt: skip
+
+    def envs(self, count: int, tensors: bool = False, **others: Any) -> Any:
+        """``count`` environments that wait for :meth:`reset`; ``others`` as in :meth:`options`."""
+        return SkipDiffusionVectorEnv(
+            count, autoreset_mode="Disabled", tensors=tensors, **vars(self.options(**others))
+        )
 
 
 @dataclass(frozen=True)
@@ -152,8 +162,8 @@ class Evaluator:
         self.metric = load_metric(setting.metric, self.device)
         self.others = [load_metric(metric, self.device) for metric in others]
         known = getattr(setting, "metrics", ())
-        needs_images = any(metric.name not in known for metric in self.others)
-        self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=needs_images)
+        self._pictures = any(metric.name not in known for metric in self.others)
+        self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=self._pictures)
         self.process = self.envs.process
 
     def __call__(self, policy: PolicySpec) -> list[Result]:
@@ -175,12 +185,11 @@ class Evaluator:
             actions, memory = decide(latent, memory)
             latent, _, _, _, infos = self.envs.step(actions)
         # in float64, as the optimum has it; the environment's own reward is a float32 tensor
-        reward = np.nan_to_num(self.metric.rewards(infos["metric"]), nan=0.0)
-        nan = np.full(len(pairs), math.nan)
+        reward = reward_of(self.metric.rewards(infos["metric"]))
+        told = (infos[name].tolist() for name in ("metric", "psnr", "ssim", "evaluations"))
         columns = zip(
-            (self.setting.source.name(i) for i in images), seeds, reward.tolist(), infos["metric"].tolist(),
-            infos.get("psnr", nan).tolist(), infos.get("ssim", nan).tolist(), infos["evaluations"].tolist(),
-            (tuple(a) for a in infos["actions"]), self._judge(images, infos), strict=True,
+            (self.setting.source.name(i) for i in images), seeds, reward.tolist(), *told,
+            map(tuple, infos["actions"].tolist()), self._judge(images, infos), strict=True,
         )  # fmt: skip
         return [Result(*row) for row in columns]
 
@@ -188,24 +197,23 @@ class Evaluator:
         """Each result's scores by the other metrics."""
         if not self.others:
             return [()] * len(images)
-        if "sr_image" not in infos:
+        if not self._pictures:
             return list(zip(*(infos[metric.name].tolist() for metric in self.others), strict=True))
-        made = np.stack(infos["sr_image"])
+        made = infos["sr_image"]
         originals = [self.setting.pair(image).hr for image in images]
         references = None if originals[0] is None else np.stack(originals)  # type: ignore[arg-type]
         return list(zip(*(judge(metric, made, references).tolist() for metric in self.others), strict=True))
 
     def paid(self, result: Result, price: float = 0.0) -> float:
         """The return of an episode if each evaluation after CSA costs ``price``."""
-        return result.reward - price * (result.evaluations - self.process.coarse_steps + 1)
+        return float(paid(result.reward, result.actions, price))
 
     def best_rewards(self, prices: Sequence[float] = (0.0,)) -> np.ndarray:
         """The highest return of each pair at each price, float64 (prices, pairs)."""
-        coarse, optima = self.process.coarse_steps - 1, self.optima()
-        return np.array([
-            [max(o.reward - price * (o.evaluations - coarse) for o in optimum.outcomes) for optimum in optima]
-            for price in prices
-        ])  # fmt: skip
+        optima = self.optima()
+        rewards = np.array([[o.reward for o in optimum.outcomes] for optimum in optima])
+        schedules = [[o.actions for o in optimum.outcomes] for optimum in optima]
+        return np.array([paid(rewards, schedules, price).max(axis=1) for price in prices])
 
     def can_find_optima(self) -> bool:
         """Whether the walk through all schedules is short enough."""

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipdiff_env.diffusion.process import DENOISE
+from skipdiff_env.diffusion.process import DENOISE, SKIP
+from skipdiff_env.envs.books import CALLS
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
@@ -70,8 +71,7 @@ class Decisions:
             here = np.flatnonzero(self.levels == level)
             after = torch.from_numpy(self.graph.next[level, self.states[here]]).long().to(rewards.device)
             gains = values[:, after]  # (B, decisions of the level, 2)
-            costs = torch.zeros(2, device=rewards.device, dtype=rewards.dtype)
-            costs[DENOISE] = price
+            costs = price * rewards.new_tensor([CALLS[DENOISE], CALLS[SKIP]])
             earned = (chance[:, here] * (gains - costs - temperature * log_chance[:, here])).sum(dim=2)
             # Numbered as states again, for the level above; those of other levels are never looked up.
             values = rewards.new_zeros(len(rewards), len(self.graph.states))

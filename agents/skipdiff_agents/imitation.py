@@ -22,13 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipdiff_env.diffusion.process import DENOISE, SKIP, SkipRule
+from skipdiff_env.diffusion.process import DENOISE, SKIP, History, SkipRule, history_after
 from skipdiff_env.oracle import Optimum
 from skipdiff_env.policies.file import NetworkPolicy, as_seen
 from skipdiff_env.policies.network import FEATURES, SkipProposalNetwork, SPNConfig, state_encoder
 
 from .evaluate import Evaluator, fixed_starts
-from .recording import History, after
 
 
 def action_values(
@@ -48,7 +47,7 @@ def action_values(
     for outcome in optimum.outcomes:
         history: History = ()
         for level, action in zip(range(fine_steps, 1, -1), outcome.actions, strict=True):
-            history = after(history, level, action, rule)
+            history = history_after(history, level, action, rule)
         final[history] = outcome.reward
     values: dict[tuple[int, History], tuple[float, float]] = {}
 
@@ -56,7 +55,7 @@ def action_values(
         if level == 1:
             return final[history]
         if (level, history) not in values:
-            denoise, skip = (best(level - 1, after(history, level, a, rule)) for a in (DENOISE, SKIP))
+            denoise, skip = (best(level - 1, history_after(history, level, a, rule)) for a in (DENOISE, SKIP))
             values[level, history] = (denoise, skip)
         return max(values[level, history])
 
@@ -133,7 +132,7 @@ def _play(
         for row, table in enumerate(tables[j] for j in chosen):
             denoise, skip = table[level, histories[row]]
             targets[i, row] = denoise - skip
-            histories[row] = after(histories[row], level, int(actions[i, row]), rule)
+            histories[row] = history_after(histories[row], level, int(actions[i, row]), rule)
         latent = envs.step(actions[i])[0]
     return latents, torch.from_numpy(targets).float().to(evaluator.device)
 

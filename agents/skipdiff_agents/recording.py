@@ -24,7 +24,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
-from skipdiff_env.diffusion.process import SkipRule
+from skipdiff_env.diffusion.process import History, SkipRule, history_after
+from skipdiff_env.envs.books import evaluations, reward_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import Pair as ImagePair
@@ -38,15 +39,6 @@ from .pairs import Pair
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 1
 """Part of every name: to be raised when the content of recordings changes."""
-
-History = tuple[int, ...]
-
-
-def after(history: History, level: int, action: int, rule: SkipRule) -> History:
-    """The history (see :class:`skipdiff_env.diffusion.SkipState`) that an action at a level leads to."""
-    if action == DENOISE:
-        return (*history, level)
-    return () if rule == "reset" else history
 
 
 class Graph:
@@ -74,7 +66,7 @@ class Graph:
             reached: dict[History, None] = {}
             for history in here:
                 for action in (DENOISE, SKIP):
-                    there = after(history, level, action, rule)
+                    there = history_after(history, level, action, rule)
                     reached[there] = None
                     number = numbers.setdefault(there, len(numbers))
                     edges.append((level, self.states[history], action, number))
@@ -89,10 +81,6 @@ class Graph:
             tuple(DENOISE if t in history else SKIP for t in range(self.fine_steps, 1, -1))
             for history in self.outcomes
         ]
-
-    def refinements(self) -> np.ndarray:
-        """Network calls after CSA that these schedules take, int64 (len(outcomes),)."""
-        return np.array([actions.count(DENOISE) + 1 for actions in self.schedules()])
 
 
 @dataclass(frozen=True)
@@ -281,28 +269,32 @@ class RecordedSetting(Setting):
 
         def compute() -> np.ndarray:
             values = self.values(image, noise_seed)[:, self.metrics.index(str(self.metric))]
-            return np.nan_to_num(load_metric(self.metric).rewards(values), nan=0.0)
+            return reward_of(load_metric(self.metric).rewards(values))
 
         return self._remembered((image, noise_seed, "rewards"), compute)
 
-    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, float]:
+    def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """``reward_scale``: the mean standard deviation of an episode's outcomes."""
         return {"reward_scale": float(np.mean([self.rewards(*pair).std() for pair in pairs])) or 1.0}
 
-    def envs(self, count: int, **others: Any) -> Any:
+    def envs(
+        self, count: int, tensors: bool = False, reward_scale: float | None = None, **others: Any
+    ) -> Any:
         """``count`` environments that look everything up; see :class:`.RecordedVectorEnv`."""
         from .recorded_env import RecordedVectorEnv
 
-        return RecordedVectorEnv(self, count, **others)
+        return RecordedVectorEnv(self, count, self.options(**others), tensors, reward_scale)
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
         """Every outcome, read off the recording; ``calls`` is what making it took."""
         values = self.values(image, noise_seed)[:, self.metrics.index(str(self.metric))]
-        rows = zip(self.graph.schedules(), values, self.rewards(image, noise_seed), strict=True)
-        coarse = self.process.coarse_steps
+        rewards = self.rewards(image, noise_seed)
+        schedules = self.graph.schedules()
+        calls = evaluations(schedules, self.process.coarse_steps)
+        rows = zip(schedules, values, rewards, calls, strict=True)
         outcomes = [
-            Outcome(actions, float(value), float(reward), coarse + actions.count(DENOISE))
-            for actions, value, reward in rows
+            Outcome(actions, float(value), float(reward), int(calls_made))
+            for actions, value, reward, calls_made in rows
         ]
         outcomes.sort(key=lambda outcome: (-outcome.reward, outcome.evaluations))
         return Optimum(tuple(outcomes), optimum_calls(self.process))

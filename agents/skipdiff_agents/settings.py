@@ -1,4 +1,7 @@
-"""The algorithms: one YAML each in ``configs/``, and how an agent is built from it."""
+"""The algorithms: one YAML each in ``configs/``, and how an agent is built from it.
+
+An algorithm of your own is a YAML file that names its class by module, ``algorithm: my_module.MyAlgorithm``.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,15 @@ CLASSES = {
     "RecurrentPPO": "sb3_contrib", "PPO": "stable_baselines3", "A2C": "stable_baselines3",
     "TRPO": "sb3_contrib", "DQN": "stable_baselines3", "QRDQN": "sb3_contrib",
 }  # fmt: skip
+"""Where the classes come from that need no module before their name."""
 FIELDS = {
-    "algorithm": "class of Stable-Baselines3 or sb3-contrib",
+    "algorithm": "class of Stable-Baselines3 or sb3-contrib, or module.Class of your own",
     "timesteps": "decisions to learn from",
     "num_envs": "episodes side by side",
     "observation_size": "side of the latents that the agent sees",
     "episodes": "of each environment between updates (on-policy algorithms)",
     "minibatches": "an update is cut into (PPO and its kin)",
-    "policy": "options of the network: memory, hidden_size, norm",
+    "policy": "options of the network: memory (of agents that have one), hidden_size, norm",
     "arguments": "of the class",
     "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told of",
 }
@@ -63,15 +67,29 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
         if name not in settings and name not in OPTIONAL:
             raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
     if settings["algorithm"] not in CLASSES:
-        raise SkipDiffError(
-            f"{path}: unknown algorithm {settings['algorithm']!r}; use one of {', '.join(CLASSES)}"
-        )
+        algorithm_class(settings["algorithm"])
     return settings
+
+
+def algorithm_class(name: str) -> type[BaseAlgorithm]:
+    """One of :data:`CLASSES`, or ``module.Class`` of a module that Python finds.
+
+    Raises:
+        SkipDiffError: if there is no such class.
+    """
+    module, _, kind = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(CLASSES.get(name, module)), kind)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise SkipDiffError(
+            f"unknown algorithm {name!r} ({error}): use one of {', '.join(CLASSES)}, or module.Class of a "
+            "module that Python finds (PYTHONPATH)"
+        ) from None
 
 
 def observation_kind(settings: dict[str, Any]) -> str:
     """``latent`` for agents that remember, ``dict``, which holds the step, for those that do not."""
-    return "latent" if settings["algorithm"] == "RecurrentPPO" else "dict"
+    return "latent" if "memory" in settings["policy"] else "dict"
 
 
 def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
@@ -80,7 +98,7 @@ def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
     Raises:
         SkipDiffError: for a range that the agent could not be told of.
     """
-    from skipdiff_env.envs.episodes import checked_step_cost
+    from skipdiff_env.envs.options import checked_step_cost
 
     price = checked_step_cost(settings.get("step_cost", 0.0))
     if isinstance(price, tuple) and observation_kind(settings) == "latent":
@@ -130,8 +148,8 @@ def build_agent(
             "net_arch": [], "normalize_images": False,
         }  # fmt: skip
     name = settings["algorithm"]
+    kind: Any = algorithm_class(name)
     try:
-        kind = getattr(importlib.import_module(CLASSES[name]), name)
         return kind(policy, env, seed=seed, device=device, policy_kwargs=options, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
         raise SkipDiffError(f"{name} refuses its settings: {error}") from None

@@ -26,6 +26,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
+from skipdiff_env.diffusion import DENOISE
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
@@ -174,7 +175,8 @@ class Watch(BaseCallback):
         self.ended: list[dict[str, Any]] = []
 
     def _on_step(self) -> bool:
-        self.ended += [info for info in self.locals["infos"] if "metric" in info]
+        both = zip(self.locals["infos"], self.locals["dones"], strict=True)
+        self.ended += [info for info, done in both if done]
         if self.num_timesteps - self.last >= self.every:
             self.evaluate_and_save()
         return not self.run.progress.stopped_by
@@ -189,7 +191,7 @@ class Watch(BaseCallback):
         )
         if "regret" in self.ended[0]:
             self.logger.record("episode/regret", float(np.mean([info["regret"] for info in self.ended])))
-        self._record_shares("episode", np.array([info["actions"] for info in self.ended]) == 0)
+        self._record_shares("episode", np.array([info["actions"] for info in self.ended]) == DENOISE)
         self.ended.clear()
 
     def evaluate_and_save(self) -> None:

@@ -27,6 +27,7 @@ from .schedule import CoarseRule, Jump, jump
 
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
+History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
 """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined image, alike."""
@@ -52,7 +53,7 @@ class SkipState:
     """Network calls spent on each row, int64 (B,)."""
     keys: tuple[NoiseKey, ...]
     """What each row's noise depends on."""
-    history: tuple[tuple[int, ...], ...]
+    history: tuple[History, ...]
     """The levels at which ``latent`` was denoised since ``coarse``, a tuple a row. Under one noise key
     it determines the latent: schedules that share it share the latent."""
 
@@ -189,17 +190,20 @@ class SkipProcess:
         """One jump that is no part of :meth:`start`, every row to its level ``to``."""
         table = self.schedule.alpha_bar
         leaving = table[state.level] if self.fine_steps else self._coarse_alpha_bar[[1] * len(state)]
-        history = tuple((*past, int(t)) for past, t in zip(state.history, state.level, strict=True))
+        history = self._histories(state, DENOISE)
         # With F > N the fine chain passes levels that CSA has passed; their second noise must be new.
         noise = np.where(to >= self.stride, to + self.schedule.steps, to)
         return replace(self._jump(state, leaving, table[to], to, noise), history=history)
 
     def _skip(self, state: SkipState) -> SkipState:
+        state = replace(state, level=state.level - 1, history=self._histories(state, SKIP))
         if self.skip_rule == "hold":
-            return replace(state, level=state.level - 1)
-        forgotten: tuple[tuple[int, ...], ...] = ((),) * len(state)
-        level = state.level - 1
-        return replace(state, latent=state.coarse, x0=state.coarse_x0, level=level, history=forgotten)
+            return state
+        return replace(state, latent=state.coarse, x0=state.coarse_x0)
+
+    def _histories(self, state: SkipState, action: int) -> tuple[History, ...]:
+        both = zip(state.history, state.level.tolist(), strict=True)
+        return tuple(history_after(past, t, action, self.skip_rule) for past, t in both)
 
     def _jump(
         self,
@@ -261,6 +265,13 @@ def _indices(rows: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.device, like.dtype)[:, None, None, None]
+
+
+def history_after(history: History, level: int, action: int, rule: SkipRule) -> History:
+    """The history of a latent (see :class:`SkipState`) that an action at a level leads to."""
+    if action == DENOISE:
+        return (*history, level)
+    return () if rule == "reset" else history
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
 from PIL import Image, ImageDraw, ImageFont
 
-from ..diffusion import SKIP
+from ..diffusion import DENOISE, SKIP
+from .books import OPEN
 
 if TYPE_CHECKING:
     from .episodes import Episodes
@@ -31,15 +33,15 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
     Raises:
         ResetNeeded: before the first reset.
     """
-    if not episodes.rows:
+    if not episodes.pairs:
         raise ResetNeeded("there is nothing to draw yet: call reset() first")
-    episode, state = episodes.rows[row], episodes.state
-    level, fine = int(state.level[row]), episodes.process.fine_steps
-    panels = [("LR input", episode.pair.lr), (_estimate_title(level, fine), episodes.picture(row))]
-    if episode.pair.hr is not None:
-        panels.append(("HR original", episode.pair.hr))
+    pair, info, fine = episodes.pairs[row], episodes.books.info(row), episodes.process.fine_steps
+    level = int(episodes.state.level[row])
+    panels = [("LR input", pair.lr), (_estimate_title(level, fine), episodes.picture(row))]
+    if pair.hr is not None:
+        panels.append(("HR original", pair.hr))
     side = min(_LARGEST, episodes.image_size * -(-_SMALLEST // episodes.image_size))
-    width = 3 * side + 4 * _MARGIN if episode.pair.hr is not None else 2 * side + 3 * _MARGIN
+    width = 3 * side + 4 * _MARGIN if pair.hr is not None else 2 * side + 3 * _MARGIN
     height = side + _CELL + 5 * _LINE + 3 * _MARGIN
     page = Image.new("RGB", (width + width % 2, height + height % 2), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
@@ -50,10 +52,10 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
         how = Image.Resampling.BOX if side < len(picture) else Image.Resampling.NEAREST
         page.paste(Image.fromarray(picture).resize((side, side), how), (left, _MARGIN // 2 + _LINE))
     top = _MARGIN // 2 + _LINE + side + _MARGIN
-    _draw_decisions(draw, top, width - 2 * _MARGIN, fine, episode.actions, level == 0)
-    where = f"{episode.pair.name}   noise seed {episode.noise_seed}   evaluations {state.evaluations[row]}"
+    _draw_decisions(draw, top, width - 2 * _MARGIN, fine, info["actions"], level == 0)
+    where = f"{pair.name}   noise seed {info['noise_seed']}   evaluations {info['evaluations']}"
     top += _CELL + 2 * _LINE
-    for line in (where, _outcome(episode.result, episodes.metric.name)):
+    for line in (where, _outcome(info, episodes.metric.name) if level == 0 else ""):
         draw.text((_MARGIN, top), _fitted(line, font, width - 2 * _MARGIN), _INK, font)
         top += _LINE
     return np.asarray(page).copy()
@@ -64,11 +66,11 @@ def _estimate_title(level: int, fine_steps: int) -> str:
 
 
 def _draw_decisions(
-    draw: ImageDraw.ImageDraw, top: int, width: int, fine_steps: int, actions: list[int], finished: bool
+    draw: ImageDraw.ImageDraw, top: int, width: int, fine_steps: int, actions: np.ndarray, finished: bool
 ) -> None:
     """One cell a level, F on the left to 1 (always denoised) on the right, and their legend."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(12)
-    shown = actions + ([0] if finished else [])
+    shown = actions[actions != OPEN].tolist() + ([DENOISE] if finished else [])
     edges = _MARGIN + np.linspace(0, width, fine_steps + 1).round().astype(int)
     for i, level in enumerate(range(fine_steps, 0, -1)):
         left, right = int(edges[i]), int(edges[i + 1])
@@ -87,12 +89,10 @@ def _draw_decisions(
         draw.text((left + 22, legend), label, _INK, font)
 
 
-def _outcome(result: dict[str, Any], metric: str) -> str:
-    if not result:
-        return ""
-    parts = [f"{metric} {result['metric']:.4g}" if result["reward_valid"] else f"{metric}: no valid score"]
-    if "psnr" in result:
-        parts += [f"PSNR {result['psnr']:.2f} dB", f"SSIM {result['ssim']:.4f}"]
+def _outcome(info: dict[str, Any], metric: str) -> str:
+    parts = [f"{metric} {info['metric']:.4g}" if info["reward_valid"] else f"{metric}: no valid score"]
+    if not math.isnan(info["psnr"]):
+        parts += [f"PSNR {info['psnr']:.2f} dB", f"SSIM {info['ssim']:.4f}"]
     return "   ".join(parts)
 
 

@@ -17,6 +17,7 @@ from ..errors import SkipDiffError
 from ..images import ImageSource
 from ..latent_cache import LatentCache
 from .episodes import Episodes
+from .options import Options
 from .rendering import RENDER_FPS, Window, draw_frame
 
 Observation = np.ndarray | dict[str, Any]
@@ -116,10 +117,10 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
     | `low_resolution` | `False` | whether `images` are LR images that have no original |
     | `step_cost` | `0.0` | cost of a network evaluation, in units of reward, or a range (low, high) |
-    | `return_image` | `False` | whether the last info carries the SR image |
+    | `return_image` | `False` | whether infos carry the SR image |
+    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
     | `refiner` | `None` | name or folder of a model with a refiner for the result; or a function |
-    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     What exactly `images` and `metric` may be is told by `skipdiff_env.images.open_source` and
@@ -135,17 +136,19 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     ## Info
 
-    | Key | When | Meaning |
+    The same keys, with the same types and shapes, in `reset` and in every step:
+
+    | Key | Type | Meaning |
     |---|---|---|
-    | `evaluations` | always | network evaluations of this episode so far, those of CSA included |
-    | `actions` | always | list of the actions so far |
-    | `image` | always | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | always | what replays the episode, together with `image` |
-    | `step_cost` | always, if it is a range | this episode's price |
-    | `metric` | at the end | M, NaN if it cannot be computed |
-    | `reward_valid` | at the end | whether M gave a reward |
-    | `psnr`, `ssim` | at the end, where there is an original | on Y of YCbCr (BT.601), PSNR in dB |
-    | `sr_image` | at the end, with `return_image` | the result, uint8 (H, W, 3) |
+    | `evaluations` | `int` | network evaluations of this episode so far, those of CSA included |
+    | `actions` | int8 (F - 1,) | the actions so far, and -1 for those to come |
+    | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
+    | `noise_seed` | `int` | what replays the episode, together with `image` |
+    | `step_cost` | `float` | this episode's price of an evaluation |
+    | `metric` | `float` | M of the result, NaN if it cannot be computed; before the end -1 |
+    | `reward_valid` | `bool` | whether M gave a reward; before the end False |
+    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB, NaN without original; before the end -1 |
+    | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; before the end 0 |
 
     ## Version History
 
@@ -175,29 +178,11 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         refiner: RefinerSpec = None,
         render_mode: Literal["rgb_array", "human"] | None = None,
     ) -> None:
+        options = Options.pick(locals())
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = Window() if render_mode == "human" else None
-        self._episodes = Episodes(
-            1,
-            model=model,
-            images=images,
-            metric=metric,
-            coarse_steps=coarse_steps,
-            fine_steps=fine_steps,
-            skip_rule=skip_rule,
-            noise=noise,
-            observation=observation,
-            observation_size=observation_size,
-            image_size=image_size,
-            crop=crop,
-            low_resolution=low_resolution,
-            step_cost=step_cost,
-            return_image=return_image,
-            device=device,
-            cache=cache,
-            refiner=refiner,
-        )
+        self._episodes = Episodes(1, options)
         self.observation_space = self._episodes.observation_space
         self.action_space = spaces.Discrete(2)
 
@@ -218,7 +203,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         super().reset(seed=seed)
         self._episodes.begin([0], [self.np_random], options)
         self._show()
-        return self._observation(), self._episodes.info(0)
+        return self._observation(), self._episodes.books.info(0)
 
     def step(
         self, action: int | np.integer[Any]
@@ -228,7 +213,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
             raise ResetNeeded("no episode is running: call reset() first")
         rewards, done = self._episodes.step([0], [int(action)])
         self._show()
-        return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.info(0)
+        return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.books.info(0)
 
     def render(self) -> np.ndarray | None:
         """The picture of the episode, uint8 (h, w, 3), in mode ``rgb_array``; a window needs no call."""

@@ -18,6 +18,7 @@ from ..diffusion import SkipProcess
 from ..errors import SkipDiffError
 from ..images import ImageSource
 from .episodes import Episodes
+from .options import Options
 from .rendering import RENDER_FPS, draw_frame
 from .skip_diffusion import check_render_mode
 
@@ -30,7 +31,8 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
     What ``gymnasium.make_vec("SkipDiff-v0", num_envs=n)`` makes. Seeded with s, copy i plays what a
     single environment seeded with s + i plays, up to float32 rounding, which depends on the size of the
-    batch. Infos have Gymnasium's layout: arrays (num_envs,) under a key and a mask under ``_key``.
+    batch. Infos have Gymnasium's layout: an array (num_envs, ...) under each key of the single environment's,
+    in every step, and under ``_key`` a mask of the copies it was filled for.
 
     Args:
         num_envs: number of copies.
@@ -42,7 +44,7 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         tensors: whether observations, rewards (float32) and ends are torch tensors on the device
             instead of NumPy arrays. Actions may be either in any case.
         render_mode: ``"rgb_array"`` or None.
-        arguments: all others of :class:`.SkipDiffusionEnv`.
+        arguments: those of :class:`.Options`, as for :class:`.SkipDiffusionEnv`.
     """
 
     metadata: dict[str, Any] = {
@@ -66,7 +68,7 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         self.num_envs, self.render_mode, self.tensors = num_envs, render_mode, tensors
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self._episodes = Episodes(num_envs, **arguments)
+        self._episodes = Episodes(num_envs, Options(**arguments))
         self.single_observation_space = self._episodes.observation_space
         self.single_action_space = spaces.Discrete(2)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -91,8 +93,8 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
         Args:
             seed: s, giving copy i the seed s + i, or one seed (or None) for each copy.
-            options: ``image`` and ``noise_seed`` as for the single environment, for all copies or one
-                for each; and ``reset_mask``, bool (num_envs,): which copies to reset (default: all).
+            options: ``image``, ``noise_seed`` and ``step_cost`` as for the single environment, for all copies
+                or one for each; and ``reset_mask``, bool (num_envs,): which copies to reset (default: all).
 
         Returns:
             observations of all copies, and the infos of those that were reset.
@@ -112,7 +114,7 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (self.num_envs,):
             raise SkipDiffError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
-        if not self._episodes.rows:
+        if not self._episodes.pairs:
             raise ResetNeeded("no episode is running: call reset() first")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             over = np.flatnonzero(self._done).tolist()
@@ -128,13 +130,13 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
             again = np.flatnonzero(ended)
             last = self._numpy(self._episodes.observe())
             finals = {
-                row: {"final_obs": _row(last, row), "final_info": self._episodes.info(row)}
+                row: {"final_obs": _row(last, row), "final_info": self._episodes.books.info(row)}
                 for row in again.tolist()
             }
             self._done[:] = False
         if len(again):
             self._begin(again)
-        infos = self._infos(finals, range(self.num_envs))
+        infos = self._infos(finals, np.arange(self.num_envs))
         observations = self._numpy(self._episodes.observe())
         if not self.tensors:
             return observations, rewards, ended, np.zeros_like(ended), infos
@@ -183,16 +185,15 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
             raise SkipDiffError(f"reset_mask must be a NumPy array of {self.num_envs} bools, got {mask!r}")
         if not mask.any():
             raise SkipDiffError("reset_mask selects no environment: set at least one element to True")
-        if not (mask.all() or self._episodes.rows):
+        if not (mask.all() or self._episodes.pairs):
             raise ResetNeeded("reset all environments once before resetting some of them by reset_mask")
         return mask
 
-    def _infos(self, finals: dict[int, dict[str, Any]], rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+    def _infos(self, finals: dict[int, dict[str, Any]], rows: np.ndarray) -> dict[str, Any]:
         infos: dict[str, Any] = {}
-        for row in rows:
-            infos = self._add_info(infos, finals.get(int(row), {}), int(row))
-            infos = self._add_info(infos, self._episodes.info(int(row)), int(row))
-        return infos
+        for row, final in finals.items():
+            infos = self._add_info(infos, final, row)
+        return infos | self._episodes.books.infos(rows)
 
     def _numpy(self, batch: Tensor | dict[str, Tensor]) -> Batch:
         if self.tensors:

@@ -9,8 +9,9 @@ import torch
 from skipdiff_agents.evaluate import Evaluator, best_start
 from skipdiff_agents.exact import Decisions, decide, train_exactly
 from skipdiff_agents.pairs import UNSEEN, all_pairs
-from skipdiff_agents.recording import Graph, RecordedSetting, after
+from skipdiff_agents.recording import Graph, RecordedSetting
 from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion.process import history_after
 from skipdiff_env.policies.file import NetworkPolicy
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
@@ -35,7 +36,7 @@ def test_the_expected_reward_is_the_sum_over_all_schedules(rule):
             log = logits[:, number[level, graph.states[history]]].log_softmax(1)[:, action]
             chance = chance * log.exp()
             earned = earned - PRICE * (action == 0) - TEMPERATURE * log
-            history = after(history, level, action, rule)
+            history = history_after(history, level, action, rule)
         expected += chance * (earned + rewards[:, graph.outcomes[history]])
     found = decisions.expected_reward(logits, rewards, PRICE, TEMPERATURE)
     torch.testing.assert_close(found, expected)

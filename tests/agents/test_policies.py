@@ -127,7 +127,7 @@ def test_adapter(setting, name):
             latent = seen if isinstance(seen, np.ndarray) else seen["latent"]
             assert latent.shape == (3, 3, 16, 16)
         for row, info in enumerate(infos):
-            assert info["actions"] == [row % 2] * 4 and not info["TimeLimit.truncated"]
+            assert info["actions"].tolist() == [row % 2] * 4 and not info["TimeLimit.truncated"]
             assert info["episode"]["l"] == 4 and info["episode"]["r"] == pytest.approx(rewards[row])
             last = info["terminal_observation"]
             assert isinstance(last, dict) == isinstance(before, dict)

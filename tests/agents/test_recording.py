@@ -61,22 +61,27 @@ def test_recorded_episodes_are_the_environments(settings, rule):
     live, quick = alive.envs(4, **arguments), recorded.envs(4, **arguments)
     for _ in range(4):
         options = {"image": [0, 1, 2, 3], "noise_seed": [0, 1, 2, 7], "step_cost": [1e-3, 1e-2, 2e-2, 1e-1]}
-        seen, total = [env.reset(options=options)[0] for env in (live, quick)], np.zeros(4)
+        seen, infos = zip(*(env.reset(options=options) for env in (live, quick)), strict=True)
+        total = np.zeros(4)
         for actions in rng.integers(0, 2, (FINE - 1, 4)):
             for key in ("latent", "step", "step_cost"):
                 np.testing.assert_allclose(seen[0][key], seen[1][key], atol=4e-3)
                 assert quick.single_observation_space[key].contains(seen[1][key][0])
             (a, *first), (b, *second) = (env.step(actions) for env in (live, quick))
             seen = [a, b]
+            for told, others in ((first[3], second[3]), (second[3], infos[1])):
+                assert {k: (told[k].dtype, told[k].shape) for k in told} == {
+                    k: (others[k].dtype, others[k].shape) for k in told
+                }
             np.testing.assert_allclose(first[0], second[0], rtol=1e-4)
             np.testing.assert_array_equal(first[1], second[1])
             total += first[0]
         np.testing.assert_allclose(second[3]["reward"], total, rtol=1e-4)  # all that was paid
-        for key in ("evaluations", "image", "noise_seed", "step_cost", "reward_valid"):
+        for key in ("evaluations", "actions", "image", "noise_seed", "step_cost", "reward_valid"):
             np.testing.assert_array_equal(first[3][key], second[3][key])
-        assert [*first[3]["actions"]] == [*second[3]["actions"]]
         for key in ("metric", "psnr", "ssim"):
             np.testing.assert_allclose(first[3][key], second[3][key], rtol=1e-4)
+        assert set(first[3]) <= set(second[3])
     with pytest.raises(gymnasium.error.ResetNeeded):
         quick.step(np.zeros(4, np.int64))
     with pytest.raises(SkipDiffError, match="latents of 16, 32 pixels"):

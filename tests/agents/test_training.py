@@ -20,7 +20,7 @@ from skipdiff_agents.cli import main
 from skipdiff_agents.evaluate import Evaluator, Random
 from skipdiff_agents.pairs import UNSEEN, all_pairs, every_tenth
 from skipdiff_agents.settings import algorithms, read_settings
-from skipdiff_agents.train import Progress, Run
+from skipdiff_agents.train import Progress, Run, Watch
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
@@ -92,6 +92,20 @@ def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, 
     learned = np.mean([r.reward for r in fresh(load_policy(tmp_path / "run" / "policy.safetensors"))])
     constant = [np.mean([r.reward for r in fresh(p)]) for p in ("denoise", "skip", Random())]
     assert learned >= 0.95 * optimum and max(constant) < 0.7 * optimum
+
+
+def test_an_episode_ends_where_the_environment_says_so(tmp_path, tiny_setting):
+    """No key of an info tells, since all are there in every step."""
+    watch = Watch(run(small("ppo", 64), tiny_setting, tmp_path / "run", every=1000))
+    envs = tiny_setting.envs(2)
+    envs.reset(options={"image": [0, 1], "noise_seed": [0, 0]})
+    for step in range(4):
+        *_, done, _, infos = envs.step([0, step % 2])
+        told = [{name: infos[name][row] for name in ("metric", "actions")} for row in range(2)]
+        watch.locals = {"infos": told, "dones": done}
+        assert watch._on_step()
+        assert len(watch.ended) == (2 if step == 3 else 0)
+    assert [info["actions"].tolist() for info in watch.ended] == [[0, 0, 0, 0], [0, 1, 0, 1]]
 
 
 def test_resuming(tmp_path, tiny_setting):

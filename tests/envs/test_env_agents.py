@@ -40,5 +40,5 @@ def test_ppo_learns_not_to_waste_evaluations(make, interpolation):
         for _ in range(4):
             action, _ = agent.predict(seen, deterministic=True)
             seen, _, _, _, info = env.step(action)
-        taken += info["actions"]
+        taken += info["actions"].tolist()
     assert np.mean(taken) > 0.9

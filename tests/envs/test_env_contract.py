@@ -1,6 +1,7 @@
 """What Gymnasium and Stable-Baselines3 demand of every environment."""
 
 import copy
+import dataclasses
 import inspect
 import json
 import pickle
@@ -15,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from skipdiff_env.envs import SkipDiffusionEnv, SkipDiffusionVectorEnv, register_envs, rendering
-from skipdiff_env.envs.episodes import Episodes
+from skipdiff_env.envs.options import Options
 
 OBSERVATIONS = [
     {},
@@ -70,17 +71,33 @@ def test_make_by_module_name_needs_no_import_and_loads_nothing_heavy():
     assert result.stdout.split("\n")[:2] == ["skipdiff_env.envs.skip_diffusion:SkipDiffusionEnv", "[]"]
 
 
-def test_arguments_are_the_same_everywhere():
-    single = inspect.signature(SkipDiffusionEnv).parameters
-    shared = inspect.signature(Episodes).parameters
-    assert {n: p.default for n, p in single.items() if n != "render_mode"} == {
-        n: p.default for n, p in shared.items() if n != "count"
-    }
-    manual = SkipDiffusionEnv.__doc__.split("## Arguments")[1].split("## Info")[0]
-    table = [line.split("|") for line in manual.splitlines() if line.strip().startswith("| `")]
-    documented = {row[1].strip().strip("`"): row[2].strip().strip("`") for row in table}
-    for name, parameter in single.items():
-        assert documented[name] == repr(parameter.default).replace("'", '"'), name
+def manual(section):
+    """The rows of a section's table in the environment's documentation."""
+    text = SkipDiffusionEnv.__doc__.split(f"## {section}\n")[1].split("\n    ## ")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_signature_and_manual_are_those_of_the_options():
+    options = [(o.name, o.type, o.default) for o in dataclasses.fields(Options)]
+    signature = list(inspect.signature(SkipDiffusionEnv).parameters.values())
+    assert [(p.name, p.annotation, p.default) for p in signature[:-1]] == options
+    assert signature[-1].name == "render_mode"
+    meant = [
+        [f"`{o.name}`", f"`{json.dumps(o.default)}`", o.metadata["meaning"]]
+        for o in dataclasses.fields(Options)
+    ]
+    python = {"`null`": "`None`", "`false`": "`False`"}
+    assert manual("Arguments")[:-1] == [[name, python.get(default, default), m] for name, default, m in meant]
+
+
+def test_options_are_refused_and_frozen(make):
+    with pytest.raises(ValueError, match="unknown crop 'left'"):
+        Options(crop="left")
+    options = Options(step_cost=[1, 2])
+    assert options.step_cost == (1.0, 2.0) and options.priced and not Options().priced
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.step_cost = 0.0
 
 
 def test_manual_has_gymnasiums_sections():
@@ -165,7 +182,7 @@ def test_all_that_is_returned_is_plain(make):
         assert observation["latent"].flags.c_contiguous and observation["latent"].dtype == np.float32
     types = {key: type(value) for key, value in info.items()}
     assert types == {
-        "evaluations": int, "actions": list, "image": int, "noise_seed": int,
+        "evaluations": int, "actions": np.ndarray, "image": int, "noise_seed": int, "step_cost": float,
         "metric": float, "reward_valid": bool, "psnr": float, "ssim": float,
     }  # fmt: skip
 

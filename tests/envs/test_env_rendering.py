@@ -21,10 +21,10 @@ def test_frame_shows_lr_estimate_original_and_decisions(make):
     first = env.render()
     assert first.dtype == np.uint8 and first.shape[0] % 2 == 0 and first.shape[1] % 2 == 0
     top, side = 8 + 24, 256  # 32-pixel images are shown eight times enlarged
-    original = env.unwrapped._episodes.rows[0].pair.hr
+    original = env.unwrapped._episodes.pairs[0].hr
     shown = first[top : top + side, 16 + 2 * (side + 16) :][:, :side]
     np.testing.assert_array_equal(shown[::8, ::8], original)
-    small = env.unwrapped._episodes.rows[0].pair.lr
+    small = env.unwrapped._episodes.pairs[0].lr
     np.testing.assert_array_equal(first[top : top + side, 16 : 16 + side][::32, ::32], small)
     before = {name: _has(first, getattr(rendering, name)) for name in ("_SKIP", "_DENOISE", "_OPEN")}
     env.step(1)

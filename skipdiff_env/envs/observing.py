@@ -1,0 +1,44 @@
+"""What agents see: the observation space of an episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from ..policies.file import LATENT_BOUND
+from .options import Options
+
+
+def observation_space(
+    options: Options, side: int, fine_steps: int, lr_side: int | None = None
+) -> spaces.Space[Any]:
+    """The space of one row.
+
+    Args:
+        options: say which kind it is.
+        side: of the latent that is seen, pixels.
+        fine_steps: F.
+        lr_side: of the LR image, pixels; None where the dictionary has none.
+    """
+    # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
+    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so that it would
+    # take noise of ten standard deviations to be clipped.
+    latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
+    if options.observation == "latent":
+        return latent
+    parts: dict[str, spaces.Space[Any]] = {"latent": latent}
+    if lr_side is not None:
+        parts["lr"] = spaces.Box(0.0, 1.0, (3, lr_side, lr_side), np.float32)
+    parts["step"] = spaces.Discrete(fine_steps)
+    if isinstance(options.step_cost, tuple):
+        parts["step_cost"] = _price_space(options.step_cost)
+    return spaces.Dict(parts)
+
+
+def _price_space(step_costs: tuple[float, float]) -> spaces.Box:
+    """Prices drawn in float64 may round to a float32 just outside the range."""
+    low, high = (np.float32(cost) for cost in step_costs)
+    below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(np.inf))
+    return spaces.Box(below, above, (1,), np.float32)

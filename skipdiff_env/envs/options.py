@@ -1,0 +1,97 @@
+"""What ``SkipDiff-v0`` can be told: every argument once, with its default and its meaning."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import torch
+
+from ..diffusion import DiffusionModel
+from ..diffusion.refiner import RefinerSpec
+from ..errors import SkipDiffError
+from ..latent_cache import LatentCache
+
+
+def _option(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """The arguments of :class:`.SkipDiffusionEnv`, but for ``render_mode``.
+
+    Raises:
+        SkipDiffError: for a value that no model and no images could make right.
+    """
+
+    model: str | os.PathLike[str] | DiffusionModel = _option(
+        "natural-4x", "shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop`"
+    )
+    images: Any = _option(None, "folder, `.tar`, file, list, torch Dataset; None: the bundled photographs")
+    metric: Any = _option("niqe", '`"niqe"`, `"lpips"`, the name of any pyiqa metric, or a function')
+    coarse_steps: int = _option(10, "S, a divisor of T")
+    fine_steps: int | None = _option(None, "F, 2 ... T; None: T/S")
+    skip_rule: Literal["reset", "hold"] = _option(
+        "reset", 'what a skip does, see Action Space: `"reset"` or `"hold"`'
+    )
+    noise: Literal["fresh", "fixed"] = _option(
+        "fresh", '`"fresh"`: a new noise seed each episode; `"fixed"`: noise seed 0 always'
+    )
+    observation: Literal["latent", "dict"] = _option("latent", '`"latent"` or `"dict"`')
+    observation_size: int | None = _option(None, "side of the observed latent in pixels; None: as it is")
+    image_size: int | None = _option(
+        None, "side of HR and SR in pixels; None: the model's, 192 if `images` is None"
+    )
+    crop: Literal["random", "center"] = _option(
+        "random", 'where larger images are cropped: `"random"` or `"center"`'
+    )
+    low_resolution: bool = _option(False, "whether `images` are LR images that have no original")
+    step_cost: float | tuple[float, float] = _option(
+        0.0, "cost of a network evaluation, in units of reward, or a range (low, high)"
+    )
+    return_image: bool = _option(False, "whether infos carry the SR image")
+    device: str | torch.device = _option(
+        "auto", 'where model and metric run: `"auto"` takes CUDA if there is one'
+    )
+    cache: LatentCache | None = _option(None, "a `skipdiff_env.latent_cache.LatentCache`, see below")
+    refiner: RefinerSpec = _option(
+        None, "name or folder of a model with a refiner for the result; or a function"
+    )
+
+    def __post_init__(self) -> None:
+        _one_of("noise", self.noise, ("fresh", "fixed"))
+        _one_of("observation", self.observation, ("latent", "dict"))
+        _one_of("crop", self.crop, ("random", "center"))
+        if self.observation_size is not None and self.observation_size < 1:
+            raise SkipDiffError(f"observation_size={self.observation_size} must be at least 1 pixel, or None")
+        object.__setattr__(self, "step_cost", checked_step_cost(self.step_cost))
+
+    @classmethod
+    def pick(cls, arguments: Mapping[str, Any]) -> Options:
+        """The options among the ``locals()`` of a function that names them all."""
+        return cls(**{option.name: arguments[option.name] for option in fields(cls)})
+
+    @property
+    def priced(self) -> bool:
+        """Whether every episode draws a price of its own."""
+        return isinstance(self.step_cost, tuple)
+
+
+def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
+    """A price, or the range of prices that episodes draw from; anything else is refused."""
+    if isinstance(step_cost, (tuple, list)):
+        if not (len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
+            raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
+        return float(step_cost[0]), float(step_cost[1])
+    if not (math.isfinite(step_cost) and step_cost >= 0):  # type: ignore[arg-type, operator]
+        raise SkipDiffError(f"step_cost={step_cost} must be a finite number, 0 or more")
+    return float(step_cost)  # type: ignore[arg-type]
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise SkipDiffError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, allowed))}")
