@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.paper.evaluate import Evaluation
-from benchmarks.paper.samplers import catalogue
-from benchmarks.paper.store import Store
+from benchmarks.measure.evaluate import Evaluation
+from benchmarks.measure.samplers import catalogue
+from benchmarks.measure.store import Store
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import UNet, available_models
 from skipdiff_env.images import demo_photograph, open_source

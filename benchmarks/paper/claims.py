@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..measure.results import FEWEST, LOWER_BETTER, Estimate, Results
+from ..measure.tables import DIGITS, TITLES
 from .parts import Subject, coarse, starts
 from .published import COARSE_TRENDS
-from .results import FEWEST, LOWER_BETTER, Estimate, Results
-from .tables import DIGITS, TITLES
 
 COMPARED = ("psnr", "niqe", "lpips")
 """The metrics of the paper's claims."""

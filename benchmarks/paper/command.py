@@ -21,11 +21,8 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource
 
-from ..rivals import rivals, same_scale, with_own_refiner
-from . import cost, figures, pictures
-from .claims import claims, niqe_disagreements, other_choices
-from .evaluate import Evaluation
-from .options import (
+from ..measure.evaluate import Evaluation
+from ..measure.options import (
     add_common,
     command_line,
     fixed_start,
@@ -38,12 +35,15 @@ from .options import (
     trained_rivals,
     with_jpeg,
 )
+from ..measure.results import Results
+from ..measure.rivals import rivals, same_scale, with_own_refiner
+from ..measure.samplers import AGENT_PAIRS, Sampler, catalogue
+from ..measure.store import Row, Store
+from ..measure.tables import Line, Part, write_table
+from . import cost, figures, pictures
+from .claims import claims, niqe_disagreements, other_choices
 from .page import Run, write_images, write_index, write_page
-from .parts import Line, Part, Subject, build
-from .results import Results
-from .samplers import AGENT_PAIRS, Sampler, catalogue
-from .store import Row, Store
-from .tables import write_table
+from .parts import Subject, build
 
 PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2

@@ -17,11 +17,11 @@ from skipdiff_env.diffusion.training.distributed import World
 from skipdiff_env.diffusion.training.provenance import describe_hardware
 from skipdiff_env.policies import Policy, resolve_policy
 
-from ..env_throughput import Stopwatch
-from ..sampler_speed import sampler_speed
+from ..measure.records import read
+from ..measure.tables import grid, written
+from ..speed.environment import Stopwatch
+from ..speed.sampler import sampler_speed
 from .published import COST
-from .records import read
-from .tables import grid, written
 
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from skipdiff_env.diffusion.pretrained import write_atomically
 
+from ..measure.results import Estimate, Results
+from ..measure.tables import DIGITS, TITLES, Part, count, grid, number, write_table, written
 from .claims import optimum_starts, steps
-from .parts import Part, Subject
-from .results import Estimate, Results
-from .tables import DIGITS, TITLES, count, grid, number, write_table, written
+from .parts import Subject
 
 PANELS = ("psnr", "ssim", "niqe", "lpips")
 INK, SECOND, THIRD = "#1f4e79", "#c55a11", "#7f7f7f"

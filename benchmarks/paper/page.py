@@ -17,10 +17,10 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import ImageSource
 
-from ..test_set import pixel_hash
+from ..measure.results import FEWEST
+from ..measure.tables import written
+from ..measure.test_set import pixel_hash
 from .cost import hardware
-from .results import FEWEST
-from .tables import written
 
 PACKAGES = ("torch", "diffusers", "pyiqa", "scikit-image", "numpy", "scipy", "matplotlib")
 TITLES = {

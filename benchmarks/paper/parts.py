@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..measure.samplers import COARSE, COUNTS, PAIRS, counts, pair_start
+from ..measure.tables import Line, Part
 from .published import CASES, FACES, FACES_SCALE, NATURAL, REWARDS, STARTS, shown
-from .samplers import COARSE, COUNTS, PAIRS, counts, pair_start
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,6 @@ class Subject:
     def manual(self, start: int) -> str:
         """Key of a fixed start."""
         return f"skip-10-{self.fine}-{start}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a table."""
-
-    sampler: str
-    label: str = ""
-    """Empty: the sampler's own."""
-    paper: str = ""
-    """The paper's figures, see :func:`published.shown`."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table, or the samplers that a figure needs."""
-
-    name: str
-    """Of files and of ``--tables``."""
-    title: str
-    lines: tuple[Line, ...]
-    note: str = ""
-
-    @property
-    def samplers(self) -> list[str]:
-        """Keys, each once."""
-        return list(dict.fromkeys(line.sampler for line in self.lines))
 
 
 def rivals(subject: Subject) -> list[str]:

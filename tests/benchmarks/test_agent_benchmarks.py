@@ -13,10 +13,10 @@ import torch
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks.__main__ import main
-from benchmarks.agent_training import plateau_of
-from benchmarks.agents_study import interval
-from benchmarks.spn import BATCHES, random_latents
-from benchmarks.step_cost import price_of_start_1
+from benchmarks.agents.spn import BATCHES, random_latents
+from benchmarks.agents.step_cost import price_of_start_1
+from benchmarks.agents.study import interval
+from benchmarks.agents.training import plateau_of
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.pretrained import save_model

@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
-from benchmarks import agents_choice, agents_imitation, ceilings
-from benchmarks.agents_choice import Chosen, Trained, choose, ship
-from benchmarks.agents_study import add_study_arguments, open_study, some_starts
-from benchmarks.agents_table import (
+from benchmarks.agents import ceilings, choice, imitation
+from benchmarks.agents.choice import Chosen, Trained, choose, ship
+from benchmarks.agents.study import add_study_arguments, open_study, some_starts
+from benchmarks.agents.table import (
     IMITATION,
     by_kind,
     intervals,
@@ -24,7 +24,7 @@ from benchmarks.agents_table import (
     under_other_noise,
     verdict,
 )
-from benchmarks.paper.samplers import shipped_agent
+from benchmarks.measure.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
@@ -309,18 +309,18 @@ def test_shipping_leaves_no_weights_under_anothers_name(files, tmp_path, monkeyp
     folder = files / "model"
     assert ship(here, first) and shipped_policy(folder, 10, 3) == folder / "policy.safetensors"
     assert json.loads((folder / "policy.json").read_text())["model"] == load_pretrained(folder).hash
-    whole = agents_choice.write_atomically
+    whole = choice.write_atomically
 
     def interrupted(path, data):
         if path.suffix == ".json":
             raise KeyboardInterrupt
         whole(path, data)
 
-    monkeypatch.setattr(agents_choice, "write_atomically", interrupted)
+    monkeypatch.setattr(choice, "write_atomically", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ship(here, second)
     assert shipped_policy(folder, 10, 3) is None  # the weights are not those that policy.json tells of
-    monkeypatch.setattr(agents_choice, "write_atomically", whole)
+    monkeypatch.setattr(choice, "write_atomically", whole)
     assert ship(here, second) and shipped_policy(folder, 10, 3)
 
 
@@ -340,12 +340,12 @@ def test_imitation_is_taught_once_and_the_better_of_two_is_taken(files, monkeypa
     here = study(files, "--train-images", "2", "--noise-seeds", "1", "--size", "16")
     here.record()
     worth = {"StartChooser": 1.0, "NetworkPolicy": 2.0}
-    monkeypatch.setattr(agents_imitation, "_mean_reward", lambda _, policy: worth[type(policy).__name__])
-    first = agents_imitation.imitation(here, 1, 0)
+    monkeypatch.setattr(imitation, "_mean_reward", lambda _, policy: worth[type(policy).__name__])
+    first = imitation.imitation(here, 1, 0)
     assert type(first).__name__ == "NetworkPolicy"
     for name in ("imitate", "regress_starts"):
-        monkeypatch.delattr(agents_imitation, name)  # whatever is taught again fails
+        monkeypatch.delattr(imitation, name)  # whatever is taught again fails
     worth["StartChooser"] = 3.0
     latent = here.evaluator("train").envs.reset(options={"image": 0, "noise_seed": 0})[0]
-    again = agents_imitation.imitation(here, 1, 0)
+    again = imitation.imitation(here, 1, 0)
     assert type(again).__name__ == "StartChooser" and again(latent, None)[0].shape == (1,)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.inputs import verdict
-from benchmarks.paper.results import Results
-from benchmarks.paper.store import Row
-from benchmarks.refiner_strength import STRENGTHS
+from benchmarks.measure.results import Results
+from benchmarks.measure.store import Row
+from benchmarks.paper.inputs import verdict
+from benchmarks.paper.refiner import STRENGTHS
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.pretrained import (

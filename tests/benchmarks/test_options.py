@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.paper import command, cost, options
-from benchmarks.paper.evaluate import image_name
-from benchmarks.paper.options import command_line, folder_name, open_images, said, trained_rivals
+from benchmarks.measure import options
+from benchmarks.measure.evaluate import image_name
+from benchmarks.measure.options import command_line, folder_name, open_images, said, trained_rivals
+from benchmarks.paper import command, cost
 from benchmarks.paper.parts import Subject
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.measure.results import Results
+from benchmarks.measure.store import METRICS, Row
+from benchmarks.measure.tables import Line, Part, comma_separated, count, markdown
 from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts, other_choices
 from benchmarks.paper.figures import families
-from benchmarks.paper.parts import Line, Part, Subject, build, main_table, starts
+from benchmarks.paper.parts import Subject, build, main_table, starts
 from benchmarks.paper.published import FACES, REWARDS, shown
-from benchmarks.paper.results import Results
-from benchmarks.paper.store import METRICS, Row
-from benchmarks.paper.tables import comma_separated, count, markdown
 
 SUBJECT = Subject(scale=4, top=100, start=7, agents={"NIQE": "agent-10-10-0123"}, agent="NIQE")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.paper.evaluate import Evaluation
-from benchmarks.paper.results import Results
-from benchmarks.paper.samplers import Walks, catalogue
-from benchmarks.paper.store import METRICS, Store, read_rows, score
+from benchmarks.measure.evaluate import Evaluation
+from benchmarks.measure.results import Results
+from benchmarks.measure.samplers import Walks, catalogue
+from benchmarks.measure.store import METRICS, Store, read_rows, score
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.images import make_pair, open_source

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.paper.records import read
-from benchmarks.paper.samplers import Picture, Sampler
-from benchmarks.paper.store import METRICS
-from benchmarks.rivals import rivals
-from benchmarks.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
+from benchmarks.measure.records import read
+from benchmarks.measure.rivals import rivals
+from benchmarks.measure.samplers import Picture, Sampler
+from benchmarks.measure.store import METRICS
+from benchmarks.paper.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.pretrained import REFINER, save_model, write_weights

@@ -6,7 +6,7 @@ from skipdiff_env.diffusion import random_model, tiny_config
 
 
 def test_shares_and_speeds_are_consistent(capsys, monkeypatch):
-    throughput = importlib.import_module("benchmarks.env_throughput")
+    throughput = importlib.import_module("benchmarks.speed.environment")
     model = random_model(tiny_config())
     line = throughput.measure(model, batch=2, episodes=1, metric="psnr")
     assert line.batch == 2 and 0 < line.outside < 1 and line.call_ms > 0

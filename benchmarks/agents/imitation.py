@@ -18,8 +18,8 @@ from skipdiff_env.policies import Policy
 from skipdiff_env.policy_file import load_policy, save_policy
 from skipdiff_env.spn import SPNConfig
 
-from .agents_choice import Trained
-from .agents_study import Study, say
+from .choice import Trained
+from .study import Study, say
 
 STARTS, SECONDS = "starts.safetensors", "seconds.json"
 EXACT = "exact_gradient"

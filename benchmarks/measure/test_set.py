@@ -25,7 +25,7 @@ from skipdiff_env import SkipDiffError
 from skipdiff_env.images import crop, read_image, write_image
 from skipdiff_env.images.io import is_image_name
 
-LISTS = Path(__file__).parent / "images"
+LISTS = Path(__file__).parents[1] / "images"
 
 
 @dataclass(frozen=True)

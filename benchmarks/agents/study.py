@@ -25,7 +25,8 @@ from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.oracle import optimum_calls
 
-RESULTS = Path(__file__).parent / "results"
+from ..measure.tables import RESULTS
+
 MANY = 20
 """Starts that may be shown one by one."""
 

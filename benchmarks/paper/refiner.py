@@ -15,8 +15,8 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import CCSR
 from skipdiff_env.diffusion.refiner import load_refiner
 
-from .paper.evaluate import Evaluation
-from .paper.options import (
+from ..measure.evaluate import Evaluation
+from ..measure.options import (
     add_setting,
     command_line,
     fixed_start,
@@ -26,12 +26,11 @@ from .paper.options import (
     rows_file,
     said,
 )
-from .paper.parts import Line, Part
-from .paper.results import Results
-from .paper.samplers import Sampler, catalogue
-from .paper.store import Store
-from .paper.tables import write_table
-from .rivals import few_step_samplers
+from ..measure.results import Results
+from ..measure.rivals import few_step_samplers
+from ..measure.samplers import Sampler, catalogue
+from ..measure.store import Store
+from ..measure.tables import Line, Part, write_table
 
 STEPS = (1, 2)
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)

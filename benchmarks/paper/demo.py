@@ -19,10 +19,10 @@ from skipdiff_env.images import demo_photograph, make_pair, open_source, write_i
 from skipdiff_env.policies import FixedStart, resolve_policy
 from skipdiff_env.upscale.compare import side_by_side
 
-from .paper.parts import Subject
-from .paper.samplers import catalogue, shipped_agent
-from .paper.store import METRICS, score
-from .paper.tables import TITLES, grid, number
+from ..measure.samplers import catalogue, shipped_agent
+from ..measure.store import METRICS, score
+from ..measure.tables import TITLES, grid, number
+from .parts import Subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

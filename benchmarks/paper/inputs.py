@@ -19,14 +19,14 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import open_source
 
-from .paper.claims import compared
-from .paper.evaluate import Evaluation
-from .paper.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
-from .paper.results import Results
-from .paper.samplers import Sampler, catalogue
-from .paper.store import METRICS, Row, Store
-from .paper.tables import TITLES, count, grid, number, written
-from .rivals import same_scale, with_own_refiner
+from ..measure.evaluate import Evaluation
+from ..measure.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
+from ..measure.results import Results
+from ..measure.rivals import same_scale, with_own_refiner
+from ..measure.samplers import Sampler, catalogue
+from ..measure.store import METRICS, Row, Store
+from ..measure.tables import TITLES, count, grid, number, written
+from .claims import compared
 
 SHOWN = (*METRICS, "evaluations")
 

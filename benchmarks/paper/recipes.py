@@ -27,13 +27,12 @@ from skipdiff_env.diffusion.training import load_recipe, train
 from skipdiff_env.diffusion.training.distributed import pick_device
 from skipdiff_env.images import open_source
 
-from .paper.evaluate import Evaluation
-from .paper.results import Results
-from .paper.samplers import catalogue
-from .paper.store import METRICS, Store
-from .paper.tables import TITLES, grid, number
+from ..measure.evaluate import Evaluation
+from ..measure.results import Results
+from ..measure.samplers import catalogue
+from ..measure.store import METRICS, Store
+from ..measure.tables import RESULTS, TITLES, grid, number
 
-RESULTS = Path(__file__).parent / "results"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
     "noise prediction": ("model.prediction=noise",),

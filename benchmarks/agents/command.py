@@ -27,11 +27,11 @@ from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, write_atomically
 from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import load_policy
 
-from .agents_choice import Chosen, Trained, choose, ship
-from .agents_imitation import EXACT, exact_gradient, held_out, imitation
-from .agents_plot import plot
-from .agents_study import Study, add_study_arguments, open_study, say, some_starts
-from .agents_table import IMITATION, OTHER_NOISE, Rows, by_kind, intervals, table, under_other_noise, verdict
+from .choice import Chosen, Trained, choose, ship
+from .imitation import EXACT, exact_gradient, held_out, imitation
+from .plot import plot
+from .study import Study, add_study_arguments, open_study, say, some_starts
+from .table import IMITATION, OTHER_NOISE, Rows, by_kind, intervals, table, under_other_noise, verdict
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""

@@ -19,8 +19,8 @@ from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.policies import FixedStart, resolve_policy
 
 from .samplers import AGENT_PAIRS, shipped_agent
+from .tables import RESULTS
 
-RESULTS = Path(__file__).parents[1] / "results"
 BUNDLED = "bundled"
 """What the bundled photographs are called among result folders."""
 

@@ -9,8 +9,8 @@ import numpy as np
 from skipdiff_agents.evaluate import Result
 from skipdiff_env.images.mixed import KINDS
 
-from .agents_choice import Trained
-from .agents_study import interval, relative
+from .choice import Trained
+from .study import interval, relative
 
 Rows = dict[str, list[list[Result]]]
 """By policy, for each training seed (one if there is none), a result for each episode."""

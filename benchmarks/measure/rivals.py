@@ -14,7 +14,7 @@ from skipdiff_env.diffusion.few_step import FewSteps
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 from skipdiff_env.upscale import few_steps
 
-from .paper.samplers import Picture, Sampler
+from .samplers import Picture, Sampler
 
 CCSR_STEPS, ADDSR_STEPS = (1, 2, 16), (1, 2, 4)
 Folder = str | os.PathLike[str]

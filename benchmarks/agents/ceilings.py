@@ -10,7 +10,7 @@ start of the training images:
   picture, but not the noise, is worth to a fixed start, as far as these few seeds tell;
 - ``known fault``: the best start for each kind of input, chosen on training images (mixed input alone);
 - ``imitation``: networks taught the right answers of the training images; under ``reset`` two kinds, of
-  which the one that is better on validation counts (see :mod:`.agents_imitation`); ``on training``, how
+  which the one that is better on validation counts (see :mod:`.imitation`); ``on training``, how
   much of it is learned by heart.
 
 Only the first is an upper bound. An agent sees x_S1, in which the noise that was drawn shows, so it may
@@ -33,9 +33,9 @@ from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.policies import Policy
 
-from .agents_imitation import imitation
-from .agents_study import Study, add_study_arguments, interval, open_study, say
-from .agents_table import other_noise
+from .imitation import imitation
+from .study import Study, add_study_arguments, interval, open_study, say
+from .table import other_noise
 
 SHARES = ("other noise", "known fault", "imitation", "imitation on training")
 

@@ -34,10 +34,11 @@ from skipdiff_env.images.photo import Photo
 from skipdiff_env.images.tiling import RAMP, spans
 from skipdiff_env.upscale import Enlarger
 
+from ..measure.tables import RESULTS
+
 Size = tuple[int, int]
 Row = dict[str, str | float]
 
-RESULTS = Path(__file__).parent / "results"
 SMALL, LARGE = (1024, 768), (4096, 3072)
 UNLIKE = 0.05
 """How far seams may differ from the rest of the picture, relative."""

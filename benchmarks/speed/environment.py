@@ -1,6 +1,6 @@
 """What SkipDiff-v0 costs on top of its network and its metric, and what batching gains.
 
-``python -m benchmarks.env_throughput`` plays the same episodes in one batched environment and in as many
+``python -m benchmarks.speed.environment`` plays the same episodes in one batched environment and in as many
 single ones, alternating, and prints medians over the episodes:
 
 - ``call``: milliseconds of one network call of the batched environment;
@@ -138,7 +138,7 @@ def _timed(now: Callable[[], float], work: Callable[..., None], *arguments: Any)
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.env_throughput",
+        prog="python -m benchmarks.speed.environment",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,7 +14,7 @@ from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, POLICY, model_folder, write_atomically
 from skipdiff_env.policy_file import load_policy
 
-from .agents_study import Study, relative, say
+from .study import Study, relative, say
 
 TOLERANCE = 0.01
 """An agent that may be worse than the best fixed start by more than this share of its reward stays home."""

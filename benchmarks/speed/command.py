@@ -23,11 +23,11 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
-from .env_throughput import HEADER, measure
-from .paper.options import RESULTS
-from .sampler_speed import sampler_speed
+from ..measure.tables import RESULTS
+from .environment import HEADER, measure
+from .sampler import sampler_speed
 from .tiling import measure_memory
-from .training_speed import training_speed
+from .training import training_speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

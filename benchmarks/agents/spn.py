@@ -26,7 +26,7 @@ from skipdiff_agents.train import CHECKPOINT
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.spn import SkipProposalNetwork
 
-from .agents_study import Study, add_study_arguments, open_study, say
+from .study import Study, add_study_arguments, open_study, say
 
 BATCHES = 64
 """Of roll-outs, over which the ratio's bias is averaged."""

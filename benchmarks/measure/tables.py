@@ -6,14 +6,16 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from skipdiff_env.diffusion.pretrained import write_atomically
 
-from .parts import Part
 from .results import Results
 from .store import METRICS
 
+RESULTS = Path(__file__).parents[1] / "results"
+"""Where every command writes, unless told otherwise."""
 TITLES = {
     "psnr": "PSNR ↑",
     "ssim": "SSIM ↑",
@@ -24,6 +26,33 @@ TITLES = {
     "evaluations": "evaluations",
 }
 DIGITS = {"psnr": 2, "ssim": 4, "niqe": 2, "niqe_full": 2, "lpips": 4, "consistency": 2, "evaluations": 0}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table."""
+
+    sampler: str
+    label: str = ""
+    """Empty: the sampler's own."""
+    paper: str = ""
+    """The paper's figures, in a column of their own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table, or the samplers that a figure needs."""
+
+    name: str
+    """Of files and of ``--tables``."""
+    title: str
+    lines: tuple[Line, ...]
+    note: str = ""
+
+    @property
+    def samplers(self) -> list[str]:
+        """Keys, each once."""
+        return list(dict.fromkeys(line.sampler for line in self.lines))
 
 
 def number(value: float, column: str) -> str:

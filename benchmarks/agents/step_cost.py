@@ -21,8 +21,8 @@ from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.policy_file import load_policy
 
-from .agents_plot import figure, save
-from .agents_study import Study, add_study_arguments, interval, open_study, say
+from .plot import figure, save
+from .study import Study, add_study_arguments, interval, open_study, say
 
 PRICES, WIDTH = 7, 100.0
 

@@ -24,8 +24,8 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import ImageSource, make_pair
 
-from .paper.evaluate import image_name
-from .paper.options import (
+from ..measure.evaluate import image_name
+from ..measure.options import (
     add_common,
     command_line,
     fixed_start,
@@ -36,11 +36,11 @@ from .paper.options import (
     said,
     trained_rivals,
 )
-from .paper.records import append, read
-from .paper.results import FEWEST
-from .paper.samplers import Sampler, catalogue
-from .paper.store import METRICS, score
-from .rivals import rivals
+from ..measure.records import append, read
+from ..measure.results import FEWEST
+from ..measure.rivals import rivals
+from ..measure.samplers import Sampler, catalogue
+from ..measure.store import METRICS, score
 
 SHOWN = ("psnr", "ssim", "niqe", "lpips")
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "niqe": "NIQE", "lpips": "LPIPS"}

@@ -22,7 +22,7 @@ from skipdiff_agents.train import LOG
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.oracle import optimum_calls
 
-from .agents_study import add_study_arguments, open_study, say
+from .study import add_study_arguments, open_study, say
 
 PAPER_EVALUATIONS = 50_000 * 4 * 17
 """Iterations × episodes × evaluations an episode (9 of CSA, about 8 of FSR)."""

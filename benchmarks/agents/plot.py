@@ -10,8 +10,8 @@ import numpy as np
 
 from skipdiff_env import SkipDiffError
 
-from .agents_study import interval
-from .agents_table import Rows, grid, rewards
+from .study import interval
+from .table import Rows, grid, rewards
 
 
 def figure(columns: int) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from skipdiff_env import SkipDiffError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
