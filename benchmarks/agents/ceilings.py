@@ -23,20 +23,25 @@ Writes ``benchmarks/results/agents/<model>/ceilings.md`` and ``.csv``.
 from __future__ import annotations
 
 import argparse
-import csv
 from typing import Any
 
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, fixed_starts
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.policies import Policy
 
+from ..measure.tables import Report, Table
 from .imitation import imitation
 from .study import Study, add_study_arguments, interval, open_study, say
 from .table import other_noise
 
+NOTE = (
+    "Gap: how far the optimum lies above the best fixed start, in % of its reward. The other columns: the "
+    "share of that gap, on test episodes; 95 % bootstrap intervals over images (and training seeds). They "
+    "are references, not upper bounds: an agent sees a latent in which the drawn noise shows, and imitation "
+    "is what one way of teaching reaches."
+)
 SHARES = ("other noise", "known fault", "imitation", "imitation on training")
 
 
@@ -51,35 +56,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record, measure, write."""
-    rows, text = [], ""
+    rows = []
     for mixed in (name == "mixed" for name in args.inputs):
         for metric in args.metrics:
             study = open_study(args, metric, mixed)
             study.record()
             rows.append({"input": "mixed" if mixed else "clean", "reward": metric, **measure(study)})
             say(str(rows[-1]))
-        text = f"# What there is to learn on {study.model.name}\n\n{study.describe()}\n\n"
-    text += (
-        "Gap: how far the optimum lies above the best fixed start, in % of its reward. The other "
-        "columns: the share of that gap, on test episodes; 95 % bootstrap intervals over images (and "
-        "training seeds). They are references, not upper bounds: an agent sees a latent in which the drawn "
-        "noise shows, and imitation is what one way of teaching reaches.\n\n"
-    )
     titles = ["input", "reward", "best start", "gap", *SHARES]
-    text += "| " + " | ".join(titles) + " |\n" + "|---" * 2 + "|---:" * (len(titles) - 2) + "|\n"
-    for row in rows:
-        text += "| " + " | ".join(_cell(name, row[name]) for name in titles) + " |\n"
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(study.folder / "ceilings.md", text.encode())
-    with (study.folder / "ceilings.csv").open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(
-            [*titles[:3], *(f"{name} {part}" for name in titles[3:] for part in ("", "low", "high"))]
-        )
-        for row in rows:
-            numbers = [value for name in titles[3:] for value in row[name]]
-            writer.writerow([*(row[name] for name in titles[:3]), *numbers])
-    say("\n" + text)
+    report = Report(
+        "ceilings",
+        f"What there is to learn on {study.model.name}",
+        f"{study.describe()}\n\n{NOTE}",
+        [Table(titles, [[_cell(name, row[name]) for name in titles] for row in rows], left=2)],
+        [
+            [*titles[:3], *(f"{name} {part}" for name in titles[3:] for part in ("", "low", "high"))],
+            *([*(row[n] for n in titles[:3]), *(v for n in titles[3:] for v in row[n])] for row in rows),
+        ],
+    )
+    report.write(study.folder)
+    say("\n" + report.text)
     return 0
 
 

@@ -12,14 +12,15 @@ part resumes where it stopped. Writes
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, Random, Result
-from skipdiff_agents.recording import METRICS, scores
+from skipdiff_agents.recording import scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
 from skipdiff_env import SkipDiffError, SkipDiffSampler
@@ -27,11 +28,22 @@ from skipdiff_env.diffusion.pretrained import ABOUT_POLICY, write_atomically
 from skipdiff_env.policies import shipped_policy
 from skipdiff_env.policy_file import load_policy
 
+from ..measure.tables import Report, Table
 from .choice import Chosen, Trained, choose, ship
 from .imitation import EXACT, exact_gradient, held_out, imitation
 from .plot import plot
-from .study import Study, add_study_arguments, open_study, say, some_starts
-from .table import IMITATION, OTHER_NOISE, Rows, by_kind, intervals, table, under_other_noise, verdict
+from .study import Study, add_study_arguments, judged, open_study, say, some_starts
+from .table import (
+    IMITATION,
+    OTHER_NOISE,
+    Rows,
+    by_kind,
+    columns,
+    intervals,
+    table,
+    under_other_noise,
+    verdict,
+)
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""
@@ -108,24 +120,28 @@ def run(args: argparse.Namespace) -> int:
     optima = np.array([o.reward for o in test.optima()] if study.recorded else [np.nan] * len(test.pairs))
     images = study.photographs("test")
     said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
-    text = (
-        f"# Agents on {study.model.name}: {study.name}\n\n{study.describe()} "
-        f"Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % bootstrap intervals over "
-        f"training seeds and images.\n\n{said}\n\n"
-        + table(rows, best, optima, images, trained)
-        + "\nMeans and 95 % intervals of the other columns:\n\n"
-        + intervals(rows, optima, images)
-    )
+    blocks: list[str | Table] = [
+        said,
+        table(rows, best, optima, images, trained),
+        "Means and 95 % intervals of the other columns:",
+        intervals(rows, optima, images),
+    ]
     agents = [*trained, chosen.row] if chosen else []
     agents += [SHIPPED] if ships else []
     if args.mixed:
         shown = [name for name in ("optimum", OTHER_NOISE, IMITATION, *agents) if name in rows]
-        text += "\nFor each kind of input:\n\n" + by_kind(rows, best, images, shown)
+        blocks += ["For each kind of input:", by_kind(rows, best, images, shown)]
     if args.chain:
-        text += "\n" + _chain(study, rows, best, agents)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    _write_csv(study.folder / f"{study.name}.csv", rows)
-    write_atomically(study.folder / f"{study.name}.md", text.encode())
+        blocks += _chain(study, rows, best, agents)
+    report = Report(
+        study.name,
+        f"Agents on {study.model.name}: {study.name}",
+        f"{study.describe()} Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % "
+        "bootstrap intervals over training seeds and images.",
+        blocks,
+        _data(rows),
+    )
+    report.write(study.folder)
     plot(
         study.folder / f"{study.name}.png",
         rows,
@@ -134,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
         images,
         [n for n in (IMITATION, *agents) if n in rows],
     )
-    say("\n" + text)
+    say("\n" + report.text)
     return 0
 
 
@@ -191,61 +207,56 @@ def evaluator_at(study: Study, index: int, actions: tuple[int, ...]) -> Result:
     """Test episode number ``index``, played by ``actions``."""
     assert study.test is not None
     queue = iter(actions)
-    evaluator = Evaluator(study.test, [study.test_pairs[index]], others=METRICS)
+    evaluator = Evaluator(study.test, [study.test_pairs[index]], others=[m.of for m in judged()])
     return evaluator(lambda latent, memory: ([next(queue)], memory))[0]
 
 
-def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> str:
+def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> list[str | Table]:
     """All T steps on the first test images under their first noise seed, beside the others there."""
     test, count = study.test, study.args.chain
     assert test is not None
+    chosen = [i for i, pair in enumerate(study.test_pairs) if pair[1] == study.test_pairs[0][1]][:count]
+    steps = test.process.schedule.steps
+    lines = {f"full chain ({steps} steps)": [*np.mean(_chain_scores(study, chosen), axis=0), steps]}
+    for name in (best, *agents):
+        some = [played[i] for played in rows[name] for i in chosen]
+        lines[name] = [np.mean([of(r) for r in some]) for of, _ in columns().values()]
+    forms = [form for _, form in columns().values()]
+    shown = [[name, *map(format, means, forms)] for name, means in lines.items()]
+    text = f"On the first {len(chosen)} of the test images, one noise seed, with the full chain:"
+    return [text, Table(["policy", *columns()], shown)]
+
+
+def _chain_scores(study: Study, chosen: Sequence[int]) -> list[list[float]]:
+    """Those of the full chain on some test episodes, kept, so that each is made once."""
+    test, names = study.test, [str(metric.of) for metric in judged()]
+    assert test is not None
     store = study.args.runs / "chain.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
-    steps = test.process.schedule.steps
-    sampler = SkipDiffSampler(test.model, steps, fine_steps=0)
-    chosen = [i for i, pair in enumerate(study.test_pairs) if pair[1] == study.test_pairs[0][1]][:count]
-    rows_of_chain = []
+    sampler = SkipDiffSampler(test.model, test.process.schedule.steps, fine_steps=0)
+    found = []
     for index in chosen:
         image, seed = study.test_pairs[index]
-        key = f"{study.model.hash} {test.precision} {test.digest([study.test_pairs[index]])}"
+        key = f"{study.model.hash} {test.precision} {test.digest([study.test_pairs[index]])} {names}"
         if key not in known:
             say(f"full chain: {test.source.name(image)}")
             pair = test.pair(image)
-            made = sampler(pair.lr, seed=seed).images
-            known[key] = scores(made, pair.hr, METRICS)[0].tolist()
+            known[key] = scores(sampler(pair.lr, seed=seed).images, pair.hr, names)[0].tolist()
             store.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(store, json.dumps(known).encode())
-        rows_of_chain.append(known[key])
-    text = f"On the first {len(chosen)} of the test images, one noise seed, with the full chain:\n\n"
-    text += "| policy | PSNR ↑ | NIQE ↓ | LPIPS ↓ | SSIM ↑ | evaluations |\n|---|---:|---:|---:|---:|---:|\n"
-    lines = {f"full chain ({steps} steps)": (np.array(rows_of_chain).mean(0), float(steps))}
-    for name in (best, *agents):
-        some = [played[i] for played in rows[name] for i in chosen]
-        lines[name] = np.mean([r.others for r in some], axis=0), float(np.mean([r.evaluations for r in some]))
-    for name, ((niqe, lpips, psnr, ssim), evaluations) in lines.items():
-        text += f"| {name} | {psnr:.2f} | {niqe:.3f} | {lpips:.4f} | {ssim:.4f} | {evaluations:.1f} |\n"
-    return text
+        found.append(known[key])
+    return found
 
 
-def _write_csv(path: Path, rows: Rows) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        header = [
-            "policy",
-            "training_seed",
-            "image",
-            "noise_seed",
-            "reward",
-            *METRICS,
-            "evaluations",
-            "actions",
-        ]
-        writer.writerow(header)
-        for name, by_seed in rows.items():
-            for seed, played in enumerate(by_seed):
-                for r in played:
-                    numbers = [f"{value:.6g}" for value in (r.reward, *r.others)]
-                    actions = "".join(map(str, r.actions))
-                    writer.writerow([name, seed, r.image, r.noise_seed, *numbers, r.evaluations, actions])
-    part.replace(path)
+def _data(rows: Rows) -> list[list[Any]]:
+    """Every episode, for programs."""
+    metrics = [metric.name for metric in judged()]
+    head = ["policy", "training_seed", "image", "noise_seed", "reward", *metrics, "evaluations", "actions"]
+    lines: list[list[Any]] = [head]
+    for name, by_seed in rows.items():
+        for seed, played in enumerate(by_seed):
+            for r in played:
+                numbers = [f"{value:.6g}" for value in (r.reward, *r.others)]
+                actions = "".join(map(str, r.actions))
+                lines.append([name, seed, r.image, r.noise_seed, *numbers, r.evaluations, actions])
+    return lines

@@ -23,9 +23,9 @@ from torch import Tensor
 from skipdiff_agents.export import network_from_zip
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import CHECKPOINT
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.spn import SkipProposalNetwork
 
+from ..measure.tables import Report, Table
 from .study import Study, add_study_arguments, open_study, say
 
 BATCHES = 64
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     fixed = float(np.mean([result.reward for result in study.evaluator("valid")(start)]))
     titles = ["norm", "width", "latents", "weights", "MB", "ms a decision", "minutes"]
     titles += ["validation reward, to the best start", "ratio's bias"]
-    text = "| " + " | ".join(titles) + " |\n|---" + "|---:" * (len(titles) - 1) + "|\n"
+    lines = []
     for norm, width, size in product(args.norms, args.widths, args.sizes):
         settings = read_settings("recurrent_ppo") | {"observation_size": size, "num_envs": args.envs}
         settings["policy"] = {"memory": "gru", "hidden_size": width, "norm": norm}
@@ -64,15 +64,19 @@ def run(args: argparse.Namespace) -> int:
         batches = [random_latents(study, size, args.envs, seed) for seed in range(BATCHES)]
         bias = np.mean([ratio_bias(network, latents) for network in networks for latents in batches])
         spread = ", ".join(f"{gain:+.2%}" for gain in gains)
-        text += f"| {norm} | {width} | {size} | {weights / 1e6:.2f} M | {4 * weights / 1e6:.1f} "
-        text += f"| {_milliseconds(networks[0]):.2f} | {minutes:.1f} | {spread} | {bias:.4f} |\n"
-        say(text.splitlines()[-1])
-    head = f"# Norm and width of the skip proposal network: {study.model.name}\n\n"
-    head += f"{study.describe()} {args.seeds} training seeds; {args.envs} episodes an update. "
-    head += f"Start {start} is best.\n\n"
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(study.folder / "spn.md", (head + text).encode())
-    say("\n" + head + text)
+        line = [norm, f"{width}", f"{size}", f"{weights / 1e6:.2f} M", f"{4 * weights / 1e6:.1f}"]
+        line += [f"{_milliseconds(networks[0]):.2f}", f"{minutes:.1f}", spread, f"{bias:.4f}"]
+        lines.append(line)
+        say(" ".join(line))
+    report = Report(
+        "spn",
+        f"Norm and width of the skip proposal network: {study.model.name}",
+        f"{study.describe()} {args.seeds} training seeds; {args.envs} episodes an update. Start {start} is "
+        "best.",
+        [Table(titles, lines)],
+    )
+    report.write(study.folder)
+    say("\n" + report.text)
     return 0
 
 

@@ -11,18 +11,17 @@ lowest a hundredth of it. Writes ``benchmarks/results/agents/<model>/<name>-step
 from __future__ import annotations
 
 import argparse
-import csv
 
 import numpy as np
 
 from skipdiff_agents.evaluate import Result, fixed_starts
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import BEST
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.policy_file import load_policy
 
+from ..measure.tables import Report, Table
 from .plot import figure, save
-from .study import Study, add_study_arguments, interval, open_study, say
+from .study import Study, add_study_arguments, interval, judged, open_study, say
 
 PRICES, WIDTH = 7, 100.0
 
@@ -66,10 +65,16 @@ def price_of_start_1(rewards: np.ndarray) -> float:
 
 
 def _means(played: list[Result]) -> list[float]:
-    """Evaluations, reward, NIQE, LPIPS, PSNR."""
+    """Evaluations, reward, and the scores by all metrics."""
     others = np.nanmean([r.others for r in played], axis=0)
     reward, evaluations = (float(np.mean([getattr(r, f) for r in played])) for f in ("reward", "evaluations"))
-    return [evaluations, reward, *others[:3]]
+    return [evaluations, reward, *others]
+
+
+def _shown(means: list[float] | np.ndarray) -> list[str]:
+    """:func:`_means` as cells."""
+    forms = [".1f", ".4f", *(f".{metric.fine_digits}f" for metric in judged())]
+    return [format(value, form) for value, form in zip(means, forms, strict=True)]
 
 
 def _write(
@@ -81,63 +86,44 @@ def _write(
     evaluator = study.evaluator("test")
     images = len({image for image, _ in study.test_pairs})
     base = study.training.process.coarse_steps
-    csv_rows, lines = [], []
-    for k, results in starts.items():
-        csv_rows.append(["fixed start", k, *_means(results)])
+    fixed_means = {k: _means(results) for k, results in starts.items()}
+    agent_means, lines = {}, []
     for price, by_seed in played.items():
-        means = np.mean([_means(results) for results in by_seed], axis=0)
-        csv_rows.append(["agent", price, *means])
+        agent_means[price] = np.mean([_means(results) for results in by_seed], axis=0)
         best = int((train - price * np.arange(len(train))).argmax()) + 1
         own = np.array([[evaluator.paid(r, price) for r in results] for results in by_seed])
         fixed = np.array([evaluator.paid(r, price) for r in starts[best]])
         shape = (-1, images, study.args.test_seeds)
         ahead = interval((own - fixed).reshape(shape))
         optimum = evaluator.best_rewards([price]).mean() - fixed.mean()
-        cells = [f"{price:.2g}", *_shown(means), str(best), f"{base + best - 1}"]
-        cells += ["{:+.5f} [{:+.5f}, {:+.5f}]".format(*ahead), f"{optimum:+.5f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    names = ["evaluations", "reward", "NIQE", "LPIPS", "PSNR"]
-    agent = [
-        "price",
-        *names,
-        "best start at this price",
-        "its evaluations",
-        "agent − start",
-        "optimum − start",
-    ]
-    text = (
-        f"# One agent, any price: {study.model.name}, {study.name}\n\n{study.describe()} "
-        f"{study.args.seeds} training seeds. Price: reward an evaluation. The last two columns compare "
-        "returns, reward minus price times evaluations, paired; the start is chosen on training images.\n\n"
+        cells = [f"{price:.2g}", *_shown(agent_means[price]), str(best), f"{base + best - 1}"]
+        lines.append([*cells, "{:+.5f} [{:+.5f}, {:+.5f}]".format(*ahead), f"{optimum:+.5f}"])
+    names = ["evaluations", "reward", *(metric.title for metric in judged())]
+    beside = ["best start at this price", "its evaluations", "agent − start", "optimum − start"]
+    report = Report(
+        f"{study.name}-step-cost",
+        f"One agent, any price: {study.model.name}, {study.name}",
+        f"{study.describe()} {study.args.seeds} training seeds. Price: reward an evaluation. The last two "
+        "columns compare returns, reward minus price times evaluations, paired; the start is chosen on "
+        "training images.",
+        [
+            Table(["price", *names, *beside], lines, left=0),
+            "Fixed starts",
+            Table(["start", *names], [[f"{k}", *_shown(m)] for k, m in fixed_means.items()], left=0),
+        ],
+        [
+            ["policy", "start or price", *names],
+            *(["fixed start", k, *means] for k, means in fixed_means.items()),
+            *(["agent", price, *means] for price, means in agent_means.items()),
+        ],
     )
-    text += (
-        "| "
-        + " | ".join(agent)
-        + " |\n"
-        + "|---:" * len(agent)
-        + "|\n"
-        + "\n".join(lines)
-        + "\n\nFixed starts\n\n"
-    )
-    text += "| start | " + " | ".join(names) + " |\n" + "|---:" * (len(names) + 1) + "|\n"
-    text += "".join(f"| {k} | " + " | ".join(_shown(_means(r))) + " |\n" for k, r in starts.items())
-    study.folder.mkdir(parents=True, exist_ok=True)
-    stem = study.folder / f"{study.name}-step-cost"
-    write_atomically(stem.with_suffix(".md"), text.encode())
-    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows([["policy", "start or price", *names], *csv_rows])
+    report.write(study.folder)
     drawn, axes = figure(2)
-    for axis, column, title in zip(axes, (2, 3), ("NIQE", "LPIPS"), strict=True):
-        for kind, style in (("fixed start", "o-"), ("agent", "s--")):
-            points = np.array([row[2:] for row in csv_rows if row[0] == kind], np.float64)
+    for axis, column, metric in zip(axes, (2, 3), judged(), strict=False):
+        for kind, style, means in (("fixed start", "o-", fixed_means), ("agent", "s--", agent_means)):
+            points = np.array([*means.values()])
             axis.plot(points[:, 0], points[:, column], style, label=kind)
-        axis.set(xlabel="network evaluations an image", ylabel=title)
+        axis.set(xlabel="network evaluations an image", ylabel=metric.title)
         axis.legend()
-    save(drawn, stem.with_suffix(".png"))
-    say("\n" + text)
-
-
-def _shown(means: list[float] | np.ndarray) -> list[str]:
-    return [
-        format(value, form) for value, form in zip(means, (".1f", ".4f", ".3f", ".4f", ".2f"), strict=True)
-    ]
+    save(drawn, study.folder / f"{report.name}.png")
+    say("\n" + report.text)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from skipdiff_agents import recording
 from skipdiff_agents.evaluate import WALK, Evaluator, Setting, best_start, bootstrap
 from skipdiff_agents.pairs import UNSEEN, Pair, all_pairs
-from skipdiff_agents.recording import METRICS, RecordedSetting
+from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.train import Progress, Run
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel, SkipProcess
@@ -25,6 +26,7 @@ from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.oracle import optimum_calls
 
+from ..measure.metrics import METRICS, Metric
 from ..measure.tables import RESULTS
 
 MANY = 20
@@ -64,6 +66,12 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--out", type=Path, default=RESULTS / "agents", help="folder of the results")
 
 
+def judged() -> list[Metric]:
+    """The metrics that results are judged by, in this order: those of all tables that recordings hold."""
+    known = {metric.of: metric for metric in METRICS if not metric.on_input}
+    return [known[name] for name in recording.METRICS if name in known]
+
+
 @dataclass
 class Study:
     """Training, validation and test episodes of one comparison."""
@@ -98,7 +106,7 @@ class Study:
             "test": (self.test, self.test_pairs),
         }[part]
         assert setting is not None
-        return Evaluator(setting, pairs, batch=64, others=METRICS)
+        return Evaluator(setting, pairs, batch=64, others=[metric.of for metric in judged()])
 
     def photographs(self, part: str) -> int:
         """How many pictures the ``valid`` or ``test`` episodes show, in whatever quality."""

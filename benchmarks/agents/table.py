@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from skipdiff_agents.evaluate import Result
 from skipdiff_env.images.mixed import KINDS
 
+from ..measure.tables import Table
 from .choice import Trained
-from .study import interval, relative
+from .study import interval, judged, relative
 
 Rows = dict[str, list[list[Result]]]
 """By policy, for each training seed (one if there is none), a result for each episode."""
 
-COLUMNS: dict[str, tuple[Callable[[Result], float], str]] = {
-    "NIQE ↓": (lambda r: r.others[0], ".3f"),
-    "LPIPS ↓": (lambda r: r.others[1], ".4f"),
-    "PSNR ↑": (lambda r: r.others[2], ".2f"),
-    "SSIM ↑": (lambda r: r.others[3], ".4f"),
-    "evaluations": (lambda r: float(r.evaluations), ".1f"),
-}
 OTHER_NOISE = "best start under the other noise"
 """The row of the start that is best for the same picture under its other noise seeds."""
 IMITATION = "imitation of the optimum"
 """The row of a network that was taught the right answers."""
+
+
+def columns() -> dict[str, tuple[Callable[[Result], float], str]]:
+    """What tables show of every policy's results: title, value and format."""
+    found: dict[str, tuple[Callable[[Result], float], str]] = {}
+    for i, metric in enumerate(judged()):
+        found[metric.label] = (partial(_other, i), f".{metric.fine_digits}f")
+    return found | {"evaluations": (lambda r: float(r.evaluations), ".1f")}
+
+
+def _other(index: int, result: Result) -> float:
+    return result.others[index]
 
 
 def grid(by_seed: Sequence[Sequence[Result]], images: int, of: Callable[[Result], float]) -> np.ndarray:
@@ -40,7 +47,7 @@ def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
 
 def table(
     rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]]
-) -> str:
+) -> Table:
     """A line for each policy; differences and shares are paired with the policy ``best``.
 
     Args:
@@ -57,7 +64,7 @@ def table(
         own = rewards(by_seed, images)
         cells = [name, _cell(interval(own), ".4f")]
         cells.append("" if name == best else _cell(relative(own, baseline), "+.2%"))
-        cells += [_mean(grid(by_seed, images, of), form) for of, form in COLUMNS.values()]
+        cells += [_mean(grid(by_seed, images, of), form) for of, form in columns().values()]
         cells.append(_mean(optimum - own, ".4f"))
         gap = np.broadcast_to(optimum - baseline, own.shape)
         cells.append("" if name == best else _cell(interval(own - baseline, gap), ".0%"))
@@ -66,22 +73,22 @@ def table(
         sampled = max((run.decisions for run in runs), default=0)
         cells.append(f"{sampled:,}" if sampled else "")
         lines.append(cells)
-    titles = ["policy", "reward", "difference to best start", *COLUMNS, "regret", "gap closed", "minutes"]
-    return _markdown([*titles, "decisions"], lines)
+    titles = ["policy", "reward", "difference to best start", *columns(), "regret", "gap closed", "minutes"]
+    return Table([*titles, "decisions"], lines)
 
 
-def intervals(rows: Rows, optima: np.ndarray, images: int) -> str:
+def intervals(rows: Rows, optima: np.ndarray, images: int) -> Table:
     """The 95 % intervals of what :func:`table` gives as bare means."""
     optimum = optima.reshape(1, images, -1)
     lines = []
     for name, by_seed in rows.items():
         cells = [name]
-        for of, form in COLUMNS.values():
+        for of, form in columns().values():
             values = grid(by_seed, images, of)
             cells.append(_cell(interval(values), form) if np.isfinite(values).any() else "")
         cells.append(_cell(interval(optimum - rewards(by_seed, images)), ".4f"))
         lines.append(cells)
-    return _markdown(["policy", *COLUMNS, "regret"], lines)
+    return Table(["policy", *columns(), "regret"], lines)
 
 
 def other_noise(starts: np.ndarray, images: int) -> np.ndarray:
@@ -107,7 +114,7 @@ def under_other_noise(rows: Rows, images: int) -> list[Result]:
     return [starts[start][episode] for episode, start in enumerate(found)]
 
 
-def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> str:
+def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> Table:
     """Where adapting would pay: paired differences to the row ``best``, for each kind of input by itself.
 
     Args:
@@ -129,12 +136,7 @@ def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> str:
         for line, name in zip(lines, (found, *shown), strict=True):
             cell = _cell(relative(rewards(part[name], images), baseline), "+.2%")
             line.append(f"{name}: {cell}" if name == found else cell)
-    return _markdown(["difference to best start", *KINDS], lines)
-
-
-def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
-    return "\n".join(head + ["| " + " | ".join(cells) + " |" for cells in lines]) + "\n"
+    return Table(["difference to best start", *KINDS], lines)
 
 
 def _mean(values: np.ndarray, form: str) -> str:

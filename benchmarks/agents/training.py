@@ -19,9 +19,9 @@ import torch
 from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.oracle import optimum_calls
 
+from ..measure.tables import Report, Table
 from .study import add_study_arguments, open_study, say
 
 PAPER_EVALUATIONS = 50_000 * 4 * 17
@@ -60,37 +60,38 @@ def run(args: argparse.Namespace) -> int:
     gain, plateau = max(rewards) - rewards[0], plateau_of(rewards)
     reached = "never to a plateau" if plateau is None else f"{log[plateau]['timesteps']:.0f} to the plateau"
     rows = [
-        ("paper's recipe: 50 000 iterations × 4 episodes × 17", PAPER_EVALUATIONS, "", "1.8 million"),
-        (
-            f"here: {len(pairs)} episodes, all schedules", spent, f"{recording:.1f}",
+        ["paper's recipe: 50 000 iterations × 4 episodes × 17", f"{PAPER_EVALUATIONS}", "", "1.8 million"],
+        [
+            f"here: {len(pairs)} episodes, all schedules", f"{spent}", f"{recording:.1f}",
             f"{reached}, {log[-1]['timesteps']:.0f} in all",
-        ),
+        ],
     ]  # fmt: skip
-    text = (
-        f"# Training an agent on {study.model.name}\n\n{study.describe()} {args.algo}, "
-        f"{torch.get_num_threads()} thread.\n\n"
-        "| | network evaluations | minutes of recording | decisions |\n|---|---:|---:|---:|\n"
-    )
-    text += "".join(f"| {name} | {n} | {m} | {d} |\n" for name, n, m, d in rows)
-    text += (
-        f"\nThe paper's evaluations are {PAPER_EVALUATIONS / spent:.0f} times as many. The validation reward "
+    told = (
+        f"The paper's evaluations are {PAPER_EVALUATIONS / spent:.0f} times as many. The validation reward "
         f"rises from {rewards[0]:.4f} at the first evaluation to {max(rewards):.4f} at the best, by "
         f"{gain / rewards[0]:.2%}. "
     )
     if gain == 0:
-        text += "No evaluation is better than the first, so that there is no plateau to reach; "
+        told += "No evaluation is better than the first, so that there is no plateau to reach; "
     elif plateau is None:
-        text += f"There is no plateau: the last evaluation keeps less than {PLATEAU:.0%} of that; "
+        told += f"There is no plateau: the last evaluation keeps less than {PLATEAU:.0%} of that; "
     else:
         minutes = log[plateau]["minutes"]
-        text += (
+        told += (
             f"From minute {minutes:.1f} of training on ({recording + minutes:.1f} with recording), every "
             f"evaluation keeps at least {PLATEAU:.0%} of that; "
         )
-    text += f"the whole run took {log[-1]['minutes']:.1f} minutes.\n"
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(study.folder / "training.md", text.encode())
-    say("\n" + text)
+    report = Report(
+        "training",
+        f"Training an agent on {study.model.name}",
+        f"{study.describe()} {args.algo}, {torch.get_num_threads()} thread.",
+        [
+            Table(["", "network evaluations", "minutes of recording", "decisions"], rows),
+            f"{told}the whole run took {log[-1]['minutes']:.1f} minutes.",
+        ],
+    )
+    report.write(study.folder)
+    say("\n" + report.text)
     return 0
 
 

@@ -13,8 +13,9 @@ from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, image_key
 from skipdiff_env.images import ImageSource, Pair, make_pair
 
-from .samplers import Picture, Sampler
-from .store import Row, Store, score
+from .metrics import score
+from .sampler import Picture, Sampler
+from .store import Row, Store
 
 SHOWN_AT_ONCE = 8
 """Results that are scored and kept together, within one image and seed."""
@@ -116,14 +117,9 @@ class Evaluation:
     def _keep(self, job: Job, pair: Pair, samplers: Sequence[Sampler], pictures: Sequence[Picture]) -> None:
         assert pair.hr is not None  # the source has originals
         scores = score([p.image for p in pictures], pair.hr, pair.lr, self.model.scale)
-        for sampler, picture, values in zip(samplers, pictures, scores, strict=True):
-            psnr, ssim, niqe, niqe_full, lpips, consistency = values
-            self.store.add(
-                Row(
-                    self.model.hash, self.dtype, job.image, job.seed, sampler.key,
-                    psnr, ssim, niqe, niqe_full, lpips, consistency, picture.evaluations, picture.start,
-                )
-            )  # fmt: skip
+        for sampler, picture, found in zip(samplers, pictures, scores, strict=True):
+            about = (self.model.hash, self.dtype, job.image, job.seed, sampler.key)
+            self.store.add(Row(*about, found, picture.evaluations, picture.start))
 
 
 def image_name(pair: Pair) -> str:

@@ -18,6 +18,7 @@ from skipdiff_env.diffusion import FrozenModel, available_models
 from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.policies import FixedStart, resolve_policy
 
+from .family import Folder
 from .samplers import AGENT_PAIRS, shipped_agent
 from .tables import RESULTS
 
@@ -115,15 +116,14 @@ def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
     return policy.start
 
 
-def trained_rivals(args: argparse.Namespace) -> tuple[str | None, str | None]:
-    """``--ccsr`` and ``--addsr``; unless given, the names under which a shipped model's rivals ship."""
-    ships = available_models()
-
-    def folder(kind: str, given: Path | None) -> str | None:
+def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:
+    """``--ccsr`` and ``--addsr``, by name; unless given, those that ship under the model's name."""
+    found: dict[str, Folder] = {}
+    for kind, given in (("ccsr", args.ccsr), ("addsr", args.addsr)):
         usual = f"{kind}-{args.model}"
-        return str(given) if given else usual if usual in ships else None
-
-    return folder("ccsr", args.ccsr), folder("addsr", args.addsr)
+        if given or usual in available_models():
+            found[kind] = given or usual
+    return found
 
 
 def network_dtype(args: argparse.Namespace) -> torch.dtype | None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skipdiff_agents.evaluate import bootstrap
+
+from .metrics import column as column_of
 from .store import Row
 
-DRAWS = 2000
 FEWEST = 5
 """Images below which nothing is said to be better or worse."""
-LOWER_BETTER = {"niqe", "niqe_full", "lpips", "evaluations"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Estimate:
     def sign(self) -> int:
         """1 or -1 where the whole interval lies on one side of zero, else, or for a few images, 0."""
         return int(self.low > 0) - int(self.high < 0) if self.images >= FEWEST else 0
+
+
+def estimate(values: NDArray[np.float64]) -> Estimate:
+    """Of a number for each image, NaN where there is none."""
+    finite = values[np.isfinite(values)]
+    return Estimate(*bootstrap(finite), len(finite))
 
 
 class Results:
@@ -65,11 +72,11 @@ class Results:
     def values(self, sampler: str, column: str) -> NDArray[np.float64]:
         """A column of a sampler's rows, float64, a value for each image and seed."""
         rows = self._rows[sampler]
-        return np.array([getattr(row, column) if row else math.nan for row in rows], np.float64)
+        return np.array([row.value(column) if row else math.nan for row in rows], np.float64)
 
     def estimate(self, sampler: str, column: str) -> Estimate:
         """Mean of a column; images where it cannot be computed are left out."""
-        return self._estimate(self.values(sampler, column))
+        return estimate(self._by_image(self.values(sampler, column)))
 
     def mean(self, sampler: str, column: str) -> float:
         """The mean alone."""
@@ -77,12 +84,12 @@ class Results:
 
     def difference(self, sampler: str, other: str, column: str) -> Estimate:
         """Mean of ``sampler`` minus ``other``, paired by image and noise seed."""
-        return self._estimate(self.values(sampler, column) - self.values(other, column))
+        return estimate(self._by_image(self.values(sampler, column) - self.values(other, column)))
 
     def gain(self, sampler: str, other: str, column: str) -> Estimate:
         """:meth:`difference` turned so that more is better."""
         found = self.difference(sampler, other, column)
-        if column in LOWER_BETTER:
+        if column_of(column).lower_better:
             return Estimate(0 - found.mean, 0 - found.high, 0 - found.low, found.images)
         return found
 
@@ -92,7 +99,8 @@ class Results:
         table = table[np.isfinite(table).all(axis=1)]
         if not len(table):
             return Estimate(math.nan, math.nan, math.nan, 0)
-        drawn = _rank_correlation(table[_draws(len(table))].mean(axis=1), sizes)
+        again = np.random.default_rng(0).integers(len(table), size=(2000, len(table)))
+        drawn = _rank_correlation(table[again].mean(axis=1), sizes)
         low, high = np.quantile(drawn, (0.025, 0.975))
         rho = _rank_correlation(table.mean(axis=0)[None], sizes)[0]
         return Estimate(float(rho), float(low), float(high), len(table))
@@ -105,19 +113,6 @@ class Results:
         means = np.full(len(self.images), math.nan)
         np.divide(np.bincount(images, values[finite], len(self.images)), count, out=means, where=count > 0)
         return means
-
-    def _estimate(self, values: NDArray[np.float64]) -> Estimate:
-        means = self._by_image(values)
-        means = means[np.isfinite(means)]
-        if not len(means):
-            return Estimate(math.nan, math.nan, math.nan, 0)
-        low, high = np.quantile(means[_draws(len(means))].mean(axis=1), (0.025, 0.975))
-        return Estimate(float(means.mean()), float(low), float(high), len(means))
-
-
-def _draws(count: int) -> NDArray[np.int64]:
-    """Images drawn again, with replacement: (DRAWS, count)."""
-    return np.random.default_rng(0).integers(0, count, (DRAWS, count))
 
 
 def _rank_correlation(rows: NDArray[np.float64], sizes: Sequence[float]) -> NDArray[np.float64]:

@@ -1,161 +1,40 @@
 """Every way to enlarge an image that the tables compare, all on the same frozen model.
 
-To add a rival, add a line to :func:`catalogue`, and its numbers of steps to :data:`COUNTS`.
+An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stand in Table 1 or 2, in Figure
+5, in the sentences on equal budgets and in the stability table.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
-from skipdiff_env.diffusion.few_step import CCSR, FewSteps
+from skipdiff_env.diffusion import CCSR, AddSR, FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion.few_step import FewSteps
 from skipdiff_env.diffusion.pretrained import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
-from skipdiff_env.latent_cache import CachedProcess, LatentCache
+from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 from skipdiff_env.policies import shipped_policy
+from skipdiff_env.upscale import few_steps
 
 from . import standard
+from .family import Case, Family, Folder
+from .sampler import Picture, Sampler, condition_of, picture_of
+from .walks import Unclamped, Walks
 
 COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
 """S of Figure 1."""
 PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
 """Step pairs (S, F) beside (10, 10) in Figure 5."""
-STANDARD = (
-    ("ddim", "DDIM (η = 0)", standard.ddim),
-    ("dpm", "DPM-Solver++(2M)", standard.dpm_solver),
-    ("ancestral", "uniform chain", standard.ancestral),
-)
-"""What diffusers samples: key, label, scheduler."""
-COUNTS = {
-    "ddim": (10, 16, 20, 50),
-    "dpm": (10, 16, 20),
-    "ancestral": (16,),  # of 20 steps: CSA alone, S = 20
-    "ccsr": (1, 2),
-}
-"""Numbers of steps of every rival, beside those that SkipDiff takes, see :func:`counts`."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
 """Agents by name: S, and whether F is T instead of T/10. The first two say their reward."""
-CACHE_BYTES = 2**28
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a sampler made."""
-
-    image: np.ndarray
-    """uint8 (H, W, 3)."""
-    evaluations: int
-    start: int = 0
-    """See :class:`store.Row`."""
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A way to enlarge an image."""
-
-    key: str
-    """What rows are kept under."""
-    label: str
-    """What tables say."""
-    run: Callable[[np.ndarray, int], Picture]
-    """(LR image uint8 (h, w, 3), noise seed) → result."""
-    calls: frozenset[tuple[Any, ...]]
-    """Its network calls; those of one name are made once for an image and seed."""
-
-
-class Walks:
-    """CSA and FSR with a memory: what schedules of an image share is computed once.
-
-    Args:
-        model: the frozen model.
-        coarse_levels: where the topmost level lies; None asks the model.
-        variant: said in keys and labels, if this is not the model as it is.
-    """
-
-    def __init__(
-        self, model: FrozenModel, coarse_levels: CoarseRule | None = None, variant: str = ""
-    ) -> None:
-        self.model, self.coarse_levels = model, coarse_levels
-        self.suffix, self.note = (f"+{variant}", f", {variant}") if variant else ("", "")
-        self.cache = LatentCache(CACHE_BYTES)
-
-    def process(self, coarse: int, fine: int | None = None) -> CachedProcess:
-        """The process of a step pair, on the common memory."""
-        rule = self.coarse_levels
-        return CachedProcess(self.model, coarse, fine, coarse_levels=rule, cache=self.cache)
-
-    def coarse(self, coarse: int) -> Sampler:
-        """CSA alone, S evaluations; with S = T the full chain."""
-        process = self.process(coarse)
-
-        def run(lr: np.ndarray, seed: int) -> Picture:
-            state = process.start(_condition(self.model, lr), [NoiseKey(image_key(lr), seed)])
-            return Picture(_image(process.denoise(state).x0), coarse)  # x̂0 at level N: the jump N → 0
-
-        full = coarse == self.model.schedule.steps
-        label = f"full chain ({coarse} steps)" if full else f"CSA alone (S = {coarse})"
-        calls = self._coarse_calls(coarse) | {self._call(coarse, (process.stride,))}
-        return Sampler(f"csa-{coarse}{self.suffix}", label + self.note, run, calls)
-
-    def skip(self, coarse: int, fine: int, start: int) -> Sampler:
-        """SkipDiff with a fixed start."""
-        histories = {self._call(coarse, tuple(range(start, t - 1, -1))) for t in range(start, 0, -1)}
-        calls = self._coarse_calls(coarse) | histories
-        label = f"SkipDiff ({coarse}, {fine}), start {start}{self.note}"
-        key = f"skip-{coarse}-{fine}-{start}{self.suffix}"
-        return Sampler(key, label, self._runner(coarse, fine, start), calls)
-
-    def agent(self, coarse: int, fine: int, policy: Path, name: str) -> Sampler:
-        """SkipDiff with an exported agent; the file's content is part of the key."""
-        digest = hashlib.sha256(policy.read_bytes()).hexdigest()[:8]
-        key = f"agent-{coarse}-{fine}-{digest}"
-        own = {(key, i) for i in range(fine)}  # at most: it may end where a start has been
-        calls = self._coarse_calls(coarse) | own
-        return Sampler(key, name, self._runner(coarse, fine, str(policy)), calls)
-
-    def _runner(self, coarse: int, fine: int, policy: int | str) -> Callable[[np.ndarray, int], Picture]:
-        sampler = SkipDiffSampler(self.model, coarse, fine)
-        sampler.process = self.process(coarse, fine)
-
-        def run(lr: np.ndarray, seed: int) -> Picture:
-            out = sampler(lr, policy=policy, seed=seed)
-            trace = out.trace[0]
-            denoised = next((i for i, action in enumerate(trace.actions[::-1]) if action), fine - 1)
-            return Picture(out.images[0], trace.evaluations, denoised + 1)
-
-        return run
-
-    def _coarse_calls(self, coarse: int) -> frozenset[tuple[Any, ...]]:
-        return frozenset((f"csa{self.suffix}", coarse, s) for s in range(coarse, 1, -1))
-
-    def _call(self, coarse: int, history: tuple[int, ...]) -> tuple[Any, ...]:
-        return (f"fsr{self.suffix}", coarse, history)
-
-
-class Unclamped:
-    """A model whose x̂0 is not clamped to [-1, 1] on the way down."""
-
-    def __init__(self, model: FrozenModel) -> None:
-        self.model, self.predict = model, model.predict_unclamped
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-
-def counts(kind: str, budgets: Iterable[int]) -> list[int]:
-    """Numbers of steps of a kind of :data:`COUNTS`, those of SkipDiff's ``budgets`` among them."""
-    return sorted({*COUNTS[kind], *budgets})
 
 
 def catalogue(
@@ -163,6 +42,8 @@ def catalogue(
     start: int,
     agents: Mapping[str, Path] | None = None,
     budgets: Iterable[int] = (),
+    folder: Folder | None = None,
+    trained: Mapping[str, Folder] | None = None,
 ) -> dict[str, Sampler]:
     """All samplers that the model's T allows, by key.
 
@@ -171,25 +52,22 @@ def catalogue(
         start: the fixed start at (10, T/10).
         agents: policy files by name, see :data:`AGENT_PAIRS`.
         budgets: evaluations at which every rival is there, beside the fixed start's 9 + ``start``.
+        folder: where the model comes from; its refiner and the chain for it are then there, too.
+        trained: models of ``ccsr`` and ``addsr`` with weights of their own.
 
     Raises:
-        SkipDiffError: if 10 does not divide T.
+        SkipDiffError: if 10 does not divide T, or a trained model is of another scale.
     """
-    top = model.schedule.steps
-    if top % 10:
-        raise SkipDiffError(f"the tables take S = 10, which does not divide this model's T = {top}")
-    found = [_bicubic(model), *_skipdiff(model, start, agents or {}), *_ablations(model, start)]
-    equal = {9 + start, *budgets}
-    for kind, label, make in STANDARD:
-        for n in counts(kind, equal):
-            if n < top:
-                found.append(_standard(model, f"{kind}-{n}", f"{label}, {n} steps", make, n))
-    for n in counts("ccsr", equal):
-        found.append(_few_steps(model, f"ccsr-{n}", f"CCSR's sampler, {n} steps", CCSR(n)))
-    return {sampler.key: sampler for sampler in found}
+    if model.schedule.steps % 10:
+        raise SkipDiffError(
+            f"the tables take S = 10, which does not divide this model's T = {model.schedule.steps}"
+        )
+    case = Case(model, start, agents or {}, frozenset({9 + start, *budgets}), folder, trained or {})
+    made = [replace(sampler, family=family.name) for family in FAMILIES for sampler in family.make(case)]
+    return {sampler.key: sampler for sampler in made}
 
 
-def shipped_agent(model: str | os.PathLike[str]) -> dict[str, Path]:
+def shipped_agent(model: Folder) -> dict[str, Path]:
     """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`.
 
     Nothing if there is none, or one of a reward that the tables have no line for.
@@ -207,55 +85,147 @@ def pair_start(start: int, pair: tuple[int, int]) -> int:
     return max(1, round(start * pair[1] / 10))
 
 
-def _skipdiff(model: FrozenModel, start: int, agents: Mapping[str, Path]) -> list[Sampler]:
-    walks, top = Walks(model), model.schedule.steps
-    found = [walks.coarse(s) for s in sorted({*COARSE, 10, top}) if top % s == 0]
-    found += [walks.skip(10, top // 10, k) for k in range(1, top // 10 + 1)]
-    found += [walks.skip(*pair, pair_start(start, pair)) for pair in PAIRS if pair[0] * pair[1] == top]
-    for name, file in agents.items():
+def chain_sampler(
+    model: FrozenModel, chain: FewSteps, label: str, refiner: Refiner | None = None, own: bool = True
+) -> Sampler:
+    """A chain without decisions; ``own`` says that the weights are not those of the other samplers."""
+    sampler = SkipDiffSampler(model, 1, refiner=refiner)  # S does not matter to a chain
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        return Picture(sampler(lr, policy=chain, seed=seed).images[0], chain.steps)
+
+    weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
+    key = f"{type(chain).__name__.lower()}-{chain.steps}" + f"@{'+'.join(weights)}" * own
+    calls = frozenset((key, i) for i in range(chain.steps))
+    tag = str(chain.steps)
+    return Sampler(key, label, run, calls, steps=chain.steps, tag=tag, weights=weights if own else ())
+
+
+def trained_chains(
+    model: FrozenModel, name: str, chains: Iterable[FewSteps], refiner: Refiner | None = None
+) -> list[Sampler]:
+    """Chains on weights of their own, whose labels begin with ``name``."""
+    return [
+        chain_sampler(model, chain, f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}", refiner)
+        for chain in chains
+    ]
+
+
+def _bicubic(case: Case) -> Iterable[Sampler]:
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        return Picture(picture_of(condition_of(case.model, lr)), 0)
+
+    return [Sampler("bicubic", "bicubic", run, frozenset())]
+
+
+def _csa(case: Case) -> Iterable[Sampler]:
+    return [case.walks.coarse(s) for s in sorted({*COARSE, 10, case.top}) if case.top % s == 0]
+
+
+def _manual(case: Case) -> Iterable[Sampler]:
+    return [case.walks.skip(10, case.top // 10, k) for k in range(1, case.top // 10 + 1)]
+
+
+def _pairs(case: Case) -> Iterable[Sampler]:
+    return [
+        replace(case.walks.skip(*pair, pair_start(case.start, pair)), tag=f"({pair[0]},{pair[1]})")
+        for pair in PAIRS
+        if pair[0] * pair[1] == case.top
+    ]
+
+
+def _agents(case: Case) -> Iterable[Sampler]:
+    for name, file in case.agents.items():
         coarse, whole = AGENT_PAIRS[name]
-        found.append(walks.agent(coarse, top if whole else top // 10, file, f"SkipDiff, agent {name}"))
-    return found
+        yield case.walks.agent(coarse, case.top if whole else case.top // 10, file, name)
 
 
-def _ablations(model: FrozenModel, start: int) -> list[Sampler]:
+def _ablations(case: Case) -> Iterable[Sampler]:
     """What can be changed without training: the clamp, and where CSA's topmost level lies."""
-    other: CoarseRule = "strided" if model.config.coarse_levels == "rebuilt" else "rebuilt"
-    free: Any = Unclamped(model)
-    moved, unclamped, top = Walks(model, other, other), Walks(free, None, "unclamped"), model.schedule.steps
-    found = [unclamped.coarse(top)]
-    for walks in (moved, unclamped):
-        found += [walks.coarse(10), walks.skip(10, top // 10, start)]
-    return found
+    other: CoarseRule = "strided" if case.model.config.coarse_levels == "rebuilt" else "rebuilt"
+    free: Any = Unclamped(case.model)
+    unclamped = Walks(free, None, "unclamped")
+    yield unclamped.coarse(case.top)
+    for walks in (unclamped, Walks(case.model, other, other)):
+        yield walks.coarse(10)
+        yield walks.skip(10, case.top // 10, case.start)
 
 
-def _bicubic(model: FrozenModel) -> Sampler:
+def _diffusers(name: str, label: str, scheduler: Any, counts: Iterable[int], case: Case) -> Iterable[Sampler]:
+    """What diffusers samples, at these numbers of steps and at SkipDiff's."""
+    for steps in sorted({*counts, *case.budgets}):
+        if steps < case.top:
+            yield _standard(case.model, f"{name}-{steps}", f"{label}, {steps} steps", scheduler, steps)
+
+
+def _standard(model: FrozenModel, key: str, label: str, scheduler: Any, steps: int) -> Sampler:
     def run(lr: np.ndarray, seed: int) -> Picture:
-        return Picture(_image(_condition(model, lr)), 0)
-
-    return Sampler("bicubic", "bicubic", run, frozenset())
-
-
-def _standard(model: FrozenModel, key: str, label: str, make: Any, steps: int) -> Sampler:
-    def run(lr: np.ndarray, seed: int) -> Picture:
-        scheduler, levels = make(model.schedule, steps)
+        made, levels = scheduler(model.schedule, steps)
         noise = NoiseKey(image_key(lr), seed)
-        return Picture(_image(standard.sample(model, scheduler, levels, _condition(model, lr), noise)), steps)
+        x0 = standard.sample(model, made, levels, condition_of(model, lr), noise)
+        return Picture(picture_of(x0), steps)
 
-    return Sampler(key, label, run, frozenset((key, i) for i in range(steps)))
-
-
-def _few_steps(model: FrozenModel, key: str, label: str, chain: FewSteps) -> Sampler:
-    def run(lr: np.ndarray, seed: int) -> Picture:
-        state = chain(model, _condition(model, lr), [NoiseKey(image_key(lr), seed)])
-        return Picture(_image(state.x0), chain.steps)
-
-    return Sampler(key, label, run, frozenset((key, i) for i in range(chain.steps)))
+    calls = frozenset((key, i) for i in range(steps))
+    return Sampler(key, label, run, calls, steps=steps, tag=str(steps))
 
 
-def _condition(model: FrozenModel, lr: np.ndarray) -> Tensor:
-    return model.condition(torch.from_numpy(lr).permute(2, 0, 1)[None])
+def _ccsr(case: Case) -> Iterable[Sampler]:
+    for steps in sorted({1, 2, *case.budgets}):
+        yield chain_sampler(case.model, CCSR(steps), f"CCSR's sampler, {steps} steps", own=False)
 
 
-def _image(x0: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(to_uint8(x0)[0].permute(1, 2, 0).cpu().numpy())
+def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:
+    """CCSR's first stage alone, or followed by the refiner in its folder."""
+    model = case.rivals.get("ccsr")
+    if model is None or (both and model.config.refiner is None):
+        return []
+    refiner = load_refiner(case.trained["ccsr"], model.device, model.dtype) if both else None
+    return trained_chains(model, name, [CCSR(n) for n in sorted({1, 2, 16, *case.budgets})], refiner)
+
+
+def _addsr(case: Case) -> Iterable[Sampler]:
+    student = case.rivals.get("addsr")
+    return trained_chains(student, "AddSR", [AddSR(n) for n in (1, 2, 4)]) if student else []
+
+
+def _own_refiner(case: Case) -> Iterable[Sampler]:
+    """The chain that the model's refiner is meant for, followed by it."""
+    chain = few_steps(case.model.config.chain)
+    if chain is None or case.folder is None:
+        return []
+    refiner = load_refiner(case.folder, case.model.device, case.model.dtype)
+    return trained_chains(case.model, "its refiner", [chain], refiner)
+
+
+_DDIM, _DPM, _CHAIN = "DDIM (η = 0)", "DPM-Solver++(2M)", "uniform chain"
+FAMILIES = [
+    Family("bicubic", "bicubic", _bicubic, "", rival=False),
+    Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
+    Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),
+    Family("pair", "SkipDiff, other step pairs", _pairs, "D", "#1f4e79", rival=False),
+    Family("agent", "SkipDiff, agent", _agents, "*", "#b00000", rival=False),
+    Family("ablation", "changed without training", _ablations, "", rival=False),
+    Family(
+        "ddim", _DDIM, partial(_diffusers, "ddim", _DDIM, standard.ddim, (10, 16, 20, 50)),
+        "^-", "#c55a11", said="DDIM",
+    ),
+    Family(
+        "dpm", _DPM, partial(_diffusers, "dpm", _DPM, standard.dpm_solver, (10, 16, 20)), "v-", "#548235"
+    ),
+    Family(
+        "ancestral", _CHAIN, partial(_diffusers, "ancestral", _CHAIN, standard.ancestral, (16,)),
+        "P-", "#7030a0", said="The plain uniform chain", borrows={"csa-20": f"{_CHAIN}, 20 steps"},
+    ),
+    Family("ccsr", "CCSR's sampler", _ccsr, "X-", "#bf9000"),
+    Family(
+        "ccsr-stage-1", "CCSR, stage 1", partial(_trained_ccsr, name="CCSR, stage 1", both=False),
+        "<-", "#806000",
+    ),
+    Family(
+        "ccsr-both", "CCSR, both stages", partial(_trained_ccsr, name="CCSR, both stages", both=True),
+        ">-", "#404040",
+    ),
+    Family("addsr", "AddSR", _addsr, "p-", "#00808b"),
+    Family("refined", "its refiner", _own_refiner, "h-", "#404040", said="CCSR, both stages"),
+]  # fmt: skip
+"""All of them, in the order of tables, legends and sentences."""

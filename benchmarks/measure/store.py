@@ -8,22 +8,14 @@ says how many rows are whose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from skipdiff_env.images import shrink
-from skipdiff_env.metrics import load_metric, psnr_y
-
-from .records import append, read
-
-METRICS = ("psnr", "ssim", "niqe", "niqe_full", "lpips", "consistency")
-"""What is measured. ``niqe_full`` sees every pixel; ``consistency`` is the PSNR (Y) of the result, shrunk
-again, against its LR input, in dB."""
+from .records import Scores, append, read
 
 Key = tuple[str, str, str, int, str]
+_COUNTED = ("evaluations", "start")
 
 
 @dataclass(frozen=True)
@@ -38,12 +30,8 @@ class Row:
     """Name and content of the LR image."""
     seed: int
     sampler: str
-    psnr: float
-    ssim: float
-    niqe: float
-    niqe_full: float
-    lpips: float
-    consistency: float
+    scores: Scores
+    """By metric, see :data:`.metrics.METRICS`; a row may be older or younger than one of these."""
     evaluations: int
     """Network calls that the result would take on its own."""
     start: int
@@ -53,6 +41,10 @@ class Row:
     def key(self) -> Key:
         """What makes a row the same computation."""
         return self.model, self.dtype, self.image, self.seed, self.sampler
+
+    def value(self, column: str) -> float:
+        """A score, ``evaluations`` or ``start``; NaN where the row has none."""
+        return getattr(self, column) if column in _COUNTED else self.scores.get(column, math.nan)
 
 
 class Store:
@@ -95,14 +87,3 @@ def _deviceless(key: Key) -> Key:
 def read_rows(path: Path) -> list[Row]:
     """Rows of a CSV file, see :func:`.records.read`."""
     return read(path, Row)
-
-
-def score(images: Sequence[np.ndarray], hr: np.ndarray, lr: np.ndarray, scale: int) -> list[list[float]]:
-    """:data:`METRICS` of SR images of one original; all uint8 (H, W, 3), ``lr`` (h, w, 3)."""
-    sr, originals = np.stack(images), np.stack([hr] * len(images))
-    small, inputs = np.stack([shrink(image, scale) for image in images]), np.stack([lr] * len(images))
-    columns = [
-        *(load_metric(name)(sr, originals) for name in ("psnr", "ssim", "niqe", "niqe-full", "lpips")),
-        psnr_y(small, inputs),
-    ]
-    return np.stack(columns, axis=1).tolist()

@@ -1,122 +1,89 @@
-"""Tables of rows as Markdown and CSV."""
+"""The one writer of tables, and of the reports that they stand in."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from skipdiff_env.diffusion.pretrained import write_atomically
 
-from .results import Results
-from .store import METRICS
+from .records import csv_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 """Where every command writes, unless told otherwise."""
-TITLES = {
-    "psnr": "PSNR ↑",
-    "ssim": "SSIM ↑",
-    "niqe": "NIQE ↓",
-    "niqe_full": "NIQE-full ↓",
-    "lpips": "LPIPS ↓",
-    "consistency": "LR consistency ↑",
-    "evaluations": "evaluations",
-}
-DIGITS = {"psnr": 2, "ssim": 4, "niqe": 2, "niqe_full": 2, "lpips": 4, "consistency": 2, "evaluations": 0}
+CONTENTS = "page.json"
+"""What a folder's page says, for programs: see :func:`read_contents`."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a table."""
-
-    sampler: str
-    label: str = ""
-    """Empty: the sampler's own."""
-    paper: str = ""
-    """The paper's figures, in a column of their own."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table, or the samplers that a figure needs."""
-
-    name: str
-    """Of files and of ``--tables``."""
-    title: str
-    lines: tuple[Line, ...]
-    note: str = ""
-
-    @property
-    def samplers(self) -> list[str]:
-        """Keys, each once."""
-        return list(dict.fromkeys(line.sampler for line in self.lines))
-
-
-def number(value: float, column: str) -> str:
-    """A figure with its column's digits; a dash where there is none."""
-    digits = DIGITS[column]
-    if column == "evaluations" and value != round(value):
-        digits = 1
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
-
-
-def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left, the others to the right."""
-    rule = "|---" + "|---:" * (len(head) - 1) + "|"
-    rows = [head, *lines]
-    written = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([written[0], rule, *written[1:]]) + "\n"
-
-
-def markdown(part: Part, results: Results, labels: Mapping[str, str]) -> str:
-    """A page: the means, then their intervals."""
-    paper = any(line.paper for line in part.lines)
-    columns = (*METRICS, "evaluations")
-    means, intervals = [], []
-    for line in part.lines:
-        name = line.label or labels[line.sampler]
-        found = {column: results.estimate(line.sampler, column) for column in columns}
-        means.append([name, *(number(found[c].mean, c) for c in columns), *([line.paper] if paper else [])])
-        intervals.append(
-            [name, *(f"{number(found[c].low, c)} … {number(found[c].high, c)}" for c in METRICS)]
-        )
-    head = ["", *(TITLES[c] for c in columns)]
-    text = f"# {part.title}\n\nMeans over {count(results)}. {part.note}\n\n"
-    text += grid([*head, *(["the paper: PSNR / SSIM / NIQE / LPIPS"] if paper else [])], means)
-    return text + "\n95 % bootstrap intervals of the means:\n\n" + grid(["", *head[1:-1]], intervals)
-
-
-def count(results: Results) -> str:
-    """How many images and noise seeds."""
-    images, seeds = len(results.images), len(results.seeds)
+def basis(images: int, seeds: int) -> str:
+    """What a report rests on, in words."""
     return f"{images} image{'s' * (images != 1)}, {seeds} noise seed{'s' * (seeds != 1)} each"
 
 
-def comma_separated(part: Part, results: Results, labels: Mapping[str, str]) -> str:
-    """The same for programs: mean and interval of every column."""
-    columns = (*METRICS, "evaluations")
-    head = ["sampler", "label", *(f"{c}{end}" for c in columns for end in ("", "_low", "_high")), "paper"]
-    lines: list[list[object]] = []
-    for line in part.lines:
-        found = [results.estimate(line.sampler, column) for column in columns]
-        cells = [value for e in found for value in (e.mean, e.low, e.high)]
-        lines.append([line.sampler, line.label or labels[line.sampler], *cells, line.paper])
-    return written(head, lines)
+@dataclass(frozen=True)
+class Table:
+    """A table as text."""
+
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    left: int = 1
+    """So many columns stand to the left, the others, which hold figures, to the right."""
+
+    def markdown(self) -> str:
+        """As Markdown, without an end of line."""
+        rule = "|" + "---|" * self.left + "---:|" * (len(self.head) - self.left)
+        head, *lines = ("| " + " | ".join(cells) + " |" for cells in (self.head, *self.lines))
+        return "\n".join([head, rule, *lines])
 
 
-def written(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    """CSV text."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(lines)
-    return text.getvalue()
+def paragraphs(*blocks: str | Table) -> str:
+    """Text and tables below one another, without those that are empty."""
+    found = (block if isinstance(block, str) else block.markdown() for block in blocks)
+    return "\n\n".join(block for block in found if block) + "\n"
 
 
-def write_table(folder: Path, part: Part, results: Results, labels: Mapping[str, str]) -> None:
-    """``<name>.md`` and ``<name>.csv``."""
-    write_atomically(folder / f"{part.name}.md", markdown(part, results, labels).encode())
-    write_atomically(folder / f"{part.name}.csv", comma_separated(part, results, labels).encode())
+@dataclass(frozen=True)
+class Report:
+    """Tables with all that is to be said of them, in a file of their own."""
+
+    name: str
+    """Of the files."""
+    title: str
+    """Empty for none."""
+    note: str
+    """What the tables show, and the command that made them."""
+    blocks: Sequence[str | Table]
+    """Tables, and paragraphs between and below them; empty ones are left out."""
+    data: Sequence[Sequence[Any]] = ()
+    """The same for programs: lines of cells, the columns' names first."""
+    basis: str = ""
+    """How many images and noise seeds it rests on, where a page is to say so."""
+
+    @property
+    def text(self) -> str:
+        """Title, note and blocks as Markdown."""
+        return paragraphs(f"# {self.title}" * bool(self.title), self.note, *self.blocks)
+
+    def write(self, folder: Path) -> None:
+        """Write ``<name>.md`` and, if there are data, ``<name>.csv``; make the folder if it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{self.name}.md", self.text.encode())
+        if self.data:
+            write_atomically(folder / f"{self.name}.csv", csv_text(self.data).encode())
+        if self.basis:
+            write_contents(folder, bases={**read_contents(folder).get("bases", {}), self.name: self.basis})
+
+
+def read_contents(folder: Path) -> dict[str, Any]:
+    """What a folder's page says: ``bases`` of its reports by name, and what the page itself keeps there."""
+    file = folder / CONTENTS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def write_contents(folder: Path, **changes: Any) -> None:
+    """Change what a folder's page says."""
+    text = json.dumps(read_contents(folder) | changes, indent=1, ensure_ascii=False)
+    write_atomically(folder / CONTENTS, (text + "\n").encode())

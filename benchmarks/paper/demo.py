@@ -16,12 +16,12 @@ import numpy as np
 
 from skipdiff_env import load_pretrained
 from skipdiff_env.images import demo_photograph, make_pair, open_source, write_image
-from skipdiff_env.policies import FixedStart, resolve_policy
 from skipdiff_env.upscale.compare import side_by_side
 
+from ..measure.metrics import METRICS, score
+from ..measure.options import fixed_start
 from ..measure.samplers import catalogue, shipped_agent
-from ..measure.store import METRICS, score
-from ..measure.tables import TITLES, grid, number
+from ..measure.tables import Table
 from .parts import Subject
 
 
@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Enlarge, write, print."""
     model = load_pretrained(args.model)
-    fixed = resolve_policy(None, model.schedule.steps // 10, model.config.start)
-    assert isinstance(fixed, FixedStart)
-    subject = Subject(model.scale, model.schedule.steps, fixed.start)
+    start = fixed_start(model)
     pair = make_pair(open_source([demo_photograph()]), 0, scale=model.scale)
     assert pair.hr is not None
     small, large = (f"{image.shape[1]}x{image.shape[0]}" for image in (pair.lr, pair.hr))
@@ -45,26 +43,24 @@ def run(args: argparse.Namespace) -> int:
     measured: dict[str, dict[str, float]] = {}
     seconds, evaluations = {}, {}
     agent = shipped_agent(args.model)
-    decided = [key for key in catalogue(model, fixed.start, agent) if key.startswith("agent-")]
-    keys = ("bicubic", subject.full, "csa-10", subject.fixed, *decided)
+    subject = Subject(model.scale, model.schedule.steps, start, catalogue(model, start, agent))
+    keys = ("bicubic", subject.full, "csa-10", subject.fixed, *subject.of("agent"))
     for key in keys:
-        sampler = catalogue(model, fixed.start, agent)[key]  # a fresh one, which remembers nothing
+        sampler = catalogue(model, start, agent)[key]  # a fresh one, which remembers nothing
         print(f"  {sampler.label} …", flush=True)
         began = time.perf_counter()
         picture = sampler.run(pair.lr, 0)
         seconds[key], evaluations[key] = time.perf_counter() - began, picture.evaluations
         panels.append((sampler.label, picture.image))
-        measured[key] = dict(
-            zip(METRICS, score([picture.image], pair.hr, pair.lr, model.scale)[0], strict=True)
-        )
+        measured[key] = score([picture.image], pair.hr, pair.lr, model.scale)[0]
     panels.append(("original", pair.hr))
     write_pictures(args.out, panels, pair.lr)
-    head = ["", *(TITLES[m] for m in METRICS), "evaluations", "seconds"]
+    head = ["", *(metric.label for metric in METRICS), "evaluations", "seconds"]
     lines = [
-        [label, *(number(measured[k][m], m) for m in METRICS), f"{evaluations[k]}", f"{seconds[k]:.2f}"]
+        [label, *(m.shown(measured[k][m.name]) for m in METRICS), f"{evaluations[k]}", f"{seconds[k]:.2f}"]
         for k, (label, _) in zip(keys, panels[1:-1], strict=True)
     ]
-    print("\n" + grid(head, lines))
+    print("\n" + Table(head, lines).markdown() + "\n")
     ratio = measured[subject.fixed]["lpips"] / measured["bicubic"]["lpips"]
     speed = seconds[subject.fixed] / seconds[subject.full]
     print(f"{panels[4][0]}: {ratio:.2f} of bicubic's LPIPS, {speed:.2f} of the full chain's time")

@@ -16,19 +16,19 @@ from dataclasses import replace
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import open_source
 
 from ..measure.evaluate import Evaluation
+from ..measure.family import same_scale
+from ..measure.metrics import columns
 from ..measure.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
+from ..measure.quality import count, data, data_head, estimates, means
 from ..measure.results import Results
-from ..measure.rivals import same_scale, with_own_refiner
-from ..measure.samplers import Sampler, catalogue
-from ..measure.store import METRICS, Row, Store
-from ..measure.tables import TITLES, count, grid, number, written
+from ..measure.sampler import Sampler
+from ..measure.samplers import catalogue
+from ..measure.store import Row, Store
+from ..measure.tables import Report, Table
 from .claims import compared
-
-SHOWN = (*METRICS, "evaluations")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,39 +48,35 @@ def run(args: argparse.Namespace) -> int:
         same_scale(model, given, models[0].scale)
     ways = [_ways(model, given) for model, given in zip(models, args.models, strict=True)]
     tables = {quality: _rows(args, models, ways, quality) for quality in (None, *args.jpeg)}
-    folder = rows_file(args, models[-1]).parent
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        (_said(quality), sampler, [results.estimate(sampler, column) for column in SHOWN])
+        (_said(quality), sampler, estimates(results, sampler))
         for quality, results in tables.items()
         for sampler in results.samplers
-    ]
-    shown = [
-        [f"{said}: {sampler}", *(number(e.mean, c) for e, c in zip(found, SHOWN, strict=True))]
-        for said, sampler, found in lines
     ]
     verdicts = [
         verdict(results, _said(quality), new, old)
         for quality, results in tables.items()
         for old, new in _pairs([[*way] for way in ways])
     ]
-    text = (
-        f"# {' and '.join(names)}, by input\n\nMeans over {count(tables[None])}, in "
-        f"{str(models[0].dtype).removeprefix('torch.')}; every model at its own fixed start, and where it "
-        "has a refiner by the chain that this is meant for.\n\n"
-        + grid(["", *(TITLES[column] for column in SHOWN)], shown)
-        + "\n"
-        + "\n".join(f"- {sentence}" for sentence in verdicts)
-        + "\n"
+    report = Report(
+        "inputs",
+        f"{' and '.join(names)}, by input",
+        f"Means over {count(tables[None])}, in {str(models[0].dtype).removeprefix('torch.')}; every model at "
+        "its own fixed start, and where it has a refiner by the chain that this is meant for.",
+        [
+            Table(
+                ["", *(column.label for column in columns())],
+                [[f"{said}: {sampler}", *means(found)] for said, sampler, found in lines],
+            ),
+            "\n".join(f"- {sentence}" for sentence in verdicts),
+        ],
+        [
+            ["input", "sampler", *data_head()],
+            *([said, sampler, *data(found.values())] for said, sampler, found in lines),
+        ],
     )
-    head = ["input", "sampler", *(f"{c}{end}" for c in SHOWN for end in ("", "_low", "_high"))]
-    cells = [
-        [said, sampler, *(value for e in found for value in (e.mean, e.low, e.high))]
-        for said, sampler, found in lines
-    ]
-    write_atomically(folder / "inputs.csv", written(head, cells).encode())
-    write_atomically(folder / "inputs.md", text.encode())
-    print("\n" + text)
+    report.write(rows_file(args, models[-1]).parent)
+    print("\n" + report.text)
     return 0
 
 
@@ -98,10 +94,12 @@ def _pairs(names: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
 def _ways(model: FrozenModel, given: str) -> dict[str, Sampler]:
     """SkipDiff at the model's start, and what its refiner is meant for, by the names that the table gives."""
     start = fixed_start(model)
-    sampler = catalogue(model, start)[f"skip-10-{model.schedule.steps // 10}-{start}"]
-    found = {f"{model.name}, start {start}": sampler}
-    refined = with_own_refiner(given, model).values()
-    return found | {f"{model.name}, {s.label.rpartition(', ')[2]} and refiner": s for s in refined}
+    every = catalogue(model, start, folder=given)
+    found = {f"{model.name}, start {start}": every[f"skip-10-{model.schedule.steps // 10}-{start}"]}
+    for sampler in (sampler for sampler in every.values() if sampler.family == "refined"):
+        steps = f"{sampler.steps} step{'s' * (sampler.steps > 1)}"
+        found[f"{model.name}, {steps} and refiner"] = sampler
+    return found
 
 
 def _rows(

@@ -16,7 +16,7 @@ from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 
-from ..measure.samplers import Sampler
+from ..measure.sampler import Sampler
 from .figures import new_figure, save
 from .portraits import portraits
 from .published import FACES_SCALE

@@ -22,16 +22,16 @@ from pathlib import Path
 import torch
 
 from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.diffusion.training import load_recipe, train
 from skipdiff_env.diffusion.training.distributed import pick_device
 from skipdiff_env.images import open_source
 
 from ..measure.evaluate import Evaluation
+from ..measure.metrics import METRICS
 from ..measure.results import Results
 from ..measure.samplers import catalogue
-from ..measure.store import METRICS, Store
-from ..measure.tables import RESULTS, TITLES, grid, number
+from ..measure.store import Store
+from ..measure.tables import RESULTS, Report, Table
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
@@ -95,23 +95,22 @@ def run(args: argparse.Namespace) -> int:
         results = Results(evaluation.run(progress=True))
         steps = (model.config.training or {})["steps"]
         for key in keys:
-            figures = [number(results.estimate(key, column).mean, column) for column in METRICS]
+            figures = [metric.shown(results.mean(key, metric.name)) for metric in METRICS]
             what = ("", "") if key == "bicubic" else (f"{name}: ", f"{steps}")
             rows.append([what[0] + samplers[key].label, what[1], *figures])
     shown = args.only or VARIANTS
     changes = "; ".join(f"{name}: `{' '.join(every[name])}`" for name in shown if every[name])
     began = f"the weights of {args.init}" if args.init else "random weights"
-    text = (
-        f"# Variants of the recipe {recipe.name}\n\n{args.minutes:g} minutes each on one thread, from "
-        f"{began}, the last {COOLING:.0%} cooling down; {len(evaluation.images)} images of {args.val.stem}, "
-        f"one noise seed. Common changes: `{' '.join(_common(args))}`.\n\n"
-        + grid(["", "steps", *(TITLES[column] for column in METRICS)], rows)
-        + f"\nWhat is changed: {changes}.\n"
+    report = Report(
+        "recipes",
+        f"Variants of the recipe {recipe.name}",
+        f"{args.minutes:g} minutes each on one thread, from {began}, the last {COOLING:.0%} cooling down; "
+        f"{len(evaluation.images)} images of {args.val.stem}, one noise seed. Common changes: "
+        f"`{' '.join(_common(args))}`.",
+        [Table(["", "steps", *(m.label for m in METRICS)], rows), f"What is changed: {changes}."],
     )
-    folder = args.out / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "recipes.md", text.encode())
-    print("\n" + text)
+    report.write(args.out / recipe.name)
+    print("\n" + report.text)
     return 0
 
 

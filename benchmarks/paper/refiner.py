@@ -26,11 +26,11 @@ from ..measure.options import (
     rows_file,
     said,
 )
+from ..measure.quality import Line, Part, report
 from ..measure.results import Results
-from ..measure.rivals import few_step_samplers
-from ..measure.samplers import Sampler, catalogue
+from ..measure.sampler import Sampler
+from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Store
-from ..measure.tables import Line, Part, write_table
 
 STEPS = (1, 2)
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -52,13 +52,12 @@ def run(args: argparse.Namespace) -> int:
     start, chains = fixed_start(model), [CCSR(steps) for steps in STEPS]
     every = catalogue(model, start)
     found: list[Sampler] = [every["bicubic"], every[f"skip-10-{model.schedule.steps // 10}-{start}"]]
-    found += few_step_samplers(model, "strength 0", chains)
+    found += trained_chains(model, "strength 0", chains)
     for strength in sorted({*STRENGTHS, model.config.refiner.strength}):
         refiner = load_refiner(args.model, model.device, model.dtype, strength)
-        found += few_step_samplers(model, f"strength {strength:g}", chains, refiner)
+        found += trained_chains(model, f"strength {strength:g}", chains, refiner)
     file = rows_file(args, model)
     folder = file.parent.parent / folder_name(args)
-    folder.mkdir(parents=True, exist_ok=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     evaluation = Evaluation(model, open_images(args), found, Store(file), limit=args.limit)
     results = Results(evaluation.run(progress=True))
@@ -67,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         f"the refiner's change that counts; the model's own is {model.config.refiner.strength:g}. Made by "
         f"`{command_line('refiner', args, add_arguments)}`."
     )
-    part = Part("refiner", "The refiner's strength", tuple(Line(sampler.key) for sampler in found), note)
-    write_table(folder, part, results, {sampler.key: sampler.label for sampler in found})
-    print((folder / "refiner.md").read_text(encoding="utf-8"))
+    lines = tuple(Line(sampler.key, sampler.label) for sampler in found)
+    made = report(Part("refiner", "The refiner's strength", lines, note), results)
+    made.write(folder)
+    print(made.text)
     return 0

@@ -11,7 +11,7 @@ row an image and sampler) and ``stability.md`` into ``benchmarks/results/<model>
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
-from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.images import ImageSource, make_pair
 
 from ..measure.evaluate import image_name
+from ..measure.metrics import major, score
 from ..measure.options import (
     add_common,
     command_line,
@@ -36,14 +36,14 @@ from ..measure.options import (
     said,
     trained_rivals,
 )
-from ..measure.records import append, read
-from ..measure.results import FEWEST
-from ..measure.rivals import rivals
-from ..measure.samplers import Sampler, catalogue
-from ..measure.store import METRICS, score
+from ..measure.records import Scores, append, read
+from ..measure.results import FEWEST, estimate
+from ..measure.sampler import Sampler
+from ..measure.samplers import FAMILIES, catalogue
+from ..measure.tables import Report, Table, basis
 
-SHOWN = ("psnr", "ssim", "niqe", "lpips")
-TITLES = {"psnr": "PSNR", "ssim": "SSIM", "niqe": "NIQE", "lpips": "LPIPS"}
+OURS, THEIRS = ("skip", "pair", "agent"), ("ccsr", "ccsr-stage-1", "ccsr-both", "refined")
+"""Families of SkipDiff and of CCSR, whose consistency is compared."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,8 @@ class Spread:
     sampler: str
     evaluations: float
     """Mean number of network calls."""
-    psnr: float
-    ssim: float
-    niqe: float
-    lpips: float
-    """Standard deviations over the seeds (unbiased variance) of the metrics so named."""
+    deviations: Scores
+    """Standard deviations over the seeds (unbiased variance), by metric."""
     pixels: float
     """Standard deviation of a pixel, mean over the picture, in 8-bit units."""
     mean_psnr: float
@@ -75,18 +72,23 @@ class Spread:
         return self.model, self.dtype, self.image, self.seeds, self.sampler
 
 
-def spread(images: Sequence[np.ndarray], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Deviations over seeds of one image's results.
+def spread(images: Sequence[np.ndarray], scores: Sequence[Scores]) -> dict[str, Any]:
+    """What a :class:`Spread` says of one image's results.
 
     Args:
         images: uint8 (H, W, 3), one a seed, at least 2.
-        scores: their :data:`.store.METRICS`, a row a seed.
+        scores: theirs, one a seed.
     """
-    columns = dict(zip(METRICS, np.asarray(scores, np.float64).T, strict=True))
-    pixels = np.stack(images).astype(np.float64).std(axis=0, ddof=1).mean()
-    deviations = {name: float(columns[name].std(ddof=1)) for name in SHOWN}
-    means = {f"mean_{name}": float(columns[name].mean()) for name in ("psnr", "lpips")}
-    return {**deviations, "pixels": float(pixels), **means}
+
+    def column(name: str) -> np.ndarray:
+        return np.array([found[name] for found in scores], np.float64)
+
+    return {
+        "deviations": {m.name: float(column(m.name).std(ddof=1)) for m in major()},
+        "pixels": float(np.stack(images).astype(np.float64).std(axis=0, ddof=1).mean()),
+        "mean_psnr": float(column("psnr").mean()),
+        "mean_lpips": float(column("lpips").mean()),
+    }
 
 
 def measure(
@@ -120,35 +122,37 @@ def measure(
                 images = [picture.image for picture in made]
                 figures = spread(images, score(images, pair.hr, pair.lr, model.scale))
                 calls = float(np.mean([picture.evaluations for picture in made]))
-                columns: dict[str, Any] = {"evaluations": calls, **figures}
-                done[key] = Spread(*key, **columns)
+                done[key] = Spread(*key, calls, **figures)
                 if store:
                     append(store, done[key])
             rows.append(done[key])
     return rows
 
 
-def table(rows: Sequence[Spread], labels: dict[str, str]) -> str:
+def table(rows: Sequence[Spread], labels: Mapping[str, str]) -> Table:
     """Means over images, a line a sampler, fewest evaluations first."""
-    titles = [
-        "sampler",
-        "evaluations",
-        *(f"G-STD {TITLES[name]} ↓" for name in SHOWN),
-        "L-STD ↓",
-        "PSNR",
-        "LPIPS",
+    metrics = major()
+    head = ["sampler", "evaluations", *(f"G-STD {m.title} ↓" for m in metrics), "L-STD ↓", "PSNR", "LPIPS"]
+    digits = [1, *(max(3, metric.digits) for metric in metrics), 2, 2, 4]
+    means = {}
+    for key in dict.fromkeys(row.sampler for row in rows):
+        figures = [
+            [
+                r.evaluations,
+                *(r.deviations.get(m.name, np.nan) for m in metrics),
+                r.pixels,
+                r.mean_psnr,
+                r.mean_lpips,
+            ]
+            for r in rows
+            if r.sampler == key
+        ]
+        means[key] = np.nanmean(figures, axis=0)
+    lines = [
+        [labels.get(key, key), *(f"{value:.{n}f}" for value, n in zip(means[key], digits, strict=True))]
+        for key in sorted(means, key=lambda key: means[key][0])
     ]
-    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
-    columns = ("evaluations", *SHOWN, "pixels", "mean_psnr", "mean_lpips")
-    means = {
-        key: [float(np.nanmean([getattr(row, c) for row in rows if row.sampler == key])) for c in columns]
-        for key in dict.fromkeys(row.sampler for row in rows)
-    }
-    digits = (1, 3, 4, 3, 4, 2, 2, 4)
-    for key in sorted(means, key=lambda key: means[key][0]):
-        cells = [f"{value:.{n}f}" for value, n in zip(means[key], digits, strict=True)]
-        lines.append("| " + " | ".join([labels.get(key, key), *cells]) + " |")
-    return "\n".join(lines) + "\n"
+    return Table(head, lines)
 
 
 def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
@@ -163,23 +167,20 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
     def column(sampler: Sampler, name: str) -> np.ndarray:
         return np.array([getattr(by_key[sampler.key, image], name) for image in images])
 
-    skips = [s for s in samplers if s.key.startswith(("skip-", "agent-"))]
-    rivals = [s for s in samplers if s.key.startswith("ccsr-")]
+    skips, rivals = ([s for s in samplers if s.family in families] for families in (OURS, THEIRS))
     sentences = []
     for ccsr in rivals:
         for skip in skips:
             if abs(column(skip, "evaluations").mean() - column(ccsr, "evaluations").mean()) > 0.5:
                 continue
-            gap = column(skip, "pixels") - column(ccsr, "pixels")
-            draws = np.random.default_rng(0).integers(0, len(gap), (2000, len(gap)))
-            low, high = np.quantile(gap[draws].mean(axis=1), (0.025, 0.975))
-            winner = "neither" if low <= 0 <= high else skip.label if high < 0 else ccsr.label
+            gap = estimate(column(skip, "pixels") - column(ccsr, "pixels"))
+            winner = "neither" if gap.low <= 0 <= gap.high else skip.label if gap.high < 0 else ccsr.label
             if len(images) < FEWEST:
                 winner = f"undecided, of {len(images)} image{'s' * (len(images) != 1)}"
             calls = column(ccsr, "evaluations").mean()
             sentences.append(
                 f"{skip.label} against {ccsr.label}, {calls:.0f} evaluations: L-STD differs by "
-                f"{gap.mean():+.2f} ({low:+.2f} … {high:+.2f}); the more consistent is {winner}."
+                f"{gap.mean:+.2f} ({gap.low:+.2f} … {gap.high:+.2f}); the more consistent is {winner}."
             )
     if skips and rivals and not sentences:
         ours, theirs = (
@@ -192,15 +193,11 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
 def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     """The samplers to compare: all of the paper's tables but the ablations, and the trained rivals."""
     fine, start = model.schedule.steps // 10, fixed_start(model, args.start)
-    everything = catalogue(model, start, named_agents(args))
-    everything |= rivals(
-        *trained_rivals(args), model.device, model.dtype, scale=model.scale, budgets=[9 + start]
-    )
+    everything = catalogue(model, start, named_agents(args), (), args.model, trained_rivals(args))
+    usual = ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
+    rivals = {family.name for family in FAMILIES if family.rival}
     wanted = args.samplers or [
-        key
-        for key in everything
-        if key in ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
-        or key.startswith(("agent-", "ddim-", "dpm-", "ancestral-", "ccsr-", "addsr-"))
+        key for key, s in everything.items() if key in usual or s.agent or s.family in rivals
     ]
     unknown = [key for key in wanted if key not in everything]
     if unknown:
@@ -222,19 +219,17 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out / model.name / folder_name(args)
     source = open_images(args)
     rows = measure(model, source, samplers, args.seeds, args.limit, folder / "stability.csv", progress=True)
-    labels = {sampler.key: sampler.label for sampler in samplers}
-    count = len({row.image for row in rows})
-    text = (
-        f"# Stability of {model.name} on {said(args)}\n\n{count} image{'s' * (count != 1)}, "
-        f"{args.seeds} noise seeds each, model hash `{model.hash}`, {rows[0].dtype}. G-STD: standard "
-        "deviation of a metric over the seeds, mean over images; L-STD: of a pixel, in 8-bit units, mean "
-        "over pixels and images. The last columns are means: what never changes may be blurred. Made by "
-        f"`{command_line('stability', args, add_arguments)}`.\n\n"
-        + table(rows, labels)
-        + "\n"
-        + verdict(rows, samplers)
-        + "\n"
+    rests = basis(len({row.image for row in rows}), args.seeds)
+    report = Report(
+        "stability",
+        f"Stability of {model.name} on {said(args)}",
+        f"{rests}, model hash `{model.hash}`, {rows[0].dtype}. G-STD: standard deviation of a metric over "
+        "the seeds, mean over images; L-STD: of a pixel, in 8-bit units, mean over pixels and images. The "
+        "last columns are means: what never changes may be blurred. Made by "
+        f"`{command_line('stability', args, add_arguments)}`.",
+        [table(rows, {sampler.key: sampler.label for sampler in samplers}), verdict(rows, samplers)],
+        basis=rests,
     )
-    write_atomically(folder / "stability.md", text.encode())
-    print("\n" + text)
+    report.write(folder)
+    print("\n" + report.text)
     return 0

@@ -23,8 +23,8 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.pretrained import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
-from ..measure.tables import RESULTS
-from .environment import HEADER, measure
+from ..measure.tables import RESULTS, Report, Table, paragraphs
+from .environment import HEAD, measure
 from .sampler import sampler_speed
 from .tiling import measure_memory
 from .training import training_speed
@@ -48,44 +48,45 @@ def run(args: argparse.Namespace) -> int:
         f"torch {torch.__version__}."
     )
     for name in args.only:
-        head, _, rest = SECTIONS[name](model, args).partition("\n")
-        section = f"{head}\n\n{machine} {ROUNDS[name].format(args.repeats)}\n{rest}"
+        title, *blocks = SECTIONS[name](model, args)
+        section = paragraphs(f"## {title}", f"{machine} {ROUNDS[name].format(args.repeats)}", *blocks)
         print(section, flush=True)
         write_atomically(folder / "speed" / f"{name}.md", section.encode())
         files = [folder / "speed" / f"{some}.md" for some in SECTIONS]
-        parts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
-        text = "\n".join([f"# Speed of {model.name}\n", *parts])
-        write_atomically(folder / "speed.md", text.encode())
+        parts = [file.read_text(encoding="utf-8").rstrip() for file in files if file.is_file()]
+        Report("speed", f"Speed of {model.name}", "", parts).write(folder)
     return 0
 
 
-def _sampler(model: FrozenModel, args: argparse.Namespace) -> str:
-    lines = [
-        "## Sampler against the full chain\n",
-        "| pair | evaluations | seconds | ratio |",
-        "|---|---|---|---|",
-    ]
+Section = tuple[str | Table, ...]
+"""A title, then paragraphs and tables."""
+
+
+def _sampler(model: FrozenModel, args: argparse.Namespace) -> Section:
     fine = model.schedule.steps // 10
     starts = sorted({min(7, fine), model.config.start or min(7, fine)})
-    for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True):
-        lines.append(
-            f"| start {start} / full chain | {row['fast_evaluations']:.0f} / "
-            f"{row['full_evaluations']:.0f} | {row['fast_seconds']:.2f} / {row['full_seconds']:.2f} | "
-            f"{row['ratio']:.3f} |"
-        )
-    return "\n".join(lines) + "\n"
+    lines = [
+        [
+            f"start {start} / full chain",
+            f"{row['fast_evaluations']:.0f} / {row['full_evaluations']:.0f}",
+            f"{row['fast_seconds']:.2f} / {row['full_seconds']:.2f}",
+            f"{row['ratio']:.3f}",
+        ]
+        for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True)
+    ]
+    return "Sampler against the full chain", Table(["pair", "evaluations", "seconds", "ratio"], lines)
 
 
-def _env(model: FrozenModel, args: argparse.Namespace) -> str:
-    rows = "\n".join(str(measure(model, batch, args.repeats)) for batch in (1, 4, 16))
-    return (
-        "## Environment, 192x192 images, NIQE\n\n`outside`: share of wall time outside network and metric. "
-        "`batched`, `single`: steps a second of one batched environment and of as many scalar ones; `gain`: "
-        f"their ratio.\n\n```\n{HEADER}\n{rows}\n```\n"
+def _env(model: FrozenModel, args: argparse.Namespace) -> Section:
+    rows = [measure(model, batch, args.repeats) for batch in (1, 4, 16)]
+    told = (
+        "`outside`: share of wall time outside network and metric. `batched`, `single`: steps a second of "
+        "one batched environment and of as many scalar ones; `gain`: their ratio."
     )
+    return "Environment, 192x192 images, NIQE", told, Table(HEAD, [row.cells for row in rows])
 
 
-def _cache(model: FrozenModel, args: argparse.Namespace) -> str:
+def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
     """Every episode is played twice in one environment with a cache: cold, then warm."""
     env = gymnasium.make("SkipDiff-v0", model=model, noise="fixed", cache=LatentCache(), crop="center")
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
@@ -100,33 +101,35 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> str:
                 env.step(int(action))
             seconds[pass_].append((time.perf_counter() - began) / len(schedule))
     cold, warm = (statistics.median(seconds[p]) for p in ("cold", "warm"))
-    return (
-        "## Latent cache, one environment, NIQE\n\n| cold steps/s | warm steps/s | ratio |\n|---|---|---|\n"
-        f"| {1 / cold:.1f} | {1 / warm:.1f} | {cold / warm:.0f} |\n"
-    )
+    cells = [f"{1 / cold:.1f}", f"{1 / warm:.1f}", f"{cold / warm:.0f}"]
+    return "Latent cache, one environment, NIQE", Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0)
 
 
-def _training(model: FrozenModel, args: argparse.Namespace) -> str:
+def _training(model: FrozenModel, args: argparse.Namespace) -> Section:
     row = training_speed(device=str(model.device), steps=2 * args.repeats)
-    return (
-        "## Training, recipe natural-4x\n\n| images/s | share of matrix peak | peak | data, logging |\n"
-        f"|---|---|---|---|\n| {row['images_per_second']:.1f} | {row['peak_share']:.0%} | "
-        f"{row['peak_tflops']:.2f} TFLOP/s | {row['overhead_share']:.1%} of a step |\n"
-    )
+    head = ["images/s", "share of matrix peak", "peak", "data, logging"]
+    cells = [f"{row['images_per_second']:.1f}", f"{row['peak_share']:.0%}"]
+    cells += [f"{row['peak_tflops']:.2f} TFLOP/s", f"{row['overhead_share']:.1%} of a step"]
+    return "Training, recipe natural-4x", Table(head, [cells], 0)
 
 
-def _tiling(model: FrozenModel, args: argparse.Namespace) -> str:
+def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
     """Peaks of processes of their own; no matter how large the photograph, a few images of its size."""
-    rows = measure_memory(args.model, *TILED)
     lines = [
-        f"| {row['size']} | {row['peak_mb']:.0f} | {row['bound_mb']:.0f} | {row['more_in_images']:.2f} |"
-        for row in rows
+        [
+            str(row["size"]),
+            f"{row['peak_mb']:.0f}",
+            f"{row['bound_mb']:.0f}",
+            f"{row['more_in_images']:.2f}",
+        ]
+        for row in measure_memory(args.model, *TILED)
     ]
-    return (
-        "## Tiling: peak memory against image size\n\nThe bound: 1.3 times the first peak and six float32 "
-        "images of the size. The last column: growth since the first row, in float32 images of the size.\n\n"
-        "| result | peak MB | bound MB | growth |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
+    told = (
+        "The bound: 1.3 times the first peak and six float32 images of the size. The last column: growth "
+        "since the first row, in float32 images of the size."
     )
+    table = Table(["result", "peak MB", "bound MB", "growth"], lines)
+    return "Tiling: peak memory against image size", told, table
 
 
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -76,12 +76,28 @@ class Throughput:
     single: float
     gain: float
 
+    @property
+    def cells(self) -> list[str]:
+        """As text, see :data:`HEAD`."""
+        return [
+            f"{self.batch}",
+            f"{self.call_ms:.1f}",
+            f"{self.outside:.1%}",
+            f"{self.batched:.2f}",
+            f"{self.single:.2f}",
+            f"{self.gain:.2f}",
+        ]
+
     def __str__(self) -> str:
-        columns = f"{self.batch:>5} {self.call_ms:>8.1f} {self.outside:>8.1%}"
-        return f"{columns} {self.batched:>8.2f} {self.single:>8.2f} {self.gain:>6.2f}"
+        return _line(self.cells)
 
 
-HEADER = f"{'batch':>5} {'call ms':>8} {'outside':>8} {'batched':>8} {'single':>8} {'gain':>6}"
+def _line(cells: Sequence[str]) -> str:
+    return " ".join(f"{cell:>8}" for cell in cells)
+
+
+HEAD = ["batch", "call ms", "outside", "batched", "single", "gain"]
+HEADER = _line(HEAD)
 
 
 def measure(model: FrozenModel, batch: int, episodes: int, metric: str = "niqe") -> Throughput:

@@ -17,7 +17,6 @@ Writes ``tiling_seams`` and ``tiling_memory``, ``.csv`` and ``.md``, into ``benc
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from skipdiff_env.images.photo import Photo
 from skipdiff_env.images.tiling import RAMP, spans
 from skipdiff_env.upscale import Enlarger
 
-from ..measure.tables import RESULTS
+from ..measure.tables import RESULTS, Report, Table
 
 Size = tuple[int, int]
 Row = dict[str, str | float]
@@ -64,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write; 1 if a bound is broken."""
     model = load_pretrained(args.model, "cpu")
-    good = True
+    good, folder = True, args.out / model.name
     if "seams" in args.what:
         rows = measure_seams(model, SMALL, args.tiles, args.start)
-        write_table(args.out / model.name / "tiling_seams", rows)
+        write_report(folder, "tiling_seams", rows)
         good &= seams_hold(rows)
     if "memory" in args.what:
         rows = measure_memory(args.model, SMALL, LARGE)
-        write_table(args.out / model.name / "tiling_memory", rows)
+        write_report(folder, "tiling_memory", rows)
         good &= memory_holds(rows)
     return 0 if good else 1
 
@@ -189,15 +188,10 @@ def peak(model: str, size: Size) -> int:
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as ``.csv`` and ``.md``, and print the latter."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_report(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write rows as a table, and print it."""
     shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(shown[0]))
-        writer.writeheader()
-        writer.writerows(shown)
-    lines = [list(shown[0]), ["---:"] * len(shown[0]), *(list(row.values()) for row in shown)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text, flush=True)
+    head, lines = list(shown[0]), [list(row.values()) for row in shown]
+    report = Report(name, "", "", [Table(head, lines, left=0)], [head, *lines])
+    report.write(folder)
+    print(report.text, flush=True)

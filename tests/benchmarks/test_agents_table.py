@@ -67,7 +67,7 @@ def cells(text, name):
 
 def test_the_figures_of_the_table():
     runs = [Trained(Path(), minutes, 0.0, 0.0, 5000) for minutes in (1.0, 1.5)]
-    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": runs})
+    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": runs}).markdown()
     # gains 0.3 and 0.6 on the two images under one training seed, 0.3 and 0 under the other: 0.3 of 1.5;
     # the extremes of drawing seeds and images twice are 0 and 0.6; the gap is 0.6 and 1.2
     reward, ahead, niqe, lpips, psnr, ssim, evaluations, regret, closed, *cost = cells(text, "agent")
@@ -79,7 +79,7 @@ def test_the_figures_of_the_table():
 
 
 def test_every_column_has_its_interval():
-    text = intervals(made(), OPTIMUM.ravel(), 2)
+    text = intervals(made(), OPTIMUM.ravel(), 2).markdown()
     niqe, lpips, psnr, ssim, evaluations, regret = cells(text, "agent")
     assert (niqe, psnr) == ("5.000 [4.000, 6.000]", "20.50 [20.00, 21.00]")
     assert (lpips, ssim) == ("0.5000 [0.5000, 0.5000]", "0.7500 [0.7500, 0.7500]")
@@ -89,8 +89,9 @@ def test_every_column_has_its_interval():
 
 def test_what_has_no_number_has_an_empty_cell():
     blind = [[Result("0.png", k, 1.0, 0, 0, 0, 10, (0,), (np.nan, 0.5, 20.0, 1.0)) for k in range(2)]]
-    assert cells(intervals({"best": blind}, np.ones(2), 1), "best")[0] == ""
-    line = cells(table({"best": blind, "other": blind}, "best", np.ones(2), 1, {}), "other")
+    assert cells(intervals({"best": blind}, np.ones(2), 1).markdown(), "best")[0] == ""
+    text = table({"best": blind, "other": blind}, "best", np.ones(2), 1, {}).markdown()
+    line = cells(text, "other")
     assert line[2] == "" and line[-3] == ""  # no NIQE; and no gap that could be closed
 
 
@@ -123,13 +124,12 @@ def test_each_kind_of_input_by_itself():
         return [results]
 
     rows = {"start 1": played(2, 2, 2, 2), "start 2": played(2, 3, 1, 2), "agent": played(1, 3, 2, 2)}
-    lines = by_kind(rows | {"best": rows["start 1"]}, "best", 2, ["agent"]).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["difference to best start", *KINDS]
+    shown = by_kind(rows | {"best": rows["start 1"]}, "best", 2, ["agent"])
+    assert shown.head == ["difference to best start", *KINDS]
     nothing, half = "+0.00% [+0.00%, +0.00%]", "+50.00% [+50.00%, +50.00%]"
     starts = [f"start 1: {nothing}", f"start 2: {half}", f"start 1: {nothing}", f"start 1: {nothing}"]
-    assert cells[2] == ["best start in hindsight", *starts]
-    assert cells[3] == ["agent", "-50.00% [-50.00%, -50.00%]", half, nothing, nothing]
+    assert shown.lines[0] == ["best start in hindsight", *starts]
+    assert shown.lines[1] == ["agent", "-50.00% [-50.00%, -50.00%]", half, nothing, nothing]
 
 
 def test_the_share_of_what_imitation_gains():

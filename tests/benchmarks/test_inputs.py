@@ -106,9 +106,8 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
 
 def test_the_verdict_asks_the_interval():
     def rows(sampler, lpips):
-        return [
-            Row("h", "f", f"i{i}", 0, sampler, 25.0 + i, 0.7, 5.0, 5.0, lpips, 50.0, 9, 1) for i in range(6)
-        ]
+        scores = {"niqe": 5.0, "lpips": lpips}
+        return [Row("h", "f", f"i{i}", 0, sampler, {"psnr": 25.0 + i, **scores}, 9, 1) for i in range(6)]
 
     results = Results([*rows("old, start 1", 0.3), *rows("new, start 1", 0.2)])
     said = verdict(results, "JPEG 75", "new, start 1", "old, start 1")

@@ -172,6 +172,7 @@ def test_the_model_s_index_links_what_lies_beside_it(tmp_path):
 
 def test_a_shipped_model_s_rivals_are_found_by_name(monkeypatch):
     monkeypatch.setattr(options, "available_models", lambda: {"m": Path("m"), "ccsr-m": Path("ccsr-m")})
-    assert trained_rivals(parsed("--model", "m")) == ("ccsr-m", None)
-    assert trained_rivals(parsed("--model", "m", "--ccsr", "mine", "--addsr", "too")) == ("mine", "too")
-    assert trained_rivals(parsed("--model", "elsewhere/m")) == (None, None)
+    assert trained_rivals(parsed("--model", "m")) == {"ccsr": "ccsr-m"}
+    given = trained_rivals(parsed("--model", "m", "--ccsr", "mine", "--addsr", "too"))
+    assert given == {"ccsr": Path("mine"), "addsr": Path("too")}
+    assert trained_rivals(parsed("--model", "elsewhere/m")) == {}
