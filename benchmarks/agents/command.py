@@ -88,14 +88,7 @@ def run(args: argparse.Namespace) -> int:
     """Record, train, compare, write."""
     sizes = [read_settings(PAPER)["observation_size"]] if args.paper_size else []
     study = open_study(args, args.metric, args.mixed, sizes, playable=True)
-    algorithms = dict(name.partition(":")[::2] for name in args.algos)
-    for name, decisions in algorithms.items():
-        if decisions and not decisions.isdecimal():
-            raise SkipDiffError(f"--algos {name}:{decisions}: after the colon goes a number of decisions")
-    if not study.recorded and EXACT in algorithms:
-        raise SkipDiffError(
-            f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"
-        )
+    algorithms = _algorithms(study)
     study.record()
     start = study.best_start()
     best = f"best start on training images ({start})"
@@ -152,6 +145,23 @@ def run(args: argparse.Namespace) -> int:
     )
     say("\n" + report.text)
     return 0
+
+
+def _algorithms(study: Study) -> dict[str, str]:
+    """The decisions that each algorithm of ``--algos`` learns from; empty where the usual number is meant.
+
+    Raises:
+        SkipDiffError: if one is no number, or an algorithm needs recordings that there are not.
+    """
+    found = dict(name.partition(":")[::2] for name in study.args.algos)
+    for name, decisions in found.items():
+        if decisions and not decisions.isdecimal():
+            raise SkipDiffError(f"--algos {name}:{decisions}: after the colon goes a number of decisions")
+    if not study.recorded and EXACT in found:
+        raise SkipDiffError(
+            f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"
+        )
+    return found
 
 
 def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
