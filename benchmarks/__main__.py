@@ -9,21 +9,21 @@ import sys
 from skipdiff_env.errors import SkipDiffError
 
 COMMANDS = {
-    "demo": ("demo", "enlarge a bundled photograph and print a table"),
+    "demo": ("paper.demo", "enlarge a bundled photograph and print a table"),
     "paper": ("paper.command", "every table and figure of the paper on your weights and images"),
-    "test-set": ("test_set", "rebuild a test folder from your own copies of the data sets"),
-    "agents": ("agents", "agents beside every fixed schedule and the exact optimum"),
-    "ceilings": ("ceilings", "how much there is for an agent to learn, and from what"),
-    "step-cost": ("step_cost", "one agent that is told the price of an evaluation"),
-    "agent-training": ("agent_training", "what training an agent costs, beside the paper's recipe"),
-    "spn": ("spn", "norm and width of the skip proposal network"),
-    "stability": ("stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
-    "refiner": ("refiner_strength", "how much of a refiner's change pays: perception against distortion"),
-    "inputs": ("inputs", "models beside one another on clean inputs and on JPEGs"),
-    "recipes": ("recipes", "short training runs side by side: which choices of a recipe pay"),
-    "docs": ("docs", "copy result tables into README and model cards"),
-    "speed": ("speed", "ratios of running times, each within one run"),
-    "tiling": ("tiling", "seams between tiles, agreement of tile sizes, and peak memory"),
+    "test-set": ("measure.test_set", "rebuild a test folder from your own copies of the data sets"),
+    "agents": ("agents.command", "agents beside every fixed schedule and the exact optimum"),
+    "ceilings": ("agents.ceilings", "how much there is for an agent to learn, and from what"),
+    "step-cost": ("agents.step_cost", "one agent that is told the price of an evaluation"),
+    "agent-training": ("agents.training", "what training an agent costs, beside the paper's recipe"),
+    "spn": ("agents.spn", "norm and width of the skip proposal network"),
+    "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
+    "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
+    "inputs": ("paper.inputs", "models beside one another on clean inputs and on JPEGs"),
+    "recipes": ("paper.recipes", "short training runs side by side: which choices of a recipe pay"),
+    "docs": ("measure.docs", "copy result tables into README and model cards"),
+    "speed": ("speed.command", "ratios of running times, each within one run"),
+    "tiling": ("speed.tiling", "seams between tiles, agreement of tile sizes, and peak memory"),
 }
 
 

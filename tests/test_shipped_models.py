@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.paper.evaluate import Evaluation
-from benchmarks.paper.samplers import catalogue
-from benchmarks.paper.store import Store
+from benchmarks.measure.evaluate import Evaluation
+from benchmarks.measure.samplers import catalogue
+from benchmarks.measure.store import Store
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import UNet, available_models
 from skipdiff_env.images import demo_photograph, open_source
@@ -38,5 +38,6 @@ def test_natural_4x_beats_bicubic_on_the_demo_s_picture():
     samplers = catalogue(model, model.config.start)
     chosen = [samplers["bicubic"], samplers[f"skip-10-10-{model.config.start}"]]
     bicubic, ours = Evaluation(model, open_source([demo_photograph()]), chosen, Store()).run()
-    assert ours.lpips <= 0.65 * bicubic.lpips
-    assert ours.niqe < bicubic.niqe and ours.consistency > bicubic.consistency
+    assert ours.value("lpips") <= 0.65 * bicubic.value("lpips")
+    assert ours.value("niqe") < bicubic.value("niqe")
+    assert ours.value("consistency") > bicubic.value("consistency")

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from .parts import Subject, coarse, starts
+from ..measure.metrics import column
+from ..measure.results import FEWEST, Estimate, Results
+from ..measure.samplers import FAMILIES
+from .parts import Subject
 from .published import COARSE_TRENDS
-from .results import FEWEST, LOWER_BETTER, Estimate, Results
-from .tables import DIGITS, TITLES
 
 COMPARED = ("psnr", "niqe", "lpips")
 """The metrics of the paper's claims."""
-RIVALS = {
-    "DDIM": r"ddim-\d+",
-    "DPM-Solver++(2M)": r"dpm-\d+",
-    "The plain uniform chain": r"ancestral-\d+|csa-20",
-    "CCSR's sampler": r"ccsr-\d+",
-    "CCSR, stage 1": r"ccsr-\d+@[^+]+",
-    "CCSR, both stages": r"ccsr-\d+@[^+]+\+.+",
-    "AddSR": r"addsr-\d+@.+",
-}
-"""What the sentences on equal budgets speak of: families, and the pattern of their keys."""
 WORDS = {1: "yes", 0: "undecided", -1: "no"}
 
 
@@ -46,30 +36,26 @@ def claims(results: Results, subject: Subject) -> list[str]:
             for reward in ("NIQE", "LPIPS")
             if reward in subject.agents and subject.agents[reward] in results
         ]
-    figure1 = coarse(subject).samplers
-    if all(key in results for key in figure1):
-        found += [trend(results, figure1, metric) for metric in COMPARED]
+    figure1 = subject.of("csa")
+    if figure1 and all(key in results for key in figure1):
+        found += [trend(results, subject, metric) for metric in COMPARED]
     if subject.skipdiff in results:
         found += same_budget(results, subject)
     return found
 
 
-def other_choices(results: Results, subject: Subject, labels: Mapping[str, str]) -> list[str]:
+def other_choices(results: Results, choices: Sequence[tuple[str, str, str]]) -> list[str]:
     """SkipDiff against the full chain once more, wherever the model or the sampler is another.
 
     Args:
         results: with rows of the ablation table.
-        subject: start and step pair.
-        labels: of the variants' samplers, by key (``csa-100@hash``).
+        choices: what is changed, and the keys of SkipDiff and of the full chain with that change.
     """
-    found = []
-    for change in ("unclamped", *(key.partition("@")[2] for key in labels if key.startswith(subject.full))):
-        sign = "+" if change == "unclamped" else "@"
-        ours, full = f"{subject.fixed}{sign}{change}", f"{subject.full}{sign}{change}"
-        if ours in results and full in results:
-            what = labels.get(full, change).partition(":")[0]
-            found.append(f"*SkipDiff against the full chain, {what}*: {compared(results, ours, full)}")
-    return found
+    return [
+        f"*SkipDiff against the full chain, {what}*: {compared(results, ours, full)}"
+        for what, ours, full in choices
+        if ours in results and full in results
+    ]
 
 
 def better_than_full(results: Results, subject: Subject, metric: str) -> str:
@@ -77,7 +63,7 @@ def better_than_full(results: Results, subject: Subject, metric: str) -> str:
     gain = results.gain(subject.skipdiff, subject.full, metric)
     verdict = WORDS[gain.sign]
     means = [results.mean(s, metric) for s in (subject.skipdiff, subject.full)]
-    digits = DIGITS[metric]
+    digits = column(metric).digits
     both = " against ".join(f"{mean:.{digits}f}" for mean in means)
     margin = signed(gain, metric)
     return f"*Better {name(metric)} than the full chain*: {verdict}, {both} (paired gain {margin})."
@@ -116,7 +102,7 @@ def best_start(results: Results, subject: Subject) -> str:
 
 def best_manual(results: Results, subject: Subject, metric: str, among: Sequence[int] | None = None) -> int:
     """The manual start with the best mean of a metric, of all or ``among`` some."""
-    sign = -1 if metric in LOWER_BETTER else 1
+    sign = -1 if column(metric).lower_better else 1
     some = among or range(1, subject.fine + 1)
     values = {k: sign * results.mean(subject.manual(k), metric) for k in some}
     return max(values, key=values.__getitem__)
@@ -133,41 +119,37 @@ def agent(results: Results, subject: Subject, reward: str) -> str:
     return (
         f"*The agent ({reward}) equals the best manual start* (here {best}, chosen on these very images): "
         f"{verdict}, paired gain in {name(metric)} {signed(gain, metric)}, which admits a loss of up to "
-        f"{max(0.0, -gain.low):.{DIGITS[metric]}f}."
+        f"{max(0.0, -gain.low):.{column(metric).digits}f}."
     )
 
 
-def trend(results: Results, keys: Sequence[str], metric: str) -> str:
+def trend(results: Results, subject: Subject, metric: str) -> str:
     """Figure 1: whether a metric rises or falls with S as in the paper."""
-    found = results.spearman(keys, steps(keys), metric)
+    keys = subject.of("csa")
+    found = results.spearman(keys, [subject.samplers[key].steps for key in keys], metric)
     verdict = WORDS[found.sign * COARSE_TRENDS[metric]]
-    falls = f"{name(metric)} falls with S, which is {'better' if metric in LOWER_BETTER else 'worse'}"
+    falls = f"{name(metric)} falls with S, which is {'better' if column(metric).lower_better else 'worse'}"
     rho = f"{found.mean:+.2f}, interval {found.low:+.2f} … {found.high:+.2f}"
     return f"*CSA alone: {falls}*: {verdict}, Spearman's ρ {rho}."
-
-
-def steps(keys: Sequence[str]) -> list[int]:
-    """S of keys such as ``csa-10``."""
-    return [int(key.rpartition("-")[2]) for key in keys]
 
 
 def same_budget(results: Results, subject: Subject) -> list[str]:
     """What wins and what loses against SkipDiff with at most as many evaluations, rounded."""
     budget = results.mean(subject.skipdiff, "evaluations")
     found = []
-    for family, pattern in RIVALS.items():
-        spent = {
-            key: results.mean(key, "evaluations") for key in results.samplers if re.fullmatch(pattern, key)
-        }
+    for family in (family for family in FAMILIES if family.rival):
+        keys = [key for key in (*subject.of(family.name), *family.borrows) if key in results]
+        spent = {key: results.mean(key, "evaluations") for key in keys}
         fitting = [key for key, calls in spent.items() if calls <= round(budget)]
+        said = family.said or family.title
         if fitting:
             rival = max(fitting, key=spent.__getitem__)
-            head = f"*{family} at {spent[rival]:.4g} evaluations against SkipDiff at {budget:.4g}*: "
+            head = f"*{said} at {spent[rival]:.4g} evaluations against SkipDiff at {budget:.4g}*: "
             found.append(head + compared(results, rival, subject.skipdiff))
         elif spent:
             least = min(spent.values())
             found.append(
-                f"*{family}*: not compared, for it was run at {least:.4g} evaluations or more and SkipDiff "
+                f"*{said}*: not compared, for it was run at {least:.4g} evaluations or more and SkipDiff "
                 f"takes {budget:.4g}."
             )
     return found
@@ -188,13 +170,13 @@ def compared(results: Results, rival: str, ours: str) -> str:
 
 
 def name(metric: str) -> str:
-    """A metric's name without its arrow."""
-    return TITLES[metric].split(" ")[0]
+    """A metric's name in sentences."""
+    return column(metric).title
 
 
 def signed(gain: Estimate, metric: str) -> str:
     """A gain with its interval, more being better."""
-    digits = DIGITS[metric]
+    digits = column(metric).digits
     return f"{gain.mean:+.{digits}f}, interval {gain.low:+.{digits}f} … {gain.high:+.{digits}f}"
 
 
@@ -215,13 +197,7 @@ def niqe_disagreements(results: Results) -> str:
 
 def optimum_starts(results: Results, subject: Subject, metric: str) -> list[int]:
     """The best start of each image and noise seed: under ``reset`` no schedule does better."""
-    sign = -1 if metric in LOWER_BETTER else 1
-    part = starts(subject)
-    values = {
-        k: sign * results.values(subject.manual(k), metric)
-        for k in range(1, subject.fine + 1)
-        if subject.manual(k) in part.samplers
-    }
-    order = sorted(values)
-    table = np.stack([np.nan_to_num(values[k], nan=-np.inf) for k in order])
-    return [order[i] for i in table.argmax(axis=0)]
+    sign = -1 if column(metric).lower_better else 1
+    order = range(1, subject.fine + 1)
+    values = np.stack([sign * results.values(subject.manual(k), metric) for k in order])
+    return [order[i] for i in np.nan_to_num(values, nan=-np.inf).argmax(axis=0)]

@@ -21,11 +21,9 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource
 
-from ..rivals import rivals, same_scale, with_own_refiner
-from . import cost, figures, pictures
-from .claims import claims, niqe_disagreements, other_choices
-from .evaluate import Evaluation
-from .options import (
+from ..measure.evaluate import Evaluation
+from ..measure.family import same_scale
+from ..measure.options import (
     add_common,
     command_line,
     fixed_start,
@@ -38,12 +36,15 @@ from .options import (
     trained_rivals,
     with_jpeg,
 )
+from ..measure.quality import Line, Part, report
+from ..measure.results import Results
+from ..measure.sampler import Sampler
+from ..measure.samplers import AGENT_PAIRS, FAMILIES, catalogue
+from ..measure.store import Row, Store
+from . import cost, figures, pictures
+from .claims import claims, niqe_disagreements, other_choices
 from .page import Run, write_images, write_index, write_page
-from .parts import Line, Part, Subject, build
-from .results import Results
-from .samplers import AGENT_PAIRS, Sampler, catalogue
-from .store import Row, Store
-from .tables import write_table
+from .parts import Subject, build
 
 PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
@@ -76,7 +77,6 @@ class Session:
     subject: Subject
     agents: dict[str, Path]
     variants: list[FrozenModel]
-    samplers: dict[str, Sampler]
     folder: Path
     wanted: tuple[str, ...]
 
@@ -113,21 +113,22 @@ def run(args: argparse.Namespace) -> int:
     store = Store(session.rows)
     if {"table1", "table2", "figure5"} & {*session.wanted}:
         session = with_agent_s_budget(session, store)
-    parts = available(session)
+    wanted = ["table5" if name == "starts" else name for name in session.wanted]
+    parts = build(session.subject, wanted)
     keys = list(dict.fromkeys(key for part in parts for key in part.samplers))
-    evaluation = session.evaluation(session.model, [session.samplers[key] for key in keys], store)
+    evaluation = session.evaluation(session.model, [session.subject.samplers[key] for key in keys], store)
     announce(evaluation, session.model)
     evaluation.run(progress=True)
     rows, results = everything(session, store, evaluation) if parts else [], None
-    names: dict[str, str] = {}
+    others: list[Variant] = []
     if rows:
-        labels = {key: sampler.label for key, sampler in session.samplers.items()}
-        more, lines, names = variants(session, store) if "ablation" in session.wanted else ([], [], {})
-        parts = [replace(p, lines=(*p.lines, *lines)) if p.name == "ablation" else p for p in parts]
-        results = Results([*rows, *more])
-        draw(session, parts, results, labels | names)
+        others = variants(session, store) if "ablation" in session.wanted else []
+        lines = tuple(line for variant in others for line in variant.lines)
+        parts = [replace(p, lines=p.lines + lines) if p.name == "ablation" else p for p in parts]
+        results = Results([*rows, *(row for variant in others for row in variant.rows)])
+        draw(session, parts, results)
     draw_rest(session)
-    finish(session, len(evaluation.images), results, names)
+    finish(session, len(evaluation.images), results, others)
     print(f"results: {session.folder / 'README.md'}")
     return 0
 
@@ -135,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
 def everything(session: Session, store: Store, evaluation: Evaluation) -> list[Row]:
     """What the store holds on this run's images and seeds, of all samplers that have a row for each."""
     rows: list[Row] = []
-    for sampler in session.samplers:
+    for sampler in session.subject.samplers:
         some = [
             store.find((session.model.hash, evaluation.dtype, image, seed, sampler))
             for image in evaluation.images
@@ -150,7 +151,7 @@ def with_agent_s_budget(session: Session, store: Store) -> Session:
     subject = session.subject
     if not subject.agent:
         return session
-    rows = session.evaluation(session.model, [session.samplers[subject.skipdiff]], store).run(progress=True)
+    rows = session.evaluation(session.model, [subject.samplers[subject.skipdiff]], store).run(progress=True)
     spent = round(sum(row.evaluations for row in rows) / len(rows))
     return open_session(session.args, spent) if spent not in subject.budgets else session
 
@@ -175,17 +176,13 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     start, agents = fixed_start(model, args.start), named_agents(args)
     usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
     subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
-    budgets = subject.budgets
-    others = rivals(*trained_rivals(args), args.device, dtype, scale=model.scale, budgets=budgets)
-    others |= (own := with_own_refiner(args.model, model))
-    samplers = catalogue(model, start, agents, budgets) | others
-    found = {s.label.removeprefix("SkipDiff, agent "): s.key for s in samplers.values() if "agent" in s.key}
-    subject = replace(subject, agents=found, others=tuple(others), refined=next(iter(own), ""))
+    every = catalogue(model, start, agents, subject.budgets, args.model, trained_rivals(args))
+    subject = replace(subject, samplers=every)
     more = [open_variant(folder, args.device, model) for folder in args.variants]
     wanted = args.tables or (QUICK_PARTS if args.quick else PARTS)
     named = tuple(f"table{name}" if name.isdigit() else name for name in wanted)
     folder = args.out / model.name / (folder_name(args) + ("-quick" if args.quick else ""))
-    return Session(args, model, open_images(args), subject, agents, more, samplers, folder, named)
+    return Session(args, model, open_images(args), subject, agents, more, folder, named)
 
 
 def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
@@ -200,17 +197,6 @@ def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
             f"{folder}: the tables take S = 10, which does not divide its T = {variant.schedule.steps}"
         )
     return variant
-
-
-def available(session: Session) -> list[Part]:
-    """The wanted parts that rest on rows, without the lines that this model's T does not allow."""
-    rule = "strided" if session.model.config.coarse_levels == "rebuilt" else "rebuilt"
-    wanted = ["table5" if name == "starts" else name for name in session.wanted]
-    parts = build(session.subject, rule, wanted)
-    return [
-        replace(part, lines=tuple(line for line in part.lines if line.sampler in session.samplers))
-        for part in parts
-    ]
 
 
 def announce(evaluation: Evaluation, model: FrozenModel) -> None:
@@ -233,39 +219,48 @@ def announce(evaluation: Evaluation, model: FrozenModel) -> None:
         )
 
 
-def variants(session: Session, store: Store) -> tuple[list[Row], list[Line], dict[str, str]]:
-    """Rows, lines and labels of ``--variants``: full chain, CSA alone and SkipDiff of other models."""
-    rows: list[Row] = []
-    lines, labels = [], {}
+@dataclass(frozen=True)
+class Variant:
+    """A model of ``--variants`` in the ablation table."""
+
+    what: str
+    rows: list[Row]
+    lines: tuple[Line, Line, Line]
+    """Full chain, CSA alone and SkipDiff."""
+
+
+def variants(session: Session, store: Store) -> list[Variant]:
+    """Full chain, CSA alone and SkipDiff of other models, their rows under keys of their own."""
+    found = []
+    first = session.args.variant_images
     for model in session.variants:
         start = model.config.start or session.subject.start
-        subject = Subject(model.scale, model.schedule.steps, start)
-        samplers = catalogue(model, start)
-        chosen = [samplers[key] for key in (subject.full, "csa-10", subject.fixed)]
-        found = session.evaluation(model, chosen, store, session.args.variant_images).run(progress=True)
-        rows += [replace(row, sampler=f"{row.sampler}@{model.hash}") for row in found]
-        for sampler in chosen:
-            key = f"{sampler.key}@{model.hash}"
-            what = f"{model.config.prediction}-prediction of the {model.config.target}"
-            what += f", first {first} images" if (first := session.args.variant_images) else ""
-            labels[key] = f"{model.name} ({what}): {sampler.label}"
-            lines.append(Line(key))
-    return rows, lines, labels
+        every = catalogue(model, start)
+        subject = Subject(model.scale, model.schedule.steps, start, every)
+        chosen = [every[key] for key in (subject.full, "csa-10", subject.fixed)]
+        what = f"{model.name} ({model.config.prediction}-prediction of the {model.config.target}"
+        what += f", first {first} images)" if first else ")"
+        rows = session.evaluation(model, chosen, store, first).run(progress=True)
+        full, csa, skip = (Line(f"{s.key}@{model.hash}", f"{what}: {s.label}") for s in chosen)
+        named = [replace(row, sampler=f"{row.sampler}@{model.hash}") for row in rows]
+        found.append(Variant(what, named, (full, csa, skip)))
+    return found
 
 
-def draw(session: Session, parts: Sequence[Part], results: Results, labels: dict[str, str]) -> None:
+def draw(session: Session, parts: Sequence[Part], results: Results) -> None:
     """Tables and figures of rows, each with the command that made it."""
     made = f"Made by `{session.command}`."
+    subject = session.subject
     for part in parts:
         part = replace(part, note=f"{part.note} {made}".strip())
         if part.name == "figure1":
-            figures.draw_coarse(session.folder, part, results)
+            figures.draw_coarse(session.folder, part, subject, results)
         elif part.name == "figure5":
-            figures.draw_plane(session.folder, part, results, labels)
+            figures.draw_plane(session.folder, part, subject.samplers, results)
         elif part.lines or part.name == "table6":
-            write_table(session.folder, part, results, labels)
+            report(part, results).write(session.folder)
     if "starts" in session.wanted:
-        figures.draw_starts(session.folder, session.subject, results, made)
+        figures.draw_starts(session.folder, subject, results, made)
 
 
 def draw_rest(session: Session) -> None:
@@ -287,7 +282,7 @@ def draw_rest(session: Session) -> None:
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
     photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)
     if "samples" in session.wanted and not pictures.is_current(samples, session.about):
-        shown = [session.samplers[key] for key in keys if key in session.samplers]
+        shown = [subject.samplers[key] for key in keys if key in subject.samplers]
         short = {
             subject.full: "full chain",
             "csa-10": "CSA, S = 10",
@@ -300,13 +295,13 @@ def draw_rest(session: Session) -> None:
         pictures.draw_latents(latents, session.model, session.about, photographs)
 
 
-def finish(session: Session, count: int, results: Results | None, names: dict[str, str]) -> None:
-    """The pages; ``names`` are those of the variants' samplers."""
+def finish(session: Session, count: int, results: Results | None, others: Sequence[Variant]) -> None:
+    """The pages."""
     args, subject = session.args, session.subject
     write_images(session.folder / "images.csv", session.source, count)
     sentences = None
     if results:
-        sentences = claims(results, subject) + other_choices(results, subject, names)
+        sentences = claims(results, subject) + other_choices(results, choices(subject, others))
         sentences.append(niqe_disagreements(results))
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),
@@ -317,10 +312,18 @@ def finish(session: Session, count: int, results: Results | None, names: dict[st
     write_index(session.folder.parent, session.model.name)
 
 
+def choices(subject: Subject, others: Sequence[Variant]) -> list[tuple[str, str, str]]:
+    """What sampler or model is another, with the keys of SkipDiff and of the full chain there."""
+    unclamped = ("unclamped", f"{subject.fixed}+unclamped", f"{subject.full}+unclamped")
+    return [unclamped, *((v.what, v.lines[2].sampler, v.lines[0].sampler) for v in others)]
+
+
 def other_weights(session: Session) -> dict[str, str]:
     """Hashes of the rivals' and the variants' weights, by name."""
-    found = {}
-    for key in session.subject.others:
-        label = session.samplers[key].label.rpartition(",")[0]
-        found[label] = key.partition("@")[2].replace("+", " and refiner ")
+    titles = {family.name: family.title for family in FAMILIES}
+    found = {
+        titles[sampler.family]: " and refiner ".join(sampler.weights)
+        for sampler in session.subject.samplers.values()
+        if sampler.weights
+    }
     return found | {f"variant {model.name}": model.hash for model in session.variants}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import FrozenModel, UNetConfig, random_model
 from skipdiff_env.diffusion.model import ModelConfig
-from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.base import Policy, resolve_policy
 from skipdiff_env.training.distributed import World
 from skipdiff_env.training.provenance import describe_hardware
 
-from ..env_throughput import Stopwatch
-from ..sampler_speed import sampler_speed
+from ..measure.records import read
+from ..measure.tables import Report, Table
+from ..speed.environment import Stopwatch
+from ..speed.sampler import sampler_speed
 from .published import COST
-from .records import read
-from .tables import grid, written
 
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
@@ -145,9 +144,8 @@ def table(
                 continue
             del found[fast - 1 : fast + 1]
         found += measure(model, policy, repeats, size)
-        lines = [astuple(cost) for cost in found]
-        write_atomically(file, written([f.name for f in fields(Cost)], lines).encode())
-    write_atomically(folder / "table3.md", markdown(found).encode())
+        report(found).write(folder)
+    replace(report(found), data=()).write(folder)  # names this run's versions; the figures stay as they are
     return found
 
 
@@ -156,7 +154,7 @@ def read_costs(file: Path) -> list[Cost]:
     return read(file, Cost)
 
 
-def markdown(costs: list[Cost]) -> str:
+def report(costs: list[Cost]) -> Report:
     """The table, and what its columns mean."""
     lines = []
     for full, fast in zip(costs[::2], costs[1::2], strict=True):
@@ -177,10 +175,13 @@ def markdown(costs: list[Cost]) -> str:
                 ]
             )
     head = ["", "rounds", "evaluations", "seconds", "of the full chain's", "GMAC", "policy's share of time"]
-    return (
-        f"# Table 3: cost\n\nSeconds of an image: medians of so many rounds, in which both "
-        "samplers take turns. GMAC: billions of multiply-adds, half of what torch counts as FLOP; what the "
-        "paper calls GFLOP is this unit. The paper's column: 256×256, one V100, its own network. Where "
-        f"this page was made: torch {torch.__version__}, Python {platform.python_version()}.\n\n"
-        + grid([*head, "the paper"], lines)
+    return Report(
+        "table3",
+        "Table 3: cost",
+        "Seconds of an image: medians of so many rounds, in which both samplers take turns. GMAC: billions "
+        "of multiply-adds, half of what torch counts as FLOP; what the paper calls GFLOP is this unit. The "
+        "paper's column: 256×256, one V100, its own network. Where this page was made: torch "
+        f"{torch.__version__}, Python {platform.python_version()}.",
+        [Table([*head, "the paper"], lines)],
+        [[field.name for field in fields(Cost)], *map(astuple, costs)],
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,10 +17,12 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource
 
-from ..test_set import pixel_hash
+from ..measure.metrics import METRICS
+from ..measure.records import csv_text
+from ..measure.results import FEWEST
+from ..measure.tables import read_contents, write_contents
+from ..measure.test_set import pixel_hash
 from .cost import hardware
-from .results import FEWEST
-from .tables import written
 
 PACKAGES = ("torch", "diffusers", "pyiqa", "scikit-image", "numpy", "scipy", "matplotlib")
 TITLES = {
@@ -47,7 +49,6 @@ OF_THE_MODEL = {
     "tiling_memory": "Tiles: memory",
 }
 """What may lie beside the folders of image sets."""
-COUNT = re.compile(r"\d+ images?, \d+ noise seeds? each")
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,9 @@ def write_images(file: Path, source: ImageSource, count: int) -> None:
     for index in range(count):
         image = source[index]
         lines.append([Path(source.name(index)).name, image.shape[1], image.shape[0], pixel_hash(image)])
-    text = written(["image", "width", "height", "sha256"], lines)
+    text = csv_text([["image", "width", "height", "sha256"], *lines])
     if not (file.is_file() and file.read_text(encoding="utf-8").startswith(text)):
         write_atomically(file, text.encode())
-
-
-REST = "\n## Tables and figures\n"
-"""Where a page's head ends, which speaks of rows."""
 
 
 def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
@@ -96,29 +93,37 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
         run: what was run.
         sentences: on the paper's claims; None if the run was not about rows: what the page says stays.
     """
-    page = folder / "README.md"
-    kept = page.read_text(encoding="utf-8").partition(REST)[0] if page.is_file() else ""
-    text = kept if kept and sentences is None else head(run, sentences or [])
-    text += (
-        f"{REST}\nEach says what it rests on, and the command that made it; an older one "
+    if sentences is not None or "facts" not in read_contents(folder):
+        title = f"{run.model.name} on {run.images}"
+        write_contents(
+            folder,
+            title=title,
+            quick=run.quick,
+            facts=facts(run),
+            claims=list(sentences or []),
+            rows=run.rows,
+        )
+    contents = read_contents(folder)
+    text = head(contents) + (
+        "\n## Tables and figures\n\nEach says what it rests on, and the command that made it; an older one "
         "may rest on other images than the sentences above.\n\n"
     )
     for name, title in TITLES.items():
         text += links(folder, name, title)
-    text += f"- [Every row]({run.rows}), [the images](images.csv)\n"
+    text += f"- [Every row]({contents['rows']}), [the images](images.csv)\n"
     for name, title in TITLES.items():
         if (folder / f"{name}.png").is_file():
             text += f"\n![{title}]({name}.png)\n"
-    write_atomically(page, text.encode())
+    write_atomically(folder / "README.md", text.encode())
 
 
-def head(run: Run, sentences: Sequence[str]) -> str:
+def head(contents: Mapping[str, Any]) -> str:
     """What a page says of the rows."""
-    text = f"# {run.model.name} on {run.images}\n\n"
-    if run.quick:
+    text = f"# {contents['title']}\n\n"
+    if contents["quick"]:
         text += "A quick look: too few images to tell samplers apart.\n\n"
-    text += "\n".join(f"- {fact}" for fact in facts(run)) + "\n"
-    if sentences:
+    text += "\n".join(f"- {fact}" for fact in contents["facts"]) + "\n"
+    if contents["claims"]:
         text += "\n## What the paper claims, and what held here\n\n"
         text += (
             "From all stored rows on the images and seeds above. Intervals are 95 % bootstrap intervals over "
@@ -126,7 +131,7 @@ def head(run: Run, sentences: Sequence[str]) -> str:
             f'"worse" are said where they exclude zero and there are {FEWEST} images or more (fewer '
             "evaluations are counted).\n\n"
         )
-        text += "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+        text += "\n".join(f"- {sentence}" for sentence in contents["claims"]) + "\n"
     return text
 
 
@@ -135,9 +140,8 @@ def links(folder: Path, name: str, title: str) -> str:
     there = [file for s in ("md", "csv", "png") if (file := folder / f"{name}.{s}").is_file()]
     if not there:
         return ""
-    page = folder / f"{name}.md"
-    found = COUNT.search(page.read_text(encoding="utf-8")) if page.is_file() else None
-    rests = f" ({found[0]})" if found else ""
+    basis = read_contents(folder).get("bases", {}).get(name)
+    rests = f" ({basis})" if basis else ""
     return f"- {title}{rests}: " + ", ".join(f"[{file.suffix[1:]}]({file.name})" for file in there) + "\n"
 
 
@@ -160,10 +164,8 @@ def facts(run: Run) -> list[str]:
         f"{torch.get_num_threads()} threads",
         f"skipdiff {__version__}, Python {platform.python_version()}, {versions}",
         f"made by `{run.command}`",
-        "PSNR and SSIM on luma (BT.601); NIQE as pyiqa computes it, which reads whole 96-pixel blocks from "
-        "the top left, NIQE-full the mean over crops anchored in all corners; LPIPS with AlexNet; LR "
-        "consistency: PSNR of the result, shrunk again, against its input; evaluations: network calls of an "
-        "image on its own",
+        "; ".join(metric.note for metric in METRICS if metric.note)
+        + "; evaluations: network calls of an image on its own",
     ]
 
 
@@ -171,8 +173,7 @@ def write_index(folder: Path, name: str) -> None:
     """``README.md`` of a model: the pages of its image sets."""
     text = f"# Results of {name}\n\n"
     for page in sorted(folder.glob("*/README.md")):
-        lines = page.read_text(encoding="utf-8").splitlines()
-        first = next((line[2:] for line in lines if line.startswith("- ")), "")
+        first = read_contents(page.parent).get("facts", [""])[0]
         text += f"- [{page.parent.name}]({page.parent.name}/README.md): {first}\n"
     for page in sorted(folder.glob("*/inputs.md")):
         text += f"- [{page.parent.name}, clean and as JPEGs]({page.parent.name}/inputs.md)\n"

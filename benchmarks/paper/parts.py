@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..measure.quality import Line, Part
+from ..measure.sampler import Sampler
+from ..measure.samplers import FAMILIES
 from .published import CASES, FACES, FACES_SCALE, NATURAL, REWARDS, STARTS, shown
-from .samplers import COARSE, COUNTS, PAIRS, counts, pair_start
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,10 @@ class Subject:
     """T."""
     start: int
     """The fixed start at (10, T/10)."""
-    agents: dict[str, str] = field(default_factory=dict)
-    """Sampler keys of the agents there are, by name."""
+    samplers: Mapping[str, Sampler] = field(default_factory=dict)
+    """Those that there are, by key."""
     agent: str = ""
     """Name of the one that SkipDiff's rows show; empty for the fixed start."""
-    others: tuple[str, ...] = ()
-    """Keys of rivals with weights of their own."""
-    refined: str = ""
-    """That of them which is the model's own refiner; empty if there is none."""
     spent: int = 0
     """Rounded mean evaluations of the agent on these images; 0 for the fixed start."""
 
@@ -50,160 +48,142 @@ class Subject:
         return self.manual(self.start)
 
     @property
+    def agents(self) -> dict[str, str]:
+        """Keys of the agents there are, by name."""
+        return {sampler.agent: key for key, sampler in self.samplers.items() if sampler.agent}
+
+    @property
     def skipdiff(self) -> str:
         """Key of SkipDiff as it ships: the agent if there is one, else the fixed start."""
         return self.agents.get(self.agent, self.fixed)
+
+    @property
+    def refined(self) -> str:
+        """Key of the model's own refiner and its chain; empty if there is none."""
+        return next(iter(self.of("refined")), "")
 
     def manual(self, start: int) -> str:
         """Key of a fixed start."""
         return f"skip-10-{self.fine}-{start}"
 
+    def of(self, family: str) -> list[str]:
+        """Keys of a family, in its own order."""
+        return [key for key, sampler in self.samplers.items() if sampler.family == family]
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a table."""
+    def lines(self, rows: Iterable[tuple[str, str, str]]) -> tuple[Line, ...]:
+        """Lines of those samplers that there are.
 
-    sampler: str
-    label: str = ""
-    """Empty: the sampler's own."""
-    paper: str = ""
-    """The paper's figures, see :func:`published.shown`."""
+        Args:
+            rows: key, label (empty for the sampler's own) and the paper's figures.
+        """
+        return tuple(
+            Line(key, label or self.samplers[key].label, published)
+            for key, label, published in rows
+            if key in self.samplers
+        )
 
-
-@dataclass(frozen=True)
-class Part:
-    """A table, or the samplers that a figure needs."""
-
-    name: str
-    """Of files and of ``--tables``."""
-    title: str
-    lines: tuple[Line, ...]
-    note: str = ""
-
-    @property
-    def samplers(self) -> list[str]:
-        """Keys, each once."""
-        return list(dict.fromkeys(line.sampler for line in self.lines))
+    def plain(self, keys: Iterable[str]) -> tuple[Line, ...]:
+        """Lines of samplers under their own labels, each once."""
+        return self.lines((key, "", "") for key in dict.fromkeys(keys))
 
 
-def rivals(subject: Subject) -> list[str]:
-    """Keys of everything that Table 1 or 2 shows beside SkipDiff and what it is made of."""
-    found = {kind: [f"{kind}-{n}" for n in counts(kind, subject.budgets)] for kind in COUNTS}
-    ccsr = found.pop("ccsr")
-    return [*sum(found.values(), []), "csa-20", *ccsr, *subject.others]
+def rivals(subject: Subject) -> dict[str, str]:
+    """Keys of all that Table 1 or 2 shows beside SkipDiff and its parts; labels, if not their own."""
+    found: dict[str, str] = {}
+    for family in (family for family in FAMILIES if family.rival):
+        found |= dict.fromkeys(subject.of(family.name), "")
+        found |= {key: label for key, label in family.borrows.items() if key != subject.full}
+    return found
 
 
 def main_table(subject: Subject) -> Part:
     """Table 1 of a model that enlarges faces 8 times, Table 2 of any other."""
     number, paper, evaluations = (1, FACES, 16) if subject.scale == FACES_SCALE else (2, NATURAL, 20)
-    names = {} if subject.top == 20 else {"csa-20": "uniform chain, 20 steps"}
-    both = dict.fromkeys([subject.skipdiff, subject.fixed])
     figures = {
         "bicubic": shown(paper["bicubic"]),
         subject.full: shown(paper["full"], 100),
         subject.skipdiff: shown(paper["skipdiff"], evaluations),
     }
-    keys = ["bicubic", subject.full, "csa-10", *both, *rivals(subject)]
-    lines = [Line(key, names.get(key, ""), figures.get(key, "")) for key in dict.fromkeys(keys)]
+    own = dict.fromkeys(["bicubic", subject.full, "csa-10", subject.skipdiff, subject.fixed], "")
+    lines = subject.lines(
+        (key, label, figures.get(key, "")) for key, label in (own | rivals(subject)).items()
+    )
     what = "CelebA-HQ 8×" if number == 1 else "ImageNet 4×, step pair (5, 20)"
     note = f"The paper's column: {what}, its own data and weights."
-    return Part(f"table{number}", f"Table {number}: quality", tuple(lines), note)
+    return Part(f"table{number}", f"Table {number}: quality", lines, note)
 
 
 def cases(subject: Subject) -> Part:
     """Table 4: what CSA and FSR each do."""
     top, fine = subject.top, subject.fine
-    lines = [
-        Line(subject.full, f"neither: full chain ({top} steps)", shown(*CASES["neither"])),
-        Line("csa-10", "CSA alone, S = 10", shown(*CASES["csa"])),
-        Line(
-            subject.agents.get("(1, T)", subject.full),
-            f"FSR over the whole chain (1, {top})",
-            shown(*CASES["fsr"]),
-        ),
-        Line(
-            subject.agents.get("(10, T)", subject.skipdiff),
-            f"CSA and FSR (10, {top})",
-            shown(*CASES["csa, whole"]),
-        ),
-        Line(subject.skipdiff, f"CSA and FSR (10, {fine})", shown(*CASES["both"])),
+    alone, whole = (subject.agents.get(name) for name in ("(1, T)", "(10, T)"))
+    rows = [
+        (subject.full, f"neither: full chain ({top} steps)", "neither"),
+        ("csa-10", "CSA alone, S = 10", "csa"),
+        (alone or subject.full, f"FSR over the whole chain (1, {top})", "fsr"),
+        (whole or subject.skipdiff, f"CSA and FSR (10, {top})", "csa, whole"),
+        (subject.skipdiff, f"CSA and FSR (10, {fine})", "both"),
     ]
     notes = ["The paper's column: faces 8×, with its agents."]
-    if "(1, T)" not in subject.agents:
+    if alone is None:
         notes.append(
             f"There is no agent for (1, {top}): the row never skips, so it is the full chain to the bit."
         )
-    if "(10, T)" not in subject.agents:
+    if whole is None:
         notes.append(
             f"There is no agent for (10, {top}): under `reset` a start up to {fine} gives the same image "
             f"with (10, {top}) as with (10, {fine}), so the row repeats that one."
         )
-    return Part("table4", "Table 4: CSA and FSR", tuple(lines), " ".join(notes))
+    lines = subject.lines((key, label, shown(*CASES[case])) for key, label, case in rows)
+    return Part("table4", "Table 4: CSA and FSR", lines, " ".join(notes))
 
 
 def starts(subject: Subject) -> Part:
     """Table 5: every manual start, the agent and the full chain."""
-    lines = [
-        Line(subject.manual(k), f"start {k}", shown(STARTS[k]) if k in STARTS and subject.fine == 10 else "")
-        for k in range(subject.fine, 0, -1)
-    ]
+    paper = {k: shown(figures) for k, figures in STARTS.items()} if subject.fine == 10 else {}
+    rows = [(subject.manual(k), f"start {k}", paper.get(k, "")) for k in range(subject.fine, 0, -1)]
     if subject.agent:
-        lines.append(Line(subject.skipdiff, f"agent ({subject.agent})", shown(REWARDS[subject.agent], 16)))
-    lines.append(Line(subject.full, f"full chain ({subject.top} steps)", shown(FACES["full"], 100)))
-    return Part("table5", "Table 5: manual starts", tuple(lines), "The paper's column: faces 8×.")
+        rows.append((subject.skipdiff, f"agent ({subject.agent})", shown(REWARDS[subject.agent], 16)))
+    rows.append((subject.full, f"full chain ({subject.top} steps)", shown(FACES["full"], 100)))
+    return Part("table5", "Table 5: manual starts", subject.lines(rows), "The paper's column: faces 8×.")
 
 
 def rewards(subject: Subject) -> Part:
     """Table 6: the metric that was the agent's reward."""
-    named = [name for name in ("NIQE", "LPIPS") if name in subject.agents]
-    lines = [Line(subject.agents[name], f"reward 1/{name}", shown(REWARDS[name])) for name in named]
-    missing = [name for name in ("NIQE", "LPIPS") if name not in named]
+    named = [name for name in REWARDS if name in subject.agents]
+    rows = [(subject.agents[name], f"reward 1/{name}", shown(REWARDS[name])) for name in named]
+    missing = [name for name in REWARDS if name not in named]
     note = "The paper's column: faces 8×."
     if missing:
         note += f" No agent trained on {' or on '.join(missing)} is there, so its row is absent."
-    return Part("table6", "Table 6: the reward", tuple(lines), note)
+    return Part("table6", "Table 6: the reward", subject.lines(rows), note)
 
 
-def ablation(subject: Subject, rule: str) -> Part:
-    """What can be changed without training; ``rule`` is where the model's topmost level does not lie."""
-    base = [subject.full, "csa-10", subject.fixed]
-    keys = [*base, *(f"{key}+unclamped" for key in base), *(f"{key}+{rule}" for key in base[1:])]
+def ablation(subject: Subject) -> Part:
+    """What can be changed without training."""
+    keys = [subject.full, "csa-10", subject.fixed, *subject.of("ablation")]
     note = (
         "x̂0 clamped to [-1, 1] or not on the way down; CSA's topmost level of the full table (strided) or of "
         "a table with S steps (rebuilt), which does not touch the full chain."
     )
-    return Part("ablation", "Ablation: choices of the sampler", tuple(map(Line, keys)), note)
+    return Part("ablation", "Ablation: choices of the sampler", subject.plain(keys), note)
 
 
 def coarse(subject: Subject) -> Part:
     """Figure 1: CSA alone, over S."""
-    values = sorted({s for s in (*COARSE, 10, subject.top) if subject.top % s == 0})
-    return Part("figure1", "Figure 1: CSA alone over S", tuple(Line(f"csa-{s}") for s in values))
+    return Part("figure1", "Figure 1: CSA alone over S", subject.plain(subject.of("csa")))
 
 
 def plane(subject: Subject) -> Part:
     """Figure 5: everything in the perception–distortion plane."""
-    pairs = [p for p in PAIRS if p[0] * p[1] == subject.top]
-    keys = [
-        *main_table(subject).samplers,
-        *starts(subject).samplers,
-        *coarse(subject).samplers,
-        *(f"skip-{s}-{f}-{pair_start(subject.start, (s, f))}" for s, f in pairs),
-    ]
-    return Part("figure5", "Figure 5: perception and distortion", tuple(map(Line, dict.fromkeys(keys))))
+    parts = (main_table(subject), starts(subject), coarse(subject))
+    keys = [key for part in parts for key in part.samplers] + subject.of("pair")
+    return Part("figure5", "Figure 5: perception and distortion", subject.plain(keys))
 
 
-def build(subject: Subject, rule: str, wanted: Sequence[str]) -> list[Part]:
+def build(subject: Subject, wanted: Sequence[str]) -> list[Part]:
     """The parts that ``--tables`` names, of those that rest on rows."""
-    table = main_table(subject)
-    every = {
-        table.name: table,
-        "table4": cases(subject),
-        "table5": starts(subject),
-        "table6": rewards(subject),
-        "ablation": ablation(subject, rule),
-        "figure1": coarse(subject),
-        "figure5": plane(subject),
-    }
-    main = {"table1": table.name, "table2": table.name}
+    made = [make(subject) for make in (main_table, cases, starts, rewards, ablation, coarse, plane)]
+    every = {part.name: part for part in made}
+    main = dict.fromkeys(("table1", "table2"), made[0].name)  # a model has one of the two
     return [every[name] for name in dict.fromkeys(main.get(name, name) for name in wanted) if name in every]

@@ -16,10 +16,10 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 
+from ..measure.sampler import Sampler
 from .figures import new_figure, save
 from .portraits import portraits
 from .published import FACES_SCALE
-from .samplers import Sampler
 
 MADE_OF = "Source"
 """PNG text that says of what a picture was made."""

@@ -18,7 +18,7 @@ from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
-from ..policies import FixedStart
+from ..policies.base import FixedStart
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 

@@ -13,11 +13,12 @@ import torch
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks.__main__ import main
-from benchmarks.agent_training import plateau_of
-from benchmarks.agents_study import interval
-from benchmarks.spn import BATCHES, random_latents
-from benchmarks.step_cost import price_of_start_1
+from benchmarks.agents.spn import BATCHES, random_latents
+from benchmarks.agents.step_cost import price_of_start_1
+from benchmarks.agents.study import interval
+from benchmarks.agents.training import plateau_of
 from skipdiff_agents.train import BEST
+from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.policies.base import shipped_policy
@@ -77,8 +78,13 @@ def test_agents(files, capsys):
     assert about["validation_difference"][1] >= -0.01
     chosen = f"chosen on validation ({about['algorithm']}, seed {about['training_seed']})"
     assert f"\n| {chosen} |" in text
-    assert shipped_policy(files / "model", 10, 4) == files / "model" / "policy.safetensors"
-    assert shipped_policy(files / "model") is None  # it was trained for four fine steps
+    assert (
+        shipped_policy(load_pretrained(files / "model", "cpu"), 10, 4)
+        == files / "model" / "policy.safetensors"
+    )
+    assert (
+        shipped_policy(load_pretrained(files / "model", "cpu")) is None
+    )  # it was trained for four fine steps
     before = (folder / "clean-psnr-reset-10-4.csv").read_bytes()
     assert command(files, "agents", *arguments) == 0  # nothing is recorded or learned again
     printed = capsys.readouterr().out

@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
-from benchmarks import agents_choice, agents_imitation, ceilings
-from benchmarks.agents_choice import Chosen, Trained, choose, ship
-from benchmarks.agents_study import add_study_arguments, open_study, some_starts
-from benchmarks.agents_table import (
+from benchmarks.agents import ceilings, choice, imitation
+from benchmarks.agents.choice import Chosen, Trained, choose, ship
+from benchmarks.agents.study import add_study_arguments, open_study, some_starts
+from benchmarks.agents.table import (
     IMITATION,
     by_kind,
     intervals,
@@ -24,7 +24,7 @@ from benchmarks.agents_table import (
     under_other_noise,
     verdict,
 )
-from benchmarks.paper.samplers import shipped_agent
+from benchmarks.measure.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
 from skipdiff_agents.train import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
@@ -68,7 +68,7 @@ def cells(text, name):
 
 def test_the_figures_of_the_table():
     runs = [Trained(Path(), minutes, 0.0, 0.0, 5000) for minutes in (1.0, 1.5)]
-    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": runs})
+    text = table(made(), "best", OPTIMUM.ravel(), 2, {"agent": runs}).markdown()
     # gains 0.3 and 0.6 on the two images under one training seed, 0.3 and 0 under the other: 0.3 of 1.5;
     # the extremes of drawing seeds and images twice are 0 and 0.6; the gap is 0.6 and 1.2
     reward, ahead, niqe, lpips, psnr, ssim, evaluations, regret, closed, *cost = cells(text, "agent")
@@ -80,7 +80,7 @@ def test_the_figures_of_the_table():
 
 
 def test_every_column_has_its_interval():
-    text = intervals(made(), OPTIMUM.ravel(), 2)
+    text = intervals(made(), OPTIMUM.ravel(), 2).markdown()
     niqe, lpips, psnr, ssim, evaluations, regret = cells(text, "agent")
     assert (niqe, psnr) == ("5.000 [4.000, 6.000]", "20.50 [20.00, 21.00]")
     assert (lpips, ssim) == ("0.5000 [0.5000, 0.5000]", "0.7500 [0.7500, 0.7500]")
@@ -90,8 +90,9 @@ def test_every_column_has_its_interval():
 
 def test_what_has_no_number_has_an_empty_cell():
     blind = [[Result("0.png", k, 1.0, 0, 0, 0, 10, (0,), (np.nan, 0.5, 20.0, 1.0)) for k in range(2)]]
-    assert cells(intervals({"best": blind}, np.ones(2), 1), "best")[0] == ""
-    line = cells(table({"best": blind, "other": blind}, "best", np.ones(2), 1, {}), "other")
+    assert cells(intervals({"best": blind}, np.ones(2), 1).markdown(), "best")[0] == ""
+    text = table({"best": blind, "other": blind}, "best", np.ones(2), 1, {}).markdown()
+    line = cells(text, "other")
     assert line[2] == "" and line[-3] == ""  # no NIQE; and no gap that could be closed
 
 
@@ -124,13 +125,12 @@ def test_each_kind_of_input_by_itself():
         return [results]
 
     rows = {"start 1": played(2, 2, 2, 2), "start 2": played(2, 3, 1, 2), "agent": played(1, 3, 2, 2)}
-    lines = by_kind(rows | {"best": rows["start 1"]}, "best", 2, ["agent"]).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["difference to best start", *KINDS]
+    shown = by_kind(rows | {"best": rows["start 1"]}, "best", 2, ["agent"])
+    assert shown.head == ["difference to best start", *KINDS]
     nothing, half = "+0.00% [+0.00%, +0.00%]", "+50.00% [+50.00%, +50.00%]"
     starts = [f"start 1: {nothing}", f"start 2: {half}", f"start 1: {nothing}", f"start 1: {nothing}"]
-    assert cells[2] == ["best start in hindsight", *starts]
-    assert cells[3] == ["agent", "-50.00% [-50.00%, -50.00%]", half, nothing, nothing]
+    assert shown.lines[0] == ["best start in hindsight", *starts]
+    assert shown.lines[1] == ["agent", "-50.00% [-50.00%, -50.00%]", half, nothing, nothing]
 
 
 def test_the_share_of_what_imitation_gains():
@@ -308,21 +308,26 @@ def test_shipping_leaves_no_weights_under_anothers_name(files, tmp_path, monkeyp
         Chosen("ppo", 0, agent(tmp_path / f"{name}.safetensors"), 1.0, (0.0, -0.01, 0.01)) for name in "ab"
     )
     folder = files / "model"
-    assert ship(here, first) and shipped_policy(folder, 10, 3) == folder / "policy.safetensors"
+    assert (
+        ship(here, first)
+        and shipped_policy(load_pretrained(folder, "cpu"), 10, 3) == folder / "policy.safetensors"
+    )
     assert json.loads((folder / "policy.json").read_text())["model"] == load_pretrained(folder).hash
-    whole = agents_choice.write_atomically
+    whole = choice.write_atomically
 
     def interrupted(path, data):
         if path.suffix == ".json":
             raise KeyboardInterrupt
         whole(path, data)
 
-    monkeypatch.setattr(agents_choice, "write_atomically", interrupted)
+    monkeypatch.setattr(choice, "write_atomically", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ship(here, second)
-    assert shipped_policy(folder, 10, 3) is None  # the weights are not those that policy.json tells of
-    monkeypatch.setattr(agents_choice, "write_atomically", whole)
-    assert ship(here, second) and shipped_policy(folder, 10, 3)
+    assert (
+        shipped_policy(load_pretrained(folder, "cpu"), 10, 3) is None
+    )  # the weights are not those that policy.json tells of
+    monkeypatch.setattr(choice, "write_atomically", whole)
+    assert ship(here, second) and shipped_policy(load_pretrained(folder, "cpu"), 10, 3)
 
 
 @pytest.mark.parametrize(("metric", "names"), [("niqe", ["NIQE"]), ("psnr", []), (None, [])])
@@ -341,12 +346,12 @@ def test_imitation_is_taught_once_and_the_better_of_two_is_taken(files, monkeypa
     here = study(files, "--train-images", "2", "--noise-seeds", "1", "--size", "16")
     here.record()
     worth = {"StartChooser": 1.0, "NetworkPolicy": 2.0}
-    monkeypatch.setattr(agents_imitation, "_mean_reward", lambda _, policy: worth[type(policy).__name__])
-    first = agents_imitation.imitation(here, 1, 0)
+    monkeypatch.setattr(imitation, "_mean_reward", lambda _, policy: worth[type(policy).__name__])
+    first = imitation.imitation(here, 1, 0)
     assert type(first).__name__ == "NetworkPolicy"
     for name in ("imitate", "regress_starts"):
-        monkeypatch.delattr(agents_imitation, name)  # whatever is taught again fails
+        monkeypatch.delattr(imitation, name)  # whatever is taught again fails
     worth["StartChooser"] = 3.0
     latent = here.evaluator("train").envs.reset(options={"image": 0, "noise_seed": 0})[0]
-    again = agents_imitation.imitation(here, 1, 0)
+    again = imitation.imitation(here, 1, 0)
     assert type(again).__name__ == "StartChooser" and again(latent, None)[0].shape == (1,)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.inputs import verdict
-from benchmarks.paper.results import Results
-from benchmarks.paper.store import Row
-from benchmarks.refiner_strength import STRENGTHS
+from benchmarks.measure.results import Results
+from benchmarks.measure.store import Row
+from benchmarks.paper.inputs import verdict
+from benchmarks.paper.refiner import STRENGTHS
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
 from skipdiff_env.diffusion.folder import (
     CONFIG,
@@ -72,7 +72,7 @@ def test_a_refiner_s_chain_has_a_line_of_its_own(model_folder, image_folder, tmp
     network = RefinerNetwork(load_pretrained(folder, "cpu").config.unet)
     torch.nn.init.normal_(network.unet.final_conv.block[-1].weight, std=0.05)
     write_weights(folder / REFINER, network)
-    config = replace(read_config(folder / CONFIG), refiner=RefinerConfig(network.unet.config, "ccsr:2"))
+    config = replace(read_config(folder / CONFIG), chain="ccsr:2", refiner=RefinerConfig(network.unet.config))
     write_config(folder / CONFIG, config)
     out = "--out", str(tmp_path / "out")
     common = "--images", str(image_folder), "--limit", "1", *out
@@ -94,7 +94,7 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
     common = "--images", str(image_folder), "--limit", "1", "--jpeg", "75", "--out", str(out)
     assert main(["refiner", "--model", str(model_folder), *common]) == 2
     assert "has no refiner: train one" in capsys.readouterr().err
-    config = replace(read_config(folder / CONFIG), refiner=RefinerConfig(network.unet.config, "ccsr:2"))
+    config = replace(read_config(folder / CONFIG), chain="ccsr:2", refiner=RefinerConfig(network.unet.config))
     write_config(folder / CONFIG, config)
     assert main(["refiner", "--model", str(folder), *common]) == 0
     with (out / "refined" / f"{image_folder.name}-q75" / "refiner.csv").open() as file:
@@ -106,9 +106,8 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
 
 def test_the_verdict_asks_the_interval():
     def rows(sampler, lpips):
-        return [
-            Row("h", "f", f"i{i}", 0, sampler, 25.0 + i, 0.7, 5.0, 5.0, lpips, 50.0, 9, 1) for i in range(6)
-        ]
+        scores = {"niqe": 5.0, "lpips": lpips}
+        return [Row("h", "f", f"i{i}", 0, sampler, {"psnr": 25.0 + i, **scores}, 9, 1) for i in range(6)]
 
     results = Results([*rows("old, start 1", 0.3), *rows("new, start 1", 0.2)])
     said = verdict(results, "JPEG 75", "new, start 1", "old, start 1")

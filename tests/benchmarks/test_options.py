@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.paper import command, cost, options
-from benchmarks.paper.evaluate import image_name
-from benchmarks.paper.options import command_line, folder_name, open_images, said, trained_rivals
+from benchmarks.measure import options
+from benchmarks.measure.evaluate import image_name
+from benchmarks.measure.options import command_line, folder_name, open_images, said, trained_rivals
+from benchmarks.paper import command, cost
 from benchmarks.paper.parts import Subject
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, random_model, tiny_config
@@ -171,6 +172,7 @@ def test_the_model_s_index_links_what_lies_beside_it(tmp_path):
 
 def test_a_shipped_model_s_rivals_are_found_by_name(monkeypatch):
     monkeypatch.setattr(options, "available_models", lambda: {"m": Path("m"), "ccsr-m": Path("ccsr-m")})
-    assert trained_rivals(parsed("--model", "m")) == ("ccsr-m", None)
-    assert trained_rivals(parsed("--model", "m", "--ccsr", "mine", "--addsr", "too")) == ("mine", "too")
-    assert trained_rivals(parsed("--model", "elsewhere/m")) == (None, None)
+    assert trained_rivals(parsed("--model", "m")) == {"ccsr": "ccsr-m"}
+    given = trained_rivals(parsed("--model", "m", "--ccsr", "mine", "--addsr", "too"))
+    assert given == {"ccsr": Path("mine"), "addsr": Path("too")}
+    assert trained_rivals(parsed("--model", "elsewhere/m")) == {}

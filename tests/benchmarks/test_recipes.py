@@ -6,8 +6,8 @@ import argparse
 
 import pytest
 
-from benchmarks import recipes
 from benchmarks.__main__ import main
+from benchmarks.paper import recipes
 
 VARIANT = "min-SNR weights, γ = 5"
 
@@ -91,7 +91,7 @@ def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["natural-4x", "face-8x"])
 def test_every_variant_is_a_recipe(name):
-    from benchmarks.recipes import VARIANTS
+    from benchmarks.paper.recipes import VARIANTS
     from skipdiff_env.training import load_recipe
 
     base = load_recipe(name)

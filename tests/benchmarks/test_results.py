@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks.measure.metrics import METRICS
+from benchmarks.measure.quality import Line, Part, count, report
+from benchmarks.measure.results import Results
+from benchmarks.measure.sampler import Sampler
+from benchmarks.measure.samplers import catalogue
+from benchmarks.measure.store import Row
 from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts, other_choices
 from benchmarks.paper.figures import families
-from benchmarks.paper.parts import Line, Part, Subject, build, main_table, starts
+from benchmarks.paper.parts import Subject, build, main_table, starts
 from benchmarks.paper.published import FACES, REWARDS, shown
-from benchmarks.paper.results import Results
-from benchmarks.paper.store import METRICS, Row
-from benchmarks.paper.tables import comma_separated, count, markdown
+from skipdiff_env.diffusion import random_model, tiny_config
 
-SUBJECT = Subject(scale=4, top=100, start=7, agents={"NIQE": "agent-10-10-0123"}, agent="NIQE")
+
+def subject(scale=4, start=7, reward="", budgets=(), **others):
+    """What can be measured on a model of T = 100; with a reward there is an agent, too.
+
+    Args:
+        others: families of further samplers, by their keys.
+    """
+    samplers = catalogue(random_model(tiny_config()), start, budgets=budgets)
+    made = {key: Sampler(key, key, lambda *_: None, frozenset(), family) for key, family in others.items()}
+    if reward:
+        key = "agent-10-10-0123"
+        made[key] = Sampler(key, key, lambda *_: None, frozenset(), "agent", agent=reward)
+    return Subject(scale, 100, start, samplers | made, reward)
+
+
+SUBJECT = subject(reward="NIQE")
 
 
 def rows(sampler, evaluations=16, images=8, seeds=2, start=0, seed=0, **means):
     """Rows around given means, with the same scatter for every sampler: differences are exact."""
     scatter = np.random.default_rng(seed).normal(0, 1, (images, seeds))
-    values = dict.fromkeys(METRICS, 5.0) | means
+    values = {metric.name: 5.0 for metric in METRICS} | means
     return [
-        Row(
-            "m",
-            "float32 cpu",
-            f"i{i}",
-            s,
-            sampler,
-            *(values[m] + scatter[i, s] for m in METRICS),
-            evaluations,
-            start,
-        )
+        Row("m", "float32 cpu", f"i{i}", s, sampler, scores, evaluations, start)
         for i in range(images)
         for s in range(seeds)
+        for scores in [{name: value + scatter[i, s] for name, value in values.items()}]
     ]
 
 
 def test_means_average_seeds_first_and_leave_out_what_is_missing():
     made = [
-        Row("m", "d", image, seed, "a", value, 0, 0, 0, 0, 0, 1, 0)
+        Row("m", "d", image, seed, "a", {"psnr": value}, 1, 0)
         for image, seed, value in (
             ("x", 0, 1.0),
             ("x", 1, 3.0),
@@ -70,7 +80,7 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     rng, hits = np.random.default_rng(1), 0
     for _ in range(200):
         values = rng.normal(10, 2, 40)
-        made = [Row("m", "d", f"i{i}", 0, "a", v, 0, 0, 0, 0, 0, 1, 0) for i, v in enumerate(values)]
+        made = [Row("m", "d", f"i{i}", 0, "a", {"psnr": v}, 1, 0) for i, v in enumerate(values)]
         found = Results(made).estimate("a", "psnr")
         hits += found.low <= 10 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
@@ -163,14 +173,14 @@ def test_trends_over_s_stand_beside_the_paper_s():
 
 
 def test_an_agent_of_another_reward_is_judged_by_it():
-    subject = Subject(scale=8, top=100, start=7, agents={"LPIPS": "agent-10-10-0123"}, agent="LPIPS")
-    text = "\n".join(claims(made_up(), subject))
+    lpips = subject(8, reward="LPIPS")
+    text = "\n".join(claims(made_up(), lpips))
     assert "*The agent (LPIPS) equals the best manual start* (here 10," in text
     assert "better, paired gain in LPIPS +0.0100" in text and "agent (NIQE)" not in text
-    line = next(line for line in starts(subject).lines if line.label == "agent (LPIPS)")
-    assert line.paper == shown(REWARDS["LPIPS"], 16) != shown(REWARDS["NIQE"], 16)
-    chain = starts(subject).lines[-1]
-    assert chain.sampler == "csa-100" and chain.paper == shown(FACES["full"], 100)
+    line = next(line for line in starts(lpips).lines if line.label == "agent (LPIPS)")
+    assert line.published == shown(REWARDS["LPIPS"], 16) != shown(REWARDS["NIQE"], 16)
+    chain = starts(lpips).lines[-1]
+    assert chain.sampler == "csa-100" and chain.published == shown(FACES["full"], 100)
 
 
 def test_an_agent_s_possible_loss_is_said():
@@ -187,11 +197,13 @@ def test_an_agent_s_possible_loss_is_said():
 
 def test_rivals_are_chosen_by_evaluations_and_family():
     """A start of 4 takes 13 evaluations: nothing at 16 is compared with it, trained rivals are."""
-    subject = Subject(scale=8, top=100, start=4)
+    trained = {"ccsr-2@0123abcd": "ccsr-stage-1", "ccsr-13@0123abcd+4567cdef": "ccsr-both"}
+    trained["addsr-4@89ab0123"] = "addsr"
+    high = subject(8, 4, **trained)
     made = rows("skip-10-10-4", 13) + rows("ddim-16", 16) + rows("dpm-10", 10) + rows("dpm-13", 13)
     made += rows("ccsr-2@0123abcd", 2) + rows("ccsr-13@0123abcd+4567cdef", 13, psnr=9.0) + rows("ccsr-13", 13)
     made += rows("addsr-4@89ab0123", 4) + rows("csa-20", 20)
-    heads = [line.partition(":")[0] for line in claims(Results(made), subject)]
+    heads = [line.partition(":")[0] for line in claims(Results(made), high)]
     assert heads == [
         "*DDIM*",
         "*DPM-Solver++(2M) at 13 evaluations against SkipDiff at 13*",
@@ -201,11 +213,12 @@ def test_rivals_are_chosen_by_evaluations_and_family():
         "*CCSR, both stages at 13 evaluations against SkipDiff at 13*",
         "*AddSR at 4 evaluations against SkipDiff at 13*",
     ]
-    text = "\n".join(claims(Results(made), subject))
+    text = "\n".join(claims(Results(made), high))
     assert "not compared, for it was run at 16 evaluations or more and SkipDiff takes 13." in text
-    keys = main_table(subject).samplers
-    assert {"ddim-13", "dpm-13", "ancestral-13", "ccsr-13", "ddim-16", "ancestral-16"} < {*keys}
-    assert "ancestral-14" in main_table(replace(subject, spent=14)).samplers
+    keys = main_table(high).samplers
+    assert {"ddim-13", "dpm-13", "ancestral-13", "ccsr-13", "ddim-16", "ancestral-16", *trained} < {*keys}
+    assert Subject(8, 100, 4, spent=14).budgets == (13, 14)
+    assert "ancestral-14" in main_table(subject(8, 4, budgets=[13, 14])).samplers
 
 
 def test_a_few_images_tell_nothing():
@@ -220,14 +233,17 @@ def test_claims_need_their_rows():
 def test_other_models_and_samplers_against_their_own_chains():
     made = rows("csa-100+unclamped", psnr=24.0) + rows("skip-10-10-7+unclamped", psnr=25.0)
     made += rows("csa-100@ab", niqe=4.0) + rows("skip-10-10-7@ab", niqe=3.0, psnr=4.0)
-    labels = {"csa-100@ab": "other (noise-prediction of the image): full chain", "skip-10-10-7@ab": "…"}
-    first, second = other_choices(Results(made), SUBJECT, labels)
+    choices = [
+        ("unclamped", "skip-10-10-7+unclamped", "csa-100+unclamped"),
+        ("other (noise-prediction of the image)", "skip-10-10-7@ab", "csa-100@ab"),
+    ]
+    first, second = other_choices(Results(made), choices)
     assert first.startswith("*SkipDiff against the full chain, unclamped*: better in PSNR (+1.00, ")
     assert second.startswith(
         "*SkipDiff against the full chain, other (noise-prediction of the image)*: better in NIQE (+1.00, "
     )
     assert "worse in PSNR (-1.00" in second
-    assert other_choices(made_up(), SUBJECT, {}) == []
+    assert other_choices(made_up(), choices) == []
 
 
 def test_niqe_s_two_variants():
@@ -244,14 +260,14 @@ def test_the_optimum_is_the_best_start_of_each_image():
 
 
 def test_tables_show_every_line_with_its_interval_and_the_paper_s_column():
-    results, part = made_up(), Part("t", "T", (Line("csa-100", "chain", "1 / 2"), Line("ddim-16")))
-    text = markdown(part, results, {"ddim-16": "DDIM"})
-    table = [line for line in text.splitlines() if line.startswith("|")]
+    results, part = made_up(), Part("t", "T", (Line("csa-100", "chain", "1 / 2"), Line("ddim-16", "DDIM")))
+    made = report(part, results)
+    table = [line for line in made.text.splitlines() if line.startswith("|")]
     assert len(table) == 8 and all(line.count("|") == 10 for line in table[:4])
     assert table[2].startswith("| chain |") and table[2].endswith("| 100 | 1 / 2 |")
-    assert count(results) == "8 images, 2 noise seeds each" and count(results) in text
-    cells = comma_separated(part, results, {"ddim-16": "DDIM"}).splitlines()
-    assert len(cells) == 3 and all(len(line.split(",")) == 2 + 3 * 7 + 1 for line in cells)
+    assert count(results) == "8 images, 2 noise seeds each" and count(results) in made.note
+    assert made.basis == count(results)
+    assert len(made.data) == 3 and all(len(cells) == 2 + 3 * 7 + 1 for cells in made.data)
 
 
 def test_spearman_is_that_of_ranks():
@@ -261,18 +277,18 @@ def test_spearman_is_that_of_ranks():
         for s, value in zip(sizes, (1.0, 4.0, 9.0, 8.0), strict=True)
         for row in rows(f"csa-{s}", psnr=value)
     ]
-    part = Part("figure1", "", tuple(Line(f"csa-{s}") for s in sizes))
+    keys = [f"csa-{s}" for s in sizes]
     # Ranks 1 2 4 3: 1 - 6 * (1 + 1) / (4 * 15); the same scatter everywhere leaves nothing to chance.
-    found = Results(made).spearman(part.samplers, sizes, "psnr")
+    found = Results(made).spearman(keys, sizes, "psnr")
     assert (found.mean, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8)) and found.sign == 1
-    assert Results(made).spearman(part.samplers, sizes, "ssim").mean == 0  # constant
+    assert Results(made).spearman(keys, sizes, "ssim").mean == 0  # constant
 
 
 def test_every_sampler_but_bicubic_has_a_place_in_the_plane():
-    parts = {part.name: part for part in build(SUBJECT, "rebuilt", ["figure5", "1", "table2", "table1"])}
+    parts = {part.name: part for part in build(SUBJECT, ["figure5", "1", "table2", "table1"])}
     assert list(parts) == ["figure5", "table2"]  # a 4× model has no table 1
-    groups = families(parts["figure5"].samplers)
-    assert sorted(key for keys in groups.values() for key in keys) == sorted(
+    groups = families(parts["figure5"], SUBJECT.samplers)
+    assert sorted(sampler.key for _, some in groups for sampler in some) == sorted(
         {*parts["figure5"].samplers} - {"bicubic"}
     )
-    assert main_table(Subject(8, 100, 7)).name == "table1"
+    assert main_table(subject(8)).name == "table1"

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.paper.evaluate import Evaluation
-from benchmarks.paper.results import Results
-from benchmarks.paper.samplers import Walks, catalogue
-from benchmarks.paper.store import METRICS, Store, read_rows, score
+from benchmarks.measure.evaluate import Evaluation
+from benchmarks.measure.metrics import METRICS, score
+from benchmarks.measure.results import Results
+from benchmarks.measure.samplers import catalogue
+from benchmarks.measure.store import Store, read_rows
+from benchmarks.measure.walks import Walks
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.images import make_pair, open_source
@@ -138,7 +140,7 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
     row, pair = rows[1], make_pair(source, 0, scale=4)
     image = found["csa-10"].run(pair.lr, 0).image
     for name in ("psnr", "ssim", "niqe", "lpips"):
-        assert getattr(row, name) == pytest.approx(load_metric(name)(image[None], pair.hr[None])[0], rel=1e-6)
+        assert row.value(name) == pytest.approx(load_metric(name)(image[None], pair.hr[None])[0], rel=1e-6)
     assert row.evaluations == 10 and row.start == 0 and row.dtype == "float32 cpu"
     text = file.read_text()
     file.write_text(text[: text.rindex("\n", 0, -1) + 20])  # the last line is cut short, as by a kill
@@ -155,11 +157,11 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
 
 def test_every_column_is_what_it_says(source):
     pair = make_pair(source, 1, scale=4)
-    perfect, other = score([pair.hr, 255 - pair.hr], pair.hr, pair.lr, 4)
-    best = dict(zip(METRICS, perfect, strict=True))
+    best, other = score([pair.hr, 255 - pair.hr], pair.hr, pair.lr, 4)
+    assert list(best) == [metric.name for metric in METRICS]
     assert np.isinf(best["psnr"]) and np.isinf(best["consistency"])
     assert best["ssim"] == pytest.approx(1) and best["lpips"] == pytest.approx(0, abs=1e-6)
-    assert best["niqe"] == best["niqe_full"] and dict(zip(METRICS, other, strict=True))["psnr"] < 20
+    assert best["niqe"] == best["niqe_full"] and other["psnr"] < 20
 
 
 def test_files_of_another_kind_are_named(tmp_path, model, source):

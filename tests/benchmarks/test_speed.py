@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import speed
 from benchmarks.__main__ import main
+from benchmarks.speed import command as speed
 
 
 def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkeypatch, capsys):

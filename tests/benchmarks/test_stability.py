@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.paper.records import read
-from benchmarks.paper.samplers import Picture, Sampler
-from benchmarks.paper.store import METRICS
-from benchmarks.rivals import rivals
-from benchmarks.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
+from benchmarks.measure.records import read
+from benchmarks.measure.sampler import Picture, Sampler
+from benchmarks.measure.samplers import catalogue
+from benchmarks.paper.stability import Spread, add_arguments, chosen, measure, spread, table, verdict
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.folder import REFINER, save_model, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
@@ -30,18 +29,18 @@ def constant(key: str, label: str, evaluations: int, strength: int) -> Sampler:
         image = np.full((4 * lr.shape[0], 4 * lr.shape[1], 3), 128 + sign * strength, np.uint8)
         return Picture(image, evaluations)
 
-    return Sampler(key, label, run, frozenset())
+    return Sampler(key, label, run, frozenset(), key.partition("-")[0])
 
 
 def test_deviations_by_hand() -> None:
     images = [np.full((2, 2, 3), value, np.uint8) for value in (10, 20, 60)]
     images[1][0, 0, 0] = 10
-    scores = np.arange(3 * len(METRICS), dtype=float).reshape(3, -1)
-    found = spread(images, scores.tolist())
+    scores = [{"psnr": 6 * i, "ssim": 6 * i + 1, "niqe": 6 * i + 2, "lpips": 6 * i + 4} for i in range(3)]
+    found = spread(images, scores)
     one, other = np.std([10, 20, 60], ddof=1), np.std([10, 10, 60], ddof=1)
     assert found["pixels"] == pytest.approx((11 * one + other) / 12)
-    assert found["psnr"] == pytest.approx(len(METRICS))  # 0, n, 2n
-    assert found["mean_lpips"] == pytest.approx(METRICS.index("lpips") + len(METRICS))
+    assert found["deviations"] == pytest.approx(dict.fromkeys(["psnr", "ssim", "niqe", "lpips"], 6))
+    assert found["mean_lpips"] == pytest.approx(4 + 6)
 
 
 def test_rows_table_and_verdict(model, source, tmp_path) -> None:
@@ -58,10 +57,10 @@ def test_rows_table_and_verdict(model, source, tmp_path) -> None:
         made.append(seed)
         return restless.run(lr, seed)
 
-    again = measure(model, source, [steady, Sampler("ccsr-16", "CCSR", counted, frozenset())], 4, store=store)
+    again = measure(model, source, [steady, replace(restless, run=counted)], 4, store=store)
     assert made == [0, 1, 2, 3] and [r.pixels for r in again] == [r.pixels for r in rows]
     assert [r.key for r in read(store, Spread)] == [r.key for r in rows]
-    text = table(rows, {"ccsr-16": "CCSR"})
+    text = table(rows, {"ccsr-16": "CCSR"}).markdown()
     assert "| CCSR | 16.0 |" in text and "| skip-10-2-2 | 16.0 |" in text
     many = [replace(row, image=f"{row.image} {i}") for i in range(3) for row in rows]
     said = verdict(many, [steady, restless])
@@ -82,14 +81,10 @@ def test_the_command_covers_the_rivals_and_resumes(
     config = replace(model.config, refiner=RefinerConfig(model.config.unet))
     save_model(trained, model.network, config)
     write_weights(trained / REFINER, RefinerNetwork(model.config.unet))
-    labels = {
-        sampler.label: sampler.key for sampler in rivals(trained, model_folder, "cpu", scale=4).values()
-    }
+    every = catalogue(model, 2, trained={"ccsr": trained, "addsr": model_folder})
+    labels = {sampler.label: sampler.key for sampler in every.values() if sampler.weights}
     assert {"CCSR, stage 1, 1 step", "CCSR, both stages, 2 steps", "AddSR, 4 steps"} < set(labels)
-    assert len(set(labels.values())) == 9
-    assert "CCSR, both stages, 11 steps" in {
-        s.label for s in rivals(trained, device="cpu", scale=4, budgets=[11]).values()
-    }
+    assert len(set(labels.values())) == 11 and "CCSR, both stages, 11 steps" in labels
     two = labels["CCSR, both stages, 2 steps"]
     arguments = ["stability", "--model", str(model_folder), "--images", str(image_folder), "--seeds", "2"]
     arguments += ["--ccsr", str(trained), "--device", "cpu", "--out", str(tmp_path / "out"), "--limit", "1"]

@@ -10,7 +10,7 @@ import torch
 from reference.process64 import cosine_table, posterior, run
 from reference.toy import SIZE, Toy, make_batch
 
-from benchmarks.paper import standard
+from benchmarks.measure import standard
 from skipdiff_env.diffusion import NoiseSchedule, SkipProcess
 from skipdiff_env.diffusion.noise import keyed_normal
 

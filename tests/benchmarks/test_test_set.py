@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.test_set import LISTS, Wanted, pixel_hash, read_list, rebuild, run
+from benchmarks.measure.test_set import LISTS, Wanted, pixel_hash, read_list, rebuild, run
 from skipdiff_env import SkipDiffError
 from skipdiff_env.images import open_source, read_image
 

@@ -34,7 +34,7 @@ class Brightness:
 
 
 def test_figures_are_those_of_the_clock(monkeypatch):
-    throughput = importlib.import_module("benchmarks.env_throughput")
+    throughput = importlib.import_module("benchmarks.speed.environment")
     clock, model = Clock(), random_model(tiny_config())
     monkeypatch.setattr(throughput, "time", clock)
     monkeypatch.setattr(model.network, "forward", clock.slow(model.network.forward, CALL))
@@ -55,7 +55,7 @@ def test_figures_are_those_of_the_clock(monkeypatch):
 
 
 def test_the_table_is_printed(capsys, monkeypatch):
-    throughput = importlib.import_module("benchmarks.env_throughput")
+    throughput = importlib.import_module("benchmarks.speed.environment")
     line = throughput.Throughput(2, 1.5, 0.25, 30.0, 20.0, 1.5)
     monkeypatch.setattr(throughput, "load_pretrained", lambda name, device: "a model")
     monkeypatch.setattr(throughput, "measure", lambda model, batch, episodes: line)

@@ -168,7 +168,7 @@ def test_a_refiner_goes_next_to_its_model_and_into_the_sampler(runs: dict[str, P
     frozen, original = load_pretrained(folder, "cpu"), load_pretrained(model, "cpu")
     assert frozen.hash == original.hash
     assert frozen.config.refiner is not None and frozen.config.refiner.training["steps"] == 4
-    assert (frozen.config.refiner.chain, frozen.config.refiner.strength) == ("ccsr:2", 1.0)
+    assert (frozen.chain, frozen.config.refiner.strength) == ("ccsr:2", 1.0)
     lr = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     refiner = load_refiner(folder)
     for policy in (CCSR(2), 1):

@@ -136,7 +136,7 @@ def test_every_recipe_takes_a_few_steps(recipe: str, folder: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_data_and_logging_cost_little_of_a_step() -> None:
-    from benchmarks.training_speed import training_speed
+    from benchmarks.speed.training import training_speed
 
     row = training_speed("natural-4x", steps=5, device="cpu", images=8)
     assert 0 < row["overhead_share"] <= 0.05

@@ -113,7 +113,7 @@ def test_no_room_for_the_file(album: Path, tmp_path: Path, plain_folder: Path) -
 
 @pytest.mark.slow
 def test_memory_stays_within_a_few_images(tmp_path: Path, plain_folder: Path) -> None:
-    """The acceptance bound at sizes that a test can afford; ``benchmarks/tiling.py`` has the real ones."""
+    """The acceptance bound at sizes for a test; ``python -m benchmarks tiling`` has the real ones."""
     code = (
         "import resource, sys; from skipdiff_env.cli import main; main(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"

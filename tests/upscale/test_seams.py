@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import tiling
-from benchmarks.tiling import measure_memory, measure_seams, memory_holds, seam_ratios, seams_hold
+from benchmarks.speed import tiling
+from benchmarks.speed.tiling import measure_memory, measure_seams, memory_holds, seam_ratios, seams_hold
 from skipdiff_env.diffusion import FrozenModel, load_pretrained
 from skipdiff_env.images.tiling import RAMP, spans
 

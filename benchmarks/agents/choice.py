@@ -1,0 +1,107 @@
+"""Which agent is chosen, by validation episodes alone, and whether it is good enough to ship."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skipdiff_agents.train import BEST
+from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
+from skipdiff_env.diffusion.pretrained import model_folder
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies.file import load_policy
+
+from .study import Study, relative, say
+
+TOLERANCE = 0.01
+"""An agent that may be worse than the best fixed start by more than this share of its reward stays home."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training an algorithm with one seed left behind."""
+
+    folder: Path
+    minutes: float
+    reward: float
+    """Mean reward on the validation episodes of the agent that was kept, less no price."""
+    evaluations: float
+    """Network evaluations of an episode there."""
+    decisions: int = 0
+    """That it learned from; 0 where none are sampled."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The agent with the highest validation reward."""
+
+    algorithm: str
+    seed: int
+    file: Path
+    reward: float
+    ahead: tuple[float, float, float]
+    """Paired difference to the best start on validation episodes, in units of that start's reward: mean and
+    95 % interval."""
+
+    @property
+    def row(self) -> str:
+        """Its name in the tables."""
+        return f"chosen on validation ({self.algorithm}, seed {self.seed})"
+
+    @property
+    def ships(self) -> bool:
+        """Whether the lower bound is at least −1 %."""
+        return self.ahead[1] >= -TOLERANCE
+
+
+def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -> Chosen:
+    """The best of all training runs, of equal ones the fastest; no test episode has a say."""
+    *_, name, seed = max(
+        (run.reward, -run.evaluations, name, seed)
+        for name, runs in trained.items()
+        for seed, run in enumerate(runs)
+    )
+    run, evaluator = trained[name][seed], study.evaluator("valid")
+    images = study.photographs("valid")
+    own, fixed = (
+        np.array([r.reward for r in evaluator(policy)]).reshape(1, images, -1)
+        for policy in (load_policy(run.folder / BEST), start)
+    )
+    return Chosen(name, seed, run.folder / BEST, run.reward, relative(own, fixed))
+
+
+def ship(study: Study, chosen: Chosen) -> bool:
+    """Copy the agent to the model's folder, if it is good enough; returns whether it was.
+
+    The weights come first: a model's folder whose ``policy.json`` names others has no agent.
+    """
+    shown = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*chosen.ahead)
+    if not chosen.ships:
+        say(
+            f"not shipped: {chosen.algorithm}, seed {chosen.seed}: on validation {shown} against the best "
+            f"start, and the lower bound must be at least {-TOLERANCE:.0%}"
+        )
+        return False
+    process, target = study.training.process, model_folder(study.args.model)
+    weights = chosen.file.read_bytes()
+    about = {
+        "model": study.model.hash,
+        "steps": [process.coarse_steps, process.fine_steps],
+        "skip_rule": study.training.skip_rule,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "algorithm": chosen.algorithm,
+        "training_seed": chosen.seed,
+        "metric": study.args.metric,
+        "input": "mixed" if study.args.mixed else "clean",
+        "validation_reward": chosen.reward,
+        "validation_difference": list(chosen.ahead),
+    }
+    write_atomically(target / POLICY, weights)
+    write_atomically(target / ABOUT_POLICY, (json.dumps(about, indent=2) + "\n").encode())
+    say(f"shipped: {chosen.algorithm}, seed {chosen.seed}, on validation {shown} → {target / POLICY}")
+    return True

@@ -1,0 +1,194 @@
+"""The tables and the verdict of ``python -m benchmarks agents``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from skipdiff_agents.evaluate import Result
+from skipdiff_env.images.mixed import KINDS
+
+from ..measure.tables import Table
+from .choice import Trained
+from .study import interval, judged, relative
+
+Rows = dict[str, list[list[Result]]]
+"""By policy, for each training seed (one if there is none), a result for each episode."""
+
+OTHER_NOISE = "best start under the other noise"
+"""The row of the start that is best for the same picture under its other noise seeds."""
+IMITATION = "imitation of the optimum"
+"""The row of a network that was taught the right answers."""
+
+
+def columns() -> dict[str, tuple[Callable[[Result], float], str]]:
+    """What tables show of every policy's results: title, value and format."""
+    found: dict[str, tuple[Callable[[Result], float], str]] = {}
+    for i, metric in enumerate(judged()):
+        found[metric.label] = (partial(_other, i), f".{metric.fine_digits}f")
+    return found | {"evaluations": (lambda r: float(r.evaluations), ".1f")}
+
+
+def _other(index: int, result: Result) -> float:
+    return result.others[index]
+
+
+def grid(by_seed: Sequence[Sequence[Result]], images: int, of: Callable[[Result], float]) -> np.ndarray:
+    """(training seeds, images, noise seeds) of a number."""
+    return np.array([[of(r) for r in played] for played in by_seed]).reshape(len(by_seed), images, -1)
+
+
+def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
+    """As :func:`grid`, of the reward."""
+    return grid(by_seed, images, lambda r: r.reward)
+
+
+def table(
+    rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]]
+) -> Table:
+    """A line for each policy; differences and shares are paired with the policy ``best``.
+
+    Args:
+        rows: what was played, the images in one order and the noise seeds of an image together.
+        best: the row of the best fixed start.
+        optima: the optimum's reward in each episode, NaN where it is not known.
+        images: how many there are.
+        trained: by row, what each training seed gave.
+    """
+    baseline = rewards(rows[best], images)
+    optimum = optima.reshape(1, images, -1)
+    lines = []
+    for name, by_seed in rows.items():
+        own = rewards(by_seed, images)
+        cells = [name, _cell(interval(own), ".4f")]
+        cells.append("" if name == best else _cell(relative(own, baseline), "+.2%"))
+        cells += [_mean(grid(by_seed, images, of), form) for of, form in columns().values()]
+        cells.append(_mean(optimum - own, ".4f"))
+        gap = np.broadcast_to(optimum - baseline, own.shape)
+        cells.append("" if name == best else _cell(interval(own - baseline, gap), ".0%"))
+        runs = trained.get(name, [])
+        cells.append(f"{np.mean([run.minutes for run in runs]):.1f}" if runs else "")
+        sampled = max((run.decisions for run in runs), default=0)
+        cells.append(f"{sampled:,}" if sampled else "")
+        lines.append(cells)
+    titles = ["policy", "reward", "difference to best start", *columns(), "regret", "gap closed", "minutes"]
+    return Table([*titles, "decisions"], lines)
+
+
+def intervals(rows: Rows, optima: np.ndarray, images: int) -> Table:
+    """The 95 % intervals of what :func:`table` gives as bare means."""
+    optimum = optima.reshape(1, images, -1)
+    lines = []
+    for name, by_seed in rows.items():
+        cells = [name]
+        for of, form in columns().values():
+            values = grid(by_seed, images, of)
+            cells.append(_cell(interval(values), form) if np.isfinite(values).any() else "")
+        cells.append(_cell(interval(optimum - rewards(by_seed, images)), ".4f"))
+        lines.append(cells)
+    return Table(["policy", *columns(), "regret"], lines)
+
+
+def other_noise(starts: np.ndarray, images: int) -> np.ndarray:
+    """Which start is best on the mean of the image's other noise seeds.
+
+    What that gains over one start for all is a matter of the picture and not of the noise that was drawn.
+
+    Args:
+        starts: rewards, (episodes, starts), the noise seeds of an image together.
+        images: how many there are, each degraded one for itself.
+
+    Returns:
+        column numbers, (episodes,).
+    """
+    by_image = starts.reshape(images, -1, starts.shape[1])
+    return (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2).ravel()
+
+
+def under_other_noise(rows: Rows, images: int) -> list[Result]:
+    """What these starts give, see :func:`other_noise`; of the starts that are rows."""
+    starts = [by_seed[0] for name, by_seed in rows.items() if name.startswith("start ")]
+    found = other_noise(np.array([[r.reward for r in played] for played in starts]).T, images)
+    return [starts[start][episode] for episode, start in enumerate(found)]
+
+
+def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> Table:
+    """Where adapting would pay: paired differences to the row ``best``, for each kind of input by itself.
+
+    Args:
+        rows, best, images: as in :func:`table`; each image is there in every kind.
+        shown: the rows to show; above them come the starts that are best for each kind, in hindsight.
+    """
+    parts = {
+        kind: {
+            name: [[r for r in played if r.image.endswith(f", {kind}")] for played in by_seed]
+            for name, by_seed in rows.items()
+        }
+        for kind in KINDS
+    }
+    starts = [name for name in rows if name.startswith("start ")]
+    lines: list[list[str]] = [["best start in hindsight"], *([name] for name in shown)]
+    for part in parts.values():
+        baseline = rewards(part[best], images)
+        found = max(starts, key=lambda name: rewards(part[name], images).mean())
+        for line, name in zip(lines, (found, *shown), strict=True):
+            cell = _cell(relative(rewards(part[name], images), baseline), "+.2%")
+            line.append(f"{name}: {cell}" if name == found else cell)
+    return Table(["difference to best start", *KINDS], lines)
+
+
+def _mean(values: np.ndarray, form: str) -> str:
+    return format(np.nanmean(values), form) if np.isfinite(values).any() else ""
+
+
+def _cell(numbers: tuple[float, float, float], form: str) -> str:
+    """Mean and interval; nothing for a share of a gap that is not there."""
+    mean, low, high = (format(number, form) for number in numbers)
+    return f"{mean} [{low}, {high}]" if np.isfinite(numbers).all() else ""
+
+
+def verdict(
+    rows: Rows, best: str, images: int, chosen: str, on_validation: tuple[float, float, float], paper: str
+) -> str:
+    """Whether learning beat the best fixed start.
+
+    It is about the agent that was chosen before any test image was played, and beside it the paper's:
+    of many agents, one may be ahead by chance.
+
+    Args:
+        rows, best, images: as in :func:`table`.
+        chosen: the row of the agent that did best on validation.
+        on_validation: its difference to the best start there.
+        paper: the row of the paper's agent; left out if there is none.
+    """
+    baseline = rewards(rows[best], images)
+    mean, low, high = found = relative(rewards(rows[chosen], images), baseline)
+    shown = _cell(found, "+.2%")
+    if low > 0:
+        text = f"Learning beat the best fixed start: {shown} of its reward."
+    elif high < 0:
+        text = f"Learning did worse than the best fixed start: {shown} of its reward."
+    else:
+        text = f"Learning did not beat the best fixed start: {shown} of its reward."
+    text += f" This is the agent {chosen}, where it was {_cell(on_validation, '+.2%')}"
+    text += f"; its lower bound on the test images is {'at least' if low >= -0.01 else 'below'} −1 %."
+    if IMITATION in rows:
+        text += " " + _share_of_imitation(rows, baseline, images, chosen)
+    if paper in rows:
+        text += f" The paper's agent ({paper}), over all training seeds: "
+        text += _cell(relative(rewards(rows[paper], images), baseline), "+.2%") + "."
+    return text + " The rows of the other agents are exploratory: of many, one may be ahead by chance."
+
+
+def _share_of_imitation(rows: Rows, baseline: np.ndarray, images: int, chosen: str) -> str:
+    """What the chosen agent gains over the best start, as a share of what imitation gains."""
+    taught = rewards(rows[IMITATION], images)
+    gained = relative(taught, baseline)
+    text = f"Imitation of the optimum gains {_cell(gained, '+.2%')} over the best start"
+    if gained[1] <= 0:
+        return text + ", which may be nothing, so that there is no share of it to tell."
+    each = taught.mean(axis=0, keepdims=True) - baseline
+    share = interval(rewards(rows[chosen], images) - baseline, each)
+    return text + f"; the chosen agent gains {_cell(share, '.0%')} of that."

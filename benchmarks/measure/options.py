@@ -1,0 +1,178 @@
+"""What ``paper`` and ``stability`` are told in the same words: model, images, policies, rivals."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion import FrozenModel, available_models
+from skipdiff_env.images import ImageSource, open_source
+from skipdiff_env.policies.base import FixedStart, resolve_policy
+
+from .family import Folder
+from .samplers import AGENT_PAIRS, shipped_agent
+from .tables import RESULTS
+
+BUNDLED = "bundled"
+"""What the bundled photographs are called among result folders."""
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The arguments that ``paper`` and ``stability`` take."""
+    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
+    add_setting(parser)
+    parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")
+    parser.add_argument("--jpeg", type=int, metavar="Q", help="LR inputs are saved as JPEG of quality Q")
+    parser.add_argument("--start", type=int, help="fixed start at S = 10 (default: the model's)")
+    parser.add_argument(
+        "--agent", action="append", default=[], metavar="NAME=FILE",
+        help=f"policy file for one of {', '.join(AGENT_PAIRS)} (that of its reward: the model's own, if any)",
+    )  # fmt: skip
+    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's (default: shipped)")
+    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="a student of AddSR's, likewise")
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """Which images, computed where and how, and where results go."""
+    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def open_images(args: argparse.Namespace) -> ImageSource:
+    """The images that ``--images``, ``--only`` and ``--jpeg`` name.
+
+    Raises:
+        SkipDiffError: if there are none, or the quality is out of range.
+    """
+    source = open_source(args.images)
+    if args.only:
+        chosen = [i for i in range(len(source)) if Path(source.name(i)).name.startswith(args.only)]
+        if not chosen:
+            raise SkipDiffError(
+                f"--only {args.only}: no image's name begins so; the first is {Path(source.name(0)).name}"
+            )
+        source = ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in chosen])
+    return with_jpeg(source, args.jpeg)
+
+
+def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:
+    """The same originals; given a quality their inputs are saved as JPEG.
+
+    Raises:
+        SkipDiffError: if the quality is out of range.
+    """
+    if quality is None:
+        return source
+    if not 1 <= quality <= 100:
+        raise SkipDiffError(f"--jpeg {quality}: the quality must lie between 1 and 100")
+    return source.degraded(partial(saved_as_jpeg, quality=quality))
+
+
+def saved_as_jpeg(lr: np.ndarray, index: int, quality: int) -> np.ndarray:
+    """An image, uint8 (h, w, 3), after being saved as JPEG by Pillow, colours subsampled as usual."""
+    file = io.BytesIO()
+    Image.fromarray(lr).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
+def rows_file(args: argparse.Namespace, model: FrozenModel) -> Path:
+    """Where rows of these images are kept: one file, whatever part of them and however saved."""
+    stem = args.images.stem if args.images else BUNDLED
+    return Path(args.out) / model.name / stem / "rows.csv"
+
+
+def folder_name(args: argparse.Namespace) -> str:
+    """Of the results of these images: ``faces128_test-ffhq-q75``."""
+    name = args.images.stem if args.images else BUNDLED
+    name += f"-{args.only.strip('-_.')}" if args.only else ""
+    return name + (f"-q{args.jpeg}" if args.jpeg is not None else "")
+
+
+def said(args: argparse.Namespace) -> str:
+    """The images, for a page's title: what :func:`folder_name` abbreviates."""
+    text = args.images.stem if args.images else "the bundled photographs"
+    text += f", names that begin with {args.only}" if args.only else ""
+    return text + (f", inputs saved as JPEG of quality {args.jpeg}" if args.jpeg is not None else "")
+
+
+def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
+    """The start at S = 10 that was asked for, or the model's own."""
+    policy = resolve_policy(asked, model.schedule.steps // 10, model.config.start)
+    assert isinstance(policy, FixedStart)
+    return policy.start
+
+
+def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:
+    """``--ccsr`` and ``--addsr``, by name; unless given, those that ship under the model's name."""
+    found: dict[str, Folder] = {}
+    for kind, given in (("ccsr", args.ccsr), ("addsr", args.addsr)):
+        usual = f"{kind}-{args.model}"
+        if given or usual in available_models():
+            found[kind] = given or usual
+    return found
+
+
+def network_dtype(args: argparse.Namespace) -> torch.dtype | None:
+    """``--dtype``; None asks the device."""
+    return getattr(torch, args.dtype) if args.dtype else None
+
+
+def named_agents(args: argparse.Namespace) -> dict[str, Path]:
+    """Policy files by name: those given, and the model's own.
+
+    Raises:
+        SkipDiffError: if a name or a file is not known.
+    """
+    agents = shipped_agent(args.model)
+    for given in args.agent:
+        name, _, file = given.partition("=")
+        if name not in AGENT_PAIRS or not Path(file).is_file():
+            raise SkipDiffError(
+                f"--agent {given}: give NAME=FILE with a file that exists and one of the names "
+                + ", ".join(AGENT_PAIRS)
+            )
+        agents[name] = Path(file)
+    return agents
+
+
+def command_line(
+    name: str, args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> str:
+    """The command with every option that is not the usual one; of paths the last part."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    usual = {**vars(parser.parse_args([])), "model": None, "out": args.out}
+    words = ["python", "-m", "benchmarks", name]
+    for option, default in usual.items():
+        value = getattr(args, option)
+        if value == default:
+            continue
+        flag = "--" + option.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif option == "agent":
+            words += [word for given in value for word in (flag, _last_part(given))]
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += [flag, *map(_last_part, values)]
+    return shlex.join(words)
+
+
+def _last_part(value: object) -> str:
+    """``DIR/x.tar`` as ``x.tar``, ``NIQE=DIR/a.onnx`` as ``NIQE=a.onnx``."""
+    before, sign, path = str(value).rpartition("=")
+    return before + sign + (Path(path).name or path)

@@ -1,0 +1,90 @@
+"""Tables of quality: samplers by metrics, means and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .metrics import METRICS, Column, columns
+from .results import Estimate, Results
+from .tables import Report, Table, basis
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table."""
+
+    sampler: str
+    """Its key."""
+    label: str
+    published: str = ""
+    """What the paper has there, in a column of its own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table, or the samplers that a figure needs."""
+
+    name: str
+    """Of files."""
+    title: str
+    lines: tuple[Line, ...]
+    note: str = ""
+
+    @property
+    def samplers(self) -> list[str]:
+        """Keys, each once."""
+        return list(dict.fromkeys(line.sampler for line in self.lines))
+
+
+def estimates(results: Results, sampler: str) -> dict[Column, Estimate]:
+    """The mean of every column that tables show."""
+    return {column: results.estimate(sampler, column.name) for column in columns()}
+
+
+def means(found: dict[Column, Estimate]) -> list[str]:
+    """As cells of a table."""
+    return [column.shown(estimate.mean) for column, estimate in found.items()]
+
+
+def intervals(found: dict[Column, Estimate]) -> list[str]:
+    """As cells, of the metrics alone."""
+    return [f"{m.shown(found[m].low)} … {m.shown(found[m].high)}" for m in METRICS]
+
+
+def data_head() -> list[str]:
+    """The columns of :func:`data`."""
+    return [f"{column.name}{end}" for column in columns() for end in ("", "_low", "_high")]
+
+
+def data(found: Iterable[Estimate]) -> list[float]:
+    """Mean and interval of every column, for programs."""
+    return [value for estimate in found for value in (estimate.mean, estimate.low, estimate.high)]
+
+
+def count(results: Results) -> str:
+    """How many images and noise seeds."""
+    return basis(len(results.images), len(results.seeds))
+
+
+def report(part: Part, results: Results) -> Report:
+    """The means, then their intervals."""
+    published = any(line.published for line in part.lines)
+    lines = [(line, estimates(results, line.sampler)) for line in part.lines]
+    head = ["", *(column.label for column in columns())]
+    shown = Table(
+        [*head, *["the paper: PSNR / SSIM / NIQE / LPIPS"] * published],
+        [[line.label, *means(found), *[line.published] * published] for line, found in lines],
+    )
+    spread = Table(head[:-1], [[line.label, *intervals(found)] for line, found in lines])
+    return Report(
+        part.name,
+        part.title,
+        f"Means over {count(results)}. {part.note}".strip(),
+        [shown, "95 % bootstrap intervals of the means:", spread],
+        [
+            ["sampler", "label", *data_head(), "paper"],
+            *([line.sampler, line.label, *data(found.values()), line.published] for line, found in lines),
+        ],
+        count(results),
+    )

@@ -1,0 +1,58 @@
+"""What a way to enlarge images is, for tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipdiff_env.diffusion import FrozenModel, to_uint8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a sampler made."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3)."""
+    evaluations: int
+    start: int = 0
+    """See :class:`.store.Row`."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to enlarge an image."""
+
+    key: str
+    """What rows are kept under."""
+    label: str
+    """What tables say."""
+    run: Callable[[np.ndarray, int], Picture]
+    """(LR image uint8 (h, w, 3), noise seed) → result."""
+    calls: frozenset[tuple[Any, ...]]
+    """Its network calls; those of one name are made once for an image and seed."""
+    family: str = ""
+    """Name of its :class:`.family.Family`; the catalogue fills it in."""
+    steps: int = 0
+    """S, or the steps of a chain that has no levels to skip."""
+    tag: str = ""
+    """What stands beside its point in Figure 5."""
+    weights: tuple[str, ...] = ()
+    """Hashes, of the network and of the refiner, if they are its own."""
+    agent: str = ""
+    """Name of the agent that decides, if one does."""
+
+
+def condition_of(model: FrozenModel, lr: np.ndarray) -> Tensor:
+    """c of one LR image, uint8 (h, w, 3): (1, 3, H, W)."""
+    return model.condition(torch.from_numpy(lr).permute(2, 0, 1)[None])
+
+
+def picture_of(x0: Tensor) -> np.ndarray:
+    """An image (1, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
+    return np.ascontiguousarray(to_uint8(x0)[0].permute(1, 2, 0).cpu().numpy())

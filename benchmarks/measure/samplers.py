@@ -1,0 +1,231 @@
+"""Every way to enlarge an image that the tables compare, all on the same frozen model.
+
+An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stand in Table 1 or 2, in Figure
+5, in the sentences on equal budgets and in the stability table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.chains import CCSR, AddSR, FewSteps, Refined, named_chain
+from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion.folder import ABOUT_POLICY
+from skipdiff_env.diffusion.process import CoarseRule
+from skipdiff_env.diffusion.refiner import Refiner, load_refiner
+from skipdiff_env.policies.base import shipped_policy
+
+from . import standard
+from .family import Case, Family, Folder
+from .sampler import Picture, Sampler, condition_of, picture_of
+from .walks import Unclamped, Walks
+
+COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
+"""S of Figure 1."""
+PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
+"""Step pairs (S, F) beside (10, 10) in Figure 5."""
+AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
+"""Agents by name: S, and whether F is T instead of T/10. The first two say their reward."""
+
+
+def catalogue(
+    model: FrozenModel,
+    start: int,
+    agents: Mapping[str, Path] | None = None,
+    budgets: Iterable[int] = (),
+    folder: Folder | None = None,
+    trained: Mapping[str, Folder] | None = None,
+) -> dict[str, Sampler]:
+    """All samplers that the model's T allows, by key.
+
+    Args:
+        model: the frozen model.
+        start: the fixed start at (10, T/10).
+        agents: policy files by name, see :data:`AGENT_PAIRS`.
+        budgets: evaluations at which every rival is there, beside the fixed start's 9 + ``start``.
+        folder: where the model comes from; its refiner and the chain for it are then there, too.
+        trained: models of ``ccsr`` and ``addsr`` with weights of their own.
+
+    Raises:
+        SkipDiffError: if 10 does not divide T, or a trained model is of another scale.
+    """
+    if model.schedule.steps % 10:
+        raise SkipDiffError(
+            f"the tables take S = 10, which does not divide this model's T = {model.schedule.steps}"
+        )
+    case = Case(model, start, agents or {}, frozenset({9 + start, *budgets}), folder, trained or {})
+    made = [replace(sampler, family=family.name) for family in FAMILIES for sampler in family.make(case)]
+    return {sampler.key: sampler for sampler in made}
+
+
+def shipped_agent(model: Folder) -> dict[str, Path]:
+    """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`.
+
+    Nothing if there is none, or one of a reward that the tables have no line for.
+    """
+    file = shipped_policy(load_pretrained(model, "cpu"))
+    if file is None:
+        return {}
+    about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8"))
+    name = str(about.get("metric")).upper()
+    return {name: file} if name in AGENT_PAIRS else {}
+
+
+def pair_start(start: int, pair: tuple[int, int]) -> int:
+    """The start that lies as deep in another step pair's levels: ``start`` tenths of F."""
+    return max(1, round(start * pair[1] / 10))
+
+
+def chain_sampler(
+    model: FrozenModel, chain: FewSteps, label: str, refiner: Refiner | None = None, own: bool = True
+) -> Sampler:
+    """A chain without decisions; ``own`` says that the weights are not those of the other samplers."""
+    whole = Refined(chain, refiner) if refiner else chain
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        final = whole(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
+        return Picture(picture_of(final.x0), chain.steps)
+
+    weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
+    key = f"{type(chain).__name__.lower()}-{chain.steps}" + f"@{'+'.join(weights)}" * own
+    calls = frozenset((key, i) for i in range(chain.steps))
+    tag = str(chain.steps)
+    return Sampler(key, label, run, calls, steps=chain.steps, tag=tag, weights=weights if own else ())
+
+
+def trained_chains(
+    model: FrozenModel, name: str, chains: Iterable[FewSteps], refiner: Refiner | None = None
+) -> list[Sampler]:
+    """Chains on weights of their own, whose labels begin with ``name``."""
+    return [
+        chain_sampler(model, chain, f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}", refiner)
+        for chain in chains
+    ]
+
+
+def _bicubic(case: Case) -> Iterable[Sampler]:
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        return Picture(picture_of(condition_of(case.model, lr)), 0)
+
+    return [Sampler("bicubic", "bicubic", run, frozenset())]
+
+
+def _csa(case: Case) -> Iterable[Sampler]:
+    return [case.walks.coarse(s) for s in sorted({*COARSE, 10, case.top}) if case.top % s == 0]
+
+
+def _manual(case: Case) -> Iterable[Sampler]:
+    return [case.walks.skip(10, case.top // 10, k) for k in range(1, case.top // 10 + 1)]
+
+
+def _pairs(case: Case) -> Iterable[Sampler]:
+    return [
+        replace(case.walks.skip(*pair, pair_start(case.start, pair)), tag=f"({pair[0]},{pair[1]})")
+        for pair in PAIRS
+        if pair[0] * pair[1] == case.top
+    ]
+
+
+def _agents(case: Case) -> Iterable[Sampler]:
+    for name, file in case.agents.items():
+        coarse, whole = AGENT_PAIRS[name]
+        yield case.walks.agent(coarse, case.top if whole else case.top // 10, file, name)
+
+
+def _ablations(case: Case) -> Iterable[Sampler]:
+    """What can be changed without training: the clamp, and where CSA's topmost level lies."""
+    other: CoarseRule = "strided" if case.model.config.coarse_levels == "rebuilt" else "rebuilt"
+    free: Any = Unclamped(case.model)
+    unclamped = Walks(free, None, "unclamped")
+    yield unclamped.coarse(case.top)
+    for walks in (unclamped, Walks(case.model, other, other)):
+        yield walks.coarse(10)
+        yield walks.skip(10, case.top // 10, case.start)
+
+
+def _diffusers(name: str, label: str, scheduler: Any, counts: Iterable[int], case: Case) -> Iterable[Sampler]:
+    """What diffusers samples, at these numbers of steps and at SkipDiff's."""
+    for steps in sorted({*counts, *case.budgets}):
+        if steps < case.top:
+            yield _standard(case.model, f"{name}-{steps}", f"{label}, {steps} steps", scheduler, steps)
+
+
+def _standard(model: FrozenModel, key: str, label: str, scheduler: Any, steps: int) -> Sampler:
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        made, levels = scheduler(model.schedule, steps)
+        noise = NoiseKey(image_key(lr), seed)
+        x0 = standard.sample(model, made, levels, condition_of(model, lr), noise)
+        return Picture(picture_of(x0), steps)
+
+    calls = frozenset((key, i) for i in range(steps))
+    return Sampler(key, label, run, calls, steps=steps, tag=str(steps))
+
+
+def _ccsr(case: Case) -> Iterable[Sampler]:
+    for steps in sorted({1, 2, *case.budgets}):
+        yield chain_sampler(case.model, CCSR(steps), f"CCSR's sampler, {steps} steps", own=False)
+
+
+def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:
+    """CCSR's first stage alone, or followed by the refiner in its folder."""
+    model = case.rivals.get("ccsr")
+    if model is None or (both and model.config.refiner is None):
+        return []
+    refiner = load_refiner(case.trained["ccsr"], model.device, model.dtype) if both else None
+    return trained_chains(model, name, [CCSR(n) for n in sorted({1, 2, 16, *case.budgets})], refiner)
+
+
+def _addsr(case: Case) -> Iterable[Sampler]:
+    student = case.rivals.get("addsr")
+    return trained_chains(student, "AddSR", [AddSR(n) for n in (1, 2, 4)]) if student else []
+
+
+def _own_refiner(case: Case) -> Iterable[Sampler]:
+    """The chain that the model's refiner is meant for, followed by it."""
+    chain = named_chain(case.model.chain)
+    if not isinstance(chain, FewSteps) or case.folder is None or case.model.config.refiner is None:
+        return []
+    refiner = load_refiner(case.folder, case.model.device, case.model.dtype)
+    return trained_chains(case.model, "its refiner", [chain], refiner)
+
+
+_DDIM, _DPM, _CHAIN = "DDIM (η = 0)", "DPM-Solver++(2M)", "uniform chain"
+FAMILIES = [
+    Family("bicubic", "bicubic", _bicubic, "", rival=False),
+    Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
+    Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),
+    Family("pair", "SkipDiff, other step pairs", _pairs, "D", "#1f4e79", rival=False),
+    Family("agent", "SkipDiff, agent", _agents, "*", "#b00000", rival=False),
+    Family("ablation", "changed without training", _ablations, "", rival=False),
+    Family(
+        "ddim", _DDIM, partial(_diffusers, "ddim", _DDIM, standard.ddim, (10, 16, 20, 50)),
+        "^-", "#c55a11", said="DDIM",
+    ),
+    Family(
+        "dpm", _DPM, partial(_diffusers, "dpm", _DPM, standard.dpm_solver, (10, 16, 20)), "v-", "#548235"
+    ),
+    Family(
+        "ancestral", _CHAIN, partial(_diffusers, "ancestral", _CHAIN, standard.ancestral, (16,)),
+        "P-", "#7030a0", said="The plain uniform chain", borrows={"csa-20": f"{_CHAIN}, 20 steps"},
+    ),
+    Family("ccsr", "CCSR's sampler", _ccsr, "X-", "#bf9000"),
+    Family(
+        "ccsr-stage-1", "CCSR, stage 1", partial(_trained_ccsr, name="CCSR, stage 1", both=False),
+        "<-", "#806000",
+    ),
+    Family(
+        "ccsr-both", "CCSR, both stages", partial(_trained_ccsr, name="CCSR, both stages", both=True),
+        ">-", "#404040",
+    ),
+    Family("addsr", "AddSR", _addsr, "p-", "#00808b"),
+    Family("refined", "its refiner", _own_refiner, "h-", "#404040", said="CCSR, both stages"),
+]  # fmt: skip
+"""All of them, in the order of tables, legends and sentences."""

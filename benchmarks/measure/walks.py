@@ -1,0 +1,102 @@
+"""CSA and FSR with a memory, as samplers of the tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipdiff_env.chains import SkipDiff
+from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion.process import CoarseRule
+from skipdiff_env.latent_cache import CachedProcess, LatentCache
+from skipdiff_env.policies import resolve_policy
+
+from .sampler import Picture, Sampler, condition_of, picture_of
+
+CACHE_BYTES = 2**28
+
+
+class Walks:
+    """What schedules of an image share is computed once.
+
+    Args:
+        model: the frozen model.
+        coarse_levels: where the topmost level lies; None asks the model.
+        variant: said in keys and labels, if this is not the model as it is.
+    """
+
+    def __init__(
+        self, model: FrozenModel, coarse_levels: CoarseRule | None = None, variant: str = ""
+    ) -> None:
+        self.model, self.coarse_levels = model, coarse_levels
+        self.suffix, self.note = (f"+{variant}", f", {variant}") if variant else ("", "")
+        self.cache = LatentCache(CACHE_BYTES)
+
+    def process(self, coarse: int, fine: int | None = None) -> CachedProcess:
+        """The process of a step pair, on the common memory."""
+        return self._process(self.model, coarse, fine)
+
+    def _process(self, *arguments: Any) -> CachedProcess:
+        return CachedProcess(*arguments, coarse_levels=self.coarse_levels, cache=self.cache)
+
+    def coarse(self, coarse: int) -> Sampler:
+        """CSA alone, S evaluations; with S = T the full chain."""
+        process = self.process(coarse)
+
+        def run(lr: np.ndarray, seed: int) -> Picture:
+            state = process.start(condition_of(self.model, lr), [NoiseKey(image_key(lr), seed)])
+            return Picture(picture_of(process.denoise(state).x0), coarse)  # x̂0 at level N: the jump N → 0
+
+        full = coarse == self.model.schedule.steps
+        label = f"full chain ({coarse} steps)" if full else f"CSA alone (S = {coarse})"
+        calls = self._coarse_calls(coarse) | {self._call(coarse, (process.stride,))}
+        key = f"csa-{coarse}{self.suffix}"
+        return Sampler(key, label + self.note, run, calls, steps=coarse, tag=str(coarse))
+
+    def skip(self, coarse: int, fine: int, start: int) -> Sampler:
+        """SkipDiff with a fixed start."""
+        histories = {self._call(coarse, tuple(range(start, t - 1, -1))) for t in range(start, 0, -1)}
+        calls = self._coarse_calls(coarse) | histories
+        label = f"SkipDiff ({coarse}, {fine}), start {start}{self.note}"
+        key = f"skip-{coarse}-{fine}-{start}{self.suffix}"
+        return Sampler(key, label, self._runner(coarse, fine, start), calls, steps=coarse, tag=str(start))
+
+    def agent(self, coarse: int, fine: int, policy: Path, name: str) -> Sampler:
+        """SkipDiff with an exported agent; the file's content is part of the key."""
+        digest = hashlib.sha256(policy.read_bytes()).hexdigest()[:8]
+        key = f"agent-{coarse}-{fine}-{digest}"
+        own = {(key, i) for i in range(fine)}  # at most: it may end where a start has been
+        calls = self._coarse_calls(coarse) | own
+        run = self._runner(coarse, fine, str(policy))
+        return Sampler(key, f"SkipDiff, agent {name}", run, calls, steps=coarse, agent=name)
+
+    def _runner(self, coarse: int, fine: int, policy: int | str) -> Callable[[np.ndarray, int], Picture]:
+        chain = SkipDiff(resolve_policy(policy, fine), coarse, fine, process=self._process)
+
+        def run(lr: np.ndarray, seed: int) -> Picture:
+            final = chain(self.model, condition_of(self.model, lr), [NoiseKey(image_key(lr), seed)])
+            actions = final.actions[0].tolist()
+            denoised = next((i for i, action in enumerate(actions[::-1]) if action), fine - 1)
+            return Picture(picture_of(final.x0), int(final.evaluations[0]), denoised + 1)
+
+        return run
+
+    def _coarse_calls(self, coarse: int) -> frozenset[tuple[Any, ...]]:
+        return frozenset((f"csa{self.suffix}", coarse, s) for s in range(coarse, 1, -1))
+
+    def _call(self, coarse: int, history: tuple[int, ...]) -> tuple[Any, ...]:
+        return (f"fsr{self.suffix}", coarse, history)
+
+
+class Unclamped:
+    """A model whose x̂0 is not clamped to [-1, 1] on the way down."""
+
+    def __init__(self, model: FrozenModel) -> None:
+        self.model, self.predict = model, model.predict_unclamped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)

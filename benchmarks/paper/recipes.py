@@ -1,0 +1,154 @@
+"""Short training runs side by side: which choices of a recipe earn their place.
+
+    python -m benchmarks recipes --data natural256_train.tar --val val_set14_bsd20.tar --minutes 6
+
+Trains every variant of a recipe from the same start, random or ``--init``, for the same time on one thread,
+the last quarter of it cooling down, and measures it on validation images. A variant that is finished is not
+trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
+``python -m benchmarks paper --tables ablation --variants``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.images import open_source
+from skipdiff_env.training import load_recipe, train
+from skipdiff_env.training.distributed import pick_device
+
+from ..measure.evaluate import Evaluation
+from ..measure.metrics import METRICS
+from ..measure.results import Results
+from ..measure.samplers import catalogue
+from ..measure.store import Store
+from ..measure.tables import RESULTS, Report, Table
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "noise prediction": ("model.prediction=noise",),
+    "image target": ("model.target=image", "model.residual_scale=1.0"),
+    "L1 loss": ("loss.norm=l1",),
+    "min-SNR weights, γ = 5": ("loss.min_snr=5",),
+    "patches of 4": ("model.unet.patch_size=4",),
+    "crops of 64, batch 18": ("data.crop=64", "batch=18"),
+    "narrower, two blocks a level": ("model.unet.channels=40", "model.unet.res_blocks=2"),
+    "AdamW": ("optimiser.kind=adamw",),
+}
+"""What is changed, by name; crops and batch keep the pixels of a step."""
+SOURCES: dict[str, tuple[str, ...]] = {
+    "all sources alike": ("data.weights={ffhq_: 1, celebahq_: 1}",),
+    "the sharpest sources alone": ("data.weights={celeba_: 0, yonsei_: 0}",),
+}
+"""Further variants of face-8x, which draws from its sources unequally."""
+SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99")
+"""Of all variants: a few hundred steps would else be warm-up, and their average mostly random weights."""
+START, COOLING = 7, 0.25
+"""The paper's start; the share of the time in which the rate falls."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--recipe", default="natural-4x", help="name or file [natural-4x]")
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
+    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    parser.add_argument("--init", metavar="MODEL", help="start from its weights [random ones]")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training for each variant [6]")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS | SOURCES)} [the former]"
+    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="where models go")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, measure, write."""
+    torch.set_num_threads(1)
+    every = VARIANTS | SOURCES
+    unknown = set(args.only or ()) - set(every)
+    if unknown:
+        raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(every)}")
+    recipe = load_recipe(args.recipe, overrides=_common(args))
+    source = open_source(args.val)
+    store = Store(args.runs / recipe.name / "rows.csv")
+    rows: list[list[str]] = []
+    for name in args.only or VARIANTS:
+        folder = _trained(args, recipe.name, name)
+        dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
+        model = load_pretrained(folder, args.device, dtype)
+        samplers = catalogue(model, START)
+        fine = model.schedule.steps // 10
+        keys = ["bicubic"] * (not rows) + ["csa-10", f"skip-10-{fine}-{min(START, fine)}"]
+        evaluation = Evaluation(model, source, [samplers[key] for key in keys], store, limit=args.limit)
+        results = Results(evaluation.run(progress=True))
+        steps = (model.config.training or {})["steps"]
+        for key in keys:
+            figures = [metric.shown(results.mean(key, metric.name)) for metric in METRICS]
+            what = ("", "") if key == "bicubic" else (f"{name}: ", f"{steps}")
+            rows.append([what[0] + samplers[key].label, what[1], *figures])
+    shown = args.only or VARIANTS
+    changes = "; ".join(f"{name}: `{' '.join(every[name])}`" for name in shown if every[name])
+    began = f"the weights of {args.init}" if args.init else "random weights"
+    report = Report(
+        "recipes",
+        f"Variants of the recipe {recipe.name}",
+        f"{args.minutes:g} minutes each on one thread, from {began}, the last {COOLING:.0%} cooling down; "
+        f"{len(evaluation.images)} images of {args.val.stem}, one noise seed. Common changes: "
+        f"`{' '.join(_common(args))}`.",
+        [Table(["", "steps", *(m.label for m in METRICS)], rows), f"What is changed: {changes}."],
+    )
+    report.write(args.out / recipe.name)
+    print("\n" + report.text)
+    return 0
+
+
+def _common(args: argparse.Namespace) -> list[str]:
+    """The changes of all variants."""
+    return [*SHORT, *args.set]
+
+
+def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
+    """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
+    overrides = [*_common(args), *(VARIANTS | SOURCES)[name], "validation.images=0"]
+    slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
+    folder = args.runs / recipe / f"{args.minutes:g}-minutes"
+    done = folder / f"{slug}-{_digest(args, overrides)}"
+    if not done.is_dir():
+        out = args.runs / recipe / "unfinished"
+        shutil.rmtree(out, ignore_errors=True)
+        result = train(
+            args.recipe, args.data, out, device=args.device, max_minutes=args.minutes,
+            cooldown_minutes=COOLING * args.minutes, overrides=overrides, init=args.init,
+        )  # fmt: skip
+        if result.reason != "cool-down":
+            raise SkipDiffError(f"training {name!r} ended early ({result.reason}): start the command again")
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{done.name}"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(result.model, part)
+        part.rename(done)
+    return done
+
+
+def _digest(args: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Of all that decides what is trained: the recipe as it is then, names and sizes of the data, the device,
+    the time."""
+    device = pick_device(args.device).type
+    recipe = asdict(load_recipe(args.recipe, device == "cuda", overrides))
+    files = [file for path in map(Path, args.data) for file in (sorted(path.rglob("*")) or [path])]
+    data = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+    start = [load_pretrained(args.init, "cpu").hash] if args.init else []
+    decisive = json.dumps([recipe, data, device, args.minutes, COOLING, *start], sort_keys=True, default=str)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:8]

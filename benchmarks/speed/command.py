@@ -1,0 +1,144 @@
+"""Ratios of running times, each measured side by side within one run.
+
+    python -m benchmarks speed [--only sampler env cache training tiling]
+
+Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
+joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import torch
+
+from skipdiff_env import load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.files import write_atomically
+from skipdiff_env.latent_cache import LatentCache
+
+from ..measure.tables import RESULTS, Report, Table, paragraphs
+from .environment import HEAD, measure
+from .sampler import sampler_speed
+from .tiling import measure_memory
+from .training import training_speed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments of the speed table."""
+    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="which sections")
+    parser.add_argument("--repeats", type=int, default=5, help="alternating repeats; medians are reported")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure section by section, and write each, and what there is of all, when it is done."""
+    model = load_pretrained(args.model)
+    folder = args.out / model.name
+    (folder / "speed").mkdir(parents=True, exist_ok=True)
+    machine = (
+        f"Model `{model.hash}`, {model.device}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"torch {torch.__version__}."
+    )
+    for name in args.only:
+        title, *blocks = SECTIONS[name](model, args)
+        section = paragraphs(f"## {title}", f"{machine} {ROUNDS[name].format(args.repeats)}", *blocks)
+        print(section, flush=True)
+        write_atomically(folder / "speed" / f"{name}.md", section.encode())
+        files = [folder / "speed" / f"{some}.md" for some in SECTIONS]
+        parts = [file.read_text(encoding="utf-8").rstrip() for file in files if file.is_file()]
+        Report("speed", f"Speed of {model.name}", "", parts).write(folder)
+    return 0
+
+
+Section = tuple[str | Table, ...]
+"""A title, then paragraphs and tables."""
+
+
+def _sampler(model: FrozenModel, args: argparse.Namespace) -> Section:
+    fine = model.schedule.steps // 10
+    starts = sorted({min(7, fine), model.config.start or min(7, fine)})
+    lines = [
+        [
+            f"start {start} / full chain",
+            f"{row['fast_evaluations']:.0f} / {row['full_evaluations']:.0f}",
+            f"{row['fast_seconds']:.2f} / {row['full_seconds']:.2f}",
+            f"{row['ratio']:.3f}",
+        ]
+        for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True)
+    ]
+    return "Sampler against the full chain", Table(["pair", "evaluations", "seconds", "ratio"], lines)
+
+
+def _env(model: FrozenModel, args: argparse.Namespace) -> Section:
+    rows = [measure(model, batch, args.repeats) for batch in (1, 4, 16)]
+    told = (
+        "`outside`: share of wall time outside network and metric. `batched`, `single`: steps a second of "
+        "one batched environment and of as many scalar ones; `gain`: their ratio."
+    )
+    return "Environment, 192x192 images, NIQE", told, Table(HEAD, [row.cells for row in rows])
+
+
+def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
+    """Every episode is played twice in one environment with a cache: cold, then warm."""
+    env = gymnasium.make("SkipDiff-v0", model=model, noise="fixed", cache=LatentCache(), crop="center")
+    seconds: dict[str, list[float]] = {"cold": [], "warm": []}
+    actions = np.random.default_rng(0).integers(
+        0, 2, (args.repeats, env.get_wrapper_attr("process").decisions)
+    )
+    for episode, schedule in enumerate(actions):
+        for pass_ in seconds:
+            began = time.perf_counter()
+            env.reset(options={"image": 0, "noise_seed": episode})
+            for action in schedule:
+                env.step(int(action))
+            seconds[pass_].append((time.perf_counter() - began) / len(schedule))
+    cold, warm = (statistics.median(seconds[p]) for p in ("cold", "warm"))
+    cells = [f"{1 / cold:.1f}", f"{1 / warm:.1f}", f"{cold / warm:.0f}"]
+    return "Latent cache, one environment, NIQE", Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0)
+
+
+def _training(model: FrozenModel, args: argparse.Namespace) -> Section:
+    row = training_speed(device=str(model.device), steps=2 * args.repeats)
+    head = ["images/s", "share of matrix peak", "peak", "data, logging"]
+    cells = [f"{row['images_per_second']:.1f}", f"{row['peak_share']:.0%}"]
+    cells += [f"{row['peak_tflops']:.2f} TFLOP/s", f"{row['overhead_share']:.1%} of a step"]
+    return "Training, recipe natural-4x", Table(head, [cells], 0)
+
+
+def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
+    """Peaks of processes of their own; no matter how large the photograph, a few images of its size."""
+    lines = [
+        [
+            str(row["size"]),
+            f"{row['peak_mb']:.0f}",
+            f"{row['bound_mb']:.0f}",
+            f"{row['more_in_images']:.2f}",
+        ]
+        for row in measure_memory(args.model, *TILED)
+    ]
+    told = (
+        "The bound: 1.3 times the first peak and six float32 images of the size. The last column: growth "
+        "since the first row, in float32 images of the size."
+    )
+    table = Table(["result", "peak MB", "bound MB", "growth"], lines)
+    return "Tiling: peak memory against image size", told, table
+
+
+TILED = ((1024, 768), (2048, 1536), (4096, 3072))
+SECTIONS = {"sampler": _sampler, "env": _env, "cache": _cache, "training": _training, "tiling": _tiling}
+ROUNDS = {
+    "sampler": "Medians of {} alternating rounds.",
+    "env": "Medians of {} episodes, which both play by turns.",
+    "cache": "Medians of {} episodes, each played cold and warm.",
+    "training": "Medians of 2 × {} steps.",
+    "tiling": "One process a size.",
+}
+"""What a section's figures are medians of."""

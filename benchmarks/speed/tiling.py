@@ -1,0 +1,196 @@
+"""Tiling: seams, agreement between tile sizes, and peak memory.
+
+        python -m benchmarks tiling [--model NAME] [--what seams memory]
+
+Seams: a photograph is enlarged to 1024x768 in one piece and by tiles. Measured are the mean gradient
+across the lines where tiles fade into each other, and the Laplacian energy where they overlap, each over
+the same of the rest of the picture. No two places of a photograph are equally rough, so the same lines
+and areas of the untiled result stand beside it, and the bound is on the ratio of the two. Agreement is
+PSNR between results.
+
+Memory: peak resident memory of a process that enlarges a photograph by ``skipdiff upscale`` to
+1024x768, and to 4096x3072, against 1.3 times the former plus six float32 images of the latter's size.
+
+Writes ``tiling_seams`` and ``tiling_memory``, ``.csv`` and ``.md``, into ``benchmarks/results/<model>/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skipdiff_env import load_pretrained
+from skipdiff_env.chains import parse
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.images import PHOTOGRAPHS, write_image
+from skipdiff_env.images.photo import Photo
+from skipdiff_env.images.tiling import RAMP, spans
+from skipdiff_env.upscale import Enlarger
+
+from ..measure.tables import RESULTS, Report, Table
+
+Size = tuple[int, int]
+Row = dict[str, str | float]
+
+SMALL, LARGE = (1024, 768), (4096, 3072)
+UNLIKE = 0.05
+"""How far seams may differ from the rest of the picture, relative."""
+AGREE = 35.0
+"""Least PSNR between results of two tile sizes, in decibels."""
+
+MEASURE = (
+    "import resource, sys; from skipdiff_env.cli import main; status = main(sys.argv[1:]); "
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024); sys.exit(status)"
+)
+"""A process that reports its own peak (Linux counts kilobytes)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
+    parser.add_argument("--what", nargs="+", choices=["seams", "memory"], default=["seams", "memory"])
+    parser.add_argument("--tiles", type=int, nargs="+", default=[512, 256], help="tile sizes to compare")
+    parser.add_argument("--start", type=int, help="start level of the seam test (default: the model's)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write; 1 if a bound is broken."""
+    model = load_pretrained(args.model, "cpu")
+    good, folder = True, args.out / model.name
+    if "seams" in args.what:
+        rows = measure_seams(model, SMALL, args.tiles, args.start)
+        write_report(folder, "tiling_seams", rows)
+        good &= seams_hold(rows)
+    if "memory" in args.what:
+        rows = measure_memory(args.model, SMALL, LARGE)
+        write_report(folder, "tiling_memory", rows)
+        good &= memory_holds(rows)
+    return 0 if good else 1
+
+
+def photograph(width: int, height: int) -> np.ndarray:
+    """The bundled coffee cup, cut to 4:3 and resized."""
+    whole = Image.fromarray(next(p for p in PHOTOGRAPHS if p.name == "coffee").read())
+    cut = whole.crop((34, 0, 567, 400))
+    return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def measure_seams(
+    model: FrozenModel, size: Size, tiles: Sequence[int], start: int | None = None, coarse_steps: int = 10
+) -> list[Row]:
+    """A row a tile size; ``unlike`` is how far the seams' ratio lies from that of the untiled result."""
+    photo = Photo(photograph(size[0] // model.scale, size[1] // model.scale))
+    multiple = model.config.unet.multiple
+    whole = max(2 * 64, -(-max(size) // multiple) * multiple)
+    chain = parse(start, model, coarse_steps)
+    results = {tile: Enlarger(model, chain, 0, tile)(photo, size).photo.colour for tile in (whole, *tiles)}
+    rows: list[Row] = []
+    for tile in tiles:
+        row: Row = {"size": f"{size[0]}x{size[1]}", "tile": tile}
+        found, untiled = (seam_ratios(results[key], tile, multiple) for key in (tile, whole))
+        for name, ratio, control in zip(("gradient", "laplacian"), found, untiled, strict=True):
+            row |= {name: ratio, f"{name}_untiled": control, f"{name}_unlike": ratio / control - 1}
+        row["psnr_to_untiled"] = psnr_rgb(results[tile], results[whole])
+        row["psnr_to_other_tiles"] = min(
+            (psnr_rgb(results[tile], results[other]) for other in tiles if other != tile),
+            default=float("inf"),
+        )
+        rows.append(row)
+    return rows
+
+
+def seams_hold(rows: Sequence[Row]) -> bool:
+    """Whether every row of :func:`measure_seams` is within its bounds."""
+    return all(
+        abs(float(row["gradient_unlike"])) <= UNLIKE
+        and abs(float(row["laplacian_unlike"])) <= UNLIKE
+        and min(float(row["psnr_to_untiled"]), float(row["psnr_to_other_tiles"])) >= AGREE
+        for row in rows
+    )
+
+
+def seam_ratios(image: np.ndarray, tile: int, multiple: int) -> tuple[float, float]:
+    """Mean gradient across tile borders, and Laplacian energy in the overlaps, over that of the rest."""
+    grey = image.astype(np.float64).mean(axis=2)
+    laplacian = np.zeros_like(grey)
+    laplacian[1:-1, 1:-1] = (
+        grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
+    ) ** 2
+    overlap = np.zeros(grey.shape, bool)
+    on_border, elsewhere = [], []
+    for axis in (0, 1):
+        gradient = np.abs(np.diff(grey, axis=axis))
+        lines = np.zeros(gradient.shape[axis], bool)
+        for span in spans(grey.shape[axis], tile, multiple)[1:]:
+            for line in (span.first, span.first + RAMP // 2, span.first + RAMP):
+                lines[line - 1] = True  # between this pixel and the one before
+            zone = [slice(None), slice(None)]
+            zone[axis] = slice(span.first, span.first + RAMP)
+            overlap[tuple(zone)] = True
+        on_border.append(np.compress(lines, gradient, axis=axis).ravel())
+        elsewhere.append(np.compress(~lines, gradient, axis=axis).ravel())
+    border_ratio = np.concatenate(on_border).mean() / np.concatenate(elsewhere).mean()
+    return float(border_ratio), float(laplacian[overlap].mean() / laplacian[~overlap].mean())
+
+
+def psnr_rgb(a: np.ndarray, b: np.ndarray) -> float:
+    """PSNR over all three channels, in decibels."""
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def measure_memory(model: str, *sizes: Size) -> list[Row]:
+    """A row a size, the smallest first; bounds are 1.3 times its peak and six float32 images."""
+    rows: list[Row] = []
+    for size in sizes:
+        found = peak(model, size)
+        image = 12 * size[0] * size[1]
+        first = float(rows[0]["peak_mb"]) * 1e6 if rows else found
+        rows.append(
+            {
+                "size": f"{size[0]}x{size[1]}",
+                "peak_mb": found / 1e6,
+                "bound_mb": (1.3 * first + 6 * image) / 1e6,
+                "more_in_images": (found - first) / image,
+            }
+        )
+    return rows
+
+
+def memory_holds(rows: Sequence[Row]) -> bool:
+    """Whether every row of :func:`measure_memory` is within its bound."""
+    return all(float(row["peak_mb"]) <= float(row["bound_mb"]) for row in rows)
+
+
+def peak(model: str, size: Size) -> int:
+    """Peak resident bytes of a fresh process that enlarges a photograph to ``size``, by the model's scale.
+
+    Three evaluations without a coarse jump reach the step that holds most: a denoise with noise, from a
+    latent that is neither x_S1 nor came with its x̂0.
+    """
+    scale = load_pretrained(model).scale
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.png"
+        write_image(source, photograph(size[0] // scale, size[1] // scale))
+        options = (
+            f"--scale {scale} --model {model} --coarse-steps 1 --start 3 --tile 512 --device cpu -q".split()
+        )
+        command = [sys.executable, "-c", MEASURE, "upscale", str(source), "-o", f"{folder}/out.png", *options]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def write_report(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write rows as a table, and print it."""
+    shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    head, lines = list(shown[0]), [list(row.values()) for row in shown]
+    report = Report(name, "", "", [Table(head, lines, left=0)], [head, *lines])
+    report.write(folder)
+    print(report.text, flush=True)
