@@ -308,10 +308,11 @@ def test_shipping_leaves_no_weights_under_anothers_name(files, tmp_path, monkeyp
         Chosen("ppo", 0, agent(tmp_path / f"{name}.safetensors"), 1.0, (0.0, -0.01, 0.01)) for name in "ab"
     )
     folder = files / "model"
-    assert (
-        ship(here, first)
-        and shipped_policy(load_pretrained(folder, "cpu"), 10, 3) == folder / "policy.safetensors"
-    )
+
+    def shipped() -> Path | None:
+        return shipped_policy(load_pretrained(folder, "cpu"), 10, 3)
+
+    assert ship(here, first) and shipped() == folder / "policy.safetensors"
     assert json.loads((folder / "policy.json").read_text())["model"] == load_pretrained(folder).hash
     whole = choice.write_atomically
 
@@ -323,9 +324,7 @@ def test_shipping_leaves_no_weights_under_anothers_name(files, tmp_path, monkeyp
     monkeypatch.setattr(choice, "write_atomically", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ship(here, second)
-    assert (
-        shipped_policy(load_pretrained(folder, "cpu"), 10, 3) is None
-    )  # the weights are not those that policy.json tells of
+    assert shipped() is None  # the weights are not those that policy.json tells of
     monkeypatch.setattr(choice, "write_atomically", whole)
     assert ship(here, second) and shipped()
 
