@@ -4,17 +4,41 @@ Importing this package registers ``SkipDiff-v0`` with Gymnasium; without an impo
 ``gymnasium.make("skipdiff_env:SkipDiff-v0")`` does the same.
 """
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
 from .diffusion import load_pretrained
 from .errors import SkipDiffError
 from .sampler import SkipDiffSampler
 
 if TYPE_CHECKING:
+    from .envs import SkipDiffusionEnv, SkipDiffusionVectorEnv
+    from .latent_cache import LatentCache
+    from .metrics import load_metric
     from .oracle import find_optimum
 
-__all__ = ["SkipDiffError", "SkipDiffSampler", "find_optimum", "load_pretrained"]
+__all__ = [
+    "LatentCache",
+    "SkipDiffError",
+    "SkipDiffSampler",
+    "SkipDiffusionEnv",
+    "SkipDiffusionVectorEnv",
+    "__version__",
+    "find_optimum",
+    "load_metric",
+    "load_pretrained",
+]
+
+_LATER = {
+    "LatentCache": ".latent_cache",
+    "SkipDiffusionEnv": ".envs",
+    "SkipDiffusionVectorEnv": ".envs",
+    "find_optimum": ".oracle",
+    "load_metric": ".metrics",
+}
+"""What is imported when it is first asked for, since images, metrics and Gymnasium come with it."""
 
 # Training needs no Gymnasium, and machines that only train need not have it.
 if find_spec("gymnasium") is not None:
@@ -24,9 +48,10 @@ if find_spec("gymnasium") is not None:
 
 
 def __getattr__(name: str) -> Any:
-    """Load the optimum, and with it images and metrics, when it is first asked for."""
-    if name == "find_optimum":
-        from .oracle import find_optimum
-
-        return find_optimum
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

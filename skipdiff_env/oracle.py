@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, as_model, image_key, to_uint8
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
+from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError
 from .images import cut_to_multiple, shrink
 from .metrics import load_metric
@@ -121,12 +121,12 @@ def find_optimum(
     hr = None if low_resolution else cut_to_multiple(image, model.scale)
     if lr is None:
         lr = image if hr is None else shrink(hr, model.scale)
-    condition = model.condition(torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1)[None])
+    condition = model.condition(to_planes(lr))
     start = process.start(condition, [NoiseKey(image_key(lr), noise_seed)])
     outcomes, calls = [], process.coarse_steps - 1
     for final, schedules, spent in walk(process, start, batch_size):
         calls += spent
-        pictures = np.ascontiguousarray(to_uint8(final.x0).permute(0, 2, 3, 1).cpu().numpy())
+        pictures = to_arrays(to_uint8(final.x0))
         references = None if hr is None else np.stack([hr] * len(pictures))
         values = judge(pictures, references)
         rewards = np.nan_to_num(judge.rewards(values), nan=0.0)

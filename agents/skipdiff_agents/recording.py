@@ -25,6 +25,7 @@ from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
 from skipdiff_env.diffusion.process import History, SkipRule, history_after
+from skipdiff_env.diffusion.resize import to_arrays, to_planes
 from skipdiff_env.envs.books import evaluations, reward_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
@@ -103,8 +104,8 @@ def record(
 ) -> Recording:
     """Play every schedule of an image under a noise seed; see :class:`Recording`."""
     device = process.model.device
-    lr = torch.from_numpy(np.ascontiguousarray(pair.lr)).permute(2, 0, 1)[None]
-    start = process.start(process.model.condition(lr), [NoiseKey(image_key(pair.lr), noise_seed)])
+    condition = process.model.condition(to_planes(pair.lr))
+    start = process.start(condition, [NoiseKey(image_key(pair.lr), noise_seed)])
     latents = {n: np.zeros((len(graph.states), 3, n, n), np.float16) for n in sizes}
     left = set(graph.states)
 
@@ -120,7 +121,7 @@ def record(
     values = np.full((len(graph.outcomes), len(metrics)), np.nan)
     for final, _, _ in walk(process, start, visit=visit):
         numbers = [graph.outcomes[history[:-1]] for history in final.history]
-        pictures = np.ascontiguousarray(to_uint8(final.x0).permute(0, 2, 3, 1).cpu().numpy())
+        pictures = to_arrays(to_uint8(final.x0))
         values[numbers] = scores(pictures, pair.hr, metrics, device)
     return Recording(latents, values)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skipdiff_env.diffusion import FrozenModel, to_uint8
+from skipdiff_env.diffusion.resize import to_arrays, to_planes
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Sampler:
 
 def condition_of(model: FrozenModel, lr: np.ndarray) -> Tensor:
     """c of one LR image, uint8 (h, w, 3): (1, 3, H, W)."""
-    return model.condition(torch.from_numpy(lr).permute(2, 0, 1)[None])
+    return model.condition(to_planes(lr))
 
 
 def picture_of(x0: Tensor) -> np.ndarray:
     """An image (1, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
-    return np.ascontiguousarray(to_uint8(x0)[0].permute(1, 2, 0).cpu().numpy())
+    return to_arrays(to_uint8(x0))[0]

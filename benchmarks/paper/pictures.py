@@ -12,11 +12,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key
+from skipdiff_env.diffusion.resize import to_arrays
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 
-from ..measure.sampler import Sampler
+from ..measure.sampler import Sampler, condition_of
 from .figures import new_figure, save
 from .portraits import portraits
 from .published import FACES_SCALE
@@ -74,7 +75,7 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
     """Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, and the x̂0 behind them."""
     top = model.schedule.steps
     pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=_side(source, model))
-    condition = model.condition(torch.from_numpy(pair.lr).permute(2, 0, 1)[None])
+    condition = condition_of(model, pair.lr)
     keys = [NoiseKey(image_key(pair.lr), 0)]
     full, coarse = (_states(SkipProcess(model, s), condition, keys) for s in (top, 10))
     figure = new_figure(1.35 * len(coarse), 6.1)
@@ -84,7 +85,7 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
         far = float((both[0].x0 - both[1].x0).square().mean().sqrt())
         shown = [state.latent / 2 for state in both] + [state.x0 for state in both]
         for place, signed in zip(axes[:, column], shown, strict=True):
-            place.imshow(np.clip(signed[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5, 0, 1))
+            place.imshow(np.clip(to_arrays(signed)[0] / 2 + 0.5, 0, 1))
             place.set_xticks([])
             place.set_yticks([])
         axes[0, column].set_title(f"t = {level}", size=8)

@@ -29,6 +29,7 @@ from ..diffusion import (
     to_uint8,
 )
 from ..diffusion.refiner import resolve_refiner
+from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
 from ..images import BUNDLED_IMAGE_SIZE, Pair, make_pair, open_source
 from ..latent_cache import CachedProcess
@@ -162,7 +163,7 @@ class Episodes:
         ]
         images, seeds, prices = ([each[name] for each in chosen] for name in RESET)
         fresh = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
-        lr = _to_tensor([pair.lr for pair in fresh], self.device)
+        lr = to_planes(np.stack([pair.lr for pair in fresh])).contiguous().to(self.device)
         keys = [NoiseKey(image_key(pair.lr), seed) for pair, seed in zip(fresh, seeds, strict=True)]
         state = self.process.start(self.model.condition(lr), keys)
         if len(rows) == self.count:
@@ -244,7 +245,7 @@ class Episodes:
     def _score(self, rows: np.ndarray) -> np.ndarray:
         """Reward of the finished ``rows``, float64; what there is to report goes into the books."""
         x0 = self.state.x0[torch.as_tensor(rows, device=self.device)]
-        images = _to_array(to_uint8(x0))
+        images = to_arrays(to_uint8(x0))
         originals = [hr for row in rows if (hr := self.pairs[row].hr) is not None]
         scores = self._measure(images, np.stack(originals) if originals else None)
         finite = torch.isfinite(x0).flatten(1).all(dim=1).cpu().numpy()
@@ -281,7 +282,7 @@ class Episodes:
         latent = as_seen(self.state.latent, self.options.observation_size or self.image_size).contiguous()
         if self.options.observation == "latent":
             return latent
-        lr = _to_tensor([pair.lr for pair in self.pairs], self.device).float() / 255
+        lr = to_planes(np.stack([pair.lr for pair in self.pairs])).contiguous().to(self.device).float() / 255
         told = self.books.observation(self.options.priced)
         return {"latent": latent, "lr": lr} | {
             name: torch.from_numpy(column).to(self.device) for name, column in told.items()
@@ -293,18 +294,8 @@ class Episodes:
 
     def picture(self, row: int) -> np.ndarray:
         """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""
-        return _to_array(to_uint8(self.state.x0[row : row + 1]))[0]
+        return to_arrays(to_uint8(self.state.x0[row : row + 1]))[0]
 
 
 def _digest(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
-
-
-def _to_tensor(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """uint8 (h, w, 3) arrays of one size → uint8 (B, 3, h, w) on the device."""
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).contiguous()
-
-
-def _to_array(images: Tensor) -> np.ndarray:
-    """uint8 (B, 3, H, W) → uint8 (B, H, W, 3) on the host, contiguous."""
-    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())

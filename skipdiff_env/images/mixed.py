@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..diffusion.resize import to_arrays, to_planes
 from .io import RGB8
 from .sources import ImageSource
 
@@ -48,9 +49,9 @@ class MixedQuality:
             quality=strength.round() if chosen == "jpeg" else off,
             corner=(0, 0),
         )
-        batch = torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None]
+        batch = to_planes(lr).contiguous()
         normal = torch.from_numpy(rng.standard_normal(batch.shape, np.float32))
-        return np.ascontiguousarray(fault.apply(batch, normal)[0].permute(1, 2, 0).numpy())
+        return to_arrays(fault.apply(batch, normal))[0]
 
 
 def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:

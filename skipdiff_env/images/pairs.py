@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from ..diffusion.resize import degrade
+from ..diffusion.resize import degrade, to_arrays, to_planes
 from ..errors import SkipDiffError
 from .io import RGB8
 from .sources import ImageSource
@@ -101,5 +100,4 @@ def shrink(hr: RGB8, scale: int) -> RGB8:
     Antialiased bicubic (a = -0.5) as in training: :func:`skipdiff_env.diffusion.resize.degrade`, which
     is within one level of what Pillow's BICUBIC gives.
     """
-    batch = torch.from_numpy(np.ascontiguousarray(hr.transpose(2, 0, 1)))[None]
-    return np.ascontiguousarray(degrade(batch, scale)[0].permute(1, 2, 0).numpy())
+    return to_arrays(degrade(to_planes(hr).contiguous(), scale))[0]

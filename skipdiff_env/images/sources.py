@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..diffusion.resize import to_arrays
 from ..errors import SkipDiffError
 from .bundled import PHOTOGRAPHS
 from .io import RGB8, check_rgb8, decode_image, from_pillow, is_image_name, read_image
@@ -256,4 +257,4 @@ def _tensor_to_rgb8(tensor: torch.Tensor, name: str) -> RGB8:
                 f"{name}: a float tensor must lie in [0, 1], got {tensor.min():.4g} to {tensor.max():.4g}"
             )
         tensor = (tensor * 255).round().to(torch.uint8)
-    return check_rgb8(tensor.permute(1, 2, 0).numpy(), name)
+    return check_rgb8(to_arrays(tensor[None])[0], name)
