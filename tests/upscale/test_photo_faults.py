@@ -53,8 +53,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "truncated 16-bit tiff": (lambda p: p.write_bytes(tiff(RGB16, 2)[:-50]), "damaged or truncated"),
     "zero-size png": (lambda p: p.write_bytes(png(RGB8, 2, size=(0, 14))), "readable|no pixels|damaged"),
-    "32-bit float": (lambda p: p.write_bytes(tiff(GREY8.astype(np.float32), 1, t339=3)), "32-bit float pixels"),
-    "32-bit integers": (lambda p: p.write_bytes(tiff(GREY8.astype(np.int32), 1, t339=2)), "32-bit signed pixels"),
+    "32-bit float": (
+        lambda p: p.write_bytes(tiff(GREY8.astype(np.float32), 1, t339=3)), "32-bit float pixels",
+    ),
+    "32-bit integers": (
+        lambda p: p.write_bytes(tiff(GREY8.astype(np.int32), 1, t339=2)), "32-bit signed pixels",
+    ),
     "bomb": (lambda p: p.write_bytes(png(GREY8, 0, size=(60000, 60000))), "more than the 89 megapixels"),
     "small bomb": (lambda p: p.write_bytes(png(GREY8, 0, size=(10000, 9000))), "10000|9000"),
     "bmp bomb": (
