@@ -56,7 +56,7 @@ Directory = Mapping[int, Value]
 class Directories(NamedTuple):
     """The directories of an EXIF block or a TIFF file."""
 
-    base: Directory
+    base: Directory = {}
     exif: Directory = {}
     gps: Directory = {}
     interop: Directory = {}
@@ -95,10 +95,10 @@ def parse(block: bytes | mmap) -> Directories:
         block = block[6:]
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 16:
-        return Directories({})
+        return Directories()
     (version,) = struct.unpack_from(order + "H", block, 2)
     if version not in (42, 43):
-        return Directories({})
+        return Directories()
     big = version == 43
     (start,) = struct.unpack_from(order + "Q", block, 8) if big else struct.unpack_from(order + "I", block, 4)
     base = _read_directory(block, start, order, big)

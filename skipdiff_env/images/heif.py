@@ -16,7 +16,6 @@ from PIL import Image, features
 
 from ..errors import SkipDiffError
 from . import exif, icc
-from .metadata import read_metadata, read_orientation
 from .raster import Photo, Source, from_pillow, rescaled, unmultiplied, with_profile
 
 _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -65,17 +64,15 @@ def _open_heic(file: BinaryIO) -> Source:
         nclx = image.info.get("nclx_profile") or {}
         codes = (nclx.get("color_primaries", 2), nclx.get("transfer_characteristics", 2))
         photo = _coloured(photo, image.info.get("icc_profile"), codes)
-        found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
         notes = [f"only the first of {len(container)} frames or pages"] if len(container) > 1 else []
         if any("gainmap" in name.lower() for name in image.info.get("aux", {})):
             notes.append("its gain map (HDR) is left out")
         if image.info.get("depth_images"):
             notes.append("its depth map is left out")
-        return replace(photo, metadata=read_metadata(found, packet, 1, image.size)).noting(*notes)
+        return photo.noting(*notes)
 
-    return Source(
-        "heic", image.size, 1, decode
-    )  # libheif turns it upright; EXIF's orientation does not count
+    found = exif.parse(image.info.get("exif") or b"")
+    return Source("heic", image.size, decode, found, image.info.get("xmp") or b"", turned=True)
 
 
 def _heic_pixels(image: Any) -> Photo:
@@ -98,8 +95,6 @@ def _open_avif(file: BinaryIO) -> Source:
     codes, bits = _avif_properties(file)
     file.seek(0)
     image = Image.open(file, formats=["AVIF"])
-    found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
-    orientation = read_orientation(found)
 
     def decode() -> Photo:
         image.load()
@@ -108,24 +103,20 @@ def _open_avif(file: BinaryIO) -> Source:
         notes = [f"only the first of {frames} frames or pages"] if frames > 1 else []
         if bits > 8:
             notes.append(f"{bits} bits reduced to 8: this kind of file cannot be read in full")
-        metadata = read_metadata(found, packet, orientation, image.size)
-        return replace(photo, metadata=metadata).noting(*notes)
+        return photo.noting(*notes)
 
-    return Source("avif", image.size, orientation, decode)
+    found = exif.parse(image.info.get("exif") or b"")
+    return Source("avif", image.size, decode, found, image.info.get("xmp") or b"")
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:
     """The meaning of the pixels: an ICC profile, else primaries and transfer by H.273."""
-    full_range_rgb = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])
-    hdr = codes[1] in icc.HDR
-    if not hdr and (profile or 2 in codes or icc.is_srgb(full_range_rgb)):
-        return with_profile(photo, profile)
-    photo = replace(with_profile(photo, profile), code_points=full_range_rgb)
-    return (
-        photo
-        if photo.profile
-        else replace(photo, profile=icc.from_code_points(full_range_rgb, photo.mode == "L"))
-    )
+    meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # of the full-range RGB that was decoded
+    photo = with_profile(photo, profile)
+    if codes[1] not in icc.HDR and (photo.profile or 2 in codes or icc.is_srgb(meaning)):
+        return photo
+    profile = photo.profile or icc.from_code_points(meaning, photo.mode == "L")
+    return replace(photo, profile=profile, code_points=meaning)
 
 
 def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:

@@ -98,11 +98,11 @@ class Metadata:
 
 def read_metadata(
     found: Directories,
-    packet: bytes = b"",
-    orientation: int = 1,
-    size: tuple[int, int] | None = None,
-    texts: Mapping[str, str] | None = None,
-    dpi: tuple[Any, ...] = (),
+    packet: bytes,
+    orientation: int,
+    size: tuple[int, int],
+    texts: Mapping[str, str],
+    dpi: tuple[Any, ...],
 ) -> Metadata:
     """What a file says about its picture.
 
@@ -116,15 +116,15 @@ def read_metadata(
     """
     base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
     inner = {tag: value for tag, value in found.exif.items() if tag not in OUTDATED}
-    if size:
-        inner = _turned(inner, orientation, size)
-        size = size[::-1] if orientation >= 5 else size
     kept = {
         key: text
-        for key, text in (texts or {}).items()
+        for key, text in texts.items()
         if not any(word in key.lower() for word in ("raw profile", "xmp", "exif", "software"))
     }
-    return Metadata(base, inner, found.gps, xmp.clean(packet), kept, _resolution(dpi, base), size)
+    return Metadata(
+        base, _turned(inner, orientation, size), found.gps, xmp.clean(packet), kept, _resolution(dpi, base),
+        size[::-1] if orientation >= 5 else size,
+    )  # fmt: skip
 
 
 def read_orientation(found: Directories, packet: bytes = b"") -> int:

@@ -21,7 +21,6 @@ from ..errors import SkipDiffError
 from . import exif, icc, xmp
 from .exif import Directories
 from .heif import is_heif, open_heif
-from .metadata import read_metadata, read_orientation
 from .png import SIGNATURE as PNG_SIGNATURE
 from .png import open_png
 from .raster import Photo, Source, from_pillow, upright
@@ -114,7 +113,12 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
     """:func:`read_photo` from an open binary file."""
     with _decoding(file, max_pixels) as source:
-        return upright(source.decode(), source.orientation)
+        photo = source.decode()
+        if photo.profile is None and source.format != "png":  # which has words of its own
+            photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
+        left_out = (f"its {what} is left out" for what in xmp.companions(source.xmp))
+        notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
+        return replace(upright(photo, source.orientation), metadata=source.metadata, notes=notes)
 
 
 @contextlib.contextmanager
@@ -168,23 +172,17 @@ def _source(file: BinaryIO) -> Source:
 
 def _open_with_pillow(file: BinaryIO) -> Source:
     image = _pillow_image(file)
-    found = exif.parse(image.info.get("exif") or b"")
-    packet = image.info.get("xmp") or b""
-    orientation = read_orientation(found, packet)
 
     def decode() -> Photo:
         frames = getattr(image, "n_frames", 1) if getattr(image, "is_animated", False) else 1
         image.load()
         photo = from_pillow(image, image.info.get("icc_profile"))
-        if photo.profile is None:
-            photo = replace(photo, profile=_profile_of_camera(photo, found))
-        metadata = read_metadata(found, packet, orientation, image.size, dpi=image.info.get("dpi", ()))
-        notes = [f"only the first of {frames} frames or pages"] if frames > 1 else []
-        notes += [f"its {what} is left out" for what in xmp.companions(packet)]
-        return replace(photo, metadata=metadata).noting(*notes)
+        return photo.noting(*([f"only the first of {frames} frames or pages"] if frames > 1 else []))
 
     name = (image.format or "").lower()
-    return Source("jpeg" if name == "mpo" else name, image.size, orientation, decode)
+    found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
+    dpi = image.info.get("dpi", ())
+    return Source("jpeg" if name == "mpo" else name, image.size, decode, found, packet, dpi=dpi)
 
 
 _warnings_lock = threading.Lock()

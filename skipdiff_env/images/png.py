@@ -20,7 +20,6 @@ from PIL import Image
 from ..errors import SkipDiffError
 from . import exif, icc
 from .exif import Directories
-from .metadata import read_metadata, read_orientation
 from .profiles import profile_fits
 from .raster import Photo, Source, from_pillow, with_profile
 
@@ -78,23 +77,19 @@ def open_png(file: BinaryIO) -> Source:
     chunks = _read_chunks(file)
     if len(chunks.head) != 13:
         raise SkipDiffError("is damaged or truncated (no PNG header): get a whole copy of it")
-    found = exif.parse(_exif_block(chunks))
-    packet = chunks.texts.get(_XMP_KEY, "").encode()
-    orientation = read_orientation(found, packet)
 
     def decode() -> Photo:
-        photo = _pixels(chunks, _pixel_file(file, chunks))
-        photo = _coloured(photo, chunks)
-        metadata = read_metadata(found, packet, orientation, chunks.size, chunks.texts, _density(chunks))
+        photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
         notes = (
             ["a text or profile that unpacks to more than 128 MiB is left out"] if chunks.oversized else []
         )
         frames = chunks.first.get(b"acTL", b"")[:4]
         if len(frames) == 4 and (count := int.from_bytes(frames, "big")) > 1:
             notes.append(f"only the first of {count} frames or pages")
-        return replace(photo, metadata=metadata).noting(*notes)
+        return photo.noting(*notes)
 
-    return Source("png", chunks.size, orientation, decode)
+    found, packet = exif.parse(_exif_block(chunks)), chunks.texts.get(_XMP_KEY, "").encode()
+    return Source("png", chunks.size, decode, found, packet, chunks.texts, _density(chunks))
 
 
 def _read_chunks(file: BinaryIO) -> _Chunks:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from .metadata import Metadata
+from .exif import Directories
+from .metadata import Metadata, read_metadata, read_orientation
 from .profiles import profile_fits, to_srgb
 
 
@@ -71,10 +73,26 @@ class Source:
     """Name of its format, in small letters."""
     size: tuple[int, int]
     """Width and height as stored."""
-    orientation: int
-    """EXIF's, 1 … 8."""
     decode: Callable[[], Photo]
-    """Pixels as stored, and everything else; the file must still be open."""
+    """Pixels as stored, what they mean, and notes; the file must still be open."""
+    exif: Directories = field(default_factory=Directories)
+    xmp: bytes = b""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """PNG texts by keyword."""
+    dpi: tuple[Any, ...] = ()
+    """Dots per inch across and down by the format's own field, if it says that."""
+    turned: bool = False
+    """Whether the decoder turns it upright, whatever EXIF says."""
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's, 1 … 8."""
+        return 1 if self.turned else read_orientation(self.exif, self.xmp)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What it says about the upright picture."""
+        return read_metadata(self.exif, self.xmp, self.orientation, self.size, self.texts, self.dpi)
 
 
 def with_profile(photo: Photo, profile: bytes | None) -> Photo:

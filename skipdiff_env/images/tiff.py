@@ -19,7 +19,7 @@ from PIL import Image
 from ..errors import SkipDiffError
 from . import exif
 from .exif import Directories, Value
-from .metadata import ICC_TAG, XMP_TAG, read_metadata, read_orientation
+from .metadata import ICC_TAG, XMP_TAG
 from .raster import Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
 
 if TYPE_CHECKING:
@@ -53,9 +53,6 @@ def open_tiff(file: BinaryIO) -> Source:
     page: Any = tiff.pages[0]
     _check_layout(page)
     found = exif.parse(_whole(file))
-    packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
-    orientation = read_orientation(found, packet)
-    size = page.imagewidth, page.imagelength
 
     def decode() -> Photo:
         profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
@@ -63,10 +60,10 @@ def open_tiff(file: BinaryIO) -> Source:
         pages = 1
         with contextlib.suppress(Exception):  # the first page is whole, whatever is wrong with the others
             pages = len(tiff.pages)
-        notes = [f"only the first of {pages} frames or pages"] if pages > 1 else []
-        return replace(photo, metadata=read_metadata(found, packet, orientation, size)).noting(*notes)
+        return photo.noting(*([f"only the first of {pages} frames or pages"] if pages > 1 else []))
 
-    return Source("tiff", size, orientation, decode)
+    packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
+    return Source("tiff", (page.imagewidth, page.imagelength), decode, found, packet)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
