@@ -108,9 +108,13 @@ def parse(block: bytes | mmap) -> Directories:
     )
 
 
-def _below(block: bytes | mmap, directory: Directory, tag: int, order: str, big: bool) -> Directory:
-    pointer = directory[tag].numbers() if tag in directory else ()
-    return _read_directory(block, int(pointer[0]), order, big) if len(pointer) == 1 else {}
+def _below(
+    block: bytes | mmap, directory: dict[int, Value], tag: int, order: str, big: bool
+) -> dict[int, Value]:
+    """The directory that a tag of another points to; the tag has then done its work."""
+    pointer = directory.pop(tag, Value(UNDEFINED, b""))
+    numbers = pointer.numbers() if pointer.type in (LONG, 13, 16, 18) else ()
+    return _read_directory(block, int(numbers[0]), order, big) if len(numbers) == 1 else {}
 
 
 def _read_directory(block: bytes | mmap, start: int, order: str, big: bool) -> dict[int, Value]:
@@ -156,8 +160,7 @@ def build(found: Directories, strips: Sequence[bytes] = ()) -> list[bytes]:
         OverflowError: if it would have more than 4 GB, TIFF's limit.
     """
     below = {tag: entries for tag, entries in ((EXIF_IFD, found.exif), (GPS_IFD, found.gps)) if entries}
-    base = {tag: value for tag, value in found.base.items() if tag not in (EXIF_IFD, GPS_IFD)}
-    base |= {tag: longs(0) for tag in below}
+    base = {**found.base, **{tag: longs(0) for tag in below}}
     if strips:
         base[STRIP_OFFSETS] = longs(*(0 for _ in strips))
     place = 8 + len(_directory_bytes(base, 8))

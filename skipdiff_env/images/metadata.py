@@ -37,9 +37,7 @@ DESCRIPTIVE = frozenset(
 )  # fmt: skip
 """Tags of the main directory that are kept. A TIFF has its layout in there too, hence a list."""
 
-OUTDATED = frozenset(
-    int(t) for t in (Tag.ExifImageWidth, Tag.ExifImageHeight, Tag.ExifInteroperabilityOffset)
-)
+OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight)
 """Tags of the EXIF directory that an enlargement makes wrong."""
 
 MAKER_NOTE = int(Tag.MakerNote)

@@ -213,8 +213,14 @@ def _too_large(what: str, max_pixels: int) -> SkipDiffError:
 
 def _unreadable(file: BinaryIO) -> str:
     file.seek(0)
-    start = file.read(2)
+    start = file.read(12)
     if not start:
         return "is empty (0 bytes): get a whole copy of it"
-    kind = " of a kind that cannot be read, such as 12-bit or lossless JPEG," if start == b"\xff\xd8" else ""
-    return f"is not a readable image{kind}: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first"
+    if start.startswith(b"\xff\xd8"):
+        return (
+            "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): get a whole copy of it, or "
+            "convert it to PNG"
+        )
+    if start.startswith((PNG_SIGNATURE, b"GIF8", b"BM")) or start[8:] == b"WEBP" or is_heif(start):
+        return "is damaged or truncated (its header makes no sense): get a whole copy of it"
+    return "is not a readable image: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first"

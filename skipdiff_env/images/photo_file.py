@@ -95,12 +95,8 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
     codes = photo.code_points
     if codes and not fmt.code_points:
         if profile is None:
-            what = (
-                f"that its numbers are HDR ({icc.HDR[codes[1]]})"
-                if codes[1] in icc.HDR
-                else "of its colour space"
-            )
-            notes.append(f"{fmt.name.upper()} has no word for {what}, so it looks pale: PNG keeps it")
+            what = f"HDR ({icc.HDR[codes[1]]})" if codes[1] in icc.HDR else "its colour space"
+            notes.append(f"{fmt.name.upper()} has no word for {what}, so colours look wrong: PNG keeps it")
         codes = None
     grey = colour.shape[2] == 1
     if profile and (not fmt.baggage or (grey and not fmt.grey)):

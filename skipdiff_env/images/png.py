@@ -80,9 +80,7 @@ def open_png(file: BinaryIO) -> Source:
 
     def decode() -> Photo:
         photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
-        notes = (
-            ["a text or profile that unpacks to more than 128 MiB is left out"] if chunks.oversized else []
-        )
+        notes = ["texts or a profile of more than 128 MiB are left out"] if chunks.oversized else []
         frames = chunks.first.get(b"acTL", b"")[:4]
         if len(frames) == 4 and (count := int.from_bytes(frames, "big")) > 1:
             notes.append(f"only the first of {count} frames or pages")

@@ -207,19 +207,31 @@ def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
         return _packet(root)
 
 
-def _prune(element: ET.Element, wanted: Callable[[str, str], bool]) -> bool:
-    """Whether an element is to stay; what is unwanted in it is removed."""
+def _prune(element: ET.Element, wanted: Callable[[str, str], bool], inside: bool = False) -> bool:
+    """Whether an element is to stay; what is unwanted in it is removed.
+
+    Args:
+        element: of a packet.
+        wanted: by namespace and local name.
+        inside: whether it is part of a property; the skeleton has no text of its own.
+    """
 
     def stays(name: str) -> bool:
         uri, local = _split(name)
         return uri in _STRUCTURE or wanted(uri, local)
 
-    if not isinstance(element.tag, str) or not stays(element.tag):
+    if not stays(element.tag):
         return False
+    inside = inside or _split(element.tag)[0] not in _STRUCTURE
     for name in [name for name in element.attrib if not stays(name)]:
         del element.attrib[name]
-    for child in [child for child in element if not _prune(child, wanted)]:
-        element.remove(child)
+    for child in list(element):
+        if not _prune(child, wanted, inside):
+            element.remove(child)
+        elif not inside:
+            child.tail = None
+    if not inside:
+        element.text = None
     return True
 
 

@@ -174,7 +174,8 @@ def test_jpeg_in_tiff(subsampling: tuple[int, int]) -> None:
     y, x = np.mgrid[:64, :96]  # full tiles
     smooth = np.stack([x * 2 + 40, y * 3 + 30, x + y + 60], -1).astype(np.uint8)
     data = written(
-        np.asarray(Image.fromarray(smooth).convert("YCbCr")), "ycbcr", compression="jpeg", compressionargs={"level": 98}, subsampling=subsampling,
+        np.asarray(Image.fromarray(smooth).convert("YCbCr")), "ycbcr", compression="jpeg",
+        compressionargs={"level": 98}, subsampling=subsampling,
         tile=(32, 32),
     )  # fmt: skip
     assert np.abs(read(data).colour.astype(int) - smooth).max() <= 6
