@@ -145,14 +145,14 @@ def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
         if 0 in source.size:
             raise SkipDiffError("has no pixels")
         if source.size[0] * source.size[1] > max_pixels:
-            raise _too_large(f"{source.size[0]}x{source.size[1]} pixels are", max_pixels)
+            raise _too_large(f"is {source.size[0]}x{source.size[1]} pixels,", max_pixels)
         yield source
     except SkipDiffError:
         raise
     except UnidentifiedImageError:
         raise SkipDiffError(_unreadable(file)) from None
     except Image.DecompressionBombError:
-        raise _too_large("it claims to be", max_pixels) from None
+        raise _too_large("claims", max_pixels) from None
     except MemoryError:
         raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
