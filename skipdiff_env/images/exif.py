@@ -108,6 +108,22 @@ def parse(block: bytes | mmap) -> Directories:
     )
 
 
+def count_pages(block: bytes | mmap) -> int:
+    """How many pages a TIFF file has, as far as their directories can be followed."""
+    order = "<" if block[:2] == b"II" else ">"
+    big = block[2:4] in (b"+\0", b"\0+")
+    count_code, offset_code = (order + "Q", order + "Q") if big else (order + "H", order + "I")
+    place, seen = (8 if big else 4), set[int]()
+    while place + struct.calcsize(offset_code) <= len(block):
+        (start,) = struct.unpack_from(offset_code, block, place)
+        if not start or start in seen or start + struct.calcsize(count_code) > len(block):
+            break
+        seen.add(start)
+        (count,) = struct.unpack_from(count_code, block, start)
+        place = start + struct.calcsize(count_code) + count * (4 + 2 * struct.calcsize(offset_code))
+    return len(seen)
+
+
 def _below(
     block: bytes | mmap, directory: dict[int, Value], tag: int, order: str, big: bool
 ) -> dict[int, Value]:

@@ -1,44 +1,88 @@
-"""TIFF in all the layouts of scanners, microscopes and layout programs: read by tifffile, written by us.
+"""TIFF in the layouts of scanners, microscopes and layout programs: read and written by the book (TIFF 6.0).
 
 Pillow and OpenCV misread some of them without a word (16 bits in separate planes, 12 bits) and know others
-not at all. What is not known to be read right is refused, with the layout's name.
+not at all; tifffile needs native decoders for most, which damaged files crash. So samples are unpacked here,
+but for those in JPEG or fax codes, which Pillow reads right. What is not known to be read right is refused,
+with the layout's name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import mmap
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
 from . import exif
-from .exif import Directories, Value
+from .exif import Directories, Directory, Value
 from .metadata import ICC_TAG, XMP_TAG
-from .raster import Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
-
-if TYPE_CHECKING:
-    from tifffile import TiffPage
+from .raster import Photo, Source, converted, eight_bits, from_pillow, rescaled, unmultiplied, with_profile
+from .unpack import COMPRESSIONS, REVERSED, integers, unpacked
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters is raised as well
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
 _CHANNELS = {
     _WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3, _ICC_LAB: 3,
 }  # fmt: skip
 """PhotometricInterpretation → channels of colour."""
-_JPEG = 7
-_COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 34712, 34925, 50000, 50001}
-"""None, CCITT, LZW, JPEG, deflate, PackBits, JPEG 2000, LZMA, Zstandard, WebP."""
+_NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
+"""Other photometric interpretations."""
+_FAX, _JPEG = (2, 3, 4), 7
+_IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
+_COMPRESSION_NAMES = {
+    6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
+}  # fmt: skip
+_MOST_CHANNELS = 32
+_LARGEST_BLOCK = 2**27
+"""Pixels of a tile or strip."""
 
 _STRIP_BYTES = 2**20
+
+
+class _Layout(NamedTuple):
+    """How the samples of a page lie in the file."""
+
+    width: int
+    height: int
+    bits: tuple[int, ...]
+    """Of each channel."""
+    kinds: tuple[int, ...]
+    """SampleFormat: 1 unsigned, 2 signed, 3 floating point."""
+    channels: int
+    photometric: int
+    compression: int
+    apart: bool
+    """Whether each channel has blocks of its own."""
+    block: tuple[int, int]
+    """Width and height of a tile, or of a strip but the last."""
+    tiled: bool
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+    predictor: int
+    reversed: bool
+    """Whether bits lie the other way round in bytes."""
+    order: str
+    """``<`` or ``>``."""
+
+    @property
+    def depth(self) -> int:
+        return max(self.bits)
+
+    @property
+    def extra(self) -> int:
+        """Channels besides those of colour."""
+        return self.channels - _CHANNELS.get(self.photometric, 0)
+
+    @property
+    def by_pillow(self) -> bool:
+        """Whether it is in a code of whole pictures."""
+        return self.compression in (*_FAX, _JPEG)
 
 
 def open_tiff(file: BinaryIO) -> Source:
@@ -47,150 +91,214 @@ def open_tiff(file: BinaryIO) -> Source:
     Raises:
         SkipDiffError: if it has a layout that is not read, which is named.
     """
-    from tifffile import TiffFile
-
-    tiff = TiffFile(file)
-    page: Any = tiff.pages[0]
-    _check_layout(page)
-    found = exif.parse(_whole(file))
-
-    def decode() -> Photo:
-        profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
-        photo = _interpreted(page, _samples(page), profile)
-        pages = 1
-        with contextlib.suppress(Exception):  # the first page is whole, whatever is wrong with the others
-            pages = len(tiff.pages)
-        return photo.noting(*([f"only the first of {pages} frames or pages"] if pages > 1 else []))
-
+    whole = _whole(file)
+    found = exif.parse(whole)
+    layout = _layout(found.base, "<" if whole[:2] == b"II" else ">")
+    _check(layout, found.base)
+    profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
     packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
-    return Source("tiff", (page.imagewidth, page.imagelength), decode, found, packet)
+    pages = exif.count_pages(whole)
+    notes = [f"only the first of {pages} frames or pages"] if pages > 1 else []
+    if not layout.by_pillow:
+
+        def decode() -> Photo:
+            return _interpreted(layout, found.base, _samples(layout, whole), profile).noting(*notes)
+
+        return Source("tiff", (layout.width, layout.height), decode, found, packet)
+
+    file.seek(0)
+    image = Image.open(file, formats=["TIFF"])
+
+    def decode_whole() -> Photo:
+        image.load()  # which turns it upright
+        return from_pillow(image, profile).noting(*notes)
+
+    return Source("tiff", image.size, decode_whole, found, packet, turned=True)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
-    """A file's bytes, of which hardly any will be looked at."""
+    """A file's bytes, of which hardly any will be looked at before it is decoded."""
     with contextlib.suppress(OSError, ValueError):
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     file.seek(0)
     return file.read()
 
 
-def _numbers(page: TiffPage, tag: int) -> tuple[int, ...]:
-    """The integers in a tag; none if it is not there."""
-    value = page.tags[tag].value if tag in page.tags else ()
-    return tuple(int(number) for number in value) if isinstance(value, tuple) else (int(value),)
+def _numbers(base: Directory, tag: int) -> tuple[int, ...]:
+    """The integers in a tag; none if it is not there or holds something else."""
+    numbers = base[tag].numbers() if tag in base else ()
+    return numbers if all(isinstance(number, int) for number in numbers) else ()  # type: ignore[return-value]
 
 
-def _check_layout(page: TiffPage) -> None:
-    """Refuse layouts that would not be read right."""
-    bits = set(_numbers(page, 258)) or {1}
-    depth = max(bits)
-    kinds = {1: "", 2: "signed ", 3: "float "}
-    kind = next((kinds.get(n, "undefined ") for n in _numbers(page, 339) if n != 1), "")
-    channels = _CHANNELS.get(int(page.photometric), 0)
-    extra = page.samplesperpixel - channels
-    jpeg = page.compression == _JPEG
-    problem = ""
-    if _numbers(page, 254)[:1] and _numbers(page, 254)[0] & 1:
-        problem = "a reduced copy as its first page, as camera raw files have: develop it first"
-    elif int(page.compression) not in _COMPRESSIONS:
-        problem = f"{_name(page.compression)} compression"
-    elif not channels or extra < 0:
-        problem = f"{_name(page.photometric)} pixels of {page.samplesperpixel} channels"
-    elif kind or depth > 16:
-        problem = f"{depth}-bit {kind}pixels, which do not say what white is"
-    elif len(bits) > 1:
-        problem = f"channels of {' and '.join(map(str, sorted(bits)))} bits"
-    elif page.imagedepth != 1:
-        problem = "more than two dimensions"
-    elif page.photometric == _PALETTE and (depth > 8 or 320 not in page.tags):
-        problem = f"a palette of {depth} bits" if 320 in page.tags else "no palette for its palette pixels"
-    elif page.photometric == _CMYK and (_numbers(page, 332) not in ((), (1,)) or depth not in (8, 16)):
-        problem = f"{depth}-bit inks other than CMYK" if depth in (8, 16) else f"{depth}-bit CMYK"
-    elif page.photometric in (_LAB, _ICC_LAB) and depth not in (8, 16):
-        problem = f"{depth}-bit Lab"
-    elif page.photometric == _YCBCR and not (jpeg and page.planarconfig == 1):
-        subsampled = _numbers(page, 530) not in ((1, 1), ()) or 530 not in page.tags
-        if subsampled or depth != 8 or 529 in page.tags or 532 in page.tags:
-            problem = f"{depth}-bit {'subsampled ' if subsampled else ''}YCbCr without JPEG"
+def _layout(base: Directory, order: str) -> _Layout:
+    def number(tag: int, default: int) -> int:
+        return (*_numbers(base, tag), default)[0]
+
+    width, height, channels = number(256, 0), number(257, 0), number(277, 1)
+    tiled = 322 in base
+    strip = min(number(278, height), height)
+    block = (number(322, 0), number(323, 0)) if tiled else (width, strip)
+    if 0 in (width, height, channels, *block):
+        raise SkipDiffError("is damaged or truncated (a TIFF without a size): get a whole copy of it")
+    return _Layout(
+        width, height,
+        bits=_numbers(base, 258) or (1,), kinds=_numbers(base, 339) or (1,), channels=channels,
+        photometric=number(262, _WHITE_IS_ZERO), compression=number(259, 1),
+        apart=number(284, 1) == 2 and channels > 1, block=block, tiled=tiled,
+        offsets=_numbers(base, 324 if tiled else exif.STRIP_OFFSETS),
+        lengths=_numbers(base, 325 if tiled else 279),
+        predictor=number(317, 1), reversed=number(266, 1) == 2, order=order,
+    )  # fmt: skip
+
+
+def _check(layout: _Layout, base: Directory) -> None:
+    """Refuse what would not be read right."""
+    if _numbers(base, 254)[:1] and _numbers(base, 254)[0] & 1:
+        raise SkipDiffError("is a TIFF with a reduced copy first, as camera raw files have: develop it")
+    problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
     if problem:
-        save = "" if "develop" in problem else ": convert it to 8 or 16 bits of grey or RGB first"
-        raise SkipDiffError(f"is a TIFF with {problem}{save}")
+        raise SkipDiffError(f"is a TIFF with {problem}: convert it to 8 or 16 bits of grey or RGB first")
 
 
-def _name(code: Any) -> str:
-    """What tifffile calls a code, or its number."""
-    return str(getattr(code, "name", code))
+def _other_numbers(layout: _Layout) -> str:
+    """What is wrong with the kind of its numbers; nothing, if nothing is."""
+    kind = next(
+        ({2: "signed ", 3: "float "}.get(kind, "undefined ") for kind in layout.kinds if kind != 1), ""
+    )
+    if len(set(layout.bits)) > 1:
+        return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
+    if kind or not 1 <= layout.depth <= 16:
+        return f"{layout.depth}-bit {kind}pixels, which do not say what white is"
+    return ""
 
 
-def _samples(page: TiffPage) -> np.ndarray:
+def _other_colours(layout: _Layout, base: Directory) -> str:
+    """What is wrong with its colours; nothing, if nothing is."""
+    photometric, depth = layout.photometric, layout.depth
+    if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
+        return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
+    if photometric == _PALETTE and len(_numbers(base, 320)) != 3 * 2**depth:
+        return f"no palette for its {depth}-bit palette pixels"
+    if photometric == _CMYK and _numbers(base, 332) not in ((), (1,)):
+        return "inks other than CMYK"
+    if photometric in (_CMYK, _LAB, _ICC_LAB) and depth not in (8, 16):
+        return f"{depth}-bit {'CMYK' if photometric == _CMYK else 'Lab'} pixels"
+    if photometric == _YCBCR and layout.compression != _JPEG:
+        if _numbers(base, 530) != (1, 1):
+            return "subsampled YCbCr pixels without JPEG"
+        if depth != 8 or 529 in base or 532 in base:
+            return f"{depth}-bit YCbCr pixels of an unusual scale"
+    return ""
+
+
+def _other_coding(layout: _Layout, base: Directory) -> str:
+    """What is wrong with how its samples are coded; nothing, if nothing is."""
+    code = layout.compression
+    if code in _FAX and (layout.channels, layout.depth) != (1, 1):
+        return f"fax codes of {layout.depth}-bit pixels"
+    if code == _JPEG and (
+        layout.depth != 8 or layout.extra or layout.apart or layout.photometric not in _IN_JPEG
+    ):
+        return f"JPEG codes of {layout.depth}-bit pixels in an unusual layout"
+    if layout.by_pillow:
+        return ""
+    if code not in COMPRESSIONS:
+        return f"{_COMPRESSION_NAMES.get(code, f'number {code}')} compression"
+    if layout.predictor not in (1, 2) or (layout.predictor == 2 and layout.depth not in (8, 16)):
+        return f"predictor {layout.predictor} of {layout.depth} bits"
+    if _numbers(base, 32997) not in ((), (1,)) or _numbers(base, 32998) not in ((), (1,)):
+        return "more than two dimensions"
+    if layout.block[0] * layout.block[1] > _LARGEST_BLOCK:
+        return f"tiles of {layout.block[0]}x{layout.block[1]}"
+    return ""
+
+
+def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
     """(H, W, channels) as stored, in unsigned integers."""
-    samples = page.asarray()
-    if samples.ndim == 3 and page.planarconfig == 2:
-        samples = np.moveaxis(samples, 0, -1)
-    samples = samples.reshape(page.imagelength, page.imagewidth, -1)
-    return samples.astype(np.uint8) if samples.dtype == bool else samples
+    across, down = -(-layout.width // layout.block[0]), -(-layout.height // layout.block[1])
+    planes = layout.channels if layout.apart else 1
+    if not len(layout.offsets) == len(layout.lengths) == across * down * planes:
+        raise ValueError("it lacks strips or tiles")
+    dtype = np.uint8 if layout.depth <= 8 else np.uint16
+    samples = np.empty((layout.height, layout.width, layout.channels), dtype)
+    for number, (offset, length) in enumerate(zip(layout.offsets, layout.lengths, strict=True)):
+        plane, place = divmod(number, across * down)
+        top, left = place // across * layout.block[1], place % across * layout.block[0]
+        data = whole[offset : offset + length]
+        if len(data) < length:
+            raise ValueError("a strip or tile is cut off")
+        target = samples[top : top + layout.block[1], left : left + layout.block[0]]
+        block = _block(layout, data, layout.block[1] if layout.tiled else len(target))
+        target[..., plane : plane + block.shape[2]] = block[: target.shape[0], : target.shape[1]]
+    return samples
 
 
-def _interpreted(page: TiffPage, samples: np.ndarray, profile: bytes | None) -> Photo:
+def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
+    """A strip's or tile's samples, (rows, columns, channels in it)."""
+    channels = 1 if layout.apart else layout.channels
+    if layout.reversed:
+        data = data.translate(REVERSED)
+    row_bytes = -(-layout.block[0] * channels * layout.depth // 8)
+    data = unpacked(data, layout.compression, rows * row_bytes)
+    block = integers(data, rows, layout.block[0] * channels, layout.depth, layout.order)
+    block = block.reshape(rows, layout.block[0], channels)
+    return np.cumsum(block, axis=1, dtype=block.dtype) if layout.predictor == 2 else block
+
+
+def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile: bytes | None) -> Photo:
     """Colour and transparency of samples."""
-    photometric, bits = int(page.photometric), max(_numbers(page, 258) or (1,))
-    channels = _CHANNELS[photometric]
-    colour, rest = samples[..., :channels], samples[..., channels:]
+    photometric = layout.photometric
+    colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
     if photometric != _PALETTE:
-        colour = rescaled(colour, bits)
-    # 4 channels of RGB without a word about the fourth are RGBA to everybody
-    kinds = _numbers(page, 338) if 338 in page.tags else ((2,) if photometric == _RGB else ())
+        colour = rescaled(colour, layout.depth)
+    # a fourth channel of RGB without a word about it is transparency to everybody
+    kinds = _numbers(base, 338) if 338 in base else ((2,) if photometric == _RGB else ())
     alpha = None
     for kind, plane in zip(kinds, np.moveaxis(rest, -1, 0), strict=False):
         if kind in (1, 2):
-            alpha = rescaled(plane, bits)
+            alpha = rescaled(plane, layout.depth)
             colour = unmultiplied(colour, alpha) if kind == 1 else colour
             break
     if photometric in (_CMYK, _LAB, _ICC_LAB, _YCBCR):
-        photo = _other_colours(page, colour, profile)
+        photo = _as_rgb(photometric, colour, profile)
     elif photometric == _PALETTE:
-        photo = with_profile(Photo(_palette(page)[colour[..., 0]]), profile)
+        palette = np.array(_numbers(base, 320)).reshape(3, -1).T
+        palette = (palette // 256 if palette.max() > 255 else palette).astype(np.uint8)
+        photo = with_profile(Photo(palette[colour[..., 0]]), profile)
     else:
         colour = np.iinfo(colour.dtype).max - colour if photometric == _WHITE_IS_ZERO else colour
         photo = with_profile(Photo(np.ascontiguousarray(colour)), profile)
-    if alpha is not None and photo.colour.dtype == np.uint8:
+    if alpha is not None and not photo.deep:
         alpha = eight_bits(alpha)
     return replace(photo, alpha=None if alpha is None else np.ascontiguousarray(alpha))
 
 
-def _other_colours(page: TiffPage, colour: np.ndarray, profile: bytes | None) -> Photo:
+def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Photo:
     """CMYK, Lab and YCbCr, of which Pillow knows 8 bits, as RGB."""
-    notes = ("16 bits reduced to 8, as colours had to be converted",) if colour.dtype == np.uint16 else ()
-    if page.photometric == _YCBCR:
-        if page.compression == _JPEG:  # which tifffile has converted
-            return with_profile(Photo(np.ascontiguousarray(colour)), profile)
+    if photometric == _YCBCR:
         return with_profile(Photo(np.array(_image(colour, "YCbCr").convert("RGB"))), profile)
-    if page.photometric == _CMYK:
+    notes = ("16 bits reduced to 8, as colours had to be converted",) if colour.dtype == np.uint16 else ()
+    if photometric == _CMYK:
         return converted(_image(eight_bits(colour), "CMYK"), profile).noting(*notes)
-    lightness, opponents = colour[..., :1], colour[..., 1:]
     if colour.dtype == np.uint16:
-        white = 65535 if page.photometric == _LAB else 65280
-        lightness = np.minimum(np.rint(lightness * (255 / white)), 255).astype(np.uint8)
-        signed = opponents.astype(np.int16 if page.photometric == _LAB else np.uint16)
-        opponents = (
-            np.floor_divide(signed.astype(int) + 128, 256)
-            .clip(-128 if page.photometric == _LAB else 0, 127 if page.photometric == _LAB else 255)
-            .astype(np.uint8)
-        )
-    if page.photometric == _ICC_LAB:  # 128 is added already, which Pillow is about to do
-        opponents = opponents ^ 0x80
-    return converted(_image(np.concatenate([lightness, opponents], axis=2), "LAB"), None).noting(*notes)
+        colour = _eight_bit_lab(colour, signed=photometric == _LAB)
+    if photometric == _ICC_LAB:  # 128 is added to the opponents already, which Pillow is about to do
+        colour = colour ^ np.array([0, 0x80, 0x80], np.uint8)
+    return converted(_image(colour, "LAB"), None).noting(*notes)
+
+
+def _eight_bit_lab(colour: np.ndarray, signed: bool) -> np.ndarray:
+    """Lab of 16 bits, with signed opponents or such to which half the range was added, in 8."""
+    white, least, most = (65535, -128, 127) if signed else (65280, 0, 255)
+    lightness = np.minimum(np.rint(colour[..., :1] * (255 / white)), 255)
+    opponents = colour[..., 1:].astype(np.int16 if signed else np.uint16).astype(int)
+    opponents = ((opponents + 128) // 256).clip(least, most)
+    return np.concatenate([lightness.astype(int), opponents], axis=2).astype(np.uint8)
 
 
 def _image(pixels: np.ndarray, mode: str) -> Image.Image:
     height, width = pixels.shape[:2]
     return Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).tobytes())
-
-
-def _palette(page: TiffPage) -> np.ndarray:
-    """uint8 (colours, 3)."""
-    colours = np.asarray(page.colormap).T
-    return (colours // 256 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 def encode_tiff(photo: Photo, found: Directories) -> bytes:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
+import lzma
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from skipdiff_env.diffusion.training.files import decode
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import decode_image, open_source
+from skipdiff_env.images import decode_image, exif, open_source
 from skipdiff_env.images.exif import Directories
 from skipdiff_env.images.photo import decode_photo, read_header
 from skipdiff_env.images.raster import Photo
 from skipdiff_env.images.tiff import encode_tiff
+from skipdiff_env.images.unpack import unpacked
 
 HEIGHT, WIDTH = 26, 37
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -40,6 +45,16 @@ def read(data: bytes) -> Photo:
     return decode_photo(io.BytesIO(data))
 
 
+def packed_by_pillow(data: bytes, compression: str) -> bytes:
+    """Bytes packed as libtiff packs them: as a picture of one row."""
+    buffer = io.BytesIO()
+    Image.frombytes("L", (len(data), 1), data).save(buffer, "TIFF", compression=compression)
+    with Image.open(buffer) as image:
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        (start,), (length,) = tags[273], tags[279]
+    return buffer.getvalue()[start:][:length]
+
+
 def refusal(data: bytes) -> str:
     with pytest.raises(SkipDiffError) as caught:
         read(data)
@@ -49,17 +64,72 @@ def refusal(data: bytes) -> str:
 
 @pytest.mark.parametrize("layout", [{}, {"tile": (16, 16)}, {"rowsperstrip": 5}], ids=["", "tiles", "strips"])
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("compression", [None, "deflate", "lzw", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("compression", [None, "deflate", "lzma"])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
 def test_16_bits_however_they_lie(planes: str, compression: str | None, order: str, layout: Any) -> None:
     options = {"planarconfig": planes, "compression": compression, "byteorder": order, **layout}
-    if compression in ("deflate", "lzw"):
+    if compression == "deflate":
         options["predictor"] = True
     data = written(RGB16, **options)
     photo = read(data)
     np.testing.assert_array_equal(photo.colour, RGB16)
     assert photo.alpha is None and not photo.notes
     np.testing.assert_array_equal(decode_image(io.BytesIO(data), "x"), np.rint(RGB16 / 257))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_codes_of_libtiff(dtype: type, apart: bool, predictor: int, compression: str) -> None:
+    pixels = RGB8 if dtype is np.uint8 else RGB16
+    blocks = []
+    for plane in np.moveaxis(pixels, -1, 0)[..., None] if apart else [pixels]:
+        for top in range(0, HEIGHT, 7):
+            part = plane[top : top + 7].copy()
+            if predictor == 2:
+                part[:, 1:] -= plane[top : top + 7, :-1]
+            blocks.append(packed_by_pillow(part.astype(part.dtype.newbyteorder("<")).tobytes(), compression))
+    tags = {256: exif.longs(WIDTH), 257: exif.longs(HEIGHT), 258: exif.shorts(*[8 * pixels.itemsize] * 3)}
+    tags |= {
+        259: exif.shorts(5 if compression == "tiff_lzw" else 32773),
+        262: exif.shorts(2),
+        277: exif.shorts(3),
+    }
+    tags |= {278: exif.longs(7), 279: exif.longs(*map(len, blocks)), 284: exif.shorts(1 + apart)}
+    tags |= {317: exif.shorts(predictor)}
+    photo = read(b"".join(exif.build(Directories(tags), blocks)))
+    np.testing.assert_array_equal(photo.colour, pixels)
+
+
+runs = st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=4), st.integers(1, 9000))
+
+
+@settings(deadline=None)
+@given(st.one_of(st.binary(min_size=1, max_size=3000), runs))
+def test_unpacking_is_packing_turned_round(data: bytes) -> None:
+    for compression, number in (("tiff_lzw", 5), ("packbits", 32773), ("tiff_adobe_deflate", 8)):
+        coded = packed_by_pillow(data, compression)
+        assert unpacked(coded, number, len(data)) == data
+        assert unpacked(coded, number, len(data) // 2) == data[: len(data) // 2]
+
+
+def test_a_full_lzw_table_is_cleared() -> None:
+    """Noise fills it again and again."""
+    data = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
+    assert unpacked(packed_by_pillow(data, "tiff_lzw"), 5, len(data)) == data
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([1, 5, 8, 32773, 34925]), st.binary(max_size=200), st.integers(1, 5000), st.booleans())
+def test_rubbish_gives_an_error_or_as_many_bytes(
+    number: int, rubbish: bytes, size: int, cleared: bool
+) -> None:
+    start = b"\x80" if cleared and number == 5 else b""  # LZW's first code
+    try:
+        assert len(unpacked(start + rubbish, number, size)) == size
+    except (ValueError, zlib.error, lzma.LZMAError) as error:
+        assert str(error)
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
@@ -99,8 +169,6 @@ def plain_tiff(
     samples: np.ndarray, bits: int, photometric: int, extra: dict[int, tuple[int, Any]] | None = None
 ) -> bytes:
     """A TIFF of one strip and any number of bits: (H, W, C), or its bytes as they are to be."""
-    from skipdiff_env.images import exif
-
     height, width, channels = samples.shape
     strip = packed(samples, bits) if bits % 8 else samples.tobytes()
     tags = {256: exif.longs(width), 257: exif.longs(height), 258: exif.shorts(*[bits] * channels)}
@@ -169,16 +237,39 @@ def test_plain_ycbcr() -> None:
     assert np.abs(photo.colour.astype(int) - RGB8).max() <= 3  # rounded twice
 
 
-@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2), (2, 1)])
-def test_jpeg_in_tiff(subsampling: tuple[int, int]) -> None:
-    y, x = np.mgrid[:64, :96]  # full tiles
-    smooth = np.stack([x * 2 + 40, y * 3 + 30, x + y + 60], -1).astype(np.uint8)
-    data = written(
-        np.asarray(Image.fromarray(smooth).convert("YCbCr")), "ycbcr", compression="jpeg",
-        compressionargs={"level": 98}, subsampling=subsampling,
-        tile=(32, 32),
-    )  # fmt: skip
-    assert np.abs(read(data).colour.astype(int) - smooth).max() <= 6
+@pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
+def test_jpeg_in_tiff(mode: str) -> None:
+    y, x = np.mgrid[:64, :96]
+    smooth = Image.fromarray(np.stack([x * 2 + 40, y * 3 + 30, x + y + 60], -1).astype(np.uint8)).convert(
+        mode
+    )
+    buffer = io.BytesIO()
+    smooth.save(buffer, "TIFF", compression="jpeg", quality=98)
+    found = read(buffer.getvalue()).colour
+    expected = np.asarray(smooth if mode == "L" else smooth.convert("RGB"))
+    assert np.abs(found.astype(int) - expected.reshape(found.shape)).max() <= 6
+
+
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4"])
+def test_fax_codes(compression: str) -> None:
+    bits = ((X // 3 + Y // 2) % 2).astype(np.uint8) * 255
+    buffer = io.BytesIO()
+    Image.fromarray(bits).convert("1").save(buffer, "TIFF", compression=compression)
+    np.testing.assert_array_equal(read(buffer.getvalue()).colour[..., 0], bits)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once_by_either_reader(orientation: int) -> None:
+    """Pillow turns JPEGs in TIFF itself."""
+    turned = []
+    for compression in ("raw", "jpeg"):
+        buffer = io.BytesIO()
+        image = Image.fromarray(np.stack([X * 3 + 40, Y * 4 + 30, X + Y + 60], -1).astype(np.uint8))
+        image.save(buffer, "TIFF", compression=compression, quality=98, tiffinfo={274: orientation})
+        photo = read(buffer.getvalue())
+        assert photo.metadata.size == photo.size
+        turned.append(photo.colour.astype(int))
+    assert np.abs(turned[0] - turned[1]).max() <= 12
 
 
 def test_first_of_several_pages() -> None:
@@ -203,9 +294,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "half float": (written((RGB8 / 255).astype(np.float16)), "16-bit float pixels"),
     "signed": (written(RGB8.astype(np.int16)), "16-bit signed pixels"),
     "32-bit": (written(RGB8.astype(np.uint32)), "32-bit pixels"),
-    "camera raw": (written(RGB8, subfiletype=1), "reduced copy .* develop it"),
-    "mosaic": (written(RGB16[..., 0], "cfa"), "CFA pixels"),
-    "mask": (plain_tiff((X[..., None] % 2).astype(np.uint8), 1, 4), "MASK pixels"),
+    "camera raw": (written(RGB8, subfiletype=1), "a reduced copy first"),
+    "mosaic": (written(RGB16[..., 0], "cfa"), "colour filter array pixels"),
+    "mask": (plain_tiff((X[..., None] % 2).astype(np.uint8), 1, 4), "mask pixels"),
     "inks": (plain_tiff(np.zeros((4, 4, 5), np.uint8), 8, 5, {332: (2,)}), "inks other than CMYK"),
     "subsampled": (plain_tiff(RGB8, 8, 6, {530: (2, 2)}), "subsampled YCbCr"),
     "depths": (
@@ -240,7 +331,7 @@ def test_sources_and_training_read_planes_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("compression", [None, "deflate", "lzw"])
+@pytest.mark.parametrize("compression", [None, "deflate"])
 def test_what_is_cut_off_is_no_picture(compression: str | None, keep: float) -> None:
     data = written(RGB16, planarconfig="separate", compression=compression, rowsperstrip=5)
     assert "damaged or truncated" in refusal(data[: round(keep * len(data))])
