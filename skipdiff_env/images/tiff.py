@@ -38,6 +38,7 @@ _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
 _COMPRESSION_NAMES = {
     6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
 }  # fmt: skip
+_SUB_DIRECTORIES = 330
 _MOST_CHANNELS = 32
 _LARGEST_BLOCK = 2**27
 """Pixels of a tile or strip."""
@@ -153,7 +154,8 @@ def _layout(base: Directory, order: str) -> _Layout:
 
 def _check(layout: _Layout, base: Directory) -> None:
     """Refuse what would not be read right."""
-    if _numbers(base, 254)[:1] and _numbers(base, 254)[0] & 1:
+    reduced = (*_numbers(base, 254), 0)[0] & 1
+    if reduced and _SUB_DIRECTORIES in base:
         raise SkipDiffError("is a TIFF with a reduced copy first, as camera raw files have: develop it")
     problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
     if problem:
