@@ -81,6 +81,15 @@ class _Layout(NamedTuple):
         return self.channels - _CHANNELS.get(self.photometric, 0)
 
     @property
+    def block_channels(self) -> int:
+        """Channels in a strip or tile."""
+        return 1 if self.apart else self.channels
+
+    def block_bytes(self, rows: int) -> int:
+        """Bytes of so many rows of a strip or tile, unpacked."""
+        return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
+
+    @property
     def by_pillow(self) -> bool:
         """Whether it is in a code of whole pictures."""
         return self.compression in (*_FAX, _JPEG)
@@ -217,33 +226,32 @@ def _other_coding(layout: _Layout, base: Directory) -> str:
 
 def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
     """(H, W, channels) as stored, in unsigned integers."""
-    across, down = -(-layout.width // layout.block[0]), -(-layout.height // layout.block[1])
-    planes = layout.channels if layout.apart else 1
-    if not len(layout.offsets) == len(layout.lengths) == across * down * planes:
+    width, height = layout.block
+    across, down = -(-layout.width // width), -(-layout.height // height)
+    count = across * down * (layout.channels if layout.apart else 1)
+    lengths = layout.lengths
+    if layout.compression == 1:  # what some files say of them is wrong, or nothing
+        lengths = (layout.block_bytes(height),) * count
+    if not len(layout.offsets) == len(lengths) == count:
         raise ValueError("it lacks strips or tiles")
     dtype = np.uint8 if layout.depth <= 8 else np.uint16
     samples = np.empty((layout.height, layout.width, layout.channels), dtype)
-    for number, (offset, length) in enumerate(zip(layout.offsets, layout.lengths, strict=True)):
+    for number, (offset, length) in enumerate(zip(layout.offsets, lengths, strict=True)):
         plane, place = divmod(number, across * down)
-        top, left = place // across * layout.block[1], place % across * layout.block[0]
-        data = whole[offset : offset + length]
-        if len(data) < length:
-            raise ValueError("a strip or tile is cut off")
-        target = samples[top : top + layout.block[1], left : left + layout.block[0]]
-        block = _block(layout, data, layout.block[1] if layout.tiled else len(target))
+        top, left = place // across * height, place % across * width
+        target = samples[top : top + height, left : left + width]
+        block = _block(layout, whole[offset : offset + length], height if layout.tiled else len(target))
         target[..., plane : plane + block.shape[2]] = block[: target.shape[0], : target.shape[1]]
     return samples
 
 
 def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
     """A strip's or tile's samples, (rows, columns, channels in it)."""
-    channels = 1 if layout.apart else layout.channels
     if layout.reversed:
         data = data.translate(REVERSED)
-    row_bytes = -(-layout.block[0] * channels * layout.depth // 8)
-    data = unpacked(data, layout.compression, rows * row_bytes)
-    block = integers(data, rows, layout.block[0] * channels, layout.depth, layout.order)
-    block = block.reshape(rows, layout.block[0], channels)
+    data = unpacked(data, layout.compression, layout.block_bytes(rows))
+    block = integers(data, rows, layout.block[0] * layout.block_channels, layout.depth, layout.order)
+    block = block.reshape(rows, layout.block[0], layout.block_channels)
     return np.cumsum(block, axis=1, dtype=block.dtype) if layout.predictor == 2 else block
 
 

@@ -177,6 +177,17 @@ def plain_tiff(
     return b"".join(exif.build(Directories(tags), [strip]))
 
 
+@pytest.mark.parametrize("lengths", [None, [0], [9999999]])
+def test_plain_strips_need_no_length(lengths: list[int] | None) -> None:
+    tags = {256: exif.longs(WIDTH), 257: exif.longs(HEIGHT), 258: exif.shorts(8, 8, 8), 259: exif.shorts(1)}
+    tags |= {262: exif.shorts(2), 277: exif.shorts(3)}
+    if lengths:
+        tags[279] = exif.longs(*lengths)
+    np.testing.assert_array_equal(
+        read(b"".join(exif.build(Directories(tags), [RGB8.tobytes()]))).colour, RGB8
+    )
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 10, 12, 14])
 def test_unusual_depths_end_at_white(bits: int, channels: int) -> None:
@@ -186,6 +197,18 @@ def test_unusual_depths_end_at_white(bits: int, channels: int) -> None:
     white = 255 if bits <= 8 else 65535
     assert photo.colour.dtype == (np.uint8 if bits <= 8 else np.uint16)
     np.testing.assert_array_equal(photo.colour, np.rint(samples * (white / (2**bits - 1))))
+
+
+@pytest.mark.parametrize("code", [1, 8], ids=["plain", "deflate"])
+def test_bits_may_lie_the_other_way_round(code: int) -> None:
+    samples = (X + Y) % 16
+    strip = packed(samples, 4)
+    strip = zlib.compress(strip) if code == 8 else strip
+    mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in strip)
+    tags = {256: exif.longs(WIDTH), 257: exif.longs(HEIGHT), 258: exif.shorts(4), 259: exif.shorts(code)}
+    tags |= {262: exif.shorts(1), 266: exif.shorts(2), 279: exif.longs(len(strip))}
+    photo = read(b"".join(exif.build(Directories(tags), [mirrored])))
+    np.testing.assert_array_equal(photo.colour[..., 0], samples * 17)
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
