@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,14 +11,45 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from skipdiff_env.diffusion import SkipProcess
 from skipdiff_env.envs.books import OUTCOME, UNKNOWN, Books, draw_price, paid, reward_of
 from skipdiff_env.envs.observing import observation_space
 from skipdiff_env.envs.options import Options
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import load_metric
 
-if TYPE_CHECKING:
-    from .recording import RecordedSetting
+
+class Recordings(Protocol):
+    """What is looked up: a :class:`.recording.RecordedSetting`."""
+
+    @property
+    def metric(self) -> Any:
+        """The name of the metric that rewards go by."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the latents that are recorded, pixels."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are recorded."""
+
+    @property
+    def process(self) -> SkipProcess:
+        """The process that was played."""
+
+    @property
+    def graph(self) -> Any:
+        """The latents and outcomes of an episode, and what leads from one to another."""
+
+    def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
+        """The latents of an episode, float16 (states, 3, size, size)."""
+
+    def values(self, image: int, noise_seed: int) -> np.ndarray:
+        """The metrics of every outcome, float64 (outcomes, metrics)."""
+
+    def rewards(self, image: int, noise_seed: int) -> np.ndarray:
+        """The reward of every outcome, float64 (outcomes,)."""
 
 
 class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
@@ -42,7 +73,7 @@ class RecordedVectorEnv(VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        setting: RecordedSetting,
+        setting: Recordings,
         num_envs: int,
         options: Options,
         tensors: bool = False,

@@ -36,6 +36,7 @@ from skipdiff_env.policies.file import as_seen
 
 from .evaluate import Setting, judge
 from .pairs import Pair
+from .recorded_env import RecordedVectorEnv
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 1
@@ -282,8 +283,6 @@ class RecordedSetting(Setting):
         self, count: int, tensors: bool = False, reward_scale: float | None = None, **others: Any
     ) -> Any:
         """``count`` environments that look everything up; see :class:`.RecordedVectorEnv`."""
-        from .recorded_env import RecordedVectorEnv
-
         return RecordedVectorEnv(self, count, self.options(**others), tensors, reward_scale)
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:

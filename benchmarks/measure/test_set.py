@@ -23,7 +23,7 @@ from PIL import Image
 
 from skipdiff_env import SkipDiffError
 from skipdiff_env.images import crop, read_image, write_image
-from skipdiff_env.images.io import is_image_name
+from skipdiff_env.images.photo import is_image_name
 
 LISTS = Path(__file__).parents[1] / "images"
 

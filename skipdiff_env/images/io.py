@@ -1,4 +1,4 @@
-"""Reading and writing image files through Pillow: the one place where files become pixels and back.
+"""Reading and writing image files as plain pictures, without what a photograph file holds besides.
 
 Every image inside SkipDiff is uint8 RGB of shape (H, W, 3), upright. What a file may hold besides
 (orientation, palette, transparency, 16 bits) is settled here on the way in.
@@ -9,19 +9,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import threading
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import SkipDiffError
+from . import raster
+from .photo import MAX_PIXELS, Photo, decode_photo, read_photo
+from .raster import eight_bits, over_white
 
 RGB8 = NDArray[np.uint8]
 """An image: uint8 of shape (H, W, 3), red first, no side zero."""
@@ -47,27 +48,14 @@ FORMATS: Mapping[str, Format] = {
     ".tiff": _TIFF,
     ".bmp": Format("BMP"),
 }
-"""File name suffix → format, for reading as for writing. Reading goes by content, not by suffix."""
-
-_READABLE = sorted({fmt.name for fmt in FORMATS.values()})
-_READABLE_TEXT = ", ".join(_READABLE)
-
-# warnings.catch_warnings swaps a global list: two threads in it at once would leave it wrong.
-_warnings_lock = threading.Lock()
+"""File name suffix → format to write."""
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image in a folder or an archive (no dot files)."""
-    path = Path(name)
-    return path.suffix.lower() in FORMATS and not path.name.startswith(".")
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
+    """Read an image file as upright RGB: :func:`.photo.read_photo`, flattened to 8 bits.
 
-
-def read_image(path: str | Path, max_pixels: int | None = None) -> RGB8:
-    """Read an image file as upright RGB.
-
-    EXIF orientation is applied. Transparency is laid over white. 16-bit grey is rounded to 8 bits;
-    of 16-bit colour Pillow keeps the upper byte, which is within one level of that. Of several
-    frames or pages the first is read.
+    Transparency is laid over white, 16 bits are rounded to 8. Colours stay as they are numbered, whatever a
+    profile says; CMYK and Lab become sRGB.
 
     Args:
         path: the file.
@@ -77,67 +65,39 @@ def read_image(path: str | Path, max_pixels: int | None = None) -> RGB8:
         uint8 (H, W, 3).
 
     Raises:
-        SkipDiffError: in one line naming the file, if it is missing, a folder, not an image (PNG,
-            JPEG, WebP, TIFF or BMP), damaged, of no size, or larger than ``max_pixels`` or Pillow's limit
-            against decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``, 89 megapixels).
+        SkipDiffError: in one line naming the file, if it is missing, a folder, no image, damaged, of no
+            size, or larger than ``max_pixels``.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise SkipDiffError(f"{path}: is a folder, not an image file")
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise SkipDiffError(f"{path}: no such file") from None
-    except OSError as error:
-        raise SkipDiffError(f"{path}: cannot be opened ({_reason(error)})") from error
-    with file:
-        return decode_image(file, str(path), max_pixels)
+        return _flat(read_photo(Path(path), max_pixels))
+    except SkipDiffError as error:
+        raise SkipDiffError(f"{path}: {error}") from error
 
 
-def decode_image(file: BinaryIO, name: str, max_pixels: int | None = None) -> RGB8:
+def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> RGB8:
     """:func:`read_image` from an open binary file; ``name`` stands for it in error messages."""
     try:
-        with _strict_size_quiet_metadata():
-            image = Image.open(file, formats=_READABLE)
-        with image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise SkipDiffError(
-                    f"{name}: is {image.width}x{image.height} pixels, more than the {max_pixels / 1e6:g} "
-                    "megapixels allowed here; shrink or cut it first"
-                )
-            return from_pillow(image, name)
-    except SkipDiffError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise SkipDiffError(
-            f"{name}: claims more than {limit:.0f} megapixels, the limit against decompression bombs; "
-            "shrink or cut it first"
-        ) from None
-    except UnidentifiedImageError:
-        file.seek(0, os.SEEK_END)
-        what = f"is not an image that can be read ({_READABLE_TEXT})" if file.tell() else "is empty (0 bytes)"
-        raise SkipDiffError(f"{name}: {what}") from None
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        raise SkipDiffError(f"{name}: is damaged or truncated ({_reason(error)})") from error
+        return _flat(decode_photo(file, max_pixels))
+    except SkipDiffError as error:
+        raise SkipDiffError(f"{name}: {error}") from error
 
 
 def from_pillow(image: Image.Image, name: str) -> RGB8:
     """The pixels of a Pillow image as :func:`read_image` gives them; ``name`` is for error messages."""
     if 0 in image.size:
         raise SkipDiffError(f"{name}: has no pixels ({image.width}x{image.height})")
-    image = _upright(image)
-    if image.mode in ("I", "F"):
-        raise SkipDiffError(
-            f"{name}: has 32-bit pixels, which do not say what white is; convert it to 8 or 16 bits first"
-        )
-    if image.mode.startswith("I;16"):
-        grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(image.convert("RGB"))
+    image.load()
+    with contextlib.suppress(Exception):  # the pixels are whole; damaged EXIF cannot say which way is up
+        image = ImageOps.exif_transpose(image)
+    try:
+        return _flat(raster.from_pillow(image))
+    except SkipDiffError as error:
+        raise SkipDiffError(f"{name}: {error}") from error
+
+
+def _flat(photo: Photo) -> RGB8:
+    colour = photo.colour if photo.alpha is None else over_white(photo.colour, photo.alpha)
+    return np.array(np.broadcast_to(eight_bits(colour), (*colour.shape[:2], 3)))
 
 
 def check_rgb8(image: Any, name: str) -> RGB8:
@@ -196,24 +156,6 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
             f"cannot write {path}: {width}x{height} does not fit {fmt.name} ({_reason(error)}); use .png"
         ) from error
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _strict_size_quiet_metadata() -> Iterator[None]:
-    """Pillow only warns between its size limit and twice that: make it one limit. Hush other warnings."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    try:
-        with _strict_size_quiet_metadata():
-            return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are whole, and EXIF that cannot be read cannot say which way is up
-        return image
 
 
 def _reason(error: BaseException) -> str:

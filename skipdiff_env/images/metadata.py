@@ -1,26 +1,28 @@
 """What a photograph file says besides its pixels: EXIF, XMP, PNG texts, resolution.
 
 Kept are what describes the picture (camera, date, author, caption, …) and the resolution. Dropped
-are what an enlargement makes wrong (orientation once applied, sizes, thumbnails), and what names the
-place (GPS, cities in XMP, makers' private notes, which may) unless that is asked for. Added is a record of
-how the picture was made: EXIF ``Software`` and, as JSON, ``ImageHistory``.
+are what an enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that
+are not in the result); what counts pixels is scaled. What may name the place (GPS, most of XMP, makers'
+private notes and tags) is dropped unless that is asked for. Added is a record of how the picture was made:
+EXIF ``Software`` and, as JSON, ``ImageHistory``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import xml.etree.ElementTree as ET
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags
+
+from . import exif, xmp
+from .exif import Directories, Directory
 
 Tag = ExifTags.Base
 ORIENTATION = int(Tag.Orientation)
-EXIF_IFD, GPS_IFD = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)
 HISTORY = int(Tag.ImageHistory)
 XMP_TAG, ICC_TAG = 700, 34675
 
@@ -35,152 +37,162 @@ DESCRIPTIVE = frozenset(
 )  # fmt: skip
 """Tags of the main directory that are kept. A TIFF has its layout in there too, hence a list."""
 
-OUTDATED = frozenset(
-    int(t) for t in (Tag.ExifImageWidth, Tag.ExifImageHeight, Tag.ExifInteroperabilityOffset)
-)
+OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight)
 """Tags of the EXIF directory that an enlargement makes wrong."""
 
 MAKER_NOTE = int(Tag.MakerNote)
+_STANDARD = range(0x829A, 0xA600)
+"""Tags of the EXIF directory that its standard defines or may yet; others are makers' own."""
 
-PLACES = {
-    "City", "State", "Country", "CountryCode", "Location", "Sublocation", "LocationCreated",
-    "LocationShown",
-}  # fmt: skip
-"""XMP properties that name a place, in whatever namespace; besides those that begin with GPS."""
-STALE_XMP = {
-    "Orientation", "ImageWidth", "ImageLength", "PixelXDimension", "PixelYDimension", "Thumbnails",
-    "HasExtendedXMP",
-}  # fmt: skip
+AREAS = 0x9214, int(Tag.SubjectLocation)  # the first is SubjectArea
+DENSITIES = int(Tag.FocalPlaneXResolution), int(Tag.FocalPlaneYResolution)
 
-RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+TEXTS = frozenset({
+    "title", "author", "description", "copyright", "creation time", "disclaimer", "warning", "source",
+    "comment", "parameters", "prompt", "workflow", "dream", "sd-metadata", "invokeai_metadata",
+    "invokeai_graph",
+})  # fmt: skip
+"""Keywords of PNG texts that name no place: those of the standard, and what image generators write."""
 
 
 @dataclass(frozen=True)
 class Metadata:
     """Descriptive metadata as read, location included."""
 
-    base: Mapping[int, Any] = field(default_factory=dict)
+    base: Directory = field(default_factory=dict)
     """EXIF main directory, by tag."""
-    exif: Mapping[int, Any] = field(default_factory=dict)
+    exif: Directory = field(default_factory=dict)
     """EXIF directory, by tag."""
-    gps: Mapping[int, Any] = field(default_factory=dict)
+    gps: Directory = field(default_factory=dict)
     xmp: bytes = b""
     texts: Mapping[str, str] = field(default_factory=dict)
     """PNG texts by keyword."""
     dpi: tuple[float, float] | None = None
+    size: tuple[int, int] | None = None
+    """Width and height of the upright picture whose pixels the metadata count."""
 
     def without_location(self) -> Metadata:
         """The same without what may name the place."""
-        exif = {tag: value for tag, value in self.exif.items() if tag != MAKER_NOTE}
-        texts = {
-            k: v for k, v in self.texts.items() if "gps" not in k.lower() and "location" not in k.lower()
-        }
-        return Metadata(self.base, exif, {}, clean_xmp(self.xmp, PLACES | STALE_XMP, "GPS"), texts, self.dpi)
+        kept = {tag: v for tag, v in self.exif.items() if tag in _STANDARD and tag != MAKER_NOTE}
+        texts = {key: text for key, text in self.texts.items() if key.lower() in TEXTS}
+        return replace(self, exif=kept, gps={}, texts=texts, xmp=xmp.without_places(self.xmp))
+
+    def at(self, size: tuple[int, int]) -> Metadata:
+        """The same for the picture enlarged to ``size``: what counts its pixels counts the new ones."""
+        if self.size in (None, size):
+            return self
+        assert self.size is not None
+        across, down = size[0] / self.size[0], size[1] / self.size[1]
+        scaled = dict(self.exif)
+        for tag in AREAS:
+            if tag in scaled:
+                numbers = zip(scaled[tag].numbers(), (across, down) * 2, strict=False)
+                scaled[tag] = _counts(*(number * factor for number, factor in numbers))
+        for tag, factor in zip(DENSITIES, (across, down), strict=True):
+            if tag in scaled:
+                scaled[tag] = exif.rationals(scaled[tag].numbers()[0] * factor)
+        return replace(self, exif=scaled, xmp=xmp.scaled(self.xmp, across, down), size=size)
 
 
-def read_metadata(image: Image.Image) -> Metadata:
-    """What a loaded Pillow image carries; what cannot be read is left out."""
-    base: dict[int, Any] = {}
-    exif: dict[int, Any] = {}
-    gps: dict[int, Any] = {}
-    # damaged EXIF makes Pillow raise nearly anything, and is no reason to refuse the picture
-    with contextlib.suppress(Exception):
-        tags = image.getexif()
-        base = {tag: value for tag, value in tags.items() if tag in DESCRIPTIVE}
-        with contextlib.suppress(Exception):
-            exif = {tag: value for tag, value in tags.get_ifd(EXIF_IFD).items() if tag not in OUTDATED}
-        with contextlib.suppress(Exception):
-            gps = dict(tags.get_ifd(GPS_IFD))
-    xmp = image.info.get("xmp") or getattr(image, "tag_v2", {}).get(XMP_TAG) or b""
-    texts = {}
-    for key, value in getattr(image, "text", {}).items():
-        if not any(word in key.lower() for word in ("raw profile", "xmp", "exif", "software")):
-            texts[key] = str(value)
-    return Metadata(base, exif, gps, _xmp_bytes(xmp), texts, _resolution(image, base))
+def read_metadata(
+    found: Directories,
+    packet: bytes,
+    orientation: int,
+    size: tuple[int, int],
+    texts: Mapping[str, str],
+    dpi: tuple[Any, ...],
+) -> Metadata:
+    """What a file says about its picture.
+
+    Args:
+        found: its EXIF.
+        packet: its XMP.
+        orientation: EXIF's, of the picture as it is stored.
+        size: width and height as it is stored.
+        texts: PNG texts by keyword.
+        dpi: dots per inch across and down by the format's own field, if it says that.
+    """
+    base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
+    inner = {tag: value for tag, value in found.exif.items() if tag not in OUTDATED}
+    kept = {
+        key: text
+        for key, text in texts.items()
+        if not any(word in key.lower() for word in ("raw profile", "xmp", "exif", "software"))
+    }
+    return Metadata(
+        base, _turned(inner, orientation, size), found.gps, xmp.clean(packet), kept, _resolution(dpi, base),
+        size[::-1] if orientation >= 5 else size,
+    )  # fmt: skip
 
 
-def _resolution(image: Image.Image, base: Mapping[int, Any]) -> tuple[float, float] | None:
+def read_orientation(found: Directories, packet: bytes = b"") -> int:
+    """EXIF orientation, 1 … 8; 1 where there is none that makes sense. XMP's counts where EXIF has none."""
+    if ORIENTATION in found.base:
+        numbers = found.base[ORIENTATION].numbers()
+        return int(numbers[0]) if len(numbers) == 1 and numbers[0] in range(1, 9) else 1
+    match = re.search(rb'tiff:Orientation(="|>)([1-8])["<]', packet)
+    return int(match[2]) if match else 1
+
+
+def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[int, exif.Value]:
+    """An EXIF directory whose subject areas and resolutions are those of the upright picture, without those
+    that are nonsense."""
+    numbers = {tag: found[tag].numbers() for tag in (*AREAS, *DENSITIES) if tag in found}
+    counted = {tag: them for tag, them in numbers.items() if all(0 <= number < 2**24 for number in them)}
+    turned = {tag: value for tag, value in found.items() if tag not in (*AREAS, *DENSITIES)}
+    sideways = orientation >= 5
+    for tag, other in zip(DENSITIES, DENSITIES[::-1] if sideways else DENSITIES, strict=True):
+        if len(counted.get(other, ())) == 1:
+            turned[tag] = found[other]
+    width, height = size[::-1] if sideways else size
+    for tag in AREAS:
+        if 2 <= len(counted.get(tag, ())) <= 4:
+            x, y, *extent = counted[tag]
+            if sideways:
+                x, y, extent = y, x, extent[::-1]
+            x = width - 1 - x if orientation in (2, 3, 6, 7) else x
+            y = height - 1 - y if orientation in (3, 4, 7, 8) else y
+            turned[tag] = _counts(x, y, *extent)
+    return turned
+
+
+def _counts(*numbers: float) -> exif.Value:
+    """Numbers of pixels, which EXIF gives 16 bits but may have more in a large result."""
+    whole = [max(0, round(number)) for number in numbers]
+    return exif.shorts(*whole) if max(whole, default=0) < 2**16 else exif.longs(*whole)
+
+
+def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | None:
     """Dots per inch, from the format's own field or from EXIF."""
-    inches = {2: 1.0, 3: 2.54}.get(base.get(Tag.ResolutionUnit, 0), 0.0)  # inches, centimetres
-    candidates: list[list[tuple[Any, float]]] = [
-        [(number, 1.0) for number in image.info.get("dpi", ())],
-        [(base.get(tag), inches) for tag in (Tag.XResolution, Tag.YResolution)],
-    ]
-    for candidate in candidates:
+
+    def numbers(tag: int) -> tuple[float, ...]:
+        return base[tag].numbers() if tag in base else ()
+
+    unit = numbers(Tag.ResolutionUnit)
+    inches = {2: 1.0, 3: 2.54}.get(int(unit[0]), 0.0) if unit else 0.0  # inches, centimetres
+    from_exif = tuple(n * inches for tag in (Tag.XResolution, Tag.YResolution) for n in numbers(tag))
+    for candidate in (dpi, from_exif):
         with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-            across, down = (float(number) * scale for number, scale in candidate)
-            if 1 < min(across, down) <= max(across, down) < 1e6:  # 1 is what Pillow makes of none
+            across, down = (float(number) for number in candidate)
+            if 1 < across < 1e6 and 1 < down < 1e6:  # 1 is what Pillow makes of none
                 return across, down
     return None
 
 
-def _xmp_bytes(xmp: Any) -> bytes:
-    return clean_xmp(xmp.encode() if isinstance(xmp, str) else bytes(xmp), STALE_XMP)
+def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any]) -> Directories:
+    """What to write: description, GPS if it is there, software and record."""
+    base = {**metadata.base, int(Tag.Software): exif.text(software)}
+    return Directories(base, {**metadata.exif, HISTORY: exif.text(json.dumps(record))}, metadata.gps)
 
 
-def clean_xmp(xmp: bytes, names: set[str], prefix: str | None = None) -> bytes:
-    """An XMP packet without the properties of these local names, or that begin with ``prefix``.
-
-    A packet that is no plain XML (damaged, or with entities of its own) comes back empty.
-    """
-    if not xmp or b"<!" in xmp.replace(b"<!--", b""):
-        return b""
-
-    def unwanted(name: str) -> bool:
-        local = name.rpartition("}")[2]
-        return local in names or (prefix is not None and local.startswith(prefix))
-
-    try:
-        for _, (short, uri) in ET.iterparse(BytesIO(xmp.strip(b"\0 \r\n\t")), events=["start-ns"]):
-            with contextlib.suppress(ValueError):  # reserved prefixes are renamed, which XML allows
-                ET.register_namespace(short, uri)
-        root = ET.fromstring(xmp.strip(b"\0 \r\n\t"))
-    except (ET.ParseError, ValueError, LookupError):
-        return b""
-    for description in root.iter(f"{RDF}Description"):
-        for name in [name for name in description.attrib if unwanted(name)]:
-            del description.attrib[name]
-        for child in [child for child in description if unwanted(child.tag)]:
-            description.remove(child)
-    return (
-        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        + ET.tostring(root, encoding="utf-8", xml_declaration=False)
-        + b'<?xpacket end="w"?>'
-    )
+def exif_bytes(found: Directories) -> bytes:
+    """An EXIF block, with the name before it that JPEG wants."""
+    return b"Exif\0\0" + b"".join(exif.build(found))
 
 
-def exif_directory(metadata: Metadata, software: str, record: Mapping[str, Any]) -> dict[int, Any]:
-    """The tags to write, sub-directories as dicts: description, GPS if it is there, software and record."""
-    base = {**metadata.base, int(Tag.Software): software}
-    exif = {**metadata.exif, HISTORY: json.dumps(record)}
-    directory = {tag: value for tag, value in base.items() if _writable(tag, value)}
-    directory[EXIF_IFD] = {tag: value for tag, value in exif.items() if _writable(tag, value)}
-    gps = {tag: value for tag, value in metadata.gps.items() if _writable(tag, value)}
-    return {**directory, GPS_IFD: gps} if gps else directory
-
-
-def exif_bytes(directory: Mapping[int, Any]) -> bytes:
-    """An EXIF block of these tags."""
-    exif = Image.Exif()
-    for tag, value in directory.items():
-        exif[tag] = value
-    return exif.tobytes()
-
-
-def _writable(tag: int, value: Any) -> bool:
-    """Whether Pillow can write the tag: what it could read from a damaged file it may be unable to write."""
-    try:
-        ifd = TiffImagePlugin.ImageFileDirectory_v2()
-        ifd[tag] = value
-        ifd.tobytes(8)
-    except Exception:
-        return False
-    return True
-
-
-def read_record(image: Image.Image) -> dict[str, Any] | None:
-    """The record that :func:`exif_directory` put into a file, if there is one."""
-    with contextlib.suppress(Exception):
-        record = json.loads(image.getexif().get_ifd(EXIF_IFD)[HISTORY])
+def read_record(metadata: Metadata) -> dict[str, Any] | None:
+    """The record that :func:`exif_directories` put into a file, if there is one."""
+    with contextlib.suppress(KeyError, ValueError):
+        record = json.loads(metadata.exif[HISTORY].text())
         return record if isinstance(record, dict) else None
     return None

@@ -1,27 +1,31 @@
 """Photograph files with all their baggage: 16 bits, transparency, CMYK, orientation, profiles, metadata.
 
 :func:`read_photo` gives upright pixels at the file's own depth plus what else is worth keeping;
-:func:`encode_photo` puts it all back as far as the format can hold it, and says what it could not.
-Pillow does the coding; OpenCV codes colour at 16 bits, which Pillow cannot.
+:mod:`.photo_file` puts it all back as far as a format can hold it, and says what it could not.
+PNG, TIFF, HEIC and AVIF have modules of their own; Pillow reads the others.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import cv2
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
-from .metadata import ORIENTATION, Metadata, read_metadata
-from .profiles import profile_fits, to_srgb
+from . import exif, icc, xmp
+from .exif import Directories
+from .heif import is_heif, open_heif
+from .png import SIGNATURE as PNG_SIGNATURE
+from .png import open_png
+from .raster import Photo, Source, from_pillow, upright
+from .tiff import SIGNATURES as TIFF_SIGNATURES
+from .tiff import open_tiff
 
 MAX_PIXELS = 89_478_485
 """Larger files are refused before they are decoded: a bomb of a few kilobytes may claim any size. This is
@@ -40,13 +44,15 @@ class Format:
     grey: bool = True
     baggage: bool = True
     """Profile and metadata."""
+    code_points: bool = False
+    """Colours by the code points of ITU-T H.273, with which alone HDR can be told."""
     max_side: int = 2**31 - 1
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
-        Format("png", ".png", deep=True, alpha=True),
+        Format("png", ".png", deep=True, alpha=True, code_points=True),
         Format("jpeg", ".jpg", max_side=65500),
         Format("webp", ".webp", alpha=True, grey=False, max_side=16383),
         Format("tiff", ".tif", deep=True, alpha=True),
@@ -61,32 +67,10 @@ SUFFIXES = {
 }  # fmt: skip
 """File name suffix → format."""
 
-_READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+READ_ONLY_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif"})
+"""Suffixes of files that are read, and written as PNG."""
 
-
-@dataclass(frozen=True)
-class Photo:
-    """An upright photograph."""
-
-    colour: np.ndarray
-    """uint8 or uint16 (H, W, 3), or (H, W, 1) if grey."""
-    alpha: np.ndarray | None = None
-    """(H, W) of the same type, not premultiplied; None if there is none."""
-    profile: bytes | None = None
-    """ICC profile of ``colour``."""
-    metadata: Metadata = field(default_factory=Metadata)
-    notes: tuple[str, ...] = ()
-    """What reading had to change, in words for the user."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.colour.shape[1], self.colour.shape[0]
-
-    @property
-    def deep(self) -> bool:
-        """Whether it has 16 bits a channel."""
-        return self.colour.dtype == np.uint16
+_BY_PILLOW = ("JPEG", "WEBP", "BMP", "GIF")
 
 
 @dataclass(frozen=True)
@@ -99,48 +83,46 @@ class Header:
     """Name of the format that an enlargement is written in unless asked otherwise."""
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image in a folder or an archive (no dot files)."""
+    path = Path(name)
+    return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
+
+
 def read_header(path: Path) -> Header:
     """Size (upright) and format of a photograph. Raises as :func:`read_photo`, but for damaged pixels."""
-    with _opened(path) as image:
-        width, height = image.size
-        with contextlib.suppress(Exception):  # unreadable EXIF cannot say which way is up
-            if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5:
-                width, height = height, width
-        return Header(width, height, _own_format(image))
+    with _opened(path) as file, _decoding(file, MAX_PIXELS) as source:
+        width, height = source.size[::-1] if source.orientation >= 5 else source.size
+        return Header(width, height, source.format if source.format in FORMATS else "png")
 
 
-def read_photo(path: Path) -> Photo:
-    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP or GIF, by content, whatever its name.
+def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
 
     Palettes become RGB, CMYK and Lab become sRGB by their profile, EXIF orientation is applied, 16 bits
-    are kept; of an animation or several pages the first is read. ``notes`` says what was lost.
+    are kept; of an animation or several pages the first is read. Where a file says by other means than a
+    profile what its numbers mean, it gets a profile. ``notes`` says what was lost.
 
     Raises:
         SkipDiffError: in one line without the path, if it is missing, no image, damaged or too large.
     """
-    with _opened(path) as image:
-        frames = getattr(image, "n_frames", 1) if getattr(image, "is_animated", False) else 1
-        # Pillow turns TIFF upright by itself and forgets how
-        white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-        deep = ";16" in str(getattr(image, "tile", ""))
-        image.load()
-        metadata = read_metadata(image)
-        photo = _pixels(image, path, deep, white_is_zero)
-        orientation = 1
-        with contextlib.suppress(Exception):
-            orientation = image.getexif().get(ORIENTATION, 1)
-    notes = photo.notes if frames == 1 else (f"only the first of {frames} frames or pages", *photo.notes)
-    return _upright(replace(photo, metadata=metadata, notes=notes), orientation)
+    with _opened(path) as file:
+        return decode_photo(file, max_pixels)
 
 
-def _own_format(image: Image.Image) -> str:
-    name = (image.format or "").lower()
-    return "jpeg" if name == "mpo" else name if name in FORMATS else "png"
+def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
+    """:func:`read_photo` from an open binary file."""
+    with _decoding(file, max_pixels) as source:
+        photo = source.decode()
+        if photo.profile is None and source.format != "png":  # which has words of its own
+            photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
+        left_out = (f"its {what} is left out" for what in xmp.companions(source.xmp))
+        notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
+        return replace(upright(photo, source.orientation), metadata=source.metadata, notes=notes)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever is wrong with it, then or while it is decoded, becomes a SkipDiffError."""
+def _opened(path: Path) -> Iterator[BinaryIO]:
     if path.is_dir():
         raise SkipDiffError("is a folder, not an image file")
     if not path.exists():
@@ -148,23 +130,29 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if not path.is_file():
         raise SkipDiffError("is no regular file")
     try:
-        # By file object: files that Pillow opens by name it may map into memory, and then it scrambles
-        # TIFFs that lie on their side.
-        with _silent_decoders(), path.open("rb") as file, Image.open(file, formats=_READABLE) as image:
-            if 0 in image.size:
-                raise SkipDiffError("has no pixels")
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(f"{image.width}x{image.height} pixels are")
-            yield image
+        file = path.open("rb")
+    except OSError as error:
+        raise SkipDiffError(f"cannot be opened ({error.strerror})") from None
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
+    """Read an image's header; what is wrong with it, then or when it is decoded, becomes a SkipDiffError."""
+    try:
+        source = _source(file)
+        if 0 in source.size:
+            raise SkipDiffError("has no pixels")
+        if source.size[0] * source.size[1] > max_pixels:
+            raise _too_large(f"is {source.size[0]}x{source.size[1]} pixels,", max_pixels)
+        yield source
     except SkipDiffError:
         raise
     except UnidentifiedImageError:
-        what = _unreadable(path)
-        raise SkipDiffError(what) from None
+        raise SkipDiffError(_unreadable(file)) from None
     except Image.DecompressionBombError:
-        raise _too_large("it claims to be") from None
-    except PermissionError as error:
-        raise SkipDiffError(f"cannot be opened ({error.strerror})") from None
+        raise _too_large("claims", max_pixels) from None
     except MemoryError:
         raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
@@ -172,105 +160,67 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise SkipDiffError(f"is damaged or truncated ({reason}): get a whole copy of it") from error
 
 
-def _too_large(what: str) -> SkipDiffError:
-    limit = MAX_PIXELS / 1e6
+def _source(file: BinaryIO) -> Source:
+    start = file.read(64)
+    file.seek(0)
+    if start.startswith(PNG_SIGNATURE):
+        return open_png(file)
+    if start.startswith(TIFF_SIGNATURES):
+        return open_tiff(file)
+    return open_heif(file) if is_heif(start) else _open_with_pillow(file)
+
+
+def _open_with_pillow(file: BinaryIO) -> Source:
+    image = _pillow_image(file)
+
+    def decode() -> Photo:
+        frames = getattr(image, "n_frames", 1) if getattr(image, "is_animated", False) else 1
+        image.load()
+        photo = from_pillow(image, image.info.get("icc_profile"))
+        return photo.noting(*([f"only the first of {frames} frames or pages"] if frames > 1 else []))
+
+    name = (image.format or "").lower()
+    found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
+    dpi = image.info.get("dpi", ())
+    return Source("jpeg" if name == "mpo" else name, image.size, decode, found, packet, dpi=dpi)
+
+
+_warnings_lock = threading.Lock()
+"""warnings.catch_warnings swaps a global list: two threads in it at once would leave it wrong."""
+
+
+def _pillow_image(file: BinaryIO) -> Image.Image:
+    """Open an image without Pillow's warnings, which would come before our refusals."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=_BY_PILLOW)
+
+
+def _profile_of_camera(photo: Photo, found: Directories) -> bytes | None:
+    """Adobe RGB as DCF has it, without a profile: an R03 file, of no colour space that EXIF knows."""
+    index = found.interop[1].text() if 1 in found.interop else b""
+    space = found.exif[ExifTags.Base.ColorSpace].numbers() if ExifTags.Base.ColorSpace in found.exif else ()
+    if index != b"R03" or space == (1,) or photo.mode != "RGB":
+        return None
+    return icc.profile(icc.ADOBE_RGB, icc.ADOBE_GAMMA)
+
+
+def _too_large(what: str, max_pixels: int) -> SkipDiffError:
     return SkipDiffError(
-        f"{what} more than the {limit:.0f} megapixels that are allowed: shrink it or cut it first"
+        f"{what} more than the {max_pixels // 10**6} megapixels that are allowed: shrink it or cut it first"
     )
 
 
-def _unreadable(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(12)
+def _unreadable(file: BinaryIO) -> str:
+    file.seek(0)
+    start = file.read(12)
     if not start:
         return "is empty (0 bytes): get a whole copy of it"
-    kind = " (it is HEIC or AVIF)" if start[4:8] == b"ftyp" else ""
-    return f"is not a readable image{kind}: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first"
-
-
-_stderr_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _silent_decoders() -> Iterator[None]:
-    """Keep libtiff's and OpenCV's own messages off the terminal: what matters is raised as well."""
-    with _stderr_lock, contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a process without stderr has nothing to silence
-            kept = os.dup(2)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, 2)
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 2)
-            os.close(null)
-        yield
-
-
-def _pixels(image: Image.Image, path: Path, deep: bool, white_is_zero: bool) -> Photo:
-    """The pixels of a loaded image as they lie in the file, before orientation."""
-    if image.mode in ("I", "F"):
-        raise SkipDiffError(
-            "has 32-bit pixels, which do not say what white is: convert it to 8 or 16 bits first"
+    if start.startswith(b"\xff\xd8"):
+        return (
+            "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): get a whole copy of it, or "
+            "convert it to PNG"
         )
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.uint16)
-        key = image.info.get("transparency")
-        alpha = None if key is None else np.where(grey == key, 0, 65535).astype(np.uint16)
-        grey = 65535 - grey if white_is_zero else grey
-        return Photo(grey[..., None], alpha, profile if profile_fits(profile, "L") else None)
-    if image.mode in ("CMYK", "LAB"):
-        known = image.mode == "LAB" or profile_fits(profile, image.mode)
-        note = f"{image.mode} converted to sRGB" + ("" if known else " without a profile: colours may be off")
-        return Photo(np.array(to_srgb(image, profile)), notes=(note,))
-    if deep and image.mode in ("RGB", "RGBA"):
-        found = _deep_colour(image, path)
-        if found is not None:
-            return replace(found, profile=profile if profile_fits(profile, "RGB") else None)
-    notes = ("16 bits reduced to 8: this kind of file cannot be read in full",) if deep else ()
-    grey_mode = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data or image.mode in ("La", "PA"):
-        pixels = np.array(image.convert("LA" if grey_mode else "RGBA"))
-        colour, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
-    else:
-        colour, alpha = np.array(image.convert("L" if grey_mode else "RGB")), None
-        colour = colour[..., None] if grey_mode else colour
-    return Photo(
-        colour, alpha, profile if profile_fits(profile, "L" if grey_mode else "RGB") else None, notes=notes
-    )
-
-
-def _deep_colour(image: Image.Image, path: Path) -> Photo | None:
-    """Colour at 16 bits, which Pillow cuts to 8; None if OpenCV cannot decode it either."""
-    try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != image.size:
-        return None
-    colour = np.ascontiguousarray(pixels[..., 2::-1])
-    if image.mode == "RGBA":
-        alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-        if alpha is not None and getattr(image, "tag_v2", {}).get(338) == (1,):  # premultiplied TIFF
-            share = np.maximum(alpha, 1)[..., None] / 65535
-            colour = np.rint(np.minimum(colour / share, 65535)).astype(np.uint16)
-        return Photo(colour, alpha)
-    key = image.info.get("transparency")
-    if key is None:
-        return Photo(colour)
-    return Photo(colour, np.where((colour == np.array(key)).all(axis=-1), 0, 65535).astype(np.uint16))
-
-
-def _upright(photo: Photo, orientation: Any) -> Photo:
-    """Apply an EXIF orientation, 1 … 8; anything else is taken for 1."""
-
-    def turn(pixels: np.ndarray) -> np.ndarray:
-        if orientation in (5, 6, 7, 8):
-            pixels = np.swapaxes(pixels, 0, 1)
-        if orientation in (2, 3, 6, 7):
-            pixels = pixels[:, ::-1]
-        if orientation in (3, 4, 7, 8):
-            pixels = pixels[::-1]
-        return np.ascontiguousarray(pixels)
-
-    alpha = None if photo.alpha is None else turn(photo.alpha)
-    return replace(photo, colour=turn(photo.colour), alpha=alpha)
+    if start.startswith((PNG_SIGNATURE, b"GIF8", b"BM")) or start[8:] == b"WEBP" or is_heif(start):
+        return "is damaged or truncated (its header makes no sense): get a whole copy of it"
+    return "is not a readable image: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first"

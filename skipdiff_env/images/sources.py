@@ -17,7 +17,8 @@ from PIL import Image
 from ..diffusion.resize import to_arrays
 from ..errors import SkipDiffError
 from .bundled import PHOTOGRAPHS
-from .io import RGB8, check_rgb8, decode_image, from_pillow, is_image_name, read_image
+from .io import RGB8, check_rgb8, decode_image, from_pillow, read_image
+from .photo import is_image_name
 
 Item = tuple[str, Callable[[], RGB8]]
 """A name and what loads the image of that name."""

@@ -1,7 +1,8 @@
-"""Image files for training: found in folders, tar files and lists, decoded by OpenCV alone."""
+"""Image files for training: found in folders, tar files and lists, decoded by OpenCV but for TIFF."""
 
 from __future__ import annotations
 
+import io
 import lzma
 import tarfile
 import zlib
@@ -23,11 +24,22 @@ def decode(data: bytes) -> np.ndarray | None:
     """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or no image."""
     if not data or _cut_short(data):
         return None
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF, of which OpenCV misreads some layouts
+        return _decode_tiff(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode_tiff(data: bytes) -> np.ndarray | None:
+    from ..images import decode_image
+
+    try:
+        return decode_image(io.BytesIO(data), "")
+    except SkipDiffError:
+        return None
 
 
 def _cut_short(data: bytes) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SkipDiffError
-from ..images.photo import FORMATS, SUFFIXES, Format, Header, read_header
+from ..images.photo import FORMATS, SUFFIXES, Format, Header, is_image_name, read_header
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,8 @@ def _images_in(folder: Path, recursive: bool, out: Path | None) -> list[Path]:
         folders[:] = sorted(
             f for f in folders if recursive and not f.startswith(".") and (Path(root) / f).resolve() != own
         )
-        files += [Path(root) / name for name in sorted(names) if _is_image_name(name)]
+        files += [Path(root) / name for name in sorted(names) if is_image_name(name)]
     return files
-
-
-def _is_image_name(name: str) -> bool:
-    suffix = Path(name).suffix.lower()
-    return not name.startswith(".") and (suffix == ".gif" or suffix in SUFFIXES)
 
 
 def _named(relative: Path, fmt: Format) -> Path:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from .._version import __version__
 from ..errors import SkipDiffError
@@ -261,8 +260,7 @@ def _is_whole(path: Path, record: dict[str, Any], size: Size | None) -> bool:
     """
     try:
         photo = read_photo(path)
-        with Image.open(path) as image:
-            found = read_record(image)
+        found = read_record(photo.metadata)
     except (SkipDiffError, OSError):
         return False
     if size not in (None, photo.size) or found not in (None, record):

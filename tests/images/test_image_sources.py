@@ -214,7 +214,7 @@ def test_nothing_is_decoded_at_opening(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", noise(0))
     source = open_source(tmp_path)
     np.testing.assert_array_equal(source[1], noise(0))
-    with pytest.raises(SkipDiffError, match=r"a\.png: is not an image"):
+    with pytest.raises(SkipDiffError, match=r"a\.png: is not a readable image"):
         source[0]
 
 
@@ -280,7 +280,7 @@ def test_bad_folders_and_archives(tmp_path: Path) -> None:
     )
     whole.write_bytes(whole.read_bytes()[:35_000])
     refused(whole, "not a whole, uncompressed tar")
-    with pytest.raises(SkipDiffError, match=r"broken\.tar: x/a\.png: is not an image"):
+    with pytest.raises(SkipDiffError, match=r"broken\.tar: x/a\.png: is not a readable image"):
         open_source(make_tar(tmp_path / "broken.tar", {"x/a.png": b"broken"}))[0]
 
 

@@ -98,8 +98,11 @@ def test_what_is_imported_is_required() -> None:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
 
+    def normal(name: str) -> str:
+        return name.lower().replace("_", "-")
+
     def distributions(text: str) -> set[str]:
-        return {re.split(r"[<>=!~;\s]", line, maxsplit=1)[0].lower() for line in text.split("\n") if line}
+        return {normal(re.split(r"[<>=!~;\s]", line, maxsplit=1)[0]) for line in text.split("\n") if line}
 
     required = distributions(parser["options"]["install_requires"])
     extras = required.union(*(distributions(text) for text in parser["options.extras_require"].values()))
@@ -108,7 +111,7 @@ def test_what_is_imported_is_required() -> None:
         lazy = path == PACKAGE / "web" / "page.py"
         for everywhere, allowed in ((False, extras if lazy else required), (True, extras)):
             for name in third_party(path, everywhere):
-                owners = {owner.lower() for owner in provides.get(name, [name])}
+                owners = {normal(owner) for owner in provides.get(name, [name])}
                 assert owners & allowed, (
                     f"{path.relative_to(ROOT)} imports {name}, which setup.cfg does not require"
                 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from training_helpers import picture
 
@@ -168,6 +169,20 @@ def test_a_jpeg_with_a_thumbnail_or_a_tail_is_whole() -> None:
     thumbnail = b"\xff\xe1" + (len(jpeg) + 2).to_bytes(2, "big") + jpeg  # an APP1 segment with a JPEG inside
     assert decode(jpeg[:2] + thumbnail + jpeg[2:]) is not None
     assert decode(jpeg[:2] + thumbnail + jpeg[2:-50]) is None
+
+
+def test_tiffs_that_opencv_misreads() -> None:
+    """16 bits in separate planes came out as stripes."""
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    planes = np.moveaxis(image.astype(np.uint16) * 257, -1, 0)
+    tifffile.imwrite(buffer, planes, photometric="rgb", planarconfig="separate", metadata=None)
+    data = buffer.getvalue()
+    np.testing.assert_array_equal(decode(data), image)
+    assert decode(data[:-99]) is None
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image.astype(np.float32), photometric="rgb", metadata=None)
+    assert decode(buffer.getvalue()) is None  # nobody knows what white is
 
 
 def test_tars_lists_folders_and_files_give_the_same_images(folder: Path, tmp_path: Path) -> None:

@@ -64,8 +64,7 @@ def test_chains_of_a_few_steps(
     assert (ran.status, ran.err) == (0, "")
     assert np.array_equal(read_photo(out).colour, sampled(noisy_folder, photograph, chain))
     (entry,) = ran.json
-    with Image.open(out) as image:
-        record = read_record(image)
+    record = read_record(read_photo(out).metadata)
     assert entry["evaluations"] == chain.steps
     for told in (entry, record):
         assert told is not None and told["policy"] == f"{name.split(':')[0]}:{chain.steps}"

@@ -13,6 +13,7 @@ from skipdiff_env.cli import upscale as command
 from skipdiff_env.diffusion import pretrained, random_model, save_model, tiny_config
 from skipdiff_env.diffusion.folder import CARD
 from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import choose_model
 
 from .conftest import FAST, UNET, Ran
@@ -70,8 +71,7 @@ def test_jpegs_get_the_model_that_is_meant_for_them(
     assert used == {"a.jpg": "natural-4x-real", "b.png": "natural-4x", "c.png": "natural-4x-real"}
     assert sorted(opened) == ["natural-4x", "natural-4x-real"]  # once each
     for name in ("a.jpg", "b.png"):
-        with Image.open(out / name) as image:
-            record = read_record(image)
+        record = read_record(read_photo(out / name).metadata)
         assert record is not None and record["model"] == used[name]
     # what auto means is what the model's own name means
     alone = upscale(capfd, album / "a.jpg", "-o", tmp_path / "alone.jpg", "--model", "natural-4x-real")

@@ -1,0 +1,176 @@
+"""ICC profiles for colour spaces that a file names without one: by code points, by gamma and primaries.
+
+A profile is the one way of saying it that JPEG, PNG, WebP and TIFF share. References: ICC.1:2001-04 (the
+format), ITU-T H.273 (code points), Bradford's matrix (from a white to D50, which profiles are relative to).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+Curve = float | np.ndarray
+"""How encoded values become light: a gamma, or evenly spaced samples in 0 … 1."""
+
+D50 = (0.9642, 1.0, 0.8249)
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_D65, _C = (0.3127, 0.3290), (0.310, 0.316)
+
+
+class Primaries(NamedTuple):
+    """Chromaticities x, y."""
+
+    white: tuple[float, float]
+    red: tuple[float, float]
+    green: tuple[float, float]
+    blue: tuple[float, float]
+
+
+SRGB = Primaries(_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+ADOBE_RGB = Primaries(_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+ADOBE_GAMMA = 563 / 256
+
+_PRIMARIES = {
+    1: SRGB,
+    4: Primaries(_C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
+    5: Primaries(_D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    6: Primaries(_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: Primaries(_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    8: Primaries(_C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
+    9: Primaries(_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: Primaries((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: Primaries(_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    22: Primaries(_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+}
+"""H.273, table 2."""
+
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of H.273, table 3, that no profile of gammas and primaries can express."""
+
+_SAMPLES = np.linspace(0, 1, 4096)
+
+
+def srgb_curve() -> np.ndarray:
+    """Light of encoded values by IEC 61966-2-1."""
+    return np.where(_SAMPLES <= 0.04045, _SAMPLES / 12.92, ((_SAMPLES + 0.055) / 1.055) ** 2.4)
+
+
+def _video_curve(edge: float, slope: float, offset: float) -> np.ndarray:
+    power = ((_SAMPLES + offset) / (1 + offset)) ** (1 / 0.45)
+    return np.where(edge > _SAMPLES, _SAMPLES / slope, power)
+
+
+def _transfer(code: int) -> Curve | None:
+    """H.273, table 3, turned round."""
+    if code in (1, 6, 14, 15):
+        return _video_curve(0.081, 4.5, 0.099)
+    if code == 7:
+        return _video_curve(0.0913, 4.0, 0.1115)
+    return {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}.get(code, srgb_curve() if code == 13 else None)
+
+
+def from_code_points(codes: bytes, grey: bool) -> bytes | None:
+    """The profile that four code points stand for: primaries, transfer, matrix, full range.
+
+    None if there is none: HDR, codes that nobody defined, numbers that are no full-range RGB.
+    """
+    primaries, curve = _PRIMARIES.get(codes[0]), _transfer(codes[1])
+    if primaries is None or curve is None or codes[2] != 0 or codes[3] != 1:
+        return None
+    return profile(primaries, curve, grey)
+
+
+def is_srgb(codes: bytes) -> bool:
+    """Whether four code points mean sRGB, which everybody takes numbers for that say nothing."""
+    return codes == bytes([1, 13, 0, 1])
+
+
+def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
+    """The profile of an encoding gamma (0.45455 is usual) and chromaticities, sRGB's where one is missing.
+
+    None if that is sRGB, of which 0.45455 is the usual paraphrase, or if it makes no sense.
+    """
+    primaries = primaries or SRGB
+    usual = gamma is None or abs(gamma - 0.45455) < 0.005
+    near = np.abs(np.subtract(primaries, SRGB)).max() < 0.005
+    if usual and (near or grey):
+        return None
+    curve = srgb_curve() if gamma is None else 1 / gamma
+    return profile(primaries, curve, grey)
+
+
+def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | None:
+    """An ICC profile (version 2) of these primaries and this curve, for grey or RGB numbers.
+
+    None if the primaries span no colours, or the gamma is beyond what a profile can hold.
+    """
+    if isinstance(curve, float) and not 0.01 < curve < 255:
+        return None
+    try:
+        colourants = _colourants(primaries)
+    except (np.linalg.LinAlgError, ZeroDivisionError):
+        return None
+    white = _xyz(primaries.white)
+    if not np.isfinite(colourants).all() or np.abs(colourants).max() > 100:
+        return None
+    name = b"made for an enlargement"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" * (1 + 4 + 4 + 2 + 1 + 67),
+        b"cprt": b"text\0\0\0\0No copyright\0",
+        b"wtpt": _xyz_tag(white),
+    }
+    response = _curve_tag(curve)
+    if grey:
+        tags[b"kTRC"] = response
+    else:
+        for letter, colourant in zip((b"r", b"g", b"b"), colourants.T, strict=True):
+            tags[letter + b"XYZ"] = _xyz_tag(colourant)
+            tags[letter + b"TRC"] = response
+    return _assembled(b"GRAY" if grey else b"RGB ", tags)
+
+
+def _xyz(chromaticity: tuple[float, float]) -> np.ndarray:
+    x, y = chromaticity
+    return np.array([x / y, 1.0, (1 - x - y) / y])
+
+
+def _colourants(primaries: Primaries) -> np.ndarray:
+    """The matrix from linear RGB to XYZ relative to D50."""
+    white = _xyz(primaries.white)
+    mixed = np.stack([_xyz(p) for p in primaries[1:]], axis=1)
+    mixed = mixed * np.linalg.solve(mixed, white)
+    ratio = (_BRADFORD @ D50) / (_BRADFORD @ white)
+    return np.linalg.inv(_BRADFORD) @ np.diag(ratio) @ _BRADFORD @ mixed
+
+
+def _xyz_tag(xyz: np.ndarray) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(float(v) * 65536) for v in xyz))
+
+
+def _curve_tag(curve: Curve) -> bytes:
+    if isinstance(curve, float):
+        numbers = np.array([] if curve == 1 else [round(curve * 256)])
+    else:
+        numbers = np.rint(curve * 65535)
+    return b"curv\0\0\0\0" + struct.pack(">I", len(numbers)) + numbers.astype(">u2").tobytes()
+
+
+def _assembled(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Header, table of tags, and each different value once."""
+    first = 128 + 4 + 12 * len(tags)
+    places: dict[bytes, int] = {}
+    body = b""
+    for value in tags.values():
+        if value not in places:
+            places[value] = first + len(body)
+            body += value + b"\0" * (-len(value) % 4)
+    table = struct.pack(">I", len(tags))
+    table += b"".join(struct.pack(">4sII", tag, places[v], len(v)) for tag, v in tags.items())
+    date = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    illuminant = struct.pack(">3i", *(round(v * 65536) for v in D50))
+    header = (
+        struct.pack(">I4xI4s4s4s", first + len(body), 0x02100000, b"mntr", space, b"XYZ ") + date + b"acsp"
+    )
+    return header.ljust(68, b"\0") + illuminant.ljust(60, b"\0") + table + body

@@ -1,0 +1,289 @@
+"""PNG by its chunks: what Pillow takes too literally, or does not know.
+
+Pillow and OpenCV are given the pixels' own chunks alone. So a text of megabytes, or a damaged chunk that no
+picture needs, spoils nothing, and transparency and colour are what the standard (third edition) says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SkipDiffError
+from . import exif, icc
+from .exif import Directories
+from .profiles import profile_fits
+from .raster import Photo, Source, from_pillow, with_profile
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_XMP_KEY = "XML:com.adobe.xmp"
+_ROOM = 2**27
+"""Bytes that the compressed texts and the profile of a file may unpack to. What is more is left out."""
+_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+_PALETTE = 3
+
+
+@dataclass
+class _Chunks:
+    """A PNG file in parts."""
+
+    head: bytes = b""
+    """IHDR's 13 bytes."""
+    first: dict[bytes, bytes] = field(default_factory=dict)
+    """Whole chunks by name, of each the first, but for pixels and texts."""
+    texts: dict[str, str] = field(default_factory=dict)
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+    """Where the chunks that make up the pixels lie: offset and length."""
+    profile: bytes = b""
+    room: int = _ROOM
+    """What of it is left."""
+    oversized: bool = False
+    """Whether a text or profile had to be left out for its size."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        width, height = struct.unpack_from(">II", self.head)
+        return width, height
+
+    @property
+    def depth(self) -> int:
+        return self.head[8]
+
+    @property
+    def kind(self) -> int:
+        """Colour type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
+        return self.head[9]
+
+    @property
+    def grey(self) -> bool:
+        return self.kind in (0, 4)
+
+
+def open_png(file: BinaryIO) -> Source:
+    """A PNG file that has been opened at its beginning.
+
+    Raises:
+        SkipDiffError: if it has no header.
+    """
+    chunks = _read_chunks(file)
+    if len(chunks.head) != 13:
+        raise SkipDiffError("is damaged or truncated (no PNG header): get a whole copy of it")
+
+    def decode() -> Photo:
+        photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
+        notes = ["texts or a profile of more than 128 MiB are left out"] if chunks.oversized else []
+        frames = chunks.first.get(b"acTL", b"")[:4]
+        if len(frames) == 4 and (count := int.from_bytes(frames, "big")) > 1:
+            notes.append(f"only the first of {count} frames or pages")
+        return photo.noting(*notes)
+
+    found, packet = exif.parse(_exif_block(chunks)), chunks.texts.get(_XMP_KEY, "").encode()
+    return Source("png", chunks.size, decode, found, packet, chunks.texts, _density(chunks))
+
+
+def _read_chunks(file: BinaryIO) -> _Chunks:
+    chunks = _Chunks()
+    file.seek(0, 2)
+    end = file.tell()
+    for name, start, length in _walk(file, end):
+        if name in _PIXELS or (name == b"tRNS" and chunks.head[9:10] == bytes([_PALETTE])):
+            chunks.pixels.append((start, length + 12))
+        if name == b"IHDR":
+            file.seek(start + 8)
+            chunks.head = chunks.head or file.read(length)
+        elif name not in _PIXELS | {b"fdAT"}:
+            file.seek(start + 4)
+            body = file.read(4 + length)
+            if file.read(4) == zlib.crc32(body).to_bytes(4, "big"):
+                _keep(chunks, name, body[4:])
+    return chunks
+
+
+def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, offset and length of the body of every chunk up to IEND; the last may be cut off."""
+    place = len(SIGNATURE)
+    while place + 8 <= end:
+        file.seek(place)
+        length, name = struct.unpack(">I4s", file.read(8))
+        yield name, place, length
+        if name == b"IEND":
+            return
+        place += length + 12
+
+
+def _keep(chunks: _Chunks, name: bytes, body: bytes) -> None:
+    chunks.first.setdefault(name, body)
+    try:
+        if name == b"iCCP":
+            chunks.profile = chunks.profile or _unpacked(chunks, body.split(b"\0", 1)[1][1:])
+        elif name in (b"tEXt", b"zTXt", b"iTXt"):
+            key, text = _text(chunks, name, body)
+            chunks.texts.setdefault(key, text)
+    except (zlib.error, ValueError, IndexError):  # damaged, and no reason to refuse the picture
+        return
+    except OverflowError:
+        chunks.oversized = True
+
+
+def _text(chunks: _Chunks, name: bytes, body: bytes) -> tuple[str, str]:
+    """Keyword and text of a text chunk."""
+    key, rest = body.split(b"\0", 1)
+    if name == b"tEXt":
+        return key.decode("latin-1"), rest.decode("latin-1")
+    if name == b"zTXt":
+        return key.decode("latin-1"), _unpacked(chunks, rest[1:]).decode("latin-1")
+    packed = rest[:1] == b"\1"
+    _language, _translated, rest = rest[2:].split(b"\0", 2)
+    return key.decode("latin-1"), (_unpacked(chunks, rest) if packed else rest).decode()
+
+
+def _unpacked(chunks: _Chunks, data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    found = inflater.decompress(data, chunks.room + 1)
+    if len(found) > chunks.room:
+        raise OverflowError
+    if not inflater.eof:
+        raise ValueError("ends too early")
+    chunks.room -= len(found)
+    return found
+
+
+def _exif_block(chunks: _Chunks) -> bytes:
+    if b"eXIf" in chunks.first:
+        return chunks.first[b"eXIf"]
+    text = chunks.texts.get("Raw profile type exif") or chunks.texts.get("Raw profile type APP1", "")
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex("".join(text.split("\n")[3:]))  # hexadecimal, after three lines
+    return b""
+
+
+def _density(chunks: _Chunks) -> tuple[float, ...]:
+    """Dots per inch."""
+    body = chunks.first.get(b"pHYs", b"")
+    if len(body) != 9 or body[8] != 1:  # dots a metre
+        return ()
+    return tuple(number * 0.0254 for number in struct.unpack_from(">II", body))
+
+
+def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
+    """A PNG file of the pixels' own chunks."""
+    parts = [SIGNATURE]
+    for start, length in chunks.pixels:
+        file.seek(start)
+        parts.append(file.read(length))
+    return b"".join(parts)
+
+
+def _pixels(chunks: _Chunks, data: bytes) -> Photo:
+    with Image.open(BytesIO(data), formats=["PNG"]) as image:
+        image.load()  # at 16 bits, too: OpenCV takes a broken file for a whole one
+        photo = from_pillow(image)
+    if chunks.depth == 16 and chunks.kind != 0:
+        photo = _deep(data, chunks)
+    key = chunks.first.get(b"tRNS", b"")
+    if chunks.kind in (0, 2) and len(key) == (2, 0, 6)[chunks.kind]:
+        photo = replace(photo, alpha=_keyed(photo.colour, key, chunks.depth))
+    return photo
+
+
+def _deep(data: bytes, chunks: _Chunks) -> Photo:
+    """Colour at 16 bits, which Pillow cuts to 8, by OpenCV."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != chunks.size:
+        raise SkipDiffError("is damaged or truncated (16-bit PNG): get a whole copy of it")
+    alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
+    return Photo(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
+
+
+def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
+    """Alpha of pixels of which one colour, given in the file's own depth, is transparent."""
+    white = np.iinfo(colour.dtype).max
+    top = 2**depth - 1
+    hidden = (np.frombuffer(key, ">u2").astype(int) & top) * white // top
+    return np.where((colour == hidden).all(axis=-1), 0, white).astype(colour.dtype)
+
+
+def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
+    """What the numbers mean: by cICP, else an ICC profile that fits, else sRGB, else gAMA and cHRM."""
+    codes = chunks.first.get(b"cICP", b"")
+    grey = photo.mode == "L"
+    if len(codes) == 4:
+        if icc.is_srgb(codes):
+            return photo
+        profile = icc.from_code_points(codes, grey)
+        if profile is None and profile_fits(chunks.profile, photo.mode):
+            profile = chunks.profile
+        return replace(photo, profile=profile, code_points=codes)
+    if b"iCCP" in chunks.first:
+        photo = with_profile(photo, chunks.profile or b"damaged")
+        if photo.profile:
+            return photo
+    if b"sRGB" in chunks.first:
+        return photo
+    return replace(photo, profile=icc.from_gamma(*_gamma(chunks), grey))
+
+
+def _gamma(chunks: _Chunks) -> tuple[float | None, icc.Primaries | None]:
+    """The encoding gamma and the chromaticities that a file states."""
+    gamma = int.from_bytes(chunks.first.get(b"gAMA", b"")[:4], "big") / 1e5 or None
+    body = chunks.first.get(b"cHRM", b"")
+    if len(body) != 32:
+        return gamma, None
+    numbers = [number / 1e5 for number in struct.unpack(">8I", body)]
+    white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
+    return gamma, icc.Primaries(white, red, green, blue)
+
+
+def encode_png(photo: Photo, found: Directories, software: str) -> bytes:
+    """A PNG file; ``found`` is what its EXIF says."""
+    coded = BytesIO()
+    if photo.deep:
+        coded.write(_coded_deep(photo))
+    else:
+        photo.pillow().save(coded, "PNG")
+    data = coded.getvalue()
+    pixels = [data[at : at + length + 12] for name, at, length in _walk(coded, len(data)) if name in _PIXELS]
+    metadata = photo.metadata
+    chunks = []
+    if photo.code_points:
+        chunks.append(_chunk(b"cICP", photo.code_points))
+    if photo.profile:
+        chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.profile)))
+    if metadata.dpi:
+        a_metre = (round(number / 0.0254) for number in metadata.dpi)
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *a_metre, 1)))
+    chunks.append(_chunk(b"eXIf", b"".join(exif.build(found))))
+    texts = {**metadata.texts, "Software": software}
+    if metadata.xmp:
+        texts[_XMP_KEY] = metadata.xmp.decode("utf-8", "replace")
+    chunks += [
+        _chunk(b"iTXt", key.encode("latin-1") + b"\0" * 5 + text.encode()) for key, text in texts.items()
+    ]
+    return b"".join([SIGNATURE, pixels[0], *chunks, *pixels[1:]])
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _coded_deep(photo: Photo) -> bytes:
+    """The pixels at 16 bits, which Pillow cannot, by OpenCV."""
+    import cv2
+
+    pixels = photo.planes()
+    order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.shape[2] > 1 else [0]
+    good, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
+    if not good:
+        raise SkipDiffError("cannot be encoded at 16 bits: use another --format")
+    return data.tobytes()

@@ -1,0 +1,181 @@
+"""A photograph in memory, and what is done to its pixels whatever file they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SkipDiffError
+from .exif import Directories
+from .metadata import Metadata, read_metadata, read_orientation
+from .profiles import profile_fits, to_srgb
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An upright photograph."""
+
+    colour: np.ndarray
+    """uint8 or uint16 (H, W, 3), or (H, W, 1) if grey."""
+    alpha: np.ndarray | None = None
+    """(H, W) of the same type, not premultiplied; None if there is none."""
+    profile: bytes | None = None
+    """ICC profile of ``colour``."""
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()
+    """What reading had to change, in words for the user."""
+    code_points: bytes | None = None
+    """What ``colour`` means by ITU-T H.273, as PNG's cICP chunk says it, where that is not sRGB. HDR has no
+    profile besides."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.colour.shape[1], self.colour.shape[0]
+
+    @property
+    def deep(self) -> bool:
+        """Whether it has 16 bits a channel."""
+        return self.colour.dtype == np.uint16
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the colour, L or RGB."""
+        return "L" if self.colour.shape[2] == 1 else "RGB"
+
+    def planes(self) -> np.ndarray:
+        """(H, W, 1 … 4): colour, and alpha behind it if there is one."""
+        return (
+            self.colour
+            if self.alpha is None
+            else np.concatenate([self.colour, self.alpha[..., None]], axis=2)
+        )
+
+    def pillow(self) -> Image.Image:
+        """Its pixels, if they have 8 bits, as a Pillow image: L, LA, RGB or RGBA."""
+        pixels = self.planes()
+        return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+    def noting(self, *notes: str) -> Photo:
+        """The same with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file whose header has been read."""
+
+    format: str
+    """Name of its format, in small letters."""
+    size: tuple[int, int]
+    """Width and height as stored."""
+    decode: Callable[[], Photo]
+    """Pixels as stored, what they mean, and notes; the file must still be open."""
+    exif: Directories = field(default_factory=Directories)
+    xmp: bytes = b""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """PNG texts by keyword."""
+    dpi: tuple[Any, ...] = ()
+    """Dots per inch across and down by the format's own field, if it says that."""
+    turned: bool = False
+    """Whether the decoder turns it upright, whatever EXIF says."""
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's, 1 … 8."""
+        return 1 if self.turned else read_orientation(self.exif, self.xmp)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What it says about the upright picture."""
+        return read_metadata(self.exif, self.xmp, self.orientation, self.size, self.texts, self.dpi)
+
+
+def with_profile(photo: Photo, profile: bytes | None) -> Photo:
+    """The photograph with a file's ICC profile, if that fits, and else a note."""
+    if not profile:
+        return photo
+    if profile_fits(profile, photo.mode):
+        return replace(photo, profile=profile)
+    return photo.noting("its colour profile does not fit its pixels and is left out")
+
+
+def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
+    """A loaded Pillow image of 8 bits a channel, or of 16 if grey, as it lies, without metadata.
+
+    Palettes become RGB, CMYK and Lab become sRGB by the profile.
+
+    Raises:
+        SkipDiffError: if its pixels have 32 bits.
+    """
+    if image.mode in ("I", "F"):
+        raise SkipDiffError(
+            "has 32-bit pixels, which do not say what white is: convert it to 8 or 16 bits first"
+        )
+    if image.mode.startswith("I;16"):
+        return with_profile(Photo(np.asarray(image).astype(np.uint16)[..., None]), profile)
+    if image.mode in ("CMYK", "LAB"):
+        return converted(image, profile)
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data or image.mode in ("La", "PA"):
+        pixels = np.array(image.convert("LA" if grey else "RGBA"))
+        colour, alpha = np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
+        return with_profile(Photo(colour, alpha), profile)
+    colour = np.array(image.convert("L" if grey else "RGB"))
+    return with_profile(Photo(colour[..., None] if grey else colour), profile)
+
+
+def converted(image: Image.Image, profile: bytes | None) -> Photo:
+    """A CMYK or LAB image in sRGB, with a note."""
+    known = image.mode == "LAB" or profile_fits(profile, image.mode)
+    note = f"{image.mode} converted to sRGB" + ("" if known else " without a profile: colours may be off")
+    return Photo(np.array(to_srgb(image, profile)), notes=(note,))
+
+
+def upright(photo: Photo, orientation: int) -> Photo:
+    """Apply an EXIF orientation, 1 … 8."""
+
+    def turn(pixels: np.ndarray) -> np.ndarray:
+        if orientation in (5, 6, 7, 8):
+            pixels = np.swapaxes(pixels, 0, 1)
+        if orientation in (2, 3, 6, 7):
+            pixels = pixels[:, ::-1]
+        if orientation in (3, 4, 7, 8):
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels)
+
+    alpha = None if photo.alpha is None else turn(photo.alpha)
+    return replace(photo, colour=turn(photo.colour), alpha=alpha)
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, C) laid over white by (H, W), both of one type."""
+    white = np.iinfo(colour.dtype).max
+    share = alpha[..., None] / white
+    return np.rint(colour * share + white * (1 - share)).astype(colour.dtype)
+
+
+def unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, C) that was multiplied by (H, W), divided again."""
+    white = np.iinfo(colour.dtype).max
+    share = np.maximum(alpha, 1)[..., None] / white
+    return np.rint(np.minimum(colour / share, white)).astype(colour.dtype)
+
+
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 → uint8, rounded."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
+
+
+def rescaled(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Unsigned integers of 1 … 16 bits → uint8 or uint16, whichever holds them, with white at its largest."""
+    dtype = np.uint8 if bits <= 8 else np.uint16
+    if bits in (8, 16):
+        return samples.astype(dtype)
+    white = np.iinfo(dtype).max
+    table = np.rint(np.arange(2**bits) * (white / (2**bits - 1))).astype(dtype)
+    return table[samples]

@@ -1,0 +1,356 @@
+"""TIFF in the layouts of scanners, microscopes and layout programs: read and written by the book (TIFF 6.0).
+
+Pillow and OpenCV misread some of them without a word (16 bits in separate planes, 12 bits) and know others
+not at all; tifffile needs native decoders for most, which damaged files crash. So samples are unpacked here,
+but for those in JPEG or fax codes, which Pillow reads right. What is not known to be read right is refused,
+with the layout's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import zlib
+from dataclasses import replace
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SkipDiffError
+from . import exif
+from .exif import Directories, Directory, Value
+from .metadata import ICC_TAG, XMP_TAG
+from .raster import Photo, Source, converted, eight_bits, from_pillow, rescaled, unmultiplied, with_profile
+from .unpack import COMPRESSIONS, REVERSED, integers, unpacked
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
+_CHANNELS = {
+    _WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3, _ICC_LAB: 3,
+}  # fmt: skip
+"""PhotometricInterpretation → channels of colour."""
+_NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
+"""Other photometric interpretations."""
+_FAX, _JPEG = (2, 3, 4), 7
+_IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
+_COMPRESSION_NAMES = {
+    6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
+}  # fmt: skip
+_SUB_DIRECTORIES = 330
+_MOST_CHANNELS = 32
+_LARGEST_BLOCK = 2**27
+"""Pixels of a tile or strip."""
+
+_STRIP_BYTES = 2**20
+
+
+class _Layout(NamedTuple):
+    """How the samples of a page lie in the file."""
+
+    width: int
+    height: int
+    bits: tuple[int, ...]
+    """Of each channel."""
+    kinds: tuple[int, ...]
+    """SampleFormat: 1 unsigned, 2 signed, 3 floating point."""
+    channels: int
+    photometric: int
+    compression: int
+    apart: bool
+    """Whether each channel has blocks of its own."""
+    block: tuple[int, int]
+    """Width and height of a tile, or of a strip but the last."""
+    tiled: bool
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+    predictor: int
+    reversed: bool
+    """Whether bits lie the other way round in bytes."""
+    order: str
+    """``<`` or ``>``."""
+
+    @property
+    def depth(self) -> int:
+        return max(self.bits)
+
+    @property
+    def extra(self) -> int:
+        """Channels besides those of colour."""
+        return self.channels - _CHANNELS.get(self.photometric, 0)
+
+    @property
+    def block_channels(self) -> int:
+        """Channels in a strip or tile."""
+        return 1 if self.apart else self.channels
+
+    def block_bytes(self, rows: int) -> int:
+        """Bytes of so many rows of a strip or tile, unpacked."""
+        return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
+
+    @property
+    def by_pillow(self) -> bool:
+        """Whether it is in a code of whole pictures."""
+        return self.compression in (*_FAX, _JPEG)
+
+
+def open_tiff(file: BinaryIO) -> Source:
+    """A TIFF or BigTIFF file that has been opened; its first page counts.
+
+    Raises:
+        SkipDiffError: if it has a layout that is not read, which is named.
+    """
+    whole = _whole(file)
+    found = exif.parse(whole)
+    layout = _layout(found.base, "<" if whole[:2] == b"II" else ">")
+    _check(layout, found.base)
+    profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
+    packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
+    pages = exif.count_pages(whole)
+    notes = [f"only the first of {pages} frames or pages"] if pages > 1 else []
+    if not layout.by_pillow:
+
+        def decode() -> Photo:
+            return _interpreted(layout, found.base, _samples(layout, whole), profile).noting(*notes)
+
+        return Source("tiff", (layout.width, layout.height), decode, found, packet)
+
+    file.seek(0)
+    image = Image.open(file, formats=["TIFF"])
+
+    def decode_whole() -> Photo:
+        image.load()  # which turns it upright
+        return from_pillow(image, profile).noting(*notes)
+
+    return Source("tiff", image.size, decode_whole, found, packet, turned=True)
+
+
+def _whole(file: BinaryIO) -> bytes | mmap.mmap:
+    """A file's bytes, of which hardly any will be looked at before it is decoded."""
+    with contextlib.suppress(OSError, ValueError):
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    file.seek(0)
+    return file.read()
+
+
+def _numbers(base: Directory, tag: int) -> tuple[int, ...]:
+    """The integers in a tag; none if it is not there or holds something else."""
+    numbers = base[tag].numbers() if tag in base else ()
+    return numbers if all(isinstance(number, int) for number in numbers) else ()  # type: ignore[return-value]
+
+
+def _layout(base: Directory, order: str) -> _Layout:
+    def number(tag: int, default: int) -> int:
+        return (*_numbers(base, tag), default)[0]
+
+    width, height, channels = number(256, 0), number(257, 0), number(277, 1)
+    tiled = 322 in base
+    strip = min(number(278, height), height)
+    block = (number(322, 0), number(323, 0)) if tiled else (width, strip)
+    if 0 in (width, height, channels, *block):
+        raise SkipDiffError("is damaged or truncated (a TIFF without a size): get a whole copy of it")
+    return _Layout(
+        width, height,
+        bits=_numbers(base, 258) or (1,), kinds=_numbers(base, 339) or (1,), channels=channels,
+        photometric=number(262, _WHITE_IS_ZERO), compression=number(259, 1),
+        apart=number(284, 1) == 2 and channels > 1, block=block, tiled=tiled,
+        offsets=_numbers(base, 324 if tiled else exif.STRIP_OFFSETS),
+        lengths=_numbers(base, 325 if tiled else 279),
+        predictor=number(317, 1), reversed=number(266, 1) == 2, order=order,
+    )  # fmt: skip
+
+
+def _check(layout: _Layout, base: Directory) -> None:
+    """Refuse what would not be read right."""
+    reduced = (*_numbers(base, 254), 0)[0] & 1
+    if reduced and _SUB_DIRECTORIES in base:
+        raise SkipDiffError("is a TIFF with a reduced copy first, as camera raw files have: develop it")
+    problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
+    if problem:
+        raise SkipDiffError(f"is a TIFF with {problem}: convert it to 8 or 16 bits of grey or RGB first")
+
+
+def _other_numbers(layout: _Layout) -> str:
+    """What is wrong with the kind of its numbers; nothing, if nothing is."""
+    kind = next(
+        ({2: "signed ", 3: "float "}.get(kind, "undefined ") for kind in layout.kinds if kind != 1), ""
+    )
+    if len(set(layout.bits)) > 1:
+        return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
+    if kind or not 1 <= layout.depth <= 16:
+        return f"{layout.depth}-bit {kind}pixels, which do not say what white is"
+    return ""
+
+
+def _other_colours(layout: _Layout, base: Directory) -> str:
+    """What is wrong with its colours; nothing, if nothing is."""
+    photometric, depth = layout.photometric, layout.depth
+    if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
+        return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
+    if photometric == _PALETTE and len(_numbers(base, 320)) != 3 * 2**depth:
+        return f"no palette for its {depth}-bit palette pixels"
+    if photometric == _CMYK and _numbers(base, 332) not in ((), (1,)):
+        return "inks other than CMYK"
+    if photometric in (_CMYK, _LAB, _ICC_LAB) and depth not in (8, 16):
+        return f"{depth}-bit {'CMYK' if photometric == _CMYK else 'Lab'} pixels"
+    if photometric == _YCBCR and layout.compression != _JPEG:
+        if _numbers(base, 530) != (1, 1):
+            return "subsampled YCbCr pixels without JPEG"
+        if depth != 8 or 529 in base or 532 in base:
+            return f"{depth}-bit YCbCr pixels of an unusual scale"
+    return ""
+
+
+def _other_coding(layout: _Layout, base: Directory) -> str:
+    """What is wrong with how its samples are coded; nothing, if nothing is."""
+    code = layout.compression
+    if code in _FAX and (layout.channels, layout.depth) != (1, 1):
+        return f"fax codes of {layout.depth}-bit pixels"
+    if code == _JPEG and (
+        layout.depth != 8 or layout.extra or layout.apart or layout.photometric not in _IN_JPEG
+    ):
+        return f"JPEG codes of {layout.depth}-bit pixels in an unusual layout"
+    if layout.by_pillow:
+        return ""
+    if code not in COMPRESSIONS:
+        return f"{_COMPRESSION_NAMES.get(code, f'number {code}')} compression"
+    if layout.predictor not in (1, 2) or (layout.predictor == 2 and layout.depth not in (8, 16)):
+        return f"predictor {layout.predictor} of {layout.depth} bits"
+    if _numbers(base, 32997) not in ((), (1,)) or _numbers(base, 32998) not in ((), (1,)):
+        return "more than two dimensions"
+    if layout.block[0] * layout.block[1] > _LARGEST_BLOCK:
+        return f"tiles of {layout.block[0]}x{layout.block[1]}"
+    return ""
+
+
+def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
+    """(H, W, channels) as stored, in unsigned integers."""
+    width, height = layout.block
+    across, down = -(-layout.width // width), -(-layout.height // height)
+    count = across * down * (layout.channels if layout.apart else 1)
+    lengths = layout.lengths
+    if layout.compression == 1:  # what some files say of them is wrong, or nothing
+        lengths = (layout.block_bytes(height),) * count
+    if not len(layout.offsets) == len(lengths) == count:
+        raise ValueError("it lacks strips or tiles")
+    dtype = np.uint8 if layout.depth <= 8 else np.uint16
+    samples = np.empty((layout.height, layout.width, layout.channels), dtype)
+    for number, (offset, length) in enumerate(zip(layout.offsets, lengths, strict=True)):
+        plane, place = divmod(number, across * down)
+        top, left = place // across * height, place % across * width
+        target = samples[top : top + height, left : left + width]
+        block = _block(layout, whole[offset : offset + length], height if layout.tiled else len(target))
+        target[..., plane : plane + block.shape[2]] = block[: target.shape[0], : target.shape[1]]
+    return samples
+
+
+def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
+    """A strip's or tile's samples, (rows, columns, channels in it)."""
+    if layout.reversed:
+        data = data.translate(REVERSED)
+    data = unpacked(data, layout.compression, layout.block_bytes(rows))
+    block = integers(data, rows, layout.block[0] * layout.block_channels, layout.depth, layout.order)
+    block = block.reshape(rows, layout.block[0], layout.block_channels)
+    return np.cumsum(block, axis=1, dtype=block.dtype) if layout.predictor == 2 else block
+
+
+def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile: bytes | None) -> Photo:
+    """Colour and transparency of samples."""
+    photometric = layout.photometric
+    colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
+    if photometric != _PALETTE:
+        colour = rescaled(colour, layout.depth)
+    # a fourth channel of RGB without a word about it is transparency to everybody
+    kinds = _numbers(base, 338) if 338 in base else ((2,) if photometric == _RGB else ())
+    alpha = None
+    for kind, plane in zip(kinds, np.moveaxis(rest, -1, 0), strict=False):
+        if kind in (1, 2):
+            alpha = rescaled(plane, layout.depth)
+            colour = unmultiplied(colour, alpha) if kind == 1 else colour
+            break
+    if photometric in (_CMYK, _LAB, _ICC_LAB, _YCBCR):
+        photo = _as_rgb(photometric, colour, profile)
+    elif photometric == _PALETTE:
+        palette = np.array(_numbers(base, 320)).reshape(3, -1).T
+        palette = (palette // 256 if palette.max() > 255 else palette).astype(np.uint8)
+        photo = with_profile(Photo(palette[colour[..., 0]]), profile)
+    else:
+        colour = np.iinfo(colour.dtype).max - colour if photometric == _WHITE_IS_ZERO else colour
+        photo = with_profile(Photo(np.ascontiguousarray(colour)), profile)
+    if alpha is not None and not photo.deep:
+        alpha = eight_bits(alpha)
+    return replace(photo, alpha=None if alpha is None else np.ascontiguousarray(alpha))
+
+
+def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Photo:
+    """CMYK, Lab and YCbCr, of which Pillow knows 8 bits, as RGB."""
+    if photometric == _YCBCR:
+        return with_profile(Photo(np.array(_image(colour, "YCbCr").convert("RGB"))), profile)
+    notes = ("16 bits reduced to 8, as colours had to be converted",) if colour.dtype == np.uint16 else ()
+    if photometric == _CMYK:
+        return converted(_image(eight_bits(colour), "CMYK"), profile).noting(*notes)
+    if colour.dtype == np.uint16:
+        colour = _eight_bit_lab(colour, signed=photometric == _LAB)
+    if photometric == _ICC_LAB:  # 128 is added to the opponents already, which Pillow is about to do
+        colour = colour ^ np.array([0, 0x80, 0x80], np.uint8)
+    return converted(_image(colour, "LAB"), None).noting(*notes)
+
+
+def _eight_bit_lab(colour: np.ndarray, signed: bool) -> np.ndarray:
+    """Lab of 16 bits, with signed opponents or such to which half the range was added, in 8."""
+    white, least, most = (65535, -128, 127) if signed else (65280, 0, 255)
+    lightness = np.minimum(np.rint(colour[..., :1] * (255 / white)), 255)
+    opponents = colour[..., 1:].astype(np.int16 if signed else np.uint16).astype(int)
+    opponents = ((opponents + 128) // 256).clip(least, most)
+    return np.concatenate([lightness.astype(int), opponents], axis=2).astype(np.uint8)
+
+
+def _image(pixels: np.ndarray, mode: str) -> Image.Image:
+    height, width = pixels.shape[:2]
+    return Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).tobytes())
+
+
+def encode_tiff(photo: Photo, found: Directories) -> bytes:
+    """A TIFF file, deflated with a predictor; ``found`` is what its EXIF says.
+
+    Raises:
+        SkipDiffError: if it would have more than 4 GB.
+    """
+    pixels = photo.planes()
+    height, width, channels = pixels.shape
+    rows = max(1, _STRIP_BYTES // (width * channels * pixels.itemsize))
+    strips = [_strip(pixels[top : top + rows]) for top in range(0, height, rows)]
+    base = {
+        **found.base,
+        256: exif.longs(width),
+        257: exif.longs(height),
+        258: exif.shorts(*(8 * pixels.itemsize,) * channels),
+        259: exif.shorts(8),
+        262: exif.shorts(_BLACK_IS_ZERO if photo.mode == "L" else _RGB),
+        277: exif.shorts(channels),
+        278: exif.longs(rows),
+        279: exif.longs(*map(len, strips)),
+        284: exif.shorts(1),
+        317: exif.shorts(2),
+    }
+    if photo.alpha is not None:
+        base[338] = exif.shorts(2)  # not premultiplied
+    if photo.profile:
+        base[ICC_TAG] = Value(exif.UNDEFINED, photo.profile)
+    if photo.metadata.xmp:
+        base[XMP_TAG] = Value(1, photo.metadata.xmp)
+    if photo.metadata.dpi and 282 not in base:
+        across, down = photo.metadata.dpi
+        base |= {282: exif.rationals(across), 283: exif.rationals(down), 296: exif.shorts(2)}
+    try:
+        return b"".join(exif.build(found._replace(base=base), strips))
+    except OverflowError as error:
+        raise SkipDiffError(f"does not fit TIFF ({error}): use --format png") from None
+
+
+def _strip(pixels: np.ndarray) -> bytes:
+    """Rows of pixels, each the difference to its left neighbour, deflated."""
+    differences = pixels.copy()
+    differences[:, 1:] -= pixels[:, :-1]
+    return zlib.compress(differences.astype(differences.dtype.newbyteorder("<")).tobytes())

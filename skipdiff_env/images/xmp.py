@@ -1,0 +1,243 @@
+"""XMP packets, without what an enlargement makes untrue and, unless it is asked for, what may name a place.
+
+Names are compared with their namespace's address, since prefixes are free. What may name a place is not
+listed, for makers invent such properties all the time, in any spelling: listed is what may stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_STRUCTURE = frozenset({_RDF, "adobe:ns:meta/", "http://www.w3.org/XML/1998/namespace"})
+"""Namespaces of the packet's own skeleton."""
+
+_EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
+_XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
+
+PLACELESS: dict[str, frozenset[str]] = {
+    uri: frozenset(names.split())
+    for uri, names in {
+        "http://purl.org/dc/elements/1.1/": (
+            "contributor creator date description format identifier language publisher relation rights "
+            "source subject title type"
+        ),
+        _XMP: "BaseURL CreateDate CreatorTool Identifier Label MetadataDate ModifyDate Nickname Rating",
+        "http://ns.adobe.com/xap/1.0/rights/": "Certificate Marked Owner UsageTerms WebStatement",
+        "http://ns.adobe.com/xap/1.0/mm/": "DocumentID InstanceID OriginalDocumentID",
+        _TIFF: (
+            "Artist Copyright DateTime ImageDescription Make Model ResolutionUnit Software "
+            "XResolution YResolution"
+        ),
+        _EXIF: (
+            "ApertureValue BrightnessValue CompressedBitsPerPixel Contrast CustomRendered "
+            "DateTimeDigitized DateTimeOriginal DigitalZoomRatio ExifVersion ExposureBiasValue "
+            "ExposureIndex ExposureMode ExposureProgram ExposureTime FileSource Fired Flash FlashEnergy "
+            "FlashpixVersion FNumber FocalLength FocalLengthIn35mmFilm Function GainControl "
+            "ISOSpeedRatings ImageUniqueID LightSource MaxApertureValue MeteringMode Mode RedEyeMode "
+            "Return Saturation SceneCaptureType SceneType SensingMethod Sharpness ShutterSpeedValue "
+            "SpectralSensitivity SubjectDistance SubjectDistanceRange UserComment WhiteBalance"
+        ),
+        "http://ns.adobe.com/exif/1.0/aux/": (
+            "Firmware FlashCompensation ImageNumber Lens LensID LensInfo LensSerialNumber OwnerName "
+            "SerialNumber"
+        ),
+        "http://cipa.jp/exif/1.0/": (
+            "BodySerialNumber CameraOwnerName Gamma ISOSpeed LensMake LensModel LensSerialNumber "
+            "LensSpecification PhotographicSensitivity RecommendedExposureIndex SensitivityType"
+        ),
+        "http://ns.adobe.com/photoshop/1.0/": (
+            "AuthorsPosition CaptionWriter Category Copyright Credit DateCreated Headline Instructions "
+            "Source SupplementalCategories TransmissionReference Urgency"
+        ),
+        "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": (
+            "AltTextAccessibility CiEmailWork CiTelWork CiUrlWork CreatorContactInfo "
+            "ExtDescrAccessibility IntellectualGenre Scene SubjectCode"
+        ),
+        "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": "DigitalSourceType PersonInImage",
+        "http://ns.useplus.org/ldf/xmp/1.0/": (
+            "CopyrightOwner CopyrightOwnerID CopyrightOwnerName DataMining ImageCreator ImageCreatorID "
+            "ImageCreatorName ImageSupplier ImageSupplierID ImageSupplierName Licensor LicensorEmail "
+            "LicensorID LicensorName LicensorURL"
+        ),
+        "http://creativecommons.org/ns#": "attributionName attributionURL license morePermissions",
+        _PANORAMA: (
+            "CroppedAreaImageHeightPixels CroppedAreaImageWidthPixels CroppedAreaLeftPixels "
+            "CroppedAreaTopPixels FirstPhotoDate FullPanoHeightPixels FullPanoWidthPixels "
+            "InitialHorizontalFOVDegrees InitialViewHeadingDegrees InitialViewPitchDegrees "
+            "InitialViewRollDegrees LargestValidInteriorRectHeight LargestValidInteriorRectLeft "
+            "LargestValidInteriorRectTop LargestValidInteriorRectWidth LastPhotoDate PoseHeadingDegrees "
+            "PosePitchDegrees PoseRollDegrees ProjectionType SourcePhotosCount StitchingSoftware "
+            "UsePanoramaViewer"
+        ),
+    }.items()
+}  # fmt: skip
+"""Namespace → properties that name no place. An author's postal address is one."""
+
+_STALE: dict[str, frozenset[str]] = {
+    uri: frozenset(names.split())
+    for uri, names in {
+        _TIFF: (
+            "BitsPerSample Compression ImageLength ImageWidth Orientation PhotometricInterpretation "
+            "PlanarConfiguration PrimaryChromaticities ReferenceBlackWhite SamplesPerPixel "
+            "TransferFunction WhitePoint YCbCrCoefficients YCbCrPositioning YCbCrSubSampling"
+        ),
+        _EXIF: (
+            "ColorSpace ComponentsConfiguration FocalPlaneResolutionUnit FocalPlaneXResolution "
+            "FocalPlaneYResolution PixelXDimension PixelYDimension SubjectArea SubjectLocation"
+        ),
+        _XMP: "Thumbnails",
+        "http://ns.adobe.com/xmp/note/": "HasExtendedXMP",
+        "http://ns.adobe.com/photoshop/1.0/": "ColorMode ICCProfile",
+        "http://www.metadataworkinggroup.com/schemas/regions/": "AppliedToDimensions",
+    }.items()
+}
+"""Sizes, layouts and colour spaces that the result does not share, and pointers to what it does not hold."""
+
+_COMPANIONS = {
+    "http://ns.adobe.com/hdr-gain-map/": "gain map (HDR)",
+    "http://ns.apple.com/HDRGainMap/": "gain map (HDR)",
+    "http://ns.google.com/photos/1.0/depthmap/": "depth map",
+    "http://ns.google.com/photos/dd/": "depth map",
+    "http://ns.apple.com/depthData/": "depth map",
+    "http://ns.google.com/photos/1.0/audio/": "sound",
+    "http://ns.google.com/photos/1.0/image/": "second picture",
+    "http://ns.google.com/photos/1.0/container/": "",
+    "http://ns.google.com/photos/1.0/camera/": "",
+    "http://ns.apple.com/pixeldatainfo/": "",
+}
+"""Beginnings of namespaces → what their properties say lies in the same file, if that is always the same."""
+_MOTION = ("http://ns.google.com/photos/1.0/camera/", ("MotionPhoto", "MicroVideo"))
+
+_SCALED = {"Width": 0, "Left": 0, "Height": 1, "Top": 1}
+"""Words in the panorama's names → 0 if the number is one of columns, 1 if of rows."""
+
+
+_prefixes = threading.RLock()
+"""ElementTree keeps the prefixes it writes in a global table: one packet at a time."""
+
+
+def clean(xmp: bytes) -> bytes:
+    """An XMP packet without what an enlargement makes untrue; empty if it is no plain XML (damaged, or with
+    entities of its own)."""
+    return _filtered(xmp, lambda uri, name: not (name in _STALE.get(uri, ()) or _companion(uri) is not None))
+
+
+def without_places(xmp: bytes) -> bytes:
+    """An XMP packet with what is known to name no place, alone."""
+    return _filtered(xmp, lambda uri, name: name in PLACELESS.get(uri, ()))
+
+
+def companions(xmp: bytes) -> list[str]:
+    """What else a packet says lies in its file, in words: gain map, motion video and their like."""
+    found = set()
+    for uri, name in _names(_parsed(xmp)):
+        if uri == _MOTION[0] and name.startswith(_MOTION[1]):
+            found.add("motion video")
+        elif what := _companion(uri):
+            found.add(what)
+    return sorted(found)
+
+
+def scaled(xmp: bytes, across: float, down: float) -> bytes:
+    """An XMP packet whose panorama's sizes in pixels are multiplied."""
+
+    def factor(name: str) -> float | None:
+        uri, local = _split(name)
+        axes = [axis for word, axis in _SCALED.items() if word in local]
+        return (across, down)[axes[0]] if uri == _PANORAMA and axes else None
+
+    with _prefixes:
+        root = _parsed(xmp)
+        if root is None or not any(uri == _PANORAMA for uri, _ in _names(root)):
+            return xmp
+        for element in root.iter():
+            for name, text in element.attrib.items():
+                element.set(name, _times(text, factor(name)))
+            if element.text and not len(element):
+                element.text = _times(element.text, factor(element.tag))
+        return _packet(root)
+
+
+def _times(text: str, factor: float | None) -> str:
+    with contextlib.suppress(ValueError, OverflowError):
+        return text if factor is None else str(round(float(text) * factor))
+    return text
+
+
+def _companion(uri: str) -> str | None:
+    return next((what for start, what in _COMPANIONS.items() if uri.startswith(start)), None)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Namespace and local name of an element's or attribute's name as ElementTree gives it."""
+    uri, _, local = name.rpartition("}")
+    return uri.removeprefix("{"), local
+
+
+def _names(root: ET.Element | None) -> Iterator[tuple[str, str]]:
+    for element in root.iter() if root is not None else ():
+        yield from (_split(name) for name in (element.tag, *element.attrib))
+
+
+def _parsed(xmp: bytes) -> ET.Element | None:
+    xmp = xmp.strip(b"\0 \r\n\t")
+    if not xmp or b"<!" in xmp.replace(b"<!--", b""):
+        return None
+    try:
+        for _, (short, uri) in ET.iterparse(BytesIO(xmp), events=["start-ns"]):
+            with contextlib.suppress(ValueError):  # reserved prefixes are renamed, which XML allows
+                if short:  # attributes cannot be in a namespace without a prefix
+                    ET.register_namespace(short, uri)
+        return ET.fromstring(xmp)
+    except (ET.ParseError, ValueError, LookupError):
+        return None
+
+
+def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
+    """The packet with the properties (and fields of properties) that are wanted, and its skeleton."""
+    with _prefixes:
+        root = _parsed(xmp)
+        if root is None or not _prune(root, wanted) or all(uri in _STRUCTURE for uri, _ in _names(root)):
+            return b""
+        return _packet(root)
+
+
+def _prune(element: ET.Element, wanted: Callable[[str, str], bool], inside: bool = False) -> bool:
+    """Whether an element is to stay; what is unwanted in it is removed.
+
+    Args:
+        element: of a packet.
+        wanted: by namespace and local name.
+        inside: whether it is part of a property; the skeleton has no text of its own.
+    """
+
+    def stays(name: str) -> bool:
+        uri, local = _split(name)
+        return uri in _STRUCTURE or wanted(uri, local)
+
+    if not stays(element.tag):
+        return False
+    inside = inside or _split(element.tag)[0] not in _STRUCTURE
+    for name in [name for name in element.attrib if not stays(name)]:
+        del element.attrib[name]
+    for child in list(element):
+        if not _prune(child, wanted, inside):
+            element.remove(child)
+        elif not inside:
+            child.tail = None
+    if not inside:
+        element.text = None
+    return True
+
+
+def _packet(root: ET.Element) -> bytes:
+    return (
+        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        + ET.tostring(root, encoding="utf-8", xml_declaration=False)
+        + b'<?xpacket end="w"?>'
+    )

@@ -1,0 +1,263 @@
+"""PNG by the standard: transparent colours of every depth, what the numbers mean, chunks that do no harm."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images import icc, read_image
+from skipdiff_env.images.metadata import Metadata, read_record
+from skipdiff_env.images.photo import FORMATS, decode_photo, read_header, read_photo
+from skipdiff_env.images.photo_file import encode_photo, fit_format
+from skipdiff_env.images.profiles import profile_fits
+from skipdiff_env.images.raster import Photo
+
+from .photo_files import GREY8, GREY16, RGB8, RGB16, SRGB, chunk, png
+
+SRGB_CHRM = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ICCP = chunk(b"iCCP", b"p\0\0" + zlib.compress(SRGB))
+ADOBE_CHRM = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+
+
+def low_depth_png(values: np.ndarray, depth: int, key: int, interlaced: bool = False) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits with a transparent value."""
+    height, width = values.shape
+
+    def rows(part: np.ndarray) -> bytes:
+        bits = np.unpackbits(part.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
+        return b"".join(b"\0" + np.packbits(row).tobytes() for row in bits.reshape(len(part), -1))
+
+    data = rows(values)
+    if interlaced:  # the seven passes of Adam7: first row, first column, steps
+        passes = [
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        ]
+        data = b"".join(rows(values[r::dr, c::dc]) for r, c, dr, dc in passes if values[r::dr, c::dc].size)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, int(interlaced)))
+    parts = [head, chunk(b"tRNS", struct.pack(">H", key)), chunk(b"IDAT", zlib.compress(data))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("interlaced", [False, True], ids=["", "interlaced"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_transparent_grey_of_few_bits(depth: int, interlaced: bool, tmp_path: Path) -> None:
+    values = (np.arange(9)[:, None] * 3 + np.arange(13)) % 2**depth
+    for key in range(2**depth):
+        # bits above the depth do not count
+        for told in (key, key | 1 << 8):
+            (tmp_path / "a.png").write_bytes(low_depth_png(values, depth, told, interlaced))
+            photo = read_photo(tmp_path / "a.png")
+            np.testing.assert_array_equal(photo.colour[..., 0], values * 255 // (2**depth - 1))
+            np.testing.assert_array_equal(photo.alpha, np.where(values == key, 0, 255))
+            flat = read_image(tmp_path / "a.png")[..., 0]  # laid over white
+            np.testing.assert_array_equal(flat, np.where(values == key, 255, values * 255 // (2**depth - 1)))
+
+
+def gamma_chunks(gamma: float | None = None, chromaticities: tuple[float, ...] = ()) -> list[bytes]:
+    numbers = [round(n * 1e5) for n in chromaticities]
+    chunks = [] if gamma is None else [chunk(b"gAMA", struct.pack(">I", round(gamma * 1e5)))]
+    return chunks + ([chunk(b"cHRM", struct.pack(">8I", *numbers))] if numbers else [])
+
+
+def decoded(*chunks: bytes, pixels: np.ndarray = RGB8) -> Photo:
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2]]
+    return decode_photo(io.BytesIO(png(pixels, kind, *chunks)))
+
+
+def in_srgb(photo: Photo) -> np.ndarray:
+    """As sRGB in 8 bits, where there is no profile."""
+    colour = fit_format(photo, FORMATS["bmp"])[0].colour
+    return np.broadcast_to(colour, (*colour.shape[:2], 3)).astype(int)
+
+
+def converted(light: np.ndarray, primaries: icc.Primaries) -> np.ndarray:
+    """Linear light of these primaries (D65) → sRGB, 0 … 255, by the matrices of the textbook."""
+
+    def matrix(p: icc.Primaries) -> np.ndarray:
+        corners = np.array([(x / y, 1, (1 - x - y) / y) for x, y in p[1:]]).T
+        x, y = p.white
+        return corners * np.linalg.solve(corners, [x / y, 1, (1 - x - y) / y])
+
+    linear = np.clip(light @ (np.linalg.inv(matrix(icc.SRGB)) @ matrix(primaries)).T, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+P3 = icc.Primaries((0.3127, 0.3290), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+
+
+def srgb_light(x: np.ndarray) -> np.ndarray:
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+MEANINGS: dict[str, tuple[list[bytes], np.ndarray]] = {
+    "linear": (gamma_chunks(1.0), converted(RGB8 / 255, icc.SRGB)),
+    "gamma 1.8": (gamma_chunks(1 / 1.8), converted((RGB8 / 255) ** 1.8, icc.SRGB)),
+    "Adobe RGB": (gamma_chunks(0.45455, ADOBE_CHRM), converted((RGB8 / 255) ** 2.2, icc.ADOBE_RGB)),
+    "Adobe RGB's primaries": (
+        gamma_chunks(None, ADOBE_CHRM),
+        converted(srgb_light(RGB8 / 255), icc.ADOBE_RGB),
+    ),
+    "Display P3": ([chunk(b"cICP", bytes([12, 13, 0, 1]))], converted(srgb_light(RGB8 / 255), P3)),
+    "cICP comes first": (
+        [
+            chunk(b"cICP", bytes([12, 13, 0, 1])),
+            ICCP,
+            *gamma_chunks(1.0),
+        ],
+        converted(srgb_light(RGB8 / 255), P3),
+    ),
+    "a profile comes before sRGB": (
+        [chunk(b"iCCP", b"p\0\0" + zlib.compress(icc.profile(icc.SRGB, 1.0) or b"")), chunk(b"sRGB", b"\0")],
+        converted(RGB8 / 255, icc.SRGB),
+    ),
+    "sRGB comes before gamma": ([chunk(b"sRGB", b"\0"), *gamma_chunks(1.0, ADOBE_CHRM)], RGB8),
+    "sRGB by cICP": ([chunk(b"cICP", bytes([1, 13, 0, 1])), *gamma_chunks(1.0)], RGB8),
+    "the usual paraphrase of sRGB": (gamma_chunks(0.45455, SRGB_CHRM), RGB8),
+    "the usual gamma": (gamma_chunks(0.45455), RGB8),
+    "no gamma": (gamma_chunks(0.0), RGB8),
+    "no primaries": (gamma_chunks(None, (0.0,) * 8), RGB8),
+    "a chunk too short": ([chunk(b"gAMA", b"\0"), chunk(b"cHRM", b"\0"), chunk(b"cICP", b"\0")], RGB8),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_numbers_mean_what_the_file_says(name: str) -> None:
+    chunks, expected = MEANINGS[name]
+    photo = decoded(*chunks)
+    np.testing.assert_array_equal(photo.colour, RGB8)  # the numbers themselves stay
+    assert np.abs(in_srgb(photo) - expected).max() <= 2
+    assert not photo.notes
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("meaning", ["linear", "Adobe RGB", "Display P3"])
+def test_results_of_every_format_say_it_too(meaning: str, name: str) -> None:
+    chunks, expected = MEANINGS[meaning]
+    data, notes = encode_photo(decoded(*chunks), FORMATS[name], "test", {}, quality=100)
+    assert not notes
+    if name in ("png", "tiff"):  # the others do not keep pixels exactly
+        assert np.abs(in_srgb(decode_photo(io.BytesIO(data))) - expected).max() <= 2
+    with Image.open(io.BytesIO(data)) as image:
+        assert profile_fits(image.info["icc_profile"], "RGB")
+
+
+def test_grey_has_a_gamma_too() -> None:
+    photo = decoded(*gamma_chunks(1.0), pixels=GREY8)
+    assert profile_fits(photo.profile, "L")
+    light = GREY8 / 255
+    assert np.abs(in_srgb(photo) - converted(np.repeat(light, 3, 2), icc.SRGB)).max() <= 2
+    assert decoded(*gamma_chunks(None, ADOBE_CHRM), pixels=GREY8).profile is None  # grey has no primaries
+    deep = decoded(*gamma_chunks(1.0), pixels=np.concatenate([GREY16, GREY16], 2))  # read as RGB
+    assert profile_fits(deep.profile, "RGB")
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str) -> None:
+    photo = decoded(chunk(b"cICP", bytes([9, transfer, 0, 1])), pixels=RGB16)
+    assert photo.code_points == bytes([9, transfer, 0, 1]) and photo.profile is None
+    data, notes = encode_photo(photo, FORMATS["png"], "test", {})
+    back = decode_photo(io.BytesIO(data))
+    assert not notes and back.code_points == photo.code_points
+    np.testing.assert_array_equal(back.colour, RGB16)
+    for other in ("jpeg", "webp", "tiff", "bmp"):
+        _, notes = encode_photo(photo, FORMATS[other], "test", {})
+        assert any(f"no word for HDR ({name})" in note for note in notes)
+    # the profile that comes along is for those who know no code points
+    both = decoded(
+        chunk(b"cICP", bytes([9, transfer, 0, 1])),
+        ICCP,
+        pixels=RGB16,
+    )
+    assert both.profile == SRGB
+    assert encode_photo(both, FORMATS["tiff"], "test", {})[1] == []
+
+
+@pytest.mark.parametrize("body", [b"p\0\0" + zlib.compress(b"rubbish"), b"p\0\0\1\2\3", b"p", b""])
+def test_a_profile_that_is_none_is_noted(body: bytes) -> None:
+    photo = decoded(chunk(b"iCCP", body))
+    assert photo.profile is None
+    assert photo.notes == ("its colour profile does not fit its pixels and is left out",)
+
+
+def damaged(name: bytes, body: bytes) -> bytes:
+    return chunk(name, body)[:-4] + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("name", [b"gAMA", b"tEXt", b"eXIf", b"iCCP", b"tRNS", b"pHYs", b"zzZz"])
+def test_a_damaged_chunk_that_no_picture_needs_costs_itself(name: bytes) -> None:
+    photo = decoded(damaged(name, b"\0\1\2\3"), chunk(b"tEXt", b"Title\0fine"))
+    np.testing.assert_array_equal(photo.colour, RGB8)
+    assert photo.alpha is None and photo.profile is None and photo.metadata.texts["Title"] == "fine"
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"PLTE"])
+def test_a_damaged_chunk_that_the_picture_needs_is_refused(name: bytes) -> None:
+    data = bytearray(png(RGB8, 2) if name != b"PLTE" else png(GREY8, 3, chunk(b"PLTE", b"\0" * 768)))
+    data[data.index(name) + 6] ^= 0xFF
+    with pytest.raises(SkipDiffError, match="damaged or truncated"):
+        decode_photo(io.BytesIO(bytes(data)))
+
+
+TEXT = "{'nodes': [1, 2, 3]} " * 120_000  # 2.5 MB
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        (b"tEXt", b"workflow\0" + TEXT.encode()),
+        (b"zTXt", b"workflow\0\0" + zlib.compress(TEXT.encode())),
+        (b"iTXt", b"workflow\0\1\0en\0Ablauf\0" + zlib.compress(TEXT.encode())),
+    ],
+    ids=["tEXt", "zTXt", "iTXt"],
+)
+def test_large_texts_are_kept(body: tuple[bytes, bytes], tmp_path: Path) -> None:
+    photo = decoded(chunk(*body))
+    assert photo.metadata.texts == {"workflow": TEXT} and not photo.notes
+    data, _ = encode_photo(photo, FORMATS["png"], "test", {"seed": 1})
+    (tmp_path / "a.png").write_bytes(data)
+    assert read_header(tmp_path / "a.png").width == photo.size[0]
+    back = read_photo(tmp_path / "a.png")
+    assert back.metadata.texts["workflow"] == TEXT and read_record(back.metadata) == {"seed": 1}
+
+
+def test_a_large_profile_comes_back_from_our_own_file() -> None:
+    large = bytearray(SRGB + np.random.default_rng(0).bytes(1_500_000))
+    large[:4] = struct.pack(">I", len(large))
+    data, _ = encode_photo(Photo(RGB8, profile=bytes(large)), FORMATS["png"], "test", {})
+    assert decode_photo(io.BytesIO(data)).profile == large
+
+
+def test_texts_that_unpack_without_end_are_left_out() -> None:
+    packed = zlib.compress(b"x" * 100_000_000)
+    texts = [chunk(b"zTXt", key + b"\0\0" + packed) for key in (b"first", b"second")]
+    photo = decoded(*texts, chunk(b"tEXt", b"Title\0fine"))
+    assert list(photo.metadata.texts) == ["first", "Title"]
+    assert photo.notes == ("texts or a profile of more than 128 MiB are left out",)
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["8", "16"])
+def test_words_in_texts_are_no_chunks(deep: bool) -> None:
+    """Names of chunks within texts do not lead the writer astray."""
+    texts: dict[str, Any] = {"Comment": "IDAT IEND " * 9, "Title": "京 IDAT"}
+    pixels = RGB16 if deep else RGB8
+    data, _ = encode_photo(Photo(pixels, metadata=Metadata(texts=texts)), FORMATS["png"], "IDAT", {})
+    back = decode_photo(io.BytesIO(data))
+    np.testing.assert_array_equal(back.colour, pixels)
+    assert back.metadata.texts == texts
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.text["Title"] == "京 IDAT"
