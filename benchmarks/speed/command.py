@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache training tiling]
+    python -m benchmarks speed [--only sampler env cache training parts tiling]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -25,6 +25,7 @@ from skipdiff_env.latent_cache import LatentCache
 
 from ..measure.tables import RESULTS, Report, Table, paragraphs
 from .environment import HEAD, measure
+from .parts import OVERRIDES, PARTS, measure_processors
 from .sampler import sampler_speed
 from .tiling import measure_memory
 from .training import training_speed
@@ -113,6 +114,26 @@ def _training(model: FrozenModel, args: argparse.Namespace) -> Section:
     return "Training, recipe natural-4x", Table(head, [cells], 0)
 
 
+def _parts(model: FrozenModel, args: argparse.Namespace) -> Section:
+    lines = []
+    for processor, found in measure_processors(2 * args.repeats).items():
+        slow = found["seconds"]["bfloat16"]["step"]
+        for name, seconds in found["seconds"].items():
+            what = f"the faster: {found['faster']}" if name == "the faster" else name
+            shares = [f"{seconds[part] / seconds['step']:.0%}" for part in PARTS]
+            speed = [f"{found['images'] / seconds['step']:.1f}", f"{slow / seconds['step']:.2f}"]
+            lines.append([processor, what, *shares, *speed])
+    head = ["processor", "Muon orthogonalises in", *PARTS, "images/s", "ratio"]
+    return (
+        "A training step by parts",
+        f"Recipe natural-4x with `{' '.join(OVERRIDES)}`, one thread; both types take turns in one process. "
+        "Shares of a step; *backward* holds the clipping of gradients and the moving average, too. *Ratio*: "
+        "steps a second over those with bfloat16 on the same processor. *AVX2 alone*: torch and oneDNN were "
+        "told to use nothing newer (`ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`).",
+        Table(head, lines, 2),
+    )
+
+
 def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
     """Peaks of processes of their own; no matter how large the photograph, a few images of its size."""
     lines = [
@@ -133,12 +154,20 @@ def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))
-SECTIONS = {"sampler": _sampler, "env": _env, "cache": _cache, "training": _training, "tiling": _tiling}
+SECTIONS = {
+    "sampler": _sampler,
+    "env": _env,
+    "cache": _cache,
+    "training": _training,
+    "parts": _parts,
+    "tiling": _tiling,
+}
 ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
     "env": "Medians of {} episodes, which both play by turns.",
     "cache": "Medians of {} episodes, each played cold and warm.",
     "training": "Medians of 2 × {} steps.",
+    "parts": "Medians of 2 × {} steps of each type.",
     "tiling": "One process a size.",
 }
 """What a section's figures are medians of."""

@@ -88,6 +88,10 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.dtype = dtype
 
+    def chosen(self, device: torch.device) -> torch.dtype:
+        """What it orthogonalises in on a device."""
+        return self.dtype or product_dtype(device)
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Change the weights by their gradients."""
@@ -99,7 +103,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(gradient)
                 mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
                 ahead = gradient.lerp(mean, momentum)  # Nesterov's
-                update = orthogonalise(ahead, self.dtype or product_dtype(weight.device))
+                update = orthogonalise(ahead, self.chosen(weight.device))
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * lr * max(weight.shape) ** 0.5)
 
@@ -132,13 +136,13 @@ class MuonAdamW:
         self._convolutions = [p for p in weights if p.ndim == 4][1:-1]
         self._matrices = [nn.Parameter(as_matrix(p)) for p in self._convolutions]
         taken = {id(p) for p in self._convolutions}
-        self._adamw = _adamw([p for p in weights if id(p) not in taken], options)
-        self._muon = Muon(self._matrices, options.lr, options.weight_decay)
-        self.param_groups = self._adamw.param_groups + self._muon.param_groups
+        self.adamw = _adamw([p for p in weights if id(p) not in taken], options)
+        self.muon = Muon(self._matrices, options.lr, options.weight_decay)
+        self.param_groups = self.adamw.param_groups + self.muon.param_groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
-        self._adamw.zero_grad(set_to_none)
+        self.adamw.zero_grad(set_to_none)
         for weight in self._convolutions:
             weight.grad = None
 
@@ -147,12 +151,12 @@ class MuonAdamW:
         for weight, matrix in zip(self._convolutions, self._matrices, strict=True):
             assert weight.grad is not None
             matrix.grad = as_matrix(weight.grad)
-        self._muon.step()
-        self._adamw.step()
+        self.muon.step()
+        self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Both states."""
-        return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
+        return {"adamw": self.adamw.state_dict(), "muon": self.muon.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave.
@@ -162,6 +166,6 @@ class MuonAdamW:
         """
         if set(state) != {"adamw", "muon"}:
             raise ValueError("the state is not Muon's: another optimiser wrote it")
-        self._adamw.load_state_dict(state["adamw"])
-        self._muon.load_state_dict(state["muon"])
-        self.param_groups = self._adamw.param_groups + self._muon.param_groups
+        self.adamw.load_state_dict(state["adamw"])
+        self.muon.load_state_dict(state["muon"])
+        self.param_groups = self.adamw.param_groups + self.muon.param_groups

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.speed import command as speed
+from benchmarks.speed import parts
 
 
 def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkeypatch, capsys):
@@ -27,3 +28,12 @@ def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkey
     assert "Medians of 1 alternating rounds." in text
     assert sorted(f.name for f in (tmp_path / "tiny" / "speed").iterdir()) == ["cache.md", "sampler.md"]
     assert "## Latent cache" in capsys.readouterr().out
+
+
+def test_a_step_is_the_sum_of_its_parts() -> None:
+    tiny = ("optimiser.kind=muon", "batch=2")
+    found = parts.measure(1, "tiny", tiny)
+    assert found["images"] == 2 and found["faster"] in ("bfloat16", "float32")
+    for seconds in found["seconds"].values():
+        assert all(seconds[part] > 0 for part in parts.PARTS)
+        assert sum(seconds[part] for part in parts.PARTS) == pytest.approx(seconds["step"])
