@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.noise import NoiseKey, keyed_normal
-from ..diffusion.protocol import DiffusionModel
+from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.schedule import Float64, NoiseSchedule
 from .base import Chain, Final, OnState, no_actions
 
@@ -110,6 +110,7 @@ class FewSteps(Chain):
         on_state: OnState | None = None,
     ) -> Final:
         """Run the chain. x_T is that of CSA."""
+        model = as_model(model)
         top, batch, last = model.schedule.steps, len(condition), self.steps - 1
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..diffusion.process import SkipRule
-from ..diffusion.protocol import DiffusionModel
+from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.refiner import RefinerSpec, has_refiner, resolve_refiner
 from ..errors import SkipDiffError
 from ..policies.base import PolicySpec, resolve_policy, shipped_policy
@@ -75,6 +75,7 @@ def parse(
     Raises:
         SkipDiffError: if it cannot be had, or does not fit.
     """
+    model = as_model(model)
     asked = (coarse_steps, fine_steps, skip_rule) != (None, None, "reset")
     if spec is None and model.chain and not (asked or step_cost):
         spec = model.chain

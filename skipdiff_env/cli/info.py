@@ -74,6 +74,7 @@ def _model(folder: Path) -> dict[str, Any]:
 
     try:
         model = load_pretrained(folder, "cpu")
+        usual = str(default_for(model))
     except (SkipDiffError, OSError) as error:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
@@ -84,7 +85,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "weights": sum(p.numel() for p in model.network.parameters()),
         "hash": model.hash,
         "start": config.start,
-        "usual": str(default_for(model)),
+        "usual": usual,
         "prediction": config.prediction,
         "target": config.target,
         "training": config.training,
@@ -112,8 +113,7 @@ def _text(facts: dict[str, Any]) -> str:
             lines.append(
                 f"  {'':18} trained {trained.get('hours', '?')} h on {data} ({trained.get('hardware', '?')})"
             )
-        if model["usual"]:
-            lines.append(f"  {'':18} skipdiff upscale: {model['usual']}, unless told otherwise")
+        lines.append(f"  {'':18} skipdiff upscale: {model['usual']}, unless told otherwise")
         if model["notice"]:
             lines.append(f"  {'':18} {model['notice']}")
     return "\n".join(lines if facts["models"] else [*lines, "  none"])

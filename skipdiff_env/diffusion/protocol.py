@@ -115,11 +115,18 @@ class _Completed:
         self.name: str = getattr(model, "name", type(model).__name__)
         self.device = torch.device(getattr(model, "device", USUAL["device"]))
         self.condition = getattr(model, "condition", self._bicubic)
-        self.to_latent = getattr(model, "to_latent", lambda image, condition: image)
+        self.to_latent = getattr(model, "to_latent", _image)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copy and pickle ask for these before there is a model
+            raise AttributeError(name)
         model = self.__dict__["_model"]
         return getattr(model, name, USUAL[name]) if name in USUAL else getattr(model, name)
 
     def _bicubic(self, lr: Tensor) -> Tensor:
         return bicubic_condition(lr.to(self.device), self.scale)
+
+
+def _image(image: Tensor, condition: Tensor) -> Tensor:
+    """What the chain of an image target is made of."""
+    return image

@@ -2,9 +2,9 @@
 
 :class:`Tiled` cuts the images that any function of images takes into overlapping tiles, and blends what it
 makes of them. It wraps the model, not the chain: :class:`TiledModel` is a drop-in for the frozen model whose
-``predict`` is tiled. Noise and latents
-are those of the whole image, and every step is blended, so no seam can grow from one step to the
-next, and the result depends on the tile only through what the network sees around each pixel.
+``predict`` is tiled. Noise and latents are those of the whole image, and every step is blended, so no seam
+can grow from one step to the next, and the result depends on the tile only through what the network sees
+around each pixel.
 """
 
 from __future__ import annotations

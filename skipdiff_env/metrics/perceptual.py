@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skipdiff_env.diffusion.resize import to_planes
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import pyiqa_loading
 from skipdiff_env.metrics.base import Images, Metric, Scores
@@ -84,7 +85,7 @@ class PyiqaMetric(Metric):
     def _to_tensor(self, images: Images) -> torch.Tensor:
         """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1]; to (B, 1, H, W) for NIQE."""
         pixels = niqe_luma(images)[..., None] if self.name == "niqe" else images
-        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        planes = to_planes(pixels).contiguous()
         return planes.to(self.device) / 255
 
     def _check_noise(self, network: torch.nn.Module, shape: tuple[int, ...], error: Exception) -> None:

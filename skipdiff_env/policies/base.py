@@ -67,7 +67,7 @@ class CoinFlip:
 
     def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
         """A generator for each row."""
-        return [np.random.default_rng([key.image, key.seed]) for key in keys]
+        return [np.random.default_rng([key.image, key.seed % 2**64]) for key in keys]
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
         rngs = memory or [np.random.default_rng(row) for row in range(len(latent))]
@@ -135,7 +135,7 @@ def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None 
         return FixedStart(int(spec), fine_steps)
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
         spec = load_policy(spec)
-    if callable(spec):
+    if callable(spec) and not isinstance(spec, type):
         if hasattr(spec, "check_steps"):  # an exported agent
             spec.check_steps(fine_steps)
         return spec

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..diffusion.resize import to_planes
 from ..errors import SkipDiffError
 from .data import CropDraw, draw_crops, draw_weight, shrink, shrink_short, windows
 from .files import decode, image_files
@@ -92,7 +93,7 @@ class StreamedBank:
             turn = int(draw.turn[i])
             window = window.swapaxes(0, 1) if turn & 4 else window
             window = window[:: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1]
-            return shrink(torch.from_numpy(window.copy()).permute(2, 0, 1)[None], size)
+            return shrink(to_planes(window.copy()), size)
 
         return torch.cat(list(self._pool.map(cut, range(len(images)))))
 

@@ -215,7 +215,7 @@ class Workshop:
     # Jobs
 
     def enlarge(self, request: Request, progress: Progress | None = None) -> Result:
-        """SkipDiff under the policy that was chosen."""
+        """What the chain that was chosen makes of the picture."""
         with self._working(request, self.calls(request), progress):
             return self._study(request).run(self._chain(request))
 

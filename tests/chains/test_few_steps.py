@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.chains import CCSR, AddSR, State
+from skipdiff_env.chains import CCSR, AddSR, State, parse
 from skipdiff_env.diffusion import (
     NoiseKey,
     NoiseSchedule,
@@ -189,3 +189,8 @@ def test_the_shipped_model_gets_by_with_sixteen_evaluations_of_ccsr() -> None:
     enlarged = bicubic.model.condition(torch.from_numpy(lr).permute(2, 0, 1)[None])
     plain = ((enlarged + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     assert psnr_y(out.images, hr[None])[0] > psnr_y(plain, hr[None])[0] - 1
+
+
+def test_a_class_is_no_chain() -> None:
+    with pytest.raises(SkipDiffError, match="unknown policy <class"):
+        parse(CCSR, random_model())  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import pytest
 from skipdiff_env import cli
 from skipdiff_env._version import __version__
 from skipdiff_env.cli import COMMANDS, build_parser, main
-from skipdiff_env.diffusion import random_model, save_model
+from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,6 +111,8 @@ def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
     save_model(tmp_path / "tiny-4x", model.network, model.config, "---\nnotice: a toy\n---\n")
     save_model(tmp_path / "broken-4x", model.network, model.config)
     (tmp_path / "broken-4x" / "ddpm.safetensors").write_bytes(b"rubbish")
+    odd = random_model(tiny_config(schedule=NoiseSchedule.cosine(steps=13).config))
+    save_model(tmp_path / "odd-4x", odd.network, odd.config)
     monkeypatch.setattr("skipdiff_env.diffusion.pretrained.pretrained_folder", lambda: tmp_path)
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -130,6 +132,7 @@ def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
     assert tiny["weights"] == sum(p.numel() for p in model.network.parameters())
     assert len(tiny["hash"]) == 16
     assert "damaged" in facts["models"]["broken-4x"]["error"]
+    assert "13 levels have no divisor" in facts["models"]["odd-4x"]["error"]
 
 
 def test_info_of_what_ships(capsys: pytest.CaptureFixture[str]) -> None:

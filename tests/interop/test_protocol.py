@@ -3,6 +3,8 @@
 Where pixels are N(c, s²), the best x̂0 is a regression of x_0 on x_t, and so every latent is known.
 """
 
+import copy
+import pickle
 import textwrap
 
 import gymnasium
@@ -14,8 +16,10 @@ from reference.process64 import cosine_table
 
 import skipdiff_env.diffusion.interop as interop
 from skipdiff_env import SkipDiffSampler, find_optimum
+from skipdiff_env.chains import CCSR, default_for
 from skipdiff_env.diffusion import (
     NoiseKey,
+    NoiseSchedule,
     as_model,
     degrade,
     image_key,
@@ -168,13 +172,16 @@ def test_what_a_model_says_itself_counts(documented, picture):
             return image - condition
 
     model = Residual()
-    assert as_model(model) is model
+    whole = as_model(model)
+    assert as_model(whole) is whole
+    assert (whole.scale, whole.image_size, whole.hash, whole.start) == (2, 32, "guess", None)
+    assert whole.condition == model.condition and whole.to_latent == model.to_latent
     half = as_model(
         type("Half", (), {"schedule": model.schedule, "predict": None, "scale": 2, "hash": "h"})()
     )
     lr = torch.randint(0, 256, (1, 3, 8, 6), dtype=torch.uint8)
     torch.testing.assert_close(half.condition(lr), enlarged(lr, 2))
-    assert half.to_latent(lr, None) is lr and half.hash == "h" and not hasattr(half, "image_size")
+    assert half.to_latent(lr, None) is lr and half.hash == "h" and half.image_size is None
     assert SkipDiffSampler(model)(picture, policy=3).images.shape == (1, 64, 64, 3)
 
 
@@ -201,3 +208,34 @@ def test_the_sampler_is_the_closed_form(documented, picture, coarse_steps, start
     torch.testing.assert_close(states[-2].latent[0].double(), latents[-1], atol=2e-5, rtol=0)
     torch.testing.assert_close(states[-1].x0[0].double(), x0, atol=2e-5, rtol=0)
     assert out.trace[0].evaluations == coarse_steps + start - 1
+
+
+class Cubic:
+    """The least that a model may be."""
+
+    schedule = NoiseSchedule.cosine(steps=20)
+
+    def predict(self, latent, condition, noise_level):
+        return condition
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_completed_model_can_be_copied(again, picture):
+    lr = picture[:8, :8]
+    model = again(as_model(Cubic()))
+    assert model.name == "Cubic"
+    image = SkipDiffSampler(model)(lr).images
+    np.testing.assert_array_equal(image, SkipDiffSampler(Cubic())(lr).images)
+
+
+def test_chains_complete_a_model_themselves(picture):
+    lr = torch.from_numpy(picture[:8, :8]).permute(2, 0, 1)[None]
+    condition, keys = enlarged(lr), [NoiseKey(1, 2)]
+    for chain in (default_for(Cubic()), CCSR(3)):
+        torch.testing.assert_close(chain(Cubic(), condition, keys).x0, condition, rtol=0, atol=0)
+
+
+def test_any_seed_will_do_for_random_decisions(picture):
+    sampler = SkipDiffSampler(Cubic(), coarse_steps=2)
+    negative, its_bits = (sampler(picture[:8, :8], "random", seed) for seed in (-1, 2**64 - 1))
+    assert negative.trace[0].actions == its_bits.trace[0].actions
