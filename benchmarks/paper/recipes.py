@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         folder = _trained(args, recipe.name, name)
         dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
         model = load_pretrained(folder, args.device, dtype)
-        samplers = catalogue(model, START)
+        samplers = catalogue(model, min(START, model.schedule.steps // 10))
         fine = model.schedule.steps // 10
         keys = ["bicubic"] * (not rows) + ["csa-10", f"skip-10-{fine}-{min(START, fine)}"]
         evaluation = Evaluation(model, source, [samplers[key] for key in keys], store, limit=args.limit)

@@ -97,7 +97,7 @@ def named_chain(spec: object) -> Chain | None:
     if name not in CHAINS:
         return None
     if colon and not (number.isascii() and number.isdigit()):
-        raise SkipDiffError(f"policy {spec!r} must end in a number of evaluations, such as {name}:2")
+        raise SkipDiffError(f"policy {spec!r} must end in a number of steps, such as {name}:2")
     return CHAINS[name](int(number)) if colon else CHAINS[name]()
 
 

@@ -45,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="HOW", help="or agent, an agent's file, ccsr:N or addsr:N [by the model]")
+    add("--policy", metavar="HOW", help="or agent, a FILE of one, ccsr:N or addsr:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
     add("--refiner", default="own", metavar="NAME",
-        help="a model, for its refiner's last touch, or none [the model's own]")
+        help="a model with a refiner, or none [own]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",

@@ -14,6 +14,7 @@ import pytest
 import torch
 from training_helpers import assert_same, picture, weights
 
+from skipdiff_env.chains import CSA
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, load_recipe
@@ -22,7 +23,7 @@ from skipdiff_env.training.data import ImageBank
 from skipdiff_env.training.distributed import World
 from skipdiff_env.training.log import Progress, RunLog, read_log
 from skipdiff_env.training.trainer import BatchMaker, Trainer
-from skipdiff_env.training.validation import Validation, psnr_y
+from skipdiff_env.training.validation import Validation, psnr_y, usual_chains
 
 Run = Callable[..., TrainResult]
 
@@ -293,7 +294,8 @@ def test_validation_scores_what_its_pictures_show(pictures: list[np.ndarray]) ->
     assert validation.hr.shape == (4, 32, 32, 3)
     assert np.array_equal(validation.hr[0], pictures[0][4:36, 6:38])
     model = Trainer(recipe, torch.device("cpu")).frozen()  # zero-initialised: it predicts v = 0
-    samples, again = validation.samples(model), validation.samples(model)
+    chains = usual_chains(model)
+    samples, again = validation.samples(model, chains), validation.samples(model, chains)
     assert all(np.array_equal(samples[name], again[name]) for name in samples)
     figures = validation.figures(samples)
     for name, images in samples.items():
@@ -302,7 +304,7 @@ def test_validation_scores_what_its_pictures_show(pictures: list[np.ndarray]) ->
         psnr_y(samples["coarse"], validation.hr), reference_psnr(samples["coarse"], validation.hr)
     )
     assert validation.loss(model) == validation.loss(model) > 0
-    assert validation.full_chain(model, 2).shape == (2, 32, 32, 3)
+    assert validation.samples(model, {"all": CSA(model.schedule.steps)}, 2)["all"].shape == (2, 32, 32, 3)
 
 
 def test_small_validation_images_do_not_shrink_the_others(pictures: list[np.ndarray]) -> None:
