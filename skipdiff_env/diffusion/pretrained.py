@@ -8,10 +8,10 @@ both kinds from the Hugging Face hub, see :mod:`.interop`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import SkipDiffError
+from ..locks import held
 from .interop.hub import fetch, looks_like_hub_id
 from .model import OPTIONAL, FrozenModel, ModelConfig, check_dtype
 from .unet import UNet
@@ -165,7 +166,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 def read_config(path: Path) -> ModelConfig:
     """Read ``config.json``; what is wrong with it is raised as one line naming file and field."""
     try:
-        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: a model folder needs it") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -278,16 +279,28 @@ def fresh_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
+    """Write a file that appears whole or not at all: under another name in the same folder, then renamed.
+
+    Processes and threads that write one file do so one after another. The file has the permissions that the
+    process's umask leaves.
+
+    Args:
+        path: the file, in a folder that exists.
+        data: what it will hold.
+        replace: whether to replace what is there.
+
+    Raises:
+        FileExistsError: if something is there and ``replace`` is false.
+        OSError: if it cannot be written; nothing is left of it then.
+    """
+    # A name of its own length, for a file's may be as long as the system allows.
+    part = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")
+    with held(part):
+        if not replace and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(part, path)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import SkipDiffError
 
@@ -51,6 +51,9 @@ FORMATS: Mapping[str, Format] = {
 
 _READABLE = sorted({fmt.name for fmt in FORMATS.values()})
 _READABLE_TEXT = ", ".join(_READABLE)
+
+# Of a PNG's texts and profile (workflows, monitors' tables) Pillow takes 64 MiB in all, but 1 MiB of each.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # warnings.catch_warnings swaps a global list: two threads in it at once would leave it wrong.
 _warnings_lock = threading.Lock()
@@ -119,7 +122,7 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int | None = None) -> RG
         what = f"is not an image that can be read ({_READABLE_TEXT})" if file.tell() else "is empty (0 bytes)"
         raise SkipDiffError(f"{name}: {what}") from None
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        raise SkipDiffError(f"{name}: is damaged or truncated ({_reason(error)})") from error
+        raise SkipDiffError(f"{name}: {damage(error)}") from error
 
 
 def from_pillow(image: Image.Image, name: str) -> RGB8:
@@ -214,6 +217,14 @@ def _upright(image: Image.Image) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except Exception:  # the pixels are whole, and EXIF that cannot be read cannot say which way is up
         return image
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with an image file whose decoding ended in an error, in one line."""
+    if "MAX_TEXT" in str(error):  # Pillow's words, and it has no class for them
+        size = PngImagePlugin.MAX_TEXT_MEMORY // 2**20
+        return f"holds texts or a profile of more than {size} MB: take them out first, as with exiftool -all="
+    return f"is damaged or truncated ({_reason(error)}): get a whole copy of it"
 
 
 def _reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
+from .io import damage
 from .metadata import ORIENTATION, Metadata, read_metadata
 from .profiles import profile_fits, to_srgb
 
@@ -141,11 +143,15 @@ def _own_format(image: Image.Image) -> str:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever is wrong with it, then or while it is decoded, becomes a SkipDiffError."""
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SkipDiffError("no such file") from None
+    except OSError as error:  # below a closed folder, a name too long, links in a circle
+        raise SkipDiffError(f"cannot be reached ({error.strerror})") from None
+    if stat.S_ISDIR(mode):
         raise SkipDiffError("is a folder, not an image file")
-    if not path.exists():
-        raise SkipDiffError("no such file")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise SkipDiffError("is no regular file")
     try:
         # By file object: files that Pillow opens by name it may map into memory, and then it scrambles
@@ -168,8 +174,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except MemoryError:
         raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SkipDiffError(f"is damaged or truncated ({reason}): get a whole copy of it") from error
+        raise SkipDiffError(damage(error)) from error
 
 
 def _too_large(what: str) -> SkipDiffError:

@@ -40,6 +40,8 @@ def encode_photo(
     """
     check_size(photo.size, fmt)
     photo, notes = fit_format(photo, fmt)
+    if fmt.name == "png":
+        photo, notes = _within_png(photo, notes)
     directory = exif_directory(photo.metadata, software, record)
     if fmt.name == "png":
         return _png(photo, directory, software), notes
@@ -130,6 +132,19 @@ def _deep_file(photo: Photo, suffix: str, *options: int) -> bytes:
 def _segment(payload: bytes) -> bytes:
     """A JPEG application segment (APP1)."""
     return b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def _within_png(photo: Photo, notes: list[str]) -> tuple[Photo, list[str]]:
+    """The photograph without the texts that would make a PNG unreadable, see :mod:`.io`."""
+    room, kept = PngImagePlugin.MAX_TEXT_MEMORY, photo.metadata
+    if len(photo.profile or b"") > room:
+        raise SkipDiffError(
+            f"has a profile of more than {room >> 20} MB, too long for PNG: use --format tiff"
+        )
+    if len(kept.xmp) + sum(len(text.encode()) for text in kept.texts.values()) > room:
+        photo = replace(photo, metadata=replace(kept, texts={}, xmp=b""))
+        notes = [*notes, "XMP and texts too long for PNG, dropped"]
+    return photo, notes
 
 
 def _png(photo: Photo, directory: Mapping[int, Any], software: str) -> bytes:
