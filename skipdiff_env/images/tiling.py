@@ -136,6 +136,8 @@ class _Call:
     result: Tensor
     row: Span
     column: Span
+    x0: Tensor | None = None
+    """What came of it, (3, height, width), until it is blended in."""
     error: BaseException | None = None
     done: bool = False
 
@@ -143,8 +145,10 @@ class _Call:
     def pixels(self) -> int:
         return self.latent.shape[-2] * self.latent.shape[-1]
 
-    def blend(self, x0: Tensor) -> None:
-        """Add the tile's x̂0 (3, height, width) to the result, weighted."""
+    def blend(self) -> None:
+        """Add the tile's x̂0 to the result, weighted."""
+        x0, self.x0 = self.x0, None
+        assert x0 is not None
         row, column = self.row, self.column
         rows = slice(row.first - row.start, row.last - row.start)
         columns = slice(column.first - column.start, column.last - column.start)
@@ -161,8 +165,9 @@ class TiledModel:
     Args:
         model: the frozen model.
         tile: side of a tile in output pixels, a multiple of the network's (``tile_multiple``).
-        batch: tiles a network call. A call that is not full is filled up by repetition, so that a
-            tile's result does not depend, even in its last bit, on who shares its batch.
+        batch: tiles a network call. A call that is not full is filled up by repetition, and an image's
+            tiles are blended in one order, so that a result does not depend, even in its last bit, on who
+            shares its batches.
         on_tile: called after each tile with its number of pixels, from the thread that ran it.
 
     Raises:
@@ -219,6 +224,7 @@ class TiledModel:
                 with self._list_lock:
                     self._waiting = [other for other in self._waiting if other not in calls]
                 raise call.error
+            call.blend()  # in this order, for sums depend on it in their last bit
 
     def _next_batch(self) -> list[_Call]:
         """Take the oldest call in line, and up to ``batch`` of its size."""
@@ -236,7 +242,7 @@ class TiledModel:
             condition = pad_to_multiple(torch.cat([call.condition for call in full]), multiple)
             x0 = self.model.predict(latent, condition, torch.cat([call.level for call in full]))
             for call, tile in zip(calls, x0, strict=False):
-                call.blend(tile)
+                call.x0 = tile
                 if self.on_tile:
                     self.on_tile(call.pixels)
         except BaseException as error:
