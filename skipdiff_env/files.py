@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-import tempfile
 from pathlib import Path
 
+from .locks import held
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+
+def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
+    """Write a file that appears whole or not at all: under another name in the same folder, then renamed.
+
+    Processes and threads that write one file do so one after another. The file has the permissions that the
+    process's umask leaves.
+
+    Args:
+        path: the file, in a folder that exists.
+        data: what it will hold.
+        replace: whether to replace what is there.
+
+    Raises:
+        FileExistsError: if something is there and ``replace`` is false.
+        OSError: if it cannot be written; nothing is left of it then.
+    """
+    # A name of its own length, for a file's may be as long as the system allows.
+    part = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")
+    with held(part):
+        if not replace and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(part, path)

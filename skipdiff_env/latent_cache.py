@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ class Entry(NamedTuple):
 class LatentCache:
     """A bounded store of latents and scores; the least recently used go first.
 
-    Share one object among environments, processes and oracles: keys carry everything that a latent
-    depends on, the model's hash included.
+    Share one object among environments, :class:`CachedProcess` objects, oracles and threads: keys carry
+    everything that a latent depends on, the model's hash included, and a lock keeps threads apart.
 
     Args:
         max_bytes: bound on the tensors in memory, and once more on the scores.
@@ -62,6 +63,7 @@ class LatentCache:
         if max_bytes < 0:
             raise SkipDiffError(f"max_bytes={max_bytes} must be 0 or more")
         self._settings = (max_bytes, half, file, max_file_bytes)
+        self._lock = threading.Lock()
         self.max_bytes, self.half = max_bytes, half
         self.bytes = self.hits = self.misses = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
@@ -77,13 +79,14 @@ class LatentCache:
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of a key, latent in float32, or None."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-        elif self._disk and (entry := self._disk.get(self._name(key))) is not None:
-            self._remember(key, entry)
-        self.hits += entry is not None
-        self.misses += entry is None
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+            elif self._disk and (entry := self._disk.get(self._name(key))) is not None:
+                self._remember(key, entry)
+            self.hits += entry is not None
+            self.misses += entry is None
         return entry and Entry(entry.latent.float(), entry.x0)
 
     def put(self, key: bytes, latent: Tensor, x0: Tensor) -> None:
@@ -92,21 +95,24 @@ class LatentCache:
             return
         stored = latent.detach().to("cpu", torch.float16 if self.half else torch.float32, copy=True)
         entry = Entry(stored, x0.detach().to("cpu", copy=True))
-        self._remember(key, entry)
+        with self._lock:
+            self._remember(key, entry)
         if self._disk:
             self._disk.put(self._name(key), entry)
 
     def score(self, key: tuple[Any, ...]) -> Any | None:
         """What :meth:`put_score` kept under a key, or None."""
-        if key in self._scores:
-            self._scores.move_to_end(key)
-        return self._scores.get(key)
+        with self._lock:
+            if key in self._scores:
+                self._scores.move_to_end(key)
+            return self._scores.get(key)
 
     def put_score(self, key: tuple[Any, ...], value: Any) -> None:
         """Keep a metric's value."""
-        self._scores[key] = value
-        while len(self._scores) * SCORE_BYTES > self.max_bytes:
-            self._scores.popitem(last=False)
+        with self._lock:
+            self._scores[key] = value
+            while len(self._scores) * SCORE_BYTES > self.max_bytes:
+                self._scores.popitem(last=False)
 
     def _name(self, key: bytes) -> bytes:
         """A key in the file: rounded latents are not given to those who want them whole."""
@@ -125,16 +131,18 @@ class LatentCache:
             self.bytes -= sum(t.nbytes for t in dropped)
 
 
+_opening = threading.Lock()
 _OPENED: weakref.WeakValueDictionary[tuple[str, int], _Disk] = weakref.WeakValueDictionary()
 """Files that are open in this process, which LMDB allows once; a forked process must open its own."""
 
 
 def _open(file: str, max_bytes: int) -> _Disk:
     place = os.path.realpath(file), os.getpid()
-    disk = _OPENED.get(place)
-    if disk is None:
-        disk = _OPENED[place] = _Disk(file, max_bytes)
-    return disk
+    with _opening:
+        disk = _OPENED.get(place)
+        if disk is None:
+            disk = _OPENED[place] = _Disk(file, max_bytes)
+        return disk
 
 
 class _Disk:

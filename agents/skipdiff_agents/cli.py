@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skipdiff_env.cli.streams import ended_by_sigterm, prepare_streams
 from skipdiff_env.errors import SkipDiffError
 
 from .settings import algorithms
@@ -42,9 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return the exit status."""
+    prepare_streams()
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with ended_by_sigterm():
+            return int(args.run(args))
     except KeyboardInterrupt:
         print("skipdiff-agent: interrupted", file=sys.stderr)
         return 130

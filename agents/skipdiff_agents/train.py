@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from skipdiff_env.diffusion import DENOISE
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
+from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork
 
@@ -92,9 +93,14 @@ class Run:
         """Train to the end, or until a signal; returns how far it came.
 
         Raises:
-            SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings.
+            SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings, or
+                another run is writing into it.
         """
-        self._open_folder(resume)
+        with alone(self.folder):
+            self._open_folder(resume)
+            return self._train(progress_bar)
+
+    def _train(self, progress_bar: bool) -> Progress:
         size = self.settings["observation_size"]
         envs = self.setting.envs(
             self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size,
@@ -154,7 +160,6 @@ class Run:
                         f"{self.folder} holds a run with {name} = {before.get(name)!r}, not {about[name]!r}: "
                         "resume with what it was begun with, or use another folder"
                     )
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(about, indent=2).encode())
         state = self.folder / f"{CHECKPOINT}.json"
         if state.exists():

@@ -13,7 +13,7 @@ from skipdiff_env.chains import SkipDiff
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.policies import resolve_policy
+from skipdiff_env.policies.base import resolve_policy
 
 from .sampler import Picture, Sampler, condition_of, picture_of
 

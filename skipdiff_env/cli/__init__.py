@@ -3,19 +3,20 @@
 A sub-command's module has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
 imported for every call, to show its help, so it imports what is heavy inside ``run``.
 
-Exit status: 0 done; 2 wrong request or bad input, said in one line; 130 interrupted by Ctrl-C.
+Exit status: 0 done; 2 wrong request or bad input, said in one line; 130 interrupted by Ctrl-C; 143 ended by
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from .._version import __version__
+from .streams import ended_by_sigterm, prepare_streams, say, silence
 
 COMMANDS = {
     "upscale": "upscale",
@@ -70,16 +71,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return the exit status."""
+    prepare_streams()
     args = build_parser().parse_args(argv)
     try:
-        status = int(args.run(args))
+        with ended_by_sigterm():
+            status = int(args.run(args))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
     except KeyboardInterrupt:
-        print("skipdiff: interrupted", file=sys.stderr)
+        say("skipdiff: interrupted")
         return 130
     except (ValueError, OSError) as error:  # SkipDiffError is a ValueError
         print_error(str(error))
@@ -88,4 +91,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_error(message: str) -> None:
     """One line on the standard error output, whatever the message looks like."""
-    print("skipdiff: error:", " ".join(message.split()), file=sys.stderr)
+    say(f"skipdiff: error: {' '.join(message.split())}")

@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         raise SkipDiffError("give --start or --policy, not both")
     if args.coarse_steps and named_chain(args.policy):
         raise SkipDiffError(f"--policy {args.policy} has no coarse steps: leave out --coarse-steps")
-    jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format)
+    jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
         report.failed(failure)

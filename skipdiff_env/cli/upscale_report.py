@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import print_error
+from .streams import say
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -33,7 +34,7 @@ class Report:
         """Something to know about the whole run."""
         if not self.quiet:
             with self._off_the_bar():
-                print(f"skipdiff: note: {text}", file=sys.stderr)
+                say(f"skipdiff: note: {text}")
 
     def failed(self, failure: Failure) -> None:
         """A photograph that could not be enlarged."""
@@ -55,7 +56,8 @@ class Report:
         text = (
             f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} (tile {enlarger.tiles.tile})"
         )
-        self._line({**_sizes(task), **enlarger.settings, **calls, "dry_run": True}, text)
+        entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
+        self._line(entry, _noted(text, task.notes))
 
     def done(self, outcome: Outcome, enlarger: Enlarger) -> None:
         """A photograph enlarged."""
@@ -67,7 +69,7 @@ class Report:
         text = f"{_arrow(outcome.task)}: {outcome.evaluations} evaluations, {outcome.seconds:.1f} s"
         if outcome.score is not None:
             text += f", score {outcome.score:.3f}"
-        self._line({**entry, "score": outcome.score}, "\n  note: ".join([text, *outcome.notes]))
+        self._line({**entry, "score": outcome.score}, _noted(text, outcome.notes))
 
     def summary(self) -> int:
         """Sum up, where there is more than one photograph; the exit status."""
@@ -116,6 +118,10 @@ def _sizes(task: Task) -> dict[str, Any]:
         "input": str(task.job.source), "output": str(task.job.target), "format": task.job.format.name,
         "input_size": [header.width, header.height], "output_size": list(task.size),
     }  # fmt: skip
+
+
+def _noted(text: str, notes: Sequence[str]) -> str:
+    return "\n  note: ".join([text, *notes])
 
 
 def _arrow(task: Task) -> str:

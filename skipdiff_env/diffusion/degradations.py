@@ -62,7 +62,7 @@ class Effect:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError(f"share = {self.share} must lie in 0 … 1")
-        if not 0 <= self.low <= self.high:
+        if not 0 <= self.low <= self.high < math.inf:
             raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
 
 

@@ -79,7 +79,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 def read_config(path: Path) -> ModelConfig:
     """Read ``config.json``; what is wrong with it is raised as one line naming file and field."""
     try:
-        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: a model folder needs it") from None
     except (ValueError, TypeError, AttributeError) as error:

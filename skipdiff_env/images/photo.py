@@ -8,6 +8,7 @@ PNG, TIFF, HEIC and AVIF have modules of their own; Pillow reads the others.
 from __future__ import annotations
 
 import contextlib
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -123,11 +124,15 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SkipDiffError("no such file") from None
+    except OSError as error:  # below a closed folder, a name too long, links in a circle
+        raise SkipDiffError(f"cannot be reached ({error.strerror})") from None
+    if stat.S_ISDIR(mode):
         raise SkipDiffError("is a folder, not an image file")
-    if not path.exists():
-        raise SkipDiffError("no such file")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise SkipDiffError("is no regular file")
     try:
         file = path.open("rb")

@@ -136,6 +136,8 @@ class _Call:
     result: Tensor
     row: Span
     column: Span
+    made: Tensor | None = None
+    """What came of it, (3, height, width), until it is blended in."""
     error: BaseException | None = None
     done: bool = False
 
@@ -143,8 +145,10 @@ class _Call:
     def size(self) -> torch.Size:
         return self.images[0].shape[-2:]
 
-    def blend(self, made: Tensor) -> None:
-        """Add what was made of the tile (3, height, width) to the result, weighted."""
+    def blend(self) -> None:
+        """Add what was made of the tile to the result, weighted."""
+        made, self.made = self.made, None
+        assert made is not None
         row, column = self.row, self.column
         rows = slice(row.first - row.start, row.last - row.start)
         columns = slice(column.first - column.start, column.last - column.start)
@@ -162,8 +166,9 @@ class Tiled:
             which is clamped to [-1, 1].
         multiple: of which the sides of what the function sees must be multiples.
         tile: side of a tile in pixels, such a multiple.
-        batch: tiles a call. A call that is not full is filled up by repetition, so that a tile's result does
-            not depend, even in its last bit, on who shares its batch.
+        batch: tiles a call. A call that is not full is filled up by repetition, and an image's tiles are
+            blended in one order, so that a result does not depend, even in its last bit, on who shares its
+            batches.
         on_tile: called after each tile with its number of pixels, from the thread that ran it.
 
     Raises:
@@ -215,6 +220,7 @@ class Tiled:
                 with self._list_lock:
                     self._waiting = [other for other in self._waiting if other not in calls]
                 raise call.error
+            call.blend()  # in this order, for sums depend on it in their last bit
 
     def _next_batch(self) -> list[_Call]:
         """Take the oldest call in line, and up to ``batch`` of its size."""
@@ -231,7 +237,7 @@ class Tiled:
             images = [pad_to_multiple(torch.cat(tile), self.multiple) for tile in tiles]
             rows = [torch.cat(values) for values in zip(*(call.rows for call in full), strict=True)]
             for call, made in zip(calls, self._function(*images, *rows), strict=False):
-                call.blend(made)
+                call.made = made
                 if self.on_tile:
                     self.on_tile(call.size.numel())
         except BaseException as error:

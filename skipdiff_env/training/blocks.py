@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +11,22 @@ from ..diffusion.unet import UNetConfig
 
 POOL = 1000
 """Batches that a refiner's training goes back to, see :attr:`RefinerRecipe.reuse`."""
+
+
+def check_range(
+    name: str, value: float | None, low: float, high: float = sys.float_info.max, above: bool = False
+) -> None:
+    """Raise a ValueError naming a value outside ``low`` … ``high``, or at ``low`` if it must lie ``above``.
+
+    None, which stands for nothing of the kind, is fine; what is no number (NaN) is not.
+    """
+    if value is None or (low < value <= high or (value == low and not above)):
+        return
+    if high < sys.float_info.max:
+        wanted = f"lie in {low} … {high}"
+    else:
+        wanted = f"be {'finite and ' if value == math.inf else ''}{'above' if above else 'at least'} {low}"
+    raise ValueError(f"{name} = {value} must {wanted}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,14 @@ class DataRecipe:
     colour: float = 0.0
     """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
 
+    def __post_init__(self) -> None:
+        check_range("crop", self.crop, 1)
+        check_range("resize_short", self.resize_short, 1)
+        check_range("zoom", self.zoom, 1)  # HR must not be blurred
+        check_range("colour", self.colour, 0, 1)
+        for start, weight in self.weights.items():
+            check_range(f"weights.{start}", weight, 0)
+
 
 @dataclass(frozen=True)
 class LossRecipe:
@@ -41,6 +67,9 @@ class LossRecipe:
     """L1 is the authors'."""
     min_snr: float | None = None
     """γ of min-SNR-γ weights; null for uniform ones."""
+
+    def __post_init__(self) -> None:
+        check_range("min_snr", self.min_snr, 0, above=True)
 
 
 @dataclass(frozen=True)
@@ -59,6 +88,15 @@ class OptimiserRecipe:
     ema: float = 0.999
     """Decay a step of the moving average of the weights, which is what gets exported."""
 
+    def __post_init__(self) -> None:
+        check_range("lr", self.lr, 0)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("warmup", self.warmup, 0)
+        check_range("clip", self.clip, 0, math.inf, above=True)
+        for name, decay in (("betas", min(self.betas)), ("betas", max(self.betas)), ("ema", self.ema)):
+            if not 0 <= decay < 1:
+                raise ValueError(f"{name} = {decay} must lie in 0 … 1, below 1")
+
 
 @dataclass(frozen=True)
 class ValidationRecipe:
@@ -73,6 +111,11 @@ class ValidationRecipe:
     metrics: tuple[str, ...] = ("lpips", "niqe")
     """Metrics of skipdiff_env.metrics, besides PSNR; left out with a word where they are missing."""
 
+    def __post_init__(self) -> None:
+        check_range("every", self.every, 1)
+        check_range("images", self.images, 0)
+        check_range("grid", self.grid, 0)
+
 
 @dataclass(frozen=True)
 class ConsistencyRecipe:
@@ -82,8 +125,7 @@ class ConsistencyRecipe:
     """Of so many steps the last one takes the consistency loss."""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every = {self.every} must be at least 1")
+        check_range("every", self.every, 1)
 
 
 @dataclass(frozen=True)
@@ -96,10 +138,8 @@ class AdversarialRecipe:
     """The discriminator's rate, in units of the generator's."""
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight = {self.weight} must be at least 0")
-        if self.lr_share <= 0:
-            raise ValueError(f"lr_share = {self.lr_share} must be above 0: a discriminator has to learn")
+        check_range("weight", self.weight, 0)
+        check_range("lr_share", self.lr_share, 0, above=True)  # a discriminator has to learn
 
 
 @dataclass(frozen=True)
@@ -123,10 +163,8 @@ class RefinerRecipe:
     def __post_init__(self) -> None:
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps = {self.steps} must hold numbers of evaluations, each at least 1")
-        if self.reuse < 1:
-            raise ValueError(f"reuse = {self.reuse} must be at least 1")
-        if self.lpips < 0:
-            raise ValueError(f"lpips = {self.lpips} must be at least 0")
+        check_range("reuse", self.reuse, 1)
+        check_range("lpips", self.lpips, 0)
 
 
 @dataclass(frozen=True)
@@ -138,5 +176,4 @@ class AddSRRecipe:
     """w of prediction-based self-refinement."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.self_refinement <= 1:
-            raise ValueError(f"self_refinement = {self.self_refinement} must lie in 0 … 1")
+        check_range("self_refinement", self.self_refinement, 0, 1)

@@ -61,7 +61,9 @@ def image_files(path: Path) -> list[Path]:
     if not path.is_file():
         raise SkipDiffError(f"no training data at {path}: it is neither a file nor a folder")
     if path.suffix.lower() == ".txt":
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        # names may be no UTF-8, and Windows' editors begin with a byte-order mark
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        lines = (line.strip() for line in text.splitlines())
         return [file for line in lines if line for file in image_files(path.parent / line)]
     if path.suffix.lower() in SUFFIXES:
         return [path]

@@ -7,18 +7,21 @@ when the training device is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
 import yaml
 
 from ..diffusion.degradations import DegradationRecipe
 from ..diffusion.folder import CONFIG, read_config
 from ..diffusion.model import ModelConfig
 from ..diffusion.pretrained import model_folder
+from ..diffusion.unet import UNet
 from ..errors import SkipDiffError
 from .blocks import (
     AddSRRecipe,
@@ -28,6 +31,7 @@ from .blocks import (
     OptimiserRecipe,
     RefinerRecipe,
     ValidationRecipe,
+    check_range,
 )
 from .features import MIN_SIZE
 
@@ -72,12 +76,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.data.crop % self.model.scale:
             raise ValueError(f"data.crop = {self.data.crop} must be a multiple of scale {self.model.scale}")
-        if self.data.zoom < 1:
-            raise ValueError(f"data.zoom = {self.data.zoom} must be at least 1: HR must not be blurred")
-        least = {"batch": self.batch, "log_every": self.log_every, "validation.every": self.validation.every}
-        for name, value in least.items():
-            if value < 1:
-                raise ValueError(f"{name} = {value} must be at least 1")
+        check_range("batch", self.batch, 1)
+        check_range("log_every", self.log_every, 1)
+        check_range("checkpoint_minutes", self.checkpoint_minutes, 0, math.inf)
         self._check_program()
 
     def _check_program(self) -> None:
@@ -128,9 +129,24 @@ def load_recipe(
         chosen = on_cuda if cuda else data
         for override in overrides:
             chosen = _with_model(_merged(chosen, _override(override)))
-        return build(Recipe, chosen)
+        recipe = build(Recipe, chosen)
+        _check_networks(recipe)
+        return recipe
     except ValueError as error:
         raise SkipDiffError(f"recipe {name}: {error}") from None
+
+
+def _check_networks(recipe: Recipe) -> None:
+    """Raise a ValueError if a network cannot be built, or cannot take the crops; nothing is computed."""
+    networks = {"model.unet": recipe.model.unet}
+    if recipe.refiner:
+        networks["refiner.unet"] = recipe.refiner.unet
+    for name, unet in networks.items():
+        try:
+            with torch.device("meta"), torch.no_grad():
+                UNet(unet)(torch.zeros(1, 6, recipe.data.crop, recipe.data.crop), torch.ones(1))
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+            raise ValueError(f"{name} describes no network: {str(error).splitlines()[0]}") from None
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import SkipDiffError
+from ..locks import alone
 from .checkpoint import checkpoint_files
 from .data import ImageBank, load_bank
 from .distributed import World, join, pick_device
@@ -112,21 +114,19 @@ def train(
         program: what the recipe must be for.
 
     Raises:
-        SkipDiffError: for a recipe, data, checkpoint or request that will not do, and for a loss that is
-            not finite any more.
+        SkipDiffError: for a recipe, data, checkpoint or request that will not do, for a folder that another
+            training is writing into, and for a loss that is not finite any more.
     """
     began = time.monotonic()
     limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
     if resume and init is not None and program == "ddpm":
         raise SkipDiffError("resume continues a run's own weights and init brings others: give one of them")
-    if not resume and checkpoint_files(Path(out)):
-        raise SkipDiffError(f"{out} holds a run already: resume it, or choose another folder")
     place = pick_device(device)
     loaded = load_program(recipe, program, init, place.type == "cuda", overrides)
     torch.set_flush_denormal(place.type == "cpu")
     torch.backends.cudnn.benchmark = place.type == "cuda"
     try:
-        with join(place) as world, Signals() as signals:
+        with join(place) as world, _alone_in(Path(out), world, resume), Signals() as signals:
             tell: Callable[[str], None] = say if world.main else lambda _: None
             session = _prepare(loaded, data, val, make_trainer(loaded, place, world), world, signals, tell)
             session.began = began
@@ -143,6 +143,15 @@ def train(
                     session.batches.close()
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _alone_in(out: Path, world: World, resume: bool) -> Iterator[None]:
+    """Let no other training into a run's folder; the first process holds it for all."""
+    with alone(out) if world.main else nullcontext():
+        if not resume and checkpoint_files(out):
+            raise SkipDiffError(f"{out} holds a run already: resume it, or choose another folder")
+        yield
 
 
 def _prepare(

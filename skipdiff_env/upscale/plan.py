@@ -20,6 +20,8 @@ class Job:
     target: Path
     format: Format
     header: Header
+    sheet: Path | None = None
+    """Where the side by side goes, if one is wanted."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,19 @@ class Failure:
 
 
 def plan_jobs(
-    inputs: Sequence[str], out: str, recursive: bool = False, format: str | None = None
+    inputs: Sequence[str], out: str, recursive: bool = False, format: str | None = None, compare: bool = False
 ) -> tuple[list[Job], list[Failure]]:
-    """Pair every photograph with the file it becomes.
+    """Pair every photograph with the files it becomes.
 
     Args:
         inputs: files, folders and glob patterns.
         out: a file if it ends as image files do, else a folder.
         recursive: whether folders are searched to the bottom; their shape is kept in ``out``.
         format: name of the format to write; None keeps each photograph's own, or goes by ``out``.
+        compare: whether each gets a side by side.
 
     Returns:
-        What can be done, and what cannot (missing, no image, two that would become one file).
+        What can be done, and what cannot (missing, no image, out of reach, two that would write one file).
 
     Raises:
         SkipDiffError: if ``out`` does not fit the inputs or names no format that can be written.
@@ -50,21 +53,20 @@ def plan_jobs(
     target, fmt = _target_file(inputs, out, format)
     folder = Path(out)
     found, failures = _find(inputs, recursive, None if target else folder)
-    sources = {source.resolve() for source, _ in found}
     jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
     for source, relative in found:
         try:
             header = read_header(source)
-            own = fmt or FORMATS[header.format]
-            path = target or folder / _named(relative, own)
-            _check_target(source, path, sources, taken)
         except SkipDiffError as error:
             failures.append(Failure(str(source), str(error)))
             continue
-        taken[path.resolve()] = source
-        jobs.append(Job(source, path, own, header))
-    return jobs, failures
+        own = fmt or FORMATS[header.format]
+        path = target or folder / _named(relative, own)
+        sheet = path.with_name(f"{path.stem}-compare.png") if compare else None
+        jobs.append(Job(source, path, own, header, sheet))
+    refused = _clashes(jobs, [source for source, _ in found])
+    failures += [Failure(str(job.source), reason) for job, reason in refused.items()]
+    return [job for job in jobs if job not in refused], failures
 
 
 def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[Path | None, Format | None]:
@@ -74,15 +76,15 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
     if out.endswith(("/", os.sep)) or not path.suffix:
         return None, asked
     suffix = path.suffix.lower()
-    one_file = len(inputs) == 1 and not Path(inputs[0]).is_dir() and not _is_pattern(inputs[0])
+    one_file = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])
     if suffix not in SUFFIXES:
-        if one_file and suffix[1:].isalpha() and not path.is_dir():
+        if one_file and suffix[1:].isalpha() and not os.path.isdir(path):
             raise SkipDiffError(
                 f"cannot write {suffix} files: end {out} in {', '.join(f.suffix for f in FORMATS.values())}, "
                 "or in / for a folder"
             )
         return None, asked
-    if path.is_dir():
+    if os.path.isdir(path):
         raise SkipDiffError(f"{out} is a folder: name a file in it, or a folder without {suffix}")
     if not one_file:
         raise SkipDiffError(f"several photographs cannot all become {out}: give a folder with -o")
@@ -103,36 +105,66 @@ def _find(
 ) -> tuple[list[tuple[Path, Path]], list[Failure]]:
     """Photographs, each with its path below the output folder; none twice, none out of ``out``."""
     found: dict[Path, tuple[Path, Path]] = {}
-    failures = []
+    failures: list[Failure] = []
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out)]
+        path, closed = Path(text), list[Failure]()
+        if os.path.isdir(path):
+            files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out, closed)]
             reason = "holds no images" + ("" if recursive else "; --recursive looks into its folders too")
         elif _is_pattern(text):
-            files = [
-                (p, Path(p.name)) for p in map(Path, sorted(glob.glob(text, recursive=True))) if p.is_file()
-            ]
-            reason = "matches no file"
+            matches = sorted(glob.glob(text, recursive=True))
+            files = [(Path(name), Path(Path(name).name)) for name in matches if not os.path.isdir(name)]
+            closed, reason = _closed_to(text), "matches no file"
         else:
             files, reason = [(path, Path(path.name))], ""
-        if not files:
-            failures.append(Failure(text, reason))
+        failures += closed or ([] if files else [Failure(text, reason)])
         for file, relative in files:
-            found.setdefault(file.resolve(), (file, relative))
+            found.setdefault(_place(file), (file, relative))
     return list(found.values()), failures
 
 
-def _images_in(folder: Path, recursive: bool, out: Path | None) -> list[Path]:
-    """Image files by name, in order; what lies in ``out`` is our own work of an earlier run."""
-    own = out.resolve() if out and out.resolve() != folder.resolve() else None
+def _place(path: Path) -> Path:
+    """Where a file lies, whatever links lead to its folder; a link is a file of its own."""
+    return Path(os.path.realpath(path.parent), path.name)
+
+
+def _images_in(folder: Path, recursive: bool, out: Path | None, closed: list[Failure]) -> list[Path]:
+    """Image files by name, in order; what lies in ``out`` is our own work of an earlier run.
+
+    Folders that cannot be read are added to ``closed``.
+    """
+    own = os.path.realpath(out) if out else None
+    if own == os.path.realpath(folder):
+        own = None
     files = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=lambda error: closed.append(_closed(error))):
         folders[:] = sorted(
-            f for f in folders if recursive and not f.startswith(".") and (Path(root) / f).resolve() != own
-        )
+            f for f in folders
+            if recursive and not f.startswith(".") and os.path.realpath(os.path.join(root, f)) != own
+        )  # fmt: skip
         files += [Path(root) / name for name in sorted(names) if is_image_name(name)]
     return files
+
+
+def _closed(error: OSError) -> Failure:
+    return Failure(error.filename, f"cannot be searched ({error.strerror})")
+
+
+def _closed_to(pattern: str) -> list[Failure]:
+    """The folders that a pattern leads into and that cannot be read; ``glob`` says nothing of them."""
+    parts = Path(pattern).parts
+    folders = {
+        folder: None
+        for end in range(1, len(parts))
+        for folder in sorted(glob.glob(os.path.join(*parts[:end], ""), recursive=True))
+    }
+    failures = []
+    for folder in folders:
+        try:
+            os.scandir(folder).close()
+        except OSError as error:
+            failures.append(_closed(error))
+    return failures
 
 
 def _named(relative: Path, fmt: Format) -> Path:
@@ -140,16 +172,48 @@ def _named(relative: Path, fmt: Format) -> Path:
     return relative if SUFFIXES.get(relative.suffix.lower()) == fmt.name else relative.with_suffix(fmt.suffix)
 
 
-def _check_target(source: Path, target: Path, sources: set[Path], taken: dict[Path, Path]) -> None:
-    whole = target.resolve()
-    if whole in sources:
-        raise SkipDiffError(f"would replace the photograph {target}: give another folder with -o")
-    if whole in taken:
-        raise SkipDiffError(f"would become {target}, as would {taken[whole]}: rename one of them")
-    if target.is_dir():
-        raise SkipDiffError(f"would become {target}, which is a folder: move that away")
-    existing = next(p for p in (target.parent, *target.parent.parents) if p.exists())
-    if not existing.is_dir():
-        raise SkipDiffError(f"cannot write {target}: {existing} is no folder")
+def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
+    """The jobs that cannot write their files, and why.
+
+    Every file of all jobs is known here: none replaces a photograph, and none another job's. Of two that
+    would write one file, a photograph that keeps its name goes first, and a result goes before a sheet.
+    """
+    photographs = {place for source in sources for place in (_place(source), Path(os.path.realpath(source)))}
+    writes = [
+        (job, "become", job.target)
+        for job in sorted(jobs, key=lambda job: job.target.name != job.source.name)
+    ]
+    writes += [(job, "be compared in", job.sheet) for job in jobs if job.sheet]
+    taken: dict[Path, Path] = {}
+    refused: dict[Job, str] = {}
+    for job, verb, path in writes:
+        if job in refused:
+            continue
+        if photographs & {_place(path), Path(os.path.realpath(path))}:
+            refused[job] = f"would replace the photograph {path}: give another folder with -o"
+        elif _place(path) in taken:
+            other = taken[_place(path)]
+            refused[job] = f"would {verb} {path}, which is taken by {other}: rename one of them"
+        elif reason := _out_of_reach(path):
+            refused[job] = f"would {verb} {path}, {reason}"
+        else:
+            taken[_place(path)] = job.source
+    return refused
+
+
+def _out_of_reach(path: Path) -> str:
+    """Why a file cannot be written, as far as that is known beforehand; empty if it can."""
+    if os.path.isdir(path):
+        return "which is a folder: move that away"
+    existing = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not os.path.isdir(existing):
+        return f"but {existing} is no folder"
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise SkipDiffError(f"cannot write {target}: {existing} is not writable; give another folder with -o")
+        return f"but {existing} is not writable: give another folder with -o"
+    try:
+        os.lstat(existing / path.name)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # such as a name that is too long
+        return f"which cannot be ({error.strerror}): rename it, or give another -o"
+    return ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from .._version import __version__
 from ..errors import SkipDiffError
 from ..files import write_atomically
 from ..images.metadata import read_record
-from ..images.photo import FORMATS, Photo, read_photo
+from ..images.photo import FORMATS, Photo, read_header, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
@@ -59,6 +60,8 @@ class Task:
     work: Work
     there: bool = False
     """Whether all that was asked for is there already, and whole."""
+    notes: Sequence[str] = ()
+    """Which files that are there will be made anew, and why."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,13 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """How a result of this size is made: what its metadata say, and what ``resume`` goes by."""
-        return {"software": SOFTWARE, **self.enlarger(job).settings, "size": list(size)}
+        """How a result of this size is made: what its metadata say, and what ``resume`` goes by.
+
+        Raises:
+            SkipDiffError: if the photograph cannot be read.
+        """
+        made = {"software": SOFTWARE, **self.enlarger(job).settings, "size": list(size)}
+        return {**made, "source": _digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
         """What a job takes, or why it cannot be done, without running the network.
@@ -132,26 +140,29 @@ class Runner:
         source, (enlarger, compare) = (job.header.width, job.header.height), self._tools(job)
         try:
             size = self.options.scaling.target(source, enlarger.model.scale)
-            there = self._is_there(job, size)
+            there, notes = self._is_there(job, size)
             check_size(size, job.format)
             self._check_memory(enlarger, size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
         work = enlarger.work(source, size)
-        return Task(job, size, work + compare.work(source, size) if compare else work, there)
+        work = work + compare.work(source, size) if compare else work
+        return Task(job, size, work, there, notes)
 
-    def _is_there(self, job: Job, size: Size) -> bool:
-        """Whether there is nothing to do; what is in the way is refused."""
+    def _is_there(self, job: Job, size: Size) -> tuple[bool, list[str]]:
+        """Whether there is nothing to do, and notes on what is made anew; what is in the way is refused."""
         options = self.options
         files: dict[Path, Size | None] = {job.target: size}
-        if options.compare:
-            files[_sheet(job)] = None
-        present = [path for path in files if path.exists()]
+        if job.sheet:
+            files[job.sheet] = None
+        present = [path for path in files if os.path.lexists(path)]
         if present and not (options.force or options.resume):
             raise _exists(present[0])
+        if not (present and options.resume):
+            return False, []
         record = self.record(job, size)
-        whole = [options.resume and _is_whole(path, record, files[path]) for path in present]
-        return len(whole) == len(files) and all(whole)
+        notes = [why for path in present if (why := _why_anew(path, record, files[path]))]
+        return not notes and len(present) == len(files), notes
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
         """Yield what came of each task, in order. Being interrupted leaves no partial file."""
@@ -181,18 +192,8 @@ class Runner:
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
             return self._carry_out(task)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            reason = "ran out of memory: give a smaller --tile, --scale or --jobs"
-        except SkipDiffError as error:
-            reason = str(error)
-        except OSError as error:
-            why = error.strerror or str(error)
-            reason = (
-                f"cannot write {task.job.target}: {why}; nothing is left of it: make room or give another -o"
-            )
-        return Failure(str(task.job.source), reason)
+        except Exception as error:  # whatever it is: the others get done
+            return Failure(str(task.job.source), _reason(error))
 
     def _carry_out(self, task: Task) -> Outcome:
         options, job, began = self.options, task.job, time.perf_counter()
@@ -207,9 +208,10 @@ class Runner:
         score = _score(options.metric, result) if options.metric else None
         sheet = compare(photo, result, made.evaluations) if compare else None
         self._write(job.target, data)
-        if sheet is not None:
-            self._write(_sheet(job), encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
-        return Outcome(task, made.levels, made.evaluations, seconds, score, (*photo.notes, *lost))
+        if job.sheet and sheet is not None:
+            self._write(job.sheet, encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
+        notes = (*task.notes, *photo.notes, *lost)
+        return Outcome(task, made.levels, made.evaluations, seconds, score, notes)
 
     def _check_memory(self, enlarger: Enlarger, size: Size) -> None:
         need, free = _memory(enlarger, size), free_memory(enlarger.model.device)
@@ -221,18 +223,39 @@ class Runner:
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file that appears whole or not at all, and its folder with it."""
-        missing = [folder for folder in path.parents if not folder.exists()]
-        try:
+        missing = [folder for folder in path.parents if not os.path.lexists(folder)]
+        replace_it = self.options.force or self.options.resume
+
+        def write() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(path)
-            if path.exists() and not (self.options.force or self.options.resume):
-                raise _exists(path)
-            write_atomically(path, data)
-        except BaseException:
+            write_atomically(path, data, replace_it)
+
+        try:
+            try:
+                write()
+            except FileNotFoundError:  # another run took the folder away, which was empty
+                write()
+        except BaseException as error:
             for folder in missing:
                 with contextlib.suppress(OSError):  # another photograph may have got there
                     folder.rmdir()
+            if isinstance(error, FileExistsError):
+                raise _exists(path) from None
+            if isinstance(error, OSError):
+                raise SkipDiffError(
+                    f"cannot write {path}: {error.strerror or error}; nothing is left of it: make room or "
+                    "give another -o"
+                ) from None
             raise
+
+
+def _reason(error: Exception) -> str:
+    """Why a photograph could not be made, in words for the user."""
+    if isinstance(error, SkipDiffError):
+        return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return "ran out of memory: give a smaller --tile, --scale or --jobs"
+    return f"unexpected {type(error).__name__} ({error}): please report it"
 
 
 def _memory(enlarger: Enlarger, size: Size) -> int:
@@ -241,39 +264,47 @@ def _memory(enlarger: Enlarger, size: Size) -> int:
     return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(model.config.unet, tiles.tile, tiles.batch)
 
 
-def _sheet(job: Job) -> Path:
-    """Where the side by side goes."""
-    return job.target.with_name(f"{job.target.stem}-compare.png")
-
-
 def _exists(path: Path) -> SkipDiffError:
     return SkipDiffError(f"{path} exists: --force replaces it, --resume keeps it")
 
 
-def _is_whole(path: Path, record: dict[str, Any], size: Size | None) -> bool:
-    """Whether a file decodes to its end. One that was made otherwise, as far as it can tell, is refused.
+def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
+    """Why a file that is there has to be made anew; empty if it is whole and what would be made.
 
     Args:
         path: the file.
-        record: how it should have been made.
+        record: how it should have been made, and of which photograph.
         size: how large it must be, if that is known.
+
+    Raises:
+        SkipDiffError: if it was made of this photograph with other settings, or is nobody knows what.
     """
     try:
         photo = read_photo(path)
-        found = read_record(photo.metadata)
+        found, has_record = read_record(photo.metadata), read_header(path).format != "bmp"
     except (SkipDiffError, OSError):
-        return False
-    if size not in (None, photo.size) or found not in (None, record):
+        return f"{path} was not whole: made anew"
+    if found is None and (has_record or size not in (None, photo.size)):
+        raise SkipDiffError(f"{path} does not say that it was made here: --force replaces it")
+    if found is None or "source" not in found:
+        return f"{path} does not say which photograph it was made of: made anew"
+    if found["source"] != record["source"]:
+        return f"{path} was made of another photograph, or of an earlier state of this one: made anew"
+    if found != record or size not in (None, photo.size):
         raise SkipDiffError(f"{path} was made with other settings: --force replaces it")
-    return True
+    return ""
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a run that was killed while it wrote this file left under a temporary name."""
-    temporary = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}(\.part)?")
-    for file in path.parent.iterdir():
-        if temporary.fullmatch(file.name):
-            file.unlink()
+def _digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+    except OSError as error:
+        raise SkipDiffError(f"cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
 
 
 def _score(metric: Metric, photo: Photo) -> float | None:

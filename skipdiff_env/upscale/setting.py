@@ -57,7 +57,7 @@ def _card_header(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     card = model_folder(name_or_path) / CARD
     if not card.is_file():
         return {}
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
+    parts = card.read_text(encoding="utf-8-sig", errors="replace").split("---", 2)
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
-    ("_version", "errors", "files"),
+    ("_version", "errors"),
+    ("locks",),
+    ("files",),
     ("diffusion",),
     ("policies",),
     ("chains",),

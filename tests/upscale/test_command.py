@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -101,6 +102,7 @@ def test_the_file_records_how_it_was_made(
     assert record == {
         "model": "plain-4x", "model_hash": plain.hash, "size": [56, 40], "coarse_steps": 2, "start": 1,  # type: ignore[attr-defined]
         "seed": 3, "tile": 128, "precision": "float32",
+        "source": hashlib.sha256(photograph.read_bytes()).hexdigest(),
     }  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_folders_as_output(here: Path, out: str) -> None:
         (["empty"], "out", "holds no images; --recursive"),
         (["in/a.png"], "in", "would replace the photograph in/a.png"),
         (["in/a.png"], "in/a.png", "would replace the photograph"),
-        (["in/a.png", "in/sub/a.png"], "out", "as would in/a.png: rename one of them"),
+        (["in/a.png", "in/sub/a.png"], "out", "which is taken by in/a.png: rename one of them"),
         (["in/a.png"], "in/b.JPG/x.png", "in/b.JPG is no folder"),
         (["in/a.png"], "taken", "is a folder: move that away"),
     ],

@@ -20,13 +20,6 @@ from .photo_files import pillow
 from .test_photo_faults import BAD
 
 
-def test_leftovers_of_a_killed_run_are_removed(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:
-    (tmp_path / ".a.png.ab12_xyz").write_bytes(b"half")
-    (tmp_path / ".a.png.mine").write_bytes(b"not ours")
-    upscale(photograph, "-o", tmp_path / "a.png")
-    assert left_in(tmp_path) == [".a.png.mine", "a.png", "in.png"]
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(name: str, upscale: Upscale, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
@@ -185,12 +178,12 @@ def test_an_interruption_leaves_no_partial_file(
         (source / f"{i}.png").write_bytes(photograph.read_bytes())
     write, count = run_module.write_atomically, 0
 
-    def interrupted(path: Path, data: bytes) -> None:
+    def interrupted(path: Path, data: bytes, replace: bool) -> None:
         nonlocal count
         count += 1
         if count == 3:
             raise KeyboardInterrupt
-        write(path, data)
+        write(path, data, replace)
 
     monkeypatch.setattr(run_module, "write_atomically", interrupted)
     ran = upscale(source, "-o", tmp_path / "out", "--jobs", jobs)

@@ -134,13 +134,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in which ``//`` comments and commas with nothing behind them are passed over.
+    """A JSON object; ``//`` comments, commas with nothing behind them and a byte-order mark are passed over.
 
     Raises:
         SkipDiffError: if it is missing or still no JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a byte-order mark
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: give the JSON that the network was trained with") from None
     except UnicodeDecodeError:

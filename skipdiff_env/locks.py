@@ -1,0 +1,118 @@
+"""Files that one process holds at a time: two runs into one folder are safe from each other.
+
+The lock is ``flock``'s, which the system takes back when a process ends, however it ends. A file that is
+there and not locked is therefore what a dead process left, and is taken over. Where there is no ``flock``
+(Windows, some network file systems) it cannot be told from a living process's, and is left to the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import SkipDiffError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""What a folder is held by."""
+
+
+@contextlib.contextmanager
+def held(path: Path, wait: bool = True) -> Iterator[None]:
+    """Make an empty file and hold it, against threads and processes; it is removed at the end if it is there.
+
+    Args:
+        path: the file, in a folder that exists. It has the permissions that the process's umask leaves.
+        wait: whether to wait for whoever holds it.
+
+    Raises:
+        BlockingIOError: if it is held, and ``wait`` is false or waiting is not possible here.
+        OSError: if it cannot be made.
+    """
+    descriptor = _take(path, wait)
+    try:
+        if fcntl is None:
+            os.close(descriptor)  # open files can be neither renamed nor removed there
+        yield
+    finally:
+        if fcntl is None:
+            path.unlink(missing_ok=True)
+        else:
+            if _is(descriptor, path):
+                path.unlink()
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for a run that writes into it; it is made if need be, and removed if it stays empty.
+
+    Raises:
+        SkipDiffError: if another run holds it.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(folder / LOCK, wait=False))
+            except BlockingIOError as error:
+                raise SkipDiffError(
+                    f"cannot use {folder}: {error.strerror}: wait for its end, or give another folder"
+                ) from None
+            yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds something, as it should
+                folder.rmdir()
+
+
+def _take(path: Path, wait: bool) -> int:
+    """A descriptor of a new file at ``path``, locked."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            _clear(path, wait)
+            continue
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # what cannot be locked cannot be taken for a dead process's
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is(descriptor, path):  # else another process took it away before it was locked
+            return descriptor
+        os.close(descriptor)
+
+
+def _clear(path: Path, wait: bool) -> None:
+    """Wait until nobody holds the file, and remove it if it was left behind."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        if fcntl is None:
+            raise OSError
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if _is(descriptor, path):
+            path.unlink()
+    except BlockingIOError:
+        raise BlockingIOError(errno.EAGAIN, "another run is writing there") from None
+    except OSError:
+        told = f"another run is writing there, or left {path}, which is then to be removed"
+        raise BlockingIOError(errno.EAGAIN, told) from None
+    finally:
+        os.close(descriptor)
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
