@@ -1,0 +1,33 @@
+"""Whatever lies in a folder: no traceback, nothing partial, nothing lost, and the pixels that are in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.upscale.conftest import save_plain
+
+from .invariants import Tree, check
+from .run import BLOCK, fuzz
+from .structures import Made
+
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("[!.]*"))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_plain(tmp_path_factory.mktemp("models") / "plain-4x")
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "jpeg", "webp"])
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+def test_inputs_that_once_failed(path: Path, format: str, model: Path) -> None:
+    tree = Tree({path.name: Made(path.read_bytes(), path.suffix)}, format=format, named=True)
+    assert sum(check(tree, model)) == 1
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_generated_trees(block: int, model: Path) -> None:
+    done, failed = fuzz(model, block)
+    assert done > BLOCK / 2 and failed > BLOCK / 10, "the generators make too little of one kind"
