@@ -26,6 +26,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 LOSSLESS, LOSSY = 2.6 / 255, 0.06
 """Largest difference, and mean difference, that a result may have. The model sees 8 bits."""
 
+REASONS = ("too small", "would become", "would replace", "cannot write")
+"""Why a whole photograph may be refused."""
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -97,9 +100,11 @@ def check(tree: Tree, model: Path) -> tuple[int, int]:
         assert {path: after.get(path) for path in before} == before, "a source was touched"
         assert sorted(after.keys() - before.keys()) == sorted(done.values()), "files that no line names"
         for entry in entries:
-            if "output" in entry:
-                made = tree.files[str(Path(entry["input"]).relative_to(root / "in"))]
+            made = tree.files.get(os.path.relpath(entry["input"], root / "in"))
+            if made and "output" in entry:
                 _compare(made, Path(entry["output"]), entry["notes"])
+            elif made and made.pixels is not None:
+                assert any(reason in entry["error"] for reason in REASONS), f"refused: {entry['error']}"
         return len(done), len(failed)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.upscale.conftest import save_plain
 
-from .invariants import Tree, check
+from .invariants import FORMATS, Tree, check
 from .run import BLOCK, fuzz
 from .structures import Made
 
@@ -20,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_plain(tmp_path_factory.mktemp("models") / "plain-4x")
 
 
-@pytest.mark.parametrize("format", ["png", "tiff", "jpeg", "webp"])
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_inputs_that_once_failed(path: Path, format: str, model: Path) -> None:
     tree = Tree({path.name: Made(path.read_bytes(), path.suffix)}, format=format, named=True)
@@ -30,4 +30,4 @@ def test_inputs_that_once_failed(path: Path, format: str, model: Path) -> None:
 @pytest.mark.parametrize("block", range(5))
 def test_generated_trees(block: int, model: Path) -> None:
     done, failed = fuzz(model, block)
-    assert done > BLOCK / 2 and failed > BLOCK / 10, "the generators make too little of one kind"
+    assert done > BLOCK / 4 and failed > BLOCK / 10, "the generators make too little of one kind"
