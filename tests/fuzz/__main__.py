@@ -26,7 +26,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, args.log.open("a") as log:
         model = save_plain(Path(folder) / "plain-4x")
         for block in range(first, -(-args.count // BLOCK)):
-            done, failed = fuzz(model, args.seed * 10**6 + block)
+            try:
+                done, failed = fuzz(model, args.seed * 10**6 + block)
+            except BaseException as error:
+                print(f"stopped in block {block} of seed {args.seed}: {error!r}"[:300], file=log)
+                raise
             line = f"{head}{block}: {BLOCK} trees, {done} photographs enlarged, {failed} refused"
             print(line, file=log, flush=True)
             print(line, flush=True)

@@ -136,9 +136,7 @@ def jpeg(draw: st.DrawFn) -> Made:
     }  # fmt: skip
     if draw(st.integers(0, 3)) == 0:
         options["restart_marker_blocks"] = draw(st.integers(1, 4))
-    return draw(
-        _with_baggage(Image.fromarray(samples.squeeze(2) if channels == 1 else samples, mode), options)
-    )
+    return draw(_with_baggage(Image.frombytes(mode, samples.shape[1::-1], samples.tobytes()), options))
 
 
 @st.composite
@@ -240,7 +238,20 @@ def damaged(draw: st.DrawFn, made: Made) -> Made:
             del data[place : place + length]
         else:
             data[place:place] = data[place : place + length] * draw(st.integers(1, 3))
-    return Made(bytes(data), made.suffix)
+    whole = bytes(data)
+    return Made(_with_checksums(whole) if draw(st.booleans()) else whole, made.suffix)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """The same with right checksums, if it is a PNG, so that its damage is looked at."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    parts, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        parts.append(chunk(data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
+        place += length + 12
+    return b"".join(parts) + data[place:]
 
 
 WHOLE = st.one_of(png(), jpeg(), tiff(), webp())
