@@ -34,19 +34,21 @@ SIDES = st.sampled_from([9, *range(4, 21), 1])
 
 @st.composite
 def _samples(draw: st.DrawFn, channels: int, white: int) -> np.ndarray:
-    """Integers (H, W, channels) from 0 to white: a gradient with a little noise, opaque."""
+    """Integers (H, W, channels) from 0 to white: a gradient with a little noise. Most are opaque."""
     height, width = draw(SIDES), draw(SIDES)
     y, x = np.mgrid[:height, :width] / max(height, width)
     noise = np.random.default_rng(draw(st.integers(0, 999))).uniform(0, 0.05, (height, width, channels))
     planes = np.stack([0.1 + 0.7 * x, 0.9 - 0.7 * y, 0.3 + 0.4 * x * y, 0.8 - 0.5 * x], axis=-1)
     samples = np.rint((planes[..., :channels] + noise).clip(0, 1) * white).astype(int)
-    if channels in (2, 4):
+    if channels in (2, 4) and draw(st.integers(0, 3)):
         samples[..., -1] = white
     return samples
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """What EXIF's orientation makes of a picture, as its table (TIFF 6.0, section 8) says it."""
+def _turned(pixels: np.ndarray | None, orientation: int | None) -> np.ndarray | None:
+    """What EXIF's orientation makes of a picture, by its table (TIFF 6.0, section 8), if both are known."""
+    if pixels is None or orientation is None:
+        return None
     turns = {
         1: lambda p: p, 2: np.fliplr, 3: lambda p: np.rot90(p, 2), 4: np.flipud,
         5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1),
@@ -55,8 +57,10 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.array(turns[orientation](pixels), float)
 
 
-def _rgb(samples: np.ndarray, white: int) -> np.ndarray:
-    """Grey or RGB, with alpha or without, as floats (H, W, 3)."""
+def _rgb(samples: np.ndarray, white: int) -> np.ndarray | None:
+    """Grey or RGB as floats (H, W, 3); None if something shines through, where colours are made up."""
+    if samples.shape[2] in (2, 4) and (samples[..., -1] < white).any():
+        return None
     colour = samples[..., :3] if samples.shape[2] >= 3 else samples[..., :1]
     return np.broadcast_to(colour / white, (*samples.shape[:2], 3))
 
@@ -103,9 +107,7 @@ def png(draw: st.DrawFn) -> Made:
     others = [chunk(*pair) for pair in extra]
     split = draw(st.integers(0, len(others)))
     data = b"".join([b"\x89PNG\r\n\x1a\n", head, *others[:split], *before, *parts, *others[split:]])
-    return Made(
-        data + chunk(b"IEND", b""), ".png", None if orientation is None else _turned(pixels, orientation)
-    )
+    return Made(data + chunk(b"IEND", b""), ".png", _turned(pixels, orientation))
 
 
 def _filtered(row: np.ndarray, depth: int, kind: int) -> bytes:
@@ -164,8 +166,8 @@ def _with_baggage(draw: st.DrawFn, image: Image.Image, options: dict[str, Any]) 
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
     data = buffer.getvalue()
-    known = orientation is not None and image.mode != "CMYK"
-    return Made(data, suffix, _turned(_by_opencv(data), orientation) if known and orientation else None)
+    opaque = image.mode != "CMYK" and (image.mode != "RGBA" or image.getextrema()[3][0] == 255)
+    return Made(data, suffix, _turned(_by_opencv(data) if opaque else None, orientation))
 
 
 @st.composite
@@ -216,6 +218,68 @@ def tiff(draw: st.DrawFn) -> Made:
 
 
 @st.composite
+def libtiff(draw: st.DrawFn) -> Made:
+    """TIFF as Pillow and its libtiff write it: more codes, palettes, CMYK, Lab."""
+    mode, channels = draw(
+        st.sampled_from([("1", 1), ("L", 1), ("P", 1), ("RGB", 3), ("RGBA", 4), ("CMYK", 4), ("LAB", 3)])
+    )
+    samples = draw(_samples(channels, 255)).astype(np.uint8)
+    image = Image.frombytes("L" if mode == "1" else mode, samples.shape[1::-1], samples.tobytes())
+    pixels = _rgb(samples, 255) if mode in ("L", "RGB", "RGBA") else None
+    if mode == "P":
+        table = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (256, 3))
+        image.putpalette(table.astype(np.uint8).tobytes())
+        pixels = table[samples[..., 0]] / 255
+    codes = ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "tiff_deflate"]
+    if mode == "1":
+        image, codes = image.convert("1"), [*codes, "group3", "group4", "tiff_ccitt"]
+        pixels = _rgb(np.array(image, np.uint8)[..., None], 1)
+    elif mode in ("L", "RGB"):
+        codes.append("jpeg")
+    code = draw(st.sampled_from(codes))
+    tags: dict[int, Any] = {274: draw(st.integers(1, 8))}
+    if code in ("tiff_lzw", "tiff_adobe_deflate") and mode in ("L", "RGB", "RGBA"):
+        tags[317] = draw(st.integers(1, 2))
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF", compression=code, tiffinfo=tags)
+    known = None if pixels is None or code == "jpeg" else _turned(pixels, tags[274])
+    return Made(buffer.getvalue(), ".tif", known)
+
+
+def _tags(data: bytes) -> tuple[str, list[int]]:
+    """Order of a TIFF's bytes, and where the entries of its first directory lie; none if it is a BigTIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return order, []
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    return order, [start + 2 + 12 * number for number in range(count)]
+
+
+@st.composite
+def retagged(draw: st.DrawFn, made: Made) -> Made:
+    """The same with other values, types, counts or numbers in some tags."""
+    data = bytearray(made.data)
+    order, places = _tags(made.data)
+    small = st.integers(0, 40)
+    for place in draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)) if places else []:
+        how = draw(st.sampled_from(["value", "value", "value", "type", "count", "tag"]))
+        if how == "value":
+            code = "H" if struct.unpack_from(order + "H", data, place + 2) == (3,) else "I"
+            value = draw(st.one_of(small, small, st.sampled_from([255, 32773, 32946, 34925, 65535])))
+            struct.pack_into(order + code, data, place + 8, value)
+        elif how == "type":
+            struct.pack_into(order + "H", data, place + 2, draw(st.integers(0, 18)))
+        elif how == "count":
+            struct.pack_into(order + "I", data, place + 4, draw(st.one_of(small, st.just(2**32 - 1))))
+        else:
+            struct.pack_into(
+                order + "H", data, place, draw(st.sampled_from([254, 266, 320, 330, 332, 529, 530, 32997]))
+            )
+    return Made(bytes(data), made.suffix)
+
+
+@st.composite
 def damaged(draw: st.DrawFn, made: Made) -> Made:
     """The same with bits flipped, bytes overwritten, parts cut off, left out or repeated."""
     data = bytearray(made.data)
@@ -254,7 +318,9 @@ def _with_checksums(data: bytes) -> bytes:
     return b"".join(parts) + data[place:]
 
 
-WHOLE = st.one_of(png(), jpeg(), tiff(), webp())
+_TIFFS = st.one_of(tiff(), libtiff())
+WHOLE = st.one_of(png(), jpeg(), _TIFFS, webp())
 _NO_IMAGES = st.binary(max_size=60).map(lambda data: Made(data, ".png"))
-FILES = st.sampled_from([WHOLE] * 6 + [WHOLE.flatmap(damaged)] * 5 + [_NO_IMAGES]).flatmap(lambda kind: kind)
+_KINDS = [WHOLE] * 7 + [WHOLE.flatmap(damaged)] * 4 + [_TIFFS.flatmap(retagged)] * 2 + [_NO_IMAGES]
+FILES = st.sampled_from(_KINDS).flatmap(lambda kind: kind)
 """Files as a folder may hold them: half of them whole."""
