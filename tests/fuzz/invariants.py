@@ -28,7 +28,7 @@ LOSSLESS, LOSSY = 2.6 / 255, 0.06
 """Largest difference, and mean difference, that a result may have. The model sees 8 bits."""
 
 NO_ERRORS = re.compile(r"skipdiff: note: |_?(TIFF|Fax|JPEG)\w*: ")
-"""How other lines begin. libtiff, which decodes fax and JPEG codes for Pillow, writes what it met by itself."""
+"""How other lines begin. libtiff, which decodes fax and JPEG codes for Pillow, writes some of its own."""
 
 REASONS = ("too small", "would become", "would replace", "cannot write")
 """Why a whole photograph may be refused."""
