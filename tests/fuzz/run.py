@@ -12,7 +12,7 @@ BLOCK = 100
 """Trees of files."""
 
 
-def fuzz(model: Path, number: int, count: int = BLOCK) -> tuple[int, int]:
+def fuzz(model: Path, number: int) -> tuple[int, int]:
     """Check a block of trees. The same number gives the same trees.
 
     Returns:
@@ -25,7 +25,7 @@ def fuzz(model: Path, number: int, count: int = BLOCK) -> tuple[int, int]:
 
     @seed(number)
     @settings(
-        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        max_examples=BLOCK, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink), print_blob=False,
     )  # fmt: skip
     @given(trees())

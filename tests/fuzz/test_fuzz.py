@@ -12,7 +12,8 @@ from .invariants import FORMATS, Tree, check
 from .run import BLOCK, fuzz
 from .structures import Made
 
-CORPUS = sorted((Path(__file__).parent / "corpus").glob("[!.]*"))
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("*/*"))
+"""Files that once failed. Those in the folder ``whole`` are photographs that must be enlarged."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_inputs_that_once_failed(path: Path, format: str, model: Path) -> None:
     tree = Tree({path.name: Made(path.read_bytes(), path.suffix)}, format=format, named=True)
-    assert sum(check(tree, model)) == 1
+    done, failed = check(tree, model)
+    assert done + failed == 1
+    assert done or path.parent.name != "whole"
 
 
 @pytest.mark.parametrize("block", range(5))
