@@ -104,16 +104,15 @@ def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> 
 def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | None:
     """An ICC profile (version 2) of these primaries and this curve, for grey or RGB numbers.
 
-    None if the primaries span no colours, or the gamma is beyond what a profile can hold.
+    None if the primaries span no colours, or if they or the gamma are beyond what a profile can hold.
     """
     if isinstance(curve, float) and not 0.01 < curve < 255:
         return None
     try:
-        colourants = _colourants(primaries)
+        white, colourants = _xyz(primaries.white), _colourants(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
-    white = _xyz(primaries.white)
-    if not np.isfinite(colourants).all() or np.abs(colourants).max() > 100:
+    if not (np.abs([white, *colourants]) <= 100).all():  # nor is that so of NaN
         return None
     name = b"made for an enlargement"
     tags = {

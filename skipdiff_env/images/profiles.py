@@ -11,14 +11,17 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
 
 
 def profile_fits(profile: bytes | None, mode: str) -> bool:
-    """Whether ``profile`` is readable and describes pixels of a Pillow mode (L, RGB, CMYK, LAB)."""
+    """Whether ``profile`` is whole enough to convert by, from pixels of a Pillow mode (L, RGB, CMYK, LAB)."""
     if not profile:
         return False
     try:
-        space = ImageCms.ImageCmsProfile(BytesIO(profile)).profile.xcolor_space.strip()
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _SPACES.get(mode):
+            return False
+        ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (OSError, ImageCms.PyCMSError):
         return False
-    return space == _SPACES.get(mode)
+    return True
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -37,11 +37,16 @@ def noisy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("models") / "noisy-4x", model.network, model.config)
 
 
-@pytest.fixture(scope="session")
-def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_plain(folder: Path) -> Path:
     """A residual model whose residual counts for nothing: what comes out is the bicubic enlargement."""
     model = random_model(tiny_config(unet=UNET, target="residual", residual_scale=1e7))
-    return save_model(tmp_path_factory.mktemp("models") / "plain-4x", model.network, model.config)
+    return save_model(folder, model.network, model.config)
+
+
+@pytest.fixture(scope="session")
+def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of :func:`save_plain`."""
+    return save_plain(tmp_path_factory.mktemp("models") / "plain-4x")
 
 
 @pytest.fixture
