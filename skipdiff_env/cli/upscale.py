@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
     from ..chains import named_chain
-    from ..upscale import Failure, plan_jobs
+    from ..upscale import Failure, list_jobs
 
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         raise SkipDiffError("give --start or --policy, not both")
     if args.coarse_steps and named_chain(args.policy):
         raise SkipDiffError(f"--policy {args.policy} has no coarse steps: leave out --coarse-steps")
-    jobs, failures = plan_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
+    jobs, failures = list_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
         report.failed(failure)

@@ -34,7 +34,7 @@ class Report:
         """Something to know about the whole run."""
         if not self.quiet:
             with self._off_the_bar():
-                say(f"skipdiff: note: {text}")
+                say(f"skipdiff: note: {' '.join(text.split())}")
 
     def failed(self, failure: Failure) -> None:
         """A photograph that could not be enlarged."""

@@ -2,7 +2,7 @@
 
 from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
-from .plan import Failure, Job, plan_jobs
+from .jobs import Failure, Job, list_jobs
 from .run import Options, Outcome, Runner, Task
 from .setting import choose_model, model_notice, pick_device
 
@@ -21,6 +21,6 @@ __all__ = [
     "choose_model",
     "model_notice",
     "pick_device",
-    "plan_jobs",
+    "list_jobs",
     "side_by_side",
 ]

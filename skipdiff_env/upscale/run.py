@@ -24,7 +24,7 @@ from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
-from .plan import Failure, Job
+from .jobs import Failure, Job
 from .setting import AUTO, choose_model
 
 if TYPE_CHECKING:

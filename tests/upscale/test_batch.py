@@ -15,7 +15,7 @@ from PIL import Image
 from skipdiff_env.images.metadata import Metadata
 from skipdiff_env.images.photo import FORMATS, Photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
-from skipdiff_env.upscale import plan_jobs
+from skipdiff_env.upscale import list_jobs
 from skipdiff_env.upscale import run as run_module
 
 from .conftest import FAST, Ran, Upscale, left_in
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def failures_of(*arguments: object, **options: object) -> dict[str, str]:
-    jobs, failures = plan_jobs(*arguments, **options)  # type: ignore[arg-type]
+    jobs, failures = list_jobs(*arguments, **options)  # type: ignore[arg-type]
     found = {failure.source: failure.reason for failure in failures}
     assert len(found) == len(failures)
     assert not found.keys() & {str(job.source) for job in jobs}

@@ -32,7 +32,7 @@ class Failure:
     reason: str
 
 
-def plan_jobs(
+def list_jobs(
     inputs: Sequence[str], out: str, recursive: bool = False, format: str | None = None, compare: bool = False
 ) -> tuple[list[Job], list[Failure]]:
     """Pair every photograph with the files it becomes.

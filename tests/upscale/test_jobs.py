@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.upscale import plan_jobs
+from skipdiff_env.upscale import list_jobs
 
 
 def picture(path: Path, name: str | None = None) -> Path:
@@ -31,14 +31,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pairs(*arguments: object, **options: object) -> dict[str, str]:
-    jobs, failures = plan_jobs(*arguments, **options)  # type: ignore[arg-type]
+    jobs, failures = list_jobs(*arguments, **options)  # type: ignore[arg-type]
     assert not failures
     return {str(job.source): str(job.target) for job in jobs}
 
 
 def test_one_file_to_one_file(here: Path) -> None:
     assert pairs(["in/a.png"], "x.jpg") == {"in/a.png": "x.jpg"}
-    assert plan_jobs(["in/a.png"], "x.jpg")[0][0].format.name == "jpeg"
+    assert list_jobs(["in/a.png"], "x.jpg")[0][0].format.name == "jpeg"
     assert pairs(["in/a.png"], "new/deep/x.TIF") == {"in/a.png": "new/deep/x.TIF"}
 
 
@@ -81,7 +81,7 @@ def test_outputs_that_do_not_fit(
 ) -> None:
     (here / "folder.png").mkdir()
     with pytest.raises(SkipDiffError, match=message):
-        plan_jobs(inputs, out, **options)
+        list_jobs(inputs, out, **options)
 
 
 @pytest.mark.parametrize("out", ["out", "out/", "out.v2/", "2024.06"])
@@ -109,7 +109,7 @@ def test_single_photographs_that_cannot_be_done(here: Path, inputs: list[str], o
     (here / "empty").mkdir()
     (here / "taken" / "a.png").mkdir(parents=True)
     picture(here / "in/sub/a.png")
-    jobs, failures = plan_jobs(inputs, out)
+    jobs, failures = list_jobs(inputs, out)
     assert len(failures) == 1
     assert reason in failures[0].reason
     assert len(jobs) == len(inputs) - 1
@@ -118,11 +118,11 @@ def test_single_photographs_that_cannot_be_done(here: Path, inputs: list[str], o
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_is_not_writable(here: Path) -> None:
     (here / "locked").mkdir(mode=0o500)
-    assert "not writable" in plan_jobs(["in/a.png"], "locked/x.png")[1][0].reason
+    assert "not writable" in list_jobs(["in/a.png"], "locked/x.png")[1][0].reason
 
 
 def test_the_content_decides_the_format(here: Path) -> None:
     picture(here / "in/really.png", "JPEG")
-    jobs, _ = plan_jobs(["in/really.png"], "out")
+    jobs, _ = list_jobs(["in/really.png"], "out")
     assert str(jobs[0].target) == "out/really.jpg"
     assert jobs[0].format.name == "jpeg"
