@@ -17,7 +17,7 @@ from ..images import PHOTOGRAPHS, RGB8, write_image
 from .pictures import MAX_BYTES, MAX_PIXELS, read_upload, slug
 from .show import CSS, comparison_table, duration, film_strip, message, number_table
 from .study import bicubic_picture, score
-from .workshop import FIXED, MAX_SEED, Request, Workshop
+from .workshop import FIXED, MAX_SEED, USUAL, Request, Workshop
 
 FIRST = 1
 """The bundled photograph that is chosen at first: the cat."""
@@ -314,15 +314,9 @@ class Page:
 
     def _save(self, request: Request, picture: RGB8) -> Path:
         fine = self.workshop.fine_steps(request.model, request.coarse_steps)
-        words = (
-            request.task.name,
-            "skipdiff",
-            request.policy,
-            request.coarse_steps,
-            fine,
-            "seed",
-            request.seed,
-        )
+        how = [request.policy, request.coarse_steps, fine]
+        how = [request.model] if request.policy == USUAL else how
+        words = [request.task.name, "skipdiff", *how, "seed", request.seed]
         results = self.folder / "files"
         results.mkdir(parents=True, exist_ok=True)
         file = Path(mkdtemp(dir=results)) / f"{slug('-'.join(map(str, words)))}.png"

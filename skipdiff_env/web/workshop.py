@@ -250,7 +250,7 @@ class Workshop:
             lines = []
             for who, taken in (
                 ("you", actions),
-                (request.policy, study.actions(self._skipdiff(request))),
+                (self._player(request), study.actions(self._skipdiff(request))),
                 ("the optimum", best.schedule),
             ):
                 end = study.play(taken)
@@ -306,6 +306,13 @@ class Workshop:
     def _chain(self, request: Request) -> Chain:
         model = self.model(request.model)
         return default_for(model) if request.policy == USUAL else self._skipdiff(request)
+
+    def _player(self, request: Request) -> str:
+        """Who plays under :meth:`_skipdiff`."""
+        if request.policy != USUAL:
+            return request.policy
+        agent = shipped_policy(self.model(request.model), request.coarse_steps)
+        return f"the agent of {request.model}" if agent else OWN
 
     def _skipdiff(self, request: Request) -> SkipDiff:
         """SkipDiff under the policy that was chosen; for USUAL, under the model's agent or start."""

@@ -172,7 +172,7 @@ def test_upload_run_slider_download(page: Visitor, photo: Path, toy_folder: Path
 
     page.click("#download")
     (file,) = page.wait(lambda: [p for p in page.downloads.iterdir() if p.suffix == ".png"])
-    assert file.name == "my-photo-skipdiff-the-agent-of-toy-4x-10-10-seed-0.png"
+    assert file.name == "my-photo-skipdiff-toy-4x-seed-0.png"
     sampler = SkipDiffSampler(load_pretrained(toy_folder, "cpu"), 10)
     task = make_task(read_image(photo), photo.name, scale=4, reference=True, side=192)
     expected = sampler(task.lr, toy_folder / "policy.safetensors", 0).images[0]
