@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 
 import gymnasium
 import pytest
@@ -55,3 +57,40 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, kind):
         file.write_text("not LMDB " * 2000)
     with pytest.raises(SkipDiffError, match=f"cache file {file}: .*name another"):
         LatentCache(file=str(file))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_threads_may_share_a_cache(tmp_path, on_disk):
+    """What it holds adds up afterwards: without a lock, entries dropped by two threads at once do not."""
+    if on_disk:
+        pytest.importorskip("lmdb")
+    latent = torch.zeros(3, 2, 2)
+    size = latent.nbytes + latent.byte().nbytes
+    cache = LatentCache(max_bytes=4 * size, file=str(tmp_path / "latents") if on_disk else None)
+    rounds, errors = 500 if on_disk else 20_000, []
+
+    def work(number):
+        try:
+            for i in range(rounds):
+                key = bytes([(7 * i + number) % 9])
+                entry = cache.get(key)
+                assert entry is None or torch.equal(entry.latent, latent)
+                cache.put(key, latent, latent.byte())
+                cache.put_score((key,), 1.0)
+                assert cache.score((key,)) in (1.0, None)
+        except Exception as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
+    assert cache.bytes == len(cache) * size <= cache.max_bytes
+    assert cache.hits + cache.misses == 4 * rounds

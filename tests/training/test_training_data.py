@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from training_helpers import picture
 
 from skipdiff_env.diffusion.training.data import ImageBank, load_bank
-from skipdiff_env.diffusion.training.files import decode
+from skipdiff_env.diffusion.training.files import decode, image_files
 from skipdiff_env.diffusion.training.stream import Ahead, StreamedBank
 from skipdiff_env.errors import SkipDiffError
 
@@ -200,3 +201,11 @@ def test_ahead_gives_what_is_asked_for_in_any_order() -> None:
     ahead = Ahead(lambda step: calls.append(step) or step * step)
     assert [ahead(step) for step in (0, 1, 2, 7, 8, 3)] == [0, 1, 4, 49, 64, 9]
     assert calls.count(1) == calls.count(8) == 1  # made ahead, not twice
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_name_anything(tmp_path: Path) -> None:
+    names = ["a.png", "写.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + os.fsencode("\r\n".join(names)))
+    assert [file.name for file in image_files(tmp_path / "list.txt")] == names
