@@ -30,9 +30,9 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is sys.__stderr__:
-        encoding, errors = sys.stderr.encoding, sys.stderr.errors
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors)
+    own = sys.__stderr__
+    if own is not None and sys.stderr is own:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=own.encoding, errors=own.errors)
 
 
 def say(text: str) -> None:
