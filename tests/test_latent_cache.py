@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
+import time
+from collections import OrderedDict
 
 import gymnasium
 import pytest
@@ -55,3 +58,47 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, kind):
         file.write_text("not LMDB " * 2000)
     with pytest.raises(SkipDiffError, match=f"cache file {file}: .*name another"):
         LatentCache(file=str(file))
+
+
+class Slow(OrderedDict):
+    """A dictionary in which other threads get their turn between a look and what follows from it."""
+
+    def __contains__(self, key):
+        found = super().__contains__(key)
+        time.sleep(1e-5)
+        return found
+
+    def popitem(self, last=True):
+        time.sleep(1e-5)
+        return super().popitem(last)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_threads_may_share_a_cache(tmp_path, on_disk):
+    if on_disk:
+        pytest.importorskip("lmdb")
+    latent, image = torch.zeros(3, 2, 2), torch.zeros(3, 2, 2, dtype=torch.uint8)
+    size = latent.nbytes + image.nbytes
+    cache = LatentCache(max_bytes=4 * size, file=str(tmp_path / "latents") if on_disk else None)
+    cache._entries, cache._scores = Slow(), Slow()
+    rounds, errors = 200, []
+
+    def work(number):
+        try:
+            for i in range(rounds):
+                key = bytes([(7 * i + number // 2) % 9])
+                cache.get(key)
+                cache.put(key, latent, image)
+                cache.put_score((key,), 1.0)
+                cache.score((key,))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert cache.bytes == len(cache) * size <= cache.max_bytes, "what it holds adds up"
+    assert cache.hits + cache.misses == 4 * rounds

@@ -46,21 +46,24 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that all is tidied up."""
+    """SIGTERM (``kill``, service managers) raises SystemExit, so that all is tidied up; so does SIGHUP."""
 
     def end(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
+    def hang_up(number: int, frame: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)  # whoever handles that by now: a server, a training
+
+    handlers = {"SIGTERM": end, "SIGHUP": hang_up}
+    mine = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        mine = {}
     # one that is ignored, as under nohup, stays so
-    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, end)
+    mine = {number: handler for number, handler in mine.items() if signal.getsignal(number) is signal.SIG_DFL}
+    for number, handler in mine.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in mine:
             signal.signal(number, signal.SIG_DFL)

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="png, jpeg, webp, tiff or bmp [as OUT or INPUT]")
     add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 [95]")
     add("--force", action="store_true", help="replace files that exist")
-    add("--resume", action="store_true", help="skip results that are there and whole")
+    add("--resume", action="store_true", help="skip results of the same photographs that are whole")
     add("--keep-location", action="store_true", help="keep GPS and other traces of the place")
     add = parser.add_argument_group("report").add_argument
     add("--compare", action="store_true", help="also write OUT-compare.png: bicubic, full DDPM, this")
@@ -151,7 +151,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     from ..upscale import Options, Runner, Scaling, pick_device
 
     device = pick_device(args.device)
-    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes
+    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes, see Runner
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
         raise SkipDiffError(

@@ -27,6 +27,7 @@ from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.latent_cache import LatentCache
+from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import load_policy
 
 
@@ -122,6 +123,15 @@ def test_resuming(tmp_path, tiny_setting):
     assert again.progress.seconds > first.progress.seconds
     steps = [int(r["timesteps"]) for r in csv.DictReader((folder / "evaluations.csv").open())]
     assert steps == sorted(set(steps)) and steps[-1] == 128
+
+
+def test_a_second_run_into_one_folder_is_refused(tmp_path, tiny_setting):
+    settings = small("ppo", 64, num_envs=4)
+    with alone(tmp_path / "run"):
+        for resume in (False, True):
+            with pytest.raises(SkipDiffError, match="another run is writing there"):
+                run(settings, tiny_setting, tmp_path / "run").train(resume=resume)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from training_helpers import assert_same, weights
 
+from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, available_recipes, load_recipe
 from skipdiff_env.training.checkpoint import checkpoint_files
 
@@ -66,6 +67,34 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     assert run(out, total, resume=True).step == total
     run(tmp_path / "whole", total)
     assert_same(weights(out), weights(tmp_path / "whole"))
+
+
+def test_a_second_run_into_one_folder_is_refused(
+    folder: Path, run: Callable[..., TrainResult], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = start(COMMAND, *QUICK, "--data", folder, "--out", out, "--set", "checkpoint_minutes=0.0001")
+    wait_for_step(first, out, 2)
+    refused = f"cannot use {out}: another run is writing there: wait for its end, or give another folder"
+    for resume in (False, True):
+        with pytest.raises(SkipDiffError, match=refused):
+            run(out, resume=resume)
+    second = start(COMMAND, *QUICK, "--data", folder, "--out", out, "--resume")
+    assert second.communicate(timeout=120) == ("", f"skipdiff: error: {refused}\n")
+    assert second.returncode == 2
+    assert first.poll() is None, first.communicate()
+    first.kill()
+    first.communicate()
+    reached = int(checkpoint_files(out)[0].stem[5:])
+    assert run(out, reached + 1, resume=True).step == reached + 1  # a dead run holds nothing
+    assert not (out / ".lock").exists()
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SkipDiffError, match="none of the images"):
+        run(tmp_path / "out", data=[tmp_path / "empty"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_sigterm_ends_a_run_on_a_bare_machine_with_a_checkpoint(folder: Path, tmp_path: Path) -> None:

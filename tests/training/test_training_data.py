@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from training_helpers import picture
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import held_out
 from skipdiff_env.training.data import ImageBank, load_bank
-from skipdiff_env.training.files import decode
+from skipdiff_env.training.files import decode, image_files
 from skipdiff_env.training.held_out import read_list
 from skipdiff_env.training.stream import Ahead, StreamedBank
 
@@ -251,3 +252,11 @@ def test_held_out_pictures_are_never_drawn(tmp_path: Path) -> None:
 def test_an_unknown_list_is_refused() -> None:
     with pytest.raises(SkipDiffError, match="no list 'nowhere'.*faces128, natural256"):
         read_list("nowhere")
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_name_anything(tmp_path: Path) -> None:
+    names = ["a.png", "写.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + os.fsencode("\r\n".join(names)))
+    assert [file.name for file in image_files(tmp_path / "list.txt")] == names

@@ -142,6 +142,11 @@ def test_company_in_a_batch_leaves_no_trace() -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
     pair = [torch.cat([a, a.flip(0)]) for a in images[0]]
     assert torch.equal(shared.predict(*pair)[:1], alone[0])
+    # tiles of two sizes, in whatever order they get their turn
+    image = tensors(1, 200, 203)
+    once = TiledModel(model, 128, batch=4).predict(*image)
+    for found in shared.predict(*(torch.cat([x, x, x]) for x in image)):
+        assert torch.equal(found[None], once)
 
 
 def test_threads_share_batches() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,16 +233,18 @@ def test_without_gradio_there_is_advice(monkeypatch: pytest.MonkeyPatch, tmp_pat
         isolate(tmp_path)
 
 
-def test_the_command_serves_on_loopback_until_ctrl_c(toy_folder: Path, tmp_path: Path) -> None:
-    import signal
-    import urllib.request
-
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
+def test_the_command_serves_on_loopback_until_it_is_ended(
+    number: signal.Signals, status: int, toy_folder: Path, tmp_path: Path
+) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "skipdiff_env.cli", "web", "--model", str(toy_folder), "--port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A test run in the background ignores Ctrl-C, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as server:  # fmt: skip
         assert server.stdout is not None and server.stderr is not None
         line = server.stdout.readline()
@@ -253,7 +257,16 @@ def test_the_command_serves_on_loopback_until_ctrl_c(toy_folder: Path, tmp_path:
                 break
             except ConnectionError:
                 time.sleep(0.1)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=60) == 0
-        assert "the page is closed" in server.stderr.read()
+        head = 'Content-Disposition: form-data; name="files"; filename="mine.png"'
+        upload = urllib.request.Request(
+            f"{address}/gradio_api/upload",
+            f"--x\r\n{head}\r\n\r\nmine\r\n--x--\r\n".encode(),
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        (path,) = json.load(opener.open(upload, timeout=30))
+        assert Path(path).read_bytes() == b"mine" and Path(path).is_relative_to(tmp_path)
+        server.send_signal(number)
+        assert server.wait(timeout=60) == status
+        said = server.stderr.read()
+        assert "Traceback" not in said and ("the page is closed" in said) == (number == signal.SIGINT)
     assert not list(tmp_path.glob("skipdiff-web-*")), "the folder with uploads is removed"

@@ -1,0 +1,173 @@
+"""``--resume`` goes by what a file says of itself; two runs at once; what the same settings give."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.photo import FORMATS, Photo, read_photo
+from skipdiff_env.images.photo_file import encode_photo
+from skipdiff_env.upscale import run as run_module
+
+from .conftest import FAST, Upscale
+from .photo_files import pillow
+from .test_process import start
+
+RED, BLUE = (200, 20, 20), (20, 20, 200)
+
+
+def flat(path: Path, colour: tuple[int, int, int], side: int = 12) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), colour).save(path)
+    return path
+
+
+def is_blue(path: Path) -> bool:
+    red, _, blue = read_photo(path).colour[20, 20]
+    return bool(blue > red)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("side", [12, 14])
+def test_another_photographs_result_is_made_anew(
+    suffix: str, side: int, upscale: Upscale, tmp_path: Path
+) -> None:
+    first, second = flat(tmp_path / "1" / "a.png", RED), flat(tmp_path / "2" / "a.png", BLUE, side)
+    out = tmp_path / f"out{suffix}"
+    upscale(first, "-o", out, "--compare")
+    sheet = tmp_path / "out-compare.png"
+    made = sheet.read_bytes()
+    ran = upscale(second, "-o", out, "--compare", "--resume")
+    assert (ran.status, ran.err) == (0, "")
+    for path in (out, sheet):
+        reason = "was made of another photograph, or of an earlier state of this one: made anew"
+        assert f"\n  note: {path} {reason}\n" in ran.out
+    assert is_blue(out) and sheet.read_bytes() != made
+    with Image.open(out) as image:
+        record = read_record(image)
+    assert record is not None and record["source"] == hashlib.sha256(second.read_bytes()).hexdigest()
+    assert "is there already" in upscale(second, "-o", out, "--compare", "--resume").out
+
+
+def test_a_photograph_that_was_changed_is_made_anew(upscale: Upscale, tmp_path: Path) -> None:
+    source, out = flat(tmp_path / "a.png", RED), tmp_path / "out.png"
+    upscale(source, "-o", out)
+    copy = tmp_path / "elsewhere" / "copy.png"
+    copy.parent.mkdir()
+    copy.write_bytes(source.read_bytes())
+    assert "is there already" in upscale(copy, "-o", out, "--resume").out  # bytes count, names do not
+    flat(source, BLUE)
+    (planned,) = upscale(source, "-o", out, "--resume", "--dry-run", "--json").json
+    assert planned["notes"] == [
+        f"{out} was made of another photograph, or of an earlier state of this one: made anew"
+    ]
+    assert not is_blue(out)
+    (done,) = upscale(source, "-o", out, "--resume", "--json").json
+    assert done["notes"] == planned["notes"]
+    assert is_blue(out)
+
+
+def test_a_result_that_does_not_say_of_what_it_was_made(upscale: Upscale, tmp_path: Path) -> None:
+    source = flat(tmp_path / "a.png", BLUE)
+    for name, record in (("old.png", {"software": "SkipDiff", "size": [48, 48]}), ("bitmap.bmp", {})):
+        out = tmp_path / name
+        photo = Photo(np.full((48, 48, 3), 200, np.uint8))
+        out.write_bytes(encode_photo(photo, FORMATS[name[-3:]], "SkipDiff", record)[0])
+        ran = upscale(source, "-o", out, "--resume")
+        assert (ran.status, ran.err) == (0, "")
+        assert f"note: {out} does not say which photograph it was made of: made anew\n" in ran.out
+        assert is_blue(out)
+
+
+@pytest.mark.parametrize(("name", "side"), [("a.png", 48), ("a.jpg", 48), ("a.bmp", 47)])
+def test_somebody_elses_picture_is_not_replaced(
+    name: str, side: int, upscale: Upscale, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / name
+    out.parent.mkdir()
+    kind = "JPEG" if name.endswith("jpg") else name[-3:].upper()
+    out.write_bytes(pillow(np.full((side, side, 3), 99, np.uint8), kind))
+    data = out.read_bytes()
+    ran = upscale(flat(tmp_path / "in.png", RED), "-o", out, "--resume")
+    assert ran.status == 2
+    assert ran.err.endswith(f"{out} does not say that it was made here: --force replaces it\n")
+    assert out.read_bytes() == data
+
+
+def test_a_photograph_that_vanishes_meanwhile_fails_alone(
+    upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        flat(tmp_path / "in" / f"{name}.png", RED)
+    read = run_module.read_photo
+
+    def vanishing(path: Path) -> Photo:
+        (tmp_path / "in" / "b.png").unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(run_module, "read_photo", vanishing)
+    ran = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    assert ran.status == 2
+    assert ran.err.startswith(
+        f"skipdiff: error: {tmp_path}/in/b.png: cannot be read (No such file or directory)\n"
+    )
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("option", ["--force", "--resume", "--quiet"])
+def test_two_runs_into_one_folder_are_safe_from_each_other(
+    option: str, upscale: Upscale, tmp_path: Path, noisy_folder: Path
+) -> None:
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{i:02}.png").write_bytes(pillow(pixels, "PNG"))
+    out = tmp_path / "out" / "deep"
+    runs = [
+        start(tmp_path / "in", "-o", out, "--model", noisy_folder, *FAST, option, "--json") for _ in range(2)
+    ]
+    ended = [(*run.communicate(timeout=120), run.returncode) for run in runs]
+    assert upscale(tmp_path / "in", "-o", tmp_path / "alone", model=noisy_folder).status == 0
+    names = sorted(p.name for p in (tmp_path / "alone").iterdir())
+    assert sorted(p.name for p in out.iterdir()) == names
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    for printed, errors, status in ended:
+        entries = [json.loads(line) for line in printed.splitlines()]
+        assert len(entries) == 12
+        if option != "--quiet":
+            assert (errors, status) == ("", 0)
+        for entry in entries:  # where nothing may be replaced, the other run's results are in the way
+            assert "exists: --force replaces it" in entry.get("error", "exists: --force replaces it")
+    if option == "--quiet":
+        done = ["error" not in json.loads(line) for printed, *_ in ended for line in printed.splitlines()]
+        assert sum(done) == 12, "each photograph is one run's"
+
+
+@pytest.mark.parametrize("model", ["natural-4x", "natural-4x-real"])
+def test_threads_are_part_of_the_same_settings(model: str, upscale: Upscale, tmp_path: Path) -> None:
+    """What README says: the same bytes with as many threads, and nearly the same values with others."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    source = tmp_path / "in.png"
+    source.write_bytes(pillow(pixels, "PNG"))
+    before, made = torch.get_num_threads(), {}
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for again in (False, True):
+                out = tmp_path / f"{threads}{again}.png"
+                assert upscale(source, "-o", out, "--tile", 128, model=model).status == 0
+                data = out.read_bytes()
+                assert made.setdefault(threads, data) == data
+    finally:
+        torch.set_num_threads(before)
+    one, two = (read_photo(tmp_path / f"{threads}True.png").colour.astype(int) for threads in (1, 2))
+    assert np.abs(one - two).max() <= 1
+    assert (one != two).mean() < 1e-3
