@@ -128,3 +128,6 @@ class Refined(Chain):
     def settings(self) -> dict[str, Any]:
         """Those of the chain, and what identifies the refiner."""
         return {**self.chain.settings, **self.about}
+
+    def __str__(self) -> str:
+        return f"{self.chain} and the refiner of {self.about.get('refiner', 'the user')}"

@@ -138,3 +138,6 @@ class FewSteps(Chain):
     def settings(self) -> dict[str, Any]:
         """How users write the chain."""
         return {"policy": f"{type(self).__name__.lower()}:{self.steps}"}
+
+    def __str__(self) -> str:
+        return str(self.settings["policy"])

@@ -84,6 +84,11 @@ class SkipDiff(Chain):
         about = getattr(self.policy, "settings", {"policy": repr(self.policy)})
         return {"coarse_steps": self.coarse_steps, **unusual, **about}
 
+    def __str__(self) -> str:
+        settings = self.settings
+        how = settings.get("policy") or f"start {settings['start']}"
+        return f"{how} after {self.coarse_steps} coarse steps"
+
 
 @dataclass(frozen=True)
 class CSA(Chain):

@@ -142,8 +142,9 @@ def test_info_of_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
         assert "error" not in model, name
         assert Path(model["folder"]).is_dir()
     usual = {name: model["usual"] for name, model in facts["models"].items()}
-    assert usual["ccsr-natural-4x"] == "ccsr:2 and its refiner" and usual["face-8x"] == "its agent"
-    assert usual["addsr-natural-4x"] is None
+    assert usual["ccsr-natural-4x"] == "ccsr:2 and the refiner of ccsr-natural-4x"
+    assert usual["face-8x"] == "policy.safetensors after 10 coarse steps"
+    assert usual["addsr-natural-4x"] == "addsr:4"
 
 
 def test_as_a_module_and_into_a_closed_pipe() -> None:

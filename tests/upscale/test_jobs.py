@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
@@ -115,14 +118,55 @@ def test_single_photographs_that_cannot_be_done(here: Path, inputs: list[str], o
     assert len(jobs) == len(inputs) - 1
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_not_writable(here: Path) -> None:
-    (here / "locked").mkdir(mode=0o500)
-    assert "not writable" in list_jobs(["in/a.png"], "locked/x.png")[1][0].reason
-
-
 def test_the_content_decides_the_format(here: Path) -> None:
     picture(here / "in/really.png", "JPEG")
     jobs, _ = list_jobs(["in/really.png"], "out")
     assert str(jobs[0].target) == "out/really.jpg"
     assert jobs[0].format.name == "jpeg"
+
+
+NAMES = [
+    "a.png",
+    "a.jpg",
+    "a.gif",
+    "a-compare.png",
+    "a-compare-compare.png",
+    "b.png",
+    "b.tif",
+    "b-compare.jpg",
+]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    there=st.dictionaries(
+        st.sampled_from(NAMES), st.sampled_from(["PNG", "JPEG", "GIF", "link", "rubbish"]), min_size=1
+    ),
+    out=st.sampled_from(["out", "in", "in/out", "link"]),
+    format=st.sampled_from([None, "png", "jpeg"]),
+    compare=st.booleans(),
+)
+def test_every_input_is_accounted_for_and_no_two_files_are_one(
+    there: dict[str, str], out: str, format: str | None, compare: bool, folder: Path
+) -> None:
+    root = Path(tempfile.mkdtemp(dir=folder))
+    (root / "in").mkdir()
+    (root / "link").symlink_to("in")
+    for name, kind in there.items():
+        if kind == "link":
+            (root / "in" / name).symlink_to(min(there))
+        elif kind == "rubbish":
+            (root / "in" / name).write_text("rubbish")
+        else:
+            picture(root / "in" / name, kind)
+    jobs, failures = plan_jobs([f"{root}/in", f"{root}/link"], f"{root}/{out}", True, format, compare)
+    sources = [str(job.source) for job in jobs] + [failure.source for failure in failures]
+    assert sorted(sources) == sorted(f"{root}/in/{name}" for name in there)
+    writes = [path for job in jobs for path in (job.target, job.sheet) if path is not None]
+    assert len(writes) == len(jobs) * (1 + compare)
+    places = {os.path.join(os.path.realpath(path.parent), path.name) for path in writes}
+    assert len(places) == len(writes)
+    inputs = {os.path.realpath(root / "in" / name) for name in there} | {
+        f"{root}/in/{name}" for name in there
+    }
+    assert not places & {os.path.join(os.path.realpath(root), os.path.relpath(i, root)) for i in inputs}

@@ -182,7 +182,7 @@ def test_upload_run_slider_download(page: Visitor, photo: Path, toy_folder: Path
 def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
     (tmp_path / "rubbish.png").write_bytes(b"rubbish" * 100)
     page.upload(tmp_path / "rubbish.png")
-    page.says("#note [role=alert]", "rubbish.png: is not an image that can be read")
+    page.says("#note [role=alert]", "rubbish.png: is not a readable image")
     page.click("#run")
     page.says(".toast-wrap", "choose a photograph first")
     page.forget_upload()

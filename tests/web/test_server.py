@@ -154,7 +154,9 @@ def test_a_bad_upload_is_a_message(site: Site) -> None:
     (path,) = site.upload(b"rubbish", "<b>cat.png").json()
     done = site.ask("upload", {"path": path, "meta": {"_type": "gradio.FileData"}})
     note = done["output"]["data"][1]
-    assert done["success"] and 'role="alert"' in note and "is not an image" in note and "<b>" not in note
+    assert (
+        done["success"] and 'role="alert"' in note and "is not a readable image" in note and "<b>" not in note
+    )
 
 
 @pytest.mark.parametrize(
