@@ -87,22 +87,6 @@ def test_numbers_of_missing_streams_are_not_given_to_files(tmp_path: Path) -> No
     assert (tmp_path / "a").read_text() == "True"
 
 
-def test_errors_are_not_lost_while_a_photograph_is_decoded(model: Path, tmp_path: Path) -> None:
-    """What libraries print to descriptor 2 is thrown away meanwhile; what we print there is not."""
-    code = """
-import os, sys, threading
-from skipdiff_env.cli import streams
-from skipdiff_env.images import photo
-streams.prepare_streams()
-with photo._silent_decoders():
-    os.write(2, b"libtiff's\\n")
-    thread = threading.Thread(target=streams.say, args=("ours",))
-    thread.start(), thread.join()
-"""
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (ran.returncode, ran.stderr) == (0, "ours\n")
-
-
 def test_every_reason_of_several_at_once_is_printed(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     names = [f"{i}.jpg" for i in range(6)]

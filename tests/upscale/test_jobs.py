@@ -159,7 +159,7 @@ def test_every_input_is_accounted_for_and_no_two_files_are_one(
             (root / "in" / name).write_text("rubbish")
         else:
             picture(root / "in" / name, kind)
-    jobs, failures = plan_jobs([f"{root}/in", f"{root}/link"], f"{root}/{out}", True, format, compare)
+    jobs, failures = list_jobs([f"{root}/in", f"{root}/link"], f"{root}/{out}", True, format, compare)
     sources = [str(job.source) for job in jobs] + [failure.source for failure in failures]
     assert sorted(sources) == sorted(f"{root}/in/{name}" for name in there)
     writes = [path for job in jobs for path in (job.target, job.sheet) if path is not None]

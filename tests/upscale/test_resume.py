@@ -50,8 +50,7 @@ def test_another_photographs_result_is_made_anew(
         reason = "was made of another photograph, or of an earlier state of this one: made anew"
         assert f"\n  note: {path} {reason}\n" in ran.out
     assert is_blue(out) and sheet.read_bytes() != made
-    with Image.open(out) as image:
-        record = read_record(image)
+    record = read_record(read_photo(out).metadata)
     assert record is not None and record["source"] == hashlib.sha256(second.read_bytes()).hexdigest()
     assert "is there already" in upscale(second, "-o", out, "--compare", "--resume").out
 
