@@ -30,6 +30,8 @@ _ROOM = 2**27
 """Bytes that the compressed texts and the profile of a file may unpack to. What is more is left out."""
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
+_AT_ONCE = 2**22
+"""Bytes that are unpacked at once where only their end is looked for."""
 
 
 @dataclass
@@ -95,7 +97,8 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
     file.seek(0, 2)
     end = file.tell()
     for name, start, length in _walk(file, end):
-        if name in _PIXELS or (name == b"tRNS" and chunks.head[9:10] == bytes([_PALETTE])):
+        palette = chunks.head[9:10] == bytes([_PALETTE])
+        if name in (b"IHDR", b"IDAT") or (palette and name in (b"PLTE", b"tRNS")):
             chunks.pixels.append((start, length + 12))
         if name == b"IHDR":
             file.seek(start + 8)
@@ -175,12 +178,12 @@ def _density(chunks: _Chunks) -> tuple[float, ...]:
 
 
 def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
-    """A PNG file of the pixels' own chunks."""
+    """A PNG file of the pixels' own chunks, with an end of its own."""
     parts = [SIGNATURE]
     for start, length in chunks.pixels:
         file.seek(start)
         parts.append(file.read(length))
-    return b"".join(parts)
+    return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
 def _pixels(chunks: _Chunks, data: bytes) -> Photo:
@@ -196,14 +199,29 @@ def _pixels(chunks: _Chunks, data: bytes) -> Photo:
 
 
 def _deep(data: bytes, chunks: _Chunks) -> Photo:
-    """Colour at 16 bits, which Pillow cuts to 8, by OpenCV."""
+    """Colour at 16 bits, which Pillow cuts to 8, by OpenCV, which would print what it finds wrong."""
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _intact(data) else None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != chunks.size:
         raise SkipDiffError("is damaged or truncated (16-bit PNG): get a whole copy of it")
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     return Photo(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
+
+
+def _intact(data: bytes) -> bool:
+    """Whether the chunks' checksums hold and the packed pixels reach their own end."""
+    inflater = zlib.decompressobj()
+    with contextlib.suppress(zlib.error):
+        for name, start, length in _walk(BytesIO(data), len(data)):
+            whole = memoryview(data)[start + 4 : start + 12 + length]
+            if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
+                return False
+            rest: bytes | memoryview = whole[4:-4] if name == b"IDAT" else b""
+            while rest and not inflater.eof:
+                inflater.decompress(rest, _AT_ONCE)
+                rest = inflater.unconsumed_tail
+    return inflater.eof and not inflater.unused_data
 
 
 def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,6 +203,25 @@ def test_a_damaged_chunk_that_no_picture_needs_costs_itself(name: bytes) -> None
     photo = decoded(damaged(name, b"\0\1\2\3"), chunk(b"tEXt", b"Title\0fine"))
     np.testing.assert_array_equal(photo.colour, RGB8)
     assert photo.alpha is None and photo.profile is None and photo.metadata.texts["Title"] == "fine"
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+def test_damage_at_16_bits_is_found_before_a_library_prints_it(
+    planes: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (3, 5, planes)).astype(np.uint16)
+    whole = bytes(cv2.imencode(".png", pixels)[1])
+    end = whole.index(b"IEND") - 4
+    for place in range(8, len(whole)):
+        flipped = whole[:place] + bytes([whole[place] ^ 32]) + whole[place + 1 :]
+        for damaged in (whole[:place], flipped):
+            if place < end:
+                with pytest.raises(SkipDiffError):
+                    decode_photo(io.BytesIO(damaged))
+            else:
+                colour = decode_photo(io.BytesIO(damaged)).colour
+                assert (colour == pixels[..., 2::-1]).all()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"PLTE"])
