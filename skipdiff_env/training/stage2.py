@@ -43,7 +43,8 @@ class RefinerTrainer(AdversarialTrainer):
     ) -> None:
         assert recipe.refiner is not None
         self.options: RefinerRecipe = recipe.refiner
-        self.model, self._folder = model, folder
+        self.model = self.learnt_from = model
+        self._folder = folder
         super().__init__(recipe, device, world)
         self._lpips = Lpips().to(device)
         self.began_from: dict[str, str] = {}
