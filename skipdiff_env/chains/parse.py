@@ -77,14 +77,15 @@ def parse(
         SkipDiffError: if it cannot be had, or does not fit.
     """
     model = as_model(model)
-    given = _given(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
+    unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
+    asked = (coarse_steps, fine_steps, skip_rule) != (None, None, SKIP_RULES[0])
     chain = spec if isinstance(spec, Chain) else named_chain(spec)
-    if spec is None and model.chain and not (given or step_cost):
+    if spec is None and model.chain and not (asked or step_cost):
         chain = _made_for(model)
     elif chain is None:
         chain = _skipdiff(spec, model, coarse_steps, fine_steps, skip_rule, step_cost)  # type: ignore[arg-type]
-    elif given:
-        raise SkipDiffError(f"{chain} has levels of its own: leave out {' and '.join(given)}")
+    elif unusual:
+        raise SkipDiffError(f"{chain} has levels of its own: leave out {' and '.join(unusual)}")
     if step_cost and not (isinstance(chain, SkipDiff) and "step_cost" in chain.settings):
         raise SkipDiffError(f"step_cost={step_cost} needs an agent that knows prices: give the file of one")
     return _with_refiner(chain, refiner, model)
@@ -109,8 +110,8 @@ def parse_skipdiff(
     return chain
 
 
-def _given(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]:
-    """In words, which of SkipDiff's settings are not left at their defaults.
+def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]:
+    """In words, which of SkipDiff's settings are other than the paper's.
 
     Raises:
         SkipDiffError: if one of them could not be right for any policy.
@@ -123,8 +124,12 @@ def _given(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]
         raise SkipDiffError(f"unknown skip_rule {rule!r}: use {' or '.join(map(repr, SKIP_RULES))}")
     if not (math.isfinite(price) and price >= 0):
         raise SkipDiffError(f"step_cost={price} must be a finite number, 0 or more")
-    told = {"the coarse steps": coarse is not None, "the fine steps": fine is not None}
-    return [words for words, asked in {**told, "the skip rule": rule != SKIP_RULES[0]}.items() if asked]
+    unusual = {
+        "the coarse steps": coarse not in (None, COARSE_STEPS),
+        "the fine steps": fine not in (None, top // (coarse or COARSE_STEPS)),
+        "the skip rule": rule != SKIP_RULES[0],
+    }
+    return [words for words, other in unusual.items() if other]
 
 
 def named_chain(spec: object) -> Chain | None:

@@ -53,7 +53,7 @@ def test_words_for_policies(spec: Any, policy: Any, model: FrozenModel) -> None:
 
 def test_words_for_chains(model: FrozenModel) -> None:
     assert parse("ccsr", model) == CCSR(2) and parse("ccsr:5", model) == CCSR(5)
-    assert parse("addsr:1", model) == AddSR(1)
+    assert parse("addsr:1", model) == AddSR(1) == parse("addsr:1", model, 10, 10)  # the paper's steps
     assert parse(None, model, fine_steps=0) == CSA(10)
     assert parse(None, of_levels(100, chain="addsr:3")) == AddSR(3)
     assert parse(None, of_levels(100, chain="addsr:3"), 5) == SkipDiff(FixedStart(14, 20), 5)
@@ -96,9 +96,9 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"step_cost": -0.1}, "step_cost=-0.1 must be a finite number, 0 or more"),
         ({"step_cost": float("nan")}, "step_cost=nan must be"),
         ({"step_cost": 0.1, "spec": 7}, "needs an agent that knows prices"),
-        ({"spec": "ccsr:2", "coarse_steps": 10}, "ccsr:2 has levels of its own: leave out the coarse steps"),
+        ({"spec": "ccsr:2", "coarse_steps": 20}, "ccsr:2 has levels of its own: leave out the coarse steps"),
         (
-            {"spec": CSA(5), "fine_steps": 10, "skip_rule": "hold"},
+            {"spec": CSA(5), "fine_steps": 20, "skip_rule": "hold"},
             "has levels of its own: leave out the fine steps and the skip rule",
         ),
         ({"refiner": 7}, "refiner=7 must be 'own', 'none', the name or folder of a model, or a function"),
