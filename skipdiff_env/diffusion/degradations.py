@@ -230,10 +230,7 @@ def noisy(
         grey: whether all channels get the same.
         poisson: whether photons are counted, instead of an independent Gaussian.
     """
-    if grey:
-        light = pixels.mean(axis=2, keepdims=True)
-    else:
-        light = pixels
+    light = pixels.mean(axis=2, keepdims=True) if grey else pixels
     if poisson:
         gain = max(sigma, 1e-3) ** 2 / 128  # grey levels a photon
         light = np.clip(light, 0, 255)
@@ -243,9 +240,7 @@ def noisy(
     return (pixels + noise).astype(np.float32)
 
 
-def jpeg(
-    pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)
-) -> Pixels:
+def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)) -> Pixels:
     """JPEG there and back.
 
     Args:
