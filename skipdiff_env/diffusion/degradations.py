@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-Pixels = np.ndarray[Any, np.dtype[np.float32]]
+Pixels = np.ndarray
 """float32 (h, w, 3), about 0 … 255."""
 
 MAX_BLUR = 2.5
@@ -264,5 +263,6 @@ def _coded(pixels: Pixels, suffix: str, options: list[int], corner: tuple[int, i
     image = cv2.cvtColor(to_bytes(pixels), cv2.COLOR_RGB2BGR)
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
     _, data = cv2.imencode(suffix, padded, options)
-    back = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return back[top:, left:].astype(np.float32)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it has just been encoded
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)[top:, left:].astype(np.float32)
