@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from skipdiff_agents.evaluate import Evaluator, Random, Result
+from skipdiff_agents.evaluate import Evaluator, Result
 from skipdiff_agents.recording import scores
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import BEST
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.files import write_atomically
-from skipdiff_env.policies.base import shipped_policy
+from skipdiff_env.policies.base import CoinFlip, shipped_policy
 from skipdiff_env.policies.file import load_policy
 
 from ..measure.tables import Report, Table
@@ -202,7 +202,7 @@ def _fixed(study: Study, start: int, best: str) -> Rows:
     shown = some_starts(fine)
     played = {k: evaluator(k) for k in {*shown, start}}
     rows: Rows = {"always denoise": [played[fine]], "always skip": [played[1]]}
-    rows["random"] = [evaluator(Random(seed)) for seed in range(study.args.seeds)]
+    rows["random"] = [evaluator(CoinFlip(seed)) for seed in range(study.args.seeds)]
     rows |= {f"start {k}": [played[k]] for k in shown}
     rows[best] = [played[start]]
     if not study.recorded:

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from skipdiff_env import SkipDiffError
-from skipdiff_env.chains import Chain
-from skipdiff_env.chains.parse import default_for
+from skipdiff_env.chains import Chain, default_for
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
 from skipdiff_env.images import read_image
 from skipdiff_env.upscale.setting import AUTO, choose_model

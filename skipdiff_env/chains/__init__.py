@@ -12,7 +12,7 @@ from .addsr import AddSR
 from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
 from .few_steps import FewSteps
-from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, usual_coarse_steps
+from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, parse_skipdiff, usual_coarse_steps
 from .skipdiff import CSA, SkipDiff
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "default_for",
     "named_chain",
     "parse",
+    "parse_skipdiff",
     "usual_coarse_steps",
 ]

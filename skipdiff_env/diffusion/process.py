@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from .schedule import CoarseRule, Jump, jump
 
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
+SKIP_RULES: tuple[SkipRule, ...] = get_args(SkipRule)
+"""The paper's (Eq. 14) first."""
 History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
@@ -123,7 +125,7 @@ class SkipProcess:
             raise ValueError(
                 f"fine_steps={fine_steps} must lie in 0 … {schedule.steps}, the schedule's levels"
             )
-        if skip_rule not in ("reset", "hold"):
+        if skip_rule not in SKIP_RULES:
             raise ValueError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
         self.skip_rule, self.refine = skip_rule, refine
         self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or model.coarse_levels)

@@ -120,7 +120,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `return_image` | `False` | whether infos carry the SR image |
     | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
-    | `refiner` | `None` | name or folder of a model with a refiner for the result; or a function |
+    | `refiner` | `None` | `"own"`, the model's; name or folder of a model with one; or a function |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     What exactly `images` and `metric` may be is told by `skipdiff_env.images.open_source` and

@@ -44,7 +44,8 @@ class RefinerTrainer(AdversarialTrainer):
     ) -> None:
         assert recipe.refiner is not None
         self.options: RefinerRecipe = recipe.refiner
-        self.model, self._folder = model, folder
+        self.model = self.learnt_from = model
+        self._folder = folder
         super().__init__(recipe, device, world)
         self._distances: dict[str, tuple[float, nn.Module]] = {}
         if self.options.lpips:

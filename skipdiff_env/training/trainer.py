@@ -137,6 +137,8 @@ class Trainer:
 
     is_diffusion = True
     """Whether Eq. 7 and the full chain say how good the model is."""
+    learnt_from: FrozenModel | None = None
+    """The frozen model that it needs beside it, if any."""
 
     def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
         self.recipe, self.device, self.step = recipe, device, 0
