@@ -90,9 +90,9 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Size (upright) and format of a photograph. Raises as :func:`read_photo`, but for damaged pixels."""
-    with _opened(path) as file, _decoding(file, MAX_PIXELS) as source:
+    with _opened(path) as file, _decoding(file, max_pixels) as source:
         width, height = source.size[::-1] if source.orientation >= 5 else source.size
         return Header(width, height, source.format if source.format in FORMATS else "png")
 

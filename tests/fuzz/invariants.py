@@ -49,9 +49,9 @@ class Tree:
 
 _STEMS = st.one_of(
     st.sampled_from(
-        ["a", "A", "a b", "-n", "[1]", "a*", "a.b", "ö京", "é", "e\u0301", "a\tb", "%s", "'\"", ".a"]
+        ["a", "A", "a b", "-n", "[1]", "a*", "a.b", "ö京", "é", "e\u0301", "a\tb", "a\nb", "%s", "'\"", ".a"]
     ),
-    st.text(st.characters(codec="utf-8", exclude_characters="/\0\n\r"), min_size=1, max_size=8),
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8),
 )
 _FOLDERS = st.sampled_from(["", "", "", "b/", "b/c/", ".d/", "e.png/"])
 _ENDINGS = st.sampled_from(["", "", "", "", "upper", ".png", ".txt"])
