@@ -48,13 +48,15 @@ class Format:
     code_points: bool = False
     """Colours by the code points of ITU-T H.273, with which alone HDR can be told."""
     max_side: int = 2**31 - 1
+    max_profile: int = 2**31 - 1
+    """Bytes of an ICC profile."""
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
         Format("png", ".png", deep=True, alpha=True, code_points=True),
-        Format("jpeg", ".jpg", max_side=65500),
+        Format("jpeg", ".jpg", max_side=65500, max_profile=255 * 65519),  # 255 segments
         Format("webp", ".webp", alpha=True, grey=False, max_side=16383),
         Format("tiff", ".tif", deep=True, alpha=True),
         Format("bmp", ".bmp", baggage=False),
