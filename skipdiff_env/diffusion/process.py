@@ -116,7 +116,7 @@ class SkipProcess:
         batch, top = len(condition), self.schedule.steps
         if len(keys) != batch:
             raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
-        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition.device)
+        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
         level, count = np.full(batch, top), np.zeros(batch, np.int64)
         past: tuple[tuple[int, ...], ...] = ((),) * batch
         state = SkipState(condition, latent, latent, condition, condition, level, count, tuple(keys), past)
@@ -190,7 +190,7 @@ class SkipProcess:
         x0 = self.model.predict(latent, condition, signal)
         drawn = None
         if coefficients.std.any():
-            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent.device)
+            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent)
         reached = posterior_sample(coefficients, latent, self.model.to_latent(x0, condition), drawn)
         return replace(state, latent=reached, x0=x0, level=level, evaluations=state.evaluations + 1)
 
