@@ -68,7 +68,7 @@ class CallProcess:
         batch, top = len(condition), self.schedule.steps
         if len(keys) != batch:
             raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
-        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition.device)
+        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
         level, count = np.full(batch, float(top)), np.zeros(batch, np.int64)
         return CallState(condition, latent, condition, level, count, tuple(keys), ((top,),) * batch)
 
@@ -109,7 +109,7 @@ class CallProcess:
         noise, drawn = None, state.drawn
         if coefficients.std.any():
             numbers = self._numbers(state, u, number)
-            noise = keyed_normal(state.keys, numbers, latent.shape[1:], latent.device)
+            noise = keyed_normal(state.keys, numbers, latent.shape[1:], latent)
             drawn = tuple(
                 (*past, n) if std else past
                 for past, n, std in zip(drawn, numbers, coefficients.std, strict=True)
