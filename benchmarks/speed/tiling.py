@@ -11,7 +11,7 @@ PSNR between results.
 Memory: peak resident memory of a process that enlarges a photograph by ``skipdiff upscale`` to
 1024x768, and to 4096x3072, against 1.3 times the former plus six float32 images of the latter's size.
 
-Largest (unless asked for, not measured: it takes some minutes): peak memory of enlarging a photograph of 12
+Largest (unless asked for, not measured: it takes some minutes): peak memory of enlarging a JPEG of 12
 megapixels to 16128x12096, against 8 GB. A network of a few thousand weights stands in for the model, for what
 counts lies around it; a chain of two evaluations, as the shipped ones have. Files of images on the way lie
 beside the result.
@@ -49,7 +49,7 @@ Row = dict[str, str | float]
 
 SMALL, LARGE = (1024, 768), (4096, 3072)
 LARGEST, MOST = (16128, 12096), 8e9
-"""A photograph of 12 megapixels four times larger, and the bytes of memory that must do for it."""
+"""A JPEG of 12 megapixels four times larger, and the bytes of memory that must do for it."""
 UNLIKE = 0.05
 """How far seams may differ from the rest of the picture, relative."""
 AGREE = 35.0
@@ -220,7 +220,7 @@ def peak(model: str, size: Size, suffix: str = "png", chain: str = "--coarse-ste
     """
     scale = load_pretrained(model).scale
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "in.png"
+        source = Path(folder) / "in.jpg"
         write_image(source, photograph(size[0] // scale, size[1] // scale))
         options = f"--scale {scale} --model {model} {chain} --tile 512 --device cpu -q".split()
         out = f"{folder}/out.{suffix}"
