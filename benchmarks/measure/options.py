@@ -154,7 +154,9 @@ def command_line(
     """The command with every option that is not the usual one; of paths the last part."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    usual = {**vars(parser.parse_args([])), "model": None, "out": args.out}
+    usual = {**vars(parser.parse_args([])), "out": args.out}
+    if "model" in usual:
+        usual["model"] = None  # is always said
     words = ["python", "-m", "benchmarks", name]
     for option, default in usual.items():
         value = getattr(args, option)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..chains import CSA, Chain, parse_skipdiff
 from ..chains.parse import COARSE_STEPS
-from ..diffusion.degradations import draw_degradation
+from ..diffusion.degradations import degrade_batch, draw_seeds
 from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
@@ -55,9 +55,8 @@ class Validation:
     def _spoiled(self, lr: Tensor) -> Tensor:
         if self.recipe.degradation is None:
             return lr
-        draws = torch.Generator().manual_seed(0)
-        faults = draw_degradation(self.recipe.degradation, len(lr), draws)
-        return faults.apply(lr, torch.randn(lr.shape, generator=draws).to(lr.device))
+        seeds = draw_seeds(len(lr), torch.Generator().manual_seed(0))
+        return degrade_batch(lr, self.recipe.degradation, seeds)
 
     @torch.no_grad()
     def loss(self, model: FrozenModel) -> float:
