@@ -11,11 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from .chains import ChainSpec, OnState, parse
-from .chains.parse import OWN
 from .diffusion import NoiseKey, as_model, image_key, to_uint8
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
-from .diffusion.refiner import RefinerSpec, resolve_refiner
+from .diffusion.refiner import OWN, RefinerSpec, resolve_refiner
 from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError
 
@@ -54,7 +53,7 @@ class SkipDiffSampler:
         coarse_steps: S, a divisor of the model's T; None means 10, or the largest divisor below.
         fine_steps: F; None means T/S, 0 CSA alone.
         skip_rule: ``reset`` (Eq. 14) or ``hold``.
-        refiner: ``"own"``: the model's, with the chain that it was made for; None or ``"none"``; the name or
+        refiner: ``"own"``: the model's, after the chain that it was made for; None or ``"none"``; the name or
             folder of a model with a refiner; or a function (x̂0, condition) → image. It gives the result its
             last touch and is not counted as an evaluation. See :mod:`.diffusion.refiner`.
 
@@ -89,9 +88,10 @@ class SkipDiffSampler:
         Args:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
-            policy: a start level, ``"denoise"``, ``"skip"``, ``"agent"``, the path of an exported agent, a
-                callable, a chain such as ``"ccsr:2"``, or None for what is best for the model; see
-                :mod:`skipdiff_env.chains.parse`.
+            policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
+                exported agent, a callable, a chain such as ``"ccsr:2"`` (which has levels of its own: a
+                sampler that was given others than the paper's refuses it), or None for what is best for the
+                model; see :mod:`skipdiff_env.chains.parse`.
             seed: noise seed, one for all or one an image. An image's result depends on its own pixels
                 and seed alone, not on its batch (but for floating-point rounding).
             callback: called after every level with the :class:`.chains.State` that was reached.
@@ -125,7 +125,9 @@ def as_batch(lr: Any) -> np.ndarray:
         lr = list(lr) if getattr(lr, "ndim", 3) == 4 else [lr]
     images = [to_rgb8(item, "the image") for item in lr]
     sizes = sorted({image.shape[:2] for image in images})
-    if len(sizes) != 1:
-        shown = ", ".join(f"{w}x{h}" for h, w in sizes) or "no image"
+    if not sizes:
+        raise SkipDiffError("there is no image in the batch: give at least one")
+    if len(sizes) > 1:
+        shown = ", ".join(f"{w}x{h}" for h, w in sizes)
         raise SkipDiffError(f"a batch must hold images of one size, got {shown}: call once for each size")
     return np.stack(images)

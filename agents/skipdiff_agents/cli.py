@@ -218,7 +218,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     import numpy as np
 
     from .compare import compare, identity, markdown
-    from .evaluate import Evaluator, Random, best_start
+    from .evaluate import Evaluator, best_start
     from .pairs import UNSEEN, all_pairs
 
     setting = _setting(args)
@@ -231,14 +231,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         start = best_start(chooser.optima(), chooser.process.fine_steps)
         policies[f"best start ({start})"] = start
     for spec in args.policies:
-        if spec in ("denoise", "skip") or spec.isdecimal():
-            policies[spec] = int(spec) if spec.isdecimal() else spec
-        elif spec == "random":
-            policies[spec] = Random()
-        else:
-            from skipdiff_env.policies.file import load_policy
-
-            policies[identity(Path(spec)) if Path(spec).is_file() else spec] = load_policy(spec)
+        policies[identity(Path(spec)) if Path(spec).is_file() else spec] = evaluator.policy(spec)
     results = compare(evaluator, policies, Path(args.out) if args.out else None)
     optimum = np.array([o.reward for o in evaluator.optima()]) if args.optimum else None
     names = [evaluator.metric.name, *(m.name for m in evaluator.others)]

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from skipdiff_env.chains import ChainSpec
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
-from skipdiff_env.policies.base import PolicySpec
 
 from .evaluate import Evaluator, Result, bootstrap, by_image
+from .tables import Table
 
 CONTEXT = (
     "model", "precision", "metric", "skip_rule", "coarse_steps", "fine_steps", "image_size", "policy",
@@ -32,7 +33,7 @@ def identity(path: Path) -> str:
 
 
 def compare(
-    evaluator: Evaluator, policies: Mapping[str, PolicySpec], file: Path | None = None
+    evaluator: Evaluator, policies: Mapping[str, ChainSpec], file: Path | None = None
 ) -> dict[str, list[Result]]:
     """Play every policy on the evaluator's episodes.
 
@@ -148,7 +149,7 @@ def markdown(
     baseline = np.array([r.reward for r in results[against]])
     columns = ["policy", "reward", f"reward − {against}", *metrics, "PSNR", "SSIM", "evaluations"]
     columns += [] if optimum is None else ["regret", "gap closed"]
-    lines = [columns, ["---"] * len(columns)]
+    lines = []
     for name, played in results.items():
         rewards = np.array([r.reward for r in played])
         paired = bootstrap(by_image(played, rewards - baseline))
@@ -168,4 +169,4 @@ def markdown(
             closed = float((rewards - baseline).mean()) / gap if gap > 0 else float("nan")
             line += [f"{(optimum - rewards).mean():.5f}", "" if name == against else f"{100 * closed:.1f} %"]
         lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return Table(columns, lines).markdown()

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from skipdiff_env.diffusion import as_model, image_key
+from skipdiff_env.chains import ChainSpec, parse_skipdiff
+from skipdiff_env.diffusion import NoiseKey, as_model, image_key
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
@@ -25,12 +25,14 @@ from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import Metric, load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
-from skipdiff_env.policies.base import Policy, PolicySpec, resolve_policy
+from skipdiff_env.policies.base import Policy, first_memory
 
 from .pairs import Pair
 
 WALK = 2000
 """Network calls an image that the optimum may take."""
+DRAWS = 2000
+"""Resamples of a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +133,6 @@ class Result:
     """Scores by the evaluator's other metrics."""
 
 
-class Random:
-    """Denoises or skips by the toss of a coin, the same one for the same seed."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, np.random.Generator]:
-        memory = memory or np.random.default_rng(self.seed)
-        return memory.integers(0, 2, len(latent)), memory
-
-
 class Evaluator:
     """Plays policies on fixed episodes.
 
@@ -166,20 +157,34 @@ class Evaluator:
         self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=self._pictures)
         self.process = self.envs.process
 
-    def __call__(self, policy: PolicySpec) -> list[Result]:
-        """One result for each pair, in their order. Any policy of the sampler will do."""
-        decide = resolve_policy(policy, self.process.fine_steps, self.setting.model.start)
+    def __call__(self, policy: ChainSpec) -> list[Result]:
+        """One result for each pair, in their order.
+
+        Args:
+            policy: whatever the sampler takes, if it decides in the environment's steps: see
+                :mod:`skipdiff_env.chains.parse`.
+
+        Raises:
+            SkipDiffError: if it cannot be had, or is a chain in which nothing is decided.
+        """
+        decide = self.policy(policy)
         count, results = self.envs.num_envs, []
         for first in range(0, len(self.pairs), count):
             chunk = self.pairs[first : first + count]
             results += self._play(decide, chunk + [chunk[-1]] * (count - len(chunk)))[: len(chunk)]
         return results
 
+    def policy(self, spec: ChainSpec) -> Policy:
+        """What a user writes for a policy, as one; raises as :meth:`__call__` does."""
+        steps = (self.process.coarse_steps, self.process.fine_steps, self.process.skip_rule)
+        return parse_skipdiff(spec, self.setting.model, *steps).policy
+
     @torch.no_grad()
     def _play(self, decide: Policy, pairs: Sequence[Pair]) -> list[Result]:
         images, seeds = (list(column) for column in zip(*pairs, strict=True))
         latent, _ = self.envs.reset(options={"image": images, "noise_seed": seeds})
-        memory: Any = None
+        keys = [NoiseKey(self.setting.content(image)["lr"], seed) for image, seed in pairs]
+        memory: Any = first_memory(decide, keys)
         infos: dict[str, Any] = {}
         for _ in range(self.process.decisions):
             actions, memory = decide(latent, memory)
@@ -256,7 +261,7 @@ def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
 def bootstrap(
     values: Sequence[Any] | np.ndarray,
     over: Sequence[Any] | np.ndarray | None = None,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Mean, or ratio of means, with its 95 % bootstrap interval; of paired differences, too.
@@ -275,8 +280,8 @@ def bootstrap(
     """
     table = _with_axes(values)
     rng, (images, _, runs) = np.random.default_rng(seed), table.shape
-    rows = rng.integers(max(images, 1), size=(draws, images, 1))
-    columns = rng.integers(runs, size=(draws, 1, runs))
+    rows = drawn_again(images, draws, rng)[:, :, None]
+    columns = drawn_again(runs, draws, rng)[:, None, :]
 
     def means(table: np.ndarray) -> tuple[Any, np.ndarray]:
         sums, counts = np.nansum(table, axis=1), np.isfinite(table).sum(axis=1)
@@ -288,9 +293,19 @@ def bootstrap(
         if over is not None:
             mean_below, drawn_below = means(np.broadcast_to(_with_axes(over), table.shape))
             mean, drawn = np.divide(mean, mean_below), drawn / drawn_below
-        drawn = drawn[~np.isnan(drawn)]
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
-    return float(mean), float(low), float(high)
+    return (float(mean), *interval(drawn))
+
+
+def drawn_again(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Places 0 … count - 1 of what is drawn with replacement, int64 (draws, count)."""
+    return rng.integers(max(count, 1), size=(draws, count))
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a statistic of resamples, (draws,); NaNs are left out."""
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def _with_axes(values: Sequence[Any] | np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, image_key
 from skipdiff_env.images import ImageSource, Pair, make_pair
 
-from .metrics import score
+from .metrics import METRICS, Metric, score
 from .sampler import Picture, Sampler
 from .store import Row, Store
 
+SECONDS = "seconds"
+"""Where rows keep the time that a result took, if that was measured."""
 SHOWN_AT_ONCE = 8
 """Results that are scored and kept together, within one image and seed."""
 
@@ -46,6 +49,7 @@ class Evaluation:
         store: where rows come from and go to.
         seeds: noise seeds of every image.
         limit: take the first so many images alone.
+        metrics: what to measure.
 
     Raises:
         SkipDiffError: if the images have no originals.
@@ -59,10 +63,11 @@ class Evaluation:
         store: Store,
         seeds: Sequence[int] = (0,),
         limit: int | None = None,
+        metrics: Sequence[Metric] = METRICS,
     ) -> None:
         if source.low_resolution:
             raise SkipDiffError("tables need HR images, which are shrunk to make the input")
-        self.model, self.source, self.store = model, source, store
+        self.model, self.source, self.store, self.metrics = model, source, store, metrics
         self.dtype = f"{str(model.dtype).removeprefix('torch.')} {model.device.type}"
         self.images = [
             image_name(make_pair(source, index, scale=model.scale))
@@ -116,8 +121,10 @@ class Evaluation:
 
     def _keep(self, job: Job, pair: Pair, samplers: Sequence[Sampler], pictures: Sequence[Picture]) -> None:
         assert pair.hr is not None  # the source has originals
-        scores = score([p.image for p in pictures], pair.hr, pair.lr, self.model.scale)
+        scores = score([p.image for p in pictures], pair.hr, pair.lr, self.model.scale, self.metrics)
         for sampler, picture, found in zip(samplers, pictures, scores, strict=True):
+            if math.isfinite(picture.seconds):
+                found = {**found, SECONDS: picture.seconds}
             about = (self.model.hash, self.dtype, job.image, job.seed, sampler.key)
             self.store.add(Row(*about, found, picture.evaluations, picture.start))
 

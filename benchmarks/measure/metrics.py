@@ -98,9 +98,15 @@ def major() -> list[Metric]:
     return [metric for metric in METRICS if not metric.minor]
 
 
-def score(images: Sequence[np.ndarray], hr: np.ndarray, lr: np.ndarray, scale: int) -> list[dict[str, float]]:
+def score(
+    images: Sequence[np.ndarray],
+    hr: np.ndarray,
+    lr: np.ndarray,
+    scale: int,
+    metrics: Sequence[Metric] = METRICS,
+) -> list[dict[str, float]]:
     """Every metric of SR images of one original, by name; all uint8 (H, W, 3), ``lr`` (h, w, 3)."""
     whole = np.stack(images), np.stack([hr] * len(images))
     small = np.stack([shrink(image, scale) for image in images]), np.stack([lr] * len(images))
-    found = {m.name: load_metric(m.of)(*(small if m.on_input else whole)) for m in METRICS}
+    found = {m.name: load_metric(m.of)(*(small if m.on_input else whole)) for m in metrics}
     return [{name: float(values[i]) for name, values in found.items()} for i in range(len(images))]

@@ -16,7 +16,7 @@ from PIL import Image
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, available_models
 from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.policies.base import FixedStart, resolve_policy
+from skipdiff_env.policies.base import FixedStart, usual_start
 
 from .family import Folder
 from .samplers import AGENT_PAIRS, shipped_agent
@@ -111,9 +111,8 @@ def said(args: argparse.Namespace) -> str:
 
 def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
     """The start at S = 10 that was asked for, or the model's own."""
-    policy = resolve_policy(asked, model.schedule.steps // 10, model.config.start)
-    assert isinstance(policy, FixedStart)
-    return policy.start
+    fine = model.schedule.steps // 10
+    return FixedStart(usual_start(fine, model.start) if asked is None else asked, fine).start
 
 
 def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:
@@ -155,7 +154,9 @@ def command_line(
     """The command with every option that is not the usual one; of paths the last part."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    usual = {**vars(parser.parse_args([])), "model": None, "out": args.out}
+    usual = {**vars(parser.parse_args([])), "out": args.out}
+    if "model" in usual:
+        usual["model"] = None  # is always said
     words = ["python", "-m", "benchmarks", name]
     for option, default in usual.items():
         value = getattr(args, option)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skipdiff_agents.evaluate import bootstrap
+from skipdiff_agents.evaluate import DRAWS, bootstrap, drawn_again, interval
 
 from .metrics import column as column_of
 from .store import Row
@@ -99,11 +99,10 @@ class Results:
         table = table[np.isfinite(table).all(axis=1)]
         if not len(table):
             return Estimate(math.nan, math.nan, math.nan, 0)
-        again = np.random.default_rng(0).integers(len(table), size=(2000, len(table)))
+        again = drawn_again(len(table), DRAWS, np.random.default_rng(0))
         drawn = _rank_correlation(table[again].mean(axis=1), sizes)
-        low, high = np.quantile(drawn, (0.025, 0.975))
         rho = _rank_correlation(table.mean(axis=0)[None], sizes)[0]
-        return Estimate(float(rho), float(low), float(high), len(table))
+        return Estimate(float(rho), *interval(drawn), len(table))
 
     def _by_image(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Means over the noise seeds of each image, NaN where none has a value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ class Picture:
     evaluations: int
     start: int = 0
     """See :class:`.store.Row`."""
+    seconds: float = math.nan
+    """What it took, where that was measured."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipdiff_agents.tables import Table
 from skipdiff_env.files import write_atomically
 
 from .records import csv_text
@@ -21,22 +22,6 @@ CONTENTS = "page.json"
 def basis(images: int, seeds: int) -> str:
     """What a report rests on, in words."""
     return f"{images} image{'s' * (images != 1)}, {seeds} noise seed{'s' * (seeds != 1)} each"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text."""
-
-    head: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    left: int = 1
-    """So many columns stand to the left, the others, which hold figures, to the right."""
-
-    def markdown(self) -> str:
-        """As Markdown, without an end of line."""
-        rule = "|" + "---|" * self.left + "---:|" * (len(self.head) - self.left)
-        head, *lines = ("| " + " | ".join(cells) + " |" for cells in (self.head, *self.lines))
-        return "\n".join([head, rule, *lines])
 
 
 def paragraphs(*blocks: str | Table) -> str:

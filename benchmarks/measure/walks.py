@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skipdiff_env.chains import SkipDiff
+from skipdiff_env.chains import parse_skipdiff
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.policies.base import resolve_policy
 
 from .sampler import Picture, Sampler, condition_of, picture_of
 
@@ -75,7 +75,7 @@ class Walks:
         return Sampler(key, f"SkipDiff, agent {name}", run, calls, steps=coarse, agent=name)
 
     def _runner(self, coarse: int, fine: int, policy: int | str) -> Callable[[np.ndarray, int], Picture]:
-        chain = SkipDiff(resolve_policy(policy, fine), coarse, fine, process=self._process)
+        chain = replace(parse_skipdiff(policy, self.model, coarse, fine), process=self._process)
 
         def run(lr: np.ndarray, seed: int) -> Picture:
             final = chain(self.model, condition_of(self.model, lr), [NoiseKey(image_key(lr), seed)])

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from skipdiff_env.chains import parse_skipdiff
 from skipdiff_env.diffusion import FrozenModel, UNetConfig, random_model
 from skipdiff_env.diffusion.model import ModelConfig
-from skipdiff_env.policies.base import Policy, resolve_policy
+from skipdiff_env.policies.base import Policy
 from skipdiff_env.training.distributed import World
 from skipdiff_env.training.provenance import describe_hardware
 
@@ -74,7 +75,7 @@ def measure(model: FrozenModel, policy: str | int, repeats: int, size: int) -> l
     """
     fine = model.schedule.steps // 10
     watch = Stopwatch(model.device)
-    timed = TimedPolicy(resolve_policy(policy, fine), watch)
+    timed = TimedPolicy(parse_skipdiff(policy, model, 10, fine).policy, watch)
     found = sampler_speed(model, [timed], repeats, size)[0]
     share = watch.seconds / (watch.calls / max(fine - 1, 1)) / found["fast_seconds"] if watch.calls else 0.0
     call = network_gmac(model, size)

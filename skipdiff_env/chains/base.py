@@ -89,6 +89,12 @@ class Chain(ABC):
         return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.settings.items())
 
 
+def described(kind: str, part: Any) -> dict[str, Any]:
+    """What settings say of a part that users may bring: what it says itself, else the name of its code."""
+    code = part if hasattr(part, "__qualname__") else type(part)
+    return getattr(part, "settings", {kind: f"{code.__module__}.{code.__qualname__}"})
+
+
 def no_actions(batch: int) -> np.ndarray:
     """The actions of a chain that decides nothing, int8 (B, 0)."""
     return np.zeros((batch, 0), np.int8)

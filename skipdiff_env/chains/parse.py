@@ -8,25 +8,33 @@
 ``"agent"``            the agent in the model's folder
 a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.policies`)
 ``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations
+``"plan:6"``           the model's own plan of so many evaluations
+``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
 None                   what is best for the model, see :func:`default_for`
 =====================  =======================================================================
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ..diffusion.process import SkipRule
+import numpy as np
+
+from ..diffusion.process import SKIP_RULES, SkipRule
 from ..diffusion.protocol import DiffusionModel, as_model
-from ..diffusion.refiner import RefinerSpec, has_refiner, resolve_refiner
+from ..diffusion.refiner import NONE, OWN, RefinerSpec, resolve_refiner
 from ..errors import SkipDiffError
-from ..policies.base import PolicySpec, resolve_policy, shipped_policy
+from ..policies.base import CoinFlip, FixedStart, Policy, PolicySpec, shipped_policy, usual_start
 from ..policies.file import POLICY_FILES, load_policy
 from .addsr import AddSR
-from .base import Chain, Refined
+from .base import Chain, Refined, described
 from .ccsr import CCSR
+from .plan import Plan
+from .shipped import read_plan, shipped_plan
 from .skipdiff import CSA, SkipDiff
 
 COARSE_STEPS = 10
@@ -35,8 +43,8 @@ COARSE_STEPS = 10
 CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
 """Chains by the names that users write, which take a number of evaluations. A new one is one more entry."""
 
-OWN = "own"
-"""The word for the model's own refiner, if it has one for the chain."""
+PLAN = "plan"
+"""``plan:6`` is the model's own plan of six evaluations."""
 
 ChainSpec = PolicySpec | Chain
 
@@ -46,7 +54,8 @@ def default_for(model: DiffusionModel) -> Chain:
 
     That is the chain that the model was made for (``chain`` in its configuration), with the model's refiner;
     else SkipDiff in the usual steps, under the agent in the model's folder if it was trained for these
-    weights, steps and rule; else under the fixed start that the model's card recommends.
+    weights, steps and rule; else under the fixed start that the model's card recommends. A model of at most
+    ten levels runs all of them.
     """
     return parse(None, model)
 
@@ -76,29 +85,94 @@ def parse(
         SkipDiffError: if it cannot be had, or does not fit.
     """
     model = as_model(model)
-    asked = (coarse_steps, fine_steps, skip_rule) != (None, None, "reset")
+    unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
+    asked = (coarse_steps, fine_steps, skip_rule) != (None, None, SKIP_RULES[0])
+    chain = spec if isinstance(spec, Chain) else named_chain(spec, model)
     if spec is None and model.chain and not (asked or step_cost):
-        spec = model.chain
-    chain = spec if isinstance(spec, Chain) else named_chain(spec)
-    if chain is None:
+        chain = _made_for(model)
+    elif chain is None:
         chain = _skipdiff(spec, model, coarse_steps, fine_steps, skip_rule, step_cost)  # type: ignore[arg-type]
+    elif unusual:
+        raise SkipDiffError(f"{chain} has levels of its own: leave out {' and '.join(unusual)}")
     if step_cost and not (isinstance(chain, SkipDiff) and "step_cost" in chain.settings):
-        raise SkipDiffError(f"step_cost={step_cost} needs an agent: give the file of one")
+        raise SkipDiffError(f"step_cost={step_cost} needs an agent that knows prices: give the file of one")
     return _with_refiner(chain, refiner, model)
 
 
-def named_chain(spec: object) -> Chain | None:
-    """The chain that ``ccsr``, ``addsr:4`` … name; None for anything else.
+def parse_skipdiff(
+    spec: ChainSpec,
+    model: DiffusionModel,
+    coarse_steps: int | None = None,
+    fine_steps: int | None = None,
+    skip_rule: SkipRule = "reset",
+) -> SkipDiff:
+    """As :func:`parse`, where a policy's decisions are wanted: SkipDiff, without a refiner.
 
     Raises:
-        SkipDiffError: for a number of evaluations that the chain cannot have.
+        SkipDiffError: for a chain in which no policy decides, too.
     """
-    name, colon, number = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    given = isinstance(spec, Chain)
+    chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
+    if not isinstance(chain, SkipDiff):
+        raise SkipDiffError(f"{chain} is no policy: nothing is decided in it")
+    return chain
+
+
+def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]:
+    """In words, which of SkipDiff's settings are other than the paper's.
+
+    Raises:
+        SkipDiffError: if one of them could not be right for any policy.
+    """
+    for name, number, least in (("coarse_steps", coarse, 1), ("fine_steps", fine, 0)):
+        whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+        if number is not None and not (whole and least <= number <= top):
+            raise SkipDiffError(f"{name}={number!r} must be a whole number from {least} to T = {top}")
+    if rule not in SKIP_RULES:
+        raise SkipDiffError(f"unknown skip_rule {rule!r}: use {' or '.join(map(repr, SKIP_RULES))}")
+    if not (math.isfinite(price) and price >= 0):
+        raise SkipDiffError(f"step_cost={price} must be a finite number, 0 or more")
+    unusual = {
+        "the coarse steps": coarse not in (None, COARSE_STEPS),
+        "the fine steps": fine not in (None, top // (coarse or COARSE_STEPS)),
+        "the skip rule": rule != SKIP_RULES[0],
+    }
+    return [words for words, other in unusual.items() if other]
+
+
+def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
+    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text name; None for anything else.
+
+    Raises:
+        SkipDiffError: for a number of evaluations that the chain cannot have, or what is no plan.
+    """
+    if not isinstance(spec, str | os.PathLike):
+        return None
+    if Path(spec).suffix == ".json":
+        return read_plan(Path(spec))
+    if isinstance(spec, os.PathLike):
+        return None
+    if ">" in spec:
+        return Plan.read(spec)
+    name, colon, number = spec.partition(":")
+    if name == PLAN:
+        return shipped_plan(model, number)
     if name not in CHAINS:
         return None
     if colon and not (number.isascii() and number.isdigit()):
         raise SkipDiffError(f"policy {spec!r} must end in a number of steps, such as {name}:2")
     return CHAINS[name](int(number)) if colon else CHAINS[name]()
+
+
+def _made_for(model: DiffusionModel) -> Chain:
+    """The chain that a model's configuration names."""
+    chain = named_chain(model.chain, model)
+    if chain is None:
+        raise SkipDiffError(
+            f"the configuration of {model.name!r} names the chain {model.chain!r}, which there is not: "
+            f"use one of {', '.join([*CHAINS, PLAN])}"
+        )
+    return chain
 
 
 def usual_coarse_steps(levels: int) -> int:
@@ -138,27 +212,44 @@ def _skipdiff(
                 "give the file of one, or a start level"
             )
         spec = found
-    if isinstance(spec, str) and spec.isascii() and spec.isdigit():
-        spec = int(spec)
-    if step_cost and isinstance(spec, str | os.PathLike) and Path(spec).suffix in POLICY_FILES:
+    return SkipDiff(_policy(spec, fine, model.start, step_cost), coarse, fine_steps, skip_rule)
+
+
+def _policy(spec: PolicySpec, fine_steps: int, default_start: int | None, step_cost: float) -> Policy:
+    """The policy that a user wrote; for None the model's own start."""
+    named: dict[str, PolicySpec] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
+    if spec is None:
+        spec = usual_start(fine_steps, default_start)
+    elif isinstance(spec, str):
+        spec = int(spec) if spec.isascii() and spec.isdigit() else named.get(spec, spec)
+    if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
+        return FixedStart(int(spec), fine_steps)
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
         spec = load_policy(spec, step_cost)
-    return SkipDiff(resolve_policy(spec, fine, model.start), coarse, fine_steps, skip_rule)
+    if not callable(spec) or isinstance(spec, type):
+        chains = ", ".join(f"{name}:N" for name in (*CHAINS, PLAN))
+        raise SkipDiffError(
+            f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, denoise, skip, random, agent, "
+            f"{chains}, a policy file ({', '.join(POLICY_FILES)}) or a callable"
+        )
+    if hasattr(spec, "check_steps"):  # an exported agent
+        spec.check_steps(fine_steps)
+    return spec
 
 
 def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> Chain:
     """The chain with the refiner that was asked for."""
     if isinstance(chain, Refined):
+        if refiner != OWN:
+            raise SkipDiffError(f"the chain brings a refiner with it: leave out refiner={refiner!r}")
         return chain
-    if refiner == OWN:
-        own = model.folder if _suits(model.chain, chain) else None
-        refiner = own if own is not None and has_refiner(own) else None
+    if refiner == OWN and not _suits(model, chain):
+        refiner = NONE
     refine = resolve_refiner(refiner, model)
-    if refine is None:
-        return chain
-    return Refined(chain, refine, getattr(refine, "settings", {"refiner": repr(refine)}))
+    return chain if refine is None else Refined(chain, refine, described("refiner", refine))
 
 
-def _suits(meant_for: str | None, chain: Chain) -> bool:
+def _suits(model: DiffusionModel, chain: Chain) -> bool:
     """Whether a chain is of the kind that a model was made for, in whatever number of evaluations."""
-    usual = named_chain(meant_for)
+    usual = named_chain(model.chain, model)
     return usual is not None and type(usual) is type(chain)

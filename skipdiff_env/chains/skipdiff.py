@@ -14,7 +14,7 @@ from ..diffusion.process import SkipProcess, SkipRule, SkipState
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
 from ..policies.base import FixedStart, Policy, decided, first_memory
-from .base import Chain, Final, OnState, no_actions
+from .base import Chain, Final, OnState, described, no_actions
 
 ProcessFactory = Callable[..., SkipProcess]
 """(model, coarse_steps, fine_steps, skip_rule) → a process, such as :class:`SkipProcess` itself."""
@@ -81,8 +81,7 @@ class SkipDiff(Chain):
         unusual: dict[str, Any] = {} if self.fine_steps is None else {"fine_steps": self.fine_steps}
         if self.skip_rule != "reset":
             unusual["skip_rule"] = self.skip_rule
-        about = getattr(self.policy, "settings", {"policy": repr(self.policy)})
-        return {"coarse_steps": self.coarse_steps, **unusual, **about}
+        return {"coarse_steps": self.coarse_steps, **unusual, **described("policy", self.policy)}
 
     def __str__(self) -> str:
         settings = self.settings

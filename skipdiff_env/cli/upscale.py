@@ -108,15 +108,12 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge; returns 2 if any photograph failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
-    from ..chains import named_chain
     from ..upscale import Failure, list_jobs
 
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
-    if args.start and args.policy:
+    if args.start is not None and args.policy is not None:
         raise SkipDiffError("give --start or --policy, not both")
-    if args.coarse_steps and named_chain(args.policy):
-        raise SkipDiffError(f"--policy {args.policy} has no coarse steps: leave out --coarse-steps")
     jobs, failures = list_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
@@ -181,7 +178,6 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
         report.note(f"{model.name}: {notice}")
     batch = GPU_BATCH if device.type == "cuda" else 1
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
-    chain = parse(
-        args.policy or args.start, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner
-    )
+    how = args.start if args.policy is None else args.policy
+    chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
     return Enlarger(model, chain, args.seed, tile, batch, report.tick)

@@ -1,54 +1,34 @@
-"""What cameras and web sites do to photographs: blur, noise and JPEG, for a whole batch on its device.
+"""What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
-JPEG is written out in tensor operations (colour transform, 4:2:0 chroma, blockwise DCT, quantisation by
-the tables of Annex K of ITU-T T.81 scaled by quality as libjpeg does), because a round trip of every crop
-through a CPU encoder would cost more than the training step on a GPU.
+After Real-ESRGAN (Wang et al. 2021): every fault has a random kind and a strength drawn from a range, they
+come in random order, and some pictures go through all of it a second time. Everything acts on the 8-bit
+values that files hold (sRGB as it is, not linear light), pictures are arrays (h, w, 3), and the codecs are
+real ones: on crops of LR a round trip takes less time than its emulation would.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-MAX_BLUR = 1.5
-"""Largest σ of blur in LR pixels: the kernel holds no wider Gaussian."""
+Pixels = np.ndarray
+"""float32 (h, w, 3), about 0 … 255."""
 
-BLUR_RADIUS = 4
-"""Half-width of the blur kernel in pixels; holds a Gaussian of σ up to about :data:`MAX_BLUR`."""
-
-# ITU-T T.81, tables K.1 and K.2
-LUMINANCE = torch.tensor([
-    [16, 11, 10, 16, 24, 40, 51, 61],
-    [12, 12, 14, 19, 26, 58, 60, 55],
-    [14, 13, 16, 24, 40, 57, 69, 56],
-    [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77],
-    [24, 35, 55, 64, 81, 104, 113, 92],
-    [49, 64, 78, 87, 103, 121, 120, 101],
-    [72, 92, 95, 98, 112, 100, 103, 99],
-])  # fmt: skip
-CHROMINANCE = torch.tensor([
-    [17, 18, 24, 47, 99, 99, 99, 99],
-    [18, 21, 26, 66, 99, 99, 99, 99],
-    [24, 26, 56, 99, 99, 99, 99, 99],
-    [47, 66, 99, 99, 99, 99, 99, 99],
-    [99, 99, 99, 99, 99, 99, 99, 99],
-    [99, 99, 99, 99, 99, 99, 99, 99],
-    [99, 99, 99, 99, 99, 99, 99, 99],
-    [99, 99, 99, 99, 99, 99, 99, 99],
-])  # fmt: skip
-
-# JFIF: RGB → Y, Cb - 128, Cr - 128
-TO_YCC = torch.tensor([
-    [0.299, 0.587, 0.114],
-    [-0.168735892, -0.331264108, 0.5],
-    [0.5, -0.418687589, -0.081312411],
-])  # fmt: skip
-TO_RGB = torch.linalg.inv(TO_YCC.double()).float()
+MAX_BLUR = 2.5
+"""Largest σ of blur, in pixels of the picture: the kernels hold nothing wider."""
+RADIUS = 8
+"""Half-width of the blur kernels in pixels."""
+GRID = 16
+"""A picture cut from a larger one starts anywhere within a coding block of this many pixels."""
+RESAMPLING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+GREY_SHARE, POISSON_SHARE, FULL_CHROMA_SHARE = 0.4, 0.4, 0.3
+"""How much of the noise is the same in all channels, how much is Poisson's, and how many JPEGs are 4:4:4."""
 
 
 @dataclass(frozen=True)
@@ -65,139 +45,224 @@ class Effect:
         if not 0 <= self.low <= self.high < math.inf:
             raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
 
+    def draw(self, rng: np.random.Generator) -> float | None:
+        """A strength, or None for a picture that goes without."""
+        return rng.uniform(self.low, self.high) if rng.random() < self.share else None
+
 
 @dataclass(frozen=True)
 class DegradationRecipe:
-    """What happens to LR after shrinking, in this order, as in a camera; only in training."""
+    """What happens to LR after shrinking, in random order; only in training."""
 
     blur: Effect = Effect()
-    """Gaussian, σ in LR pixels, at most 1.5."""
+    """σ in LR pixels of the wider axis, at most 2.5; see :func:`draw_kernel` for the kinds."""
+    resize: Effect = Effect()
+    """By this factor; what comes after happens at that size, and then the picture is resized back."""
     noise: Effect = Effect()
-    """Gaussian, independent for each channel, σ in 8-bit units."""
+    """σ in 8-bit units, Poisson's at mid-grey."""
     jpeg: Effect = Effect()
-    """JPEG with 4:2:0 chroma, quality 1 … 100."""
+    """Quality 1 … 100, chroma 4:2:0 or 4:4:4."""
+    webp: Effect = Effect()
+    """Quality 1 … 100."""
+    again: float = 0.0
+    """Share of the pictures that go through all of this a second time, with other strengths."""
 
     def __post_init__(self) -> None:
-        for name, effect, least, most in (("blur", self.blur, 0, MAX_BLUR), ("jpeg", self.jpeg, 1, 100)):
+        for name, effect, least, most in (
+            ("blur", self.blur, 0, MAX_BLUR),
+            ("resize", self.resize, 0.25, 4),
+            ("jpeg", self.jpeg, 1, 100),
+            ("webp", self.webp, 1, 100),
+        ):
             if effect.share and not least <= effect.low <= effect.high <= most:
                 raise ValueError(f"{name} must lie in {least} … {most}, not {effect.low} … {effect.high}")
+        if not 0 <= self.again <= 1:
+            raise ValueError(f"again = {self.again} must lie in 0 … 1")
 
 
-def dct_matrix() -> Tensor:
-    """The orthonormal DCT-II of 8 samples, (8, 8): coefficients = D @ samples."""
-    k, n = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
-    matrix = torch.cos((2 * n + 1) * k * math.pi / 16) / 2
-    matrix[0] /= math.sqrt(2)
-    return matrix.float()
+def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
+    """Degrade LR images uint8 (B, 3, h, w), each by its own seed, int64 (B,), and by nothing else."""
+    arrays = lr.permute(0, 2, 3, 1).cpu().numpy()
+    made = [
+        degraded(array, recipe, np.random.default_rng(seed))
+        for array, seed in zip(arrays, seeds.tolist(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).to(lr.device).contiguous()
 
 
-DCT = dct_matrix()
+def draw_seeds(batch: int, generator: torch.Generator) -> Tensor:
+    """Seeds for :func:`degrade_batch`, int64 (batch,)."""
+    return torch.randint(2**63 - 1, (batch,), generator=generator)
 
 
-@dataclass(frozen=True)
-class Degradation:
-    """The faults of one batch of LR images, all (B,) on the CPU; what is off has strength 0."""
-
-    blur: Tensor
-    noise: Tensor
-    quality: Tensor
-    """JPEG quality, 0 for none."""
-    corner: tuple[int, int]
-    """How far, 0 … 7 pixels, the crops start below and right of a corner of JPEG's 8×8 blocks."""
-
-    def rows(self, rows: slice) -> Degradation:
-        """The faults of some images."""
-        return Degradation(self.blur[rows], self.noise[rows], self.quality[rows], self.corner)
-
-    def apply(self, lr: Tensor, normal: Tensor) -> Tensor:
-        """Blur, then noise, then JPEG: uint8 (B, 3, h, w) → uint8 (B, 3, h, w).
-
-        Args:
-            lr: clean LR images.
-            normal: standard normal numbers of their shape and on their device.
-        """
-        pixels = gaussian_blur(lr.float(), self.blur)
-        pixels = pixels + normal * self.noise.to(lr.device)[:, None, None, None]
-        clean = pixels.round_().clamp_(0, 255)
-        coded = jpeg(clean, self.quality.clamp(min=1), self.corner)
-        keep = (self.quality == 0).to(lr.device)[:, None, None, None]
-        return torch.where(keep, clean, coded).to(torch.uint8)
+def degraded(image: np.ndarray, recipe: DegradationRecipe, rng: np.random.Generator) -> np.ndarray:
+    """One picture, uint8 (h, w, 3), with faults drawn from ``rng``."""
+    pixels = image.astype(np.float32)
+    for _ in range(1 + (rng.random() < recipe.again)):
+        pixels = _once(pixels, recipe, rng)
+    return to_bytes(pixels)
 
 
-def draw_degradation(recipe: DegradationRecipe, batch: int, generator: torch.Generator) -> Degradation:
-    """Draw each fault for each image, from a CPU generator."""
-
-    def strength(effect: Effect) -> Tensor:
-        chance, where = torch.rand(2, batch, generator=generator)
-        return (effect.low + (effect.high - effect.low) * where) * (chance < effect.share)
-
-    blur, noise, quality = (strength(e) for e in (recipe.blur, recipe.noise, recipe.jpeg))
-    top, left = torch.randint(8, (2,), generator=generator).tolist()
-    return Degradation(blur, noise, quality.round(), (top, left))
-
-
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur float (B, 3, h, w) by Gaussians of σ (B,) pixels, edges continued; σ = 0 changes nothing."""
-    if not sigma.any():
-        return images
-    offset = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offset / sigma.clamp(min=0.05)[:, None]).square())
-    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images.device)
-    batch, channels, height, width = images.shape
-    # One group a colour plane; the two directions one after the other
-    planes = F.pad(images, (BLUR_RADIUS,) * 4, mode="replicate").reshape(1, batch * channels, *[
-        side + 2 * BLUR_RADIUS for side in (height, width)
-    ])  # fmt: skip
-    kernel = kernel.repeat_interleave(channels, 0)[:, None, None, :]
-    planes = F.conv2d(planes, kernel, groups=batch * channels)
-    planes = F.conv2d(planes, kernel.transpose(2, 3), groups=batch * channels)
-    return planes.reshape(images.shape)
+def _once(pixels: Pixels, recipe: DegradationRecipe, rng: np.random.Generator) -> Pixels:
+    """Those of the faults that the picture gets, in random order."""
+    height, width = pixels.shape[:2]
+    faults: tuple[tuple[Effect, Callable[[Pixels, float, np.random.Generator], Pixels]], ...] = (
+        (recipe.blur, _some_blur),
+        (recipe.resize, _some_resize),
+        (recipe.noise, _some_noise),
+        (recipe.jpeg, _some_jpeg),
+        (recipe.webp, _some_webp),
+    )
+    for index in rng.permutation(len(faults)):
+        effect, apply = faults[index]
+        strength = effect.draw(rng)
+        if strength is not None:
+            if effect is recipe.blur:
+                strength *= pixels.shape[0] / height  # in pixels of the size it has now
+            pixels = apply(pixels, strength, rng)
+    if pixels.shape[:2] != (height, width):
+        pixels = resized(pixels, height, width, RESAMPLING[rng.integers(len(RESAMPLING))])
+    return pixels
 
 
-def quantisation(base: Tensor, quality: Tensor) -> Tensor:
-    """Quantisation tables of libjpeg, (B, 8, 8), for qualities (B,) of 1 … 100."""
-    quality = quality.float()
-    factor = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    return ((base * factor[:, None, None] + 50) / 100).floor().clamp(1, 255)
+def _some_blur(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
+    return blurred(pixels, draw_kernel(sigma, rng))
 
 
-def jpeg(images: Tensor, quality: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
-    """JPEG there and back: whole numbers 0 … 255, float (B, 3, h, w) → the same.
+def _some_resize(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
+    height, width = (max(4, round(side * factor)) for side in pixels.shape[:2])
+    return resized(pixels, height, width, RESAMPLING[rng.integers(len(RESAMPLING))])
+
+
+def _some_noise(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
+    grey, poisson = rng.random() < GREY_SHARE, rng.random() < POISSON_SHARE
+    return noisy(pixels, sigma, rng, grey=grey, poisson=poisson)
+
+
+def _some_jpeg(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
+    full, corner = rng.random() < FULL_CHROMA_SHARE, rng.integers(GRID, size=2)
+    return jpeg(pixels, round(quality), full_chroma=full, corner=(corner[0], corner[1]))
+
+
+def _some_webp(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
+    corner = rng.integers(GRID, size=2)
+    return webp(pixels, round(quality), corner=(corner[0], corner[1]))
+
+
+# -- single faults
+
+
+def to_bytes(pixels: Pixels) -> np.ndarray:
+    """Round to uint8."""
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape: float = 2.0) -> np.ndarray:
+    """exp(-½ (kr)ˢ) of sum 1, 2 RADIUS + 1 wide, r the distance in σ, k such that σ is what it says.
 
     Args:
-        images: RGB pictures.
-        quality: libjpeg's quality of each, 1 … 100, (B,).
-        corner: rows and columns by which the pictures start after a corner of the block grid.
+        sigma: standard deviation along the wider axis, in pixels.
+        ratio: of the narrower axis to the wider, 0 … 1.
+        angle: of the wider axis, in radians.
+        shape: s; 2 is a Gaussian, above it is flat in the middle, below peaked with long tails.
     """
-    height, width = images.shape[-2:]
+    y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    sigma = max(sigma, 0.05)  # far below a pixel there is nothing to blur
+    distance = np.hypot(along / sigma, across / max(sigma * ratio, 0.05))
+    # ½ E[r²] of exp(-½ rˢ) in the plane, the variance along an axis; 1 for a Gaussian
+    variance = 2 ** (2 / shape) * math.gamma(4 / shape) / (2 * math.gamma(2 / shape))
+    kernel = np.exp(-0.5 * (math.sqrt(variance) * distance) ** shape)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def disc_kernel(sigma: float) -> np.ndarray:
+    """A lens out of focus: a disc with this standard deviation along each axis, its edge softened."""
+    y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
+    kernel = np.clip(2 * sigma + 0.5 - np.hypot(x, y), 0, 1)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def sinc_kernel(cutoff: float) -> np.ndarray:
+    """The circular low-pass that ends at ``cutoff`` radians a pixel: ringing, as sharp resizing leaves it."""
+    y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
+    r = np.hypot(x, y)
+    kernel = np.full(r.shape, cutoff**2 / (4 * np.pi))
+    outside = r > 0
+    bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * r[outside])).numpy()
+    kernel[outside] = cutoff * bessel / (2 * np.pi * r[outside])
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """A random kind of blur of strength σ: Gaussians, generalised ones, discs, and now and then a sinc."""
+    kind = rng.random()
+    ratio, angle = (1.0, 0.0) if rng.random() < 0.6 else (rng.uniform(0.3, 1), rng.uniform(0, np.pi))
+    if kind < 0.6:
+        return gaussian_kernel(sigma, ratio, angle)
+    if kind < 0.8:
+        return gaussian_kernel(sigma, ratio, angle, shape=rng.uniform(1, 6))
+    if kind < 0.92:
+        return disc_kernel(sigma)
+    return sinc_kernel(np.pi / max(sigma, 1))
+
+
+def blurred(pixels: Pixels, kernel: np.ndarray) -> Pixels:
+    """Filter by a kernel, edges continued."""
+    return cv2.filter2D(pixels, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
+
+
+def resized(pixels: Pixels, height: int, width: int, how: int) -> Pixels:
+    """Resize by one of OpenCV's ways, most of which do not antialias."""
+    return cv2.resize(pixels, (width, height), interpolation=how)
+
+
+def noisy(
+    pixels: Pixels, sigma: float, rng: np.random.Generator, grey: bool = False, poisson: bool = False
+) -> Pixels:
+    """Add noise of standard deviation σ.
+
+    Args:
+        pixels: the picture.
+        sigma: in 8-bit units; of Poisson noise, whose variance grows with the light, at 128.
+        rng: where it comes from.
+        grey: whether all channels get the same.
+        poisson: whether photons are counted, instead of an independent Gaussian.
+    """
+    light = pixels.mean(axis=2, keepdims=True) if grey else pixels
+    if poisson:
+        gain = max(sigma, 1e-3) ** 2 / 128  # grey levels a photon
+        light = np.clip(light, 0, 255)
+        noise = rng.poisson(light / gain) * gain - light
+    else:
+        noise = rng.standard_normal(light.shape, np.float32) * sigma
+    return (pixels + noise).astype(np.float32)
+
+
+def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)) -> Pixels:
+    """JPEG there and back.
+
+    Args:
+        pixels: the picture, which is rounded first.
+        quality: libjpeg's, 1 … 100.
+        full_chroma: 4:4:4 instead of 4:2:0.
+        corner: rows and columns by which the picture starts after a corner of the block grid.
+    """
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    return _coded(pixels, ".jpg", options, corner)
+
+
+def webp(pixels: Pixels, quality: int, corner: tuple[int, int] = (0, 0)) -> Pixels:
+    """Lossy WebP there and back; see :func:`jpeg`."""
+    return _coded(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality], corner)
+
+
+def _coded(pixels: Pixels, suffix: str, options: list[int], corner: tuple[int, int]) -> Pixels:
     top, left = corner
-    bottom, right = -(top + height) % 16, -(left + width) % 16
-    padded = F.pad(images, (left, right, top, bottom), mode="replicate")
-    y, chroma = _to_ycc(padded).split([1, 2], dim=1)
-    y = _code(y, quantisation(LUMINANCE, quality))
-    chroma = _code(F.avg_pool2d(chroma, 2).round_(), quantisation(CHROMINANCE, quality))
-    # Decoders drop the padding first. Bilinear at even factors weighs neighbours 3 : 1, which is libjpeg's
-    # "fancy upsampling".
-    chroma = chroma[..., : -(-(top + height) // 2), : -(-(left + width) // 2)]
-    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-    y = y[..., : chroma.shape[-2], : chroma.shape[-1]]
-    rgb = torch.einsum("oc,bchw->bohw", TO_RGB.to(images.device), torch.cat([y + 128, chroma], dim=1))
-    return rgb[..., top : top + height, left : left + width].round().clamp(0, 255)
-
-
-def _to_ycc(rgb: Tensor) -> Tensor:
-    """Y - 128, Cb - 128, Cr - 128, in whole numbers."""
-    ycc = torch.einsum("oc,bchw->bohw", TO_YCC.to(rgb.device), rgb).round_()
-    ycc[:, 0] -= 128
-    return ycc
-
-
-def _code(planes: Tensor, table: Tensor) -> Tensor:
-    """Quantise the DCT of every 8×8 block of (B, C, H, W) by tables (B, 8, 8), and decode again."""
-    batch, channels, height, width = planes.shape
-    dct, table = DCT.to(planes.device), table.to(planes.device)[:, None, None, None]
-    blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
-    coefficients = dct @ blocks @ dct.T
-    coefficients = (coefficients / table).round_() * table
-    decoded = (dct.T @ coefficients @ dct).round_().clamp_(-128, 127)
-    return decoded.transpose(3, 4).reshape(planes.shape)
+    image = cv2.cvtColor(to_bytes(pixels), cv2.COLOR_RGB2BGR)
+    padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
+    _, data = cv2.imencode(suffix, padded, options)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it has just been encoded
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)[top:, left:].astype(np.float32)

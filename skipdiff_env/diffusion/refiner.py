@@ -29,11 +29,12 @@ from .unet import UNet, UNetConfig
 
 MAX_WEIGHTS = 2_000_000
 
-NONE = "none"
-"""The word for no refiner."""
+OWN, NONE = "own", "none"
+"""The words for the model's own refiner, if it has one, and for no refiner."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
-"""What users may give as ``refiner=``: the name or folder of a model that has one, a function, or None."""
+"""What users may give as ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a
+refiner, or a function."""
 
 
 class RefinerNetwork(nn.Module):
@@ -132,6 +133,8 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
     Raises:
         SkipDiffError: if it is none, was made for another scale, or is of a model that has none.
     """
+    if spec == OWN:
+        spec = model.folder if model.folder and has_refiner(model.folder) else None
     if spec is None or spec == NONE:
         return None
     if isinstance(spec, str | os.PathLike):
@@ -145,7 +148,7 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
         return load_refiner(folder, model.device, model.dtype)
     if not callable(spec):
         raise SkipDiffError(
-            f"refiner={spec!r} must be the name or folder of a model, a function, 'none' or None"
+            f"refiner={spec!r} must be 'own', 'none', the name or folder of a model, or a function"
         )
     return spec
 

@@ -59,7 +59,7 @@ class Options:
     )
     cache: LatentCache | None = _option(None, "a `skipdiff_env.latent_cache.LatentCache`, see below")
     refiner: RefinerSpec = _option(
-        None, "name or folder of a model with a refiner for the result; or a function"
+        None, '`"own"`, the model\'s; name or folder of a model with one; or a function'
     )
 
     def __post_init__(self) -> None:

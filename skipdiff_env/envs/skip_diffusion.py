@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import Any, Literal, SupportsFloat
 
@@ -9,6 +10,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from ..diffusion import DiffusionModel, SkipProcess
@@ -21,6 +23,11 @@ from .options import Options
 from .rendering import RENDER_FPS, Window, draw_frame
 
 Observation = np.ndarray | dict[str, Any]
+
+# AsyncVectorEnv forks. A child has none of the threads that torch had started before, and waits for them for
+# ever as soon as it computes with more than one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
@@ -94,7 +101,8 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     ## Episode End
 
     After F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which is never
-    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is ever truncated.
+    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is truncated, unless
+    `gymnasium.make` or `make_vec` is told a `max_episode_steps`; in the spec it is F - 1.
 
     ## Arguments
 
@@ -120,7 +128,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     | `return_image` | `False` | whether infos carry the SR image |
     | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
-    | `refiner` | `None` | name or folder of a model with a refiner for the result; or a function |
+    | `refiner` | `None` | `"own"`, the model's; name or folder of a model with one; or a function |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     What exactly `images` and `metric` may be is told by `skipdiff_env.images.open_source` and
@@ -179,6 +187,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         render_mode: Literal["rgb_array", "human"] | None = None,
     ) -> None:
         options = Options.pick(locals())
+        self._spec: EnvSpec | None = None
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = Window() if render_mode == "human" else None
@@ -196,6 +205,17 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         """The diffusion process, and through it ``process.model``."""
         return self._episodes.process
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What the environment was made from; ``max_episode_steps`` is F - 1 unless it was told."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None and spec.max_episode_steps is None:
+            spec.max_episode_steps = self.process.decisions
+        self._spec = spec
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -208,10 +228,14 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     def step(
         self, action: int | np.integer[Any]
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Denoise (0) or skip (1)."""
+        """Denoise (0) or skip (1).
+
+        Raises:
+            SkipDiffError: if ``action`` is no integer, or another one.
+        """
         if self._episodes.finished(0):
             raise ResetNeeded("no episode is running: call reset() first")
-        rewards, done = self._episodes.step([0], [int(action)])
+        rewards, done = self._episodes.step([0], [checked_action(action)])
         self._show()
         return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.books.info(0)
 
@@ -237,6 +261,19 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         if isinstance(batch, dict):
             return {key: value.cpu().numpy()[0] for key, value in batch.items()}
         return batch.cpu().numpy()[0]
+
+
+def checked_action(action: Any) -> int:
+    """An action as an integer; whatever is no integer, or not of the action space, is refused."""
+    try:
+        chosen = operator.index(action)
+    except TypeError:
+        chosen = -1
+    if chosen not in (0, 1):
+        raise SkipDiffError(
+            f"action {action!r} is not of Discrete(2): give the integer 0 (denoise) or 1 (skip)"
+        )
+    return chosen
 
 
 def check_render_mode(render_mode: str | None, allowed: list[str]) -> None:

@@ -44,6 +44,7 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         tensors: whether observations, rewards (float32) and ends are torch tensors on the device
             instead of NumPy arrays. Actions may be either in any case.
         render_mode: ``"rgb_array"`` or None.
+        max_episode_steps: decisions after which an episode is truncated; None: never.
         arguments: those of :class:`.Options`, as for :class:`.SkipDiffusionEnv`.
     """
 
@@ -60,13 +61,17 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         tensors: bool = False,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **arguments: Any,
     ) -> None:
         if num_envs < 1:
             raise SkipDiffError(f"num_envs={num_envs} must be at least 1")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise SkipDiffError(f"max_episode_steps={max_episode_steps} must be at least 1, or None")
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.num_envs, self.render_mode, self.tensors = num_envs, render_mode, tensors
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._longest = max_episode_steps
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._episodes = Episodes(num_envs, Options(**arguments))
         self.single_observation_space = self._episodes.observation_space
@@ -120,14 +125,17 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
             over = np.flatnonzero(self._done).tolist()
             raise ResetNeeded(f"the episodes of environments {over} are over: reset them by reset_mask first")
         rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, np.bool_)
+        cut = np.zeros_like(ended)
         again = np.flatnonzero(self._done)
         play = np.flatnonzero(~self._done)
         if len(play):
             rewards[play], ended[play] = self._episodes.step(play, chosen[play])
+            if self._longest is not None:
+                cut[play] = self._episodes.books.taken[play] >= self._longest
         finals: dict[int, dict[str, Any]] = {}
-        self._done = ended.copy()
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            again = np.flatnonzero(ended)
+        self._done = ended | cut
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._done.any():
+            again = np.flatnonzero(self._done)
             last = self._numpy(self._episodes.observe())
             finals = {
                 row: {"final_obs": _row(last, row), "final_info": self._episodes.books.info(row)}
@@ -139,10 +147,10 @@ class SkipDiffusionVectorEnv(VectorEnv[Batch, Batch, Batch]):
         infos = self._infos(finals, np.arange(self.num_envs))
         observations = self._numpy(self._episodes.observe())
         if not self.tensors:
-            return observations, rewards, ended, np.zeros_like(ended), infos
+            return observations, rewards, ended, cut, infos
         reward = torch.tensor(rewards, dtype=torch.float32, device=self._episodes.device)
         end = torch.tensor(ended, device=self._episodes.device)
-        return observations, reward, end, torch.zeros_like(end), infos
+        return observations, reward, end, torch.tensor(cut, device=self._episodes.device), infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One picture for each copy, uint8 (h, w, 3), in mode ``rgb_array``."""

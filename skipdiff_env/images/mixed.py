@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from ..diffusion.resize import to_arrays, to_planes
 from .io import RGB8
 from .sources import ImageSource
 
@@ -37,21 +35,18 @@ class MixedQuality:
         chosen = kind(index)
         if chosen == "clean":
             return lr
-        from ..diffusion.degradations import Degradation
+        from ..diffusion import degradations
 
         rng = np.random.default_rng([self.seed, index])
         low, high = {"jpeg": JPEG, "noise": NOISE, "blur": BLUR}[chosen]
-        strength = torch.tensor([rng.uniform(low, high)])
-        off = torch.zeros(1)
-        fault = Degradation(
-            blur=strength if chosen == "blur" else off,
-            noise=strength if chosen == "noise" else off,
-            quality=strength.round() if chosen == "jpeg" else off,
-            corner=(0, 0),
-        )
-        batch = to_planes(lr).contiguous()
-        normal = torch.from_numpy(rng.standard_normal(batch.shape, np.float32))
-        return to_arrays(fault.apply(batch, normal))[0]
+        pixels, strength = lr.astype(np.float32), rng.uniform(low, high)
+        if chosen == "blur":
+            pixels = degradations.blurred(pixels, degradations.gaussian_kernel(strength))
+        elif chosen == "noise":
+            pixels = degradations.noisy(pixels, strength, rng)
+        else:
+            pixels = degradations.jpeg(pixels, round(strength))
+        return degradations.to_bytes(pixels)
 
 
 def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:

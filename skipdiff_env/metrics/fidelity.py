@@ -51,12 +51,17 @@ def ssim_y(a: Images, b: Images) -> Scores:
 
 
 class FidelityMetric(Metric):
-    """``psnr_y`` or ``ssim_y`` as a metric; computes on the CPU whatever the device."""
+    """``psnr_y``, ``ssim_y`` and their like as a metric; computes on the CPU whatever the device."""
 
     def __init__(
-        self, name: str, device: torch.device, function: Callable[[Images, Images], Scores], min_size: int
+        self,
+        name: str,
+        device: torch.device,
+        function: Callable[[Images, Images], Scores],
+        min_size: int,
+        lower_better: bool = False,
     ) -> None:
-        super().__init__(device, name=name, lower_better=False, reference=True, min_size=min_size)
+        super().__init__(device, name=name, lower_better=lower_better, reference=True, min_size=min_size)
         self._function = function
 
     def _score(self, images: Images, references: Images | None) -> Scores:

@@ -14,6 +14,8 @@ from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics.base import Images, Metric, Scores
 from skipdiff_env.metrics.fidelity import SSIM_WINDOW, FidelityMetric, psnr_y, ssim_y
 from skipdiff_env.metrics.perceptual import FullNiqe, PyiqaMetric
+from skipdiff_env.metrics.residue import BLOCK, flat_residue
+from skipdiff_env.metrics.shift_tolerant import ShiftTolerantMetric
 
 
 def load_metric(
@@ -30,6 +32,9 @@ def load_metric(
             - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
               counts; equal to ``"niqe"`` where both sides are multiples of 96;
             - ``"lpips"``: LPIPS 0.1 with AlexNet, needs references;
+            - ``"st-lpips"``: ST-LPIPS with AlexNet, needs references, and the package stlpips_pytorch;
+            - ``"residue"``: grain in flat areas over the original's, see :func:`.residue.flat_residue`;
+              needs references;
             - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`, need references;
             - any other name that pyiqa knows; most of those download weights when first used;
             - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
@@ -62,6 +67,10 @@ def _by_name(name: str, device: torch.device) -> Metric:
         return FidelityMetric(name, device, psnr_y, min_size=1)
     if name == "ssim":
         return FidelityMetric(name, device, ssim_y, min_size=SSIM_WINDOW)
+    if name == "residue":
+        return FidelityMetric(name, device, flat_residue, min_size=BLOCK, lower_better=True)
+    if name == "st-lpips":
+        return ShiftTolerantMetric(device)
     if name == "niqe-full":
         return FullNiqe(_by_name("niqe", device))
     return PyiqaMetric(name, device)

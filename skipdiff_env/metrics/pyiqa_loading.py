@@ -42,7 +42,7 @@ def properties(name: str) -> tuple[bool, bool]:
     if name in SET_METRICS:
         raise SkipDiffError(f"metric {name!r} scores a whole set of pictures, not each: use another metric")
     if name not in known:
-        close = difflib.get_close_matches(name.lower(), [*known, "niqe-full"], n=3)
+        close = difflib.get_close_matches(name.lower(), [*known, "niqe-full", "residue", "st-lpips"], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "pyiqa.list_models() lists the names"
         raise SkipDiffError(f"unknown metric {name!r}: {hint}")
     return bool(known[name].get("lower_better", False)), known[name]["metric_mode"] == "FR"

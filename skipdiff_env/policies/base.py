@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +23,6 @@ from ..diffusion.folder import ABOUT_POLICY, POLICY
 from ..diffusion.noise import NoiseKey
 from ..diffusion.process import start_actions
 from ..diffusion.protocol import DiffusionModel
-from ..errors import SkipDiffError
-from .file import POLICY_FILES, load_policy
 
 
 class Policy(Protocol):
@@ -34,6 +33,7 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class FixedStart:
     """Skips at levels F … k + 1 and denoises at k … 1 (Table 5).
 
@@ -45,9 +45,16 @@ class FixedStart:
         ValueError: if k lies outside 1 … F.
     """
 
-    def __init__(self, start: int, fine_steps: int) -> None:
-        self.start = start
-        self.actions = start_actions(start, fine_steps)
+    start: int
+    fine_steps: int
+
+    def __post_init__(self) -> None:
+        start_actions(self.start, self.fine_steps)  # refuses a start that there is not
+
+    @property
+    def actions(self) -> list[int]:
+        """The F - 1 decisions: 0 = denoise, 1 = skip."""
+        return start_actions(self.start, self.fine_steps)
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, int]:
         decision = memory or 0
@@ -58,19 +65,19 @@ class FixedStart:
         """What a record says of it."""
         return {"start": self.start}
 
-    def __repr__(self) -> str:
-        return f"FixedStart({self.start})"
 
-
+@dataclass(frozen=True)
 class CoinFlip:
-    """Skips every other time, at random; a picture's decisions depend on its noise key alone."""
+    """Skips every other time, at random; a picture's decisions depend on its noise key and ``seed`` alone."""
+
+    seed: int = 0
 
     def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
         """A generator for each row."""
-        return [np.random.default_rng([key.image, key.seed % 2**64]) for key in keys]
+        return [np.random.default_rng([key.image, key.seed % 2**64, self.seed]) for key in keys]
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-        rngs = memory or [np.random.default_rng(row) for row in range(len(latent))]
+        rngs = memory or [np.random.default_rng([row, self.seed]) for row in range(len(latent))]
         return np.array([rng.integers(2) for rng in rngs], np.int64), rngs
 
     @property
@@ -111,38 +118,6 @@ def shipped_policy(
         "sha256": hashlib.sha256((folder / POLICY).read_bytes()).hexdigest(),
     }
     return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
-
-
-def resolve_policy(spec: PolicySpec, fine_steps: int, default_start: int | None = None) -> Policy:
-    """Turn what users write into a policy.
-
-    Args:
-        spec: a start level, ``"denoise"`` (never skip), ``"skip"`` (whenever possible), ``"random"``, a file
-            with an exported agent, a callable, or None for the model's own start.
-        fine_steps: F, at least 1.
-        default_start: the model's own start; None, or one beyond F, falls back on 0.7 F, the paper's 7
-            of 10.
-
-    Raises:
-        SkipDiffError: if it is none of these.
-    """
-    if spec is None:
-        spec = usual_start(fine_steps, default_start)
-    named: dict[Any, Any] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
-    if isinstance(spec, str):
-        spec = named.get(spec, spec)
-    if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
-        return FixedStart(int(spec), fine_steps)
-    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
-        spec = load_policy(spec)
-    if callable(spec) and not isinstance(spec, type):
-        if hasattr(spec, "check_steps"):  # an exported agent
-            spec.check_steps(fine_steps)
-        return spec
-    raise SkipDiffError(
-        f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, 'denoise', 'skip', 'random', a policy "
-        f"file ({', '.join(POLICY_FILES)}) or a callable"
-    )
 
 
 def usual_start(fine_steps: int, own: int | None = None) -> int:

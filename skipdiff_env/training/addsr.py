@@ -89,7 +89,7 @@ class AddSRTrainer(AdversarialTrainer):
     def __init__(self, recipe: Recipe, device: torch.device, world: World, teacher: FrozenModel) -> None:
         assert recipe.addsr is not None
         self.options: AddSRRecipe = recipe.addsr
-        self.teacher = teacher
+        self.teacher = self.learnt_from = teacher
         super().__init__(recipe, device, world)
         schedule = teacher.schedule.respaced(ADDSR_STEPS)
         self.config = replace(recipe.model, schedule=schedule.config, chain=f"addsr:{ADDSR_STEPS}")

@@ -156,7 +156,10 @@ class RefinerRecipe:
     """Steps that a batch serves in the mean, since a chain may cost more than learning from what it made:
     the steps between new batches go back to one of the last :data:`POOL`."""
     lpips: float = 1.0
-    """Weight of LPIPS; L1, in [-1, 1], counts 1."""
+    """Weight of LPIPS with AlexNet; L1, in [-1, 1], counts 1."""
+    vgg: float = 0.0
+    """Weight of ST-LPIPS with VGG16, which no table judges by, so that those do not judge their own pupil; it
+    needs the package stlpips_pytorch, see :mod:`skipdiff_env.metrics.shift_tolerant`."""
     init: str | None = None
     """Name or folder of a model whose refiner to start from; null for the identity."""
 
@@ -165,6 +168,7 @@ class RefinerRecipe:
             raise ValueError(f"steps = {self.steps} must hold numbers of evaluations, each at least 1")
         check_range("reuse", self.reuse, 1)
         check_range("lpips", self.lpips, 0)
+        check_range("vgg", self.vgg, 0)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.folder import read_safetensors
+from ..metrics.shift_tolerant import SCALE, SHIFT, layered_distance
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "metrics" / "weights" / "lpips_alex.safetensors"
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Mean and standard deviation of ImageNet's pixels, for images in [-1, 1]."""
 CHANNELS = (64, 192, 384, 256, 256)
 """Width of each of the five layers."""
 MIN_SIZE = 31
@@ -71,14 +70,5 @@ class Lpips(nn.Module):
             self.register_buffer(f"head{layer}", weights[f"lin{layer}.model.1.weight"], persistent=False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        pairs = zip(self.features(a), self.features(b), strict=True)
-        total = torch.zeros(len(a), device=a.device)
-        for layer, (x, y) in enumerate(pairs):
-            difference = (_unit(x.float()) - _unit(y.float())).square()
-            total = total + F.conv2d(difference, getattr(self, f"head{layer}")).float().mean(dim=(1, 2, 3))
-        return total
-
-
-def _unit(x: Tensor) -> Tensor:
-    # √(0 + tiny), because the square root of 0 has no gradient
-    return x / (x.square().sum(dim=1, keepdim=True) + 1e-20).sqrt().add(1e-10)
+        heads = [getattr(self, f"head{layer}") for layer in range(len(CHANNELS))]
+        return layered_distance(self.features(a), self.features(b), heads)

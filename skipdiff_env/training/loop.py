@@ -28,6 +28,7 @@ import yaml
 from torch import Tensor
 
 from ..chains import CSA
+from ..chains.parse import COARSE_STEPS
 from ..errors import SkipDiffError
 from ..files import write_atomically
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
@@ -37,7 +38,7 @@ from .pictures import grid
 from .provenance import Provenance
 from .recipe import differences
 from .trainer import Batch, Trainer
-from .validation import COARSE_STEPS, Validation, usual_chains
+from .validation import Validation, usual_chains
 
 FORMAT = 1
 """Version of what a checkpoint holds."""

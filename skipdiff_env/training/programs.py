@@ -69,7 +69,7 @@ def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenan
 
 def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
     """Refuse to go on with another frozen model than the run began with."""
-    model = getattr(trainer, "model", None) or getattr(trainer, "teacher", None)
+    model = trainer.learnt_from
     began = provenance.init or {}
     if model is not None and model.hash != began.get("hash"):
         raise SkipDiffError(

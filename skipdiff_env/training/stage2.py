@@ -18,6 +18,7 @@ from ..diffusion.refiner import Refiner, RefinerNetwork, load_refiner
 from ..diffusion.resize import to_signed, to_uint8
 from ..errors import SkipDiffError
 from ..files import write_atomically
+from ..metrics.shift_tolerant import ShiftTolerantLpips
 from .adversarial import AdversarialTrainer, Attempt
 from .blocks import POOL, AdversarialRecipe, RefinerRecipe
 from .critics import PatchCritic
@@ -28,7 +29,7 @@ from .trainer import Batch, step_seed
 
 
 class RefinerTrainer(AdversarialTrainer):
-    """Trains a refiner by L1, LPIPS and a patch discriminator.
+    """Trains a refiner by L1, a perceptual distance or two, and a patch discriminator.
 
     Args:
         recipe: with a ``refiner`` block.
@@ -43,9 +44,14 @@ class RefinerTrainer(AdversarialTrainer):
     ) -> None:
         assert recipe.refiner is not None
         self.options: RefinerRecipe = recipe.refiner
-        self.model, self._folder = model, folder
+        self.model = self.learnt_from = model
+        self._folder = folder
         super().__init__(recipe, device, world)
-        self._lpips = Lpips().to(device)
+        self._distances: dict[str, tuple[float, nn.Module]] = {}
+        if self.options.lpips:
+            self._distances["lpips"] = self.options.lpips, Lpips().to(device)
+        if self.options.vgg:
+            self._distances["vgg"] = self.options.vgg, ShiftTolerantLpips("vgg").to(device)
         self.began_from: dict[str, str] = {}
         """Whose refiner it started from, and its hash; empty for the identity."""
         self.earlier_legs: list[dict[str, Any]] = []
@@ -83,10 +89,9 @@ class RefinerTrainer(AdversarialTrainer):
         """Refine what CCSR's chain makes of the batch, with one of the recipe's numbers of steps."""
         hr = chain_image(batch.target, batch.condition, self.recipe.model)
         fake = self._forward(to_signed(self._truncated(batch)), batch.condition)
-        losses = {
-            "l1": (fake - hr).abs().mean(),
-            "lpips": self.options.lpips * self._lpips(fake, hr).mean(),
-        }
+        losses = {"l1": (fake - hr).abs().mean()}
+        for name, (weight, distance) in self._distances.items():
+            losses[name] = weight * distance(fake, hr).mean()
         return Attempt(fake, hr, losses)
 
     @torch.no_grad()

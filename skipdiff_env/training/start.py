@@ -167,7 +167,9 @@ def _prepare(
     if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
         bank.to(trainer.device)
     batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
-    if bank.device != trainer.device or isinstance(bank, StreamedBank):
+    # What is done on the CPU while the GPU is busy
+    beside = recipe.degradation is not None and trainer.device.type == "cuda"
+    if bank.device != trainer.device or isinstance(bank, StreamedBank) or beside:
         batches = Ahead(batches)
     held = _validation_images(recipe, bank, val, tell)
     validation = Validation(recipe, held, trainer.device, tell) if held and world.main else None

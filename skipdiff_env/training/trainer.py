@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from ..chains import CCSR, Chain
 from ..chains.ccsr import T_MAX
-from ..diffusion.degradations import draw_degradation
+from ..diffusion.degradations import degrade_batch, draw_seeds
 from ..diffusion.folder import save_model
 from ..diffusion.model import FrozenModel, check_dtype
 from ..diffusion.schedule import NoiseSchedule
@@ -111,11 +112,8 @@ class BatchMaker:
         noises = torch.Generator(self.device).manual_seed(step_seed(recipe.seed, number, "noise"))
         spoil = None
         if recipe.degradation is not None:
-            faults = draw_degradation(recipe.degradation, recipe.batch, draws).rows(rows)
-
-            def spoil(lr: Tensor) -> Tensor:
-                return faults.apply(lr, self._normal(lr.shape[-2:], noises))
-
+            seeds = draw_seeds(recipe.batch, draws)[rows]
+            spoil = partial(degrade_batch, recipe=recipe.degradation, seeds=seeds)
         target, condition = make_pairs(hr, recipe.model, spoil)
         return Batch(target, condition, level, self._normal(hr.shape[-2:], noises), number)
 
@@ -139,6 +137,8 @@ class Trainer:
 
     is_diffusion = True
     """Whether Eq. 7 and the full chain say how good the model is."""
+    learnt_from: FrozenModel | None = None
+    """The frozen model that it needs beside it, if any."""
 
     def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
         self.recipe, self.device, self.step = recipe, device, 0

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..chains import CSA, Chain, SkipDiff
-from ..diffusion.degradations import draw_degradation
+from ..chains import CSA, Chain, parse_skipdiff
+from ..chains.parse import COARSE_STEPS
+from ..diffusion.degradations import degrade_batch, draw_seeds
 from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
-from ..policies.base import FixedStart
+from ..policies.base import usual_start
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 
-COARSE_STEPS, START = 10, 7
-"""The paper's 16 evaluations: S = 10, then the last 7 fine levels."""
 LEVELS = 4
 """Noise levels an image in the validation loss."""
 LUMA = np.array([65.481, 128.553, 24.966]) / 255
@@ -56,9 +55,8 @@ class Validation:
     def _spoiled(self, lr: Tensor) -> Tensor:
         if self.recipe.degradation is None:
             return lr
-        draws = torch.Generator().manual_seed(0)
-        faults = draw_degradation(self.recipe.degradation, len(lr), draws)
-        return faults.apply(lr, torch.randn(lr.shape, generator=draws).to(lr.device))
+        seeds = draw_seeds(len(lr), torch.Generator().manual_seed(0))
+        return degrade_batch(lr, self.recipe.degradation, seeds)
 
     @torch.no_grad()
     def loss(self, model: FrozenModel) -> float:
@@ -104,12 +102,14 @@ class Validation:
 
 
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
-    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 7; none if 10 does not divide T."""
+    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 0.7 F; none if 10 does not divide T.
+
+    They are the same for all models, so that the figures of two trainings compare.
+    """
     if model.schedule.steps % COARSE_STEPS:
         return {}
-    fine = model.schedule.stride(COARSE_STEPS)
-    start = FixedStart(min(START, fine), fine)
-    return {"coarse": CSA(COARSE_STEPS), "skip": SkipDiff(start, COARSE_STEPS)}
+    start = usual_start(model.schedule.stride(COARSE_STEPS))
+    return {"coarse": CSA(COARSE_STEPS), "skip": parse_skipdiff(start, model, COARSE_STEPS)}
 
 
 def psnr_y(a: np.ndarray, b: np.ndarray) -> np.ndarray:

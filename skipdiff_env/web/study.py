@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, parse
+from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, parse, parse_skipdiff
 from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.resize import to_arrays, to_planes
@@ -187,7 +187,7 @@ class Study:
 
     def run(self, spec: ChainSpec) -> Result:
         """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
-        chain = parse(spec, self.model, self.process.coarse_steps)
+        chain = spec if isinstance(spec, Chain) else parse(spec, self.model, self.process.coarse_steps)
         frames: list[Frame] = []
         skip: list[float | None] = []
         if isinstance(chain, SkipDiff):
@@ -223,8 +223,7 @@ class Study:
 
     def actions(self, spec: ChainSpec) -> tuple[int, ...]:
         """What a policy decides; latents that are known are looked up."""
-        chain = parse(spec, self.model, self.process.coarse_steps)
-        assert isinstance(chain, SkipDiff)  # other chains decide nothing, and the page does not ask
+        chain = parse_skipdiff(spec, self.model, self.process.coarse_steps)
         chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
         return run_chain(chain, self.model, self.task, self.seed).actions
 

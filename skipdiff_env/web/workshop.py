@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from ..chains import Chain, SkipDiff, default_for, parse
+from ..chains import Chain, SkipDiff, default_for, parse_skipdiff, usual_coarse_steps
 from ..diffusion import SkipProcess, available_models, image_key, load_pretrained
 from ..diffusion.pretrained import model_folder
 from ..errors import SkipDiffError
@@ -40,7 +40,8 @@ USUAL, OWN, FIXED = "what suits the model", "the model's start", "fixed start"
 POLICIES: dict[str, Any] = {
     OWN: OWN, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
 }  # fmt: skip
-"""What the page calls the policies that every model has, and what the sampler calls them."""
+"""What the page calls the policies that every model has, and what :func:`.chains.parse` calls them; the first
+two stand for a start level."""
 
 Progress = Callable[[int, int], None]
 K = TypeVar("K")
@@ -176,8 +177,9 @@ class Workshop:
         return self.model(model).schedule.steps
 
     def usual_steps(self, model: str) -> int:
-        """S that is chosen at first: the paper's 10, or what comes nearest."""
-        return min(self.step_pairs(model), key=lambda s: abs(s - 10))
+        """S that is chosen at first: that of the default, or what comes nearest to it."""
+        usual = usual_coarse_steps(self.levels(model))
+        return min(self.step_pairs(model), key=lambda s: abs(s - usual))
 
     def usual_start(self, model: str, coarse_steps: int) -> int:
         """The start that a model's card recommends."""
@@ -319,9 +321,7 @@ class Workshop:
         model = self.model(request.model)
         start = self.usual_start(request.model, request.coarse_steps)
         named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start, USUAL: None}
-        found = parse(named.get(request.policy, "agent"), model, request.coarse_steps)
-        assert isinstance(found, SkipDiff)
-        return found
+        return parse_skipdiff(named.get(request.policy, "agent"), model, request.coarse_steps)
 
 
 def _pace(model: Metered, side: int) -> float:

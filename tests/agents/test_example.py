@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdiff_agents.evaluate import Evaluator, Random
+from skipdiff_agents.evaluate import Evaluator
 from skipdiff_agents.pairs import UNSEEN, all_pairs
 from skipdiff_env.policies.file import load_policy, save_policy
 from skipdiff_env.policies.network import SPNConfig
@@ -27,5 +27,5 @@ def test_reinforce(tmp_path, setting):
     )  # fmt: skip
     evaluator = Evaluator(game, all_pairs(4, 2, UNSEEN))
     rewards = [r.reward for r in evaluator(load_policy(save_policy(tmp_path / "agent.safetensors", network)))]
-    chance = np.mean([r.reward for r in evaluator(Random())])
+    chance = np.mean([r.reward for r in evaluator("random")])
     assert np.mean(rewards) > 1.5 * chance

@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 from skipdiff_agents.cli import main
-from skipdiff_agents.evaluate import Evaluator, Random
+from skipdiff_agents.evaluate import Evaluator
 from skipdiff_agents.pairs import UNSEEN, all_pairs, every_tenth
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import Progress, Run, Watch
@@ -91,7 +91,7 @@ def test_an_agent_finds_the_right_answer(tmp_path, setting, rule, level, gamma, 
     assert not set(fresh.pairs) & {*trained.pairs, *trained.evaluator.pairs}
     optimum = np.mean([o.reward for o in fresh.optima()])
     learned = np.mean([r.reward for r in fresh(load_policy(tmp_path / "run" / "policy.safetensors"))])
-    constant = [np.mean([r.reward for r in fresh(p)]) for p in ("denoise", "skip", Random())]
+    constant = [np.mean([r.reward for r in fresh(p)]) for p in ("denoise", "skip", "random")]
     assert learned >= 0.95 * optimum and max(constant) < 0.7 * optimum
 
 

@@ -14,6 +14,7 @@ BELOW = {
     "measure": set(),
     "speed": {"measure"},
     "agents": {"measure"},
+    "restore": {"measure"},
     "paper": {"measure", "speed"},
 }
 """Which rooms a room may use."""

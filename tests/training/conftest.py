@@ -15,6 +15,7 @@ import torch
 from skipdiff_env.training import TrainResult, train
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from training_helpers import picture  # noqa: E402
 
 

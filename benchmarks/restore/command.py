@@ -1,0 +1,175 @@
+"""Models beside one another and beside other programs on the inputs that people own.
+
+    python -m benchmarks restore --images imagenet256_test.tar --write-inputs INPUTS
+    ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS
+    python -m benchmarks restore --images imagenet256_test.tar --other OUTPUTS/realesrgan-x4plus
+
+The originals are shrunk, and then go through each of the kinds of :data:`.kinds.KINDS`; text and line art are
+drawn. Every model is taken as a user gets it without options. Writes ``README.md`` and a CSV into
+``benchmarks/results/degraded/<images>/``; rows that are there are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.images import ImageSource, make_pair, open_source, shrink
+from skipdiff_env.metrics import load_metric
+
+from ..measure.evaluate import Evaluation, image_name
+from ..measure.family import same_scale
+from ..measure.metrics import METRICS, Metric
+from ..measure.options import BUNDLED, command_line, network_dtype
+from ..measure.results import Results
+from ..measure.sampler import Sampler
+from ..measure.store import Row, Store
+from ..measure.tables import RESULTS
+from .drawn import DRAWN, drawings
+from .kinds import KINDS, PHOTOGRAPHS, Kind, saved
+from .page import write
+from .ways import automatic, bicubic, default_way, input_name, other_program
+
+FOLDER = "degraded"
+AUTO = "auto"
+RESIDUE = Metric("residue", "residue", 2, True, "residue")
+SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument(
+        "--models", nargs="+", default=["natural-4x", "natural-4x-real"], metavar="NAME[=FOLDER]",
+        help="shipped models, or model folders with the names that they are to have in the tables",
+    )  # fmt: skip
+    parser.add_argument("--images", type=Path, help="folder or tar of originals (default: the bundled ones)")
+    parser.add_argument("--pictures", type=int, default=50, help="so many of them, evenly spaced [50]")
+    parser.add_argument("--drawings", type=int, default=10, help="so many texts, and as many drawings [10]")
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="KIND", default=[kind.name for kind in KINDS], help="of inputs [all]"
+    )
+    parser.add_argument(
+        "--other", nargs="+", type=Path, default=[], metavar="FOLDER",
+        help="what another program made of the inputs, files of the same names",
+    )  # fmt: skip
+    parser.add_argument("--write-inputs", type=Path, metavar="FOLDER", help="write the inputs, and stop")
+    parser.add_argument("--no-auto", action="store_true", help="without a line for --model auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the network (default: float32)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge what is missing, and write the page."""
+    kinds = _kinds(args.kinds)
+    models = _models(args)
+    first = next(iter(models.values()))
+    sources = {kind: _source(args, kind) for kind in kinds}
+    if args.write_inputs:
+        return _write_inputs(sources, first.scale, args.write_inputs)
+    stem = args.images.stem if args.images else BUNDLED
+    folder = Path(args.out) / FOLDER / stem
+    folder.mkdir(parents=True, exist_ok=True)
+    study = Study(args, models, Store(folder / "rows.csv"), _judges())
+    found = {kind: study.results(kind, source) for kind, source in sources.items()}
+    command = command_line("restore", args, add_arguments)
+    ours = [*models, *[AUTO] * (not args.no_auto)]
+    write(folder, stem, found, ours, study.judges, command)
+    print(f"results: {folder / 'README.md'}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all kinds share."""
+
+    args: argparse.Namespace
+    models: Mapping[str, FrozenModel]
+    """By the names that tables give."""
+    store: Store
+    judges: Sequence[Metric]
+
+    def results(self, kind: Kind, source: ImageSource) -> Results:
+        """Every way to enlarge inputs of one kind, under its label."""
+        rows: list[Row] = []
+        for label, model in self.models.items():
+            ways = [default_way(model, label)]
+            if not rows:
+                others = [other_program(folder.name, folder) for folder in self.args.other]
+                ways = [bicubic(model), *others, *ways]
+            rows += self._rows(model, source, ways)
+        if not self.args.no_auto:
+            rows += self._auto(kind, source, rows)
+        return Results(rows)
+
+    def _rows(self, model: FrozenModel, source: ImageSource, ways: Sequence[Sampler]) -> list[Row]:
+        evaluation = Evaluation(model, source, ways, self.store, metrics=self.judges)
+        labels = {way.key: way.label for way in ways}
+        return [replace(row, sampler=labels[row.sampler]) for row in evaluation.run(progress=True)]
+
+    def _auto(self, kind: Kind, source: ImageSource, rows: Sequence[Row]) -> list[Row]:
+        """The rows of the models that ``--model auto`` takes, picture by picture."""
+        by_name, scale = (
+            {(row.image, row.sampler): row for row in rows},
+            next(iter(self.models.values())).scale,
+        )
+        found = []
+        for index in range(len(source)):
+            pair = make_pair(source, index, scale=scale)
+            assert pair.hr is not None  # these are originals
+            image, file = image_name(pair), kind.file(shrink(pair.hr, scale), index)
+            found.append(replace(by_name[image, automatic(file, [*self.models])], sampler=AUTO))
+        return found
+
+
+def _kinds(names: Sequence[str]) -> list[Kind]:
+    known = {kind.name: kind for kind in KINDS}
+    for name in names:
+        if name not in known:
+            raise SkipDiffError(f"--kinds: unknown {name!r}; known are {', '.join(map(repr, known))}")
+    return [known[name] for name in names]
+
+
+def _models(args: argparse.Namespace) -> dict[str, FrozenModel]:
+    found: dict[str, FrozenModel] = {}
+    for given in args.models:
+        label, _, folder = given.partition("=")
+        model = load_pretrained(folder or label, args.device, network_dtype(args))
+        found[label] = same_scale(model, folder or label, next(iter(found.values()), model).scale)
+    return found
+
+
+def _source(args: argparse.Namespace, kind: Kind) -> ImageSource:
+    """The originals of a kind, with what it does to their inputs."""
+    if kind.of in DRAWN:
+        return drawings(kind.of, args.drawings).degraded(kind)
+    assert kind.of == PHOTOGRAPHS
+    source = open_source(args.images)
+    return source.take(args.pictures, every=max(1, len(source) // args.pictures)).degraded(kind)
+
+
+def _write_inputs(sources: Mapping[Kind, ImageSource], scale: int, folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sources.values():
+        for index in range(len(source)):
+            lr = make_pair(source, index, scale=scale).lr
+            (folder / input_name(lr)).write_bytes(saved(lr, "png"))
+    print(f"{sum(map(len, sources.values()))} inputs: {folder}")
+    return 0
+
+
+def _judges() -> list[Metric]:
+    """All metrics of the tables, residue, and the second judge where its weights are."""
+    judges = [*METRICS, RESIDUE]
+    try:
+        load_metric(SECOND_JUDGE.of)(*[np.zeros((1, 64, 64, 3), np.uint8)] * 2)
+    except SkipDiffError as error:
+        print(f"without {SECOND_JUDGE.title}: {error}")
+        return judges
+    return [*judges, SECOND_JUDGE]

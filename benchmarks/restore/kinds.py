@@ -1,0 +1,96 @@
+"""The degraded test set: what becomes of an input, as a file that a user might own.
+
+An entry of :data:`KINDS` is a line of inputs in every table. The files follow from the seed, the kind's name
+and the picture's number alone, so that another kind changes nothing in those that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from skipdiff_env.diffusion import degradations
+
+SEED = 0
+PHOTOGRAPHS = "photographs"
+
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is wrong with an input."""
+
+    name: str
+    suffix: str = "png"
+    """Of the file that it is saved as: png, jpg, webp."""
+    quality: int | None = None
+    """Of that file."""
+    change: Change | None = None
+    """What happened to the picture before, uint8 (h, w, 3) → uint8 (h, w, 3)."""
+    of: str = PHOTOGRAPHS
+    """What is shown: photographs, or an entry of :data:`.drawn.DRAWN`."""
+
+    def file(self, lr: np.ndarray, index: int) -> bytes:
+        """The file of input ``index``, uint8 (h, w, 3)."""
+        rng = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), index])
+        return saved(self.change(lr, rng) if self.change else lr, self.suffix, self.quality)
+
+    def __call__(self, lr: np.ndarray, index: int) -> np.ndarray:
+        """The pixels of that file."""
+        return np.array(Image.open(io.BytesIO(self.file(lr, index))).convert("RGB"))
+
+
+def saved(image: np.ndarray, suffix: str, quality: int | None = None) -> bytes:
+    """uint8 (h, w, 3) as a file; JPEGs by Pillow, colours subsampled as usual."""
+    file = io.BytesIO()
+    form = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[suffix]
+    Image.fromarray(image).save(file, form, **({} if quality is None else {"quality": quality}))
+    return file.getvalue()
+
+
+def noise(sigma: float) -> Change:
+    """Gaussian noise, independent in each channel."""
+    return lambda lr, rng: degradations.to_bytes(degradations.noisy(lr.astype(np.float32), sigma, rng))
+
+
+def blur(sigma: float) -> Change:
+    """A Gaussian, σ in input pixels."""
+    kernel = degradations.gaussian_kernel(sigma)
+    return lambda lr, rng: degradations.to_bytes(degradations.blurred(lr.astype(np.float32), kernel))
+
+
+def shared_again(first: int) -> Change:
+    """Saved as JPEG before, cropped off the block grid: what comes back from a messenger is a new file."""
+
+    def change(lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        top, left = (int(x) for x in rng.integers(1, 8, 2))
+        coded = degradations.jpeg(lr.astype(np.float32), first, corner=(top, left))
+        return degradations.to_bytes(coded)
+
+    return change
+
+
+KINDS = [
+    Kind("clean"),
+    Kind("JPEG 75", "jpg", 75),
+    Kind("JPEG 40", "jpg", 40),
+    Kind("noise 6", change=noise(6)),
+    Kind("noise 12", change=noise(12)),
+    Kind("blur 0.7", change=blur(0.7)),
+    Kind("blur 1.2", change=blur(1.2)),
+    Kind("WebP 75", "webp", 75),
+    Kind("WebP 40", "webp", 40),
+    Kind("twice 85, 75", "jpg", 75, shared_again(85)),
+    Kind("twice 60, 50", "jpg", 50, shared_again(60)),
+    Kind("text", of="text"),
+    Kind("text, JPEG 75", "jpg", 75, of="text"),
+    Kind("line art", of="line art"),
+    Kind("line art, JPEG 75", "jpg", 75, of="line art"),
+]
+"""What inputs go through, in the order of the tables."""

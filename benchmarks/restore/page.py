@@ -1,0 +1,110 @@
+"""The page of :mod:`.command`: a table for each kind of input, and one over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..measure.evaluate import SECONDS
+from ..measure.metrics import Metric
+from ..measure.quality import count
+from ..measure.results import Estimate, Results
+from ..measure.tables import Report, Table
+from .kinds import PHOTOGRAPHS, Kind
+
+REFERENCE = "realesrgan-x4plus"
+"""The program that ours are compared with, where it is there."""
+SHOWN = ("psnr", "ssim", "lpips", "stlpips", "niqe", "residue")
+COMPARED = ("lpips", "stlpips", "psnr", "niqe", "residue")
+
+
+def write(
+    folder: Path,
+    images: str,
+    found: Mapping[Kind, Results],
+    ours: Sequence[str],
+    judges: Sequence[Metric],
+    command: str,
+) -> None:
+    """Write ``README.md`` and ``README.csv``; ``ours`` are the ways that sentences compare."""
+    metrics = [judge for name in SHOWN for judge in judges if judge.name == name]
+    photographs = next((r for kind, r in found.items() if kind.of == PHOTOGRAPHS), None)
+    basis = count(photographs or next(iter(found.values())))
+    threads = torch.get_num_threads()
+    note = (
+        f"Means over {basis} ({images}), enlarged four times; text and line art are drawn, "
+        "in smaller number. LPIPS and ST-LPIPS (Ghildyal and Liu 2022) are both with AlexNet; residue is the "
+        "grain in the flattest tenth of the original's blocks, over the original's own (1 is right). Seconds "
+        f"are medians, ours in {threads} thread{'s' * (threads != 1)}. A model stands for what a user gets "
+        f"without options, *auto* for what `--model auto` takes. Made by `{command}`."
+    )
+    blocks: list[str | Table] = ["## LPIPS by kind of input", overview(found, "lpips")]
+    for kind, results in found.items():
+        blocks += [f"## {kind.name}", table(results, metrics), sentences(results, ours, metrics)]
+    data: list[Sequence[object]] = [
+        ["input", "way", *(f"{m.name}{end}" for m in metrics for end in ("", "_low", "_high")), SECONDS]
+    ]
+    for kind, results in found.items():
+        for way in results.samplers:
+            estimates = [results.estimate(way, m.name) for m in metrics]
+            figures = [value for e in estimates for value in (e.mean, e.low, e.high)]
+            data.append([kind.name, way, *figures, seconds(results, way)])
+    Report("README", "Enlarging what people own", note, blocks, data).write(folder)
+
+
+def overview(found: Mapping[Kind, Results], metric: str) -> Table:
+    """One metric's means, kinds by ways."""
+    ways = list(dict.fromkeys(way for results in found.values() for way in results.samplers))
+    lines = [
+        [kind.name, *(f"{r.mean(way, metric):.3f}" if way in r else "–" for way in ways)]
+        for kind, r in found.items()
+    ]
+    return Table(["input", *ways], lines)
+
+
+def table(results: Results, metrics: Sequence[Metric]) -> Table:
+    """Means of every way."""
+    return Table(
+        ["", *(metric.label for metric in metrics), "seconds"],
+        [
+            [way, *(m.shown(results.mean(way, m.name)) for m in metrics), f"{seconds(results, way):.2f}"]
+            for way in results.samplers
+        ],
+    )
+
+
+def seconds(results: Results, way: str) -> float:
+    """The median time of a picture."""
+    return float(np.nanmedian(results.values(way, SECONDS)))
+
+
+def sentences(results: Results, ours: Sequence[str], metrics: Sequence[Metric]) -> str:
+    """Every way of ours against the other program: ratio of means, and the paired difference."""
+    if REFERENCE not in results:
+        return ""
+    compared = [metric for name in COMPARED for metric in metrics if metric.name == name]
+    lines = []
+    for way in ours:
+        parts = [
+            f"{m.title} {ratio(results, way, m)}{difference(results.difference(way, REFERENCE, m.name), m)}"
+            for m in compared
+        ]
+        lines.append(f"- *{way} against {REFERENCE}*: {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def ratio(results: Results, way: str, metric: Metric) -> str:
+    """``× 1.10``, of metrics that can be divided."""
+    if not metric.lower_better:
+        return ""
+    return f"× {results.mean(way, metric.name) / results.mean(REFERENCE, metric.name):.2f}, "
+
+
+def difference(found: Estimate, metric: Metric) -> str:
+    """A paired difference with its 95 % interval."""
+    return (
+        f"{found.mean:+.{metric.digits}f} ({found.low:+.{metric.digits}f} … {found.high:+.{metric.digits}f})"
+    )

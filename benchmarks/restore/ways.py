@@ -1,0 +1,99 @@
+"""The ways to enlarge that the tables of :mod:`.command` compare."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skipdiff_env import SkipDiffError
+from skipdiff_env.chains import Chain, default_for
+from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.images import read_image
+from skipdiff_env.upscale.setting import AUTO, choose_model
+
+from ..measure.sampler import Picture, Sampler, condition_of, picture_of
+
+BICUBIC = "bicubic"
+SECONDS = "seconds.csv"
+"""In a folder of another program's pictures: name, seconds, threads."""
+
+
+def input_name(lr: np.ndarray) -> str:
+    """What the file of an input, uint8 (h, w, 3), is called where other programs read it."""
+    return f"{image_key(lr):016x}.png"
+
+
+def bicubic(model: FrozenModel) -> Sampler:
+    """The condition of our models."""
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        began = time.perf_counter()
+        made = picture_of(condition_of(model, lr))
+        return Picture(made, 0, seconds=time.perf_counter() - began)
+
+    return Sampler(BICUBIC, BICUBIC, run, frozenset())
+
+
+def default_way(model: FrozenModel, label: str) -> Sampler:
+    """What is done with a model unless something else is asked for."""
+    chain: Chain = default_for(model)
+    settings = json.dumps(chain.settings, sort_keys=True, default=str)
+    key = f"default@{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        began = time.perf_counter()
+        final = chain(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
+        made = picture_of(final.x0)
+        return Picture(made, int(final.evaluations[0]), seconds=time.perf_counter() - began)
+
+    calls = frozenset((key, i) for i in range(chain.most_evaluations(model.schedule)))
+    return Sampler(key, label, run, calls)
+
+
+def other_program(name: str, folder: Path) -> Sampler:
+    """What another program made of the inputs, from a folder with files of the same names.
+
+    Raises:
+        SkipDiffError: when a picture is asked for that is not there, or is of another size.
+    """
+    times = _seconds(folder)
+
+    def run(lr: np.ndarray, seed: int) -> Picture:
+        file = folder / input_name(lr)
+        if not file.is_file():
+            raise SkipDiffError(f"{file} is missing: run the other program on all inputs first")
+        made = read_image(file)
+        if made.shape[0] % lr.shape[0] or made.shape[1] % lr.shape[1]:
+            raise SkipDiffError(f"{file} is {made.shape[1]}x{made.shape[0]}: no whole multiple of its input")
+        return Picture(np.array(made), 0, seconds=times.get(file.name, math.nan))
+
+    return Sampler(name, name, run, frozenset())
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    file = folder / SECONDS
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        return {name: float(seconds) for name, seconds, *_ in csv.reader(lines)}
+
+
+def automatic(file: bytes, labels: Sequence[str]) -> str:
+    """Which of the models ``--model auto`` takes for a photograph's file.
+
+    Raises:
+        SkipDiffError: if it is none of them.
+    """
+    chosen = choose_model(AUTO, str(Image.open(io.BytesIO(file)).format).lower())
+    if chosen not in labels:
+        raise SkipDiffError(f"auto takes {chosen}: give that among --models, or go without with --no-auto")
+    return chosen
