@@ -206,7 +206,7 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         return self._episodes.process
 
     @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+    def spec(self) -> EnvSpec | None:
         """What the environment was made from; ``max_episode_steps`` is F - 1 unless it was told."""
         return self._spec
 
