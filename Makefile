@@ -49,7 +49,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'Python lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@echo 'Installing into $(VENV)/: several minutes and about 7 GB the first time (torch with its CUDA libraries).'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,export,heic,render,torchrl,web,browser,dev]'
+	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,export,heic,plans,render,torchrl,web,browser,dev]'
 	$(RUN) -c 'import cv2' 2>/dev/null || $(RUN) -m pip install --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	@touch $@
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .latent_cache import LatentCache
     from .metrics import load_metric
     from .oracle import find_optimum
+    from .planning import find_plan
 
 __all__ = [
     "LatentCache",
@@ -27,6 +28,7 @@ __all__ = [
     "SkipDiffusionVectorEnv",
     "__version__",
     "find_optimum",
+    "find_plan",
     "load_metric",
     "load_pretrained",
 ]
@@ -36,6 +38,7 @@ _LATER = {
     "SkipDiffusionEnv": ".envs",
     "SkipDiffusionVectorEnv": ".envs",
     "find_optimum": ".oracle",
+    "find_plan": ".planning",
     "load_metric": ".metrics",
 }
 """What is imported when it is first asked for, since images, metrics and Gymnasium come with it."""

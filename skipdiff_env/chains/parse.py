@@ -9,7 +9,7 @@
 a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.policies`)
 ``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations
 ``"plan:6"``           the model's own plan of so many evaluations
-``"100>57>14|11>0"``   a plan, see :mod:`.plan`
+``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
 None                   what is best for the model, see :func:`default_for`
 =====================  =======================================================================
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from .addsr import AddSR
 from .base import Chain, Refined, described
 from .ccsr import CCSR
 from .plan import Plan
-from .shipped import shipped_plan
+from .shipped import read_plan, shipped_plan
 from .skipdiff import CSA, SkipDiff
 
 COARSE_STEPS = 10
@@ -145,7 +146,11 @@ def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
     Raises:
         SkipDiffError: for a number of evaluations that the chain cannot have, or what is no plan.
     """
-    if not isinstance(spec, str):
+    if not isinstance(spec, str | os.PathLike):
+        return None
+    if Path(spec).suffix == ".json":
+        return read_plan(Path(spec))
+    if isinstance(spec, os.PathLike):
         return None
     if ">" in spec:
         return Plan.read(spec)

@@ -37,11 +37,26 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
     return {len(plan.calls): plan for plan in sorted(plans, key=lambda plan: len(plan.calls))}
 
 
-def save_plans(folder: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], **about: Any) -> None:
-    """Write a model's plans, each with its figures; ``about`` says how they were chosen."""
+def save_plans(file: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], **about: Any) -> None:
+    """Write a ``plans.json``: plans, each with its figures; ``about`` says how they were chosen."""
     entries = {str(len(plan.calls)): {"plan": str(plan), **figures} for plan, figures in plans.items()}
     content = {"model": model_hash, **about, "plans": entries}
-    write_atomically(folder / PLANS, json.dumps(content, indent=2).encode() + b"\n")
+    write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def read_plan(file: Path) -> Plan:
+    """The plan in a file of one's own, ``{"plan": TEXT}``.
+
+    Raises:
+        SkipDiffError: if there is none.
+    """
+    try:
+        return Plan.read(json.loads(file.read_text(encoding="utf-8"))["plan"])
+    except OSError as error:
+        raise SkipDiffError(f"{file} cannot be read ({error.strerror}): give the file of a plan") from None
+    except (ValueError, KeyError, TypeError) as error:
+        why = f" ({error})" if isinstance(error, SkipDiffError) else ""
+        raise SkipDiffError(f'{file} holds no plan{why}: write {{"plan": "100>26|20>0"}}') from None
 
 
 def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:

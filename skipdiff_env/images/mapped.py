@@ -1,8 +1,8 @@
 """Images larger than memory: tensors that lie in files without a name and are computed with strip by strip.
 
-The arithmetic of chains treats every number alone. A :class:`Mapped` tensor passes such functions through
-itself a strip of rows at a time, into another of its kind, so that no chain needs to know where its images lie.
-Functions of another kind see an ordinary tensor of the same numbers. Small images lie in memory.
+The arithmetic of chains treats every number alone. A :class:`Mapped` tensor passes itself through such
+functions a strip of rows at a time, into another of its kind, so that no chain needs to know where its images
+lie. Functions of another kind see an ordinary tensor of the same numbers. Small images lie in memory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Mapped(torch.Tensor):
     folder: Path
     _pages: mmap.mmap | None
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __new__(cls, shape: Sequence[int], folder: Path, dtype: torch.dtype = torch.float32) -> Mapped:
         size = torch.Size(shape).numel() * dtype.itemsize
@@ -70,9 +70,10 @@ class Mapped(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        """What torch calls in place of a function that is given one of these."""
         kwargs = kwargs or {}
         first = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Mapped))
         stays = kwargs.get("device") in (None, torch.device("cpu"))
@@ -97,9 +98,7 @@ def release(*images: Tensor) -> None:
             image.release()
 
 
-def channel_by_channel(
-    function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None
-) -> Tensor:
+def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None) -> Tensor:
     """What a function makes of images (B, C, h, w) of which it treats each channel alone, (B, C, H, W).
 
     It is mapped to ``folder``; without one it is an ordinary tensor.

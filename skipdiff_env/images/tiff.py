@@ -2,8 +2,9 @@
 
 Pillow and OpenCV misread some of them without a word (16 bits in separate planes, 12 bits) and know others
 not at all; tifffile needs native decoders for most, which damaged files crash; libtiff makes something of
-damaged codes and prints what it thinks of them. So samples are unpacked here, and JPEG's strips, each a file of
-its own, go to the decoder of such files. What is not known to be read right is refused, with the layout's name.
+damaged codes and prints what it thinks of them. So samples are unpacked here, and JPEG's strips, each a file
+of its own, go to the decoder of such files. What is not known to be read right is refused, with the layout's
+name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +44,8 @@ def _one(image: NDArray[np.uint8], original: NDArray[np.uint8]) -> float:
 
 def _power(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean square of the high-pass in each whole block, over its pixels and channels."""
+    import cv2
+
     pixels = image.astype(np.float32)
     high = pixels - cv2.GaussianBlur(pixels, (0, 0), SIGMA, borderType=cv2.BORDER_REFLECT_101)
     rows, columns = (side // BLOCK for side in image.shape[:2])

@@ -237,8 +237,8 @@ class Runner:
             )
         if disk and disk > (free := shutil.disk_usage(folder).free):
             raise SkipDiffError(
-                f"would take about {disk / 1e9:.1f} GB of temporary files in {folder} at {size[0]}x{size[1]}, "
-                f"but {free / 1e9:.1f} GB are free: make room, or name another folder in TMPDIR"
+                f"would take about {disk / 1e9:.1f} GB of temporary files at {size[0]}x{size[1]}, but "
+                f"{free / 1e9:.1f} GB are free in {folder}: make room, or name another folder in TMPDIR"
             )
 
     def _write(self, path: Path, data: bytes) -> None:

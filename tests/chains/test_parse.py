@@ -157,20 +157,38 @@ def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
     model = load_pretrained(tmp_path, "cpu")
     four, two = Plan.read("100>57>14|11>5>0 eta 0|1"), uniform(100, 2)
     assert parse("100>50>0", model) == two
-    save_plans(tmp_path, model.hash, {four: {"psnr": 26.2}, two: {}}, pictures=24)
+    save_plans(tmp_path / "plans.json", model.hash, {four: {"psnr": 26.2}, two: {}}, pictures=24)
     assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
     assert list(shipped_plans(model)) == [2, 4]
     with pytest.raises(SkipDiffError, match="has no plan:3: use one of plan:2, plan:4, or"):
         parse("plan:3", model)
     with pytest.raises(SkipDiffError, match="has no plan:: use one of"):
         parse("plan:", model)
-    save_plans(tmp_path, "other weights", {four: {}})
+    save_plans(tmp_path / "plans.json", "other weights", {four: {}})
     assert shipped_plans(model) == {}
     bad = json.dumps({"model": model.hash, "plans": {"4": {"plan": "100>"}}})
     for damaged in ("[]", bad, "{"):
         (tmp_path / "plans.json").write_text(damaged)
         with pytest.raises(SkipDiffError, match="plans.json is damaged"):
             parse("plan:4", model)
+
+
+def test_a_plan_in_a_file(tmp_path: Path, model: FrozenModel) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"plan": "100>50|40>0", "note": "found on a Sunday"}')
+    for spec in (file, str(file)):
+        assert parse(spec, model) == Plan.read("100>50|40>0")
+    for content, words in (
+        ("{", 'mine.json holds no plan: write {"plan"'),
+        ("[]", "holds no plan"),
+        ('{"plan": 7}', "holds no plan"),
+        ('{"plan": "100>50"}', r"holds no plan \(a plan's last call must lead to 0\)"),
+    ):
+        file.write_text(content)
+        with pytest.raises(SkipDiffError, match=words):
+            parse(file, model)
+    with pytest.raises(SkipDiffError, match="nowhere.json cannot be read"):
+        parse("nowhere.json", model)
 
 
 def test_only_skipdiff_has_a_policy(model: FrozenModel) -> None:
