@@ -67,7 +67,7 @@ def rate(root: Path, kind: str, model: str, folder: Path, updates: int = 8) -> f
 
 def measure(model: str, folder: Path, beside: Path | None, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Rates by side (``here``, ``beside``) and algorithm, one a round; all sides take their turn in each."""
-    sides = [("here", ROOT, (PPO, CONTRIB, EPISODIC))]
+    sides: list[tuple[str, Path, tuple[str, ...]]] = [("here", ROOT, (PPO, CONTRIB, EPISODIC))]
     sides += [("beside", beside, (PPO, CONTRIB))] if beside else []
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
