@@ -1,5 +1,22 @@
 """The errors that SkipDiff raises on purpose: one line each, saying what is wrong and what to do."""
 
+from __future__ import annotations
+
+import operator
+from typing import Any
+
 
 class SkipDiffError(ValueError):
     """A request that cannot be carried out; the message says what is wrong, where, and what to do."""
+
+
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A value as an integer; what is none, a truth value, or out of range is refused by name."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least or (most is not None and number > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise SkipDiffError(f"{name}={value!r} must be a whole number {bounds}")
+    return number

@@ -62,12 +62,15 @@ def test_the_default_is_the_same(model: str, lr: np.ndarray, shop: Workshop, tmp
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_a_model_brings_its_refiner_at_every_number_of_steps(
-    steps: int, lr: np.ndarray, tmp_path: Path
+    steps: int, lr: np.ndarray, shop: Workshop, tmp_path: Path
 ) -> None:
     name, chain = "ccsr-natural-4x", f"ccsr:{steps}"
     model = load_pretrained(name, "cpu")
     sampled = SkipDiffSampler(model)(lr, chain, SEED).images[0]
     assert np.array_equal(by_command(lr, name, tmp_path, "--policy", chain), sampled)
+    usual = shop.usual_steps(name)
+    request = shop.request(shop.task(lr, "detail", name, reference=False), name, chain, 1, usual, SEED)
+    assert np.array_equal(shop.enlarge(request).picture, sampled) and shop.calls(request) == steps
     plain = SkipDiffSampler(model, refiner=None)(lr, chain, SEED).images[0]
     assert np.array_equal(by_command(lr, name, tmp_path, "--policy", chain, "--refiner", "none"), plain)
     assert np.abs(sampled.astype(int) - plain).mean() > 0.5

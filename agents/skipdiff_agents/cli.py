@@ -113,7 +113,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="a policy file, a start level, 'denoise', 'skip' or 'random'",
+        help="a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
     )
     _setting_arguments(parser, "images to evaluate on")
     add("--first-seed", type=int, metavar="N", help="first noise seed [1000000, which training never uses]")

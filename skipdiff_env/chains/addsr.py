@@ -16,7 +16,7 @@ from torch import Tensor
 from ..diffusion.process import posterior_sample
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import Float64, NoiseSchedule, jump
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, whole_number
 from .few_steps import FewSteps
 
 ADDSR_STEPS = 4
@@ -42,10 +42,10 @@ class AddSR(FewSteps):
     self_refinement: float = SELF_REFINEMENT
 
     name = "AddSR"
+    word = "addsr"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= ADDSR_STEPS:
-            raise SkipDiffError(f"AddSR(steps={self.steps}) must have 1 … {ADDSR_STEPS} steps")
+        whole_number("AddSR: steps", self.steps, 1, ADDSR_STEPS)
         if not 0 <= self.self_refinement <= 1:
             raise SkipDiffError(f"AddSR(self_refinement={self.self_refinement}) must lie in 0 … 1")
 

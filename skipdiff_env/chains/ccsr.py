@@ -16,7 +16,7 @@ from ..diffusion.model import diffuse
 from ..diffusion.process import posterior_sample
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import Float64, NoiseSchedule, jump
-from ..errors import SkipDiffError
+from ..errors import whole_number
 from .few_steps import FewSteps
 
 T_MAX, T_MIN = 2 / 3, 1 / 3
@@ -36,10 +36,10 @@ class CCSR(FewSteps):
     steps: int = 2
 
     name = "CCSR"
+    word = "ccsr"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SkipDiffError(f"CCSR(steps={self.steps}) must have at least 1 step")
+        whole_number("CCSR: steps", self.steps, 1)
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
         """T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""

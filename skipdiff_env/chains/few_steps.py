@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class FewSteps(Chain):
 
     steps: int
     """Evaluations."""
+    word: ClassVar[str]
+    """What users write before the colon."""
 
     @abstractmethod
     def levels(self, schedule: NoiseSchedule) -> Float64:
@@ -137,7 +139,7 @@ class FewSteps(Chain):
     @property
     def settings(self) -> dict[str, Any]:
         """How users write the chain."""
-        return {"policy": f"{type(self).__name__.lower()}:{self.steps}"}
+        return {"policy": f"{self.word}:{self.steps}"}
 
     def __str__(self) -> str:
         return str(self.settings["policy"])

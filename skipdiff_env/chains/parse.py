@@ -27,8 +27,16 @@ import numpy as np
 from ..diffusion.process import SKIP_RULES, SkipRule
 from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.refiner import NONE, OWN, RefinerSpec, resolve_refiner
-from ..errors import SkipDiffError
-from ..policies.base import CoinFlip, FixedStart, Policy, PolicySpec, shipped_policy, usual_start
+from ..errors import SkipDiffError, whole_number
+from ..policies.base import (
+    CoinFlip,
+    FixedStart,
+    Policy,
+    PolicySpec,
+    check_steps,
+    shipped_policy,
+    usual_start,
+)
 from ..policies.file import POLICY_FILES, load_policy
 from .addsr import AddSR
 from .base import Chain, Refined, described
@@ -88,6 +96,10 @@ def parse(
     unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
     asked = (coarse_steps, fine_steps, skip_rule) != (None, None, SKIP_RULES[0])
     chain = spec if isinstance(spec, Chain) else named_chain(spec, model)
+    if isinstance(chain, Plan) and chain.top != model.schedule.steps:
+        raise SkipDiffError(
+            f"{chain} is a plan for models of {chain.top} levels: {model.name!r} has {model.schedule.steps}"
+        )
     if spec is None and model.chain and not (asked or step_cost):
         chain = _made_for(model)
     elif chain is None:
@@ -111,10 +123,18 @@ def parse_skipdiff(
     Raises:
         SkipDiffError: for a chain in which no policy decides, too.
     """
+    model = as_model(model)
     given = isinstance(spec, Chain)
     chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
     if not isinstance(chain, SkipDiff):
-        raise SkipDiffError(f"{chain} is no policy: nothing is decided in it")
+        raise SkipDiffError(
+            f"{chain} is no policy, for nothing is decided in it: give a start level, a word or a file"
+        )
+    asked = SkipDiff(chain.policy, coarse_steps or chain.coarse_steps, fine_steps, skip_rule)
+    if given and asked.steps(model.schedule) != chain.steps(model.schedule):
+        raise SkipDiffError(
+            f"{chain} is for other steps than {asked.steps(model.schedule)}: give its policy alone"
+        )
     return chain
 
 
@@ -125,16 +145,15 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
         SkipDiffError: if one of them could not be right for any policy.
     """
     for name, number, least in (("coarse_steps", coarse, 1), ("fine_steps", fine, 0)):
-        whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-        if number is not None and not (whole and least <= number <= top):
-            raise SkipDiffError(f"{name}={number!r} must be a whole number from {least} to T = {top}")
+        if number is not None:
+            whole_number(name, number, least, top)
     if rule not in SKIP_RULES:
         raise SkipDiffError(f"unknown skip_rule {rule!r}: use {' or '.join(map(repr, SKIP_RULES))}")
     if not (math.isfinite(price) and price >= 0):
         raise SkipDiffError(f"step_cost={price} must be a finite number, 0 or more")
     unusual = {
-        "the coarse steps": coarse not in (None, COARSE_STEPS),
-        "the fine steps": fine not in (None, top // (coarse or COARSE_STEPS)),
+        "the coarse steps": coarse not in (None, COARSE_STEPS, _largest_divisor(top)),
+        "the fine steps": fine not in (None, top // (coarse or _largest_divisor(top))),
         "the skip rule": rule != SKIP_RULES[0],
     }
     return [words for words, other in unusual.items() if other]
@@ -181,12 +200,16 @@ def usual_coarse_steps(levels: int) -> int:
     Raises:
         SkipDiffError: if there is none but 1, which would be the full chain.
     """
-    found = max(steps for steps in range(1, COARSE_STEPS + 1) if levels % steps == 0)
+    found = _largest_divisor(levels)
     if found == 1 < levels:
         raise SkipDiffError(
             f"the model's {levels} levels have no divisor up to {COARSE_STEPS}: give the coarse steps"
         )
     return found
+
+
+def _largest_divisor(levels: int) -> int:
+    return max(steps for steps in range(1, COARSE_STEPS + 1) if levels % steps == 0)
 
 
 def _skipdiff(
@@ -232,14 +255,15 @@ def _policy(spec: PolicySpec, fine_steps: int, default_start: int | None, step_c
             f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, denoise, skip, random, agent, "
             f"{chains}, a policy file ({', '.join(POLICY_FILES)}) or a callable"
         )
-    if hasattr(spec, "check_steps"):  # an exported agent
-        spec.check_steps(fine_steps)
+    check_steps(spec, fine_steps)
     return spec
 
 
 def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> Chain:
     """The chain with the refiner that was asked for."""
     if isinstance(chain, Refined):
+        if refiner in (None, NONE):
+            return chain.chain
         if refiner != OWN:
             raise SkipDiffError(f"the chain brings a refiner with it: leave out refiner={refiner!r}")
         return chain
@@ -251,5 +275,6 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
 
 def _suits(model: DiffusionModel, chain: Chain) -> bool:
     """Whether a chain is of the kind that a model was made for, in whatever number of evaluations."""
-    usual = named_chain(model.chain, model)
-    return usual is not None and type(usual) is type(chain)
+    word = model.chain or ""
+    kind = Plan if word.partition(":")[0] == PLAN or ">" in word else CHAINS.get(word.partition(":")[0])
+    return kind is type(chain)

@@ -84,7 +84,7 @@ class Plan(Chain):
         for call in self.calls:
             state = process.call(state, call.told, call.to, call.eta, call.fresh, [call.number] * rows)
             if on_state:
-                on_state(state)
+                on_state(replace(state, level=np.rint(state.level).astype(np.int64)))
         levels = (self.top, *(round(call.to) for call in self.calls))
         return Final(state.x0, state.evaluations, levels, no_actions(rows), self.calls)
 

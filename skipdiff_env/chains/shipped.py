@@ -69,4 +69,5 @@ def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
     if evaluations.isascii() and evaluations.isdigit() and int(evaluations) in plans:
         return plans[int(evaluations)]
     there = f"use one of {', '.join(f'plan:{n}' for n in plans)}" if plans else "it comes with no plans"
-    raise SkipDiffError(f"{model.name!r} has no plan:{evaluations}: {there}, or write one like '100>26|20>0'")
+    asked = f"plan of {evaluations} evaluations" if evaluations else "plan without a number of evaluations"
+    raise SkipDiffError(f"{model.name!r} has no {asked}: {there}, or write one like '100>26|20>0'")

@@ -13,7 +13,8 @@ from ..diffusion.noise import NoiseKey
 from ..diffusion.process import SkipProcess, SkipRule, SkipState
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
-from ..policies.base import FixedStart, Policy, decided, first_memory
+from ..errors import SkipDiffError
+from ..policies.base import FixedStart, Policy, check_steps, decided, first_memory
 from .base import Chain, Final, OnState, described, no_actions
 
 ProcessFactory = Callable[..., SkipProcess]
@@ -47,6 +48,15 @@ class SkipDiff(Chain):
 
     name = "SkipDiff"
 
+    def __post_init__(self) -> None:
+        if self.fine_steps == 0:
+            raise SkipDiffError("SkipDiff needs at least 1 fine step: CSA is the chain without any")
+
+    def steps(self, schedule: NoiseSchedule) -> tuple[int, int, SkipRule]:
+        """S, F and the rule."""
+        fine = schedule.stride(self.coarse_steps) if self.fine_steps is None else self.fine_steps
+        return self.coarse_steps, fine, self.skip_rule
+
     def __call__(
         self,
         model: DiffusionModel,
@@ -56,6 +66,7 @@ class SkipDiff(Chain):
     ) -> Final:
         """Run CSA and FSR."""
         process = self.process(model, self.coarse_steps, self.fine_steps, self.skip_rule)
+        check_steps(self.policy, process.fine_steps)
         visited = _Visited(process.schedule.steps, on_state)
         state = process.start(condition, keys, visited)
         memory: Any = first_memory(self.policy, keys)
@@ -71,9 +82,9 @@ class SkipDiff(Chain):
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """S - 1, and the policy's start or F."""
-        fine = schedule.stride(self.coarse_steps) if self.fine_steps is None else self.fine_steps
+        coarse, fine, _ = self.steps(schedule)
         start = self.policy.start if isinstance(self.policy, FixedStart) else fine
-        return self.coarse_steps - 1 + start
+        return coarse - 1 + start
 
     @property
     def settings(self) -> dict[str, Any]:

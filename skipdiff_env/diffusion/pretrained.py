@@ -98,11 +98,11 @@ def load_pretrained(
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     check_dtype(dtype, target)
     folder = model_folder(name_or_path).resolve()
-    stamps = tuple(_stamp(path) for name in _files() for path in sorted(folder.glob(name)))
+    stamps = tuple(stamp(path) for name in _files() for path in sorted(folder.glob(name)))
     return _load(folder, target, dtype, stamps)
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path) -> tuple[int, ...]:
     """Changes whenever a file does; its date alone may be that of the file it was copied from."""
     if not path.exists():
         return ()

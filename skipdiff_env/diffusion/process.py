@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import SkipDiffError, whole_number
 from .noise import NoiseKey, keyed_normal
 from .protocol import DiffusionModel, as_model
 from .resize import to_signed, to_uint8
@@ -88,13 +89,11 @@ class SkipProcess:
         schedule = model.schedule
         self.model, self.schedule, self.coarse_steps = model, schedule, coarse_steps
         self.stride = schedule.stride(coarse_steps)
-        self.fine_steps = self.stride if fine_steps is None else fine_steps
-        if not 0 <= self.fine_steps <= schedule.steps:
-            raise ValueError(
-                f"fine_steps={fine_steps} must lie in 0 … {schedule.steps}, the schedule's levels"
-            )
+        self.fine_steps = (
+            self.stride if fine_steps is None else whole_number("fine_steps", fine_steps, 0, schedule.steps)
+        )
         if skip_rule not in SKIP_RULES:
-            raise ValueError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
+            raise SkipDiffError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
         self.skip_rule, self.refine = skip_rule, refine
         self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or model.coarse_levels)
 
@@ -115,7 +114,7 @@ class SkipProcess:
         """
         batch, top = len(condition), self.schedule.steps
         if len(keys) != batch:
-            raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
+            raise SkipDiffError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
         latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
         level, count = np.full(batch, top), np.zeros(batch, np.int64)
         past: tuple[tuple[int, ...], ...] = ((),) * batch
@@ -136,9 +135,11 @@ class SkipProcess:
         """
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (len(state),) or not np.isin(chosen, (DENOISE, SKIP)).all():
-            raise ValueError(f"actions must be {len(state)} zeros (denoise) or ones (skip), got {chosen!r}")
+            raise SkipDiffError(
+                f"actions must be {len(state)} zeros (denoise) or ones (skip), got {chosen!r}"
+            )
         if self.decisions == 0 or (state.level <= 1).any():
-            raise ValueError("no decision is left: call finish()")
+            raise SkipDiffError("no decision is left: call finish()")
         skipped = self._skip(state)
         rows = np.flatnonzero(chosen == DENOISE)
         if len(rows) == len(state):
@@ -149,7 +150,9 @@ class SkipProcess:
         """The last denoise, 1 → 0, which is never skipped. The result is ``x0`` of the new state."""
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
-            raise ValueError(f"finish() needs every row at level {last}, got levels {state.level.tolist()}")
+            raise SkipDiffError(
+                f"finish() needs every row at level {last}, got levels {state.level.tolist()}"
+            )
         return refined(self._refine(state, np.zeros_like(state.level)), self.model, self.refine)
 
     def denoise(self, state: SkipState) -> SkipState:
@@ -207,8 +210,16 @@ def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
     """The refined picture, (B, 3, H, W) in [-1, 1].
 
     The refiner sees x̂0 as the 8-bit picture it would be saved as: latent caches keep no more of it.
+
+    Raises:
+        SkipDiffError: if it makes something of another shape.
     """
-    return refine(to_signed(to_uint8(x0)), condition)
+    made = refine(to_signed(to_uint8(x0)), condition)
+    if made.shape != x0.shape:
+        raise SkipDiffError(
+            f"the refiner made {tuple(made.shape)} of {tuple(x0.shape)}: it must keep the pictures' shape"
+        )
+    return made.clamp(-1, 1)
 
 
 def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tensor | None) -> Tensor:
@@ -241,6 +252,5 @@ def history_after(history: History, level: int, action: int, rule: SkipRule) -> 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
     """Actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and at 1)."""
-    if not 1 <= start <= fine_steps:
-        raise ValueError(f"start={start} must lie in 1 … {fine_steps}, the number of fine levels")
+    whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -96,11 +97,13 @@ def as_model(model: Any) -> DiffusionModel:
     Raises:
         SkipDiffError: naming what is missing, if ``predict`` or ``schedule`` is.
     """
+    if isinstance(model, str | os.PathLike):
+        raise SkipDiffError(f"{os.fspath(model)!r} names a model: give load_pretrained of it")
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
-                f"a {type(model).__name__} is no model, for it has no {name!r}: give a name, a folder, or an "
-                "object with predict(latent, condition, noise_level) and a schedule"
+                f"a {type(model).__name__} is no model, for it has no {name!r}: give what load_pretrained gives, or "
+                "an object with predict(latent, condition, noise_level) and a schedule"
             )
     if all(hasattr(model, name) for name in (*USUAL, *COMPUTED)):
         return cast(DiffusionModel, model)

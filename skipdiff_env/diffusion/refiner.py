@@ -15,6 +15,7 @@ import hashlib
 import os
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import SkipDiffError
 from .folder import CONFIG, REFINER, fill, read_config, read_safetensors
-from .pretrained import model_folder
+from .pretrained import model_folder, stamp
 from .process import Refine
 from .protocol import DiffusionModel
 from .unet import UNet, UNetConfig
@@ -114,6 +115,19 @@ def load_refiner(
         SkipDiffError: if the model has none, or its files are bad.
     """
     folder = model_folder(name_or_path)
+    stamps = tuple(stamp(folder / name) for name in (CONFIG, REFINER))
+    return _load(folder, torch.device(device), dtype, strength, stamps)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    strength: float | None,
+    stamps: tuple[tuple[int, ...], ...],
+) -> Refiner:
+    """The same arguments give the same object; ``stamps`` change when the files do."""
     config = read_config(folder / CONFIG).refiner
     if config is None:
         raise SkipDiffError(f"{folder} has no refiner: {CONFIG} lacks the key 'refiner'")

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import SkipDiffError, whole_number
+
 Float64 = NDArray[np.float64]
 
 MAX_BETA = 0.999
@@ -58,7 +60,7 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
         raise ValueError(f"eta = {eta} must lie in 0 … 1")
     beta = 1 - at / au
     std = eta * np.sqrt((1 - au) / (1 - at) * beta)
-    kept = np.sqrt((1 - au - std**2) / (1 - at))  # of x_t's noise
+    kept = np.sqrt(np.maximum(1 - au - std**2, 0) / (1 - at))  # of x_t's noise
     # The same at η = 1, where the posterior's own form (Eq. 8) is rounded less
     return Jump(
         beta=beta,
@@ -175,10 +177,10 @@ class NoiseSchedule:
         """N = T/S, the width of one coarse jump.
 
         Raises:
-            ValueError: if S does not divide T.
+            SkipDiffError: if S does not divide T.
         """
-        if coarse_steps < 1 or self.steps % coarse_steps:
-            raise ValueError(
+        if self.steps % whole_number("coarse_steps", coarse_steps, 1, self.steps):
+            raise SkipDiffError(
                 f"coarse_steps={coarse_steps} must divide the schedule's {self.steps} levels "
                 f"(for instance {[s for s in (1, 2, 5, 10, 20, 50) if self.steps % s == 0]})"
             )

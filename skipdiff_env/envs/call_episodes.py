@@ -12,7 +12,6 @@ from gymnasium import spaces
 from ..chains import Plan, named_chain, shipped_plans
 from ..diffusion import CallProcess, CallState
 from ..errors import SkipDiffError
-from ..metrics import psnr_y, ssim_y
 from ..policies.file import LATENT_BOUND, as_seen
 from .call_books import CallBooks, CallChoices, checked_levels
 from .observing import price_space
@@ -119,14 +118,7 @@ class CallEpisodes(Scenes):
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Make a network call, or those of a plan, in each of ``rows``; then score x̂0."""
-        rows, actions = np.asarray(rows), np.asarray(actions)
-        if not (
-            np.issubdtype(actions.dtype, np.integer)
-            and ((actions >= 0) & (actions < self.action_space.n)).all()
-        ):
-            raise SkipDiffError(
-                f"actions must be integers from 0 to {self.action_space.n - 1}, got {actions!r}"
-            )
+        rows, actions = np.asarray(rows), self._checked(actions)
         before = self.books.evaluations[rows]
         self._before = self._before.index_copy(0, self._index(rows), self.state.x0[self._index(rows)])
         if self.plans:
@@ -169,11 +161,7 @@ class CallEpisodes(Scenes):
         )
         self.books.outcome["metric"][rows] = scores
         if done.any():
-            hr = None if originals is None else originals[done]
-            found = {
-                name: np.full(int(done.sum()), np.nan) if hr is None else measure(images[done], hr)
-                for name, measure in (("psnr", psnr_y), ("ssim", ssim_y))
-            }
+            found = self._fidelity(images[done], None if originals is None else originals[done])
             pictures = {"sr_image": images[done]} if self.options.return_image else {}
             quality = np.where(valid, worth, np.nan)[done]
             self.books.finish(rows[done], quality, metric=scores[done], **found, **pictures)

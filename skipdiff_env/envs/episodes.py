@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from gymnasium import spaces
 from ..diffusion import SKIP, SkipProcess, SkipState
 from ..diffusion.refiner import resolve_refiner
 from ..errors import SkipDiffError
-from ..latent_cache import CachedProcess, LatentCache
+from ..latent_cache import CachedProcess
 from ..policies.file import as_seen
 from .books import OPEN, Books
 from .observing import observation_space
@@ -79,6 +80,7 @@ class Episodes(Scenes):
         Returns:
             rewards, float64, and whether the episode is over, bool, both (len(rows),).
         """
+        actions = self._checked(actions)
         everyone = len(rows) == self.count
         before = self.state if everyone else self.state.select(rows)
         after = self.process.step(before, actions)
@@ -102,9 +104,26 @@ class Episodes(Scenes):
         pictures = {"sr_image": images} if self.options.return_image else {}
         return self.books.finish(rows, quality, **scores, **pictures)
 
-    @property
-    def _scores(self) -> LatentCache | None:
-        return self.options.cache
+    def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
+        """``metric``, ``psnr`` and ``ssim``, each (B,); remembered if there is a cache, since a warm cache
+        would otherwise spend all its time here."""
+        cache = self.options.cache
+        if cache is None:
+            return self._compute(images, references)
+        digests = [[_digest(batch[i]) for batch in (images, references) if batch is not None]
+                   for i in range(len(images))]  # fmt: skip
+        names = [(self.metric, *digest) for digest in digests]
+        scores = [cache.score(name) for name in names]
+        missing = [i for i, known in enumerate(scores) if known is None]
+        if missing:
+            fresh = self._compute(images[missing], None if references is None else references[missing])
+            for row, i in enumerate(missing):
+                scores[i] = {key: column[row].item() for key, column in fresh.items()}
+                cache.put_score(names[i], scores[i])
+        return {key: np.array([found[key] for found in scores if found]) for key in scores[0] or ()}
+
+    def _compute(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
+        return {"metric": self.metric(images, references), **self._fidelity(images, references)}
 
     def observe(self) -> Observation:
         """What the agent sees in every row, on the device, in fresh memory."""
@@ -123,3 +142,7 @@ class Episodes(Scenes):
         shown = [*actions[actions != OPEN].tolist(), *last]
         decided = [Cell(("denoise", "skip")[a], str(fine - i), a == SKIP) for i, a in enumerate(shown)]
         return decided + [Cell("", str(level), None) for level in range(fine - len(shown), 0, -1)]
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""What ``SkipDiff-v0`` can be told: every argument once, with its default and its meaning."""
+"""What the environments can be told: every argument once, with its default and its meaning."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 
 from ..diffusion import DiffusionModel
 from ..diffusion.refiner import RefinerSpec
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, whole_number
 from ..latent_cache import LatentCache
 
 
@@ -40,8 +41,9 @@ class SceneOptions:
         _one_of("noise", self.noise, ("fresh", "fixed"))
         _one_of("observation", self.observation, ("latent", "dict"))
         _one_of("crop", self.crop, ("random", "center"))
-        if self.observation_size is not None and self.observation_size < 1:
-            raise SkipDiffError(f"observation_size={self.observation_size} must be at least 1 pixel, or None")
+        for name in ("observation_size", "image_size"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), 1)
         object.__setattr__(self, "step_cost", checked_step_cost(self.step_cost))
 
     @classmethod
@@ -107,7 +109,8 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
         if not (len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
             raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
         return float(step_cost[0]), float(step_cost[1])
-    if not (math.isfinite(step_cost) and step_cost >= 0):  # type: ignore[arg-type, operator]
+    number = isinstance(step_cost, (int, float, np.number)) and not isinstance(step_cost, bool)
+    if not (number and math.isfinite(step_cost) and step_cost >= 0):  # type: ignore[arg-type, operator]
         raise SkipDiffError(f"step_cost={step_cost} must be a finite number, 0 or more")
     return float(step_cost)  # type: ignore[arg-type]
 
@@ -125,7 +128,7 @@ def _as_in_v0(name: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class CallOptions(SceneOptions):
-    """The arguments of :class:`.CallEnv`, but for ``render_mode``.
+    """The arguments of :class:`.SkipDiffusionCallEnv`, but for ``render_mode``.
 
     Raises:
         SkipDiffError: for a value that no model and no images could make right.
@@ -163,5 +166,7 @@ class CallOptions(SceneOptions):
         super().__post_init__()
         _one_of("actions", self.actions, ("jump", "full"))
         _one_of("episode", self.episode, ("call", "plan"))
-        if self.budget is not None and self.budget < 1:
-            raise SkipDiffError(f"budget={self.budget} must be at least 1 network call, or None")
+        if self.budget is not None:
+            whole_number("budget", self.budget, 1)
+        if self.plans is not None and self.episode != "plan":
+            raise SkipDiffError("plans= are chosen from under episode='plan': give that, too")

@@ -7,7 +7,6 @@ by its image and its noise seed: they fix the crop, every noise draw and so, giv
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
@@ -23,7 +22,6 @@ from ..diffusion import DiffusionModel, NoiseKey, as_model, image_key, load_pret
 from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
 from ..images import BUNDLED_IMAGE_SIZE, Pair, make_pair, open_source
-from ..latent_cache import LatentCache
 from ..metrics import load_metric, psnr_y, ssim_y
 from .books import OUTCOME, Ledger, draw_price
 from .options import SceneOptions
@@ -194,6 +192,13 @@ class Scenes(ABC):
         keys = [NoiseKey(image_key(pair.lr), seed) for pair, seed in zip(pairs, seeds, strict=True)]
         return Opening(images, seeds, prices, pairs, self.model.condition(lr), keys)
 
+    def _checked(self, actions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Actions as an array of integers; what is none, or not of the action space, is refused."""
+        array, most = np.asarray(actions), int(self.action_space.n) - 1
+        if not (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= most):
+            raise SkipDiffError(f"actions must be integers from 0 to {most}, got {array!r}")
+        return array
+
     def _put(self, rows: Sequence[int] | np.ndarray, state: Any, pairs: Sequence[Pair]) -> None:
         """Let new episodes stand in ``rows``."""
         if len(rows) == self.count:
@@ -256,34 +261,11 @@ class Scenes(ABC):
         finite = torch.isfinite(x0).flatten(1).all(dim=1).cpu().numpy()
         return to_arrays(to_uint8(x0)), np.stack(originals) if originals else None, finite
 
-    def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        """``metric``, ``psnr`` and ``ssim``, each (B,); remembered if there is a cache, since a warm cache
-        would otherwise spend all its time here."""
-        cache = self._scores
-        if cache is None:
-            return self._compute(images, references)
-        digests = [[_digest(batch[i]) for batch in (images, references) if batch is not None]
-                   for i in range(len(images))]  # fmt: skip
-        names = [(self.metric, *digest) for digest in digests]
-        scores = [cache.score(name) for name in names]
-        missing = [i for i, known in enumerate(scores) if known is None]
-        if missing:
-            fresh = self._compute(images[missing], None if references is None else references[missing])
-            for row, i in enumerate(missing):
-                scores[i] = {key: column[row].item() for key, column in fresh.items()}
-                cache.put_score(names[i], scores[i])
-        return {key: np.array([found[key] for found in scores if found]) for key in scores[0] or ()}
-
-    @property
-    def _scores(self) -> LatentCache | None:
-        """Where scores are remembered."""
-        return None
-
-    def _compute(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        scores = {"metric": self.metric(images, references)}
+    def _fidelity(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
+        """``psnr`` and ``ssim``, each (B,); NaN without originals."""
         if references is None:
-            return scores | {name: np.full(len(images), np.nan) for name in ("psnr", "ssim")}
-        return scores | {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
+            return {name: np.full(len(images), np.nan) for name in ("psnr", "ssim")}
+        return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
         """What is known at the end of an episode only, and what stands for it until then."""
@@ -302,7 +284,3 @@ class Scenes(ABC):
     def picture(self, row: int) -> np.ndarray:
         """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""
         return to_arrays(to_uint8(self.state.x0[row : row + 1]))[0]
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()

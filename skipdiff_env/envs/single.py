@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, parse_env_id
 from gymnasium.error import ResetNeeded
 
 from ..errors import SkipDiffError
@@ -56,8 +56,10 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        if spec is not None and spec.max_episode_steps is None:
-            spec.max_episode_steps = self._episodes.longest
+        if spec is not None:
+            _, spec.name, spec.version = parse_env_id(spec.id)  # the registry knows v1 without, see there
+            if spec.max_episode_steps is None:
+                spec.max_episode_steps = self._episodes.longest
         self._spec = spec
 
     def reset(

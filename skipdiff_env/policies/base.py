@@ -3,7 +3,8 @@
 A policy is a callable ``(latent, memory) -> (actions, memory)``: it sees the latents u_t, float32
 (B, 3, H, W), returns one action a row (0 = denoise, 1 = skip), and carries whatever it wants to
 remember. ``memory`` is None at the start of an episode, or what the policy's ``begin(keys)`` returns, if it
-has such a method: a policy that draws random numbers seeds them there.
+has such a method: a policy that draws random numbers seeds them there. One that was made for a certain F has a
+method ``check_steps(fine_steps)``, which raises for another.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..diffusion.folder import ABOUT_POLICY, POLICY
 from ..diffusion.noise import NoiseKey
 from ..diffusion.process import start_actions
 from ..diffusion.protocol import DiffusionModel
+from ..errors import SkipDiffError
 
 
 class Policy(Protocol):
@@ -56,6 +58,13 @@ class FixedStart:
         """The F - 1 decisions: 0 = denoise, 1 = skip."""
         return start_actions(self.start, self.fine_steps)
 
+    def check_steps(self, fine_steps: int) -> None:
+        """Refuse another F."""
+        if fine_steps != self.fine_steps:
+            raise SkipDiffError(
+                f"{self} is for {self.fine_steps} fine steps, not {fine_steps}: give a start level"
+            )
+
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, int]:
         decision = memory or 0
         return np.full(len(latent), self.actions[decision]), decision + 1
@@ -76,14 +85,13 @@ class CoinFlip:
         """A generator for each row."""
         return [np.random.default_rng([key.image, key.seed % 2**64, self.seed]) for key in keys]
 
-    def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-        rngs = memory or [np.random.default_rng([row, self.seed]) for row in range(len(latent))]
-        return np.array([rng.integers(2) for rng in rngs], np.int64), rngs
+    def __call__(self, latent: Tensor, memory: list[np.random.Generator]) -> tuple[np.ndarray, Any]:
+        return np.array([rng.integers(2) for rng in memory], np.int64), memory
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a record says of it."""
-        return {"policy": "random"}
+        return {"policy": "random", **({"policy_seed": self.seed} if self.seed else {})}
 
 
 PolicySpec = int | str | os.PathLike[str] | Policy | None
@@ -129,6 +137,13 @@ def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
     """What a policy remembers before episodes with these noise keys: None, or what ``begin`` says."""
     begin = getattr(policy, "begin", None)
     return begin(keys) if begin else None
+
+
+def check_steps(policy: Policy, fine_steps: int) -> None:
+    """Refuse an F that a policy was not made for, if its method ``check_steps`` says so."""
+    check = getattr(policy, "check_steps", None)
+    if check:
+        check(fine_steps)
 
 
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:

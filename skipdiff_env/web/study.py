@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, parse, parse_skipdiff
+from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, named_chain, parse_skipdiff
 from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.resize import to_arrays, to_planes
@@ -187,7 +187,8 @@ class Study:
 
     def run(self, spec: ChainSpec) -> Result:
         """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
-        chain = spec if isinstance(spec, Chain) else parse(spec, self.model, self.process.coarse_steps)
+        named = spec if isinstance(spec, Chain) else named_chain(spec, self.model)
+        chain = named or parse_skipdiff(spec, self.model, self.process.coarse_steps)
         frames: list[Frame] = []
         skip: list[float | None] = []
         if isinstance(chain, SkipDiff):

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from ..chains import Chain, SkipDiff, default_for, parse_skipdiff, usual_coarse_steps
+from ..chains import Chain, SkipDiff, default_for, parse, parse_skipdiff, shipped_plans, usual_coarse_steps
 from ..diffusion import SkipProcess, available_models, image_key, load_pretrained
 from ..diffusion.pretrained import model_folder
 from ..errors import SkipDiffError
@@ -28,6 +28,8 @@ from ..upscale import model_notice
 from .pictures import SIDE, Task, make_task
 from .study import Metered, Position, Result, Study, full_chain
 
+FEW_STEPS = ("ccsr:1", "ccsr:2", "ccsr:4")
+"""Chains of a few calls that any model can run."""
 STUDIES, CHAINS = 4, 32
 """Studies and full chains that are remembered, the least recently used go first."""
 USUAL_MODEL = "natural-4x"
@@ -154,11 +156,23 @@ class Workshop:
     def policies(self, model: str, coarse_steps: int) -> list[str]:
         """Names of the policies on offer, the default first.
 
-        In the usual steps that is what is best for the model; in others, the agent that was trained for them.
+        In the usual steps that is what is best for the model, and there are chains with levels of their own;
+        in others, the agent that was trained for them.
         """
         own = shipped_policy(self.model(model), coarse_steps)
-        first = [USUAL] if coarse_steps == self.usual_steps(model) else []
-        return [*first, *([f"the agent of {model}"] if own else []), *self.agents, *POLICIES]
+        usual = coarse_steps == self.usual_steps(model)
+        agent = [f"the agent of {model}"] if own else []
+        return [
+            *([USUAL] if usual else []),
+            *agent,
+            *self.agents,
+            *POLICIES,
+            *(self.chains(model) if usual else []),
+        ]
+
+    def chains(self, model: str) -> list[str]:
+        """Chains with levels of their own, as :func:`.chains.parse` knows them."""
+        return [*FEW_STEPS, *(f"plan:{count}" for count in shipped_plans(self.model(model)))]
 
     def step_pairs(self, model: str) -> list[int]:
         """S of the step pairs (S, F = T/S) on offer."""
@@ -307,20 +321,23 @@ class Workshop:
 
     def _chain(self, request: Request) -> Chain:
         model = self.model(request.model)
+        if request.policy in self.chains(request.model):
+            return parse(request.policy, model)
         return default_for(model) if request.policy == USUAL else self._skipdiff(request)
 
     def _player(self, request: Request) -> str:
         """Who plays under :meth:`_skipdiff`."""
-        if request.policy != USUAL:
+        if request.policy not in (USUAL, *self.chains(request.model)):
             return request.policy
         agent = shipped_policy(self.model(request.model), request.coarse_steps)
         return f"the agent of {request.model}" if agent else OWN
 
     def _skipdiff(self, request: Request) -> SkipDiff:
-        """SkipDiff under the policy that was chosen; for USUAL, under the model's agent or start."""
+        """SkipDiff under the policy that was chosen; if a chain was, under the model's agent or start."""
         model = self.model(request.model)
         start = self.usual_start(request.model, request.coarse_steps)
         named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start, USUAL: None}
+        named |= dict.fromkeys(self.chains(request.model))
         return parse_skipdiff(named.get(request.policy, "agent"), model, request.coarse_steps)
 
 

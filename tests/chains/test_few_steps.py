@@ -166,9 +166,9 @@ def test_the_sampler_runs_chains_where_a_policy_stands(policy: object, evaluatio
 
 def test_bad_requests_are_named() -> None:
     for make, words in (
-        (lambda: CCSR(0), "at least 1 step"),
-        (lambda: AddSR(5), "1 … 4 steps"),
-        (lambda: AddSR(0), "1 … 4 steps"),
+        (lambda: CCSR(0), "steps=0 must be a whole number of at least 1"),
+        (lambda: AddSR(5), "from 1 to 4"),
+        (lambda: AddSR(0), "from 1 to 4"),
         (lambda: AddSR(2, 1.5), "must lie in 0 … 1"),
     ):
         with pytest.raises(SkipDiffError, match=words):

@@ -78,6 +78,8 @@ def test_words_for_chains(model: FrozenModel) -> None:
     assert parse("ccsr", model) == CCSR(2) and parse("ccsr:5", model) == CCSR(5)
     assert parse("addsr:1", model) == AddSR(1) == parse("addsr:1", model, 10, 10)  # the paper's steps
     assert parse(None, model, fine_steps=0) == CSA(10)
+    assert parse("ccsr:3", of_levels(96), 8, 12) == CCSR(3)  # the usual steps of 96 levels
+    assert parse(Refined(CSA(5), torch.add), model, refiner="none") == CSA(5)
     assert parse(None, of_levels(100, chain="addsr:3")) == AddSR(3)
     assert parse(None, of_levels(100, chain="addsr:3"), 5) == SkipDiff(FixedStart(14, 20), 5)
 
@@ -100,21 +102,24 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": True}, "unknown policy True"),
         ({"spec": 2.5}, "unknown policy 2.5"),
         ({"spec": FixedStart}, "unknown policy"),
-        ({"spec": 0}, r"start=0 must lie in 1 … 10"),
-        ({"spec": "11"}, r"start=11 must lie in 1 … 10"),
+        ({"spec": 0}, "start=0 must be a whole number from 1 to 10"),
+        ({"spec": "11"}, "start=11 must be a whole number from 1 to 10"),
         ({"spec": "agent"}, "has no agent for 10 coarse and 10 fine steps"),
         ({"spec": "nowhere.onnx"}, "nowhere.onnx is missing"),
         ({"spec": "ccsr:"}, "must end in a number of steps"),
-        ({"spec": "plan:6"}, "has no plan:6: it comes with no plans, or write one like '100>26|20>0'"),
+        (
+            {"spec": "plan:6"},
+            "has no plan of 6 evaluations: it comes with no plans, or write one like '100>26|20>0'",
+        ),
         ({"spec": "100>50"}, "last call must lead to 0"),
         ({"spec": "ccsr:-1"}, "must end in a number of steps"),
-        ({"spec": "addsr:5"}, "must have 1 … 4 steps"),
-        ({"coarse_steps": True}, "coarse_steps=True must be a whole number from 1 to T = 100"),
+        ({"spec": "addsr:5"}, "AddSR: steps=5 must be a whole number from 1 to 4"),
+        ({"coarse_steps": True}, "coarse_steps=True must be a whole number from 1 to 100"),
         ({"coarse_steps": "10"}, "coarse_steps='10' must be a whole number"),
         ({"coarse_steps": 10.0}, "coarse_steps=10.0 must be a whole number"),
         ({"coarse_steps": 0}, "coarse_steps=0 must be a whole number"),
         ({"coarse_steps": 7}, "coarse_steps=7 must divide"),
-        ({"fine_steps": -1}, "fine_steps=-1 must be a whole number from 0 to T = 100"),
+        ({"fine_steps": -1}, "fine_steps=-1 must be a whole number from 0 to 100"),
         ({"fine_steps": 101}, "fine_steps=101 must be a whole number"),
         ({"fine_steps": 0, "spec": 7}, "nothing to decide: leave out the policy"),
         ({"skip_rule": "keep"}, "unknown skip_rule 'keep': use 'reset' or 'hold'"),
@@ -127,7 +132,9 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
             "has levels of its own: leave out the fine steps and the skip rule",
         ),
         ({"refiner": 7}, "refiner=7 must be 'own', 'none', the name or folder of a model, or a function"),
-        ({"spec": Refined(CSA(5), torch.add), "refiner": "none"}, "the chain brings a refiner with it"),
+        ({"spec": Refined(CSA(5), torch.add), "refiner": "natural-4x"}, "the chain brings a refiner with it"),
+        ({"spec": FixedStart(3, 20)}, "is for 20 fine steps, not 10: give a start level"),
+        ({"spec": "50>0"}, "is a plan for models of 50 levels: 'random-0' has 100"),
     ],
 )
 def test_what_cannot_be_had_is_named_before_the_network_runs(
@@ -160,9 +167,9 @@ def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
     save_plans(tmp_path / "plans.json", model.hash, {four: {"psnr": 26.2}, two: {}}, pictures=24)
     assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
     assert list(shipped_plans(model)) == [2, 4]
-    with pytest.raises(SkipDiffError, match="has no plan:3: use one of plan:2, plan:4, or"):
+    with pytest.raises(SkipDiffError, match="has no plan of 3 evaluations: use one of plan:2, plan:4, or"):
         parse("plan:3", model)
-    with pytest.raises(SkipDiffError, match="has no plan:: use one of"):
+    with pytest.raises(SkipDiffError, match="has no plan without a number of evaluations: use"):
         parse("plan:", model)
     save_plans(tmp_path / "plans.json", "other weights", {four: {}})
     assert shipped_plans(model) == {}
@@ -192,8 +199,13 @@ def test_a_plan_in_a_file(tmp_path: Path, model: FrozenModel) -> None:
 
 
 def test_only_skipdiff_has_a_policy(model: FrozenModel) -> None:
+    five = SkipDiff(FixedStart(15, 20), 5)
+    assert parse_skipdiff(five, model) is five and parse_skipdiff(five, model, 5, 20) is five
+    for steps in ((10, None, "reset"), (5, 10, "reset"), (5, 20, "hold")):
+        with pytest.raises(SkipDiffError, match="is for other steps than"):
+            parse_skipdiff(five, model, *steps)
     for spec in ("ccsr:4", CSA(10)):
-        with pytest.raises(SkipDiffError, match="is no policy: nothing is decided in it"):
+        with pytest.raises(SkipDiffError, match="is no policy, for nothing is decided in it: give a start level"):
             parse_skipdiff(spec, model)
 
 

@@ -157,7 +157,7 @@ def test_start_seven_is_the_papers_sixteen():
 
 @pytest.mark.parametrize("start", [0, -1, 11])
 def test_starts_outside_the_fine_levels_are_refused(start):
-    with pytest.raises(ValueError, match=f"start={start} must lie in 1 … 10"):
+    with pytest.raises(ValueError, match=f"start={start} must be a whole number from 1 to 10"):
         start_actions(start, 10)
 
 

@@ -271,9 +271,9 @@ def test_csa_alone_leaves_no_decision():
     "arguments, message",
     [
         ({"coarse_steps": 7}, "coarse_steps=7 must divide"),
-        ({"coarse_steps": 0}, "coarse_steps=0 must divide"),
-        ({"fine_steps": -1}, "fine_steps=-1 must lie in"),
-        ({"fine_steps": 101}, "fine_steps=101 must lie in"),
+        ({"coarse_steps": 0}, "coarse_steps=0 must be a whole number from 1"),
+        ({"fine_steps": -1}, "fine_steps=-1 must be a whole number from 0"),
+        ({"fine_steps": 101}, "fine_steps=101 must be a whole number from 0"),
         ({"skip_rule": "jump"}, "unknown skip_rule 'jump'"),
         ({"coarse_levels": "clipped"}, "unknown coarse rule 'clipped'"),
     ],

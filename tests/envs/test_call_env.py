@@ -316,13 +316,14 @@ def test_bad_requests_are_named(make_calls, make_batch):
     for arguments, words in (
         ({"actions": "all"}, "unknown actions 'all'"),
         ({"episode": "plans"}, "unknown episode 'plans'"),
-        ({"budget": 0}, "budget=0 must be at least 1"),
+        ({"budget": 0}, "budget=0 must be a whole number of at least 1"),
         ({"episode": "plan"}, "comes with no plans that fit: give plans="),
         ({"episode": "plan", "plans": ["100>50>0"], "budget": 1}, "comes with no plans that fit"),
         ({"episode": "plan", "plans": ["ccsr:2"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["20>5>0"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["100>50"]}, "last call must lead to 0"),
         ({"metric": {"lpips": -1}}, "must be numbers above 0"),
+        ({"plans": PLANS}, "give that, too"),
     ):
         with pytest.raises(ValueError, match=words):
             make_calls(**arguments)

@@ -59,7 +59,7 @@ def make_vec(arguments):
 
 
 def test_there_is_something_to_check():
-    assert "SkipDiff-v0" in IDS
+    assert {"SkipDiff-v0", "SkipDiff-v1"} <= {*IDS}
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -118,9 +118,10 @@ def test_seeds_are_kept(make, name):
 
 @pytest.mark.parametrize("name", IDS)
 def test_the_spec_is_json_and_makes_it_again(make, name):
-    registered = gymnasium.spec(name)
-    assert EnvSpec.from_json(registered.to_json()) == registered
     env = make(name)
+    for spec in (gymnasium.spec(name), env.spec):
+        assert EnvSpec.from_json(spec.to_json()).to_json() == spec.to_json()
+    assert EnvSpec.from_json(env.spec.to_json()) == env.spec
     again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
     assert again.spec.kwargs == env.spec.kwargs
     assert data_equivalence(again.reset(seed=1), env.reset(seed=1), exact=True)
@@ -219,6 +220,6 @@ print(made.total_episodes, made.total_steps)
 @pytest.mark.skipif(not all(map(find_spec, ("minari", "jax", "h5py"))), reason="Minari is not installed")
 @pytest.mark.parametrize("name", IDS)
 def test_minaris_collector(tmp_path, arguments, make, name):
-    decisions = make(name).spec.max_episode_steps
-    told = run(MINARI, tmp_path, name, json.dumps(arguments)).split()
-    assert told[-2:] == ["2", str(2 * decisions)]
+    longest = make(name).spec.max_episode_steps
+    episodes, steps = run(MINARI, tmp_path, name, json.dumps(arguments)).split()[-2:]
+    assert episodes == "2" and 2 <= int(steps) <= 2 * longest

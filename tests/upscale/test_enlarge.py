@@ -186,7 +186,7 @@ def test_the_start_is_the_models_own_unless_given(noisy: FrozenModel) -> None:
     own = random_model(replace(tiny_config(), start=9))
     assert start(enlarger(own, None, coarse_steps=10)) == 9
     assert start(enlarger(own, 4, coarse_steps=10)) == 4
-    with pytest.raises(ValueError, match="start=11 must lie in 1"):
+    with pytest.raises(ValueError, match="start=11 must be a whole number from 1"):
         enlarger(own, 11, coarse_steps=10)
     with pytest.raises(ValueError, match="coarse_steps=3 must divide"):
         enlarger(own, None, coarse_steps=3)

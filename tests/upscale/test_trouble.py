@@ -59,7 +59,7 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
     ("arguments", "message"),
     [
         (["--model", "nobody-4x"], "unknown model 'nobody-4x'"),
-        (["--start", "51"], "start=51 must lie in 1"),
+        (["--start", "51"], "start=51 must be a whole number from 1"),
         (["--coarse-steps", "7"], "coarse_steps=7 must divide"),
         (["--device", "cuda:99"], "there is no device 'cuda:99' here: use auto or cpu"),
         (["--device", "rubbish"], "there is no device 'rubbish'"),
@@ -70,7 +70,7 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--policy", "skip", "--start", "3"], "give --start or --policy, not both"),
         (["--policy", "ccsr:2"], "--policy ccsr:2 has no coarse steps: leave out --coarse-steps"),
         (["--policy", "ccsr:0"], "CCSR(steps=0) must have at least 1 step"),
-        (["--policy", "addsr:5"], "AddSR(steps=5) must have 1 … 4 steps"),
+        (["--policy", "addsr:5"], "AddSR: steps=5 must be a whole number from 1 to 4"),
         (["--policy", "addsr:few"], "policy 'addsr:few' must end in a number of steps, such as addsr:2"),
         (["--refiner", "natural-4x"], "has no refiner"),
         (["--width", "14"], "is no enlargement"),
