@@ -211,6 +211,14 @@ def test_room_is_asked_for_beforehand(
         assert asked.pop() == folder
 
 
+def test_results_larger_than_what_is_read_are_known_again(
+    upscale: Upscale, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "MAX_PIXELS", 10 * 14)
+    assert upscale(photograph, "-o", tmp_path / "a.png").status == 0
+    assert upscale(photograph, "-o", tmp_path / "a.png", "--resume").out.endswith("is there already\n")
+
+
 @pytest.mark.slow
 def test_memory_does_not_hold_them(tmp_path: Path, plain_folder: Path) -> None:
     """Of what a process of its own takes at its peak, several images go into files."""
