@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import gymnasium
 
 ENV_ID, CALL_ENV_ID = "SkipDiff-v0", "SkipDiff-v1"
@@ -15,6 +17,8 @@ ENTRY_POINTS = {
 
 def register_envs() -> None:
     """Register the environments, once, without importing them. ``import skipdiff_env`` calls this."""
+    # v1 is another game than v0. Gymnasium takes it for a newer version of the same.
+    warnings.filterwarnings("ignore", f".*The environment {ENV_ID} is out of date", DeprecationWarning)
     for name, (single, vector) in ENTRY_POINTS.items():
         if name not in gymnasium.registry:
             gymnasium.register(
