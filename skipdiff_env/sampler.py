@@ -92,8 +92,8 @@ class SkipDiffSampler:
                 float in [0, 1], or a list of single images.
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
                 exported agent, a callable, a chain such as ``"ccsr:2"`` or a plan (which have levels of their
-                own: a sampler that was given others than the paper's refuses them), or None for what is best for the
-                model; see :mod:`skipdiff_env.chains.parse`.
+                own: a sampler that was given others than the paper's refuses them), or None for what is best
+                for the model; see :mod:`skipdiff_env.chains.parse`.
             seed: noise seed, one for all or one an image. An image's result depends on its own pixels
                 and seed alone, not on its batch (but for floating-point rounding).
             callback: called after every level with the :class:`.chains.State` that was reached.

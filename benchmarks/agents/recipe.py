@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record, train, and write after every agent."""
     letter = read_settings(LETTER)
-    study = open_study(args, args.metric, sizes=[letter["observation_size"]] if args.letter else [])
+    # Recorded in any case, so that the paper's recipe can be added later.
+    study = open_study(args, args.metric, sizes=[letter["observation_size"]])
     study.record()
     curves: list[Curve] = []
     for seed in range(args.seeds):

@@ -3,8 +3,8 @@
 A policy is a callable ``(latent, memory) -> (actions, memory)``: it sees the latents u_t, float32
 (B, 3, H, W), returns one action a row (0 = denoise, 1 = skip), and carries whatever it wants to
 remember. ``memory`` is None at the start of an episode, or what the policy's ``begin(keys)`` returns, if it
-has such a method: a policy that draws random numbers seeds them there. One that was made for a certain F has a
-method ``check_steps(fine_steps)``, which raises for another.
+has such a method: a policy that draws random numbers seeds them there. One that was made for a certain F has
+a method ``check_steps(fine_steps)``, which raises for another.
 """
 
 from __future__ import annotations

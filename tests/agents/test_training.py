@@ -1,12 +1,14 @@
 """Training runs: every algorithm, a known answer, resuming, signals, the command."""
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +125,24 @@ def test_resuming(tmp_path, tiny_setting):
     assert again.progress.seconds > first.progress.seconds
     steps = [int(r["timesteps"]) for r in csv.DictReader((folder / "evaluations.csv").open())]
     assert steps == sorted(set(steps)) and steps[-1] == 128
+
+
+def test_the_papers_agent_goes_on_where_it_was(tmp_path, tiny_setting):
+    """Weights, and what the optimiser remembers of each."""
+    first = run(small("recurrent_ppo", 64, num_envs=4), tiny_setting, tmp_path / "run")
+    first.train()
+    before = torch.load(_member(tmp_path / "run" / "checkpoint.zip", "policy.optimizer.pth"))
+    again = run(small("recurrent_ppo", 128, num_envs=4), tiny_setting, tmp_path / "run")
+    assert again.train(resume=True).timesteps == 128
+    after = torch.load(_member(tmp_path / "run" / "checkpoint.zip", "policy.optimizer.pth"))
+    steps = [float(state["state"][0]["step"]) for state in (before, after)]
+    updates = small("recurrent_ppo", 64)["arguments"]["n_epochs"] * 2
+    assert steps == [3 * updates, 6 * updates]  # the last roll-out of each is not learned from any more
+
+
+def _member(archive, name):
+    with zipfile.ZipFile(archive) as opened:
+        return io.BytesIO(opened.read(name))
 
 
 def test_too_few_decisions_are_refused(tmp_path, tiny_setting):

@@ -184,7 +184,9 @@ def test_a_bad_element_among_good_ones_is_refused():
 @pytest.mark.parametrize("coarse_steps", [0, -10, 3, 7, 200])
 def test_coarse_steps_must_divide_t(cosine, coarse_steps):
     for call in (cosine.stride, cosine.coarse):
-        with pytest.raises(ValueError, match=f"coarse_steps={coarse_steps} must (divide|be a whole number from 1 to 100)"):
+        with pytest.raises(
+            ValueError, match=f"coarse_steps={coarse_steps} must (divide|be a whole number from 1 to 100)"
+        ):
             call(coarse_steps)
 
 

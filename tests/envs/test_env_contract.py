@@ -37,9 +37,10 @@ def no_screen(monkeypatch):
 
 @pytest.mark.parametrize("arguments", OBSERVATIONS)
 def test_gymnasium_checker_has_nothing_to_say(make, arguments):
+    env = make(**arguments).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(make(**arguments).unwrapped)
+        check_env(env)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +48,10 @@ def test_gymnasium_checker_has_nothing_to_say(make, arguments):
 )
 def test_sb3_checker_has_only_its_image_warnings(make, arguments, images):
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    env = make(**arguments).unwrapped
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        checker.check_env(make(**arguments).unwrapped)
+        checker.check_env(env)
     messages = [str(w.message) for w in caught]
     expected = ("its `dtype` is (float32)", "are not in [0, 255]", "minimal resolution for an image")
     assert all(any(part in message for part in expected) for message in messages), messages
@@ -61,6 +63,13 @@ def test_registering_twice_is_silent(recwarn):
     register_envs()
     register_envs()
     assert not recwarn.list
+
+
+def test_the_first_version_is_not_called_out_of_date():
+    """v1 is another game and no newer v0, but Gymnasium would say so of every id with a higher number."""
+    code = "import gymnasium, skipdiff_env; gymnasium.make('SkipDiff-v0', render_mode=None)"
+    ran = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0 and "out of date" not in ran.stderr
 
 
 def test_make_by_module_name_needs_no_import_and_loads_nothing_heavy():
