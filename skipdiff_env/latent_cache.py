@@ -201,7 +201,7 @@ class CachedProcess(SkipProcess):
                 "a latent cache needs a model with a hash, which tells its latents from others'"
             )
         numbers = (self.model.dtype, self.model.device)
-        levels = self._coarse_alpha_bar.tolist()
+        levels = self.coarse_alpha_bar.tolist()
         self._identity = repr(
             (identity, *map(str, numbers), self.schedule.config, levels, bool(self.fine_steps))
         )

@@ -61,6 +61,11 @@ class Setting:
             raise SkipDiffError("this model names no image_size of its own: give one (pixels)")
         return side
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that its episodes tell without their pictures."""
+        return ()
+
     def pair(self, image: int) -> ImagePair:
         """The images of an episode, cropped at the centre."""
         return make_pair(self.source, image, scale=self.model.scale, image_size=self.side)
@@ -152,8 +157,7 @@ class Evaluator:
         self.device = setting.model.device
         self.metric = load_metric(setting.metric, self.device)
         self.others = [load_metric(metric, self.device) for metric in others]
-        known = getattr(setting, "metrics", ())
-        self._pictures = any(metric.name not in known for metric in self.others)
+        self._pictures = any(metric.name not in setting.metrics for metric in self.others)
         self.envs = setting.envs(min(batch, len(self.pairs)), tensors=True, return_image=self._pictures)
         self.process = self.envs.process
 

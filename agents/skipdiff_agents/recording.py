@@ -213,7 +213,7 @@ class RecordedSetting(Setting):
         return self.folder / digest[:2] / f"{digest}.safetensors"
 
     def _levels(self) -> list[Any]:
-        return [self.process.schedule.config, self.process._coarse_alpha_bar.tolist()]
+        return [self.process.schedule.config, self.process.coarse_alpha_bar.tolist()]
 
     def record(self, pairs: Iterable[Pair], progress: Callable[[str], None] | None = None) -> int:
         """Make the recordings that are missing; returns how many network calls that took."""

@@ -74,6 +74,9 @@ class SkipProcess:
         skip_rule: what a skip puts into the next level: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
         coarse_levels: see :meth:`NoiseSchedule.coarse`; None asks the model.
         refine: what :meth:`finish` does to the result last, see :mod:`.refiner`; None for nothing.
+
+    Attributes:
+        coarse_alpha_bar: ᾱ at the coarse levels, float64 (S + 1,).
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class SkipProcess:
         if skip_rule not in SKIP_RULES:
             raise SkipDiffError(f"unknown skip_rule {skip_rule!r}: use 'reset' or 'hold'")
         self.skip_rule, self.refine = skip_rule, refine
-        self._coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or model.coarse_levels)
+        self.coarse_alpha_bar = schedule.coarse(coarse_steps, coarse_levels or model.coarse_levels)
 
     @property
     def decisions(self) -> int:
@@ -119,7 +122,7 @@ class SkipProcess:
         level, count = np.full(batch, top), np.zeros(batch, np.int64)
         past: tuple[tuple[int, ...], ...] = ((),) * batch
         state = SkipState(condition, latent, latent, condition, condition, level, count, tuple(keys), past)
-        table, full = self._coarse_alpha_bar, np.ones(batch)
+        table, full = self.coarse_alpha_bar, np.ones(batch)
         for s in range(self.coarse_steps, 1, -1):
             level = np.full(batch, (s - 1) * self.stride)
             state = self._jump(state, table[s] * full, table[s - 1] * full, level, level)
@@ -162,7 +165,7 @@ class SkipProcess:
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
         """One jump that is no part of :meth:`start`, every row to its level ``to``."""
         table = self.schedule.alpha_bar
-        leaving = table[state.level] if self.fine_steps else self._coarse_alpha_bar[[1] * len(state)]
+        leaving = table[state.level] if self.fine_steps else self.coarse_alpha_bar[[1] * len(state)]
         history = self._histories(state, DENOISE)
         # With F > N the fine chain passes levels that CSA has passed; their second noise must be new.
         noise = np.where(to >= self.stride, to + self.schedule.steps, to)

@@ -102,7 +102,7 @@ def as_model(model: Any) -> DiffusionModel:
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
-                f"a {type(model).__name__} is no model, for it has no {name!r}: give one of load_pretrained, or "
+                f"a {type(model).__name__} is no model, for it lacks {name!r}: give a loaded one, or "
                 "an object with predict(latent, condition, noise_level) and a schedule"
             )
     if all(hasattr(model, name) for name in (*USUAL, *COMPUTED)):

@@ -163,7 +163,7 @@ def test_the_process_runs_on_it(published, tmp_path):
     np.testing.assert_allclose(model.schedule.alpha_bar, table, rtol=1e-14)
     process = SkipProcess(model)
     assert model.config.coarse_levels == "rebuilt" and process.stride == 10
-    np.testing.assert_allclose(process._coarse_alpha_bar, table[::10], rtol=1e-14)
+    np.testing.assert_allclose(process.coarse_alpha_bar, table[::10], rtol=1e-14)
 
 
 @pytest.mark.parametrize(
