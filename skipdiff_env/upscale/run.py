@@ -198,9 +198,11 @@ class Runner:
         tools = [self.enlarger(task.job) for task in tasks]
         room = [_room(enlarger, task.job, task.size) for enlarger, task in zip(tools, tasks, strict=True)]
         memory, disk = (max(needs) for needs in zip(*room, strict=True))
-        free = min(shutil.disk_usage(_scratch(task.job.target)).free for task in tasks)
         most = min(self.options.jobs, free_memory(tools[0].model.device) // memory)
-        return min(most, free // disk) if disk else most
+        if disk:
+            free = min(shutil.disk_usage(_scratch(task.job.target)).free for task in tasks)
+            most = min(most, free // disk)
+        return most
 
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
