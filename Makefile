@@ -1,6 +1,7 @@
 # make demo    install into .venv/, enlarge a bundled photograph, print a table
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
 # make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
+# make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment
 # make test-browser   the tests of the web page, in headless Chromium (Debian: apt-get install chromium chromium-driver)
 # make test-ray   the tests of the Ray RLlib example, which needs an environment of its own, .venv-ray/
 # make clean   remove .venv/ and everything built
@@ -12,13 +13,16 @@ RUN := $(VENV)/bin/python
 RAY := .venv-ray
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-browser test-ray check format clean
+.PHONY: demo test test-peers test-browser test-ray check format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist loadfile
+
+test-peers: $(INSTALLED)
+	$(RUN) -m pytest tests/peers
 
 test-browser: $(INSTALLED)
 	$(RUN) -m pytest -m browser tests/web

@@ -97,8 +97,9 @@ class Run:
 
         Raises:
             SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings, or
-                another run is writing into it.
+                another run is writing into it; or if there are too few decisions to learn from once.
         """
+        self._check_length()
         with alone(self.folder):
             self._open_folder(resume)
             return self._train(progress_bar)
@@ -133,6 +134,15 @@ class Run:
                 watch.evaluate_and_save()
         venv.close()
         return self.progress
+
+    def _check_length(self) -> None:
+        count, length = self.settings["num_envs"], self.evaluator.process.decisions
+        update = self.settings.get("episodes", 0) * length * count
+        if self.settings["timesteps"] < update:
+            raise SkipDiffError(
+                f"timesteps={self.settings['timesteps']} is less than one update ({count} environments, "
+                f"episodes of {length} decisions): give {update} or more"
+            )
 
     def _rewards(self) -> dict[str, Any]:
         relative = self.settings.get("relative_rewards", True)
@@ -186,12 +196,14 @@ class Watch(BaseCallback):
         self.optima = run.evaluator.best_rewards(self.prices) if run.evaluator.can_find_optima() else None
         self.ended: list[dict[str, Any]] = []
         """Of the roll-out, what its episodes ended with."""
-        self.played: list[tuple[float, np.ndarray]] = []
-        """Reward and actions of the episodes since the last evaluation."""
+        self.played: list[dict[str, Any]] = []
+        """The same since the last evaluation."""
 
     def _on_step(self) -> bool:
         both = zip(self.locals["infos"], self.locals["dones"], strict=True)
-        self.ended += [info for info, done in both if done]
+        ended = [info for info, done in both if done]
+        self.ended += ended
+        self.played += ended
         if self.num_timesteps - self.last >= self.every:
             self.evaluate_and_save()
         return not self.run.progress.stopped_by
@@ -199,9 +211,7 @@ class Watch(BaseCallback):
     def _on_rollout_end(self) -> None:
         if not self.ended:
             return
-        rewards = [info.get("reward", info["episode"]["r"]) for info in self.ended]
-        self.played += [(reward, info["actions"]) for reward, info in zip(rewards, self.ended, strict=True)]
-        self.logger.record("episode/reward", float(np.mean(rewards)))
+        self.logger.record("episode/reward", _reward(self.ended))
         self.logger.record(
             "episode/evaluations", float(np.mean([info["evaluations"] for info in self.ended]))
         )
@@ -249,18 +259,25 @@ class Watch(BaseCallback):
         self._record_shares("held_out", held_out[None])
         self.logger.dump(self.num_timesteps)
         if self.played:
-            reward = float(np.mean([reward for reward, _ in self.played]))
-            sampled = np.mean([actions == DENOISE for _, actions in self.played], axis=0)
+            sampled = np.mean([info["actions"] == DENOISE for info in self.played], axis=0)
             top = len(held_out) + 1
             skips = {f"skip_{top - i}": 1 - float(share) for i, share in enumerate(sampled)}
             skips |= {f"held_out_skip_{top - i}": 1 - float(share) for i, share in enumerate(held_out)}
-            _append(self.run.folder / PLAYED, {"timesteps": self.num_timesteps, "reward": reward} | skips)
+            _append(
+                self.run.folder / PLAYED,
+                {"timesteps": self.num_timesteps, "reward": _reward(self.played)} | skips,
+            )
             self.played.clear()
 
     def _record_shares(self, what: str, denoised: np.ndarray) -> None:
         top = denoised.shape[1] + 1
         for i, share in enumerate(denoised.mean(axis=0)):
             self.logger.record(f"{what}_denoise_share/level_{top - i}", float(share))
+
+
+def _reward(ended: Sequence[dict[str, Any]]) -> float:
+    """Mean return of episodes; of recorded ones, what the environment would have paid."""
+    return float(np.mean([info.get("reward", info["episode"]["r"]) for info in ended]))
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:

@@ -123,7 +123,7 @@ class Study:
         for index in range(len(source)):
             pair = make_pair(source, index, scale=scale)
             assert pair.hr is not None  # these are originals
-            image, file = image_name(pair), kind.file(shrink(pair.hr, scale), index)
+            image, file = image_name(pair), kind.file(shrink(pair.hr, scale))
             found.append(replace(by_name[image, automatic(file, [*self.models])], sampler=AUTO))
         return found
 

@@ -69,8 +69,9 @@ def enlarge(network: Any, file: Path, folder: Path, threads: int) -> None:
     pixels = np.asarray(Image.open(file).convert("RGB"))
     began = time.perf_counter()
     padded = np.pad(pixels, [(BORDER, BORDER)] * 2 + [(0, 0)], mode="edge").astype(np.float32) / 255
+    planes = np.ascontiguousarray(padded.transpose(2, 0, 1))  # must live on: ncnn looks at its memory
     extractor = network.create_extractor()
-    extractor.input("data", ncnn.Mat(np.ascontiguousarray(padded.transpose(2, 0, 1))).clone())
+    extractor.input("data", ncnn.Mat(planes).clone())
     _, found = extractor.extract("output")
     edge = BORDER * SCALE
     made = np.array(found).transpose(1, 2, 0)[edge:-edge, edge:-edge]

@@ -1,7 +1,7 @@
 """The degraded test set: what becomes of an input, as a file that a user might own.
 
 An entry of :data:`KINDS` is a line of inputs in every table. The files follow from the seed, the kind's name
-and the picture's number alone, so that another kind changes nothing in those that are there.
+and the picture alone, so that another kind, or fewer pictures, change nothing in those that are there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from skipdiff_env.diffusion import degradations
+from skipdiff_env.diffusion import degradations, image_key
 
 SEED = 0
 PHOTOGRAPHS = "photographs"
@@ -36,14 +36,14 @@ class Kind:
     of: str = PHOTOGRAPHS
     """What is shown: photographs, or an entry of :data:`.drawn.DRAWN`."""
 
-    def file(self, lr: np.ndarray, index: int) -> bytes:
-        """The file of input ``index``, uint8 (h, w, 3)."""
-        rng = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), index])
+    def file(self, lr: np.ndarray) -> bytes:
+        """The file that an input, uint8 (h, w, 3), is saved as."""
+        rng = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), image_key(lr)])
         return saved(self.change(lr, rng) if self.change else lr, self.suffix, self.quality)
 
     def __call__(self, lr: np.ndarray, index: int) -> np.ndarray:
-        """The pixels of that file."""
-        return np.array(Image.open(io.BytesIO(self.file(lr, index))).convert("RGB"))
+        """The pixels of that file; ``index`` is what sources tell, and does not matter."""
+        return np.array(Image.open(io.BytesIO(self.file(lr))).convert("RGB"))
 
 
 def saved(image: np.ndarray, suffix: str, quality: int | None = None) -> bytes:
