@@ -1,4 +1,4 @@
-"""Fax and JPEG codes in TIFF: the same pixels as libtiff's, and damage refused without a word of a library."""
+"""Fax and JPEG codes in TIFF: the same pixels as libtiff's, and damage refused, silently."""
 
 from __future__ import annotations
 
