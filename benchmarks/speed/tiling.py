@@ -27,7 +27,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -191,7 +190,6 @@ def measure_largest(suffixes: Sequence[str], size: Size = LARGEST) -> list[Row]:
         tiny = random_model(tiny_config())
         model = save_model(Path(folder) / "tiny-4x", tiny.network, tiny.config)
         for suffix in suffixes:
-            began = time.perf_counter()
             found = peak(str(model), size, suffix, "--policy ccsr:2")
             rows.append(
                 {
@@ -200,7 +198,6 @@ def measure_largest(suffixes: Sequence[str], size: Size = LARGEST) -> list[Row]:
                     "peak_mb": found / 1e6,
                     "bound_mb": MOST / 1e6,
                     "bytes_a_pixel": found / (size[0] * size[1]),
-                    "seconds": time.perf_counter() - began,
                 }
             )
     return rows

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -77,13 +78,24 @@ class Mapped(torch.Tensor):
         kwargs = kwargs or {}
         first = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Mapped))
         stays = kwargs.get("device") in (None, torch.device("cpu"))
-        if func in _BLANKS and stays:
-            shape = args[1] if func in _BLANKS[2:] else first.shape
+        shape = args[1] if func in _BLANKS[2:] else first.shape
+        if func in _BLANKS and stays and len(shape) == 4:
             return Mapped(shape, first.folder, kwargs.get("dtype") or first.dtype)
         in_place = func._schema.name.endswith("_")
         if (func in _COPIES and stays) or (_is_pointwise(func) and "out" not in kwargs):
             return _strip_by_strip(func, args, kwargs, first.folder, args[0] if in_place else None)
         return func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """An array of the same numbers, in the same memory."""
+        return self.plain.numpy(force=force)
+
+    def tolist(self) -> Any:
+        """The numbers in lists."""
+        return self.plain.tolist()
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self.clone()
 
     def release(self) -> None:
         """Let go of the memory that has been read into or written from; the numbers stay."""

@@ -37,8 +37,8 @@ SOFTWARE = f"SkipDiff {__version__}"
 IMAGES_HELD = 9
 """Float32 images that an enlargement holds at its peak: in memory if they are small, else in files."""
 
-BYTES_A_PIXEL = 18
-"""Memory that the result takes besides, at its peak: a channel that is resized, or pixels being coded."""
+BYTES_A_PIXEL = 24
+"""Memory that a result takes while it is coded (measured: up to 23, as WebP and as PNG of 16 bits)."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,11 @@ class Runner:
         tools = [self.enlarger(task.job) for task in tasks]
         room = [_room(enlarger, task.job, task.size) for enlarger, task in zip(tools, tasks, strict=True)]
         memory, disk = (max(needs) for needs in zip(*room, strict=True))
-        free = min(shutil.disk_usage(_scratch(task.job.target)).free for task in tasks)
         most = min(self.options.jobs, free_memory(tools[0].model.device) // memory)
-        return min(most, free // disk) if disk else most
+        if disk:
+            free = min(shutil.disk_usage(_scratch(task.job.target)).free for task in tasks)
+            most = min(most, free // disk)
+        return most
 
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
@@ -293,8 +295,10 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
     call = call_bytes(model.config.unet, tiles.tile, tiles.batch)
     if model.device.type != "cpu":
         return _Room(call + IMAGES_HELD * image, 0)
-    memory = call + BYTES_A_PIXEL * size[0] * size[1] + IMAGES_HELD * min(image, LARGE)
-    return _Room(memory, IMAGES_HELD * image if image >= LARGE else 0)
+    coded = BYTES_A_PIXEL * size[0] * size[1]
+    if image < LARGE:
+        return _Room(call + IMAGES_HELD * image + coded, 0)
+    return _Room(call + max(image, coded), IMAGES_HELD * image)  # noise is drawn for one of them in memory
 
 
 def _scratch(target: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import subprocess
@@ -75,6 +76,18 @@ def test_functions_of_images(name: str, in_strips: None, tmp_path: Path) -> None
     assert torch.equal(found, function(a, b))
     assert torch.equal(on_disk, a) and torch.equal(other, b)
     assert list(tmp_path.iterdir()) == []  # their files have no names
+
+
+def test_what_policies_may_do_with_a_latent(in_strips: None, tmp_path: Path) -> None:
+    a, _, on_disk, _ = drawn(tmp_path)
+    assert np.array_equal(np.asarray(on_disk), a.numpy())
+    assert np.array_equal(on_disk.cpu().numpy(), a.numpy())
+    assert on_disk.tolist() == a.tolist()
+    assert float((on_disk / 2).std()) == float((a / 2).std())
+    assert torch.equal(on_disk.new_zeros(8) + 1, torch.ones(8))
+    assert torch.equal(torch.nn.functional.avg_pool2d(on_disk, 2), torch.nn.functional.avg_pool2d(a, 2))
+    assert torch.equal(copy.deepcopy(on_disk), a)
+    assert repr(on_disk[0, 0, 0]) == repr(a[0, 0, 0])
 
 
 def test_small_images_lie_in_memory() -> None:
