@@ -1,6 +1,7 @@
 # make demo    install into .venv/, enlarge a bundled photograph, print a table
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
 # make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
+# make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment
 # make test-browser   the tests of the web page, in headless Chromium (Debian: apt-get install chromium chromium-driver)
 # make test-ray   the tests of the Ray RLlib example, which needs an environment of its own, .venv-ray/
 # make clean   remove .venv/ and everything built
@@ -12,13 +13,16 @@ RUN := $(VENV)/bin/python
 RAY := .venv-ray
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-browser test-ray check format clean
+.PHONY: demo test test-peers test-browser test-ray check format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist loadfile
+
+test-peers: $(INSTALLED)
+	$(RUN) -m pytest tests/peers
 
 test-browser: $(INSTALLED)
 	$(RUN) -m pytest -m browser tests/web
@@ -45,7 +49,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'Python lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@echo 'Installing into $(VENV)/: several minutes and about 7 GB the first time (torch with its CUDA libraries).'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,export,heic,render,torchrl,web,browser,dev]'
+	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,export,heic,plans,render,torchrl,web,browser,dev]'
 	$(RUN) -c 'import cv2' 2>/dev/null || $(RUN) -m pip install --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	@touch $@
 

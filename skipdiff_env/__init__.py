@@ -1,6 +1,6 @@
 """SkipDiff: reinforcement-learning environments around a frozen super-resolution diffusion model.
 
-Importing this package registers ``SkipDiff-v0`` with Gymnasium; without an import,
+Importing this package registers ``SkipDiff-v0`` and ``SkipDiff-v1`` with Gymnasium; without an import,
 ``gymnasium.make("skipdiff_env:SkipDiff-v0")`` does the same.
 """
 
@@ -14,28 +14,40 @@ from .errors import SkipDiffError
 from .sampler import SkipDiffSampler
 
 if TYPE_CHECKING:
-    from .envs import SkipDiffusionEnv, SkipDiffusionVectorEnv
+    from .envs import (
+        SkipDiffusionCallEnv,
+        SkipDiffusionCallVectorEnv,
+        SkipDiffusionEnv,
+        SkipDiffusionVectorEnv,
+    )
     from .latent_cache import LatentCache
     from .metrics import load_metric
     from .oracle import find_optimum
+    from .planning import find_plan
 
 __all__ = [
     "LatentCache",
     "SkipDiffError",
     "SkipDiffSampler",
+    "SkipDiffusionCallEnv",
+    "SkipDiffusionCallVectorEnv",
     "SkipDiffusionEnv",
     "SkipDiffusionVectorEnv",
     "__version__",
     "find_optimum",
+    "find_plan",
     "load_metric",
     "load_pretrained",
 ]
 
 _LATER = {
     "LatentCache": ".latent_cache",
+    "SkipDiffusionCallEnv": ".envs",
+    "SkipDiffusionCallVectorEnv": ".envs",
     "SkipDiffusionEnv": ".envs",
     "SkipDiffusionVectorEnv": ".envs",
     "find_optimum": ".oracle",
+    "find_plan": ".planning",
     "load_metric": ".metrics",
 }
 """What is imported when it is first asked for, since images, metrics and Gymnasium come with it."""

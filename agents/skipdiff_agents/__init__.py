@@ -1,1 +1,19 @@
-"""The Stable-Baselines3 side of SkipDiff: agents that learn when to skip."""
+"""The Stable-Baselines3 side of SkipDiff: agents that learn when to skip.
+
+``EpisodicPPO`` and ``SPNPolicy`` train, ``as_policy`` hands a trained agent to the sampler.
+"""
+
+from typing import Any
+
+__all__ = ["EpisodicPPO", "SPNPolicy", "as_policy"]
+
+_MODULES = {"EpisodicPPO": "episodic", "SPNPolicy": "policy", "as_policy": "wrapped"}
+"""Imported when first asked for, since Stable-Baselines3 comes with them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

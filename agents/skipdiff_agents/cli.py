@@ -19,7 +19,7 @@ PRECISIONS = ("float32", "bfloat16")
 EPILOG = """examples:
   skipdiff-agent train --model natural-4x --images photos/ --out runs/first
   skipdiff-agent evaluate runs/first/policy.safetensors denoise skip 7 --model natural-4x --images test.tar
-  skipdiff-agent export runs/first/checkpoint.zip --format onnx -o agent.onnx
+  skipdiff-agent export runs/first/policy.safetensors -o agent.onnx
   skipdiff-agent oracle --model natural-4x --images test.tar --noise-seeds 2"""
 
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, about, add in (
         ("train", "train an agent", _train_arguments),
         ("evaluate", "compare policies on the same images and noise", _evaluate_arguments),
-        ("export", "turn a .zip of Stable-Baselines3 into a policy file", _export_arguments),
+        ("export", "write an agent in another format, for the sampler or other runtimes", _export_arguments),
         ("oracle", "the exact best schedule of each image and noise seed", _oracle_arguments),
     ):
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
@@ -126,12 +126,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Turn a .zip of Stable-Baselines3 into a policy file for the sampler. "
-        "Such a .zip holds pickled objects, "
+        "Write an agent as a policy file for the sampler. policy.safetensors of a run is its best agent, "
+        "the one that was evaluated; checkpoint.zip is the last one. Other .zip files of Stable-Baselines3 "
+        "will do if they were trained with SPNPolicy, or with ClockExtractor and net_arch=[]. "
+        "A .zip holds pickled objects, "
         "which could run any code: here only its tensors are read, but do not load() one from a stranger."
     )
     add = parser.add_argument
-    add("agent", metavar="MODEL.zip", help="checkpoint.zip of a run")
+    add("agent", metavar="AGENT", help="folder of a run (its best agent), policy.safetensors, or a .zip")
     add("--format", choices=("safetensors", "onnx", "torch-export"), help="[by the suffix of FILE]")
     add("-o", "--out", required=True, metavar="FILE", help=".safetensors, .onnx or .pt2")
     parser.set_defaults(run=_export)
@@ -242,9 +244,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from skipdiff_env.policies.file import save_policy
 
-    from .export import network_from_zip
+    from .export import network_from_file
 
-    print(save_policy(args.out, network_from_zip(args.agent), args.format))
+    print(save_policy(args.out, network_from_file(args.agent), args.format))
     return 0
 
 

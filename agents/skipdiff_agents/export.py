@@ -11,16 +11,37 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from skipdiff_env.diffusion.folder import POLICY
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policies.file import check_weights
+from skipdiff_env.policies.file import POLICY_FILES, check_weights, load_policy
 from skipdiff_env.policies.network import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
 
 HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
 EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")
+
+
+def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
+    """The network of an agent: of a run's folder (its best), a ``.safetensors`` file or a ``.zip`` of SB3.
+
+    Raises:
+        SkipDiffError: as :func:`network_from_zip`; for a graph, which is no network any more, too.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / POLICY
+    if file.suffix not in POLICY_FILES:
+        return network_from_zip(file)
+    network = load_policy(file).network
+    if not isinstance(network, SkipProposalNetwork):
+        raise SkipDiffError(
+            f"{file} is a graph for running alone: give the .safetensors or .zip it came from"
+        )
+    return network
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
@@ -42,7 +63,8 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
         return network_from_weights(weights)
     except (KeyError, StopIteration):
         raise SkipDiffError(
-            f"{path} holds a policy of another kind: train it with 'skipdiff-agent train'"
+            f"{path} holds a policy of another kind: train it with 'skipdiff-agent train', with SPNPolicy, "
+            "or with ClockExtractor and net_arch=[] (skipdiff_agents.policy)"
         ) from None
 
 
@@ -55,6 +77,8 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     """
     head = next(name for name in HEADS if f"{name}.weight" in weights)
     body = next(name for name in EXTRACTORS if f"{name}encoder.0.weight" in weights)
+    if any(name.startswith("mlp_extractor.") for name in weights):
+        raise KeyError("layers between extractor and head")
     convolutions = [n for n, w in weights.items() if n.startswith(f"{body}encoder.") and w.ndim == 4]
     actor = weights[f"{head}.weight"]
     hidden = actor.shape[1]

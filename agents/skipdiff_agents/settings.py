@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
-    "RecurrentPPO": "sb3_contrib", "PPO": "stable_baselines3", "A2C": "stable_baselines3",
-    "TRPO": "sb3_contrib", "DQN": "stable_baselines3", "QRDQN": "sb3_contrib",
+    "EpisodicPPO": "skipdiff_agents.episodic",
+    "RecurrentPPO": "sb3_contrib", "TRPO": "sb3_contrib", "QRDQN": "sb3_contrib",
+    "PPO": "stable_baselines3", "A2C": "stable_baselines3", "DQN": "stable_baselines3",
 }  # fmt: skip
 """Where the classes come from that need no module before their name."""
 FIELDS = {
@@ -34,8 +35,9 @@ FIELDS = {
     "policy": "options of the network: memory (of agents that have one), hidden_size, norm",
     "arguments": "of the class",
     "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told of",
+    "relative_rewards": "whether recorded episodes pay relative to the mean of their outcomes [true]",
 }
-OPTIONAL = ("episodes", "minibatches", "step_cost")
+OPTIONAL = ("episodes", "minibatches", "step_cost", "relative_rewards")
 
 
 def algorithms() -> list[str]:

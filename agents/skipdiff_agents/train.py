@@ -2,7 +2,9 @@
 
 The folder holds ``run.json`` (what was asked for), ``evaluations.csv``, ``policy.safetensors`` (the best
 agent so far, ready for the sampler), ``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and
-``tensorboard/``.
+``tensorboard/``. ``played.csv`` tells how the agent plays: while it learns, by chance (``reward`` and
+``skip_LEVEL``, the share of episodes that skipped there, since the evaluation before), and on the held-out
+episodes, always the more probable action (``held_out_skip_LEVEL``).
 
 Resuming restores the weights and the optimiser. DQN and QR-DQN begin with an empty replay buffer again: they
 first play ``learning_starts`` decisions at random, and learn from then on.
@@ -40,6 +42,7 @@ from .settings import build_agent, observation_kind, step_cost
 from .vec_env import SkipDiffVecEnv
 
 RUN, LOG, BEST, CHECKPOINT = "run.json", "evaluations.csv", "policy.safetensors", "checkpoint"
+PLAYED = "played.csv"
 
 
 @dataclass
@@ -94,8 +97,9 @@ class Run:
 
         Raises:
             SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings, or
-                another run is writing into it.
+                another run is writing into it; or if there are too few decisions to learn from once.
         """
+        self._check_length()
         with alone(self.folder):
             self._open_folder(resume)
             return self._train(progress_bar)
@@ -104,7 +108,7 @@ class Run:
         size = self.settings["observation_size"]
         envs = self.setting.envs(
             self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size,
-            step_cost=step_cost(self.settings), **self.setting.relative_rewards(self.pairs),
+            step_cost=step_cost(self.settings), **self._rewards(),
         )  # fmt: skip
         venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs, self.seed + self.progress.timesteps))
         agent = build_agent(
@@ -130,6 +134,19 @@ class Run:
                 watch.evaluate_and_save()
         venv.close()
         return self.progress
+
+    def _check_length(self) -> None:
+        count, length = self.settings["num_envs"], self.evaluator.process.decisions
+        update = self.settings.get("episodes", 0) * length * count
+        if self.settings["timesteps"] < update:
+            raise SkipDiffError(
+                f"timesteps={self.settings['timesteps']} is less than one update ({count} environments, "
+                f"episodes of {length} decisions): give {update} or more"
+            )
+
+    def _rewards(self) -> dict[str, Any]:
+        relative = self.settings.get("relative_rewards", True)
+        return self.setting.relative_rewards(self.pairs) if relative else {}
 
     def network(self) -> SkipProposalNetwork:
         """The best agent so far."""
@@ -178,10 +195,15 @@ class Watch(BaseCallback):
         self.prices = _prices(step_cost(run.settings))
         self.optima = run.evaluator.best_rewards(self.prices) if run.evaluator.can_find_optima() else None
         self.ended: list[dict[str, Any]] = []
+        """Of the roll-out, what its episodes ended with."""
+        self.played: list[dict[str, Any]] = []
+        """The same since the last evaluation."""
 
     def _on_step(self) -> bool:
         both = zip(self.locals["infos"], self.locals["dones"], strict=True)
-        self.ended += [info for info, done in both if done]
+        ended = [info for info, done in both if done]
+        self.ended += ended
+        self.played += ended
         if self.num_timesteps - self.last >= self.every:
             self.evaluate_and_save()
         return not self.run.progress.stopped_by
@@ -189,8 +211,7 @@ class Watch(BaseCallback):
     def _on_rollout_end(self) -> None:
         if not self.ended:
             return
-        rewards = [info.get("reward", info["episode"]["r"]) for info in self.ended]
-        self.logger.record("episode/reward", float(np.mean(rewards)))
+        self.logger.record("episode/reward", _reward(self.ended))
         self.logger.record(
             "episode/evaluations", float(np.mean([info["evaluations"] for info in self.ended]))
         )
@@ -230,23 +251,43 @@ class Watch(BaseCallback):
             "regret": "" if self.optima is None else float(self.optima.mean()) - reward,
             "evaluations": evaluations,
         }  # fmt: skip
-        file = self.run.folder / LOG
-        new = not file.exists()
-        with open(file, "a", newline="", encoding="utf-8") as opened:
-            writer = csv.DictWriter(opened, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        _append(self.run.folder / LOG, row)
         for name in ("reward", "regret", "evaluations"):
             if row[name] != "":
                 self.logger.record(f"held_out/{name}", row[name])
-        self._record_shares("held_out", denoise_shares(results)[None])
+        held_out = denoise_shares(results)
+        self._record_shares("held_out", held_out[None])
         self.logger.dump(self.num_timesteps)
+        if self.played:
+            sampled = np.mean([info["actions"] == DENOISE for info in self.played], axis=0)
+            top = len(held_out) + 1
+            skips = {f"skip_{top - i}": 1 - float(share) for i, share in enumerate(sampled)}
+            skips |= {f"held_out_skip_{top - i}": 1 - float(share) for i, share in enumerate(held_out)}
+            _append(
+                self.run.folder / PLAYED,
+                {"timesteps": self.num_timesteps, "reward": _reward(self.played)} | skips,
+            )
+            self.played.clear()
 
     def _record_shares(self, what: str, denoised: np.ndarray) -> None:
         top = denoised.shape[1] + 1
         for i, share in enumerate(denoised.mean(axis=0)):
             self.logger.record(f"{what}_denoise_share/level_{top - i}", float(share))
+
+
+def _reward(ended: Sequence[dict[str, Any]]) -> float:
+    """Mean return of episodes; of recorded ones, what the environment would have paid."""
+    return float(np.mean([info.get("reward", info["episode"]["r"]) for info in ended]))
+
+
+def _append(file: Path, row: dict[str, Any]) -> None:
+    """Add a line to a table, which begins with its columns' names."""
+    new = not file.exists()
+    with open(file, "a", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _prices(price: float | tuple[float, float]) -> list[float]:

@@ -48,6 +48,8 @@ from .table import (
 
 PAPER = "recurrent_ppo"
 """The paper's agent."""
+LETTER = "paper"
+"""The same by the paper's own recipe, which sees latents of a size of its own."""
 SHIPPED = "the agent that ships"
 """The row of the one in the model's folder, which may be of an earlier comparison."""
 
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--metric", default="niqe", help="the reward's metric [niqe]")
     add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
-    names = [*(name for name in algorithms() if name != "ppo_step_cost"), EXACT]
+    names = [*(name for name in algorithms() if name not in ("ppo_step_cost", LETTER)), EXACT]
     add(
         "--algos",
         nargs="*",
@@ -66,9 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:N]",
         help="which algorithms, and the decisions that one learns from if not --timesteps "
         f"[{' '.join(names)}]",
-    )
-    add(
-        "--paper-size", action="store_true", help="recurrent_ppo sees 128 pixels, as in the paper, not --size"
     )
     add("--chain", type=int, default=0, metavar="N", help="the full chain of N test images as a row [0]")
     add(
@@ -87,7 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record, train, compare, write."""
-    sizes = [read_settings(PAPER)["observation_size"]] if args.paper_size else []
+    sizes = (
+        [read_settings(LETTER)["observation_size"]]
+        if any(a.partition(":")[0] == LETTER for a in args.algos)
+        else []
+    )
     study = open_study(args, args.metric, args.mixed, sizes, playable=True)
     algorithms = _algorithms(study)
     study.record()
@@ -181,14 +184,11 @@ def _train(study: Study, name: str, decisions: str) -> list[Trained]:
         return [exact_gradient(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     settings = read_settings(name)
     settings["timesteps"] = int(decisions or study.args.timesteps or settings["timesteps"])
-    label = name
-    if name == PAPER and study.args.paper_size:
-        label = f"{name}-{settings['observation_size']}"
-    else:
+    if name != LETTER:
         settings["observation_size"] = study.args.size
     done = []
     for seed in range(study.args.seeds):
-        run, progress = study.train(settings, label, seed)
+        run, progress = study.train(settings, name, seed)
         # Played again: the log's rewards are less the price that the algorithm learned with.
         minutes = progress.seconds / 60
         done.append(Trained(run.folder, minutes, *held_out(study, run.folder), progress.timesteps))

@@ -25,6 +25,7 @@ from skipdiff_env.images import ImageSource, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.oracle import optimum_calls
+from skipdiff_env.training.held_out import read_list
 
 from ..measure.metrics import METRICS, Metric
 from ..measure.tables import RESULTS
@@ -38,6 +39,12 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add = parser.add_argument
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add("--images", required=True, help="training images")
+    add(
+        "--only",
+        metavar="LIST",
+        help="those training images alone that a list of held-out pictures names, which no network has seen: "
+        "faces128, natural256, or a file of names",
+    )
     add("--train-images", type=int, default=60, help="how many of them [60]")
     add("--every", type=int, default=1, metavar="K", help="every K-th [1]")
     add("--noise-seeds", type=int, default=3, help="noise seeds a training image [3]")
@@ -190,6 +197,7 @@ class Study:
             chosen_on = f"{chose} images of `{Path(args.valid).name}`{every_kind} × {args.valid_seeds} "
             chosen_on += "new noise seeds"
         spread = f" (one in {args.every})" if args.every > 1 else ""
+        spread += f", of those that `{args.only}` holds out," if args.only else ""
         calls = optimum_calls(process)
         source = f"recording an episode takes {calls} network calls"
         learned_from = "rewards relative to the mean of all schedules of the same image and noise"
@@ -235,7 +243,10 @@ def open_study(
     model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
 
     def source(path: str, count: int, every: int, every_kind: bool) -> ImageSource:
-        images = open_source(path).take(count, every=every)
+        images = open_source(path)
+        if args.only and path == args.images:
+            images = images.only(read_list(args.only))
+        images = images.take(count, every=every)
         return mixed_quality(images, every_kind=every_kind) if mixed else images
 
     steps = args.coarse_steps, args.fine_steps

@@ -190,7 +190,7 @@ def _addsr(case: Case) -> Iterable[Sampler]:
 
 def _own_refiner(case: Case) -> Iterable[Sampler]:
     """The chain that the model's refiner is meant for, followed by it."""
-    chain = named_chain(case.model.chain)
+    chain = named_chain(case.model.chain, case.model)
     if not isinstance(chain, FewSteps) or case.folder is None or case.model.config.refiner is None:
         return []
     refiner = load_refiner(case.folder, case.model.device, case.model.dtype)

@@ -47,6 +47,7 @@ OF_THE_MODEL = {
     "recipes": "Variants of the recipe",
     "tiling_seams": "Tiles: seams",
     "tiling_memory": "Tiles: memory",
+    "tiling_largest": "Tiles: memory of the largest",
 }
 """What may lie beside the folders of image sets."""
 

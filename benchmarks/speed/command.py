@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache training parts tiling]
+    python -m benchmarks speed [--only sampler env cache agents training parts tiling]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
 from ..measure.tables import RESULTS, Report, Table, paragraphs
+from . import agents
 from .environment import HEAD, measure
 from .parts import OVERRIDES, PARTS, measure_processors
 from .sampler import sampler_speed
@@ -37,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="which sections")
     parser.add_argument("--repeats", type=int, default=5, help="alternating repeats; medians are reported")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="agents: a worktree of another commit, measured by turns"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/speed"), help="agents: where recordings are kept [runs/speed]"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +114,27 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
     return "Latent cache, one environment, NIQE", Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0)
 
 
+def _agents(model: FrozenModel, args: argparse.Namespace) -> Section:
+    found = agents.measure(args.model, args.runs / "recordings", args.beside, args.repeats)
+    names = {"here": "", "beside": ", other commit"}
+    lines = [[f"{kind}{names[side]}", f"{statistics.median(r):.0f}"] for (side, kind), r in found.items()]
+    other = f" Other commit: `{_commit(args.beside)}`." if args.beside else ""
+    told = (
+        "Recorded episodes of the bundled photographs, latents at 32 pixels, 16 environments, 4 epochs, 2 "
+        "minibatches, group norm; PPO with a clock and a hidden layer of 128, the others with a GRU of 256. "
+        "One thread; decisions a second of the processor, of new agents, which skip every other time."
+        f"{other}"
+    )
+    ratios = [[name, f"{ratio:.2f}"] for name, ratio in agents.ratios(found)]
+    table = Table(["agent", "decisions/s"], lines)
+    return "Agents learning from recordings", told, table, Table(["ratio", "median"], ratios)
+
+
+def _commit(tree: Path) -> str:
+    command = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _training(model: FrozenModel, args: argparse.Namespace) -> Section:
     row = training_speed(device=str(model.device), steps=2 * args.repeats)
     head = ["images/s", "share of matrix peak", "peak", "data, logging"]
@@ -158,6 +187,7 @@ SECTIONS = {
     "sampler": _sampler,
     "env": _env,
     "cache": _cache,
+    "agents": _agents,
     "training": _training,
     "parts": _parts,
     "tiling": _tiling,
@@ -166,6 +196,7 @@ ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
     "env": "Medians of {} episodes, which both play by turns.",
     "cache": "Medians of {} episodes, each played cold and warm.",
+    "agents": "Medians of {} rounds, in which all take turns.",
     "training": "Medians of 2 × {} steps.",
     "parts": "Medians of 2 × {} steps of each type.",
     "tiling": "One process a size.",

@@ -4,6 +4,7 @@ A chain is called with a model, a condition and noise keys, and returns a :class
 the rooms below alone, so that training can use it where neither Gymnasium nor pyiqa is installed.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
+- :mod:`.plan`: fixed calls, told any level
 - :mod:`.ccsr`, :mod:`.addsr`: two neighbouring systems that need a handful of evaluations
 - :mod:`.parse`: what users may write for a chain, and the default
 """
@@ -13,6 +14,8 @@ from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
 from .few_steps import FewSteps
 from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, parse_skipdiff, usual_coarse_steps
+from .plan import Call, Plan, skipdiff_plan, uniform
+from .shipped import shipped_plans
 from .skipdiff import CSA, SkipDiff
 
 __all__ = [
@@ -20,11 +23,13 @@ __all__ = [
     "CHAINS",
     "CSA",
     "AddSR",
+    "Call",
     "Chain",
     "ChainSpec",
     "FewSteps",
     "Final",
     "OnState",
+    "Plan",
     "Refined",
     "SkipDiff",
     "State",
@@ -32,5 +37,8 @@ __all__ = [
     "named_chain",
     "parse",
     "parse_skipdiff",
+    "shipped_plans",
+    "skipdiff_plan",
+    "uniform",
     "usual_coarse_steps",
 ]

@@ -115,7 +115,7 @@ class FewSteps(Chain):
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
 
         def drawn(number: int) -> Tensor:
-            return keyed_normal(keys, [number] * batch, condition.shape[1:], condition.device)
+            return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
 
         def noise(index: int) -> Tensor:
             return drawn(2 * top + index)  # numbers of no level: the chain's lie between those of the table

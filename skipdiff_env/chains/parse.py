@@ -8,6 +8,8 @@
 ``"agent"``            the agent in the model's folder
 a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.policies`)
 ``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations
+``"plan:6"``           the model's own plan of so many evaluations
+``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
 None                   what is best for the model, see :func:`default_for`
 =====================  =======================================================================
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,8 @@ from ..policies.file import POLICY_FILES, load_policy
 from .addsr import AddSR
 from .base import Chain, Refined, described
 from .ccsr import CCSR
+from .plan import Plan
+from .shipped import read_plan, shipped_plan
 from .skipdiff import CSA, SkipDiff
 
 COARSE_STEPS = 10
@@ -37,6 +42,9 @@ COARSE_STEPS = 10
 
 CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
 """Chains by the names that users write, which take a number of evaluations. A new one is one more entry."""
+
+PLAN = "plan"
+"""``plan:6`` is the model's own plan of six evaluations."""
 
 ChainSpec = PolicySpec | Chain
 
@@ -79,7 +87,7 @@ def parse(
     model = as_model(model)
     unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
     asked = (coarse_steps, fine_steps, skip_rule) != (None, None, SKIP_RULES[0])
-    chain = spec if isinstance(spec, Chain) else named_chain(spec)
+    chain = spec if isinstance(spec, Chain) else named_chain(spec, model)
     if spec is None and model.chain and not (asked or step_cost):
         chain = _made_for(model)
     elif chain is None:
@@ -132,13 +140,23 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
     return [words for words, other in unusual.items() if other]
 
 
-def named_chain(spec: object) -> Chain | None:
-    """The chain that ``ccsr``, ``addsr:4`` … name; None for anything else.
+def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
+    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text name; None for anything else.
 
     Raises:
-        SkipDiffError: for a number of evaluations that the chain cannot have.
+        SkipDiffError: for a number of evaluations that the chain cannot have, or what is no plan.
     """
-    name, colon, number = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if not isinstance(spec, str | os.PathLike):
+        return None
+    if Path(spec).suffix == ".json":
+        return read_plan(Path(spec))
+    if isinstance(spec, os.PathLike):
+        return None
+    if ">" in spec:
+        return Plan.read(spec)
+    name, colon, number = spec.partition(":")
+    if name == PLAN:
+        return shipped_plan(model, number)
     if name not in CHAINS:
         return None
     if colon and not (number.isascii() and number.isdigit()):
@@ -148,11 +166,11 @@ def named_chain(spec: object) -> Chain | None:
 
 def _made_for(model: DiffusionModel) -> Chain:
     """The chain that a model's configuration names."""
-    chain = named_chain(model.chain)
+    chain = named_chain(model.chain, model)
     if chain is None:
         raise SkipDiffError(
             f"the configuration of {model.name!r} names the chain {model.chain!r}, which there is not: "
-            f"use one of {', '.join(CHAINS)}"
+            f"use one of {', '.join([*CHAINS, PLAN])}"
         )
     return chain
 
@@ -209,7 +227,7 @@ def _policy(spec: PolicySpec, fine_steps: int, default_start: int | None, step_c
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(POLICY_FILES)):
         spec = load_policy(spec, step_cost)
     if not callable(spec) or isinstance(spec, type):
-        chains = ", ".join(f"{name}:N" for name in CHAINS)
+        chains = ", ".join(f"{name}:N" for name in (*CHAINS, PLAN))
         raise SkipDiffError(
             f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, denoise, skip, random, agent, "
             f"{chains}, a policy file ({', '.join(POLICY_FILES)}) or a callable"
@@ -225,13 +243,13 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
         if refiner != OWN:
             raise SkipDiffError(f"the chain brings a refiner with it: leave out refiner={refiner!r}")
         return chain
-    if refiner == OWN and not _suits(model.chain, chain):
+    if refiner == OWN and not _suits(model, chain):
         refiner = NONE
     refine = resolve_refiner(refiner, model)
     return chain if refine is None else Refined(chain, refine, described("refiner", refine))
 
 
-def _suits(meant_for: str | None, chain: Chain) -> bool:
+def _suits(model: DiffusionModel, chain: Chain) -> bool:
     """Whether a chain is of the kind that a model was made for, in whatever number of evaluations."""
-    usual = named_chain(meant_for)
+    usual = named_chain(model.chain, model)
     return usual is not None and type(usual) is type(chain)

@@ -25,6 +25,7 @@ COMMANDS = {
     "train-refiner": "train_refiner",
     "train-addsr": "train_addsr",
     "average": "average",
+    "find-plan": "find_plan",
     "import-sr3": "import_sr3",
     "export-diffusers": "export_diffusers",
     "web": "web",

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from ..errors import SkipDiffError
+
 
 def prepare_streams() -> None:
     """Make the standard streams fit for a command. Streams that are not the process's own are left alone.
@@ -37,6 +39,24 @@ def say(text: str) -> None:
         print(text, file=sys.stderr)
     except OSError:
         silence(sys.stderr)
+
+
+def tell(text: str) -> None:
+    """A line on the standard output, at once.
+
+    Raises:
+        SkipDiffError: if there is no room for it.
+        BrokenPipeError: if nobody reads it any more.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        raise SkipDiffError(
+            f"cannot write to the standard output ({error.strerror}): give it another place"
+        ) from None
 
 
 def silence(stream: TextIO) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import print_error
-from .streams import say
+from .streams import say, tell
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,7 +42,7 @@ class Report:
         self._ended += 1
         with self._off_the_bar():
             if self.as_json:
-                print(json.dumps({"input": failure.source, "error": failure.reason}), flush=True)
+                tell(json.dumps({"input": failure.source, "error": failure.reason}))
             print_error(f"{failure.source}: {failure.reason}")
 
     def there(self, task: Task) -> None:
@@ -105,7 +105,7 @@ class Report:
     def _line(self, entry: dict[str, Any], text: str) -> None:
         if self.as_json or not self.quiet:
             with self._off_the_bar():
-                print(json.dumps(entry) if self.as_json else text, flush=True)
+                tell(json.dumps(entry) if self.as_json else text)
 
     def _off_the_bar(self) -> contextlib.AbstractContextManager[Any]:
         bar = self._bar

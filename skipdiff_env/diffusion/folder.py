@@ -28,6 +28,8 @@ REFINER = "refiner.safetensors"
 """What follows a model's chain, see :mod:`.refiner`."""
 POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
 """A model's own agent, and what it was trained for."""
+PLANS = "plans.json"
+"""A model's own plans by their number of evaluations, and what they were chosen by."""
 
 Loaded = tuple[nn.Module, ModelConfig, str]
 """A network with its weights, what it computes, and the identity of both, see :func:`identity`."""

@@ -34,13 +34,17 @@ def image_key(lr: np.ndarray) -> int:
 
 
 def keyed_normal(
-    keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu"
+    keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], like: Tensor | None = None
 ) -> Tensor:
-    """Standard normal noise, float32 (len(keys), *shape), one independent draw a (key, level)."""
-    out = np.empty((len(keys), *shape), np.float32)
+    """Standard normal noise, float32 (len(keys), *shape), one independent draw a (key, level).
+
+    It lies where ``like`` lies, in memory of the same kind; on the CPU if none is given.
+    """
+    near = torch.empty(0) if like is None or like.device.type != "cpu" else like
+    out = near.new_empty((len(keys), *shape), dtype=torch.float32)
     for row, key, level in zip(out, keys, levels, strict=True):
         digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=16).digest()
         # numpy's and not torch's generator: that keeps 32 bits of its seed only, so that draws coincide
         source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
-        source.standard_normal(out=row, dtype=np.float32)
-    return torch.from_numpy(out).to(device, non_blocking=True)
+        source.standard_normal(out=row.numpy(), dtype=np.float32)
+    return out if like is None else out.to(like.device, non_blocking=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from ..errors import SkipDiffError
-from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, POLICY, Format
+from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format
 from .interop import diffusers, sr3
 from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, check_dtype
@@ -67,7 +67,7 @@ def holds_model(folder: Path) -> bool:
 @lru_cache
 def fetched(name: str) -> Path:
     """The folder of a model of the Hugging Face hub, downloaded once in a process, see :func:`.hub.fetch`."""
-    return fetch(name, [*_files(), CARD, POLICY, ABOUT_POLICY], holds_model)
+    return fetch(name, [*_files(), CARD, POLICY, ABOUT_POLICY, PLANS], holds_model)
 
 
 def load_pretrained(

@@ -23,6 +23,7 @@ from torch import Tensor
 from .noise import NoiseKey, keyed_normal
 from .protocol import DiffusionModel, as_model
 from .resize import to_signed, to_uint8
+from .rows import Rows
 from .schedule import CoarseRule, Jump, jump
 
 DENOISE, SKIP = 0, 1
@@ -36,7 +37,7 @@ Refine = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class SkipState:
+class SkipState(Rows):
     """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
 
     condition: Tensor
@@ -58,39 +59,6 @@ class SkipState:
     history: tuple[History, ...]
     """The levels at which ``latent`` was denoised since ``coarse``, a tuple a row. Under one noise key
     it determines the latent: schedules that share it share the latent."""
-
-    def __len__(self) -> int:
-        return len(self.level)
-
-    def select(self, rows: Sequence[int] | np.ndarray) -> SkipState:
-        """The state of some rows, in that order."""
-        index = _indices(rows)
-        where = torch.from_numpy(index).to(self.latent.device)
-        tensors = {name: getattr(self, name)[where] for name in _TENSORS}
-        return SkipState(
-            **tensors,
-            level=self.level[index],
-            evaluations=self.evaluations[index],
-            keys=tuple(self.keys[i] for i in index),
-            history=tuple(self.history[i] for i in index),
-        )
-
-    def replace(self, rows: Sequence[int] | np.ndarray, other: SkipState) -> SkipState:
-        """A copy of this state in which ``rows`` are those of ``other``, in that order."""
-        index = _indices(rows)
-        where = torch.from_numpy(index).to(self.latent.device)
-        tensors = {name: getattr(self, name).index_copy(0, where, getattr(other, name)) for name in _TENSORS}
-        level, evaluations = self.level.copy(), self.evaluations.copy()
-        level[index], evaluations[index] = other.level, other.evaluations
-        keys, history = list(self.keys), list(self.history)
-        for i, key, past in zip(index, other.keys, other.history, strict=True):
-            keys[i], history[i] = key, past
-        return SkipState(
-            **tensors, level=level, evaluations=evaluations, keys=tuple(keys), history=tuple(history)
-        )
-
-
-_TENSORS = ("condition", "latent", "coarse", "x0", "coarse_x0")
 
 
 class SkipProcess:
@@ -148,7 +116,7 @@ class SkipProcess:
         batch, top = len(condition), self.schedule.steps
         if len(keys) != batch:
             raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
-        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition.device)
+        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
         level, count = np.full(batch, top), np.zeros(batch, np.int64)
         past: tuple[tuple[int, ...], ...] = ((),) * batch
         state = SkipState(condition, latent, latent, condition, condition, level, count, tuple(keys), past)
@@ -222,7 +190,7 @@ class SkipProcess:
         x0 = self.model.predict(latent, condition, signal)
         drawn = None
         if coefficients.std.any():
-            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent.device)
+            drawn = keyed_normal(state.keys, noise.tolist(), latent.shape[1:], latent)
         reached = posterior_sample(coefficients, latent, self.model.to_latent(x0, condition), drawn)
         return replace(state, latent=reached, x0=x0, level=level, evaluations=state.evaluations + 1)
 
@@ -250,19 +218,14 @@ def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tens
         coefficients: of the jump, each field (B,) or (1,).
         latent: x_t.
         x0: x_0 of the chain.
-        noise: standard normal, overwritten; None where no row has any (u = 0).
+        noise: standard normal, overwritten; None where no row has any.
     """
     x0_coef, xt_coef, std = (
         _column(getattr(coefficients, name), latent) for name in ("x0_coef", "xt_coef", "std")
     )
     # One buffer, filled in place: a whole photograph's latents are large.
-    out = torch.zeros_like(latent) if noise is None else noise.mul_(std).addcmul_(latent, xt_coef)
+    out = latent * xt_coef if noise is None else noise.mul_(std).addcmul_(latent, xt_coef)
     return out.addcmul_(x0, x0_coef)
-
-
-def _indices(rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    index = np.asarray(rows)
-    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:

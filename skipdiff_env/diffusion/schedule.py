@@ -37,26 +37,34 @@ class Jump:
     std: Float64
 
 
-def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike) -> Jump:
+def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -> Jump:
     """Posterior of a jump between two cumulative signal levels, elementwise.
 
     Args:
         alpha_bar_t: ᾱ of the level that is left, in (0, 1).
         alpha_bar_u: ᾱ of the level that is reached, in (ᾱ_t, 1]. At 1 (level 0) the jump returns x_0
             exactly, with no noise.
+        eta: η of DDIM (Song et al. 2021, Eqs. 12 and 16), 0 … 1: how much of the posterior's noise is drawn
+            anew. 1 is the posterior itself; at 0 all noise is that of x_t.
 
     Raises:
-        ValueError: if a jump does not lead towards less noise.
+        ValueError: if a jump does not lead towards less noise, or η lies outside 0 … 1.
     """
     at, au = np.asarray(alpha_bar_t, np.float64), np.asarray(alpha_bar_u, np.float64)
+    eta = np.asarray(eta, np.float64)
     if not np.all((at > 0) & (at < au) & (au <= 1)):
         raise ValueError("a jump must lead to less noise: 0 < alpha_bar_t < alpha_bar_u <= 1")
+    if not np.all((eta >= 0) & (eta <= 1)):
+        raise ValueError(f"eta = {eta} must lie in 0 … 1")
     beta = 1 - at / au
+    std = eta * np.sqrt((1 - au) / (1 - at) * beta)
+    kept = np.sqrt((1 - au - std**2) / (1 - at))  # of x_t's noise
+    # The same at η = 1, where the posterior's own form (Eq. 8) is rounded less
     return Jump(
         beta=beta,
-        x0_coef=np.sqrt(au) * beta / (1 - at),
-        xt_coef=np.sqrt(at / au) * (1 - au) / (1 - at),
-        std=np.sqrt((1 - au) / (1 - at) * beta),
+        x0_coef=np.where(eta == 1, np.sqrt(au) * beta / (1 - at), np.sqrt(au) - kept * np.sqrt(at)),
+        xt_coef=np.where(eta == 1, np.sqrt(at / au) * (1 - au) / (1 - at), kept),
+        std=std,
     )
 
 
@@ -141,8 +149,14 @@ class NoiseSchedule:
         return type(self)(table, {"kind": "respaced", "levels": levels, "of": self.config})
 
     def alpha_bar_at(self, t: ArrayLike) -> Float64:
-        """ᾱ at levels t in 0 … T that may lie between two of the table: √ᾱ is linear between neighbours."""
-        return np.interp(np.asarray(t, np.float64), np.arange(self.steps + 1), np.sqrt(self.alpha_bar)) ** 2
+        """ᾱ at levels t in 0 … T that may lie between two of the table: √ᾱ is linear between neighbours.
+
+        At whole levels it is that of the table, to the bit.
+        """
+        levels = np.asarray(t, np.float64)
+        below = np.floor(levels).astype(np.int64)
+        between = np.interp(levels, np.arange(self.steps + 1), np.sqrt(self.alpha_bar)) ** 2
+        return np.where(levels == below, self.alpha_bar[below], between)
 
     @property
     def steps(self) -> int:

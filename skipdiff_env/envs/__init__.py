@@ -1,28 +1,40 @@
-"""SkipDiff-v0: the skip decisions of a super-resolution diffusion model as a Gymnasium environment.
+"""SkipDiff as Gymnasium environments: v0, the paper's skip decisions; v1, every network call a decision.
 
 Nothing heavy is imported before one of the classes is asked for.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import ENV_ID, register_envs
+from .registration import CALL_ENV_ID, ENV_ID, register_envs
 
 if TYPE_CHECKING:
+    from .call_env import SkipDiffusionCallEnv
+    from .call_vector import SkipDiffusionCallVectorEnv
     from .skip_diffusion import SkipDiffusionEnv
     from .skip_diffusion_vector import SkipDiffusionVectorEnv
 
-__all__ = ["ENV_ID", "SkipDiffusionEnv", "SkipDiffusionVectorEnv", "register_envs"]
+__all__ = [
+    "CALL_ENV_ID",
+    "ENV_ID",
+    "SkipDiffusionCallEnv",
+    "SkipDiffusionCallVectorEnv",
+    "SkipDiffusionEnv",
+    "SkipDiffusionVectorEnv",
+    "register_envs",
+]
+
+_LATER = {
+    "SkipDiffusionCallEnv": ".call_env",
+    "SkipDiffusionCallVectorEnv": ".call_vector",
+    "SkipDiffusionEnv": ".skip_diffusion",
+    "SkipDiffusionVectorEnv": ".skip_diffusion_vector",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SkipDiffusionEnv":
-        from .skip_diffusion import SkipDiffusionEnv
-
-        return SkipDiffusionEnv
-    if name == "SkipDiffusionVectorEnv":
-        from .skip_diffusion_vector import SkipDiffusionVectorEnv
-
-        return SkipDiffusionVectorEnv
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

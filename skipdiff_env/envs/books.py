@@ -6,6 +6,7 @@ judges a schedule afterwards reckons with the same two functions.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,56 +74,40 @@ def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator)
     return step_cost
 
 
-class Books:
+class Ledger(ABC):
     """What ``count`` episodes side by side have done; rows may be at different levels.
 
     Args:
         count: number of rows.
-        coarse_steps: S.
-        decisions: F - 1.
         outcome: what is known at the end only: by name, what stands for it until then (a number, a truth
             value or an array). ``reward_valid`` is among it.
 
     Attributes:
-        actions: int8 (count, F - 1), :data:`OPEN` where nothing is decided yet.
         image, noise_seed: int64 (count,), what replays each episode.
         price: float64 (count,), of an evaluation.
         outcome: by name, (count, ...).
     """
 
-    def __init__(self, count: int, coarse_steps: int, decisions: int, outcome: Mapping[str, Any]) -> None:
-        self._coarse_steps, self._unknown = coarse_steps, dict(outcome)
-        self.actions = np.full((count, decisions), OPEN, np.int8)
+    def __init__(self, count: int, outcome: Mapping[str, Any]) -> None:
+        self._unknown = dict(outcome)
         self.image, self.noise_seed = np.zeros((2, count), np.int64)
         self.price = np.zeros(count)
         self.outcome = {name: np.stack([np.asarray(value)] * count) for name, value in outcome.items()}
 
     @property
-    def evaluations(self) -> np.ndarray:
-        """Network evaluations so far, those of CSA included, int64 (count,)."""
-        return evaluations(self.actions, self._coarse_steps)
-
-    @property
+    @abstractmethod
     def taken(self) -> np.ndarray:
         """Decisions so far, int64 (count,)."""
-        return (self.actions != OPEN).sum(axis=1)
+
+    @abstractmethod
+    def _columns(self) -> dict[str, np.ndarray]:
+        """All that is told, by name, (count, ...)."""
 
     def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
         """Open new episodes in ``rows``; the others hold a value for all of them or one for each."""
         self.image[rows], self.noise_seed[rows], self.price[rows] = image, noise_seed, price
-        self.actions[rows] = OPEN
         for name, value in self._unknown.items():
             self.outcome[name][rows] = value
-
-    def decide(self, rows: Rows, actions: Any) -> np.ndarray:
-        """Enter an action in each of ``rows``.
-
-        Returns:
-            what the step is paid but for the result, float64 (len(rows),): the price of its evaluations.
-        """
-        before = refinements(self.actions[rows])
-        self.actions[rows, self.taken[rows]] = actions
-        return -self.price[rows] * (refinements(self.actions[rows]) - before) + 0.0  # no -0.0
 
     def finish(self, rows: Rows, quality: np.ndarray, **scores: np.ndarray) -> np.ndarray:
         """Enter the outcomes of ``rows``.
@@ -154,6 +139,50 @@ class Books:
             told[name], told[f"_{name}"] = np.zeros_like(column), np.zeros(len(column), np.bool_)
             told[name][rows], told[f"_{name}"][rows] = column[rows], True
         return told
+
+
+class Books(Ledger):
+    """The ledger of SkipDiff-v0.
+
+    Args:
+        count: number of rows.
+        coarse_steps: S.
+        decisions: F - 1.
+        outcome: see :class:`Ledger`.
+
+    Attributes:
+        actions: int8 (count, F - 1), :data:`OPEN` where nothing is decided yet.
+    """
+
+    def __init__(self, count: int, coarse_steps: int, decisions: int, outcome: Mapping[str, Any]) -> None:
+        super().__init__(count, outcome)
+        self._coarse_steps = coarse_steps
+        self.actions = np.full((count, decisions), OPEN, np.int8)
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """Network evaluations so far, those of CSA included, int64 (count,)."""
+        return evaluations(self.actions, self._coarse_steps)
+
+    @property
+    def taken(self) -> np.ndarray:
+        """Decisions so far, int64 (count,)."""
+        return (self.actions != OPEN).sum(axis=1)
+
+    def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
+        """Open new episodes in ``rows``; the others hold a value for all of them or one for each."""
+        super().begin(rows, image, noise_seed, price)
+        self.actions[rows] = OPEN
+
+    def decide(self, rows: Rows, actions: Any) -> np.ndarray:
+        """Enter an action in each of ``rows``.
+
+        Returns:
+            what the step is paid but for the result, float64 (len(rows),): the price of its evaluations.
+        """
+        before = refinements(self.actions[rows])
+        self.actions[rows, self.taken[rows]] = actions
+        return -self.price[rows] * (refinements(self.actions[rows]) - before) + 0.0  # no -0.0
 
     def observation(self, priced: bool) -> dict[str, np.ndarray]:
         """What a dictionary observation tells beside pictures: ``step``, int64 (count,), and ``step_cost``,

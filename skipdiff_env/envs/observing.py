@@ -33,11 +33,11 @@ def observation_space(
         parts["lr"] = spaces.Box(0.0, 1.0, (3, lr_side, lr_side), np.float32)
     parts["step"] = spaces.Discrete(fine_steps)
     if isinstance(options.step_cost, tuple):
-        parts["step_cost"] = _price_space(options.step_cost)
+        parts["step_cost"] = price_space(options.step_cost)
     return spaces.Dict(parts)
 
 
-def _price_space(step_costs: tuple[float, float]) -> spaces.Box:
+def price_space(step_costs: tuple[float, float]) -> spaces.Box:
     """Prices drawn in float64 may round to a float32 just outside the range."""
     low, high = (np.float32(cost) for cost in step_costs)
     below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(np.inf))

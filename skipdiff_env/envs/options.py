@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -20,8 +20,46 @@ def _option(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
+class SceneOptions:
+    """What the arguments of both environments have in common; a base of frozen dataclasses."""
+
+    model: str | os.PathLike[str] | DiffusionModel
+    images: Any
+    metric: Any
+    noise: str
+    observation: str
+    observation_size: int | None
+    image_size: int | None
+    crop: str
+    low_resolution: bool
+    step_cost: float | tuple[float, float]
+    return_image: bool
+    device: str | torch.device
+
+    def __post_init__(self) -> None:
+        _one_of("noise", self.noise, ("fresh", "fixed"))
+        _one_of("observation", self.observation, ("latent", "dict"))
+        _one_of("crop", self.crop, ("random", "center"))
+        if self.observation_size is not None and self.observation_size < 1:
+            raise SkipDiffError(f"observation_size={self.observation_size} must be at least 1 pixel, or None")
+        object.__setattr__(self, "step_cost", checked_step_cost(self.step_cost))
+
+    @classmethod
+    def pick(cls: type[Some], arguments: Mapping[str, Any]) -> Some:
+        """The options among the ``locals()`` of a function that names them all."""
+        return cls(**{option.name: arguments[option.name] for option in fields(cls)})  # type: ignore[arg-type]
+
+    @property
+    def priced(self) -> bool:
+        """Whether every episode draws a price of its own."""
+        return isinstance(self.step_cost, tuple)
+
+
+Some = TypeVar("Some", bound=SceneOptions)
+
+
 @dataclass(frozen=True, eq=False)
-class Options:
+class Options(SceneOptions):
     """The arguments of :class:`.SkipDiffusionEnv`, but for ``render_mode``.
 
     Raises:
@@ -62,24 +100,6 @@ class Options:
         None, '`"own"`, the model\'s; name or folder of a model with one; or a function'
     )
 
-    def __post_init__(self) -> None:
-        _one_of("noise", self.noise, ("fresh", "fixed"))
-        _one_of("observation", self.observation, ("latent", "dict"))
-        _one_of("crop", self.crop, ("random", "center"))
-        if self.observation_size is not None and self.observation_size < 1:
-            raise SkipDiffError(f"observation_size={self.observation_size} must be at least 1 pixel, or None")
-        object.__setattr__(self, "step_cost", checked_step_cost(self.step_cost))
-
-    @classmethod
-    def pick(cls, arguments: Mapping[str, Any]) -> Options:
-        """The options among the ``locals()`` of a function that names them all."""
-        return cls(**{option.name: arguments[option.name] for option in fields(cls)})
-
-    @property
-    def priced(self) -> bool:
-        """Whether every episode draws a price of its own."""
-        return isinstance(self.step_cost, tuple)
-
 
 def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
     """A price, or the range of prices that episodes draw from; anything else is refused."""
@@ -95,3 +115,53 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise SkipDiffError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, allowed))}")
+
+
+def _as_in_v0(name: str) -> Any:
+    """The same argument, with its default and its meaning."""
+    (known,) = (option for option in fields(Options) if option.name == name)
+    return _option(known.default, known.metadata["meaning"])
+
+
+@dataclass(frozen=True, eq=False)
+class CallOptions(SceneOptions):
+    """The arguments of :class:`.CallEnv`, but for ``render_mode``.
+
+    Raises:
+        SkipDiffError: for a value that no model and no images could make right.
+    """
+
+    model: str | os.PathLike[str] | DiffusionModel = _as_in_v0("model")
+    images: Any = _as_in_v0("images")
+    metric: Any = _option(
+        "lpips", 'a name, a function, or names with weights: `{"lpips": 1, "niqe-full": 0.5}`'
+    )
+    actions: Literal["jump", "full"] = _option(
+        "jump", 'what is decided of a call, see Action Space: `"jump"`, `"full"`'
+    )
+    episode: Literal["call", "plan"] = _option(
+        "call", '`"call"`: a decision a network call; `"plan"`: one in all'
+    )
+    levels: Sequence[float] | None = _option(
+        None, "levels that calls may lead to, below T; None: 18, see below"
+    )
+    plans: Sequence[Any] | None = _option(None, "plans to choose from, as text; None: the model's own")
+    budget: int | None = _option(
+        None, "network calls of an episode, at most; None: as many as there are levels"
+    )
+    noise: Literal["fresh", "fixed"] = _as_in_v0("noise")
+    observation: Literal["latent", "dict"] = _as_in_v0("observation")
+    observation_size: int | None = _as_in_v0("observation_size")
+    image_size: int | None = _as_in_v0("image_size")
+    crop: Literal["random", "center"] = _as_in_v0("crop")
+    low_resolution: bool = _as_in_v0("low_resolution")
+    step_cost: float | tuple[float, float] = _option(0.0, "price of a network call, or a range (low, high)")
+    return_image: bool = _as_in_v0("return_image")
+    device: str | torch.device = _as_in_v0("device")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("actions", self.actions, ("jump", "full"))
+        _one_of("episode", self.episode, ("call", "plan"))
+        if self.budget is not None and self.budget < 1:
+            raise SkipDiffError(f"budget={self.budget} must be at least 1 network call, or None")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
 from PIL import Image, ImageDraw, ImageFont
 
-from ..diffusion import DENOISE, SKIP
-from .books import OPEN
-
 if TYPE_CHECKING:
-    from .episodes import Episodes
+    from .scenes import Cell, Scenes
 
 RENDER_FPS = 4
 """Decisions a second, in windows and videos."""
@@ -24,7 +22,7 @@ _DENOISE, _SKIP, _OPEN = "#1a66c2", "#d9690b", "#eceff1"
 _SMALLEST, _LARGEST = 256, 512
 
 
-def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
+def draw_frame(episodes: Scenes, row: int) -> np.ndarray:
     """Draw one row of a batch.
 
     Returns:
@@ -35,9 +33,9 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
     """
     if not episodes.pairs:
         raise ResetNeeded("there is nothing to draw yet: call reset() first")
-    pair, info, fine = episodes.pairs[row], episodes.books.info(row), episodes.process.fine_steps
-    level = int(episodes.state.level[row])
-    panels = [("LR input", pair.lr), (_estimate_title(level, fine), episodes.picture(row))]
+    pair, info = episodes.pairs[row], episodes.books.info(row)
+    level = float(episodes.state.level[row])
+    panels = [("LR input", pair.lr), (_estimate_title(level), episodes.picture(row))]
     if pair.hr is not None:
         panels.append(("HR original", pair.hr))
     side = min(_LARGEST, episodes.image_size * -(-_SMALLEST // episodes.image_size))
@@ -52,7 +50,7 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
         how = Image.Resampling.BOX if side < len(picture) else Image.Resampling.NEAREST
         page.paste(Image.fromarray(picture).resize((side, side), how), (left, _MARGIN // 2 + _LINE))
     top = _MARGIN // 2 + _LINE + side + _MARGIN
-    _draw_decisions(draw, top, width - 2 * _MARGIN, fine, info["actions"], level == 0)
+    _draw_decisions(draw, top, width - 2 * _MARGIN, episodes.cells(row))
     where = f"{pair.name}   noise seed {info['noise_seed']}   evaluations {info['evaluations']}"
     top += _CELL + 2 * _LINE
     for line in (where, _outcome(info, episodes.metric.name) if level == 0 else ""):
@@ -61,27 +59,24 @@ def draw_frame(episodes: Episodes, row: int) -> np.ndarray:
     return np.asarray(page).copy()
 
 
-def _estimate_title(level: int, fine_steps: int) -> str:
-    return "SR result" if level == 0 else f"current x0 estimate, level {level} of {fine_steps}"
+def _estimate_title(level: float) -> str:
+    return f"current x0 estimate, level {level:g}" if level else "SR result"
 
 
-def _draw_decisions(
-    draw: ImageDraw.ImageDraw, top: int, width: int, fine_steps: int, actions: np.ndarray, finished: bool
-) -> None:
-    """One cell a level, F on the left to 1 (always denoised) on the right, and their legend."""
+def _draw_decisions(draw: ImageDraw.ImageDraw, top: int, width: int, cells: Sequence[Cell]) -> None:
+    """The decisions from left to right, and their legend."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(12)
-    shown = actions[actions != OPEN].tolist() + ([DENOISE] if finished else [])
-    edges = _MARGIN + np.linspace(0, width, fine_steps + 1).round().astype(int)
-    for i, level in enumerate(range(fine_steps, 0, -1)):
+    edges = _MARGIN + np.linspace(0, width, len(cells) + 1).round().astype(int)
+    for i, cell in enumerate(cells):
         left, right = int(edges[i]), int(edges[i + 1])
-        colour = _OPEN if i >= len(shown) else _SKIP if shown[i] == SKIP else _DENOISE
+        colour = {None: _OPEN, True: _SKIP, False: _DENOISE}[cell.skips]
         gap = 2 if right - left > 6 else 0
         draw.rectangle((left, top, right - 1 - gap, top + _CELL), colour)
         middle = (left + right - gap) / 2
-        if i < len(shown) and right - left >= 60:
-            draw.text((middle, top + _CELL / 2), ("denoise", "skip")[shown[i]], _PAPER, small, anchor="mm")
-        if right - left >= 24 or level in (1, fine_steps):
-            draw.text((middle, top + _CELL + 3), str(level), _FAINT, small, anchor="ma")
+        if right - left >= 60:
+            draw.text((middle, top + _CELL / 2), cell.inside, _PAPER, small, anchor="mm")
+        if right - left >= 24 or i in (0, len(cells) - 1):
+            draw.text((middle, top + _CELL + 3), cell.below, _FAINT, small, anchor="ma")
     legend = top + _CELL + _LINE - 4
     for i, (label, colour) in enumerate((("denoise", _DENOISE), ("skip", _SKIP), ("to come", _OPEN))):
         left = _MARGIN + 110 * i

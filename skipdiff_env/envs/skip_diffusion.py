@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal
 
-import gymnasium
-import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.error import ResetNeeded
 
 from ..diffusion import DiffusionModel, SkipProcess
 from ..diffusion.refiner import RefinerSpec
-from ..errors import SkipDiffError
-from ..images import ImageSource
 from ..latent_cache import LatentCache
 from .episodes import Episodes
 from .options import Options
-from .rendering import RENDER_FPS, Window, draw_frame
-
-Observation = np.ndarray | dict[str, Any]
+from .single import SceneEnv
 
 
-class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
+class SkipDiffusionEnv(SceneEnv):
     """Decide which denoising steps of a super-resolution diffusion model are worth their time.
 
     ## Description
@@ -94,7 +86,8 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     ## Episode End
 
     After F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which is never
-    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is ever truncated.
+    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is truncated, unless
+    `gymnasium.make` or `make_vec` is told a `max_episode_steps`; in the spec it is F - 1.
 
     ## Arguments
 
@@ -155,7 +148,8 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
     * v0: first version
     """
 
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": RENDER_FPS}
+    scenes = Episodes
+    _episodes: Episodes
 
     def __init__(
         self,
@@ -178,70 +172,9 @@ class SkipDiffusionEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         refiner: RefinerSpec = None,
         render_mode: Literal["rgb_array", "human"] | None = None,
     ) -> None:
-        options = Options.pick(locals())
-        check_render_mode(render_mode, self.metadata["render_modes"])
-        self.render_mode = render_mode
-        self._window = Window() if render_mode == "human" else None
-        self._episodes = Episodes(1, options)
-        self.observation_space = self._episodes.observation_space
-        self.action_space = spaces.Discrete(2)
-
-    @property
-    def source(self) -> ImageSource:
-        """The images: ``len(source)``, ``source.name(index)``, ``source[index]``."""
-        return self._episodes.source
+        self._open(Options.pick(locals()), render_mode)
 
     @property
     def process(self) -> SkipProcess:
         """The diffusion process, and through it ``process.model``."""
         return self._episodes.process
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; see Starting State for ``options``."""
-        super().reset(seed=seed)
-        self._episodes.begin([0], [self.np_random], options)
-        self._show()
-        return self._observation(), self._episodes.books.info(0)
-
-    def step(
-        self, action: int | np.integer[Any]
-    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Denoise (0) or skip (1)."""
-        if self._episodes.finished(0):
-            raise ResetNeeded("no episode is running: call reset() first")
-        rewards, done = self._episodes.step([0], [int(action)])
-        self._show()
-        return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.books.info(0)
-
-    def render(self) -> np.ndarray | None:
-        """The picture of the episode, uint8 (h, w, 3), in mode ``rgb_array``; a window needs no call."""
-        if self.render_mode is None:
-            gymnasium.logger.warn('render() needs gymnasium.make("SkipDiff-v0", render_mode="rgb_array")')
-        if self.render_mode != "rgb_array":
-            return None
-        return draw_frame(self._episodes, 0)
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-
-    def _show(self) -> None:
-        if self._window is not None:
-            self._window.show(draw_frame(self._episodes, 0))
-
-    def _observation(self) -> Observation:
-        batch = self._episodes.observe()
-        if isinstance(batch, dict):
-            return {key: value.cpu().numpy()[0] for key, value in batch.items()}
-        return batch.cpu().numpy()[0]
-
-
-def check_render_mode(render_mode: str | None, allowed: list[str]) -> None:
-    """Refuse what Gymnasium would only warn about."""
-    if render_mode is not None and render_mode not in allowed:
-        raise SkipDiffError(
-            f"unknown render_mode {render_mode!r}: use one of {', '.join(map(repr, allowed))}, or None"
-        )

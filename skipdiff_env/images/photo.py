@@ -48,13 +48,15 @@ class Format:
     code_points: bool = False
     """Colours by the code points of ITU-T H.273, with which alone HDR can be told."""
     max_side: int = 2**31 - 1
+    max_profile: int = 2**31 - 1
+    """Bytes of an ICC profile."""
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
         Format("png", ".png", deep=True, alpha=True, code_points=True),
-        Format("jpeg", ".jpg", max_side=65500),
+        Format("jpeg", ".jpg", max_side=65500, max_profile=255 * 65519),  # 255 segments
         Format("webp", ".webp", alpha=True, grey=False, max_side=16383),
         Format("tiff", ".tif", deep=True, alpha=True),
         Format("bmp", ".bmp", baggage=False),
@@ -90,9 +92,9 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Size (upright) and format of a photograph. Raises as :func:`read_photo`, but for damaged pixels."""
-    with _opened(path) as file, _decoding(file, MAX_PIXELS) as source:
+    with _opened(path) as file, _decoding(file, max_pixels) as source:
         width, height = source.size[::-1] if source.orientation >= 5 else source.size
         return Header(width, height, source.format if source.format in FORMATS else "png")
 

@@ -99,7 +99,7 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
             notes.append(f"{fmt.name.upper()} has no word for {what}, so colours look wrong: PNG keeps it")
         codes = None
     grey = colour.shape[2] == 1
-    if profile and (not fmt.baggage or (grey and not fmt.grey)):
+    if profile and (not fmt.baggage or (grey and not fmt.grey) or len(profile) > fmt.max_profile):
         converted = np.array(to_srgb(Image.fromarray(colour[..., 0] if grey else colour), profile))
         if not np.array_equal(converted, np.broadcast_to(colour, converted.shape)):
             notes.append(f"colours converted to sRGB, as {fmt.name.upper()} cannot hold the profile")

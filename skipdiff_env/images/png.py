@@ -270,7 +270,7 @@ def encode_png(photo: Photo, found: Directories, software: str) -> bytes:
         coded.write(_coded_deep(photo))
     else:
         photo.pillow().save(coded, "PNG")
-    data = coded.getvalue()
+    data = coded.getbuffer()
     pixels = [data[at : at + length + 12] for name, at, length in _walk(coded, len(data)) if name in _PIXELS]
     metadata = photo.metadata
     chunks = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import tarfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -75,6 +75,11 @@ class ImageSource:
         return ImageSource(
             items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes, degrade=degrade
         )
+
+    def only(self, stems: Container[str]) -> ImageSource:
+        """Those images whose file's name, without folder and suffix, is among ``stems``; not degraded."""
+        items = [item for item in self._items if PurePath(item[0].replace(":", "/")).stem in stems]
+        return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
     def degraded(self, degrade: Callable[[RGB8, int], RGB8]) -> ImageSource:
         """The same originals, with ``degrade`` done to the inputs made of them.

@@ -1,9 +1,10 @@
 """TIFF in the layouts of scanners, microscopes and layout programs: read and written by the book (TIFF 6.0).
 
 Pillow and OpenCV misread some of them without a word (16 bits in separate planes, 12 bits) and know others
-not at all; tifffile needs native decoders for most, which damaged files crash. So samples are unpacked here,
-but for those in JPEG or fax codes, which Pillow reads right. What is not known to be read right is refused,
-with the layout's name.
+not at all; tifffile needs native decoders for most, which damaged files crash; libtiff makes something of
+damaged codes and prints what it thinks of them. So samples are unpacked here, and JPEG's strips, each a file
+of its own, go to the decoder of such files. What is not known to be read right is refused, with the layout's
+name.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from . import exif
+from . import exif, fax, jpeg
 from .exif import Directories, Directory, Value
 from .metadata import ICC_TAG, XMP_TAG
-from .raster import Photo, Source, converted, eight_bits, from_pillow, rescaled, unmultiplied, with_profile
+from .raster import Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
 from .unpack import COMPRESSIONS, REVERSED, integers, unpacked
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -33,8 +34,9 @@ _CHANNELS = {
 """PhotometricInterpretation → channels of colour."""
 _NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
 """Other photometric interpretations."""
-_FAX, _JPEG = (2, 3, 4), 7
+_JPEG = 7
 _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
+_FAX_OPTIONS, _JPEG_TABLES = 292, 347
 _COMPRESSION_NAMES = {
     6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
 }  # fmt: skip
@@ -70,6 +72,10 @@ class _Layout(NamedTuple):
     """Whether bits lie the other way round in bytes."""
     order: str
     """``<`` or ``>``."""
+    two_dimensional: bool
+    """Whether rows of fax codes may refer to those above them."""
+    tables: bytes
+    """What the strips or tiles share that are in JPEG."""
 
     @property
     def depth(self) -> int:
@@ -89,11 +95,6 @@ class _Layout(NamedTuple):
         """Bytes of so many rows of a strip or tile, unpacked."""
         return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
 
-    @property
-    def by_pillow(self) -> bool:
-        """Whether it is in a code of whole pictures."""
-        return self.compression in (*_FAX, _JPEG)
-
 
 def open_tiff(file: BinaryIO) -> Source:
     """A TIFF or BigTIFF file that has been opened; its first page counts.
@@ -109,21 +110,15 @@ def open_tiff(file: BinaryIO) -> Source:
     packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
     pages = exif.count_pages(whole)
     notes = [f"only the first of {pages} frames or pages"] if pages > 1 else []
-    if not layout.by_pillow:
 
-        def decode() -> Photo:
-            return _interpreted(layout, found.base, _samples(layout, whole), profile).noting(*notes)
+    def decode() -> Photo:
+        samples = _samples(layout, whole)
+        # JPEG's decoder gives RGB for YCbCr
+        shown = layout._replace(photometric=_RGB) if (code, colours) == (_JPEG, _YCBCR) else layout
+        return _interpreted(shown, found.base, samples, profile).noting(*notes)
 
-        return Source("tiff", (layout.width, layout.height), decode, found, packet)
-
-    file.seek(0)
-    image = Image.open(file, formats=["TIFF"])
-
-    def decode_whole() -> Photo:
-        image.load()  # which turns it upright
-        return from_pillow(image, profile).noting(*notes)
-
-    return Source("tiff", image.size, decode_whole, found, packet, turned=True)
+    code, colours = layout.compression, layout.photometric
+    return Source("tiff", (layout.width, layout.height), decode, found, packet)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
@@ -150,14 +145,18 @@ def _layout(base: Directory, order: str) -> _Layout:
     block = (number(322, 0), number(323, 0)) if tiled else (width, strip)
     if 0 in (width, height, channels, *block):
         raise SkipDiffError("is damaged or truncated (a TIFF without a size): get a whole copy of it")
+    code = number(259, 1)
+    plain = code not in (*fax.CODES, _JPEG)
     return _Layout(
         width, height,
         bits=_numbers(base, 258) or (1,), kinds=_numbers(base, 339) or (1,), channels=channels,
-        photometric=number(262, _WHITE_IS_ZERO), compression=number(259, 1),
+        photometric=number(262, _WHITE_IS_ZERO), compression=code,
         apart=number(284, 1) == 2 and channels > 1, block=block, tiled=tiled,
         offsets=_numbers(base, 324 if tiled else exif.STRIP_OFFSETS),
         lengths=_numbers(base, 325 if tiled else 279),
-        predictor=number(317, 1), reversed=number(266, 1) == 2, order=order,
+        predictor=number(317, 1) if plain else 1, reversed=number(266, 1) == 2 and code != _JPEG, order=order,
+        two_dimensional=bool(number(_FAX_OPTIONS, 0) & 1),
+        tables=base[_JPEG_TABLES].data if _JPEG_TABLES in base else b"",
     )  # fmt: skip
 
 
@@ -205,15 +204,13 @@ def _other_colours(layout: _Layout, base: Directory) -> str:
 def _other_coding(layout: _Layout, base: Directory) -> str:
     """What is wrong with how its samples are coded; nothing, if nothing is."""
     code = layout.compression
-    if code in _FAX and (layout.channels, layout.depth) != (1, 1):
+    if code in fax.CODES and (layout.channels, layout.depth) != (1, 1):
         return f"fax codes of {layout.depth}-bit pixels"
     if code == _JPEG and (
         layout.depth != 8 or layout.extra or layout.apart or layout.photometric not in _IN_JPEG
     ):
         return f"JPEG codes of {layout.depth}-bit pixels in an unusual layout"
-    if layout.by_pillow:
-        return ""
-    if code not in COMPRESSIONS:
+    if code not in (*COMPRESSIONS, *fax.CODES, _JPEG):
         return f"{_COMPRESSION_NAMES.get(code, f'number {code}')} compression"
     if layout.predictor not in (1, 2) or (layout.predictor == 2 and layout.depth not in (8, 16)):
         return f"predictor {layout.predictor} of {layout.depth} bits"
@@ -247,9 +244,15 @@ def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
 
 def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
     """A strip's or tile's samples, (rows, columns, channels in it)."""
+    if layout.compression == _JPEG:
+        transformed = {_YCBCR: True, _RGB: False}.get(layout.photometric)
+        return jpeg.decoded(data, layout.tables, (layout.block[0], rows), layout.channels, transformed)
     if layout.reversed:
         data = data.translate(REVERSED)
-    data = unpacked(data, layout.compression, layout.block_bytes(rows))
+    if layout.compression in fax.CODES:
+        data = fax.unpacked(data, layout.compression, rows, layout.block[0], layout.two_dimensional)
+    else:
+        data = unpacked(data, layout.compression, layout.block_bytes(rows))
     block = integers(data, rows, layout.block[0] * layout.block_channels, layout.depth, layout.order)
     block = block.reshape(rows, layout.block[0], layout.block_channels)
     return np.cumsum(block, axis=1, dtype=block.dtype) if layout.predictor == 2 else block

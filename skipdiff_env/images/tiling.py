@@ -10,7 +10,7 @@ around each pixel.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from ..diffusion import FrozenModel, UNetConfig
 from ..diffusion.unet import pad_to_multiple
 from ..errors import SkipDiffError
+from .mapped import release
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -204,11 +205,14 @@ class Tiled:
                 seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
                 tiles, values = [image[i : i + 1][seen] for image in images], [x[i : i + 1] for x in rows]
                 calls.append(_Call(tiles, values, result[i], row, column))
-        self._run(calls)
+        for call in self._done(calls):  # in this order, for sums depend on it in their last bit
+            call.blend()
+            if call.column is grid[-1][1]:
+                release(*images, result)
         return result.clamp_(-1, 1)
 
-    def _run(self, calls: list[_Call]) -> None:
-        """Run ``calls``, and on the way whatever other threads put in line before them."""
+    def _done(self, calls: list[_Call]) -> Iterator[_Call]:
+        """Run ``calls``, and on the way whatever other threads put in line before them; yield each."""
         with self._list_lock:
             self._waiting += calls
         for call in calls:
@@ -220,7 +224,7 @@ class Tiled:
                 with self._list_lock:
                     self._waiting = [other for other in self._waiting if other not in calls]
                 raise call.error
-            call.blend()  # in this order, for sums depend on it in their last bit
+            yield call
 
     def _next_batch(self) -> list[_Call]:
         """Take the oldest call in line, and up to ``batch`` of its size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from skipdiff_env.metrics.shift_tolerant import ShiftTolerantMetric
 
 
 def load_metric(
-    spec: str | Callable[..., Any] | Metric = "niqe", device: str | torch.device = "cpu"
+    spec: str | Callable[..., Any] | Mapping[str, float] | Metric = "niqe", device: str | torch.device = "cpu"
 ) -> Metric:
     """A metric by name, or made of a function.
 
@@ -41,6 +41,8 @@ def load_metric(
               arrays (B, H, W, 3). Its attributes ``lower_better`` (default False), ``reference`` (default:
               whether the second parameter has no default value), ``min_size`` and ``name`` are read where
               present. What it raises is not caught;
+            - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, M inverted where a
+              higher M is better, so that lower products are; NaN where one of them is not above 0;
             - a metric, which is returned as it is.
         device: Where pyiqa's metrics compute.
 
@@ -54,9 +56,13 @@ def load_metric(
     if isinstance(spec, Metric):
         return spec
     device = torch.device(device)
-    if not (isinstance(spec, str) or callable(spec)):
+    metric: Metric
+    if isinstance(spec, Mapping):
+        metric = ProductMetric(spec, device)
+    elif isinstance(spec, str) or callable(spec):
+        metric = _by_name(spec, device) if isinstance(spec, str) else CallableMetric(spec, device)
+    else:
         raise SkipDiffError(f"a metric is a name or a function, got {type(spec).__name__}")
-    metric = _by_name(spec, device) if isinstance(spec, str) else CallableMetric(spec, device)
     metric.restore = load_metric, (spec, str(device))
     return metric
 
@@ -103,6 +109,29 @@ class CallableMetric(Metric):
                 f"got shape {scores.shape}"
             )
         return scores
+
+
+class ProductMetric(Metric):
+    """Several metrics at once; see :func:`load_metric`."""
+
+    def __init__(self, weights: Mapping[str, float], device: torch.device) -> None:
+        if not weights or not all(isinstance(name, str) and weight > 0 for name, weight in weights.items()):
+            raise SkipDiffError(f"the weights {dict(weights)} must be numbers above 0 by names of metrics")
+        self._parts = {load_metric(name, device): float(weight) for name, weight in weights.items()}
+        super().__init__(
+            device,
+            name=" ".join(name if weight == 1 else f"{name}^{weight:g}" for name, weight in weights.items()),
+            lower_better=True,
+            reference=any(metric.reference for metric in self._parts),
+            min_size=max(metric.min_size for metric in self._parts),
+        )
+
+    def _score(self, images: Images, references: Images | None) -> Scores:
+        logarithm = np.zeros(len(images))
+        for metric, weight in self._parts.items():
+            rewards = metric.rewards(metric(images, references if metric.reference else None))
+            logarithm -= weight * np.log(np.where(rewards > 0, rewards, np.nan))
+        return np.exp(logarithm)
 
 
 def _second_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:

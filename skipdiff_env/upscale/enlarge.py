@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,6 +20,7 @@ from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
 from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
+from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
 from ..images.tiling import Tiled, TiledModel
 
@@ -155,9 +159,26 @@ class Enlarger:
         grid = self.tiles.grid(height, width)
         return [(row.stop - row.start) * (column.stop - column.start) for row, column in grid]
 
+    def held(self, size: Size, target: Size) -> int:
+        """Pixels of the largest image on the way from a photograph of ``size`` to ``target``."""
+        return max(width * height for width, height in passes(size, target, self.model.scale)) * (
+            self.model.scale**2
+        )
+
     @torch.no_grad()
-    def __call__(self, photo: Photo, target: Size) -> Enlargement:
-        """Enlarge to ``target``. Grey photographs, and colour ones without colour, stay neutral."""
+    def __call__(self, photo: Photo, target: Size, scratch: Path | None = None) -> Enlargement:
+        """Enlarge to ``target``. Grey photographs, and colour ones without colour, stay neutral.
+
+        Args:
+            photo: the photograph.
+            target: width and height of the result.
+            scratch: the folder for images on the way that are too large for memory; on CUDA they stay on the
+                device. None: the system's folder for temporary files.
+
+        Raises:
+            SkipDiffError: if there is no room in ``scratch``.
+        """
+        folder = (scratch or Path(tempfile.gettempdir())) if self.model.device.type == "cpu" else None
         if photo.alpha is not None:
             photo = replace(photo, colour=_bleed(photo.colour, photo.alpha))
         neutral = photo.colour.shape[2] == 1 or bool((photo.colour == photo.colour[..., :1]).all())
@@ -165,14 +186,9 @@ class Enlarger:
         levels, evaluations = [], 0
         steps = passes(photo.size, target, self.model.scale)
         for goal in [*steps[1:], target]:
-            large, final = self._run(colour)
-            if neutral:
-                large = large.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-            if large.shape[-2:] != goal[::-1]:
-                large = bicubic(large, goal[1], goal[0])
-            colour = _pixels(large, colour.dtype)
-            levels.append(list(final.levels))
-            evaluations += int(final.evaluations[0])
+            colour, visited, spent = self._run(colour, goal, neutral, folder)
+            levels.append(visited)
+            evaluations += spent
         colour = np.ascontiguousarray(colour[..., : photo.colour.shape[2]])
         alpha = None
         if photo.alpha is not None:
@@ -180,17 +196,31 @@ class Enlarger:
             colour = _bleed(colour, alpha)
         return Enlargement(replace(photo, colour=colour, alpha=alpha), levels, evaluations)
 
-    def _run(self, colour: np.ndarray) -> tuple[Tensor, Final]:
-        """One run of the model on (h, w, 3) → float (1, 3, H, W) in [-1, 1], and how it came about."""
+    def _run(
+        self, colour: np.ndarray, goal: Size, neutral: bool, folder: Path | None
+    ) -> tuple[np.ndarray, list[int], int]:
+        """One run of the model on (h, w, 3) → (H, W, 3) of size ``goal``; levels visited, evaluations."""
+        large, final = self._chained(colour, folder)
+        if neutral:
+            large = large.mean(dim=1, keepdim=True)
+        if large.shape[-2:] != goal[::-1]:
+            large = channel_by_channel(partial(bicubic, height=goal[1], width=goal[0]), large, folder)
+        pixels = np.broadcast_to(_pixels(large, colour.dtype), (*goal[::-1], 3))
+        return pixels, list(final.levels), int(final.evaluations[0])
+
+    def _chained(self, colour: np.ndarray, folder: Path | None) -> tuple[Tensor, Final]:
+        """What the chain makes of (h, w, 3), float (1, 3, H, W) in [-1, 1], and how it came about."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
-        condition = self.model.condition(to_planes(seen))
+        condition = channel_by_channel(self.model.condition, to_planes(seen), folder)
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0
         if deep:  # The model sees 8 bits. What rounding took is enlarged on its own and given back.
             lost = to_planes((colour / 32767.5 - seen / 127.5).astype(np.float32))
-            x0 = x0 + bicubic(lost.to(x0.device), *x0.shape[-2:])
+            height, width = x0.shape[-2:]
+            resize = partial(bicubic, height=height, width=width)
+            x0 = x0 + channel_by_channel(resize, lost.to(x0.device), folder)
         return x0, final
 
     def _report_saved(self, seen: np.ndarray, evaluations: int) -> None:
@@ -208,10 +238,14 @@ def _in_tiles(refiner: Refiner, tile: int, batch: int) -> Refine:
 
 
 def _pixels(x: Tensor, dtype: np.dtype) -> np.ndarray:
-    """(1, 3, H, W) in [-1, 1], clamped → uint8 or uint16 (H, W, 3)."""
+    """(1, C, H, W) in [-1, 1], clamped → uint8 or uint16 (H, W, C)."""
     white = float(np.iinfo(dtype).max)
-    scaled = x[0].add(1).mul_(white / 2).round_().clamp_(0, white)
-    return to_arrays(scaled[None])[0].astype(dtype)
+    _, channels, height, width = x.shape
+    made = np.empty((height, width, channels), dtype)
+    for rows in strips(height, channels * width):
+        made[rows] = to_arrays(x[..., rows, :].add(1).mul_(white / 2).round_().clamp_(0, white))[0]
+        release(x)
+    return made
 
 
 def _resized(plane: np.ndarray, size: Size) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,9 @@ import numpy as np
 from .._version import __version__
 from ..errors import SkipDiffError
 from ..files import write_atomically
+from ..images.mapped import LARGE
 from ..images.metadata import read_record
-from ..images.photo import FORMATS, Photo, read_header, read_photo
+from ..images.photo import FORMATS, MAX_PIXELS, Photo, read_header, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 SOFTWARE = f"SkipDiff {__version__}"
 
 IMAGES_HELD = 9
-"""Float32 images of the output's size that an enlargement holds at its peak, with room for coding."""
+"""Float32 images that an enlargement holds at its peak: in memory if they are small, else in files."""
+
+BYTES_A_PIXEL = 18
+"""Memory that the result takes besides, at its peak: a channel that is resized, or pixels being coded."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Runner:
             size = self.options.scaling.target(source, enlarger.model.scale)
             there, notes = self._is_there(job, size)
             check_size(size, job.format)
-            self._check_memory(enlarger, size)
+            self._check_room(job, size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
         work = enlarger.work(source, size)
@@ -191,8 +196,11 @@ class Runner:
         if self.options.jobs == 1 or not tasks:
             return 1
         tools = [self.enlarger(task.job) for task in tasks]
-        largest = max(_memory(enlarger, task.size) for enlarger, task in zip(tools, tasks, strict=True))
-        return min(self.options.jobs, free_memory(tools[0].model.device) // largest)
+        room = [_room(enlarger, task.job, task.size) for enlarger, task in zip(tools, tasks, strict=True)]
+        memory, disk = (max(needs) for needs in zip(*room, strict=True))
+        free = min(shutil.disk_usage(_scratch(task.job.target)).free for task in tasks)
+        most = min(self.options.jobs, free_memory(tools[0].model.device) // memory)
+        return min(most, free // disk) if disk else most
 
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
@@ -204,7 +212,7 @@ class Runner:
         options, job, began = self.options, task.job, time.perf_counter()
         record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
         photo = read_photo(job.source)
-        made = enlarger(photo, task.size)
+        made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:
             result = replace(result, metadata=result.metadata.without_location())
@@ -218,12 +226,19 @@ class Runner:
         notes = (*task.notes, *photo.notes, *lost)
         return Outcome(task, made.levels, made.evaluations, seconds, score, notes)
 
-    def _check_memory(self, enlarger: Enlarger, size: Size) -> None:
-        need, free = _memory(enlarger, size), free_memory(enlarger.model.device)
-        if need > free:
+    def _check_room(self, job: Job, size: Size) -> None:
+        enlarger, folder = self.enlarger(job), _scratch(job.target)
+        memory, disk = _room(enlarger, job, size)
+        free = free_memory(enlarger.model.device)
+        if memory > free:
             raise SkipDiffError(
-                f"would take about {need / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
+                f"would take about {memory / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
                 f"{free / 1e9:.1f} GB are free: ask for a smaller --scale, or cut it into pieces"
+            )
+        if disk and disk > (free := shutil.disk_usage(folder).free):
+            raise SkipDiffError(
+                f"would take about {disk / 1e9:.1f} GB of temporary files at {size[0]}x{size[1]}, but "
+                f"{free / 1e9:.1f} GB are free in {folder}: make room, or name another folder in TMPDIR"
             )
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -263,10 +278,29 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__} ({error}): please report it"
 
 
-def _memory(enlarger: Enlarger, size: Size) -> int:
-    """Bytes that making an image of this size takes."""
+class _Room(NamedTuple):
+    """Bytes that an enlargement takes."""
+
+    memory: int
+    """Of the model's device."""
+    disk: int
+
+
+def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
+    """What making an image of this size takes."""
     model, tiles = enlarger.model, enlarger.tiles
-    return IMAGES_HELD * 12 * size[0] * size[1] + call_bytes(model.config.unet, tiles.tile, tiles.batch)
+    image = 12 * enlarger.held((job.header.width, job.header.height), size)
+    call = call_bytes(model.config.unet, tiles.tile, tiles.batch)
+    if model.device.type != "cpu":
+        return _Room(call + IMAGES_HELD * image, 0)
+    memory = call + BYTES_A_PIXEL * size[0] * size[1] + IMAGES_HELD * min(image, LARGE)
+    return _Room(memory, IMAGES_HELD * image if image >= LARGE else 0)
+
+
+def _scratch(target: Path) -> Path:
+    """Where images go that are too large for memory: what TMPDIR names, else beside the result."""
+    named = os.environ.get("TMPDIR", "")
+    return Path(named) if os.path.isdir(named) else next(p for p in target.parents if p.is_dir())
 
 
 def _exists(path: Path) -> SkipDiffError:
@@ -285,8 +319,9 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
         SkipDiffError: if it was made of this photograph with other settings, or is nobody knows what.
     """
     try:
-        photo = read_photo(path)
-        found, has_record = read_record(photo.metadata), read_header(path).format != "bmp"
+        most = max(MAX_PIXELS, size[0] * size[1] if size else 0)  # a result may be larger than what is read
+        photo = read_photo(path, most)
+        found, has_record = read_record(photo.metadata), read_header(path, most).format != "bmp"
     except (SkipDiffError, OSError):
         return f"{path} was not whole: made anew"
     if found is None and (has_record or size not in (None, photo.size)):

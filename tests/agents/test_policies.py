@@ -7,13 +7,18 @@ import torch
 from gymnasium import spaces
 
 pytest.importorskip("sb3_contrib")
-from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 from skipdiff_agents.export import network_from_weights
 from skipdiff_agents.pairs import all_pairs
 from skipdiff_agents.policy import SPNPolicy
-from skipdiff_agents.settings import algorithms, build_agent, observation_kind, read_settings
+from skipdiff_agents.settings import (
+    algorithm_class,
+    algorithms,
+    build_agent,
+    observation_kind,
+    read_settings,
+)
 from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
@@ -67,7 +72,7 @@ def test_algorithm_save_and_load(tmp_path, setting, name):
     settings = small(name)
     agent = build_agent(settings, venv(setting(), settings), 4)
     agent.save(tmp_path / "agent")
-    loaded = RecurrentPPO.load(tmp_path / "agent")
+    loaded = algorithm_class(settings["algorithm"]).load(tmp_path / "agent")
     for option in ("memory", "hidden_size", "norm"):
         assert getattr(loaded.policy, option) == settings["policy"][option]
     for a, b in zip(agent.policy.parameters(), loaded.policy.parameters(), strict=True):
@@ -143,7 +148,7 @@ def test_adapter(setting, name):
 
 def test_settings(tmp_path):
     assert algorithms() == [
-        "a2c", "dqn", "ppo", "ppo_step_cost", "qrdqn", "recurrent_ppo", "recurrent_ppo_lstm", "trpo",
+        "a2c", "dqn", "paper", "ppo", "ppo_step_cost", "qrdqn", "recurrent_ppo", "recurrent_ppo_lstm", "trpo",
     ]  # fmt: skip
     with pytest.raises(SkipDiffError, match="unknown algorithm 'sac'"):
         read_settings("sac")

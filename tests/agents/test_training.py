@@ -125,6 +125,41 @@ def test_resuming(tmp_path, tiny_setting):
     assert steps == sorted(set(steps)) and steps[-1] == 128
 
 
+def test_too_few_decisions_are_refused(tmp_path, tiny_setting):
+    with pytest.raises(SkipDiffError, match="timesteps=15 is less than one update .* give 16 or more"):
+        run(small("ppo", 15, num_envs=4), tiny_setting, tmp_path / "run").train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_how_an_agent_plays_is_told(tmp_path, tiny_setting):
+    """By chance while it learns, and with the more probable action: shares of skips at every level."""
+    trained = run(small("recurrent_ppo", 128, num_envs=4), tiny_setting, tmp_path / "run", every=32)
+    watched = []
+    trained.evaluator, evaluator = (
+        (lambda policy: watched.append(evaluator(policy)) or watched[-1]),
+        (trained.evaluator),
+    )
+    for name in ("paid", "can_find_optima", "best_rewards", "setting", "pairs", "process"):
+        setattr(trained.evaluator, name, getattr(evaluator, name))
+    trained.train()
+    with open(tmp_path / "run" / "played.csv", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [int(row["timesteps"]) for row in rows] == [32, 64, 96, 128]
+    for row, results in zip(rows, watched, strict=True):
+        skips = np.mean([result.actions for result in results], axis=0)
+        told = [float(row[f"held_out_skip_{level}"]) for level in (5, 4, 3, 2)]
+        assert told == pytest.approx(skips.tolist())
+        assert all(0 < float(row[f"skip_{level}"]) < 1 for level in (5, 4, 3, 2)) and float(row["reward"])
+
+
+def test_rewards_are_as_paid_if_settings_say_so(tmp_path, tiny_setting):
+    relative = replace(tiny_setting)
+    object.__setattr__(relative, "relative_rewards", lambda pairs: {"reward_scale": 2.0})
+    settings = small("recurrent_ppo", 64, num_envs=4)
+    assert run(settings, relative, tmp_path)._rewards() == {"reward_scale": 2.0}
+    assert run(settings | {"relative_rewards": False}, relative, tmp_path)._rewards() == {}
+
+
 def test_a_second_run_into_one_folder_is_refused(tmp_path, tiny_setting):
     settings = small("ppo", 64, num_envs=4)
     with alone(tmp_path / "run"):

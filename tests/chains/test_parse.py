@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from skipdiff_env.chains import CCSR, CSA, AddSR, Refined, SkipDiff, default_for, parse, parse_skipdiff
+from skipdiff_env.chains import (
+    CCSR,
+    CSA,
+    AddSR,
+    Plan,
+    Refined,
+    SkipDiff,
+    default_for,
+    parse,
+    parse_skipdiff,
+    shipped_plans,
+    uniform,
+)
 from skipdiff_env.chains.parse import CHAINS
-from skipdiff_env.diffusion import NoiseKey, NoiseSchedule, UNetConfig, random_model, tiny_config
+from skipdiff_env.chains.shipped import save_plans
+from skipdiff_env.diffusion import (
+    NoiseKey,
+    NoiseSchedule,
+    UNetConfig,
+    load_pretrained,
+    random_model,
+    save_model,
+    tiny_config,
+)
 from skipdiff_env.diffusion.model import FrozenModel
 from skipdiff_env.diffusion.refiner import Refiner, RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
@@ -71,7 +94,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
     [
         (
             {"spec": "denoize"},
-            "unknown policy 'denoize': .* agent, ccsr:N, addsr:N, a policy file",
+            "unknown policy 'denoize': .* agent, ccsr:N, addsr:N, plan:N, a policy file",
         ),
         ({"spec": ""}, "unknown policy ''"),
         ({"spec": True}, "unknown policy True"),
@@ -82,6 +105,8 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": "agent"}, "has no agent for 10 coarse and 10 fine steps"),
         ({"spec": "nowhere.onnx"}, "nowhere.onnx is missing"),
         ({"spec": "ccsr:"}, "must end in a number of steps"),
+        ({"spec": "plan:6"}, "has no plan:6: it comes with no plans, or write one like '100>26|20>0'"),
+        ({"spec": "100>50"}, "last call must lead to 0"),
         ({"spec": "ccsr:-1"}, "must end in a number of steps"),
         ({"spec": "addsr:5"}, "must have 1 … 4 steps"),
         ({"coarse_steps": True}, "coarse_steps=True must be a whole number from 1 to T = 100"),
@@ -124,6 +149,46 @@ def test_the_sampler_does_not_ignore_its_steps(model: FrozenModel) -> None:
         SkipDiffSampler(model, 20)(lr, "addsr:2")
     with pytest.raises(SkipDiffError, match="there is no image in the batch"):
         SkipDiffSampler(model)([])
+
+
+def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
+    source = of_levels(100)
+    save_model(tmp_path, source.network, source.config)
+    model = load_pretrained(tmp_path, "cpu")
+    four, two = Plan.read("100>57>14|11>5>0 eta 0|1"), uniform(100, 2)
+    assert parse("100>50>0", model) == two
+    save_plans(tmp_path / "plans.json", model.hash, {four: {"psnr": 26.2}, two: {}}, pictures=24)
+    assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
+    assert list(shipped_plans(model)) == [2, 4]
+    with pytest.raises(SkipDiffError, match="has no plan:3: use one of plan:2, plan:4, or"):
+        parse("plan:3", model)
+    with pytest.raises(SkipDiffError, match="has no plan:: use one of"):
+        parse("plan:", model)
+    save_plans(tmp_path / "plans.json", "other weights", {four: {}})
+    assert shipped_plans(model) == {}
+    bad = json.dumps({"model": model.hash, "plans": {"4": {"plan": "100>"}}})
+    for damaged in ("[]", bad, "{"):
+        (tmp_path / "plans.json").write_text(damaged)
+        with pytest.raises(SkipDiffError, match="plans.json is damaged"):
+            parse("plan:4", model)
+
+
+def test_a_plan_in_a_file(tmp_path: Path, model: FrozenModel) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"plan": "100>50|40>0", "note": "found on a Sunday"}')
+    for spec in (file, str(file)):
+        assert parse(spec, model) == Plan.read("100>50|40>0")
+    for content, words in (
+        ("{", 'mine.json holds no plan: write {"plan"'),
+        ("[]", "holds no plan"),
+        ('{"plan": 7}', "holds no plan"),
+        ('{"plan": "100>50"}', r"holds no plan \(a plan's last call must lead to 0\)"),
+    ):
+        file.write_text(content)
+        with pytest.raises(SkipDiffError, match=words):
+            parse(file, model)
+    with pytest.raises(SkipDiffError, match="nowhere.json cannot be read"):
+        parse("nowhere.json", model)
 
 
 def test_only_skipdiff_has_a_policy(model: FrozenModel) -> None:

@@ -12,11 +12,14 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.wrappers import TimeAwareObservation
 
 from skipdiff_env.envs import SkipDiffusionEnv, SkipDiffusionVectorEnv, register_envs, rendering
 from skipdiff_env.envs.options import Options
+from skipdiff_env.errors import SkipDiffError
 
 OBSERVATIONS = [
     {},
@@ -205,3 +208,32 @@ def test_vector_env_passes_gymnasiums_own_wrappers(make_vec):
     for _ in range(9):
         *_, infos = envs.step(envs.action_space.sample())
     assert [info["episode"]["l"] for info in infos] == [9, 9, 9]
+
+
+@pytest.mark.parametrize("action", [0.7, 1.0, "1", None, 2, -1, [1], np.float32(1), np.array([0, 1])])
+def test_what_is_no_action_is_refused(make, action):
+    env = make().unwrapped
+    env.reset(seed=0)
+    with pytest.raises(SkipDiffError, match=r"is not of Discrete\(2\): give an integer from 0 to 1"):
+        env.step(action)
+    env.step(0)  # the episode is as it was
+    assert env._episodes.books.actions[0, :2].tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("action", [1, np.int64(1), np.uint8(1), np.array(1), torch.tensor(1), True])
+def test_integers_of_every_kind_are_actions(make, action):
+    env = make().unwrapped
+    env.reset(seed=0)
+    env.step(action)
+    assert env._episodes.books.actions[0, 0] == 1
+
+
+def test_the_spec_tells_how_long_episodes_are(make):
+    env = make(fine_steps=7)
+    assert env.spec.max_episode_steps == 6
+    timed = TimeAwareObservation(env, flatten=False)
+    seen, _ = timed.reset(seed=0)
+    for step in range(1, 7):
+        seen, _, terminated, truncated, _ = timed.step(1)
+        assert seen["time"] == [step] and terminated == (step == 6) and not truncated
+    assert make(max_episode_steps=3).spec.max_episode_steps == 3

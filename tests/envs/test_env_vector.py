@@ -1,10 +1,15 @@
 """The batched environment is the single one, many times."""
 
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from skipdiff_env.errors import SkipDiffError
 
 MODES = ["NextStep", "SameStep", "Disabled"]
 
@@ -291,3 +296,46 @@ def test_misuse(make_vec):
         envs.step([0, 0, 0])
     envs.close()
     envs.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("longest", [3, 9, 20])
+def test_a_limit_cuts_episodes_as_gymnasiums_wrapper_does(make_vec, make_sync, assert_close, mode, longest):
+    """F - 1 is 9: a limit of 3 truncates, one of 9 comes with the end, one of 20 never does."""
+    ours = make_vec(2, autoreset_mode=mode, max_episode_steps=longest)
+    theirs = make_sync(2, mode, max_episode_steps=longest)
+    for env in (ours, theirs):
+        env.reset(seed=3)
+    for step in range(11):
+        (a, *first), (b, *second) = (env.step(np.array([step % 2, 0])) for env in (ours, theirs))
+        assert_close(a, b, 1e-4)
+        for mine, other in zip(first[:3], second[:3], strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-4)
+        if mode == "Disabled" and (over := first[1] | first[2]).any():
+            for env in (ours, theirs):
+                env.reset(options={"reset_mask": over})
+    with pytest.raises(SkipDiffError, match="max_episode_steps=0 must be at least 1"):
+        make_vec(2, max_episode_steps=0)
+
+
+FORKED = """
+import gymnasium, sys, torch
+from skipdiff_env.diffusion import random_model, tiny_config
+torch.set_num_threads(2)
+model = random_model(tiny_config(image_size=96))
+arguments = {"model": model, "metric": "lpips"}
+env = gymnasium.make("skipdiff_env:SkipDiff-v0", **arguments)
+env.reset(seed=0)
+env.step(0)
+envs = gymnasium.make_vec("SkipDiff-v0", num_envs=2, vectorization_mode="async", **arguments)
+envs.reset(seed=0)
+envs.step([0, 1])
+envs.close()
+print("played")
+"""
+
+
+def test_workers_that_are_forked_do_not_wait_for_threads_that_they_lack():
+    """The parent has computed with two threads; children of a fork have but one."""
+    ran = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and ran.stdout.split() == ["played"], ran.stderr

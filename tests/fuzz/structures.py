@@ -238,6 +238,8 @@ def libtiff(draw: st.DrawFn) -> Made:
         codes.append("jpeg")
     code = draw(st.sampled_from(codes))
     tags: dict[int, Any] = {274: draw(st.integers(1, 8))}
+    if code == "group3":
+        tags[292] = draw(st.integers(0, 1))  # whether rows refer to those above them
     if code in ("tiff_lzw", "tiff_adobe_deflate") and mode in ("L", "RGB", "RGBA"):
         tags[317] = draw(st.integers(1, 2))
     buffer = io.BytesIO()

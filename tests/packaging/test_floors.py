@@ -22,7 +22,7 @@ FLOORS = (
     ("training",),
     ("latent_cache",),
     ("sampler",),
-    ("oracle",),
+    ("oracle", "planning"),
     ("envs",),
     ("upscale",),
     ("web",),

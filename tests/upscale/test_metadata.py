@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from skipdiff_env.images import exif as raw
+from skipdiff_env.images import icc
 from skipdiff_env.images.exif import EXIF_IFD, GPS_IFD
 from skipdiff_env.images.metadata import HISTORY, Metadata, read_record
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
+from skipdiff_env.images.profiles import to_srgb
 from skipdiff_env.images.raster import Photo
 from skipdiff_env.images.xmp import clean, without_places
 
@@ -150,6 +152,23 @@ def test_what_is_too_long_for_jpeg_is_dropped_and_said() -> None:
     assert read_record(decode_photo(io.BytesIO(data)).metadata) == RECORD
     for name in ("png", "webp", "tiff"):
         assert encode_photo(Photo(PIXELS, metadata=metadata), FORMATS[name], "SkipDiff", RECORD)[1] == []
+
+
+def test_a_profile_that_is_too_large_for_jpeg() -> None:
+    """A JPEG holds 255 segments of it; the colours are what they were."""
+    adobe = icc.profile(icc.ADOBE_RGB, icc.ADOBE_GAMMA)
+    assert adobe is not None
+    room = FORMATS["jpeg"].max_profile
+    for size, fits in ((room, True), (room + 1, False)):
+        profile = size.to_bytes(4, "big") + adobe[4:].ljust(size - 4, b"\0")  # which begins with its length
+        photo = Photo(np.full((8, 8, 3), (40, 200, 90), np.uint8), profile=profile)
+        data, notes = encode_photo(photo, FORMATS["jpeg"], "SkipDiff", RECORD)
+        found = decode_photo(io.BytesIO(data))
+        assert notes == ([] if fits else ["colours converted to sRGB, as JPEG cannot hold the profile"])
+        assert found.profile == (profile if fits else None)
+        meant = to_srgb(Image.fromarray(photo.colour), profile)
+        shown = to_srgb(Image.fromarray(found.colour), found.profile)
+        assert np.abs(np.asarray(shown).astype(int) - np.asarray(meant)).max() <= 4
 
 
 @settings(deadline=None, max_examples=100)

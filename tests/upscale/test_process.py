@@ -44,7 +44,7 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     root = Path(__file__).resolve().parents[2]
     options.setdefault("preexec_fn", listen_to_ctrl_c)
-    return subprocess.Popen(command, cwd=root, **pipes, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, cwd=root, **{**pipes, **options})  # type: ignore[call-overload,no-any-return]
 
 
 def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -109,6 +109,26 @@ def test_no_room_for_the_file(album: Path, tmp_path: Path, plain_folder: Path) -
     assert len(error.splitlines()) == 1
     assert "a.png: File too large; nothing is left of it" in error
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_no_room_on_the_standard_output(album: Path, tmp_path: Path, plain_folder: Path) -> None:
+    options = ("--model", plain_folder, "--coarse-steps", 2, "--start", 1)
+    for more in ((), ("--json",)):
+        with open("/dev/full", "w") as full:
+            process = start(
+                album / "00.png", "-o", tmp_path / "a.png", "--force", *options, *more, stdout=full
+            )
+            _, error = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert error == (
+            "skipdiff: error: cannot write to the standard output (No space left on device): give it another "
+            "place\n"
+        )
+        assert read_photo(tmp_path / "a.png").size == (240, 160)
+    process = start(album / "00.png", "-o", "/dev/full", *options)
+    assert process.wait(timeout=120) == 2
+    assert process.communicate()[1].endswith("would become /dev/full/00.png, but /dev/full is no folder\n")
 
 
 @pytest.mark.slow

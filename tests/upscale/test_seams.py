@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import tiling
-from benchmarks.speed.tiling import measure_memory, measure_seams, memory_holds, seam_ratios, seams_hold
+from benchmarks.speed.tiling import (
+    measure_largest,
+    measure_memory,
+    measure_seams,
+    memory_holds,
+    seam_ratios,
+    seams_hold,
+)
 from skipdiff_env.diffusion import FrozenModel, load_pretrained
 from skipdiff_env.images.tiling import RAMP, spans
 
@@ -74,6 +81,25 @@ def test_memory_is_held_against_the_smallest(monkeypatch: pytest.MonkeyPatch) ->
     assert rows[1]["more_in_images"] == pytest.approx(38.9 / 6)
     assert memory_holds(rows[:2])
     assert not memory_holds(rows)
+
+
+def test_the_largest_is_held_against_eight_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def peak(model: str, size: tuple[int, int], suffix: str, chain: str) -> int:
+        assert load_pretrained(model).scale == 4
+        asked.append((size, suffix, chain))
+        return {"jpg": 7_900_000_000, "png": 8_100_000_000}[suffix]
+
+    monkeypatch.setattr(tiling, "peak", peak)
+    rows = measure_largest(["jpg", "png"])
+    assert asked == [((16128, 12096), suffix, "--policy ccsr:2") for suffix in ("jpg", "png")]
+    assert [row["bytes_a_pixel"] for row in rows] == [pytest.approx(40.5, 0.01), pytest.approx(41.5, 0.01)]
+    assert memory_holds(rows[:1]) and not memory_holds(rows)
+
+
+def test_the_peak_of_a_process(noisy_folder: Path) -> None:
+    assert 10**8 < tiling.peak(str(noisy_folder), (64, 48), "webp", "--policy ccsr:2") < 4 * 10**9
 
 
 def test_the_command_writes_tables(

@@ -103,9 +103,9 @@ def test_a_tiled_chain_agrees_with_the_whole() -> None:
 def test_noise_is_drawn_for_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
-    def spy(keys: list, levels: list, shape: torch.Size, device: torch.device) -> Tensor:
+    def spy(keys: list, levels: list, shape: torch.Size, like: Tensor) -> Tensor:
         shapes.append(tuple(shape))
-        return keyed_normal(keys, levels, shape, device)
+        return keyed_normal(keys, levels, shape, like)
 
     monkeypatch.setattr("skipdiff_env.diffusion.process.keyed_normal", spy)
     lr = np.zeros((50, 40, 3), np.uint8)

@@ -140,7 +140,7 @@ def test_memory_limits_how_many_are_made_at_once(
             super().__init__(workers)
 
     monkeypatch.setattr(run_module, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(run_module, "_memory", lambda enlarger, size: 100)
+    monkeypatch.setattr(run_module, "_room", lambda enlarger, job, size: run_module._Room(100, 0))
     for free, workers in ((1000, [5]), (350, [5, 3]), (150, [5, 3])):
         monkeypatch.setattr(run_module, "free_memory", lambda device, free=free: free)
         assert upscale(photograph, "-o", tmp_path / "a.png", "--jobs", 5, "--force").status == 0

@@ -1,0 +1,205 @@
+"""Which choices of its recipe the paper's agent learns by: one changed at a time.
+
+    python -m benchmarks agent-recipe --model face-8x --images faces128_train.tar --only faces128 \\
+        --train-images 40 --every 16 --noise-seeds 2 --valid faces128_val.tar --valid-images 8 --valid-seeds 2
+
+Records the episodes, trains the agent of ``recurrent_ppo.yaml`` and its variants with every seed, and shows
+how both kinds of play go: by chance, as agents learn, and always the more probable action, as they are used.
+What is trained already is not trained again, and what there is so far is written after every agent.
+Writes ``benchmarks/results/agents/<model>/recipe.md``, ``.csv`` and ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipdiff_agents.settings import read_settings
+from skipdiff_agents.train import LOG, PLAYED
+
+from ..measure.tables import Report, Table
+from .plot import figure, save
+from .study import Study, add_study_arguments, open_study, say
+
+RECIPE, LETTER = "recurrent_ppo", "paper"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "gamma 0.95": {"arguments": {"gamma": 0.95}},
+    "gamma 0.7": {"arguments": {"gamma": 0.7}},
+    "entropy 0.01": {"arguments": {"ent_coef": 0.01}},
+    "entropy 0.05 to 0.005": {"arguments": {"ent_coef_end": 0.005}},
+    "rewards as paid": {"relative_rewards": False},
+    "no price": {"step_cost": 0.0},
+    "GRU 128": {"policy": {"hidden_size": 128}},
+    "batch norm": {"policy": {"norm": "batch"}},
+    "4 environments": {"num_envs": 4},
+}
+"""What each changes in the settings."""
+NEAR = 0.015
+"""An agent has learned when it is so little below the best start, in units of its reward."""
+LOG_COLUMNS = ("variant", "training_seed", "timesteps", "minutes", "reward", "evaluations")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An agent over its training."""
+
+    variant: str
+    seed: int
+    evaluated: list[dict[str, float]]
+    """Rows of ``evaluations.csv``: the more probable actions on validation episodes."""
+    played: list[dict[str, float]]
+    """Rows of ``played.csv``: actions by chance on training episodes."""
+
+    @property
+    def best(self) -> float:
+        """The highest validation reward, less prices, as the kept agent has it."""
+        return max(row["reward"] for row in self.evaluated)
+
+    def reached(self, reward: float) -> float:
+        """Decisions until an evaluation had that much; NaN if none did."""
+        return next((row["timesteps"] for row in self.evaluated if row["reward"] >= reward), np.nan)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    add_study_arguments(parser, test=False)
+    parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
+    parser.add_argument(
+        "--variants", nargs="*", default=list(VARIANTS), metavar="NAME", choices=VARIANTS,
+        help=f"which [{', '.join(VARIANTS)}]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--letter", type=int, default=0, metavar="N", help="also N decisions of the paper's recipe [0]"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record, train, and write after every agent."""
+    letter = read_settings(LETTER)
+    study = open_study(args, args.metric, sizes=[letter["observation_size"]] if args.letter else [])
+    study.record()
+    curves: list[Curve] = []
+    for seed in range(args.seeds):
+        for name in args.variants:
+            settings = changed(read_settings(RECIPE), VARIANTS[name])
+            settings |= {"timesteps": args.timesteps or settings["timesteps"], "observation_size": args.size}
+            curves.append(_trained(study, settings, name, seed))
+            write(study, curves)
+    if args.letter:
+        curves.append(_trained(study, letter | {"timesteps": args.letter}, "the paper's recipe", 0))
+        write(study, curves)
+    return 0
+
+
+def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with ``changes``, which go into tables of the same name."""
+    result = deepcopy(dict(settings))
+    for name, value in changes.items():
+        result[name] = result[name] | value if isinstance(value, dict) else value
+    return result
+
+
+def _trained(study: Study, settings: dict[str, Any], variant: str, seed: int) -> Curve:
+    run, _ = study.train(settings, "recipe-" + variant.replace(" ", "_").replace("'", ""), seed)
+    return Curve(variant, seed, _table(run.folder / LOG), _table(run.folder / PLAYED))
+
+
+def _table(file: Path) -> list[dict[str, float]]:
+    with open(file, newline="", encoding="utf-8") as opened:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(opened)]
+
+
+def write(study: Study, curves: list[Curve]) -> None:
+    """The page of what there is so far."""
+    start, valid = study.best_start(), study.evaluator("valid")
+    fixed = {k: float(np.mean([r.reward for r in valid(k)])) for k in (start, "denoise", "skip")}
+    goal = fixed[start]
+    lines = []
+    by_variant = {c.variant: [d for d in curves if d.variant == c.variant] for c in curves}
+    for name, runs in by_variant.items():
+        ahead = [curve.best / goal - 1 for curve in runs]
+        reached = [curve.reached(goal * (1 - NEAR)) for curve in runs]
+        drawn = np.mean([curve.played[-1]["reward"] for curve in runs])
+        minutes = np.mean([curve.evaluated[-1]["minutes"] for curve in runs])
+        decisions = max(curve.evaluated[-1]["timesteps"] for curve in runs)
+        when = ", ".join("never" if np.isnan(n) else f"{n / 1000:.0f}k" for n in reached)
+        lines.append(
+            [name, f"{np.mean([c.best for c in runs]):.4f}", ", ".join(f"{a:+.1%}" for a in ahead), when,
+             f"{drawn:.4f}", f"{decisions:.0f}", f"{minutes:.1f}"]
+        )  # fmt: skip
+    said = (
+        f"Validation reward of start {start}, the best on training pictures: {goal:.4f}; of always denoising "
+        f"{fixed['denoise']:.4f}, of always skipping {fixed['skip']:.4f}. The reward of agents is that of "
+        "the best evaluation, always the more probable action, less the price of its evaluations. By chance: "
+        "the reward on training episodes, while learning, at the end."
+    )
+    near = f"decisions to within {NEAR:.1%}"
+    heads = ["variant", "reward", "to the start, by seed", near, "by chance", "decisions", "minutes"]
+    data: list[list[Any]] = [list(LOG_COLUMNS)]
+    for curve in curves:
+        data += [
+            [curve.variant, curve.seed, *(row.get(c, "") for c in LOG_COLUMNS[2:])] for row in curve.evaluated
+        ]
+    args = study.args
+    command = (
+        f"python -m benchmarks agent-recipe --model {study.model.name} --images {Path(args.images).name}"
+    )
+    command += f" --only {args.only}" if args.only else ""
+    command += f" --train-images {args.train_images} --every {args.every} --noise-seeds {args.noise_seeds}"
+    if args.valid:
+        command += f" --valid {Path(args.valid).name} --valid-images {args.valid_images}"
+        command += f" --valid-seeds {args.valid_seeds}"
+    title = f"The recipe of the paper's agent on {study.model.name}"
+    report = Report(
+        "recipe",
+        title,
+        f"`{command}`: {study.describe()}",
+        [said, Table(heads, lines), *_skips(curves)],
+        data,
+    )
+    report.write(study.folder)
+    _plot(study.folder / "recipe.png", by_variant, goal)
+    say("\n" + report.text)
+
+
+def _skips(curves: list[Curve]) -> list[str | Table]:
+    """Probability of a skip at each level over the training of the first agent."""
+    rows = curves[0].played
+    levels = [int(name.removeprefix("skip_")) for name in rows[0] if name.startswith("skip_")]
+    shown = [rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(len(rows), 8))]
+    lines = [
+        [f"{row['timesteps']:.0f}", f"{row['reward']:.4f}"]
+        + [f"{row[f'skip_{t}']:.2f} ({row[f'held_out_skip_{t}']:.2f})" for t in levels]
+        for row in shown
+    ]
+    said = (
+        f"Share of skips at each level over training, {curves[0].variant}, seed {curves[0].seed}: by chance "
+        "while learning, and in brackets of the more probable action on validation episodes."
+    )
+    return [said, Table(["decisions", "by chance", *(f"level {t}" for t in levels)], lines, left=0)]
+
+
+def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:
+    """Left: the more probable action, on validation episodes; right: by chance, on training episodes."""
+    drawn, axes = figure(2)
+    for name, runs in by_variant.items():
+        for axis, rows in zip(axes, ("evaluated", "played"), strict=True):
+            first = axis.plot([], [], label=name)[0].get_color()
+            for curve in runs:
+                points = getattr(curve, rows)
+                axis.plot([r["timesteps"] for r in points], [r["reward"] for r in points], color=first, lw=1)
+    axes[0].axhline(goal, color="0.5", linestyle="--", label="best start")
+    for axis, title in zip(
+        axes, ("the more probable action, validation", "by chance, training"), strict=True
+    ):
+        axis.set(xlabel="decisions", ylabel="reward", title=title)
+    axes[0].legend(fontsize=6)
+    save(drawn, path)

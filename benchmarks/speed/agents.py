@@ -1,0 +1,92 @@
+"""How fast agents learn from recordings, beside sb3-contrib's recurrent PPO and beside another commit.
+
+Every figure is of a process of its own with one thread, and the sides take turns. Decisions are counted for a
+second of the processor's time, which a busy machine changes less than it does the clock's.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PPO, CONTRIB, EPISODIC = "PPO", "sb3-contrib's RecurrentPPO", "EpisodicPPO"
+ROOT = Path(__file__).resolve().parents[2]
+
+CODE = """
+import sys, time
+import torch
+from pathlib import Path
+from stable_baselines3.common.vec_env import VecMonitor
+from skipdiff_agents.pairs import all_pairs
+from skipdiff_agents.recording import RecordedSetting
+from skipdiff_agents.settings import build_agent, observation_kind
+from skipdiff_agents.vec_env import SkipDiffVecEnv
+from skipdiff_env import load_pretrained
+from skipdiff_env.images import open_source
+
+kind, model, folder, updates = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+torch.set_num_threads(1)
+# Named one by one: another commit knows other files of settings.
+model, source = load_pretrained(model, "cpu"), open_source(None)
+setting = RecordedSetting(model, source, image_size=128, folder=folder, sizes=(32,))
+pairs = all_pairs(len(setting.source), -(-16 // len(setting.source)))
+setting.record(pairs)
+policy = {"hidden_size": 128, "norm": "group"} if kind == "PPO" else {
+    "memory": "gru", "hidden_size": 256, "norm": "group"}
+arguments = {"learning_rate": 3e-4, "n_epochs": 4, "gamma": 1.0, "gae_lambda": 1.0, "ent_coef": 0.05}
+settings = {"algorithm": kind, "num_envs": 16, "observation_size": 32, "episodes": 1, "minibatches": 2,
+            "step_cost": 1e-4, "policy": policy, "arguments": arguments}
+envs = setting.envs(16, observation=observation_kind(settings), observation_size=32, step_cost=1e-4,
+                    **setting.relative_rewards(pairs))
+one = envs.process.decisions * 16
+agent = build_agent(settings, VecMonitor(SkipDiffVecEnv(envs, pairs, 0)), envs.process.decisions, 0, "cpu")
+agent.learn(2 * one)
+began = time.process_time()
+agent.learn(updates * one, reset_num_timesteps=False)
+print(updates * one / (time.process_time() - began))
+"""
+
+
+def rate(root: Path, kind: str, model: str, folder: Path, updates: int = 8) -> float:
+    """Decisions a second of the processor that an algorithm of the tree ``root`` learns from."""
+    paths = [str(root), str(root / "agents"), os.environ.get("PYTHONPATH", "")]
+    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    name = "RecurrentPPO" if kind == CONTRIB else kind
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE, name, model, str(folder.resolve()), str(updates)],
+        env={**os.environ, **own}, cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if ran.returncode:
+        raise RuntimeError(f"{name} in {root}: {ran.stderr[-2000:]}")
+    return float(ran.stdout.splitlines()[-1])
+
+
+def measure(model: str, folder: Path, beside: Path | None, rounds: int) -> dict[tuple[str, str], list[float]]:
+    """Rates by side (``here``, ``beside``) and algorithm, one a round; all sides take their turn in each."""
+    sides: list[tuple[str, Path, tuple[str, ...]]] = [("here", ROOT, (PPO, CONTRIB, EPISODIC))]
+    sides += [("beside", beside, (PPO, CONTRIB))] if beside else []
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for side, root, kinds in sides:
+            for kind in kinds:
+                found.setdefault((side, kind), []).append(rate(root, kind, model, folder))
+    return found
+
+
+def ratios(found: Mapping[tuple[str, str], list[float]]) -> list[tuple[str, float]]:
+    """Medians, over the rounds, of what is faster by how much."""
+    pairs = [(("here", EPISODIC), ("here", CONTRIB)), (("here", EPISODIC), ("here", PPO))]
+    pairs += [(("here", EPISODIC), ("beside", CONTRIB)), (("here", PPO), ("beside", PPO))]
+    where = {"here": "", "beside": ", other commit"}
+    return [
+        (
+            f"{a[1]} / {b[1]}{where[b[0]]}",
+            statistics.median(x / y for x, y in zip(found[a], found[b], strict=True)),
+        )
+        for a, b in pairs
+        if b in found
+    ]

@@ -1,0 +1,230 @@
+"""Plans: chains whose calls are fixed beforehand, as values that people can read.
+
+A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level,
+``|`` a skip: the network is told the level behind it instead of the one that was reached. ``eta`` gives the η
+of the calls: one number for all, or, between ``|``, one number or a list ``0.5,1,1`` for the calls of each
+part. Two marks are rare: ``>~67`` draws all noise anew on x̂0, and ``>90#190`` names the number of the draw.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..diffusion.calls import CallProcess
+from ..diffusion.noise import NoiseKey
+from ..diffusion.process import SkipRule, history_after
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import NoiseSchedule
+from ..errors import SkipDiffError
+from .base import Chain, Final, OnState, no_actions
+
+_STEP = re.compile(r"([>|])(~?)(\d+(?:\.\d+)?)(?:#(\d+))?")
+_TEXT = re.compile(rf"\s*(\d+)((?:{_STEP.pattern})+)(?:\s+eta\s+(\S+))?\s*")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One network call, see :meth:`.CallProcess.call`."""
+
+    told: float
+    """r, the level that the network is told."""
+    to: float
+    """u, the level that the call leads to; 0 ends on x̂0."""
+    eta: float = 0.0
+    """η, 0 … 1; 0 where no noise is kept from x_r (``to`` 0, or ``fresh``)."""
+    fresh: bool = False
+    """Whether all noise is drawn anew on x̂0."""
+    number: int | None = None
+    """Of the draw; None: by the level."""
+
+
+@dataclass(frozen=True)
+class Plan(Chain):
+    """A chain of fixed calls.
+
+    Args:
+        top: T of the models that it is for.
+        calls: from T down to 0.
+
+    Raises:
+        SkipDiffError: if a call is told a level above the one that was reached, or does not lead below, or
+            the last does not lead to 0, or an η lies outside 0 … 1.
+    """
+
+    top: int
+    calls: tuple[Call, ...]
+
+    name = "plan"
+
+    def __post_init__(self) -> None:
+        reached = float(self.top)
+        calls = []
+        for call in self.calls:
+            if not 0 <= call.to < call.told <= reached:
+                raise SkipDiffError(
+                    f"a plan's call from {call.told:g} to {call.to:g} must start at {reached:g} or below and "
+                    "lead below that"
+                )
+            if not 0 <= call.eta <= 1:
+                raise SkipDiffError(f"a plan's eta must lie in 0 … 1, not {call.eta:g}")
+            calls.append(replace(call, eta=0.0) if call.fresh or call.to == 0 else call)
+            reached = call.to
+        if not calls or reached:
+            raise SkipDiffError("a plan's last call must lead to 0")
+        object.__setattr__(self, "calls", tuple(calls))
+
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """Make the calls.
+
+        Raises:
+            SkipDiffError: if the model has another T.
+        """
+        process = CallProcess(model)
+        if process.schedule.steps != self.top:
+            raise SkipDiffError(
+                f"the plan is for models of {self.top} levels, and this one has {process.schedule.steps}"
+            )
+        state, rows = process.start(condition, keys), len(keys)
+        for call in self.calls:
+            state = process.call(state, call.told, call.to, call.eta, call.fresh, [call.number] * rows)
+            if on_state:
+                on_state(state)
+        levels = (self.top, *(round(call.to) for call in self.calls))
+        return Final(state.x0, state.evaluations, levels, no_actions(rows))
+
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """The number of calls."""
+        return len(self.calls)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How users write it."""
+        return {"policy": str(self)}
+
+    def __str__(self) -> str:
+        reached, text, etas = float(self.top), f"{self.top}", [[]]  # type: ignore[var-annotated]
+        for call in self.calls:
+            if call.told != reached:
+                text += f"|{_number(call.told)}"
+                etas.append([])
+            text += f">{'~' * call.fresh}{_number(call.to)}"
+            text += "" if call.number is None else f"#{call.number}"
+            if call.to and not call.fresh:
+                etas[-1].append(_number(call.eta))
+            reached = call.to
+        shown = [",".join(part if len(set(part)) > 1 else part[:1]) for part in etas]
+        same = {eta for part in etas for eta in part}
+        if len(same) > 1:
+            return f"{text} eta {'|'.join(part or '0' for part in shown)}"
+        return text if same <= {"0"} else f"{text} eta {same.pop()}"
+
+    @classmethod
+    def read(cls, text: str) -> Plan:
+        """The plan that a text describes, see this module.
+
+        Raises:
+            SkipDiffError: if it describes none.
+        """
+        whole = _TEXT.fullmatch(text)
+        if not whole:
+            raise SkipDiffError(f"{text!r} is no plan: write one like '100>57>27>14|11>5>2>0 eta 0|1'")
+        parts: list[list[Call]] = [[]]
+        top = told = float(whole[1])
+        for sign, fresh, level, number in _STEP.findall(whole[2]):
+            if sign == "|":
+                told = float(level)
+                parts.append([])
+                continue
+            parts[-1].append(
+                Call(told, float(level), fresh=bool(fresh), number=int(number) if number else None)
+            )
+            told = float(level)
+        etas = _etas(whole[_TEXT.groups] or "0", [sum(map(_has_eta, part)) for part in parts], text)
+        calls = [call for part in parts for call in part]
+        given = iter(etas)
+        return cls(
+            int(top), tuple(replace(call, eta=next(given)) if _has_eta(call) else call for call in calls)
+        )
+
+
+def _has_eta(call: Call) -> bool:
+    return call.to > 0 and not call.fresh
+
+
+def _etas(text: str, counts: Sequence[int], whole: str) -> list[float]:
+    """η of every call that has one; ``counts`` says how many each part has."""
+    groups = text.split("|")
+    if len(groups) == 1 and "," not in text:
+        groups *= len(counts)
+    found: list[float] = []
+    try:
+        for group, count in zip(groups, counts, strict=True):
+            numbers = [float(number) for number in group.split(",")]
+            found += numbers * count if len(numbers) == 1 else numbers
+            if len(numbers) not in (1, count):
+                raise ValueError
+    except ValueError:
+        raise SkipDiffError(
+            f"'eta {text}' does not fit the plan {whole!r}: give one number, or one or a list for each of "
+            f"its {len(counts)} parts, with | between"
+        ) from None
+    return found
+
+
+def _number(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
+
+
+def through(levels: Sequence[float], eta: float = 0.0) -> Plan:
+    """One call after another through levels T … 0, without a skip; with η = 1 DDPM's chain over them."""
+    pairs = zip(levels, levels[1:], strict=False)
+    return Plan(int(levels[0]), tuple(Call(told, to, eta) for told, to in pairs))
+
+
+def uniform(top: int, steps: int, eta: float = 0.0) -> Plan:
+    """DDIM in so many calls, at levels as evenly spread as whole levels allow; with η = 1 DDPM's chain."""
+    return through(np.rint(np.linspace(top, 0, steps + 1)).tolist(), eta)
+
+
+def skipdiff_plan(
+    schedule: NoiseSchedule,
+    coarse_steps: int,
+    actions: Sequence[int] = (),
+    fine_steps: int | None = None,
+    skip_rule: SkipRule = "reset",
+) -> Plan:
+    """What CSA and a schedule of decisions come to; calls whose latent was thrown away are left out.
+
+    Args:
+        schedule: of the model.
+        coarse_steps: S.
+        actions: the F - 1 decisions.
+        fine_steps: F; 0 for CSA alone.
+        skip_rule: what a skip does.
+
+    Raises:
+        SkipDiffError: if F lies above N and a decision is taken there: no skip leads up.
+    """
+    top, stride = schedule.steps, schedule.stride(coarse_steps)
+    fine = stride if fine_steps is None else fine_steps
+    coarse = [Call(level, level - stride, 1.0) for level in range(top, stride, -stride)]
+    if not fine:
+        return Plan(top, (*coarse, Call(stride, 0)))
+    history: tuple[int, ...] = ()
+    for level, action in zip(range(fine, 1, -1), actions, strict=True):
+        history = history_after(history, level, action, skip_rule)
+    # The process numbers a draw at N and above anew: CSA may have passed it.
+    refined = [Call(t, t - 1, 1.0, number=t - 1 + top if t > stride else None) for t in (*history, 1)]
+    return Plan(top, (*coarse, *refined))

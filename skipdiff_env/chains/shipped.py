@@ -1,0 +1,72 @@
+"""The plans in a model's folder: ``plans.json``.
+
+``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, ...}``, one plan for each number of evaluations.
+Further keys say how the plans were chosen, and what they reached.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..diffusion.folder import PLANS
+from ..diffusion.protocol import DiffusionModel
+from ..errors import SkipDiffError
+from ..files import write_atomically
+from .plan import Plan
+
+
+def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
+    """Plans by their number of evaluations, the fewest first; none if the file is for other weights.
+
+    Raises:
+        SkipDiffError: if the file is damaged.
+    """
+    file = model.folder / PLANS if model.folder else None
+    if file is None or not file.is_file():
+        return {}
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        if about["model"] != model.hash:
+            return {}
+        plans = [Plan.read(entry["plan"]) for entry in about["plans"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = str(error) if isinstance(error, SkipDiffError) else "no plans in the form that find-plan writes"
+        raise SkipDiffError(f"{file} is damaged ({why}): make it anew") from None
+    return {len(plan.calls): plan for plan in sorted(plans, key=lambda plan: len(plan.calls))}
+
+
+def save_plans(file: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], **about: Any) -> None:
+    """Write a ``plans.json``: plans, each with its figures; ``about`` says how they were chosen."""
+    entries = {str(len(plan.calls)): {"plan": str(plan), **figures} for plan, figures in plans.items()}
+    content = {"model": model_hash, **about, "plans": entries}
+    write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def read_plan(file: Path) -> Plan:
+    """The plan in a file of one's own, ``{"plan": TEXT}``.
+
+    Raises:
+        SkipDiffError: if there is none.
+    """
+    try:
+        return Plan.read(json.loads(file.read_text(encoding="utf-8"))["plan"])
+    except OSError as error:
+        raise SkipDiffError(f"{file} cannot be read ({error.strerror}): give the file of a plan") from None
+    except (ValueError, KeyError, TypeError) as error:
+        why = f" ({error})" if isinstance(error, SkipDiffError) else ""
+        raise SkipDiffError(f'{file} holds no plan{why}: write {{"plan": "100>26|20>0"}}') from None
+
+
+def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
+    """The plan that ``plan:6`` names.
+
+    Raises:
+        SkipDiffError: if there is none of so many evaluations, saying which there are.
+    """
+    plans = shipped_plans(model)
+    if evaluations.isascii() and evaluations.isdigit() and int(evaluations) in plans:
+        return plans[int(evaluations)]
+    there = f"use one of {', '.join(f'plan:{n}' for n in plans)}" if plans else "it comes with no plans"
+    raise SkipDiffError(f"{model.name!r} has no plan:{evaluations}: {there}, or write one like '100>26|20>0'")

@@ -1,0 +1,79 @@
+"""``skipdiff find-plan``: the best fixed plans of a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .streams import say
+
+HELP = "look for the best fixed plans at given numbers of network calls"
+DESCRIPTION = """Look for the best fixed plan at each of several numbers of network calls, on HR pictures that
+the model was not trained on (extra 'plans'). A search that was broken off goes on from its --study.
+
+  skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
+  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (once plans.json is in the model's folder)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    add("-m", "--model", default="natural-4x", metavar="NAME", help="name or folder [natural-4x]")
+    add("--images", required=True, metavar="PATH", help="folder, tar or file of HR pictures")
+    add("--evaluations", nargs="+", type=int, required=True, metavar="N", help="network calls, 2 or more")
+    add(
+        "--metric", nargs="+", default=["lpips"], metavar="M[:W]", help="what to be good at, weighted [lpips]"
+    )
+    add("--trials", type=int, default=150, metavar="N", help="plans to try at each number [150]")
+    add("--minutes", type=float, metavar="T", help="end each search after so long")
+    add("--image-size", type=int, default=128, metavar="PX", help="side of the pictures' crops [128]")
+    add("--study", metavar="FILE", help="keeps every trial, and is gone on from")
+    add("--seed", type=int, default=0, metavar="N", help="of the search [0]")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ... [auto]")
+    add("-o", "--output", metavar="FILE", help="plans.json to write [the one in the model's folder]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search at each number, and print the plans; the file is written when all are found."""
+    from ..chains.shipped import save_plans
+    from ..diffusion import load_pretrained
+    from ..diffusion.folder import PLANS
+    from ..errors import SkipDiffError
+    from ..planning import find_plan
+
+    model = load_pretrained(args.model, args.device)
+    if model.folder is None:
+        raise SkipDiffError(f"{args.model} lies in no folder: give the folder of a model")
+    metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
+    found = {}
+    for number in sorted(set(args.evaluations)):
+
+        def tell(trials: int, best: float, number: int = number) -> None:
+            if sys.stderr.isatty():
+                print(f"\r{number} calls: {trials} plans, best {best:+.4f}  ", end="", file=sys.stderr)
+
+        plan = find_plan(
+            model, args.images, number, metrics, trials=args.trials, minutes=args.minutes,
+            image_size=args.image_size, study=args.study, seed=args.seed, tell=tell,
+        )  # fmt: skip
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in plan.figures.items())
+        say(f"{plan.plan}   {figures}   ({plan.trials} plans, {plan.seconds / 60:.1f} minutes)")
+        found[plan.plan] = {**plan.figures, "trials": plan.trials}
+        reference = plan.reference
+    output = Path(args.output) if args.output else model.folder / PLANS
+    save_plans(
+        output, model.hash, found, pictures=Path(args.images).name, image_size=args.image_size,
+        objective=metrics, reference=reference,
+    )  # fmt: skip
+    print(output)
+    return 0
+
+
+def _weight(text: str) -> float:
+    from ..errors import SkipDiffError
+
+    try:
+        return float(text or 1)
+    except ValueError:
+        raise SkipDiffError(f"the weight {text!r} of a metric is no number") from None

@@ -1,0 +1,140 @@
+"""A chain of network calls, each of which says as what the network sees the latent and where it leads.
+
+This state machine knows nothing of coarse and fine::
+
+    state = process.start(condition, keys)             # x_T at level T
+    state = process.call(state, told, to, eta)         # one network call a row, r → u
+    ...                                                # until u = 0, where state.x0 is the result
+
+A call is told a level r. If r lies below the level that was reached, the latent is taken to stand at r: that
+is a *skip* (under the rule ``hold`` of :mod:`.process`), by which left-over noise is read as detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .noise import NoiseKey, keyed_normal
+from .process import posterior_sample
+from .protocol import DiffusionModel, as_model
+from .rows import Rows
+from .schedule import Jump, jump
+
+
+@dataclass(frozen=True)
+class CallState(Rows):
+    """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
+
+    condition: Tensor
+    """c, (B, 3, H, W) in [-1, 1]."""
+    latent: Tensor
+    """x at ``level``, (B, 3, H, W)."""
+    x0: Tensor
+    """The newest x̂0, (B, 3, H, W) in image space (c itself before any call)."""
+    level: np.ndarray
+    """The level that was reached, float64 (B,); 0 = finished."""
+    evaluations: np.ndarray
+    """Network calls spent on each row, int64 (B,)."""
+    keys: tuple[NoiseKey, ...]
+    """What each row's noise depends on."""
+    drawn: tuple[tuple[int, ...], ...]
+    """The numbers of each row's draws so far, beginning with that of x_T."""
+
+
+class CallProcess:
+    """Single network calls around a frozen model.
+
+    Args:
+        model: anything with a ``schedule`` and ``predict``.
+    """
+
+    def __init__(self, model: DiffusionModel) -> None:
+        self.model = as_model(model)
+        self.schedule = self.model.schedule
+
+    def start(self, condition: Tensor, keys: Sequence[NoiseKey]) -> CallState:
+        """x_T ~ N(0, I), the same as that of :meth:`.process.SkipProcess.start`.
+
+        Args:
+            condition: c, (B, 3, H, W).
+            keys: B noise keys.
+        """
+        batch, top = len(condition), self.schedule.steps
+        if len(keys) != batch:
+            raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
+        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
+        level, count = np.full(batch, float(top)), np.zeros(batch, np.int64)
+        return CallState(condition, latent, condition, level, count, tuple(keys), ((top,),) * batch)
+
+    def call(
+        self,
+        state: CallState,
+        told: ArrayLike,
+        to: ArrayLike,
+        eta: ArrayLike = 0.0,
+        fresh: ArrayLike = False,
+        number: Sequence[int | None] | None = None,
+    ) -> CallState:
+        """One network call of every row. All but ``state`` may be one a row, (B,), or one for all.
+
+        Args:
+            state: what was reached; no row may be finished.
+            told: r, the level that the network is told, above 0 and at most the level that was reached.
+            to: u, the level that the call leads to, below r; 0 ends the chain on x̂0.
+            eta: η of the jump from r to u, 0 … 1, see :func:`.schedule.jump`.
+            fresh: whether x_u is x̂0 with noise drawn anew, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
+            number: of the draw under each row's noise key. None: that of the level u, rounded, to which T is
+                added as long as the row has drawn that number before, so that no draw comes twice.
+
+        Raises:
+            ValueError: if a level or η is out of range.
+        """
+        rows = len(state)
+        r, u, eta = (np.broadcast_to(np.asarray(value, np.float64), rows) for value in (told, to, eta))
+        if not np.all((u >= 0) & (u < r) & (r <= state.level)):
+            raise ValueError(
+                f"a call must be told a level up to the one that was reached, {state.level}, and lead below: "
+                f"told {r}, to {u}"
+            )
+        coefficients = self._coefficients(r, u, eta, np.broadcast_to(fresh, rows))
+        signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(r)))
+        latent = state.latent
+        x0 = self.model.predict(latent, state.condition, signal.to(latent.device, latent.dtype))
+        noise, drawn = None, state.drawn
+        if coefficients.std.any():
+            numbers = self._numbers(state, u, number)
+            noise = keyed_normal(state.keys, numbers, latent.shape[1:], latent)
+            drawn = tuple(
+                (*past, n) if std else past
+                for past, n, std in zip(drawn, numbers, coefficients.std, strict=True)
+            )
+        reached = posterior_sample(coefficients, latent, self.model.to_latent(x0, state.condition), noise)
+        spent = state.evaluations + 1
+        return CallState(state.condition, reached, x0, u.copy(), spent, state.keys, drawn)
+
+    def _coefficients(self, r: np.ndarray, u: np.ndarray, eta: np.ndarray, fresh: np.ndarray) -> Jump:
+        """How x_u follows from x̂0, x_r and noise, each field (B,)."""
+        reached = self.schedule.alpha_bar_at(u)
+        usual = jump(self.schedule.alpha_bar_at(r), reached, eta)
+        return Jump(
+            beta=usual.beta,
+            x0_coef=np.where(fresh, np.sqrt(reached), usual.x0_coef),
+            xt_coef=np.where(fresh, 0.0, usual.xt_coef),
+            std=np.where(fresh, np.sqrt(1 - reached), usual.std),
+        )
+
+    def _numbers(self, state: CallState, u: np.ndarray, given: Sequence[int | None] | None) -> list[int]:
+        """The number of each row's draw."""
+        asked = [None] * len(state) if given is None else given
+        numbers = []
+        for past, level, number in zip(state.drawn, np.rint(u).astype(int).tolist(), asked, strict=True):
+            while number is None and level in past:
+                level += self.schedule.steps
+            numbers.append(level if number is None else number)
+        return numbers

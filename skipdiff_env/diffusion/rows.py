@@ -1,0 +1,60 @@
+"""A batch whose rows are picked and put back one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+R = TypeVar("R", bound="Rows")
+
+
+class Rows:
+    """For frozen dataclasses each field of which holds one entry a row: tensors, arrays and tuples."""
+
+    level: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def select(self: R, rows: Sequence[int] | np.ndarray) -> R:
+        """Some rows, in that order."""
+        index = _indices(rows)
+        return self._with(lambda name, old: _taken(old, index))
+
+    def replace(self: R, rows: Sequence[int] | np.ndarray, other: R) -> R:
+        """A copy in which ``rows`` are those of ``other``, in that order."""
+        index = _indices(rows)
+        return self._with(lambda name, old: _put(old, index, getattr(other, name)))
+
+    def _with(self: R, change: Callable[[str, Any], Any]) -> R:
+        changed = {field.name: change(field.name, getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **changed)  # type: ignore[type-var]
+
+
+def _taken(old: Any, index: np.ndarray) -> Any:
+    if isinstance(old, Tensor):
+        return old[torch.from_numpy(index).to(old.device)]
+    return tuple(old[i] for i in index) if isinstance(old, tuple) else old[index]
+
+
+def _put(old: Any, index: np.ndarray, new: Any) -> Any:
+    if isinstance(old, Tensor):
+        return old.index_copy(0, torch.from_numpy(index).to(old.device), new)
+    if isinstance(old, tuple):
+        entries = list(old)
+        for i, entry in zip(index, new, strict=True):
+            entries[i] = entry
+        return tuple(entries)
+    copy = old.copy()
+    copy[index] = new
+    return copy
+
+
+def _indices(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    index = np.asarray(rows)
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)

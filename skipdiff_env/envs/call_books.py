@@ -1,0 +1,139 @@
+"""What episodes of SkipDiff-v1 have done, and what their actions mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import SkipDiffError
+from .books import OPEN, Ledger, Rows
+
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.24, 0.19, 0.15, 0.11, 0.09, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01)
+"""The usual levels, over T: evenly spread down to 0.3, where calls move the latent most, then about evenly in
+log-SNR."""
+TOLD = (1.0, 0.75, 0.5)
+"""Shares of the level that was reached which the network may be told, under ``actions="full"``."""
+ETAS = (0.0, 0.5, 1.0)
+"""η that a call may have, under ``actions="full"``."""
+
+
+def usual_levels(top: int) -> list[float]:
+    """The levels that calls may lead to unless others are given, whole ones below T, falling to 0."""
+    return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
+
+
+def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
+    """Levels that calls may lead to, falling to 0, which need not be given.
+
+    Raises:
+        SkipDiffError: if they are not levels below T.
+    """
+    if levels is None:
+        return usual_levels(top)
+    found = sorted({0.0, *(float(level) for level in levels)}, reverse=True)
+    if not all(0 <= level < top for level in found):
+        raise SkipDiffError(f"levels={list(levels)} must lie in 0 … T = {top}, without T")
+    return found
+
+
+class CallChoices:
+    """What the actions of a decision mean: the level to be told, the level to lead to, and η.
+
+    Args:
+        levels: that calls may lead to, falling to 0.
+        full: whether level to be told and η are chosen, too.
+        budget: network calls of an episode, at most.
+
+    Attributes:
+        share, to, eta: of each action, float64 (actions,).
+    """
+
+    def __init__(self, levels: Sequence[float], full: bool, budget: int) -> None:
+        told, eta = (TOLD, ETAS) if full else ((1.0,), (0.0,))
+        grid = np.array([(r, u, e) for r in told for u in levels for e in eta], np.float64)
+        self.share, self.to, self.eta = grid.T
+        self._levels, self._budget = np.array(levels, np.float64), budget
+
+    def __len__(self) -> int:
+        return len(self.to)
+
+    def mask(self, reached: np.ndarray, spent: np.ndarray) -> np.ndarray:
+        """Which actions are allowed, bool (B, actions), at the levels and evaluations (B,).
+
+        Those that lead below the level that is told, and of the last call those that lead to 0; all where an
+        episode is over.
+        """
+        below = self.to < self.share * reached[:, None]
+        last = (spent >= self._budget - 1)[:, None]
+        return (below & (~last | (self.to == 0))) | (reached == 0)[:, None]
+
+    def calls(
+        self, actions: np.ndarray, reached: np.ndarray, spent: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(told, to, η) of an action in each row, float64 (B,) each.
+
+        An action that is not allowed leads to the next level below the told one; to 0 if it is the last.
+        """
+        told = self.share[actions] * reached
+        allowed = self.mask(reached, spent)[np.arange(len(actions)), actions]
+        next_below = np.array([self._levels[self._levels < level][0] for level in told])
+        instead = np.where(spent >= self._budget - 1, 0.0, next_below)
+        return told, np.where(allowed, self.to[actions], instead), self.eta[actions]
+
+
+class CallBooks(Ledger):
+    """The ledger of SkipDiff-v1.
+
+    Args:
+        count: number of rows.
+        longest: calls of an episode, at most.
+        actions: in the action space.
+        outcome: see :class:`.Ledger`.
+
+    Attributes:
+        calls: float32 (count, longest, 3), told, to and η of every call; :data:`.OPEN` for those to come.
+        evaluations: int64 (count,).
+        worth: float64 (count,), -ln M of the newest x̂0, 0 before there is one.
+        mask: int8 (count, actions), 1 for those that are allowed.
+    """
+
+    def __init__(self, count: int, longest: int, actions: int, outcome: Mapping[str, Any]) -> None:
+        super().__init__(count, outcome)
+        self.calls = np.full((count, longest, 3), OPEN, np.float32)
+        self.evaluations, self._decisions = np.zeros((2, count), np.int64)
+        self.worth = np.zeros(count)
+        self.mask = np.ones((count, actions), np.int8)
+
+    @property
+    def taken(self) -> np.ndarray:
+        """Decisions so far, int64 (count,)."""
+        return self._decisions
+
+    def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
+        """Open new episodes in ``rows``."""
+        super().begin(rows, image, noise_seed, price)
+        self.calls[rows], self.evaluations[rows], self._decisions[rows], self.worth[rows] = OPEN, 0, 0, 0.0
+
+    def call(self, rows: Rows, told: np.ndarray, to: np.ndarray, eta: np.ndarray) -> None:
+        """Enter a network call of each of ``rows``."""
+        self.calls[rows, self.evaluations[rows]] = np.stack([told, to, eta], axis=1)
+        self.evaluations[rows] += 1
+
+    def decide(self, rows: Rows, worth: np.ndarray, calls: np.ndarray) -> np.ndarray:
+        """Enter a decision of each of ``rows``, which led to a picture of this worth by so many calls.
+
+        Returns:
+            what it is paid: what the picture gained, less the price of the calls, float64 (len(rows),).
+        """
+        gained = worth - self.worth[rows]
+        self.worth[rows] = worth
+        self._decisions[rows] += 1
+        return gained - self.price[rows] * calls + 0.0  # no -0.0
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {
+            "evaluations": self.evaluations, "calls": self.calls, "image": self.image,
+            "noise_seed": self.noise_seed, "step_cost": self.price, "action_mask": self.mask, **self.outcome,
+        }  # fmt: skip

@@ -1,0 +1,308 @@
+"""The pictures of a batch of episodes on one device: which they are, how good the results are.
+
+It joins an image source, a frozen model and a metric. How a picture is made, by decisions about fine steps
+or about every network call, is left to :mod:`.episodes` and :mod:`.call_episodes`. An episode is determined
+by its image and its noise seed: they fix the crop, every noise draw and so, given the actions, the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ..diffusion import DiffusionModel, NoiseKey, as_model, image_key, load_pretrained, to_uint8
+from ..diffusion.resize import to_arrays, to_planes
+from ..errors import SkipDiffError
+from ..images import BUNDLED_IMAGE_SIZE, Pair, make_pair, open_source
+from ..latent_cache import LatentCache
+from ..metrics import load_metric, psnr_y, ssim_y
+from .books import OUTCOME, Ledger, draw_price
+from .options import SceneOptions
+
+NOISE_SEEDS = 2**32
+"""How many noise seeds ``noise="fresh"`` draws from."""
+
+RESET = ("image", "noise_seed", "step_cost")
+"""What a reset may be told of an episode."""
+
+_CHECKED_IMAGES = 32
+"""How many images are decoded when an environment is made, to refuse those that are too small."""
+
+Observation = dict[str, Tensor] | Tensor
+
+
+class Opening(NamedTuple):
+    """What new episodes begin with, one entry a row."""
+
+    image: list[int]
+    noise_seed: list[int]
+    price: list[float]
+    pairs: list[Pair]
+    condition: Tensor
+    """c, (B, 3, H, W)."""
+    keys: list[NoiseKey]
+
+
+class Cell(NamedTuple):
+    """A decision as it is drawn."""
+
+    inside: str
+    below: str
+    skips: bool | None
+    """None for one that is to come."""
+
+
+class Scenes(ABC):
+    """``count`` episodes side by side, all in one batch; rows may be at different levels.
+
+    Args:
+        count: number of rows.
+        options: the arguments of the environment.
+
+    Attributes:
+        source, model, metric: what the options stand for.
+        image_size: side of the SR images, pixels.
+        pairs: the images of each row, none before the first :meth:`begin`, which must begin all of them.
+        books: what each row has done, and what is told of it.
+        state: the process's state, one row each.
+        observation_space, action_space: of one row.
+        longest: decisions of an episode, at most.
+    """
+
+    state: Any
+    books: Ledger
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Discrete
+    longest: int
+
+    def __init__(self, count: int, options: SceneOptions) -> None:
+        self.count, self.options = count, options
+        self._load()
+        self.source = open_source(options.images, low_resolution=options.low_resolution)
+        own = BUNDLED_IMAGE_SIZE if options.images is None else self.model.image_size
+        self.image_size = self._checked_size(own if options.image_size is None else options.image_size)
+        self.pairs: list[Pair] = []
+
+    @abstractmethod
+    def begin(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start new episodes in ``rows``.
+
+        Args:
+            rows: which rows, in rising order.
+            rngs: one generator for each of them.
+            options: ``image`` and ``noise_seed``, each an integer for all rows or one for every row of
+                the whole batch; and ``step_cost``, a number likewise.
+
+        Raises:
+            SkipDiffError: for an unknown option, one out of range, or an image that is too small.
+        """
+
+    @abstractmethod
+    def step(
+        self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Take a decision in each of ``rows``.
+
+        Returns:
+            rewards, float64, and whether the episode is over, bool, both (len(rows),).
+        """
+
+    @abstractmethod
+    def observe(self) -> Observation:
+        """What the agent sees in every row, on the device, in fresh memory."""
+
+    @abstractmethod
+    def cells(self, row: int) -> list[Cell]:
+        """The decisions of a row as they are drawn; as many for every row at any time."""
+
+    @abstractmethod
+    def _load_process(self) -> None:
+        """What drives the model; not pickled either."""
+
+    def _load(self) -> None:
+        """Everything that is shared between environments and not pickled with them."""
+        model, device = self.options.model, self.options.device
+        if isinstance(model, (str, os.PathLike)):
+            self.model: DiffusionModel = load_pretrained(model, device)
+        else:
+            self.model = as_model(model)
+            own = self.model.device
+            if device != "auto" and torch.device(device).type != own.type:
+                raise SkipDiffError(
+                    f"the model lies on {own}, not on {device}: move it there, or leave device='auto'"
+                )
+        self.device = self.model.device
+        self._load_process()
+        self.metric = load_metric(self.options.metric, self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("model", "process", "metric")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load()
+
+    def _checked_size(self, size: int | None) -> int:
+        """``size``, if the images, the model and the metric can all live with it."""
+        if size is None:
+            raise SkipDiffError("this model names no image_size of its own: give image_size= (pixels)")
+        if self.metric.reference and self.source.low_resolution:
+            raise SkipDiffError(
+                f"metric {self.metric.name!r} compares with the original, but low_resolution=True says that "
+                "there is none: use a no-reference metric such as 'niqe'"
+            )
+        for metric in [self.metric] + ([] if self.source.low_resolution else [load_metric("ssim")]):
+            if size < metric.min_size:
+                raise SkipDiffError(
+                    f"metric {metric.name!r} needs images of at least {metric.min_size} pixels, but "
+                    f"image_size is {size}: give a larger image_size= or another metric="
+                )
+        for index in range(min(len(self.source), _CHECKED_IMAGES)):
+            make_pair(self.source, index, scale=self.model.scale, image_size=size)
+        return size
+
+    def _opening(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None,
+    ) -> Opening:
+        """Choose image, noise seed and price of new episodes."""
+        given = self._read_options(options)
+        # Drawn whatever the options say: an option must not shift what later episodes draw.
+        chosen = [
+            self._draw(rng) | {name: values[row] for name, values in given.items()}
+            for row, rng in zip(rows, rngs, strict=True)
+        ]
+        images, seeds, prices = ([each[name] for each in chosen] for name in RESET)
+        pairs = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
+        lr = to_planes(np.stack([pair.lr for pair in pairs])).contiguous().to(self.device)
+        keys = [NoiseKey(image_key(pair.lr), seed) for pair, seed in zip(pairs, seeds, strict=True)]
+        return Opening(images, seeds, prices, pairs, self.model.condition(lr), keys)
+
+    def _put(self, rows: Sequence[int] | np.ndarray, state: Any, pairs: Sequence[Pair]) -> None:
+        """Let new episodes stand in ``rows``."""
+        if len(rows) == self.count:
+            self.state, self.pairs = state, list(pairs)
+            return
+        self.state = self.state.replace(rows, state)
+        for row, pair in zip(rows, pairs, strict=True):
+            self.pairs[row] = pair
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, Any]:
+        """What an episode plays unless it is told."""
+        image, noise_seed = int(rng.integers(len(self.source))), int(rng.integers(NOISE_SEEDS))
+        noise_seed = 0 if self.options.noise == "fixed" else noise_seed
+        return {
+            "image": image,
+            "noise_seed": noise_seed,
+            "step_cost": draw_price(self.options.step_cost, rng),
+        }
+
+    def _read_options(self, options: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+        limits = {"image": len(self.source), "noise_seed": 2**63}
+        unknown = sorted(set(options or {}) - {*RESET})
+        if unknown:
+            raise SkipDiffError(
+                f"unknown reset option {unknown[0]!r}: use 'image', 'noise_seed' and 'step_cost'"
+            )
+        given: dict[str, list[Any]] = {}
+        for name, value in (options or {}).items():
+            array = np.asarray(value)
+            if name == "step_cost":
+                given[name] = self._given_step_costs(array)
+                continue
+            if array.dtype.kind not in "iu" or array.shape not in ((), (self.count,)):
+                raise SkipDiffError(
+                    f"reset option {name}={value!r} must be an integer, or one for each environment"
+                )
+            given[name] = np.broadcast_to(array, self.count).tolist()
+            if array.min() < 0 or int(array.max()) >= limits[name]:
+                raise SkipDiffError(f"reset option {name}={value!r} must lie in 0 … {limits[name] - 1}")
+        return given
+
+    def _given_step_costs(self, costs: np.ndarray) -> list[float]:
+        low, high = self.options.step_cost if isinstance(self.options.step_cost, tuple) else (0.0, math.inf)
+        if costs.dtype.kind not in "iuf" or costs.shape not in ((), (self.count,)):
+            raise SkipDiffError("reset option step_cost must be a number, or one for each environment")
+        if not (np.isfinite(costs).all() and low <= costs.min() and costs.max() <= high):
+            raise SkipDiffError(f"reset option step_cost={costs.tolist()} must lie in {low} … {high}")
+        return np.broadcast_to(costs, self.count).astype(np.float64).tolist()
+
+    def _pair(self, image: int, noise_seed: int) -> Pair:
+        """The crop of an episode: a function of what replays it, and of nothing else."""
+        rng = np.random.default_rng([image, noise_seed]) if self.options.crop == "random" else None
+        return make_pair(self.source, image, scale=self.model.scale, image_size=self.image_size, rng=rng)
+
+    def _results(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """The newest x̂0 of ``rows`` as 8-bit images (B, H, W, 3), their originals if there are any, and
+        whether every number of x̂0 is finite, bool (B,)."""
+        x0 = self.state.x0[torch.as_tensor(rows, device=self.device)]
+        originals = [hr for row in rows if (hr := self.pairs[row].hr) is not None]
+        finite = torch.isfinite(x0).flatten(1).all(dim=1).cpu().numpy()
+        return to_arrays(to_uint8(x0)), np.stack(originals) if originals else None, finite
+
+    def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
+        """``metric``, ``psnr`` and ``ssim``, each (B,); remembered if there is a cache, since a warm cache
+        would otherwise spend all its time here."""
+        cache = self._scores
+        if cache is None:
+            return self._compute(images, references)
+        digests = [[_digest(batch[i]) for batch in (images, references) if batch is not None]
+                   for i in range(len(images))]  # fmt: skip
+        names = [(self.metric, *digest) for digest in digests]
+        scores = [cache.score(name) for name in names]
+        missing = [i for i, known in enumerate(scores) if known is None]
+        if missing:
+            fresh = self._compute(images[missing], None if references is None else references[missing])
+            for row, i in enumerate(missing):
+                scores[i] = {key: column[row].item() for key, column in fresh.items()}
+                cache.put_score(names[i], scores[i])
+        return {key: np.array([found[key] for found in scores if found]) for key in scores[0] or ()}
+
+    @property
+    def _scores(self) -> LatentCache | None:
+        """Where scores are remembered."""
+        return None
+
+    def _compute(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
+        scores = {"metric": self.metric(images, references)}
+        if references is None:
+            return scores | {name: np.full(len(images), np.nan) for name in ("psnr", "ssim")}
+        return scores | {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
+
+    def _outcome(self) -> dict[str, Any]:
+        """What is known at the end of an episode only, and what stands for it until then."""
+        blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}
+
+    def _lr(self) -> Tensor:
+        """The LR images of all rows, float32 (B, 3, h, w) in [0, 1]."""
+        arrays = np.stack([pair.lr for pair in self.pairs])
+        return to_planes(arrays).contiguous().to(self.device).float() / 255
+
+    def finished(self, row: int) -> bool:
+        """Whether the episode of a row is over, or none was begun yet."""
+        return not self.pairs or bool(self.state.level[row] == 0)
+
+    def picture(self, row: int) -> np.ndarray:
+        """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""
+        return to_arrays(to_uint8(self.state.x0[row : row + 1]))[0]
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()

@@ -1,0 +1,172 @@
+"""Images larger than memory: tensors that lie in files without a name and are computed with strip by strip.
+
+The arithmetic of chains treats every number alone. A :class:`Mapped` tensor passes itself through such
+functions a strip of rows at a time, into another of its kind, so that no chain needs to know where its images
+lie. Functions of another kind see an ordinary tensor of the same numbers. Small images lie in memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..errors import SkipDiffError
+
+LARGE = 2**28
+"""Bytes from which on an image lies in a file."""
+
+STRIP = 2**22
+"""Numbers that are computed with at once, roughly."""
+
+_BLOCK = 2**20
+_ATEN = torch.ops.aten
+_COPIES = (_ATEN._to_copy.default, _ATEN.clone.default)
+"""What treats every number alone, besides what torch says of itself."""
+_BLANKS = (
+    _ATEN.zeros_like.default, _ATEN.empty_like.default, _ATEN.new_zeros.default, _ATEN.new_empty.default,
+)  # fmt: skip
+
+
+class Mapped(torch.Tensor):
+    """A tensor of images, (B, C, H, W), all zeros at first.
+
+    Its file goes when it is no longer used, and when the process ends, however it ends.
+
+    Args:
+        shape: (B, C, H, W).
+        folder: where its file lies.
+        dtype: of its numbers.
+
+    Raises:
+        SkipDiffError: if there is no room for the file.
+    """
+
+    plain: Tensor
+    """The same numbers as an ordinary tensor, of which whatever is touched stays in memory until
+    :func:`release` is called."""
+    folder: Path
+    _pages: mmap.mmap | None
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def __new__(cls, shape: Sequence[int], folder: Path, dtype: torch.dtype = torch.float32) -> Mapped:
+        size = torch.Size(shape).numel() * dtype.itemsize
+        pages = _pages(size, folder) if size >= LARGE else None
+        plain = (
+            torch.zeros(shape, dtype=dtype)
+            if pages is None
+            else torch.frombuffer(pages, dtype=dtype).view(*shape)
+        )
+        made = torch.Tensor._make_subclass(cls, plain)
+        made.plain, made.folder, made._pages = plain, folder, pages
+        return made
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What torch calls in place of a function that is given one of these."""
+        kwargs = kwargs or {}
+        first = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Mapped))
+        stays = kwargs.get("device") in (None, torch.device("cpu"))
+        if func in _BLANKS and stays:
+            shape = args[1] if func in _BLANKS[2:] else first.shape
+            return Mapped(shape, first.folder, kwargs.get("dtype") or first.dtype)
+        in_place = func._schema.name.endswith("_")
+        if (func in _COPIES and stays) or (_is_pointwise(func) and "out" not in kwargs):
+            return _strip_by_strip(func, args, kwargs, first.folder, args[0] if in_place else None)
+        return func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
+
+    def release(self) -> None:
+        """Let go of the memory that has been read into or written from; the numbers stay."""
+        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system sees to it
+            self._pages.madvise(mmap.MADV_DONTNEED)
+
+
+def release(*images: Tensor) -> None:
+    """:meth:`Mapped.release` of those that are mapped."""
+    for image in images:
+        if isinstance(image, Mapped):
+            image.release()
+
+
+def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None) -> Tensor:
+    """What a function makes of images (B, C, h, w) of which it treats each channel alone, (B, C, H, W).
+
+    It is mapped to ``folder``; without one it is an ordinary tensor.
+    """
+    if folder is None:
+        return function(image)
+    made: Mapped | None = None
+    for channel in range(image.shape[1]):
+        plane = function(image[:, channel : channel + 1])
+        if made is None:
+            made = Mapped((len(plane), image.shape[1], *plane.shape[-2:]), folder, plane.dtype)
+        made[:, channel : channel + 1] = plane
+        release(image, made)
+    assert made is not None
+    return made
+
+
+def strips(height: int, row: int) -> list[slice]:
+    """Cut so many rows of ``row`` numbers each into strips of about ``STRIP`` numbers."""
+    rows = max(1, STRIP // row)
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _strip_by_strip(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], folder: Path, into: Tensor | None
+) -> Tensor:
+    """Apply a function of single numbers to images, into a new one unless it works in place."""
+    tensors = [x for x in args if isinstance(x, Tensor)]
+    shape = torch.broadcast_shapes(*(x.shape for x in tensors))
+    made = into
+    for rows in strips(shape[-2], shape.numel() // max(1, shape[-2])):
+        cut = [_rows(x, rows, shape[-2]) if isinstance(x, Tensor) else x for x in args]
+        found = func(*cut, **kwargs)
+        if into is None:
+            made = Mapped(shape, folder, found.dtype) if made is None else made
+            _plain(made)[..., rows, :] = found
+        release(*tensors, *([] if made is None else [made]))
+    assert made is not None
+    return made
+
+
+def _is_pointwise(func: Any) -> bool:
+    return torch.Tag.pointwise in func.tags and torch.Tag.data_dependent_output not in func.tags
+
+
+def _plain(x: Any) -> Any:
+    return x.plain if isinstance(x, Mapped) else x
+
+
+def _rows(x: Tensor, rows: slice, height: int) -> Tensor:
+    """A strip of what has rows; all of what is the same for every row."""
+    plain = _plain(x)
+    return plain[..., rows, :] if x.dim() >= 2 and x.shape[-2] == height else plain
+
+
+def _pages(size: int, folder: Path) -> mmap.mmap:
+    """So many bytes of a new file without a name, for which there is room."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # a page for which there is no room when it is written ends the process
+                for place in range(0, size, _BLOCK):
+                    file.write(bytes(min(_BLOCK, size - place)))
+                file.flush()
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise SkipDiffError(
+            f"cannot keep an image of {size / 1e9:.1f} GB in {folder} ({error.strerror}): make room, or name "
+            "another folder in TMPDIR"
+        ) from None

@@ -1,0 +1,171 @@
+"""Agents that SB3 trained, in the sampler's hands; what plain SB3 saved, and a run's best agent, exported."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sb3_contrib")
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from skipdiff_agents import EpisodicPPO, SPNPolicy, as_policy
+from skipdiff_agents.cli import main
+from skipdiff_agents.export import network_from_file
+from skipdiff_agents.policy import ClockExtractor
+from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_env.diffusion import random_model, tiny_config
+from skipdiff_env.policies.file import NetworkPolicy, load_policy, save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+
+FINE = 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(tiny_config(image_size=32))
+
+
+@pytest.fixture(scope="module")
+def make(model):
+    """A scalar environment of 16-pixel latents; infos tell what was decided."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
+
+    def make(keys=None, **arguments):
+        arguments = {"model": model, "images": images, "metric": "psnr", "fine_steps": FINE, "crop": "center",
+                     "observation_size": 16} | arguments  # fmt: skip
+        env = gymnasium.make("SkipDiff-v0", **arguments)
+        return gymnasium.wrappers.FilterObservation(env, keys) if keys else env
+
+    return make
+
+
+CLOCK = {
+    "features_extractor_class": ClockExtractor, "features_extractor_kwargs": {"hidden_size": 8},
+    "net_arch": [], "normalize_images": False,
+}  # fmt: skip
+GRU = {"hidden_size": 8, "norm": "group"}
+STEPS = {"n_steps": 4 * FINE - 4, "batch_size": 8, "device": "cpu", "seed": 0}
+
+
+def agents(make):
+    """By name: an agent after a few steps, and the environment that it sees."""
+    latents, told = make(), make(observation="dict")
+    plain = make(["latent", "step"], observation="dict")
+    return {
+        "README's PPO": (PPO("MultiInputPolicy", plain, **STEPS), plain),
+        "PPO with a clock": (PPO("MultiInputPolicy", told, policy_kwargs=CLOCK, **STEPS), told),
+        "PPO on latents": (PPO("MlpPolicy", latents, **STEPS), latents),
+        "DQN": (DQN("MultiInputPolicy", plain, buffer_size=50, device="cpu", seed=0), plain),
+        "RecurrentPPO": (RecurrentPPO(SPNPolicy, latents, policy_kwargs=GRU, **STEPS), latents),
+        "EpisodicPPO": (EpisodicPPO(SPNPolicy, latents, policy_kwargs=GRU, **STEPS), latents),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["README's PPO", "PPO with a clock", "PPO on latents", "DQN", "RecurrentPPO", "EpisodicPPO"]
+)
+def test_an_agent_decides_for_the_sampler_as_in_the_environment(make, model, name):
+    agent, env = agents(make)[name]
+    agent.learn(32)
+    sampler = SkipDiffSampler(model, fine_steps=FINE)
+    for image in range(2):
+        seen, info = env.reset(options={"image": image, "noise_seed": 3})
+        state, start, done = None, True, False
+        while not done:
+            action, state = agent.predict(seen, state, np.array([start]), deterministic=True)
+            seen, _, done, _, info = env.step(int(action))
+            start = False
+        lr = env.unwrapped._episodes.pairs[0].lr
+        out = sampler(lr, policy=as_policy(agent), seed=3)
+        assert list(out.trace[0].actions) == info["actions"].tolist()
+
+
+def test_a_drawn_action_is_not_always_the_same(make):
+    agent = agents(make)["EpisodicPPO"][0]
+    policy = as_policy(agent, deterministic=False)
+    chosen, _ = policy(torch.zeros(200, 3, 16, 16), None)
+    assert 0 < chosen.sum() < 200
+
+
+def test_records_tell_agents_apart(make):
+    agent = agents(make)["EpisodicPPO"][0]
+    before = as_policy(agent).settings
+    assert before == as_policy(agent).settings and before["policy"] == "EpisodicPPO"
+    agent.learn(32)
+    assert as_policy(agent).settings != before
+
+
+def test_what_a_sampler_cannot_ask_is_said(make):
+    told = make(observation="dict")
+    with pytest.raises(SkipDiffError, match="sees 'lr', which a sampler does not show its policies"):
+        as_policy(PPO("MultiInputPolicy", told, **STEPS))
+    flat = gymnasium.wrappers.FlattenObservation(make())
+    with pytest.raises(SkipDiffError, match="no square latent"):
+        as_policy(PPO("MlpPolicy", flat, **STEPS))
+    with pytest.raises(SkipDiffError, match=r"not Discrete\(2\)"):
+        as_policy(_with_three_actions(make))
+    scaled = VecNormalize(DummyVecEnv([make]))
+    with pytest.raises(SkipDiffError, match="VecNormalize"):
+        as_policy(PPO("MlpPolicy", scaled, **STEPS))
+    with pytest.raises(SkipDiffError, match="not trained with prices"):
+        as_policy(PPO("MlpPolicy", make(), **STEPS), step_cost=0.1)
+    clock = as_policy(PPO("MultiInputPolicy", told, policy_kwargs=CLOCK, **STEPS))
+    with pytest.raises(SkipDiffError, match=f"trained for F = {FINE}: use fine_steps={FINE}"):
+        clock(torch.zeros(1, 3, 16, 16), (FINE - 1, None))
+
+
+def _with_three_actions(make):
+    env = make()
+    env.action_space = gymnasium.spaces.Discrete(3)
+    return PPO("MlpPolicy", env, **STEPS)
+
+
+@pytest.mark.parametrize("name", ["PPO with a clock", "RecurrentPPO", "EpisodicPPO"])
+@pytest.mark.parametrize("format", ["safetensors", "torch-export"])
+def test_what_plain_sb3_saved_is_exported(make, tmp_path, name, format):
+    agent = agents(make)[name][0]
+    agent.save(tmp_path / "agent.zip")
+    out = tmp_path / "exported"
+    assert main(["export", str(tmp_path / "agent.zip"), "--format", format, "-o", str(out)]) == 0
+    (file,) = tmp_path.glob("exported.*")
+    wrapped, exported = as_policy(agent), load_policy(file)
+    memory, other = None, None
+    latents = torch.randn(FINE - 1, 6, 3, 16, 16)
+    for latent in latents:
+        a, memory = wrapped(latent, memory)
+        b, other = exported(latent, other)
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_layers_between_extractor_and_head_are_refused(make, tmp_path, capsys):
+    options = CLOCK | {"net_arch": [8]}
+    agent = PPO("MultiInputPolicy", make(observation="dict"), policy_kwargs=options, **STEPS)
+    agent.save(tmp_path / "agent.zip")
+    assert main(["export", str(tmp_path / "agent.zip"), "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert "net_arch=[]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["safetensors", "onnx", "torch-export"])
+def test_the_best_agent_of_a_run_is_exported(tmp_path, format):
+    """The folder and its policy.safetensors mean the agent that was evaluated, not the last checkpoint."""
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network = SkipProposalNetwork(SPNConfig(32, 16, "group")).eval()
+    save_policy(tmp_path / "run" / "policy.safetensors", network)
+    expected = NetworkPolicy(network, network.config)
+    for number, given in enumerate(("run", "run/policy.safetensors")):
+        out = tmp_path / f"agent{number}"
+        assert main(["export", str(tmp_path / given), "--format", format, "-o", str(out)]) == 0
+        (file,) = tmp_path.glob(f"agent{number}.*")
+        memory, other = None, None
+        for latent in torch.randn(3, 4, 3, 32, 32):
+            a, memory = expected.logits(latent, memory)
+            b, other = load_policy(file).logits(latent, other)
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    if format != "safetensors":
+        with pytest.raises(SkipDiffError, match="is a graph for running alone"):
+            network_from_file(file)

@@ -1,0 +1,125 @@
+"""The search for plans: what it tries, what it holds them against, and that it can be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from skipdiff_env import SkipDiffSampler, find_plan
+from skipdiff_env.chains import Plan, shipped_plans, uniform
+from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, save_model, tiny_config
+from skipdiff_env.diffusion.model import FrozenModel
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images import shrink
+from skipdiff_env.metrics import load_metric
+from skipdiff_env.planning import shaped_plan
+
+pytest.importorskip("optuna", reason="the extra 'plans' is not installed")
+
+HR = [np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def model() -> FrozenModel:
+    return random_model(dataclasses.replace(tiny_config(), schedule=NoiseSchedule.cosine(20).config))
+
+
+@given(
+    top=st.integers(2, 100),
+    share=st.floats(0, 1),
+    jumps=st.floats(0, 1),
+    reached=st.floats(-5, 120),
+    told=st.floats(0, 1),
+    eta=st.floats(0, 1),
+    power=st.floats(0.3, 3),
+)
+def test_every_shape_is_a_plan(
+    top: int, share: float, jumps: float, reached: float, told: float, eta: float, power: float
+) -> None:
+    evaluations = 2 + round(share * (top - 2))
+    first = round(jumps * (evaluations - 1))
+    plan = shaped_plan(top, evaluations, first, reached, told, (eta, 1 - eta), (power, 1 / power))
+    assert len(plan.calls) == evaluations and plan.top == top
+    assert all(call.told == int(call.told) and call.to == int(call.to) for call in plan.calls)
+    assert sum(before.to != after.told for before, after in pairwise(plan.calls)) <= 1
+
+
+def test_shapes_by_hand() -> None:
+    assert str(shaped_plan(100, 4, 3, 26, 20 / 26, (0.5, 0.0), (0.8, 1.0))) == "100>80>57>26|20>0 eta 0.5"
+    assert shaped_plan(100, 8, 0, 0, 0, (1.0, 0.0), (2.0, 1.0)) == uniform(100, 8)
+    assert str(shaped_plan(10, 9, 5, 1, 0.1, (0, 0), (1, 1))) == "10>9>8>6>5>4>3>2>1>0"
+
+
+def test_a_search_is_gone_on_with_and_says_what_it_found(model: FrozenModel, tmp_path: Path) -> None:
+    told: list[tuple[int, float]] = []
+    settings: dict[str, Any] = {"image_size": 32, "study": tmp_path / "new" / "study", "batch": 2}
+    first = find_plan(model, HR, 4, "psnr", trials=5, **settings)
+    assert first.trials == 5 and len(first.plan.calls) == 4
+    more = find_plan(model, HR, 4, "psnr", trials=30, tell=lambda *t: told.append(t), **settings)
+    assert more.trials == 30 and len(told) == 25 and told[0][0] == 6
+    best = [value for _, value in told]
+    assert best == sorted(best, reverse=True)
+    again = find_plan(model, HR, 4, "psnr", trials=30, **settings)
+    assert again.plan == more.plan and again.figures == more.figures
+    other = find_plan(model, HR, 3, {"psnr": 1.0}, trials=2, **settings)
+    assert other.trials == 2 and len(other.plan.calls) == 3
+
+    sampler, hr = SkipDiffSampler(model), np.stack(HR)
+
+    def mean(policy: Any, metric: str) -> float:
+        made = [sampler([shrink(x, 4) for x in HR], policy, seed).images for seed in (0, 1)]
+        return float(np.mean([load_metric(metric)(images, hr) for images in made]))
+
+    for name, value in more.figures.items():
+        assert value == pytest.approx(mean(more.plan, name), rel=1e-3)
+    assert more.reference["psnr"] == pytest.approx(mean(None, "psnr"), rel=1e-3)
+
+
+def test_without_a_file_the_same_seed_finds_the_same(model: FrozenModel) -> None:
+    found = [find_plan(model, HR, 3, "ssim", trials=8, image_size=32, seed=3) for _ in range(2)]
+    assert found[0].plan == found[1].plan and found[0].figures == found[1].figures
+
+
+def test_bad_requests_are_named(model: FrozenModel) -> None:
+    for evaluations in (1, 21):
+        with pytest.raises(SkipDiffError, match="must lie in 2 … 20"):
+            find_plan(model, HR, evaluations)
+    with pytest.raises(SkipDiffError, match="have several sizes: give image_size="):
+        find_plan(model, [HR[0], HR[1][:16]], 4, image_size=None)
+    with pytest.raises(SkipDiffError, match="no plan was tried to its end"):
+        find_plan(model, HR, 4, "psnr", trials=0, image_size=32)
+    with pytest.raises(SkipDiffError, match="unknown"):
+        find_plan(model, HR, 4, "beauty", image_size=32)
+
+
+def test_the_command(model: FrozenModel, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", model.network, model.config)
+    for i, image in enumerate(HR):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    command = ["find-plan", "-m", str(folder), "--images", str(tmp_path), "--evaluations", "3", "2"]
+    command += ["--metric", "psnr", "ssim:0.5", "--trials", "3", "--image-size", "32", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "skipdiff_env.cli", *command],
+        capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{folder / 'plans.json'}\n"
+    assert done.stderr.count("(3 plans, ") == 2
+    about = json.loads((folder / "plans.json").read_text())
+    assert about["objective"] == {"psnr": 1.0, "ssim": 0.5} and about["reference"]["psnr"] > 0
+    plans = shipped_plans(load_pretrained(folder, "cpu"))
+    assert {n: len(plan.calls) for n, plan in plans.items()} == {2: 2, 3: 3}
+    assert all(Plan.read(entry["plan"]) in plans.values() for entry in about["plans"].values())
