@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chains import Chain, ChainSpec, parse, parse_skipdiff
-from .chains.plan import Call, Plan
-from .diffusion import NoiseKey, as_model, image_key, to_uint8
+from .chains.plan import Plan
+from .diffusion import Call, NoiseKey, as_model, image_key, to_uint8
 from .diffusion.protocol import DiffusionModel
 from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError

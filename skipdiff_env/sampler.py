@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from .chains import ChainSpec, OnState, parse
-from .diffusion import NoiseKey, as_model, image_key, to_uint8
+from .diffusion import Call, NoiseKey, as_model, image_key, to_uint8
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
 from .diffusion.refiner import OWN, RefinerSpec, resolve_refiner
@@ -31,6 +31,8 @@ class Trace:
     """Network calls spent on the image."""
     seconds: float
     """Wall time of the batch, divided by its images."""
+    calls: list[Call] = field(default_factory=list)
+    """Of a plan, the level that each network call was told, the level that it led to, and η."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,13 @@ class SkipDiffSampler:
         result = to_arrays(to_uint8(final.x0))
         seconds = (time.perf_counter() - began) / len(images)
         trace = [
-            Trace(list(final.levels), final.actions[i].tolist(), int(final.evaluations[i]), seconds)
+            Trace(
+                list(final.levels),
+                final.actions[i].tolist(),
+                int(final.evaluations[i]),
+                seconds,
+                list(final.calls),
+            )
             for i in range(len(images))
         ]
         return Samples(result, trace, final.x0)

@@ -14,7 +14,7 @@ from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
 from .few_steps import FewSteps
 from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, parse_skipdiff, usual_coarse_steps
-from .plan import Call, Plan, skipdiff_plan, uniform
+from .plan import Plan, skipdiff_plan, uniform
 from .shipped import shipped_plans
 from .skipdiff import CSA, SkipDiff
 
@@ -23,7 +23,6 @@ __all__ = [
     "CHAINS",
     "CSA",
     "AddSR",
-    "Call",
     "Chain",
     "ChainSpec",
     "FewSteps",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from ..diffusion.calls import Call
 from ..diffusion.noise import NoiseKey
 from ..diffusion.process import Refine, apply_refiner
 from ..diffusion.protocol import DiffusionModel
@@ -51,6 +52,8 @@ class Final:
     """The levels that were visited, from T down to 0."""
     actions: np.ndarray
     """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) where nothing is decided."""
+    calls: tuple[Call, ...] = ()
+    """What each network call was told, of chains that say so."""
 
 
 class Chain(ABC):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..diffusion.calls import CallProcess
+from ..diffusion.calls import Call, CallProcess
 from ..diffusion.noise import NoiseKey
 from ..diffusion.process import SkipRule, history_after
 from ..diffusion.protocol import DiffusionModel
@@ -26,22 +26,6 @@ from .base import Chain, Final, OnState, no_actions
 
 _STEP = re.compile(r"([>|])(~?)(\d+(?:\.\d+)?)(?:#(\d+))?")
 _TEXT = re.compile(rf"\s*(\d+)((?:{_STEP.pattern})+)(?:\s+eta\s+(\S+))?\s*")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One network call, see :meth:`.CallProcess.call`."""
-
-    told: float
-    """r, the level that the network is told."""
-    to: float
-    """u, the level that the call leads to; 0 ends on x̂0."""
-    eta: float = 0.0
-    """η, 0 … 1; 0 where no noise is kept from x_r (``to`` 0, or ``fresh``)."""
-    fresh: bool = False
-    """Whether all noise is drawn anew on x̂0."""
-    number: int | None = None
-    """Of the draw; None: by the level."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ class Plan(Chain):
             if on_state:
                 on_state(state)
         levels = (self.top, *(round(call.to) for call in self.calls))
-        return Final(state.x0, state.evaluations, levels, no_actions(rows))
+        return Final(state.x0, state.evaluations, levels, no_actions(rows), self.calls)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """The number of calls."""

@@ -67,14 +67,14 @@ def _devices() -> dict[str, str]:
 
 
 def _model(folder: Path) -> dict[str, Any]:
-    from ..chains import default_for
+    from ..chains import default_for, shipped_plans
     from ..diffusion import load_pretrained
     from ..errors import SkipDiffError
     from ..upscale import model_notice
 
     try:
         model = load_pretrained(folder, "cpu")
-        usual = str(default_for(model))
+        usual, plans = str(default_for(model)), shipped_plans(model)
     except (SkipDiffError, OSError) as error:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
@@ -86,6 +86,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "hash": model.hash,
         "start": config.start,
         "usual": usual,
+        "plans": {count: str(plan) for count, plan in plans.items()},
         "prediction": config.prediction,
         "target": config.target,
         "training": config.training,
@@ -114,6 +115,9 @@ def _text(facts: dict[str, Any]) -> str:
                 f"  {'':18} trained {trained.get('hours', '?')} h on {data} ({trained.get('hardware', '?')})"
             )
         lines.append(f"  {'':18} skipdiff upscale: {model['usual']}, unless told otherwise")
+        if model["plans"]:
+            words = ", ".join(f"plan:{count}" for count in model["plans"])
+            lines.append(f"  {'':18} plans of so many evaluations: --policy {words}")
         if model["notice"]:
             lines.append(f"  {'':18} {model['notice']}")
     return "\n".join(lines if facts["models"] else [*lines, "  none"])

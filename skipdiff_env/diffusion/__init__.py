@@ -1,6 +1,6 @@
 """The frozen diffusion model and SkipDiff's process. Needs torch, numpy and safetensors alone."""
 
-from .calls import CallProcess, CallState
+from .calls import Call, CallProcess, CallState
 from .folder import save_model
 from .model import FrozenModel, ModelConfig, random_model, tiny_config
 from .noise import NoiseKey, image_key, keyed_normal
@@ -14,6 +14,7 @@ from .unet import UNet, UNetConfig
 __all__ = [
     "DENOISE",
     "SKIP",
+    "Call",
     "CallProcess",
     "CallState",
     "DiffusionModel",

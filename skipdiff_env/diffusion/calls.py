@@ -28,6 +28,22 @@ from .schedule import Jump, jump
 
 
 @dataclass(frozen=True)
+class Call:
+    """What a network call is told, see :meth:`CallProcess.call`."""
+
+    told: float
+    """r, the level that the network is told."""
+    to: float
+    """u, the level that the call leads to; 0 ends on x̂0."""
+    eta: float = 0.0
+    """η, 0 … 1; 0 where no noise is kept from x_r (``to`` 0, or ``fresh``)."""
+    fresh: bool = False
+    """Whether all noise is drawn anew on x̂0."""
+    number: int | None = None
+    """Of the draw; None: by the level."""
+
+
+@dataclass(frozen=True)
 class CallState(Rows):
     """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
 

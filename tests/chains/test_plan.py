@@ -15,11 +15,20 @@ from torch import Tensor
 
 from skipdiff_env.chains import CCSR, CSA, Chain, SkipDiff
 from skipdiff_env.chains.base import State
-from skipdiff_env.chains.plan import Call, Plan, skipdiff_plan, through, uniform
-from skipdiff_env.diffusion import CallProcess, NoiseKey, NoiseSchedule, image_key, random_model, tiny_config
+from skipdiff_env.chains.plan import Plan, skipdiff_plan, through, uniform
+from skipdiff_env.diffusion import (
+    Call,
+    CallProcess,
+    NoiseKey,
+    NoiseSchedule,
+    image_key,
+    random_model,
+    tiny_config,
+)
 from skipdiff_env.diffusion.model import FrozenModel
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies import FixedStart
+from skipdiff_env.sampler import SkipDiffSampler
 
 KEYS = [NoiseKey(5, 0), NoiseKey(2**62, 7)]
 
@@ -244,6 +253,13 @@ def test_rows_have_levels_of_their_own(
             assert one.level == alone[i].level == call.to and one.drawn == alone[i].drawn
         if (state.level == 0).any():
             break
+
+
+def test_a_trace_tells_every_call(model: FrozenModel) -> None:
+    plan = Plan.read("20>9|7>2>0 eta 0|0.5")
+    trace = SkipDiffSampler(model)(np.zeros((8, 8, 3), np.uint8), policy=plan).trace[0]
+    assert trace.levels == [20, 9, 2, 0] and trace.actions == []
+    assert trace.calls == [Call(20, 9), Call(7, 2, 0.5), Call(2, 0)]
 
 
 def test_no_draw_comes_twice(model: FrozenModel, condition: Tensor) -> None:

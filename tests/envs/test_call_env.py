@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipdiff_env import SkipDiffSampler
-from skipdiff_env.chains import Call, Plan
-from skipdiff_env.diffusion import CallProcess, NoiseKey, image_key
+from skipdiff_env.chains import Plan
+from skipdiff_env.diffusion import Call, CallProcess, NoiseKey, image_key
 from skipdiff_env.diffusion.resize import to_arrays, to_planes, to_uint8
 from skipdiff_env.envs import SkipDiffusionCallEnv, rendering
 from skipdiff_env.envs.call_books import ETAS, TOLD, CallChoices, usual_levels
