@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..diffusion.unet import UNetConfig
+from .drawings import SIDE
 
 POOL = 1000
 """Batches that a refiner's training goes back to, see :attr:`RefinerRecipe.reuse`."""
@@ -50,8 +51,14 @@ class DataRecipe:
     colour: float = 0.0
     """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
 
+    drawings: int = 0
+    """Add so many pictures of text and line art, see :mod:`.drawings`; needs ``in_memory``."""
+
     def __post_init__(self) -> None:
         check_range("crop", self.crop, 1)
+        check_range("drawings", self.drawings, 0)
+        if self.drawings and (self.crop > SIDE or not self.in_memory):
+            raise ValueError(f"drawings = {self.drawings} need in_memory, and a crop of at most {SIDE}")
         check_range("resize_short", self.resize_short, 1)
         check_range("zoom", self.zoom, 1)  # HR must not be blurred
         check_range("colour", self.colour, 0, 1)

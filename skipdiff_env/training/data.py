@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..diffusion.resize import bicubic
 from ..errors import SkipDiffError
+from .drawings import drawing
 from .files import decode, members
 from .held_out import stem
 
@@ -39,6 +40,7 @@ class LoadReport:
     corrupt: list[str] = field(default_factory=list)
     too_small: int = 0
     held_out: int = 0
+    drawings: int = 0
 
     def __str__(self) -> str:
         text = f"{self.loaded} images"
@@ -46,6 +48,8 @@ class LoadReport:
             text += f", {self.too_small} too small"
         if self.held_out:
             text += f", {self.held_out} held out"
+        if self.drawings:
+            text += f", {self.drawings} drawings"
         if self.corrupt:
             text += f", {len(self.corrupt)} corrupt and left out: {', '.join(self.corrupt)}"
         return text
@@ -202,6 +206,7 @@ def load_bank(
     resize_short: int | None = None,
     weights: Mapping[str, float] | None = None,
     held_out: Collection[str] = (),
+    drawings: int = 0,
 ) -> tuple[ImageBank, LoadReport]:
     """Decode every image of folders (recursively), tar files, lists (.txt) and image files.
 
@@ -215,6 +220,7 @@ def load_bank(
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
         held_out: names of images to leave out, see :mod:`.held_out`.
+        drawings: add so many, see :mod:`.drawings`.
 
     Raises:
         SkipDiffError: for a path that does not exist, or if no image is left.
@@ -242,7 +248,9 @@ def load_bank(
             f"none of the images in {', '.join(map(str, paths))} can be used "
             f"({len(report.corrupt)} corrupt, {report.too_small} with a side below {min_size} pixels)"
         )
-    return ImageBank(images, device, drawn), report
+    images += [drawing(seed) for seed in range(drawings)]
+    report.drawings = drawings
+    return ImageBank(images, device, [*drawn, *[1.0] * drawings]), report
 
 
 def draw_weight(name: str, weights: Mapping[str, float]) -> float:

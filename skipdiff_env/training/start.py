@@ -163,7 +163,7 @@ def _prepare(
     signals: Signals,
     tell: Callable[[str], None],
 ) -> Session:
-    bank = _bank(recipe, data, recipe.data.crop, tell, read_list(recipe.data.held_out))
+    bank = _bank(recipe, data, recipe.data.crop, tell, read_list(recipe.data.held_out), recipe.data.drawings)
     if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
         bank.to(trainer.device)
     batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
@@ -189,11 +189,14 @@ def _bank(
     min_size: int,
     tell: Callable[[str], None],
     held_out: frozenset[str] = frozenset(),
+    drawings: int = 0,
 ) -> ImageBank | StreamedBank:
     options, paths = recipe.data, [Path(path) for path in data]
     if not options.in_memory:
         return StreamedBank(paths, min_size, options.resize_short, options.weights, tell, held_out)
-    bank, report = load_bank(paths, min_size, "cpu", options.resize_short, options.weights, held_out)
+    bank, report = load_bank(
+        paths, min_size, "cpu", options.resize_short, options.weights, held_out, drawings
+    )
     tell(str(report))
     return bank
 
