@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .latent_cache import LatentCache
     from .metrics import load_metric
     from .oracle import find_optimum
+    from .plan_oracle import find_optimal_plan
     from .planning import find_plan
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "SkipDiffusionEnv",
     "SkipDiffusionVectorEnv",
     "__version__",
+    "find_optimal_plan",
     "find_optimum",
     "find_plan",
     "load_metric",
@@ -46,6 +48,7 @@ _LATER = {
     "SkipDiffusionCallVectorEnv": ".envs",
     "SkipDiffusionEnv": ".envs",
     "SkipDiffusionVectorEnv": ".envs",
+    "find_optimal_plan": ".plan_oracle",
     "find_optimum": ".oracle",
     "find_plan": ".planning",
     "load_metric": ".metrics",

@@ -20,11 +20,39 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..errors import SkipDiffError
 from .noise import NoiseKey, keyed_normal
 from .process import posterior_sample
 from .protocol import DiffusionModel, as_model
 from .rows import Rows
 from .schedule import Jump, jump
+
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.24, 0.19, 0.15, 0.11, 0.09, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01)
+"""The usual levels, over T: evenly spread down to 0.3, where calls move the latent most, then about evenly in
+log-SNR."""
+TOLD = (1.0, 0.75, 0.5)
+"""Shares of the level that was reached which the network may be told, under ``actions="full"``."""
+ETAS = (0.0, 0.5, 1.0)
+"""η that a call may have, under ``actions="full"``."""
+
+
+def usual_levels(top: int) -> list[float]:
+    """The levels that calls may lead to unless others are given, whole ones below T, falling to 0."""
+    return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
+
+
+def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
+    """Levels that calls may lead to, falling to 0, which need not be given.
+
+    Raises:
+        SkipDiffError: if they are not levels below T.
+    """
+    if levels is None:
+        return usual_levels(top)
+    found = sorted({0.0, *(float(level) for level in levels)}, reverse=True)
+    if not all(0 <= level < top for level in found):
+        raise SkipDiffError(f"levels={list(levels)} must lie in 0 … T = {top}, without T")
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,8 +124,9 @@ class CallProcess:
         eta: ArrayLike = 0.0,
         fresh: ArrayLike = False,
         number: Sequence[int | None] | None = None,
+        x0: Tensor | None = None,
     ) -> CallState:
-        """One network call of every row. All but ``state`` may be one a row, (B,), or one for all.
+        """One network call of every row. All but ``state`` and ``x0`` may be one a row, (B,), or one for all.
 
         Args:
             state: what was reached; no row may be finished.
@@ -107,6 +136,7 @@ class CallProcess:
             fresh: whether x_u is x̂0 with noise drawn anew, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
             number: of the draw under each row's noise key. None: that of the level u, rounded, to which T is
                 added as long as the row has drawn that number before, so that no draw comes twice.
+            x0: what :meth:`predict` gave for ``state`` and ``told``, which then is not asked for again.
 
         Raises:
             ValueError: if a level or η is out of range.
@@ -119,9 +149,8 @@ class CallProcess:
                 f"told {r}, to {u}"
             )
         coefficients = self._coefficients(r, u, eta, np.broadcast_to(fresh, rows))
-        signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(r)))
         latent = state.latent
-        x0 = self.model.predict(latent, state.condition, signal.to(latent.device, latent.dtype))
+        x0 = self.predict(state, r) if x0 is None else x0
         noise, drawn = None, state.drawn
         if coefficients.std.any():
             numbers = self._numbers(state, u, number)
@@ -133,6 +162,13 @@ class CallProcess:
         reached = posterior_sample(coefficients, latent, self.model.to_latent(x0, state.condition), noise)
         spent = state.evaluations + 1
         return CallState(state.condition, reached, x0, u.copy(), spent, state.keys, drawn)
+
+    def predict(self, state: CallState, told: ArrayLike) -> Tensor:
+        """x̂0 of every row, (B, 3, H, W) in image space, if the network is told these levels."""
+        levels = np.broadcast_to(np.asarray(told, np.float64), len(state))
+        signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(levels)))
+        latent = state.latent
+        return self.model.predict(latent, state.condition, signal.to(latent.device, latent.dtype))
 
     def _coefficients(self, r: np.ndarray, u: np.ndarray, eta: np.ndarray, fresh: np.ndarray) -> Jump:
         """How x_u follows from x̂0, x_r and noise, each field (B,)."""

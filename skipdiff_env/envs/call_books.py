@@ -7,35 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SkipDiffError
+from ..diffusion.calls import ETAS, TOLD
 from .books import OPEN, Ledger, Rows
-
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.24, 0.19, 0.15, 0.11, 0.09, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01)
-"""The usual levels, over T: evenly spread down to 0.3, where calls move the latent most, then about evenly in
-log-SNR."""
-TOLD = (1.0, 0.75, 0.5)
-"""Shares of the level that was reached which the network may be told, under ``actions="full"``."""
-ETAS = (0.0, 0.5, 1.0)
-"""η that a call may have, under ``actions="full"``."""
-
-
-def usual_levels(top: int) -> list[float]:
-    """The levels that calls may lead to unless others are given, whole ones below T, falling to 0."""
-    return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
-
-
-def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
-    """Levels that calls may lead to, falling to 0, which need not be given.
-
-    Raises:
-        SkipDiffError: if they are not levels below T.
-    """
-    if levels is None:
-        return usual_levels(top)
-    found = sorted({0.0, *(float(level) for level in levels)}, reverse=True)
-    if not all(0 <= level < top for level in found):
-        raise SkipDiffError(f"levels={list(levels)} must lie in 0 … T = {top}, without T")
-    return found
 
 
 class CallChoices:

@@ -114,6 +114,11 @@ class SkipDiffusionCallEnv(SceneEnv):
     `gymnasium.make_vec("SkipDiff-v1", num_envs=n, ...)` takes the same arguments and runs n episodes as
     one batch, see `SkipDiffusionCallVectorEnv`.
 
+    ## The optimum
+
+    `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` plays every sequence of calls
+    that the budget allows, and its `regret(reward, price)` is what an episode left on the table.
+
     ## Info
 
     The same keys, with the same types and shapes, in `reset` and in every step:

@@ -11,9 +11,10 @@ from gymnasium import spaces
 
 from ..chains import Plan, named_chain, shipped_plans
 from ..diffusion import CallProcess, CallState
+from ..diffusion.calls import checked_levels
 from ..errors import SkipDiffError
 from ..policies.file import LATENT_BOUND, as_seen
-from .call_books import CallBooks, CallChoices, checked_levels
+from .call_books import CallBooks, CallChoices
 from .observing import price_space
 from .options import CallOptions
 from .scenes import Cell, Observation, Scenes

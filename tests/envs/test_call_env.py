@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from skipdiff_env import SkipDiffSampler
 from skipdiff_env.chains import Plan
 from skipdiff_env.diffusion import Call, CallProcess, NoiseKey, image_key
+from skipdiff_env.diffusion.calls import ETAS, TOLD, usual_levels
 from skipdiff_env.diffusion.resize import to_arrays, to_planes, to_uint8
 from skipdiff_env.envs import SkipDiffusionCallEnv, rendering
-from skipdiff_env.envs.call_books import ETAS, TOLD, CallChoices, usual_levels
+from skipdiff_env.envs.call_books import CallChoices
 from skipdiff_env.envs.options import CallOptions
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import load_metric

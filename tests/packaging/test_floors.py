@@ -22,7 +22,7 @@ FLOORS = (
     ("training",),
     ("latent_cache",),
     ("sampler",),
-    ("oracle", "planning"),
+    ("oracle", "plan_oracle", "planning"),
     ("envs",),
     ("upscale",),
     ("web",),

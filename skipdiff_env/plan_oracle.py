@@ -1,0 +1,166 @@
+"""What the best chain of network calls would have been: every outcome of SkipDiff-v1 on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import comb
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from .chains.plan import Plan
+from .diffusion import Call, CallProcess, CallState, NoiseKey, as_model, image_key, to_uint8
+from .diffusion.calls import ETAS, TOLD, checked_levels
+from .diffusion.protocol import DiffusionModel
+from .diffusion.resize import to_arrays, to_planes
+from .errors import SkipDiffError, whole_number
+from .images import cut_to_multiple, shrink
+from .metrics import load_metric
+
+
+@dataclass(frozen=True)
+class PlanOutcome:
+    """Where one sequence of calls leads."""
+
+    plan: Plan
+    value: float
+    """M of the result."""
+    worth: float
+    """-ln M, or ln M if high values are good; 0 where M cannot be computed."""
+
+    @property
+    def evaluations(self) -> int:
+        """Network calls."""
+        return len(self.plan.calls)
+
+
+@dataclass(frozen=True)
+class PlanOptimum:
+    """Every outcome on one picture under one noise seed."""
+
+    outcomes: tuple[PlanOutcome, ...]
+    calls: int
+    """Network calls that it took."""
+
+    def best(self, price: float = 0.0) -> PlanOutcome:
+        """The outcome with the highest return at a price of a network call; of equals the cheapest."""
+        return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
+
+    def regret(self, reward: float, price: float = 0.0) -> float:
+        """What an episode with this return left on the table, 0 or more."""
+        best = self.best(price)
+        return best.worth - price * best.evaluations - reward
+
+
+class _Node(NamedTuple):
+    """Latents that are reached by the same number of calls."""
+
+    state: CallState
+    calls: list[tuple[Call, ...]]
+
+
+def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
+    """Network calls that :func:`find_optimal_plan` makes, at most, with so many levels above 0.
+
+    Under ``jump`` a latent is told the level that it reached, and one estimate serves all next levels: a call
+    for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates of each latent,
+    and three η for every next level.
+    """
+    sets = (comb(levels, passed) for passed in range(budget))
+    if actions == "jump":
+        return sum(sets)
+    return sum(len(TOLD) * count * (len(TOLD) * len(ETAS)) ** passed for passed, count in enumerate(sets))
+
+
+def find_optimal_plan(
+    model: DiffusionModel,
+    image: np.ndarray,
+    noise_seed: int = 0,
+    metric: Any = "lpips",
+    budget: int = 4,
+    levels: Sequence[float] | None = None,
+    actions: Literal["jump", "full"] = "jump",
+    low_resolution: bool = False,
+    max_calls: int = 2000,
+    batch_size: int = 16,
+) -> PlanOptimum:
+    """Every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
+
+    Args:
+        model: the frozen model.
+        image: HR, uint8 (H, W, 3), which is shrunk to the LR input; or LR with ``low_resolution``.
+        noise_seed: fixes all noise, as ``info["noise_seed"]`` of the environment does.
+        metric: what to be best at, see :func:`skipdiff_env.metrics.load_metric`.
+        budget: network calls of a chain, at most.
+        levels, actions: as in ``SkipDiff-v1``.
+        max_calls: refuse a search that would take more network calls than this.
+        batch_size: rows a network call.
+
+    Raises:
+        SkipDiffError: if the search is too long, naming the count, or the metric needs an HR image.
+    """
+    model = as_model(model)
+    grid = checked_levels(levels, model.schedule.steps)
+    needed = optimum_plan_calls(len(grid) - 1, whole_number("budget", budget, 1), actions)
+    if needed > max_calls:
+        raise SkipDiffError(
+            f"the optimum of {budget} calls through {len(grid) - 1} levels takes {needed} calls, more "
+            f"than max_calls={max_calls}: allow more, or give fewer levels or a smaller budget"
+        )
+    judge = load_metric(metric, model.device)
+    if judge.reference and low_resolution:
+        raise SkipDiffError(
+            f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"
+        )
+    hr = None if low_resolution else cut_to_multiple(image, model.scale)
+    lr = image if hr is None else shrink(hr, model.scale)
+    process = CallProcess(model)
+    start = process.start(model.condition(to_planes(lr)), [NoiseKey(image_key(lr), noise_seed)])
+    outcomes, spent = [], 0
+    for x0, calls in _ends(process, _Node(start, [()]), grid, actions == "full", budget, batch_size):
+        spent += len(calls)
+        pictures = to_arrays(to_uint8(x0))
+        values = judge(pictures, None if hr is None else np.stack([hr] * len(pictures)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.nan_to_num(np.log(judge.rewards(values)), nan=0.0, posinf=0.0, neginf=0.0)
+        for made, value, gained in zip(calls, values.tolist(), worth.tolist(), strict=True):
+            outcomes.append(PlanOutcome(Plan(model.schedule.steps, made), value, gained))
+    return PlanOptimum(tuple(outcomes), spent)
+
+
+def _ends(
+    process: CallProcess, node: _Node, grid: Sequence[float], full: bool, budget: int, batch: int
+) -> Iterator[tuple[Tensor, list[tuple[Call, ...]]]]:
+    """Estimates that chains may end on, and the calls that lead there, depth first."""
+    for share in TOLD if full else TOLD[:1]:
+        for first in range(0, len(node.state), batch):
+            rows = np.arange(len(node.state))[first : first + batch]
+            state = node.state.select(rows)
+            told = share * state.level
+            x0 = process.predict(state, told)
+            made = [node.calls[row] for row in rows]
+            yield x0, [(*calls, Call(level, 0.0)) for calls, level in zip(made, told.tolist(), strict=True)]
+            if len(made[0]) < budget - 1:
+                after = _after(process, _Node(state, made), told, x0, grid, full)
+                if after:
+                    yield from _ends(process, after, grid, full, budget, batch)
+
+
+def _after(
+    process: CallProcess, node: _Node, told: np.ndarray, x0: Tensor, grid: Sequence[float], full: bool
+) -> _Node | None:
+    """All latents that one more call leads to; none if there is no level between the told one and 0."""
+    moves = [
+        (row, level, eta)
+        for row, (level, eta) in product(range(len(told)), product(grid[:-1], ETAS if full else ETAS[:1]))
+        if level < told[row]
+    ]
+    if not moves:
+        return None
+    rows, to, eta = (np.array(column) for column in zip(*moves, strict=True))
+    state = process.call(node.state.select(rows), told[rows], to, eta, x0=x0[rows.tolist()])
+    calls = [(*node.calls[row], Call(float(told[row]), float(level), float(e))) for row, level, e in moves]
+    return _Node(state, calls)
