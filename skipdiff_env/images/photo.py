@@ -24,7 +24,7 @@ from .exif import Directories
 from .heif import is_heif, open_heif
 from .png import SIGNATURE as PNG_SIGNATURE
 from .png import open_png
-from .raster import Photo, Source, from_pillow, upright
+from .raster import DamagedError, Photo, Source, from_pillow, upright
 from .tiff import SIGNATURES as TIFF_SIGNATURES
 from .tiff import open_tiff
 
@@ -157,14 +157,14 @@ def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
     except SkipDiffError:
         raise
     except UnidentifiedImageError:
-        raise SkipDiffError(_unreadable(file)) from None
+        raise _unreadable(file) from None
     except Image.DecompressionBombError:
         raise _too_large("claims", max_pixels) from None
     except MemoryError:
         raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SkipDiffError(f"is damaged or truncated ({reason}): get a whole copy of it") from error
+        raise DamagedError(reason) from error
 
 
 def _source(file: BinaryIO) -> Source:
@@ -218,16 +218,16 @@ def _too_large(what: str, max_pixels: int) -> SkipDiffError:
     )
 
 
-def _unreadable(file: BinaryIO) -> str:
+def _unreadable(file: BinaryIO) -> SkipDiffError:
     file.seek(0)
     start = file.read(12)
     if not start:
-        return "is empty (0 bytes): get a whole copy of it"
+        return SkipDiffError("is empty (0 bytes): get a whole copy of it")
     if start.startswith(b"\xff\xd8"):
-        return (
+        return SkipDiffError(
             "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): get a whole copy of it, or "
             "convert it to PNG"
         )
     if start.startswith((PNG_SIGNATURE, b"GIF8", b"BM")) or start[8:] == b"WEBP" or is_heif(start):
-        return "is damaged or truncated (its header makes no sense): get a whole copy of it"
-    return "is not a readable image: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first"
+        return DamagedError("its header makes no sense")
+    return SkipDiffError("is not a readable image: convert it to PNG, JPEG, WebP, TIFF, BMP or GIF first")

@@ -21,7 +21,7 @@ from ..errors import SkipDiffError
 from . import exif, icc
 from .exif import Directories
 from .profiles import profile_fits
-from .raster import Photo, Source, from_pillow, with_profile
+from .raster import DamagedError, Photo, Source, from_pillow, with_profile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -30,6 +30,12 @@ _ROOM = 2**27
 """Bytes that the compressed texts and the profile of a file may unpack to. What is more is left out."""
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Numbers a pixel by colour type."""
+_ADAM7 = [
+    (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
+]  # fmt: skip
+"""First row, first column and the distances of the passes of an interlaced file."""
 _AT_ONCE = 2**22
 """Bytes that are unpacked at once where only their end is looked for."""
 
@@ -78,7 +84,7 @@ def open_png(file: BinaryIO) -> Source:
     """
     chunks = _read_chunks(file)
     if len(chunks.head) != 13:
-        raise SkipDiffError("is damaged or truncated (no PNG header): get a whole copy of it")
+        raise DamagedError("no PNG header")
 
     def decode() -> Photo:
         photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
@@ -183,10 +189,14 @@ def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
     for start, length in chunks.pixels:
         file.seek(start)
         parts.append(file.read(length))
+        if len(parts[-1]) < length:
+            raise DamagedError("it ends too early")
     return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
 def _pixels(chunks: _Chunks, data: bytes) -> Photo:
+    if not _has_all_rows(data, chunks):  # Pillow leaves rows that are missing black
+        raise DamagedError("rows are missing")
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
         image.load()  # at 16 bits, too: OpenCV takes a broken file for a whole one
         photo = from_pillow(image)
@@ -202,26 +212,49 @@ def _deep(data: bytes, chunks: _Chunks) -> Photo:
     """Colour at 16 bits, which Pillow cuts to 8, by OpenCV, which would print what it finds wrong."""
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if _intact(data) else None
+    intact = _checksums_hold(data) and _has_all_rows(data, chunks, nothing_more=True)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if intact else None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != chunks.size:
-        raise SkipDiffError("is damaged or truncated (16-bit PNG): get a whole copy of it")
+        raise DamagedError("16-bit PNG")
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     return Photo(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
 
 
-def _intact(data: bytes) -> bool:
-    """Whether the chunks' checksums hold and the packed pixels reach their own end."""
-    inflater = zlib.decompressobj()
+def _checksums_hold(data: bytes) -> bool:
+    """Whether every chunk is whole and is what was written."""
+    for _, start, length in _walk(BytesIO(data), len(data)):
+        whole = memoryview(data)[start + 4 : start + 12 + length]
+        if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
+            return False
+    return True
+
+
+def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> bool:
+    """Whether as many bytes are packed as the pixels take, with ``nothing_more`` up to zlib's own end."""
+    inflater, found = zlib.decompressobj(), 0
     with contextlib.suppress(zlib.error):
         for name, start, length in _walk(BytesIO(data), len(data)):
-            whole = memoryview(data)[start + 4 : start + 12 + length]
-            if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
-                return False
-            rest: bytes | memoryview = whole[4:-4] if name == b"IDAT" else b""
+            rest: bytes | memoryview = (
+                memoryview(data)[start + 8 : start + 8 + length] if name == b"IDAT" else b""
+            )
             while rest and not inflater.eof:
-                inflater.decompress(rest, _AT_ONCE)
+                found += len(inflater.decompress(rest, _AT_ONCE))
                 rest = inflater.unconsumed_tail
-    return inflater.eof and not inflater.unused_data
+    if nothing_more:
+        return found == _packed_size(chunks) and inflater.eof and not inflater.unused_data
+    return found >= _packed_size(chunks)
+
+
+def _packed_size(chunks: _Chunks) -> int:
+    """Bytes of all rows, each with its filter's number; in seven passes if the file is interlaced."""
+    width, height = chunks.size
+    bits = chunks.depth * _SAMPLES.get(chunks.kind, 1)
+    total = 0
+    for top, left, down, right in _ADAM7 if chunks.head[12] else [(0, 0, 1, 1)]:
+        rows, columns = -(-(height - top) // down), -(-(width - left) // right)
+        if rows > 0 and columns > 0:
+            total += rows * (1 + -(-columns * bits // 8))
+    return total
 
 
 def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:

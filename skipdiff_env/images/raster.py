@@ -15,6 +15,13 @@ from .metadata import Metadata, read_metadata, read_orientation
 from .profiles import profile_fits, to_srgb
 
 
+class DamagedError(SkipDiffError):
+    """A file of a kind that we know, a part of which is missing or makes no sense."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"is damaged or truncated ({why}): get a whole copy of it")
+
+
 @dataclass(frozen=True)
 class Photo:
     """An upright photograph."""

@@ -22,8 +22,8 @@ from ..errors import SkipDiffError
 from . import exif, fax, jpeg
 from .exif import Directories, Directory, Value
 from .metadata import ICC_TAG, XMP_TAG
-from .raster import Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
-from .unpack import COMPRESSIONS, REVERSED, integers, unpacked
+from .raster import DamagedError, Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
+from .unpack import COMPRESSIONS, PREDICTED, REVERSED, integers, unpacked
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -144,9 +144,8 @@ def _layout(base: Directory, order: str) -> _Layout:
     strip = min(number(278, height), height)
     block = (number(322, 0), number(323, 0)) if tiled else (width, strip)
     if 0 in (width, height, channels, *block):
-        raise SkipDiffError("is damaged or truncated (a TIFF without a size): get a whole copy of it")
+        raise DamagedError("a TIFF without a size")
     code = number(259, 1)
-    plain = code not in (*fax.CODES, _JPEG)
     return _Layout(
         width, height,
         bits=_numbers(base, 258) or (1,), kinds=_numbers(base, 339) or (1,), channels=channels,
@@ -154,7 +153,8 @@ def _layout(base: Directory, order: str) -> _Layout:
         apart=number(284, 1) == 2 and channels > 1, block=block, tiled=tiled,
         offsets=_numbers(base, 324 if tiled else exif.STRIP_OFFSETS),
         lengths=_numbers(base, 325 if tiled else 279),
-        predictor=number(317, 1) if plain else 1, reversed=number(266, 1) == 2 and code != _JPEG, order=order,
+        predictor=1 if code in (*fax.CODES, _JPEG) else number(317, 1),
+        reversed=number(266, 1) == 2 and code != _JPEG, order=order,
         two_dimensional=bool(number(_FAX_OPTIONS, 0) & 1),
         tables=base[_JPEG_TABLES].data if _JPEG_TABLES in base else b"",
     )  # fmt: skip
@@ -212,6 +212,8 @@ def _other_coding(layout: _Layout, base: Directory) -> str:
         return f"JPEG codes of {layout.depth}-bit pixels in an unusual layout"
     if code not in (*COMPRESSIONS, *fax.CODES, _JPEG):
         return f"{_COMPRESSION_NAMES.get(code, f'number {code}')} compression"
+    if layout.predictor != 1 and code not in PREDICTED:
+        return f"predictor {layout.predictor} without a code that it is for, which programs read in two ways"
     if layout.predictor not in (1, 2) or (layout.predictor == 2 and layout.depth not in (8, 16)):
         return f"predictor {layout.predictor} of {layout.depth} bits"
     if _numbers(base, 32997) not in ((), (1,)) or _numbers(base, 32998) not in ((), (1,)):

@@ -11,6 +11,9 @@ import numpy as np
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", 34925: "LZMA"}
 """TIFF's numbers of what :func:`unpacked` unpacks."""
 
+PREDICTED = {5, 8, 32946, 34925}
+"""Those under which all programs understand TIFF's predictor alike."""
+
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """Each byte with its bits the other way round, for ``bytes.translate``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,8 @@ def _find(
             reason = "holds no images" + ("" if recursive else "; --recursive looks into its folders too")
         elif _is_pattern(text):
             matches = sorted(glob.glob(text, recursive=True))
+            if out and not _begins_in(text, out):  # its own work of an earlier run
+                matches = [name for name in matches if not _lies_in(name, out)]
             files = [(Path(name), Path(Path(name).name)) for name in matches if not os.path.isdir(name)]
             closed, reason = _closed_to(text), "matches no file"
         else:
@@ -121,6 +124,16 @@ def _find(
         for file, relative in files:
             found.setdefault(_place(file), (file, relative))
     return list(found.values()), failures
+
+
+def _lies_in(name: str, folder: Path) -> bool:
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(name)).parents
+
+
+def _begins_in(pattern: str, folder: Path) -> bool:
+    """Whether a pattern asks for what lies in a folder, by all that stands before its first wildcard."""
+    plain = re.split(r"[*?[]", pattern)[0]
+    return _lies_in(os.path.join(os.path.dirname(plain) or ".", "x"), folder)
 
 
 def _place(path: Path) -> Path:

@@ -23,6 +23,7 @@ from ..images.mapped import LARGE
 from ..images.metadata import read_record
 from ..images.photo import FORMATS, MAX_PIXELS, Photo, read_header, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
+from ..images.raster import DamagedError
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
@@ -326,8 +327,12 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
         most = max(MAX_PIXELS, size[0] * size[1] if size else 0)  # a result may be larger than what is read
         photo = read_photo(path, most)
         found, has_record = read_record(photo.metadata), read_header(path, most).format != "bmp"
-    except (SkipDiffError, OSError):
+    except DamagedError:
         return f"{path} was not whole: made anew"
+    except (SkipDiffError, OSError) as error:
+        if path.stat().st_size == 0:
+            return f"{path} was empty: made anew"
+        raise SkipDiffError(f"{path} is there and {error}: --force replaces it") from None
     if found is None and (has_record or size not in (None, photo.size)):
         raise SkipDiffError(f"{path} does not say that it was made here: --force replaces it")
     if found is None or "source" not in found:

@@ -76,11 +76,11 @@ def test_16_bits_however_they_lie(planes: str, compression: str | None, order: s
     np.testing.assert_array_equal(decode_image(io.BytesIO(data), "x"), np.rint(RGB16 / 257))
 
 
-@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])
-@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("code", [("tiff_lzw", 1), ("tiff_lzw", 2), ("packbits", 1)], ids=str)
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_codes_of_libtiff(dtype: type, apart: bool, predictor: int, compression: str) -> None:
+def test_codes_of_libtiff(dtype: type, apart: bool, code: tuple[str, int]) -> None:
+    compression, predictor = code
     pixels = RGB8 if dtype is np.uint8 else RGB16
     blocks = []
     for plane in np.moveaxis(pixels, -1, 0)[..., None] if apart else [pixels]:
@@ -270,6 +270,15 @@ def test_orientation_is_applied_once(orientation: int) -> None:
         assert photo.metadata.size == photo.size
         turned.append(photo.colour.astype(int))
     assert np.abs(turned[0] - turned[1]).max() <= 12
+
+
+@pytest.mark.parametrize("compression", [None, "packbits"])
+def test_a_predictor_that_programs_read_in_two_ways_is_refused(compression: str | None) -> None:
+    """libtiff ignores it without a code of LZW's or deflate's kind, tifffile does not."""
+    buffer = io.BytesIO()
+    Image.fromarray(RGB8).save(buffer, "TIFF", compression=compression or "raw", tiffinfo={317: 2})
+    with pytest.raises(SkipDiffError, match="predictor 2 without a code that it is for"):
+        read(buffer.getvalue())
 
 
 def test_first_of_several_pages() -> None:

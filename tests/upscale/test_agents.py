@@ -170,7 +170,9 @@ def test_only_agents_hear_of_prices(
 ) -> None:
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == "skipdiff: error: step_cost=0.1 needs an agent that knows prices: give the file of one\n"
+    assert (
+        ran.err == "skipdiff: error: step_cost=0.1 needs an agent that knows prices: give the file of one\n"
+    )
     method = "--policy", str(agent)
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
     assert ran.status == 2 and re.fullmatch(r"skipdiff: error: .*not trained with prices.*\n", ran.err)

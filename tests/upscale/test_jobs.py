@@ -45,6 +45,15 @@ def test_one_file_to_one_file(here: Path) -> None:
     assert pairs(["in/a.png"], "new/deep/x.TIF") == {"in/a.png": "new/deep/x.TIF"}
 
 
+def test_patterns_do_not_find_their_own_results(here: Path) -> None:
+    asked = {"in/a.png": "out/a.png"}
+    assert pairs(["**/a.*"], "out") == asked
+    picture(here / "out" / "a.png")
+    assert pairs(["**/a.*"], "out") == asked
+    assert pairs(["./*/a.*"], "out") == asked
+    assert pairs(["out/*.png"], "out", format="webp") == {"out/a.png": "out/a.webp"}
+
+
 def test_folders_are_searched_and_keep_their_shape(here: Path) -> None:
     assert pairs(["in"], "out") == {"in/a.png": "out/a.png", "in/b.JPG": "out/b.JPG", "in/c.gif": "out/c.png"}
     assert pairs(["in"], "out", recursive=True) == {

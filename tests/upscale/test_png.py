@@ -205,6 +205,40 @@ def test_a_damaged_chunk_that_no_picture_needs_costs_itself(name: bytes) -> None
     assert photo.alpha is None and photo.profile is None and photo.metadata.texts["Title"] == "fine"
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_rows_that_are_missing_are_not_made_up(mode: str) -> None:
+    """Whether the file was cut, or is whole and holds too few rows."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (30, 40, 4)).astype(np.uint8)
+    image = (
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+        if mode == "I;16"
+        else Image.fromarray(pixels).convert(mode)
+    )
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    whole = buffer.getvalue()
+    wanted = decode_photo(io.BytesIO(whole)).planes()
+    start = whole.index(b"IDAT")
+    rows = zlib.decompress(whole[start + 4 : start + 4 + int.from_bytes(whole[start - 4 : start], "big")])
+    few = whole[: start - 4] + chunk(b"IDAT", zlib.compress(rows[: len(rows) // 3])) + chunk(b"IEND", b"")
+    with pytest.raises(SkipDiffError, match="is damaged or truncated"):
+        decode_photo(io.BytesIO(few))
+    for cut in range(1, 60):
+        if cut <= 12:  # no more than the last chunk, which holds nothing
+            assert (decode_photo(io.BytesIO(whole[:-cut])).planes() == wanted).all()
+        else:
+            with pytest.raises(SkipDiffError, match="is damaged or truncated"):
+                decode_photo(io.BytesIO(whole[:-cut]))
+
+
+def test_interlaced_files_have_rows_of_seven_passes() -> None:
+    for height, width in ((1, 1), (1, 9), (5, 3), (8, 8), (11, 17)):
+        values = np.arange(height * width).reshape(height, width) % 4
+        data = low_depth_png(values, 2, 0, interlaced=True)
+        assert decode_photo(io.BytesIO(data)).size == (width, height)
+
+
 @pytest.mark.parametrize("planes", [3, 4])
 def test_damage_at_16_bits_is_found_before_a_library_prints_it(
     planes: int, capfd: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -98,6 +99,27 @@ def test_somebody_elses_picture_is_not_replaced(
     assert ran.status == 2
     assert ran.err.endswith(f"{out} does not say that it was made here: --force replaces it\n")
     assert out.read_bytes() == data
+
+
+def test_only_what_is_surely_half_a_result_is_made_anew(upscale: Upscale, tmp_path: Path) -> None:
+    """What cannot be read may be anything, and somebody's."""
+    source, out = flat(tmp_path / "a.png", RED), tmp_path / "out.png"
+    floats = io.BytesIO()
+    Image.fromarray(np.ones((9, 9), np.float32)).save(floats, "TIFF")
+    for content, words in (
+        (b"my notes", "is not a readable image"),
+        (floats.getvalue(), "float"),
+    ):
+        out.write_bytes(content)
+        ran = upscale(source, "-o", out, "--resume")
+        assert ran.status == 2 and out.read_bytes() == content
+        assert words in ran.err and "--force replaces it" in ran.err
+    out.write_bytes(b"")
+    assert upscale(source, "-o", out, "--resume").status == 0
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-60])
+    assert "was not whole: made anew" in upscale(source, "-o", out, "--resume").out
+    assert out.read_bytes() == whole
 
 
 def test_a_photograph_that_vanishes_meanwhile_fails_alone(
