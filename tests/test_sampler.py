@@ -132,7 +132,7 @@ def test_the_callback_sees_every_level(model):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda s: s(LR[0], policy=11), "start=11 must lie in 1 … 10"),
+        (lambda s: s(LR[0], policy=11), "start=11 must be a whole number from 1 to 10"),
         (lambda s: s(LR[0], policy="often"), "unknown policy 'often'"),
         (lambda s: s(LR[0], policy=True), "unknown policy True"),
         (lambda s: s(LR, seed=[1, 2]), "2 seeds were given for 3 images"),

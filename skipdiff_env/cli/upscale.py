@@ -45,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="HOW", 
-        help="denoise, skip, random, agent, a FILE of one, ccsr:N, addsr:N, plan:N, or a plan")
+    add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N or plan:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")

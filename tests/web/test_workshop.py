@@ -13,7 +13,7 @@ import pytest
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.oracle import Optimum, Outcome
 from skipdiff_env.web.study import Study
-from skipdiff_env.web.workshop import FIXED, OWN, POLICIES, USUAL, Request, Workshop
+from skipdiff_env.web.workshop import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, Request, Workshop
 
 AGENT = "the agent of toy-4x"
 
@@ -28,7 +28,7 @@ def request(workshop: Workshop, **changes: Any) -> Request:
 def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
     assert workshop.models[0] == "toy-4x" and "natural-4x" in workshop.models
     assert workshop.notice("toy-4x") == "a toy"
-    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES]
+    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES, *FEW_STEPS]
     assert workshop.policies("toy-4x", 5) == list(POLICIES), "it was trained for (10, 10)"
     pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
     assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
