@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .resize import to_arrays, to_planes
+
 Pixels = np.ndarray
 """float32 (h, w, 3), about 0 … 255."""
 
@@ -82,12 +84,12 @@ class DegradationRecipe:
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
     """Degrade LR images uint8 (B, 3, h, w), each by its own seed, int64 (B,), and by nothing else."""
-    arrays = lr.permute(0, 2, 3, 1).cpu().numpy()
+    arrays = to_arrays(lr)
     made = [
         degraded(array, recipe, np.random.default_rng(seed))
         for array, seed in zip(arrays, seeds.tolist(), strict=True)
     ]
-    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).to(lr.device).contiguous()
+    return to_planes(np.stack(made)).to(lr.device).contiguous()
 
 
 def draw_seeds(batch: int, generator: torch.Generator) -> Tensor:
