@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", required=True, metavar="OUT",
         help="a file if it ends in .png, .jpg, ...; else a folder")
     add("-m", "--model", default="auto", metavar="NAME",
-        help="name (see skipdiff info) or folder [by the format]")
+        help="name (see skipdiff info) or folder [by its faults]")
     add = parser.add_argument_group("size").add_argument
     add("--scale", type=_factor, metavar="X", help="times larger, such as 2 or 3 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
@@ -154,6 +154,8 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
         raise SkipDiffError(
             f"metric {args.score!r} compares with a reference, which there is none of: try niqe"
         )
+    if metric and metric.name.startswith("niqe"):
+        report.note("NIQE praises grain: a noisier result may score better, look at both")
     scaling = Scaling(args.scale, args.width, args.height)
     jobs = args.jobs or (GPU_JOBS if device.type == "cuda" else 1)
     options = Options(

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
 from . import exif, icc, xmp
+from .coding import coding_of
 from .exif import Directories
 from .heif import is_heif, open_heif
 from .png import SIGNATURE as PNG_SIGNATURE
@@ -121,7 +122,8 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
             photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
         left_out = (f"its {what} is left out" for what in xmp.companions(source.xmp))
         notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
-        return replace(upright(photo, source.orientation), metadata=source.metadata, notes=notes)
+        photo = replace(photo, metadata=source.metadata, notes=notes, coding=source.coding)
+        return upright(photo, source.orientation)
 
 
 @contextlib.contextmanager
@@ -189,7 +191,8 @@ def _open_with_pillow(file: BinaryIO) -> Source:
     name = (image.format or "").lower()
     found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
     dpi = image.info.get("dpi", ())
-    return Source("jpeg" if name == "mpo" else name, image.size, decode, found, packet, dpi=dpi)
+    size, coding = image.size, coding_of(image, file)
+    return Source("jpeg" if name == "mpo" else name, size, decode, found, packet, dpi=dpi, coding=coding)
 
 
 _warnings_lock = threading.Lock()
