@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SkipDiffError
-from .upscale_report import Report
+from .upscale_report import Report, announce
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
     add("--refiner", default="own", metavar="NAME",
         help="a model with a refiner, or none [own]")
+    add("--clean", type=_share, default=1.0, metavar="C",
+        help="how much noise and blocking to remove, 0 to 1 [1]")
+    add("--detail", type=_share, default=1.0, metavar="D",
+        help="how much invented detail, 0 (faithful mean) to 1 [1]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
@@ -88,6 +92,10 @@ def _factor(text: str) -> float:
     return _number(text, float, 1.0, 64.0, "a number from 1 to 64")
 
 
+def _share(text: str) -> float:
+    return _number(text, float, 0.0, 1.0, "a number from 0 to 1")
+
+
 def _price(text: str) -> float:
     return _number(text, float, 0.0, 1e6, "a number of at least 0")
 
@@ -108,12 +116,13 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge; returns 2 if any photograph failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
-    from ..upscale import Failure, list_jobs
-
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
     if args.start is not None and args.policy is not None:
         raise SkipDiffError("give --start or --policy, not both")
+    announce(args.inputs, args.out, args.quiet)
+    from ..upscale import Failure, list_jobs  # torch takes seconds to import
+
     jobs, failures = list_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
@@ -168,7 +177,7 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     """A model with the settings that the command asks for."""
     import torch
 
-    from ..chains import parse
+    from ..chains import parse, with_detail
     from ..diffusion import load_pretrained
     from ..images.tiling import choose_tile, free_memory
     from ..upscale import Enlarger, model_notice
@@ -182,4 +191,5 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
     how = args.start if args.policy is None else args.policy
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
-    return Enlarger(model, chain, args.seed, tile, batch, report.tick)
+    chain = with_detail(chain, args.detail, model.schedule)
+    return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean)
