@@ -58,8 +58,8 @@ class SkipDiffSampler:
         refiner: ``"own"``: the model's, after the chain that it was made for; None or ``"none"``; the name or
             folder of a model with a refiner; or a function (x̂0, condition) → image. It gives the result its
             last touch and is not counted as an evaluation. See :mod:`.diffusion.refiner`.
-        clean: how much of what the model removed (noise, blocks) stays removed, 0 … 1; at 0 the result shrinks
-            to the input. See :func:`.diffusion.resize.back_project`.
+        clean: how much of what the model removed (noise, blocks) stays removed, 0 … 1; at 0 the result
+            shrinks to the input. See :func:`.diffusion.resize.back_project`.
         detail: how much of the detail counts that the model made up, 0 … 1; 0 is the faithful mean. It takes
             one evaluation more, at 0 that one alone. See :mod:`.chains.detail`.
 

@@ -17,7 +17,7 @@ from .plan import Plan, through
 
 
 def mean_plan(schedule: NoiseSchedule) -> Plan:
-    """One call at level T: the network's x̂0 there, where the latent tells it nothing, is the mean E[x0 | c]."""
+    """One call at level T: its x̂0, where the latent tells the network nothing, is the mean E[x0 | c]."""
     return through([schedule.steps, 0])
 
 

@@ -44,10 +44,10 @@ AGREEMENT = 12
 def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
     """Give a picture back what of its input it lacks: x + share · ↑v, where ↓↑v = LR - ↓x.
 
-    That is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑ and
-    antialiased bicubic ↓. As both are linear, its rounds need the small picture alone: v⁽⁰⁾ = 0,
-    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, faults and all; at 0 it is
-    x. Every channel is treated alone.
+    That is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
+    and antialiased bicubic ↓. As both are linear, its rounds need the small picture alone: v⁽⁰⁾ = 0,
+    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, faults and all; at
+    0 it is x. Every channel is treated alone.
 
     Args:
         x: what was made of the input, float (B, C, H, W).

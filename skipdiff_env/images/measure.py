@@ -137,8 +137,8 @@ def _block_powers(pixels: np.ndarray) -> list[np.ndarray]:
     values = pixels.astype(np.float32)
     high = cv2.filter2D(values, cv2.CV_32F, _LAPLACIANS).reshape(values.shape)[1:-1, 1:-1]
     power = _blocks(np.square(high) / 36).mean(axis=(1, 3))
-    inner = values[1:-1, 1:-1]
-    inside = _blocks((inner > 0) & (inner < 255)).all(axis=(1, 3))
+    inner = _blocks(values[1:-1, 1:-1])
+    inside = np.all((inner > 0) & (inner < 255), axis=(1, 3))
     return [power[..., c][inside[..., c]] for c in range(power.shape[2])]
 
 

@@ -231,7 +231,7 @@ class Enlarger:
         return self._given_back(x0, colour), final
 
     def _given_back(self, x0: Tensor, colour: np.ndarray) -> Tensor:
-        """``x0``, changed in place: with the share of what it lacks of (h, w, 3) that is not to be removed."""
+        """``x0``, changed in place: with its share of what it lacks of ``colour``, (h, w, 3)."""
         if self.clean < 1:
             white = float(np.iinfo(colour.dtype).max)
             for channel in range(x0.shape[1]):
