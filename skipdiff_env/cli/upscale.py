@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-GPU_BATCH, GPU_JOBS = 4, 4
-"""Tiles a network call, and photographs at once, on CUDA; small ones then share calls."""
+GPU_JOBS = 4
+"""Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
 DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF to read), of any size.
@@ -179,16 +179,14 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
 
     from ..chains import parse, with_detail
     from ..diffusion import load_pretrained
-    from ..images.tiling import choose_tile, free_memory
-    from ..upscale import Enlarger, model_notice
+    from ..upscale import Enlarger, model_notice, usual_tiles
 
     dtype = None if args.precision == "auto" else getattr(torch, args.precision)
     model = load_pretrained(name, device, dtype)
     notice = model_notice(name)
     if notice:
         report.note(f"{model.name}: {notice}")
-    batch = GPU_BATCH if device.type == "cuda" else 1
-    tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
+    tile, batch = usual_tiles(model, args.tile)
     how = args.start if args.policy is None else args.policy
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
     chain = with_detail(chain, args.detail, model.schedule)

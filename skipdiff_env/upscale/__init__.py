@@ -5,7 +5,7 @@ from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
 from .jobs import Failure, Job, list_jobs
 from .run import Options, Outcome, Runner, Task
-from .setting import model_notice, pick_device
+from .setting import model_notice, pick_device, usual_tiles
 
 __all__ = [
     "Choice",
@@ -25,4 +25,5 @@ __all__ = [
     "pick_device",
     "list_jobs",
     "side_by_side",
+    "usual_tiles",
 ]

@@ -8,9 +8,14 @@ from typing import Any
 import torch
 import yaml
 
+from ..diffusion import FrozenModel
 from ..diffusion.folder import CARD
 from ..diffusion.pretrained import model_folder
 from ..errors import SkipDiffError
+from ..images.tiling import choose_tile, free_memory
+
+GPU_BATCH = 4
+"""Tiles a network call on CUDA."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,6 +31,12 @@ def pick_device(name: str) -> torch.device:
     if name not in known:
         raise SkipDiffError(f"there is no device {name!r} here: use auto or {', '.join(known)}")
     return torch.device(name)
+
+
+def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:
+    """Side of a tile, by free memory unless it is given, and tiles a network call, on the model's device."""
+    batch = GPU_BATCH if model.device.type == "cuda" else 1
+    return tile or choose_tile(model.config.unet, free_memory(model.device), batch), batch
 
 
 def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
