@@ -34,7 +34,7 @@ from ..measure.metrics import METRICS
 from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.store import Store
 from ..measure.tables import RESULTS, Report, Table
-from .kinds import Kind, blur, noise, shared_again
+from .kinds import Kind, blur, known_kinds, noise, shared_again
 from .ways import default_way
 
 CLEAN = "clean"
@@ -79,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=Path, help="folder or tar of originals (default: the bundled ones)")
     parser.add_argument("--pictures", type=int, default=31, help="so many of them, evenly spaced [31]")
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="KIND", default=[kind.name for kind in KINDS], help="of inputs [all]"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the network (default: float32)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
@@ -93,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     stem = args.images.stem if args.images else BUNDLED
     folder = Path(args.out) / "degraded" / stem
     folder.mkdir(parents=True, exist_ok=True)
-    cases = list(measured_cases(usual, real, images, Store(folder / "auto_rows.csv")))
+    kinds = known_kinds(args.kinds, KINDS)
+    cases = list(measured_cases(usual, real, images, kinds, Store(folder / "auto_rows.csv")))
     rule = choose(cases)
     command = command_line("auto", args, add_arguments)
     report(cases, rule, trained, len(images), stem, command).write(folder)
@@ -119,10 +123,10 @@ def trained_range(model: FrozenModel) -> Range:
 
 
 def measured_cases(
-    usual: FrozenModel, real: FrozenModel, images: ImageSource, store: Store
+    usual: FrozenModel, real: FrozenModel, images: ImageSource, kinds: Sequence[Kind], store: Store
 ) -> Iterator[Case]:
     """Every picture with every kind of fault, with the LPIPS of both models."""
-    for kind in KINDS:
+    for kind in kinds:
         source = images.degraded(kind)
         scores = []
         for model in (usual, real):

@@ -32,7 +32,7 @@ from ..measure.sampler import Sampler
 from ..measure.store import Row, Store
 from ..measure.tables import RESULTS
 from .drawn import DRAWN, drawings
-from .kinds import KINDS, PHOTOGRAPHS, Kind, saved
+from .kinds import KINDS, PHOTOGRAPHS, Kind, known_kinds, saved
 from .page import write
 from .ways import automatic, bicubic, default_way, input_name, other_program
 
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Enlarge what is missing, and write the page."""
-    kinds = _kinds(args.kinds)
+    kinds = known_kinds(args.kinds, KINDS)
     models = _models(args)
     first = next(iter(models.values()))
     sources = {kind: _source(args, kind) for kind in kinds}
@@ -126,14 +126,6 @@ class Study:
             image, file = image_name(pair), kind.file(shrink(pair.hr, scale))
             found.append(replace(by_name[image, automatic(file, [*self.models])], sampler=AUTO))
         return found
-
-
-def _kinds(names: Sequence[str]) -> list[Kind]:
-    known = {kind.name: kind for kind in KINDS}
-    for name in names:
-        if name not in known:
-            raise SkipDiffError(f"--kinds: unknown {name!r}; known are {', '.join(map(repr, known))}")
-    return [known[name] for name in names]
 
 
 def _models(args: argparse.Namespace) -> dict[str, FrozenModel]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import degradations, image_key
 
 SEED = 0
@@ -94,3 +95,16 @@ KINDS = [
     Kind("line art, JPEG 75", "jpg", 75, of="line art"),
 ]
 """What inputs go through, in the order of the tables."""
+
+
+def known_kinds(names: Sequence[str], kinds: Sequence[Kind]) -> list[Kind]:
+    """Kinds by their names.
+
+    Raises:
+        SkipDiffError: naming the first that there is not.
+    """
+    known = {kind.name: kind for kind in kinds}
+    for name in names:
+        if name not in known:
+            raise SkipDiffError(f"--kinds: unknown {name!r}; known are {', '.join(map(repr, known))}")
+    return [known[name] for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,42 +15,22 @@ from ..errors import SkipDiffError
 from ..images import PHOTOGRAPHS, RGB8, write_image
 from .game import Game
 from .pictures import MAX_BYTES, MAX_PIXELS, Upload, bundled, read_upload, slug
-from .requests import Request
+from .requests import Recent, Request
 from .show import CSS, duration, film_strip, message, number_table
 from .study import Result, bicubic_picture, score
+from .texts import ADVANCED, INTRO, LAYOUT, TO_RESULT
 from .whole import Whole
 from .widgets import Choice, meter, shown, told
 from .workshop import EXAMPLE, FIXED, MAX_SEED, USUAL, Workshop
 
 QUEUE = 16
 """Jobs that may wait; further ones are turned away."""
+SESSIONS = 256
+"""Visitors whose jobs can be cancelled, the latest ones."""
 KEEP = 3600
 """Seconds that uploads and results stay on the server."""
 LOW, CUBIC, CHAIN, SKIP, ORIGINAL = "low resolution", "bicubic", "full chain", "SkipDiff", "original"
 CANCELLED = "cancelled; nothing is left of it"
-INTRO = """# SkipDiff
-Photographs, four times larger, by a diffusion model that leaves out most of its steps."""
-ADVANCED = """Without these, everything is as `skipdiff upscale` does it, with what suits the model.
-
-A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each over
-many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a network
-call and adds detail, *skip* goes down for nothing, back to what the coarse steps ended on. A fixed start *k*
-skips down to level *k* and denoises from there. Choose a model first: `auto` takes what suits the photograph."""
-LAYOUT = """
-.gradio-container {max-width: 1280px !important; width: 100% !important; margin: auto !important;
-  box-sizing: border-box}
-#photographs .grid-wrap {min-height: 0; height: auto; padding: 0}
-#photographs .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; padding: 4px}
-#photographs .thumbnail-item {min-width: 0; width: 100%; height: auto; aspect-ratio: 1}
-#photographs .caption-label {font-size: 11px; padding: 0 4px}
-#estimated img {width: 100%; height: 100%; object-fit: contain}
-#photographs {min-height: 0 !important}
-#upload .icon-wrap {display: none}
-@media (max-width: 640px) {
-  .gradio-container {padding: 8px !important}
-  #intro h1 {margin: 0}
-}
-"""
 
 
 def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
@@ -68,10 +49,6 @@ def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
     )  # fmt: skip
 
 
-TO_RESULT = "() => {if (innerWidth < 700) document.querySelector('#slider').scrollIntoView()}"
-"""On a phone the result lies below all that can be chosen."""
-
-
 class Page:
     """One page; what differs between visitors lies in ``gr.State``.
 
@@ -85,7 +62,7 @@ class Page:
 
     def __init__(self, workshop: Workshop, folder: Path) -> None:
         self.workshop, self.folder = workshop, folder
-        self._cancelled: set[str] = set()
+        self._jobs: Recent[str, threading.Event] = Recent(SESSIONS)
         with gr.Blocks(title="SkipDiff", analytics_enabled=False, delete_cache=(600, KEEP)) as self.blocks:
             gr.Markdown(INTRO, elem_id="intro")
             with gr.Row():
@@ -117,7 +94,7 @@ class Page:
         with gr.Row():
             self.run = gr.Button("Enlarge", variant="primary", min_width=120, elem_id="run")
             self.cancel = gr.Button("Cancel", interactive=False, min_width=80, elem_id="cancel")
-        self.status = gr.HTML(elem_id="status", min_height=56)
+        self.status = gr.HTML(elem_id="status", min_height=100)
         self.note = gr.HTML(elem_id="note")
         self.estimate = gr.HTML(elem_id="estimate")
         share: dict[str, Any] = {"minimum": 0, "maximum": 1, "value": 1, "step": 0.05}
@@ -177,7 +154,9 @@ class Page:
         shown += [self.download, self.status]
         self.blocks.load(**see)
         self.blocks.load(self._example, None, shown, show_progress_on=self.status)
-        self.photographs.select(told(self._pick), None, [self.picture, self.upload, self.reference]).then(**see)
+        self.photographs.select(told(self._pick), None, [self.picture, self.upload, self.reference]).then(
+            **see
+        )
         self.upload.upload(
             told(self._take), self.upload, [self.picture, self.note, self.photographs, self.reference]
         ).success(**see)
@@ -290,43 +269,47 @@ class Page:
         return text
 
     def _started(self, request: gr.Request) -> Choice:
-        self._cancelled.discard(str(request.session_hash))
+        self._jobs[str(request.session_hash)] = threading.Event()
         return gr.Button(interactive=False), gr.Button(interactive=True), ""
 
     def _stop(self, request: gr.Request) -> Choice:
         """Cancel: the job ends at its next network call."""
-        self._cancelled.add(str(request.session_hash))
+        self._job(request).set()
         return gr.Button(interactive=True), gr.Button(interactive=False), message(CANCELLED)
 
-    def _meter(self, progress: Any, what: str, session: str) -> Callable[[int, int], None]:
+    def _job(self, request: gr.Request) -> threading.Event:
+        """What tells a visitor's newest job that it is cancelled."""
+        return self._jobs.get_or(str(request.session_hash), threading.Event)
+
+    def _meter(self, progress: Any, what: str, request: gr.Request) -> Callable[[int, int], None]:
         """A bar that counts network calls, until its visitor cancels."""
-        count = meter(progress, what)
+        count, cancelled = meter(progress, what), self._job(request)
 
         def counted(done: int, total: int) -> None:
-            if session in self._cancelled:
+            if cancelled.is_set():
                 raise SkipDiffError(CANCELLED)
             count(done, total)
 
         return counted
 
-    def _example(self) -> Choice:
-        """What is seen at first, finished."""
+    def _example(self, request: gr.Request) -> Choice:
+        """What is seen at first, finished, unless the visitor was faster."""
         try:
-            return self._studied(*self.workshop.example(), "An example: choose a photograph, and enlarge it.")
+            made = self._studied(*self.workshop.example(), "An example: choose a photograph, and enlarge it.")
         except SkipDiffError as error:
             raise shown(error) from None
+        return (gr.skip(),) * len(made) if str(request.session_hash) in self._jobs else made
 
-    def _enlarge(self, *choice: Any, progress: Any = gr.Progress(), request: gr.Request) -> Choice:  # noqa: B008
+    def _enlarge(self, request: gr.Request, *choice: Any, progress: Any = gr.Progress()) -> Choice:  # noqa: B008
         """The result, of a photograph at full size or of one that was shrunk first."""
-        session = str(request.session_hash)
         try:
             asked = self._request(*choice)
             if asked.task.whole:
                 work = self.workshop.work(asked)
                 what = f"{work.tiles} tile{'s' * (work.tiles != 1)}"
-                count = self._meter(progress, what, session)
+                count = self._meter(progress, what, request)
                 return self._enlarged(asked, self.workshop.enlarge_whole(asked, self._results_folder, count))
-            count = self._meter(progress, SKIP, session)
+            count = self._meter(progress, SKIP, request)
             return self._studied(asked, self.workshop.enlarge(asked, count))
         except SkipDiffError as error:
             raise shown(error) from None
@@ -372,8 +355,8 @@ class Page:
         )  # fmt: skip
 
     def _full_chain(
-        self, made: tuple[Request, list[Any]] | None, pictures: dict[str, RGB8], with_chain: bool,
-        progress: Any = gr.Progress(), *, request: gr.Request,  # noqa: B008
+        self, request: gr.Request, made: tuple[Request, list[Any]] | None, pictures: dict[str, RGB8],
+        with_chain: bool, progress: Any = gr.Progress(),  # noqa: B008
     ) -> Choice:  # fmt: skip
         """Where it was asked for, the full chain beside a result that is there already."""
         if made is None or not with_chain:
@@ -381,7 +364,7 @@ class Page:
         asked, rows = made
         device = self.workshop.model(asked.model).device
         try:
-            full = self.workshop.chain(asked, self._meter(progress, CHAIN, str(request.session_hash)))
+            full = self.workshop.chain(asked, self._meter(progress, CHAIN, request))
         except SkipDiffError as error:
             raise shown(error) from None
         pictures = {**pictures, CHAIN: full.picture}

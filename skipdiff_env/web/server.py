@@ -14,7 +14,7 @@ import re
 import socket
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -195,16 +195,32 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
 
         app = application(workshop, Path(folder))
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
-        threading.Thread(target=_prepare, args=(workshop,), daemon=True).start()
         number = listening.getsockname()[1]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
-        uvicorn.Server(settings).run(sockets=[listening])
+        with _preparing(workshop):
+            uvicorn.Server(settings).run(sockets=[listening])
 
 
-def _prepare(workshop: Workshop) -> None:
+@contextlib.contextmanager
+def _preparing(workshop: Workshop) -> Iterator[None]:
     """Have the example ready for the first visitor; what is wrong with it, the page says."""
-    with contextlib.suppress(SkipDiffError):
-        workshop.example()
+    ended = threading.Event()
+
+    def going_on(done: int, total: int) -> None:
+        if ended.is_set():
+            raise SkipDiffError("the page is closed")
+
+    def prepare() -> None:
+        with contextlib.suppress(SkipDiffError):
+            workshop.example(going_on)
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    try:
+        yield
+    finally:  # a thread that is in torch when the process ends would bring it down
+        ended.set()
+        thread.join()
 
 
 def application(workshop: Workshop, folder: Path) -> Application:

@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 
 from ..images import RGB8, encode_image
-from .study import Frame, Result
 from .requests import Line
+from .study import Frame, Result
 
 QUANTILE = 0.995
 """Latents are shown so that this share of all values lies between black and white; 0 is grey."""
@@ -19,7 +19,7 @@ COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "niqe":
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "niqe": 2}
 
 CSS = """
-.strip {display: grid; grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)); gap: 10px 6px;
+.strip {display: grid; grid-template-columns: repeat(auto-fill, minmax(70px, 1fr)); gap: 10px 6px;
   padding: 4px 0 12px}
 .strip figure {margin: 0; min-width: 0; font-size: 13px; line-height: 1.35; text-align: center}
 .strip figure.coarse img {opacity: .6}

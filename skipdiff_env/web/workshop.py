@@ -60,6 +60,7 @@ two stand for a start level."""
 
 Progress = Callable[[int, int], None]
 
+
 class Workshop:
     """Everything behind the page; safe to be called from several threads.
 
@@ -230,7 +231,7 @@ class Workshop:
         with self._working(request, self.work(request).calls, progress):
             return enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
 
-    def example(self) -> tuple[Request, Result]:
+    def example(self, progress: Progress | None = None) -> tuple[Request, Result]:
         """A bundled photograph, shrunk, enlarged again and remembered: what a visitor sees first."""
         with self._showing:
             if self._example is None:
@@ -239,7 +240,7 @@ class Workshop:
                 steps = self.usual_steps(model)
                 policy = self.policies(model, steps)[0]
                 request = self.request(task, model, policy, self.usual_start(model, steps), steps, 0)
-                self._example = request, self.enlarge(request)
+                self._example = request, self.enlarge(request, progress)
             return self._example
 
     def chain(self, request: Request, progress: Progress | None = None) -> Result:

@@ -64,10 +64,9 @@ def folders(tmp_path):
     return made
 
 
-def test_one_command_chooses_anew(folders, image_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(auto, "KINDS", [k for k in auto.KINDS if k.name in ("clean", "JPEG 30", "noise 9")])
+def test_one_command_chooses_anew(folders, image_folder, tmp_path, capsys):
     arguments = ["auto", "--models", *map(str, folders), "--images", str(image_folder), "--device", "cpu"]
-    arguments += ["--out", str(tmp_path / "results")]
+    arguments += ["--out", str(tmp_path / "results"), "--kinds", "clean", "JPEG 30", "noise 9"]
     assert main(arguments) == 0
     folder = tmp_path / "results" / "degraded" / image_folder.name
     about = json.loads((folders[1] / RULE).read_text())

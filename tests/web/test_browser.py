@@ -22,7 +22,7 @@ import pytest
 from skipdiff_env.diffusion import load_pretrained
 from skipdiff_env.images import read_image, write_image
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.web.pictures import make_task
+from skipdiff_env.web.pictures import make_task, read_upload
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,10 +79,33 @@ class Visitor:
 
         self.wait(clicked)
 
-    def open(self) -> None:
-        self.driver.set_window_size(1300, 1400)
+    def open(self, width: int = 1400, height: int = 1400) -> None:
+        """Open the page as a screen of this size shows it; narrow ones are phones."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         self.driver.get(self.address)
         self.says("#note", "result")
+
+    def run(self, script: str) -> Any:
+        return self.driver.execute_script(f"return {script}")
+
+    def choose(self, label: str, option: str) -> None:
+        """Take an option of a drop-down list."""
+        self.wait(lambda: self.all(f"input[aria-label='{label}']")[0].is_displayed())
+        box = self.all(f"input[aria-label='{label}']")[0]
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+        box.click()
+        found = self.wait(
+            lambda: [o for o in self.all("ul[role=listbox] li") if o.text.strip("✓ \n") == option]
+        )
+        found[0].click()
+
+    def open_advanced(self) -> None:
+        self.click("#advanced button")
+
+    def finished(self) -> None:
+        """Wait until a job has run and another one may begin."""
+        self.wait(lambda: self.all("#run")[0].is_enabled() and not self.all("#cancel")[0].is_enabled())
 
     def upload(self, path: Path) -> None:
         self.wait(lambda: self.all("#upload input[type=file]"))[0].send_keys(str(path))
@@ -137,20 +160,73 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "My photo.png"
 
 
-def test_upload_run_slider_download(page: Visitor, photo: Path, toy_folder: Path) -> None:
-    page.upload(photo)
-    page.says("#note", "192x192 pixels; original 192x192; input 48x48, result 192x192; a toy")
-    assert "19 network calls, about" in page.says("#estimate", "The full chain: 100 calls")
-    page.click("#run")
-
+def test_it_opens_with_a_finished_example(page: Visitor) -> None:
     rows = page.wait(
-        lambda: [r.text.split() for r in page.all("#numbers tr")] if len(page.all("#numbers tr")) == 4 else 0
+        lambda: [r.text.split() for r in page.all("#numbers tr")] if len(page.all("#numbers tr")) == 3 else 0
     )
-    assert rows[0][0] == "PSNR"
-    assert [row[0] for row in rows[1:]] == ["bicubic", "full", "SkipDiff"]
-    assert (rows[2][-2], rows[3][-2]) == ("100", "19")
-    for cell in (*rows[2][2:6], *rows[3][1:5]):
+    assert [row[0] for row in rows] == ["PSNR", "bicubic", "SkipDiff"]
+    assert len(page.all("#strip figure")) == 19 and page.all("#slider img")
+    page.says("#status", "An example")
+    assert page.text("#run") == "Enlarge" and not page.all("#cancel")[0].is_enabled()
+
+
+def test_an_upload_is_enlarged_whole_as_the_command_does_it(
+    page: Visitor, photo: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    page.upload(photo)
+    page.says("#note", "192x192 pixels become 768x768; a toy")
+    page.says("#estimate", "network calls on 4 tiles")
+    page.click("#run")
+    page.says("#status", "768x768 pixels")
+    page.finished()
+    page.click("#download")
+    (file,) = page.wait(lambda: [p for p in page.downloads.iterdir() if p.suffix == ".png"])
+    assert file.name == "my-photo-large.png"
+    command = [sys.executable, "-m", "skipdiff_env.cli", "upscale", str(photo), "-o", str(tmp_path / "x.png")]
+    command += ["--model", str(toy_folder), "--device", "cpu", "-q"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    assert file.read_bytes() == (tmp_path / "x.png").read_bytes()
+    file.unlink()
+
+
+def test_a_job_can_be_cancelled(page: Visitor, tmp_path: Path) -> None:
+    write_image(tmp_path / "large.png", np.zeros((900, 900, 3), np.uint8))
+    page.upload(tmp_path / "large.png")
+    page.says("#note", "900x900 pixels become 3600x3600")
+    page.click("#run")
+    page.wait(lambda: page.all("#cancel")[0].is_enabled())
+    page.click("#cancel")
+    page.says("#status", "cancelled")
+    page.finished()
+    page.click("#photographs button[aria-label='Thumbnail 1 of 4']")
+    page.says("#note", "512x512 pixels; shrunk; original 192x192")
+    page.click("#run")  # the next job is let in
+    page.wait(lambda: len(page.all("#strip figure")) == 19 and "An example" not in page.text("#status"))
+    page.finished()
+
+
+def test_shrink_run_slider_download(page: Visitor, photo: Path, toy_folder: Path) -> None:
+    page.upload(photo)
+    page.says("#note", "192x192 pixels become 768x768")
+    page.click("#reference input[value='true']")
+    page.says("#note", "192x192 pixels; original 192x192; input 48x48, result 192x192; a toy")
+    page.open_advanced()
+    page.click("#chain input")
+    assert "19 network calls" in page.says("#estimate", "The full chain: 100 calls")
+    page.click("#run")
+    covered: list[bool] = []
+
+    def rows() -> list[list[str]]:
+        covered.append(page.run("document.querySelector('#slider .wrap.generating, #slider .progress-text')"))
+        return [row.text.split() for row in page.all("#numbers tr")]
+
+    found = page.wait(lambda: rows() if len(rows()) == 4 else 0)
+    assert not any(covered), "what is finished was covered"
+    assert [row[0] for row in found[1:]] == ["bicubic", "full", "SkipDiff"]
+    assert (found[2][-2], found[3][-2]) == ("100", "19")
+    for cell in (*found[2][2:6], *found[3][1:5]):
         assert float(cell) > 0
+    page.finished()
 
     levels = [figure.text.split() for figure in page.all("#strip figure")]
     assert [words[1] for words in levels] == [
@@ -174,9 +250,23 @@ def test_upload_run_slider_download(page: Visitor, photo: Path, toy_folder: Path
     (file,) = page.wait(lambda: [p for p in page.downloads.iterdir() if p.suffix == ".png"])
     assert file.name == "my-photo-skipdiff-toy-4x-seed-0.png"
     sampler = SkipDiffSampler(load_pretrained(toy_folder, "cpu"), 10)
-    task = make_task(read_image(photo), photo.name, scale=4, reference=True, side=192)
+    task = make_task(read_upload(photo, photo.name), scale=4, reference=True, side=192)
     expected = sampler(task.lr, toy_folder / "policy.safetensors", 0).images[0]
     assert np.abs(read_image(file).astype(int) - expected).max() <= 1
+
+
+def test_clean_and_detail(page: Visitor) -> None:
+    page.wait(lambda: len(page.all("#numbers tr")) == 3)
+    before = page.text("#numbers")
+    for name, calls in (("clean", 19), ("detail", 20)):
+        box = page.all(f"#{name} input[type=number]")[0]
+        page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+        box.click()
+        box.send_keys("\ue009a\ue009", "0.5", "\ue007")
+        page.says("#estimate", f"{calls} network calls")
+    page.click("#run")
+    page.wait(lambda: page.text("#numbers") not in ("", before))
+    page.finished()
 
 
 def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
@@ -186,10 +276,10 @@ def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
     page.click("#run")
     page.says(".toast-wrap", "choose a photograph first")
     page.forget_upload()
-    write_image(tmp_path / "small.png", np.zeros((20, 30, 3), np.uint8))
+    write_image(tmp_path / "small.png", np.zeros((10, 30, 3), np.uint8))
     page.upload(tmp_path / "small.png")
     page.says(
-        "#note [role=alert]", "small.png: is 30x20 pixels; at this model's 4x both sides need 64 or more"
+        "#note [role=alert]", "small.png: is 30x10 pixels; at this model's 4x both sides need 16 or more"
     )
     page.forget_upload()
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
@@ -201,7 +291,7 @@ def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
     page.wait(lambda: page.all("#photographs button"))
     page.click("#photographs button[aria-label='Thumbnail 1 of 4']")
     page.says("#note", "512x512 pixels; shrunk; original 192x192")
-    next(tab for tab in page.all("button[role=tab]") if tab.text == "Play").click()
+    next(tab for tab in page.all("button[role=tab]") if tab.text == "Decide yourself").click()
     page.click("#new")
     page.says("#standing", "Level 10 of 10, 9 network calls so far.")
     calls = 9
@@ -214,7 +304,7 @@ def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
     page.click("#denoise")
     page.says("#standing", f"Level 2 of 10, {calls + 1} network calls")
     page.click("#denoise")
-    page.says("#standing", "The game is over after 16 network calls.")
+    page.says("#standing", "All is decided after 16 network calls.")
     assert not page.all("#denoise")[0].is_enabled()
     page.click("#compare")
     rows = page.wait(
@@ -228,27 +318,39 @@ def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
 
 
 def test_choices_change_with_each_other(page: Visitor) -> None:
-    def choose(label: str, option: str) -> None:
-        box = page.driver.find_element("css selector", f"input[aria-label='{label}']")
-        box.click()
-        page.wait(lambda: [o for o in page.all("ul[role=listbox] li") if o.text.strip("✓ \n") == option])[
-            0
-        ].click()
-
-    choose("Step pair (S, F)", "(5, 20)")
+    page.open_advanced()
+    page.choose("Step pair (S, F)", "(5, 20)")
     page.says("#estimate", "18 network calls")  # no agent was trained for it: 4 + 14, 0.7 F
-    choose("Policy", "always skip")
+    page.choose("Policy", "always skip")
     page.says("#estimate", "5 network calls")
-    choose("Policy", "fixed start")
+    page.choose("Policy", "fixed start")
     page.says("#estimate", "18 network calls")
-    assert page.all("input[type=range]")[0].get_attribute("max") == "20"
+    assert page.all("#start input[type=range]")[0].get_attribute("max") == "20"
 
 
-@pytest.mark.parametrize("width", [1300, 500])
-def test_nothing_hangs_over_the_edge(width: int, page: Visitor) -> None:
-    page.driver.set_window_size(width, 1000)
-    script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    page.wait(lambda: page.driver.execute_script(script) == 0)
+@pytest.mark.parametrize(("width", "height"), [(1400, 1000), (390, 844)])
+def test_it_fits_the_screen(width: int, height: int, page: Visitor, tmp_path: Path) -> None:
+    page.open(width, height)
+    page.wait(lambda: len(page.all("#numbers tr")) == 3)
+    root = "document.documentElement"
+    page.wait(lambda: page.run(f"{root}.scrollWidth - {root}.clientWidth") == 0)
+    page.driver.save_screenshot(str(tmp_path / f"{width}.png"))
+
+    def box(css: str) -> dict[str, float]:
+        return page.run(f"document.querySelector({css!r}).getBoundingClientRect().toJSON()")
+
+    assert 0 < box("#run")["top"] < box("#run")["bottom"] < height, "the button is on the first screen"
+    hint = page.all("#numbers .hint")[0]
+    page.wait(lambda: hint.is_displayed() == (width < 640))
+    overflow = page.run("(t => t.scrollWidth - t.clientWidth)(document.querySelector('.numbers'))")
+    assert (overflow > 0) == (width < 640)
+    strip, outer = box("#strip .strip"), box("#slider")
+    firsts = [box(f"#strip figure:nth-child({n})") for n in (1, 2, 3, 4)]
+    assert all(first["top"] == firsts[0]["top"] for first in firsts)
+    assert strip["width"] > 0.85 * outer["width"]
+    edges = "[...document.querySelectorAll('#strip figure')].map(f => f.getBoundingClientRect().right)"
+    last = page.run(f"Math.max(...{edges})")
+    assert strip["right"] - last < 2, "the strip uses the whole width"
 
 
 def test_the_browser_asked_nobody_else(page: Visitor) -> None:

@@ -20,8 +20,8 @@ from skipdiff_env.oracle import Optimum, Outcome
 from skipdiff_env.upscale import choose_model
 from skipdiff_env.web import whole
 from skipdiff_env.web.pictures import Upload, read_upload
-from skipdiff_env.web.study import Study
 from skipdiff_env.web.requests import Request
+from skipdiff_env.web.study import Study
 from skipdiff_env.web.workshop import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, Workshop
 
 AGENT = "the agent of toy-4x"

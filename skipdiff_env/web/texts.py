@@ -1,0 +1,28 @@
+"""What the page says and looks like."""
+
+INTRO = """# SkipDiff
+Photographs, four times larger, by a diffusion model that leaves out most of its steps."""
+ADVANCED = """Without these, everything is as `skipdiff upscale` does it, with what suits the model.
+
+A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each
+over many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a
+network call and adds detail, *skip* goes down for nothing, back to what the coarse steps ended on. A fixed
+start *k* skips down to level *k* and denoises from there. Choose a model first: `auto` takes what suits the
+photograph."""
+LAYOUT = """
+.gradio-container {max-width: 1280px !important; width: 100% !important; margin: auto !important;
+  box-sizing: border-box}
+#photographs .grid-wrap {min-height: 0; height: auto; padding: 0}
+#photographs .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; padding: 4px}
+#photographs .thumbnail-item {min-width: 0; width: 100%; height: auto; aspect-ratio: 1}
+#photographs .caption-label {font-size: 11px; padding: 0 4px}
+#estimated img {width: 100%; height: 100%; object-fit: contain}
+#photographs {min-height: 0 !important}
+#upload .icon-wrap {display: none}
+@media (max-width: 640px) {
+  .gradio-container {padding: 8px !important}
+  #intro h1 {margin: 0}
+}
+"""
+TO_RESULT = "() => {if (innerWidth < 700) document.querySelector('#slider').scrollIntoView()}"
+"""On a phone the result lies below all that can be chosen."""
