@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from . import exif, xmp
+from . import exif, exif_tags, xmp
 from .exif import Directories, Directory
 
 Tag = ExifTags.Base
@@ -37,12 +37,8 @@ DESCRIPTIVE = frozenset(
 )  # fmt: skip
 """Tags of the main directory that are kept. A TIFF has its layout in there too, hence a list."""
 
-OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight)
-"""Tags of the EXIF directory that an enlargement makes wrong."""
-
-MAKER_NOTE = int(Tag.MakerNote)
-_STANDARD = range(0x829A, 0xA600)
-"""Tags of the EXIF directory that its standard defines or may yet; others are makers' own."""
+OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight), exif.EXIF_IFD, exif.GPS_IFD
+"""Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers, which lead nowhere."""
 
 AREAS = 0x9214, int(Tag.SubjectLocation)  # the first is SubjectArea
 DENSITIES = int(Tag.FocalPlaneXResolution), int(Tag.FocalPlaneYResolution)
@@ -73,7 +69,7 @@ class Metadata:
 
     def without_location(self) -> Metadata:
         """The same without what may name the place."""
-        kept = {tag: v for tag, v in self.exif.items() if tag in _STANDARD and tag != MAKER_NOTE}
+        kept = {tag: value for tag, value in self.exif.items() if tag in exif_tags.PLACELESS}
         texts = {key: text for key, text in self.texts.items() if key.lower() in TEXTS}
         return replace(self, exif=kept, gps={}, texts=texts, xmp=xmp.without_places(self.xmp))
 
