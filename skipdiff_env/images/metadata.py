@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,8 +125,7 @@ def read_orientation(found: Directories, packet: bytes = b"") -> int:
     if ORIENTATION in found.base:
         numbers = found.base[ORIENTATION].numbers()
         return int(numbers[0]) if len(numbers) == 1 and numbers[0] in range(1, 9) else 1
-    match = re.search(rb'tiff:Orientation(="|>)([1-8])["<]', packet)
-    return int(match[2]) if match else 1
+    return xmp.orientation(packet)
 
 
 def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[int, exif.Value]:

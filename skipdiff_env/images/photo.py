@@ -119,7 +119,9 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
         photo = source.decode()
         if photo.profile is None and source.format != "png":  # which has words of its own
             photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
-        left_out = (f"its {what} is left out" for what in xmp.companions(source.xmp))
+        left_out = [f"its {what} is left out" for what in xmp.companions(source.xmp)]
+        if not xmp.is_legible(source.xmp):
+            left_out.append("its XMP is damaged or no plain XML and is left out")
         notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
         return replace(upright(photo, source.orientation), metadata=source.metadata, notes=notes)
 

@@ -94,7 +94,8 @@ def open_png(file: BinaryIO) -> Source:
             notes.append(f"only the first of {count} frames or pages")
         return photo.noting(*notes)
 
-    found, packet = exif.parse(_exif_block(chunks)), chunks.texts.get(_XMP_KEY, "").encode()
+    packet = chunks.texts.get(_XMP_KEY, "").encode(errors="surrogateescape")
+    found = exif.parse(_exif_block(chunks))
     return Source("png", chunks.size, decode, found, packet, chunks.texts, _density(chunks))
 
 
@@ -152,7 +153,9 @@ def _text(chunks: _Chunks, name: bytes, body: bytes) -> tuple[str, str]:
         return key.decode("latin-1"), _unpacked(chunks, rest[1:]).decode("latin-1")
     packed = rest[:1] == b"\1"
     _language, _translated, rest = rest[2:].split(b"\0", 2)
-    return key.decode("latin-1"), (_unpacked(chunks, rest) if packed else rest).decode()
+    word = key.decode("latin-1")
+    errors = "surrogateescape" if word == _XMP_KEY else "strict"  # it may be in UTF-16, against the standard
+    return word, (_unpacked(chunks, rest) if packed else rest).decode(errors=errors)
 
 
 def _unpacked(chunks: _Chunks, data: bytes) -> bytes:
