@@ -42,6 +42,8 @@ class Format:
     deep: bool = False
     """16 bits a channel."""
     alpha: bool = False
+    lossy: bool = False
+    """Whether it is coded in a quality of one's choice."""
     grey: bool = True
     baggage: bool = True
     """Profile and metadata."""
@@ -56,8 +58,8 @@ FORMATS = {
     fmt.name: fmt
     for fmt in (
         Format("png", ".png", deep=True, alpha=True, code_points=True),
-        Format("jpeg", ".jpg", max_side=65500, max_profile=255 * 65519),  # 255 segments
-        Format("webp", ".webp", alpha=True, grey=False, max_side=16383),
+        Format("jpeg", ".jpg", lossy=True, max_side=65500, max_profile=255 * 65519),  # 255 segments
+        Format("webp", ".webp", alpha=True, lossy=True, grey=False, max_side=16383),
         Format("tiff", ".tif", deep=True, alpha=True),
         Format("bmp", ".bmp", baggage=False),
     )

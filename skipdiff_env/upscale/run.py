@@ -94,9 +94,9 @@ class Runner:
     """Looks at jobs, and carries them out.
 
     The same photograph and the same :meth:`record` give the same bytes, whoever is made at the same time, on
-    one machine with the same library versions and, on a CPU, the same number of threads. With another number
-    of threads sums are added up in another order, and a few of the 8-bit values (measured: 1 to 8 in 100,000)
-    differ by 1.
+    one device of one machine with the same library versions and, on a CPU, the same number of threads. With
+    another number of threads sums are added up in another order, and a few of the 8-bit values (measured: 1
+    to 8 in 100,000) differ by 1.
 
     Args:
         open_model: a model by its name, with all its settings; called when a photograph first needs it.
@@ -134,13 +134,16 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """How a result of this size is made: what its metadata say, and what ``resume`` goes by.
+        """How a result of this size is made, all of it: what its metadata say, and what ``resume`` goes by.
 
         Raises:
             SkipDiffError: if the photograph cannot be read.
         """
         made = {"software": SOFTWARE, **self.enlarger(job).settings, "size": list(size)}
-        return {**made, "source": _digest(job.source)}
+        written = {"format": job.format.name, "keep_location": self.options.keep_location}
+        if job.format.lossy:
+            written["quality"] = self.options.quality
+        return {**made, **written, "source": _digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
         """What a job takes, or why it cannot be done, without running the network.
