@@ -27,7 +27,7 @@ from ..images.raster import DamagedError
 from ..images.tiling import call_bytes, free_memory
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
-from .jobs import Failure, Job
+from .jobs import Failure, Job, existing_folder
 from .setting import AUTO, choose_model
 
 if TYPE_CHECKING:
@@ -155,8 +155,10 @@ class Runner:
         try:
             size = self.options.scaling.target(source, enlarger.model.scale)
             there, notes = self._is_there(job, size)
-            check_size(size, job.format)
-            self._check_room(job, size)
+            if not there:
+                check_size(size, job.format)
+                _check_writable(job.target)
+                self._check_room(job, size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
         work = enlarger.work(source, size)
@@ -308,7 +310,13 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 def _scratch(target: Path) -> Path:
     """Where images go that are too large for memory: what TMPDIR names, else beside the result."""
     named = os.environ.get("TMPDIR", "")
-    return Path(named) if os.path.isdir(named) else next(p for p in target.parents if p.is_dir())
+    return Path(named) if os.path.isdir(named) else existing_folder(target)
+
+
+def _check_writable(path: Path) -> None:
+    folder = existing_folder(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SkipDiffError(f"cannot write {path}: {folder} is not writable: give another folder with -o")
 
 
 def _exists(path: Path) -> SkipDiffError:

@@ -223,6 +223,32 @@ def test_a_folder_that_cannot_be_written_into_is_named(
         (tmp_path / "out" / "deep").chmod(0o500)
 
 
+def test_what_is_there_needs_no_folder_that_can_be_written_into(
+    tmp_path: Path, plain_folder: Path, close: Callable[[Path, int], None]
+) -> None:
+    photograph, out = flat(tmp_path / "a.png"), tmp_path / "out" / "a.png"
+    assert run(photograph, "-o", out, "--model", plain_folder).status == 0
+    close(tmp_path / "out", 0o500)
+    ran = run(photograph, "-o", out, "--resume", "--model", plain_folder)
+    assert (ran.status, ran.out, ran.err) == (0, f"{out}: is there already\n", "")
+    ran = run(photograph, "-o", out, "--resume", "--compare", "--model", plain_folder)
+    assert ran.status == 2 and "is not writable: give another folder with -o" in ran.err
+
+
+DEEP = "/".join(["d" * 250] * 20)
+FILLED = DEEP[: os.pathconf("/", "PC_PATH_MAX") - 10]
+"""A path that leaves room for a short name alone."""
+
+
+@pytest.mark.parametrize(
+    "out", [f"{'n' * 300}/", f"new/{'n' * 300}/deep/", f"{'写' * 90}/a.png", f"{DEEP}/", f"{FILLED}/a.png"]
+)
+def test_folders_that_cannot_be_are_known_beforehand(out: str, here: Path) -> None:
+    flat(here / "a.png")
+    (reason,) = failures_of(["a.png"], out).values()
+    assert reason.endswith("which cannot be (File name too long): rename it, or give another -o")
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_photograph_that_meets_an_unknown_error_fails_alone(
     jobs: int, here: Path, upscale: Upscale, monkeypatch: pytest.MonkeyPatch
