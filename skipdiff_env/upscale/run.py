@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._version import __version__
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, one_line
 from ..files import write_atomically
 from ..images.mapped import LARGE
 from ..images.metadata import read_record
@@ -283,7 +283,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return "ran out of memory: give a smaller --tile, --scale or --jobs"
-    return f"unexpected {type(error).__name__} ({error}): please report it"
+    return f"unexpected {type(error).__name__} ({one_line(str(error))}): please report it"
 
 
 class _Room(NamedTuple):

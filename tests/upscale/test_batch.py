@@ -314,3 +314,26 @@ def test_large_texts_and_profiles_go_through(here: Path, upscale: Upscale) -> No
             assert read_photo(out).profile == profile
             assert "is there already" in upscale(source, "-o", out, "--resume").out
     assert read_photo(here / "larger-own.png.png").metadata.texts["workflow"] == workflow["workflow"]
+
+
+NAMES = ["a\nskipdiff: error: b.png", "\x1b[2J\x1b]0;title\x07c.png", "d\x9b31m.png", "e\u202egnp.png",
+         "f  g\t.png", "h\r.png", "ö京 👩\u200d🔬.png"]  # fmt: skip
+"""Names of files that would write lines of their own, or make the terminal do something."""
+
+
+@pytest.mark.parametrize("mode", [[], ["--compare"], ["--dry-run"]])
+def test_names_that_terminals_would_obey(mode: list[str], here: Path, upscale: Upscale) -> None:
+    for name in NAMES:
+        flat(here / "in" / name)
+        (here / "in" / f"x{name}").write_text("no picture")
+    for again in ([], ["--resume"]):
+        ran = upscale("in", "-o", "out", *mode, *again)
+        assert ran.status == 2
+        assert len(ran.out.split("\n")) == len(NAMES) + 1
+        assert len(ran.err.split("\n")) == len(NAMES) + 2
+        for name in NAMES:
+            told = ascii(name)[1:-1] if name.isascii() or "\x9b" in name or "\u202e" in name else name
+            assert f"in/{told} (12x12)" in ran.out or f"{told}: is there already\n" in ran.out
+            assert f"error: in/x{told}: is not a readable image" in ran.err
+            assert f"in/x{told}" in ran.err.split("\n")[-2]
+        assert not set("\x1b\x07\x9b\r\t\u202e") & set(ran.out + ran.err)
