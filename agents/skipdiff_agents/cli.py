@@ -262,9 +262,8 @@ def _oracle(args: argparse.Namespace) -> int:
         name = setting.source.name(image)
         best = optimum.best
         shown = "".join(map(str, best.actions))
-        print(
-            f"{visible(name)}\tnoise seed {seed}\t{shown}\treward {best.reward:.6f}\t{best.evaluations} evaluations"
-        )
+        figures = f"reward {best.reward:.6f}\t{best.evaluations} evaluations"
+        print(f"{visible(name)}\tnoise seed {seed}\t{shown}\t{figures}")
         rows += [
             [name, seed, "".join(map(str, o.actions)), o.reward, o.value, o.evaluations]
             for o in optimum.outcomes

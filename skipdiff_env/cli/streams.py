@@ -34,7 +34,8 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """A line on the standard error output, fit for a terminal. If that has no room or no reader, the work goes on without it."""
+    """A line on the standard error output, fit for a terminal. If that has no room or no reader, the work
+    goes on without it."""
     try:
         print(visible(text), file=sys.stderr)
     except OSError:
