@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdiff_env.cli.streams import ended_by_sigterm, prepare_streams
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, one_line, visible
 
 from .settings import algorithms
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("skipdiff-agent: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:  # SkipDiffError is a ValueError
-        print("skipdiff-agent: error:", " ".join(str(error).split()), file=sys.stderr)
+        print("skipdiff-agent: error:", one_line(str(error)), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"skipdiff-agent: error: {error}: pip install 'skipdiff[agents]'", file=sys.stderr)
@@ -262,7 +262,8 @@ def _oracle(args: argparse.Namespace) -> int:
         name = setting.source.name(image)
         best = optimum.best
         shown = "".join(map(str, best.actions))
-        print(f"{name}\tnoise seed {seed}\t{shown}\treward {best.reward:.6f}\t{best.evaluations} evaluations")
+        figures = f"reward {best.reward:.6f}\t{best.evaluations} evaluations"
+        print(f"{visible(name)}\tnoise seed {seed}\t{shown}\t{figures}")
         rows += [
             [name, seed, "".join(map(str, o.actions)), o.reward, o.value, o.evaluations]
             for o in optimum.outcomes

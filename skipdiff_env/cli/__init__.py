@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .._version import __version__
+from ..errors import one_line
 from .streams import ended_by_sigterm, prepare_streams, say, silence
 
 COMMANDS = {
@@ -92,4 +93,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_error(message: str) -> None:
     """One line on the standard error output, whatever the message looks like."""
-    say(f"skipdiff: error: {' '.join(message.split())}")
+    say(f"skipdiff: error: {one_line(message)}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import print_error
+from ..errors import visible
 from .streams import say, tell
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Tells the user what happens.
+    """Tells the user what happens, names of files escaped where a terminal would obey them.
 
     Results go to the standard output; errors, notes about the whole run and the progress bar (on
     terminals only) to the standard error output.
@@ -34,7 +34,7 @@ class Report:
         """Something to know about the whole run."""
         if not self.quiet:
             with self._off_the_bar():
-                say(f"skipdiff: note: {' '.join(text.split())}")
+                say(f"skipdiff: note: {text}")
 
     def failed(self, failure: Failure) -> None:
         """A photograph that could not be enlarged."""
@@ -43,11 +43,11 @@ class Report:
         with self._off_the_bar():
             if self.as_json:
                 tell(json.dumps({"input": failure.source, "error": failure.reason}))
-            print_error(f"{failure.source}: {failure.reason}")
+            say(f"skipdiff: error: {failure.source}: {failure.reason}")
 
     def there(self, task: Task) -> None:
         """A result of an earlier run."""
-        self._line({**_sizes(task), "skipped": True}, f"{task.job.target}: is there already")
+        self._line({**_sizes(task), "skipped": True}, visible(f"{task.job.target}: is there already"))
 
     def planned(self, task: Task, enlarger: Enlarger) -> None:
         """What would be done."""
@@ -121,7 +121,7 @@ def _sizes(task: Task) -> dict[str, Any]:
 
 
 def _noted(text: str, notes: Sequence[str]) -> str:
-    return "\n  note: ".join([text, *notes])
+    return "\n  note: ".join(visible(part) for part in (text, *notes))
 
 
 def _arrow(task: Task) -> str:
