@@ -20,6 +20,7 @@ COMMANDS = {
     "spn": ("agents.spn", "norm and width of the skip proposal network"),
     "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
     "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
+    "plans": ("paper.plans", "a model's plans against its fixed start and the standard samplers"),
     "inputs": ("paper.inputs", "models beside one another on clean inputs and on JPEGs"),
     "restore": ("restore.command", "models beside other programs on the inputs that people own"),
     "recipes": ("paper.recipes", "short training runs side by side: which choices of a recipe pay"),

@@ -61,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
-    add("--effort", choices=EFFORTS, metavar="NAME",
-        help="fast, normal or best, see below [normal]")
+    add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best, see below [normal]")
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
     add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N or plan:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",

@@ -52,7 +52,7 @@ class Report:
     def planned(self, task: Task, enlarger: Enlarger) -> None:
         """What would be done."""
         seconds = enlarger.seconds(task.work)
-        calls = {"runs": task.work.runs, "tiles": task.work.tiles, "seconds": round(seconds, 1)}
+        calls = {"runs": task.work.runs, "tiles": task.work.tiles, "seconds": round(seconds, 3)}
         passes = "" if task.work.runs == 1 else f" in {task.work.runs} runs"
         text = (
             f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} "
