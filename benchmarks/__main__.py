@@ -17,6 +17,7 @@ COMMANDS = {
     "step-cost": ("agents.step_cost", "one agent that is told the price of an evaluation"),
     "agent-training": ("agents.training", "what training an agent costs, beside the paper's recipe"),
     "agent-recipe": ("agents.recipe", "which choices of its recipe the paper's agent learns by"),
+    "agent-calls": ("agents.calls", "agents on SkipDiff-v1 beside the best fixed chain and the optimum"),
     "spn": ("agents.spn", "norm and width of the skip proposal network"),
     "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
     "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
