@@ -49,7 +49,7 @@ class Evaluation:
         store: where rows come from and go to.
         seeds: noise seeds of every image.
         limit: take the first so many images alone.
-        metrics: what to measure.
+        metrics: what to measure. Rows that lack one of them are made again.
 
     Raises:
         SkipDiffError: if the images have no originals.
@@ -83,7 +83,7 @@ class Evaluation:
         for index, image in enumerate(self.images):
             for seed in seeds:
                 start = (model.hash, self.dtype, image, seed)
-                missing = tuple(s for s in samplers if not store.find((*start, s.key)))
+                missing = tuple(s for s in samplers if self._lacks(store.find((*start, s.key))))
                 if missing:
                     self.jobs.append(Job(index, image, seed, missing))
 
@@ -106,6 +106,10 @@ class Evaluation:
         self.jobs = []
         found = [self.store.find(key) for key in self.keys]
         return [row for row in found if row]
+
+    def _lacks(self, row: Row | None) -> bool:
+        """Whether there is no row, or one from before a metric was measured."""
+        return row is None or any(metric.name not in row.scores for metric in self.metrics)
 
     def _work(self, job: Job, bar: tqdm) -> None:
         pair = make_pair(self.source, job.index, scale=self.model.scale)

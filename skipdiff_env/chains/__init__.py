@@ -13,7 +13,17 @@ from .addsr import AddSR
 from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
 from .few_steps import FewSteps
-from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, parse_skipdiff, usual_coarse_steps
+from .parse import (
+    CHAINS,
+    EFFORTS,
+    ChainSpec,
+    default_for,
+    efforts,
+    named_chain,
+    parse,
+    parse_skipdiff,
+    usual_coarse_steps,
+)
 from .plan import Plan, skipdiff_plan, uniform
 from .shipped import shipped_plans
 from .skipdiff import CSA, SkipDiff
@@ -22,6 +32,7 @@ __all__ = [
     "CCSR",
     "CHAINS",
     "CSA",
+    "EFFORTS",
     "AddSR",
     "Chain",
     "ChainSpec",
@@ -33,6 +44,7 @@ __all__ = [
     "SkipDiff",
     "State",
     "default_for",
+    "efforts",
     "named_chain",
     "parse",
     "parse_skipdiff",

@@ -51,10 +51,12 @@ class Report:
 
     def planned(self, task: Task, enlarger: Enlarger) -> None:
         """What would be done."""
-        calls = {"runs": task.work.runs, "tiles": task.work.tiles}
+        seconds = enlarger.seconds(task.work)
+        calls = {"runs": task.work.runs, "tiles": task.work.tiles, "seconds": round(seconds, 3)}
         passes = "" if task.work.runs == 1 else f" in {task.work.runs} runs"
         text = (
-            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} (tile {enlarger.tiles.tile})"
+            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} "
+            f"(tile {enlarger.tiles.tile}), about {_duration(seconds)}"
         )
         entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
         self._line(entry, _noted(text, task.notes))
@@ -122,6 +124,14 @@ def _sizes(task: Task) -> dict[str, Any]:
 
 def _noted(text: str, notes: Sequence[str]) -> str:
     return "\n  note: ".join(visible(part) for part in (text, *notes))
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that people would use."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _arrow(task: Task) -> str:

@@ -151,7 +151,8 @@ def test_dry_run_writes_nothing(upscale: Upscale, photograph: Path, tmp_path: Pa
     assert "in.png (84x60): would take 4 network calls in 2 runs" in ran.out
     (planned,) = upscale(photograph, "-o", tmp_path / "out/", "-n", "--json").json
     assert planned["dry_run"]
-    assert planned["tiles"] == 2
+    assert planned["tiles"] == 2 and planned["seconds"] > 0
+    assert re.search(r"\(tile \d+\), about \d+\.\d s$", ran.out.strip())
     assert left_in(tmp_path) == ["in.png"]
 
 
