@@ -277,7 +277,7 @@ class Watch(BaseCallback):
 
 def _reward(ended: Sequence[dict[str, Any]]) -> float:
     """Mean return of episodes; of recorded ones, what the environment would have paid."""
-    return float(np.mean([info.get("reward", info["episode"]["r"]) for info in ended]))
+    return float(np.mean([info.get("episode_return", info["episode"]["r"]) for info in ended]))
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:
