@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from .images import Pair
 from .metrics import Metric, load_metric
 from .oracle import Optimum, Outcome, optimum_calls, walk
 from .policies.file import as_seen
+from .progress import watched
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
@@ -248,6 +251,16 @@ class Recordings:
     def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Those that are not recorded yet."""
         return [episode for episode in episodes if not self.file(*episode).is_file()]
+
+    def prepare(self, episodes: Iterable[Episode]) -> None:
+        """Make the recordings that are missing, and tell on standard error how long it takes."""
+        if missing := self.missing(episodes):
+            print(
+                f"recording {len(missing)} episodes into {self.folder}, once: "
+                f"{self.calls} network calls each",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            self.record(missing, partial(watched, what="recording"))
 
     def record(self, episodes: Iterable[Episode], watch: Watch = iter) -> int:
         """Make the recordings that are missing; returns how many network calls that took."""

@@ -254,6 +254,12 @@ def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
     return rewards
 
 
+def paid_starts(optima: Sequence[Optimum], fine_steps: int, price: float) -> np.ndarray:
+    """Returns of the starts 1 … F if each evaluation after CSA costs ``price``, float64 (len(optima), F)."""
+    schedules = [start_actions(k, fine_steps) for k in range(1, fine_steps + 1)]
+    return paid(fixed_starts(optima, fine_steps), schedules, price)
+
+
 def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
     """The fixed start with the highest mean reward; of equals the cheapest."""
     return int(fixed_starts(optima, fine_steps).mean(axis=0).argmax()) + 1

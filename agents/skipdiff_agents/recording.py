@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skipdiff_env.diffusion import SkipProcess
 from skipdiff_env.envs.recorded import RecordedVectorEnv
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.oracle import Optimum
@@ -46,6 +47,11 @@ class RecordedSetting(Setting):
                 self.max_calls,
             )  # fmt: skip
         return self._memory["recordings"]
+
+    @property
+    def process(self) -> SkipProcess:
+        """The process whose schedules are recorded."""
+        return self.recordings.process
 
     @property
     def graph(self) -> Graph:

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, Result
-from skipdiff_agents.settings import algorithms, read_settings
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST, algorithms, read_settings
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.files import write_atomically

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -17,7 +16,6 @@ from ..diffusion import DiffusionModel, SkipProcess
 from ..errors import SkipDiffError
 from ..images import episode_pair
 from ..metrics import Metric, load_metric
-from ..progress import watched
 from ..recordings import Episode, Recordings
 from .books import OUTCOME, UNKNOWN, Books, paid, reward_of
 from .observing import observation_space
@@ -43,7 +41,7 @@ class RecordedEpisodes(Scenes):
         super().__init__(count, options)
         self._open_recordings()
         if not isinstance(options.recordings, Recordings):
-            self._record()
+            self.recordings.prepare(self.drawn)
         self.side = options.observation_size
         if self.side not in self.recordings.sizes:
             raise SkipDiffError(
@@ -94,16 +92,6 @@ class RecordedEpisodes(Scenes):
     def spread(self) -> float:
         """The mean standard deviation of the outcomes' rewards over these episodes."""
         return self.recordings.spread(self.drawn)
-
-    def _record(self) -> None:
-        missing = self.recordings.missing(self.drawn)
-        if missing:
-            print(
-                f"recording {len(missing)} episodes into {self.recordings.folder}, once: "
-                f"{self.recordings.calls} network calls each",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-        self.recordings.record(missing, partial(watched, what="recording"))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "recordings"}

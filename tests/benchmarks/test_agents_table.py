@@ -26,7 +26,7 @@ from benchmarks.agents.table import (
 )
 from benchmarks.measure.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.diffusion.pretrained import load_pretrained
