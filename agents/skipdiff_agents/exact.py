@@ -21,9 +21,10 @@ from skipdiff_env.diffusion.process import DENOISE, SKIP
 from skipdiff_env.envs.books import CALLS
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+from skipdiff_env.recordings import Graph
 
 from .evaluate import Evaluator
-from .recording import Graph, RecordedSetting
+from .recording import RecordedSetting
 
 HELD = 32
 """Episodes side by side when held-out ones are played."""
