@@ -237,7 +237,7 @@ def find_plan(
 
 def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
     """The plan that a trial stands for."""
-    eta = [trial.suggest_float(f"eta_{part}", 0, 1, step=0.1) for part in (1, 2)]
+    eta = [round(trial.suggest_float(f"eta_{part}", 0, 1, step=0.1), 1) for part in (1, 2)]
     power = [trial.suggest_float(f"power_{part}", 0.5, 2.0, step=0.1) for part in (1, 2)]
     return shaped_plan(
         top,
