@@ -282,7 +282,7 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
-        if codes[2:] == b"\0\0":
+        if icc.is_limited(codes):
             photo = replace(photo, colour=full_range(photo.colour))
             photo = photo.noting("its numbers were of limited range and are spread to the full one")
             codes = codes[:3] + b"\1"

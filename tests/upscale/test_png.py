@@ -315,6 +315,9 @@ def test_what_lies_beyond_white_and_black_is_cut() -> None:
     values = np.array([[[0], [15], [16], [125], [126], [235], [236], [255]]], np.uint8)
     photo = decode_photo(io.BytesIO(png(values, 0, chunk(b"cICP", bytes([1, 13, 0, 0])))))
     assert photo.colour.ravel().tolist() == [0, 0, 0, 127, 128, 255, 255, 255]
+    for codes in ([0, 0, 0, 0], [3, 13, 0, 0], [1, 3, 0, 0], [1, 19, 0, 0], [1, 13, 1, 0], [1, 13, 0, 2]):
+        photo = decode_photo(io.BytesIO(png(values, 0, chunk(b"cICP", bytes(codes)))))
+        assert (photo.colour == values).all(), "code points that say nothing of RGB"
 
 
 TEXT = "{'nodes': [1, 2, 3]} " * 120_000  # 2.5 MB
