@@ -19,6 +19,7 @@ from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
 from skipdiff_env.envs.books import paid, reward_of
 from skipdiff_env.envs.options import Options
+from skipdiff_env.envs.recordings import WALK, hashes, judge
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, episode_pair
 from skipdiff_env.images import Pair as ImagePair
@@ -26,7 +27,6 @@ from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies.base import Policy, first_memory
-from skipdiff_env.recordings import WALK, hashes, judge
 
 from .pairs import Pair
 

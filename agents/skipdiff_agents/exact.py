@@ -19,9 +19,9 @@ from torch import Tensor
 
 from skipdiff_env.diffusion.process import DENOISE, SKIP
 from skipdiff_env.envs.books import CALLS
+from skipdiff_env.envs.recordings import Graph
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
-from skipdiff_env.recordings import Graph
 
 from .evaluate import Evaluator
 from .recording import RecordedSetting

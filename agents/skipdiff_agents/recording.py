@@ -1,4 +1,4 @@
-"""Settings whose episodes are recorded once, and then looked up; see :mod:`skipdiff_env.recordings`."""
+"""Settings whose episodes are recorded once, and then looked up; see :mod:`skipdiff_env.envs.recordings`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from skipdiff_env.diffusion import SkipProcess
 from skipdiff_env.envs.recorded import RecordedVectorEnv
+from skipdiff_env.envs.recordings import MEMORY, Graph, Recordings, Watch
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.oracle import Optimum
-from skipdiff_env.recordings import MEMORY, Graph, Recordings, Watch
 from skipdiff_env.wrappers import RelativeVectorReward
 
 from .evaluate import Setting

@@ -23,10 +23,10 @@ from skipdiff_agents.evaluate import Evaluator, Result
 from skipdiff_agents.settings import BEST, algorithms, read_settings
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
+from skipdiff_env.envs.recordings import scores
 from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.base import CoinFlip, shipped_policy
 from skipdiff_env.policies.file import load_policy
-from skipdiff_env.recordings import scores
 
 from ..measure.tables import Report, Table
 from .choice import Chosen, Trained, choose, ship

@@ -18,13 +18,14 @@ from skipdiff_agents.evaluate import Evaluator, Setting, best_start, bootstrap
 from skipdiff_agents.pairs import UNSEEN, Pair, all_pairs
 from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.train import Progress, Run
-from skipdiff_env import load_pretrained, recordings
+from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel, SkipProcess
+from skipdiff_env.envs import recordings
+from skipdiff_env.envs.recordings import WALK
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.oracle import optimum_calls
-from skipdiff_env.recordings import WALK
 from skipdiff_env.training.held_out import read_list
 
 from ..measure.metrics import METRICS, Metric

@@ -17,7 +17,7 @@ from ..errors import SkipDiffError, whole_number
 from ..latent_cache import LatentCache
 
 if TYPE_CHECKING:
-    from ..recordings import Recordings
+    from .recordings import Recordings
 
 
 def _option(default: Any, meaning: str) -> Any:

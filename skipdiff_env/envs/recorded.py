@@ -16,10 +16,10 @@ from ..diffusion import DiffusionModel, SkipProcess
 from ..errors import SkipDiffError
 from ..images import episode_pair
 from ..metrics import Metric, load_metric
-from ..recordings import Episode, Recordings
 from .books import OUTCOME, UNKNOWN, Books, paid, reward_of
 from .observing import observation_space
 from .options import RecordedOptions
+from .recordings import Episode, Recordings
 from .scenes import Cell, Observation, Scenes
 from .single import SceneEnv
 from .vector import SceneVectorEnv

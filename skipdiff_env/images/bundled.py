@@ -45,11 +45,16 @@ class Photograph:
         return read_image(_data_folder(self.package) / self.file)
 
     def read_small(self) -> RGB8:
-        """The photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
-        full = Image.fromarray(self.read())
-        ratio = _SHORT_SIDE / min(full.size)
-        size = (round(full.width * ratio), round(full.height * ratio))
-        return np.asarray(full.resize(size, Image.Resampling.LANCZOS))
+        """The photograph with a short side of 256 pixels."""
+        return shrunk(self.read())
+
+
+def shrunk(photograph: RGB8) -> RGB8:
+    """A photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
+    full = Image.fromarray(photograph)
+    ratio = _SHORT_SIDE / min(full.size)
+    size = (round(full.width * ratio), round(full.height * ratio))
+    return np.asarray(full.resize(size, Image.Resampling.LANCZOS))
 
 
 PHOTOGRAPHS: tuple[Photograph, ...] = (

@@ -12,9 +12,9 @@ from skipdiff_agents.pairs import UNSEEN, all_pairs
 from skipdiff_agents.recording import RecordedSetting
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.process import history_after
+from skipdiff_env.envs.recordings import Graph
 from skipdiff_env.policies.file import NetworkPolicy
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
-from skipdiff_env.recordings import Graph
 
 FINE, PRICE, TEMPERATURE = 5, 0.3, 0.7
 

@@ -15,10 +15,10 @@ from skipdiff_agents.settings import build_agent, read_settings
 from skipdiff_agents.settings import step_cost as price_range
 from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env.diffusion import SkipProcess, random_model, tiny_config
+from skipdiff_env.envs.recordings import Graph, Recordings
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import mixed_quality, open_source
 from skipdiff_env.oracle import find_optimum, optimum_calls
-from skipdiff_env.recordings import Graph, Recordings
 
 FINE = 5
 

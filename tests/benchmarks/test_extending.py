@@ -136,7 +136,7 @@ def test_agents_tables_show_what_recordings_hold(metric, monkeypatch):
     from benchmarks.agents.study import judged
     from benchmarks.agents.table import columns
     from skipdiff_agents.evaluate import Result
-    from skipdiff_env import recordings
+    from skipdiff_env.envs import recordings
 
     assert [m.name for m in judged()] == list(recordings.METRICS)
     monkeypatch.setattr(recordings, "METRICS", (*recordings.METRICS, "brisque"))

@@ -11,8 +11,8 @@ import pytest
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.envs import RecordedEnv
 from skipdiff_env.envs.options import RecordedOptions
+from skipdiff_env.envs.recordings import Recordings, cache_folder
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.recordings import Recordings, cache_folder
 from skipdiff_env.wrappers import RelativeReward, RelativeVectorReward
 
 NAME = "SkipDiffRecorded-v0"

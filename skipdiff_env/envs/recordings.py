@@ -26,17 +26,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
-from .diffusion.process import History, SkipRule, history_after
-from .diffusion.resize import to_arrays, to_planes
-from .envs.books import evaluations, reward_of
-from .errors import SkipDiffError
-from .files import write_atomically
-from .images import Pair
-from .metrics import Metric, load_metric
-from .oracle import Optimum, Outcome, optimum_calls, walk
-from .policies.file import as_seen
-from .progress import watched
+from ..diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
+from ..diffusion.process import History, SkipRule, history_after
+from ..diffusion.resize import to_arrays, to_planes
+from ..errors import SkipDiffError
+from ..files import write_atomically
+from ..images import Pair
+from ..metrics import Metric, load_metric
+from ..oracle import Optimum, Outcome, optimum_calls, walk
+from ..policies.file import as_seen
+from ..progress import watched
+from .books import evaluations, reward_of
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
