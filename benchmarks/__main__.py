@@ -25,6 +25,10 @@ COMMANDS = {
     "plans": ("paper.plans", "a model's plans against its fixed start and the standard samplers"),
     "inputs": ("paper.inputs", "models beside one another on clean inputs and on JPEGs"),
     "restore": ("restore.command", "models beside other programs on the inputs that people own"),
+    "auto": (
+        "restore.auto",
+        "choose anew which model a photograph gets by itself, by what is measured of it",
+    ),
     "recipes": ("paper.recipes", "short training runs side by side: which choices of a recipe pay"),
     "docs": ("measure.docs", "copy result tables into README and model cards"),
     "speed": ("speed.command", "ratios of running times, each within one run"),

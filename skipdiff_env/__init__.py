@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .diffusion import load_pretrained
 from .errors import SkipDiffError
-from .sampler import SkipDiffSampler
 
 if TYPE_CHECKING:
+    from .diffusion import load_pretrained
     from .envs import (
         SkipDiffusionCallEnv,
         SkipDiffusionCallVectorEnv,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .oracle import find_optimum
     from .plan_oracle import find_optimal_plan
     from .planning import find_plan
+    from .sampler import SkipDiffSampler
 
 __all__ = [
     "LatentCache",
@@ -44,6 +44,7 @@ __all__ = [
 
 _LATER = {
     "LatentCache": ".latent_cache",
+    "SkipDiffSampler": ".sampler",
     "SkipDiffusionCallEnv": ".envs",
     "SkipDiffusionCallVectorEnv": ".envs",
     "SkipDiffusionEnv": ".envs",
@@ -52,8 +53,9 @@ _LATER = {
     "find_optimum": ".oracle",
     "find_plan": ".planning",
     "load_metric": ".metrics",
+    "load_pretrained": ".diffusion",
 }
-"""What is imported when it is first asked for, since images, metrics and Gymnasium come with it."""
+"""What is imported when it is first asked for, since torch, images, metrics and Gymnasium come with it."""
 
 # Training needs no Gymnasium, and machines that only train need not have it.
 if find_spec("gymnasium") is not None:

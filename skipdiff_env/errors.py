@@ -34,3 +34,14 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise SkipDiffError(f"{name}={value!r} must be a whole number {bounds}")
     return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """A value as a number from 0 to 1; anything else is refused by name."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool | str) or not 0 <= number <= 1:
+        raise SkipDiffError(f"{name}={value!r} must be a number from 0 to 1")
+    return number

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .chains import ChainSpec, OnState, parse
+from .chains import ChainSpec, OnState, parse, with_detail
 from .diffusion import Call, NoiseKey, as_model, image_key, to_uint8
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
 from .diffusion.refiner import OWN, RefinerSpec, resolve_refiner
-from .diffusion.resize import to_arrays, to_planes
-from .errors import SkipDiffError
+from .diffusion.resize import back_project, to_arrays, to_planes, to_signed
+from .errors import SkipDiffError, fraction
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class SkipDiffSampler:
         refiner: ``"own"``: the model's, after the chain that it was made for; None or ``"none"``; the name or
             folder of a model with a refiner; or a function (x̂0, condition) → image. It gives the result its
             last touch and is not counted as an evaluation. See :mod:`.diffusion.refiner`.
+        clean: how much of what the model removed (noise, blocks) stays removed, 0 … 1; at 0 the result
+            shrinks to the input. See :func:`.diffusion.resize.back_project`.
+        detail: how much of the detail counts that the model made up, 0 … 1; 0 is the faithful mean. It takes
+            one evaluation more, at 0 that one alone. See :mod:`.chains.detail`.
 
     Example:
         >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))
@@ -73,8 +77,11 @@ class SkipDiffSampler:
         fine_steps: int | None = None,
         skip_rule: SkipRule = "reset",
         refiner: RefinerSpec = OWN,
+        clean: float = 1.0,
+        detail: float = 1.0,
     ) -> None:
         self.model = as_model(model)
+        self.clean, self.detail = fraction("clean", clean), fraction("detail", detail)
         self._steps = (coarse_steps, fine_steps, skip_rule)
         self._refiner = refiner if refiner == OWN else resolve_refiner(refiner, self.model)
 
@@ -108,9 +115,13 @@ class SkipDiffSampler:
             raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
         chain = parse(policy, self.model, *self._steps, refiner=self._refiner)
+        chain = with_detail(chain, self.detail, self.model.schedule)
         began = time.perf_counter()
         final = chain(self.model, self.model.condition(to_planes(images)), keys, callback)
-        result = to_arrays(to_uint8(final.x0))
+        x0 = final.x0
+        if self.clean < 1:
+            x0 = back_project(x0, to_signed(to_planes(images)).to(x0.device), 1 - self.clean).clamp_(-1, 1)
+        result = to_arrays(to_uint8(x0))
         seconds = (time.perf_counter() - began) / len(images)
         trace = [
             Trace(
@@ -122,7 +133,7 @@ class SkipDiffSampler:
             )
             for i in range(len(images))
         ]
-        return Samples(result, trace, final.x0)
+        return Samples(result, trace, x0)
 
 
 def as_batch(lr: Any) -> np.ndarray:

@@ -80,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
     rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)
-    rows = Evaluation(model, source, [reference, *plans], store, seeds, args.limit, MEASURED).run(
-        progress=True
+    evaluation = Evaluation(
+        model, source, [reference, *plans], store, seeds, args.limit, MEASURED, complete=True
     )
+    rows = evaluation.run(progress=True)
     rows += Evaluation(model, source, rivals, store, seeds, args.limit).run(progress=True)
     results = Results(rows)
     made = f"Made by `{command_line('plans', args, add_arguments)}`; model `{model.hash}`."

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from skipdiff_env import SkipDiffError
 from skipdiff_env.chains import Chain, default_for
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
 from skipdiff_env.images import read_image
-from skipdiff_env.upscale.setting import AUTO, choose_model
+from skipdiff_env.images.measure import measure
+from skipdiff_env.images.photo import decode_photo
+from skipdiff_env.upscale.choice import AUTO, choose_model
 
 from ..measure.sampler import Picture, Sampler, condition_of, picture_of
 
@@ -93,7 +94,7 @@ def automatic(file: bytes, labels: Sequence[str]) -> str:
     Raises:
         SkipDiffError: if it is none of them.
     """
-    chosen = choose_model(AUTO, str(Image.open(io.BytesIO(file)).format).lower())
+    chosen = choose_model(AUTO, lambda: measure(decode_photo(io.BytesIO(file)))).model
     if chosen not in labels:
         raise SkipDiffError(f"auto takes {chosen}: give that among --models, or go without with --no-auto")
     return chosen

@@ -6,12 +6,14 @@ the rooms below alone, so that training can use it where neither Gymnasium nor p
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
 - :mod:`.plan`: fixed calls, told any level
 - :mod:`.ccsr`, :mod:`.addsr`: two neighbouring systems that need a handful of evaluations
+- :mod:`.detail`: how much of a chain's detail counts
 - :mod:`.parse`: what users may write for a chain, and the default
 """
 
 from .addsr import AddSR
 from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
+from .detail import with_detail
 from .few_steps import FewSteps
 from .parse import (
     CHAINS,
@@ -52,4 +54,5 @@ __all__ = [
     "skipdiff_plan",
     "uniform",
     "usual_coarse_steps",
+    "with_detail",
 ]

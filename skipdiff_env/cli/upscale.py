@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SkipDiffError
-from .upscale_report import Report
+from .upscale_report import Report, announce
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +20,8 @@ EFFORTS = ("fast", "normal", "best")
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-GPU_BATCH, GPU_JOBS = 4, 4
-"""Tiles a network call, and photographs at once, on CUDA; small ones then share calls."""
+GPU_JOBS = 4
+"""Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
 DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF to read), of any size.
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", required=True, metavar="OUT",
         help="a file if it ends in .png, .jpg, ...; else a folder")
     add("-m", "--model", default="auto", metavar="NAME",
-        help="name (see skipdiff info) or folder [by the format]")
+        help="name (see skipdiff info) or folder [by its faults]")
     add = parser.add_argument_group("size").add_argument
     add("--scale", type=_factor, metavar="X", help="times larger, such as 2 or 3 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
@@ -69,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
     add("--refiner", default="own", metavar="NAME",
         help="a model with a refiner, or none [own]")
+    add("--clean", type=_share, default=1.0, metavar="C",
+        help="how much noise and blocking to remove, 0 to 1 [1]")
+    add("--detail", type=_share, default=1.0, metavar="D",
+        help="how much invented detail, 0 (faithful mean) to 1 [1]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
@@ -106,6 +110,10 @@ def _factor(text: str) -> float:
     return _number(text, float, 1.0, 64.0, "a number from 1 to 64")
 
 
+def _share(text: str) -> float:
+    return _number(text, float, 0.0, 1.0, "a number from 0 to 1")
+
+
 def _price(text: str) -> float:
     return _number(text, float, 0.0, 1e6, "a number of at least 0")
 
@@ -126,12 +134,13 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge; returns 2 if any photograph failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
-    from ..upscale import Failure, list_jobs
-
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
     if sum(how is not None for how in (args.effort, args.start, args.policy)) > 1:
         raise SkipDiffError("give one of --effort, --start and --policy")
+    announce(args.inputs, args.out, args.quiet)
+    from ..upscale import Failure, list_jobs  # torch takes seconds to import
+
     jobs, failures = list_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
     report = Report(len(jobs) + len(failures), args.quiet, args.json)
     for failure in failures:
@@ -172,6 +181,8 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
         raise SkipDiffError(
             f"metric {args.score!r} compares with a reference, which there is none of: try niqe"
         )
+    if metric and metric.name.startswith("niqe"):
+        report.note("NIQE praises grain: a noisier result may score better, look at both")
     scaling = Scaling(args.scale, args.width, args.height)
     jobs = args.jobs or (GPU_JOBS if device.type == "cuda" else 1)
     options = Options(
@@ -184,18 +195,17 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     """A model with the settings that the command asks for."""
     import torch
 
-    from ..chains import parse
+    from ..chains import parse, with_detail
     from ..diffusion import load_pretrained
-    from ..images.tiling import choose_tile, free_memory
-    from ..upscale import Enlarger, model_notice
+    from ..upscale import Enlarger, model_notice, usual_tiles
 
     dtype = None if args.precision == "auto" else getattr(torch, args.precision)
     model = load_pretrained(name, device, dtype)
     notice = model_notice(name)
     if notice:
         report.note(f"{model.name}: {notice}")
-    batch = GPU_BATCH if device.type == "cuda" else 1
-    tile = args.tile or choose_tile(model.config.unet, free_memory(device), batch)
+    tile, batch = usual_tiles(model, args.tile)
     how = next((how for how in (args.effort, args.start, args.policy) if how is not None), None)
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
-    return Enlarger(model, chain, args.seed, tile, batch, report.tick)
+    chain = with_detail(chain, args.detail, model.schedule)
+    return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean)

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from ..upscale import Enlarger, Failure, Outcome, Task
 
 
+def announce(inputs: Sequence[str], out: str, quiet: bool) -> None:
+    """Say at once, to whoever watches, what is going to happen."""
+    if not quiet and sys.stderr.isatty():
+        more = f" and {len(inputs) - 1} more" if len(inputs) > 1 else ""
+        say(f"skipdiff: enlarging {inputs[0]}{more} -> {out}")
+
+
 class Report:
     """Tells the user what happens, names of files escaped where a terminal would obey them.
 
@@ -27,7 +34,7 @@ class Report:
     def __init__(self, total: int, quiet: bool, as_json: bool) -> None:
         self.total, self.quiet, self.as_json = total, quiet, as_json
         self._failed: list[str] = []
-        self._ended = self._images = self._tiles = self._all_tiles = 0
+        self._ended = self._images = self._calls = self._all_calls = self._tiles = 0
         self._bar: tqdm | None = None
 
     def note(self, text: str) -> None:
@@ -51,12 +58,13 @@ class Report:
 
     def planned(self, task: Task, enlarger: Enlarger) -> None:
         """What would be done."""
-        seconds = enlarger.seconds(task.work)
-        calls = {"runs": task.work.runs, "tiles": task.work.tiles, "seconds": round(seconds, 3)}
-        passes = "" if task.work.runs == 1 else f" in {task.work.runs} runs"
+        work, seconds = task.work, enlarger.seconds(task.work)
+        calls = {"runs": work.runs, "tiles": work.tiles, "calls": work.calls, "seconds": round(seconds, 3)}
+        passes = "" if work.runs == 1 else f" in {work.runs} runs"
+        tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)} of up to {enlarger.tiles.tile} pixels"
         text = (
-            f"{_arrow(task)}: would take {task.work.tiles} network calls{passes} "
-            f"(tile {enlarger.tiles.tile}), about {_duration(seconds)}"
+            f"{_arrow(task)}: would take {work.calls} network calls{passes}, on {tiles}, "
+            f"about {_duration(seconds)}"
         )
         entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
         self._line(entry, _noted(text, task.notes))
@@ -84,7 +92,8 @@ class Report:
         """A bar for these tasks; :meth:`tick` moves it."""
         from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where it is not installed
 
-        self._images, self._all_tiles = len(tasks), sum(task.work.tiles for task in tasks)
+        self._images, self._all_calls = len(tasks), sum(task.work.calls for task in tasks)
+        self._tiles = sum(task.work.tiles for task in tasks)
         self._ended = 0
         hidden = self.quiet or not sys.stderr.isatty()
         with tqdm(
@@ -95,12 +104,14 @@ class Report:
         self._bar = None
 
     def tick(self, pixels: int) -> None:
-        """A tile of so many pixels has been through the network."""
-        self._tiles += 1
+        """A tile of so many pixels has been through the network: one call of many."""
+        self._calls += 1
         if self._bar is not None:
             image = min(self._ended + 1, self._images)
             self._bar.set_description_str(
-                f"image {image}/{self._images}, tile {self._tiles}/{self._all_tiles} ", refresh=False
+                f"image {image}/{self._images}, call {self._calls}/{self._all_calls} "
+                f"on {self._tiles} tile{'s' * (self._tiles != 1)} ",
+                refresh=False,
             )
             self._bar.update(pixels)
 

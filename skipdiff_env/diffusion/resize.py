@@ -37,6 +37,35 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
     return small.clamp_(0, 255).to(torch.uint8)
 
 
+AGREEMENT = 12
+"""Rounds of back-projection: of white noise, which converges slowest, they leave 0.5 % of the deviation."""
+
+
+def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
+    """Give a picture back what of its input it lacks: x + share · ↑v, where ↓↑v = LR - ↓x.
+
+    That is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
+    and antialiased bicubic ↓. As both are linear, its rounds need the small picture alone: v⁽⁰⁾ = 0,
+    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, faults and all; at
+    0 it is x. Every channel is treated alone.
+
+    Args:
+        x: what was made of the input, float (B, C, H, W).
+        lr: the input, float (B, C, h, w) in the same units.
+        share: 0 … 1.
+
+    Returns:
+        Like ``x``, not clamped.
+    """
+    if not share:
+        return x
+    lacking = lr - bicubic(x, *lr.shape[-2:])
+    v = lacking
+    for _ in range(AGREEMENT - 1):
+        v = v + lacking - bicubic(bicubic(v, *x.shape[-2:]), *lr.shape[-2:])
+    return x + share * bicubic(v, *x.shape[-2:])
+
+
 def to_signed(x: Tensor) -> Tensor:
     """uint8 0 … 255 → float32 -1 … 1."""
     return x.float() / 127.5 - 1

@@ -40,9 +40,14 @@ class Photograph:
     package: str = "scikit-image"
     """Whose wheel carries it, by the name that pip knows."""
 
+    @property
+    def path(self) -> Path:
+        """Where its file lies."""
+        return _data_folder(self.package) / self.file
+
     def read(self) -> RGB8:
         """The photograph as shipped, uint8 (H, W, 3)."""
-        return read_image(_data_folder(self.package) / self.file)
+        return read_image(self.path)
 
     def read_small(self) -> RGB8:
         """The photograph with a short side of 256 pixels."""

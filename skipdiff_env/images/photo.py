@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
 from . import exif, icc, xmp
+from .coding import coding_of
 from .exif import Directories
 from .heif import is_heif, open_heif
 from .png import SIGNATURE as PNG_SIGNATURE
@@ -125,7 +126,8 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
         if not xmp.is_legible(source.xmp):
             left_out.append("its XMP is damaged or no plain XML and is left out")
         notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
-        return replace(upright(photo, source.orientation), metadata=source.metadata, notes=notes)
+        photo = replace(photo, metadata=source.metadata, notes=notes, coding=source.coding)
+        return upright(photo, source.orientation)
 
 
 @contextlib.contextmanager
@@ -193,7 +195,8 @@ def _open_with_pillow(file: BinaryIO) -> Source:
     name = (image.format or "").lower()
     found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
     dpi = image.info.get("dpi", ())
-    return Source("jpeg" if name == "mpo" else name, image.size, decode, found, packet, dpi=dpi)
+    size, coding = image.size, coding_of(image, file)
+    return Source("jpeg" if name == "mpo" else name, size, decode, found, packet, dpi=dpi, coding=coding)
 
 
 _warnings_lock = threading.Lock()

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
+from .coding import Coding
 from .exif import Directories
 from .metadata import Metadata, read_metadata, read_orientation
 from .profiles import profile_fits, to_srgb
@@ -38,6 +39,8 @@ class Photo:
     code_points: bytes | None = None
     """What ``colour`` means by ITU-T H.273, as PNG's cICP chunk says it, where that is not sRGB. HDR has no
     profile besides."""
+    coding: Coding | None = None
+    """How lossy the coding of its file was, if it was and the header says so."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,6 +93,8 @@ class Source:
     """Dots per inch across and down by the format's own field, if it says that."""
     turned: bool = False
     """Whether the decoder turns it upright, whatever EXIF says."""
+    coding: Coding | None = None
+    """How lossy its coding is, if it is and the header says so."""
 
     @property
     def orientation(self) -> int:

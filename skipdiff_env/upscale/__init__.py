@@ -1,12 +1,14 @@
 """Enlarging photographs: what is to be done, doing it, and what came of it. The command line is in cli/."""
 
+from .choice import Choice, choose_model
 from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
 from .jobs import Failure, Job, list_jobs
 from .run import Options, Outcome, Runner, Task
-from .setting import choose_model, model_notice, pick_device
+from .setting import model_notice, pick_device, usual_tiles
 
 __all__ = [
+    "Choice",
     "Comparison",
     "Enlargement",
     "Enlarger",
@@ -23,4 +25,5 @@ __all__ = [
     "pick_device",
     "list_jobs",
     "side_by_side",
+    "usual_tiles",
 ]

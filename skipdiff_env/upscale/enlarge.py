@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..chains import Chain, Final, Refined
+from ..chains.detail import Detailed
 from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
 from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
-from ..diffusion.resize import to_arrays, to_planes
-from ..errors import SkipDiffError
+from ..diffusion.resize import back_project, to_arrays, to_planes
+from ..errors import SkipDiffError, fraction
 from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
 from ..images.tiling import Tiled, TiledModel
@@ -87,12 +88,14 @@ class Work(NamedTuple):
     runs: int
     """Runs of the model."""
     tiles: int
-    """Tiles through the network, over all runs and evaluations."""
+    """Tiles that the images are cut into, over all runs."""
+    calls: int
+    """Network calls, each of one tile, over all runs and evaluations."""
     pixels: int
-    """Pixels of those tiles, to which time is proportional."""
+    """Pixels of those calls, to which time is proportional."""
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]
-        return Work(self.runs + other.runs, self.tiles + other.tiles, self.pixels + other.pixels)
+        return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Enlarger:
         batch: tiles a network call.
         on_tile: called after each tile of each evaluation with its number of pixels. Evaluations that an
             agent saves are reported too, when their run ends.
+        clean: how much of what the model removed stays removed, 0 … 1: at 0 what a run makes shrinks to what
+            went into it, see :func:`~skipdiff_env.diffusion.resize.back_project`.
 
     Raises:
         SkipDiffError: if the model does not enlarge, or a network cannot take such a tile.
@@ -130,16 +135,16 @@ class Enlarger:
         tile: int,
         batch: int = 1,
         on_tile: Callable[[int], None] | None = None,
+        clean: float = 1.0,
     ) -> None:
         if model.scale < 2:
             raise SkipDiffError(
                 f"model {model.name!r} does not enlarge (its scale is {model.scale}): use another"
             )
-        self.model, self.seed, self.chain = model, seed, chain
+        self.model, self.seed, self.clean = model, seed, fraction("clean", clean)
         self.tiled = TiledModel(model, tile, batch, on_tile)
         self.tiles = self.tiled.tiles
-        if isinstance(chain, Refined) and isinstance(chain.refine, Refiner):
-            self.chain = replace(chain, refine=_in_tiles(chain.refine, tile, batch))
+        self.chain = _refined_in_tiles(chain, tile, batch)
         self.most_evaluations = chain.most_evaluations(model.schedule)
 
     @property
@@ -147,6 +152,7 @@ class Enlarger:
         """All that decides what becomes of a photograph, JSON-plain."""
         return {
             "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
+            **({"clean": self.clean} if self.clean < 1 else {}),
             "seed": self.seed, "tile": self.tiles.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
         }  # fmt: skip
@@ -155,7 +161,8 @@ class Enlarger:
         """What it takes at most to make ``target`` out of a photograph of ``size``."""
         steps = passes(size, target, self.model.scale)
         tiles = [pixels for step in steps for pixels in self._tiles(step)]
-        return Work(len(steps), len(tiles) * self.most_evaluations, sum(tiles) * self.most_evaluations)
+        most = self.most_evaluations
+        return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
         """About how long ``work`` takes here, going by one network call (and one of the refiner)."""
@@ -248,7 +255,18 @@ class Enlarger:
             height, width = x0.shape[-2:]
             resize = partial(bicubic, height=height, width=width)
             x0 = x0 + channel_by_channel(resize, lost.to(x0.device), folder)
-        return x0, final
+        return self._given_back(x0, colour), final
+
+    def _given_back(self, x0: Tensor, colour: np.ndarray) -> Tensor:
+        """``x0``, changed in place: with its share of what it lacks of ``colour``, (h, w, 3)."""
+        if self.clean < 1:
+            white = float(np.iinfo(colour.dtype).max)
+            for channel in range(x0.shape[1]):
+                lr = to_planes((colour[..., channel, None] / (white / 2) - 1).astype(np.float32))
+                plane = x0[:, channel : channel + 1]
+                x0[:, channel : channel + 1] = back_project(plane, lr.to(x0.device), 1 - self.clean)
+                release(x0)
+        return x0
 
     def _report_saved(self, seen: np.ndarray, evaluations: int) -> None:
         report = self.tiles.on_tile
@@ -256,6 +274,15 @@ class Enlarger:
             for _ in range(self.most_evaluations - evaluations):
                 for pixels in self._tiles((seen.shape[1], seen.shape[0])):
                     report(pixels)
+
+
+def _refined_in_tiles(chain: Chain, tile: int, batch: int) -> Chain:
+    """The chain, whose refiner, if it is a network, sees tiles."""
+    if isinstance(chain, Detailed):
+        return replace(chain, chain=_refined_in_tiles(chain.chain, tile, batch))
+    if isinstance(chain, Refined) and isinstance(chain.refine, Refiner):
+        return replace(chain, refine=_in_tiles(chain.refine, tile, batch))
+    return chain
 
 
 def _in_tiles(refiner: Refiner, tile: int, batch: int) -> Refine:

@@ -20,15 +20,16 @@ from .._version import __version__
 from ..errors import SkipDiffError, one_line
 from ..files import write_atomically
 from ..images.mapped import LARGE
+from ..images.measure import measure
 from ..images.metadata import read_record
 from ..images.photo import FORMATS, MAX_PIXELS, Photo, read_header, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.raster import DamagedError
 from ..images.tiling import call_bytes, free_memory
+from .choice import AUTO, Choice, choose_model
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
 from .jobs import Failure, Job, existing_folder
-from .setting import AUTO, choose_model
 
 if TYPE_CHECKING:
     from ..metrics import Metric
@@ -67,7 +68,8 @@ class Task:
     there: bool = False
     """Whether all that was asked for is there already, and whole."""
     notes: Sequence[str] = ()
-    """Which files that are there will be made anew, and why."""
+    """What the photograph looks like, where the model was chosen by that, and which files that are there will
+    be made anew, and why."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,31 @@ class Runner:
     Args:
         open_model: a model by its name, with all its settings; called when a photograph first needs it.
         options: how results are written.
-        model: its name, or ``auto``, see :func:`.setting.choose_model`.
+        model: its name, or ``auto``, see :mod:`.choice`.
     """
 
     def __init__(self, open_model: Callable[[str], Enlarger], options: Options, model: str = AUTO) -> None:
         self.options, self._open_model, self._model = options, open_model, model
         self._stop = threading.Event()
         self._opened: dict[str, _Tools] = {}
+        self._chosen: dict[Path, Choice] = {}
 
     def enlarger(self, job: Job) -> Enlarger:
         """What enlarges this photograph."""
         return self._tools(job).enlarger
 
+    def _choice(self, job: Job) -> Choice:
+        """The model for a photograph, which is read for it if there is something to choose.
+
+        Raises:
+            SkipDiffError: if it cannot be read.
+        """
+        if job.source not in self._chosen:
+            self._chosen[job.source] = choose_model(self._model, lambda: measure(read_photo(job.source)))
+        return self._chosen[job.source]
+
     def _tools(self, job: Job) -> _Tools:
-        name = choose_model(self._model, job.header.format)
+        name = self._choice(job).model
         if name not in self._opened:
             self._opened[name] = self._open(name)
         return self._opened[name]
@@ -151,7 +164,12 @@ class Runner:
         Raises:
             SkipDiffError: if its model cannot be opened.
         """
-        source, (enlarger, compare) = (job.header.width, job.header.height), self._tools(job)
+        source = job.header.width, job.header.height
+        try:
+            chosen = self._choice(job)
+        except SkipDiffError as error:
+            return Failure(str(job.source), str(error))
+        enlarger, compare = self._tools(job)
         try:
             size = self.options.scaling.target(source, enlarger.model.scale)
             there, notes = self._is_there(job, size)
@@ -163,7 +181,7 @@ class Runner:
             return Failure(str(job.source), str(error))
         work = enlarger.work(source, size)
         work = work + compare.work(source, size) if compare else work
-        return Task(job, size, work, there, notes)
+        return Task(job, size, work, there, [*chosen.notes, *notes])
 
     def _is_there(self, job: Job, size: Size) -> tuple[bool, list[str]]:
         """Whether there is nothing to do, and notes on what is made anew; what is in the way is refused."""

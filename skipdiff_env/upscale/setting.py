@@ -8,12 +8,14 @@ from typing import Any
 import torch
 import yaml
 
+from ..diffusion import FrozenModel
 from ..diffusion.folder import CARD
-from ..diffusion.pretrained import available_models, model_folder
+from ..diffusion.pretrained import model_folder
 from ..errors import SkipDiffError
+from ..images.tiling import choose_tile, free_memory
 
-AUTO, USUAL, FOR_JPEG = "auto", "natural-4x", "natural-4x-real"
-"""``auto`` stands for one of the other two, see :func:`choose_model`."""
+GPU_BATCH = 4
+"""Tiles a network call on CUDA."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,6 +33,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:
+    """Side of a tile, by free memory unless it is given, and tiles a network call, on the model's device."""
+    batch = GPU_BATCH if model.device.type == "cuda" else 1
+    return tile or choose_tile(model.config.unet, free_memory(model.device), batch), batch
+
+
 def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
     """The ``notice`` in the YAML header of a model's card: what a user should know before using it.
 
@@ -38,18 +46,6 @@ def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
     """
     notice = _card_header(name_or_path).get("notice")
     return " ".join(str(notice).split()) if notice else None
-
-
-def choose_model(asked: str, format: str) -> str:
-    """The model for a photograph of this format (``jpeg``, ``png`` …).
-
-    That is what was asked for; ``auto`` means natural-4x, and for JPEG natural-4x-real, if that ships and the
-    YAML header of its card says ``auto: jpeg``, as it does once it has been measured to be the better one.
-    """
-    if asked != AUTO:
-        return asked
-    real = format == "jpeg" and FOR_JPEG in available_models() and _card_header(FOR_JPEG).get(AUTO) == format
-    return FOR_JPEG if real else USUAL
 
 
 def _card_header(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from ..images import RGB8, cut_to_multiple, read_image, shrink
+from ..images import PHOTOGRAPHS, RGB8, cut_to_multiple, read_image, shrink
+from ..images.measure import Measured, measure
+from ..images.photo import Header, read_header, read_photo
 
 MAX_BYTES = 20 * 2**20
 """Largest file that may be uploaded."""
@@ -25,6 +27,21 @@ ASPECT = 1.5
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A photograph that was chosen."""
+
+    name: str
+    """What the visitor calls it."""
+    data: bytes
+    """The file."""
+    header: Header
+    image: RGB8
+    """Its pixels, uint8 (H, W, 3)."""
+    seen: Measured
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True)
 class Task:
     """What the model is given, and what it should come to where that is known."""
 
@@ -36,10 +53,12 @@ class Task:
     """The original, uint8 (h * scale, w * scale, 3); None where ``lr`` itself was uploaded."""
     note: str
     """What was done to the picture, for people."""
+    whole: Upload | None = None
+    """The photograph that is to be enlarged as it is, at full size; ``lr`` is what fits of its middle."""
 
 
-def read_upload(path: str | Path, name: str) -> RGB8:
-    """An uploaded file as uint8 (H, W, 3).
+def read_upload(path: str | Path, name: str) -> Upload:
+    """An uploaded file.
 
     Args:
         path: where the server keeps it.
@@ -55,9 +74,22 @@ def read_upload(path: str | Path, name: str) -> RGB8:
             "shrink it first"
         )
     try:
-        return read_image(path, MAX_PIXELS)
+        image, photo = read_image(path, MAX_PIXELS), read_photo(path, MAX_PIXELS)
+        return Upload(name, path.read_bytes(), read_header(path, MAX_PIXELS), image, measure(photo))
     except SkipDiffError as error:  # where it lies on the server is nobody's business
         raise SkipDiffError(str(error).replace(str(path), name)) from None
+
+
+def bundled(index: int) -> Upload:
+    """A bundled photograph.
+
+    Raises:
+        SkipDiffError: if there is none of this number.
+    """
+    if not 0 <= index < len(PHOTOGRAPHS):
+        raise SkipDiffError(f"there are {len(PHOTOGRAPHS)} photographs, not {index + 1}")
+    photograph = PHOTOGRAPHS[index]
+    return read_upload(photograph.path, photograph.name)
 
 
 def slug(text: str) -> str:
@@ -70,21 +102,21 @@ def safe_name(name: str) -> str:
     return slug(Path(name).stem)[:40] or "picture"
 
 
-def make_task(image: RGB8, name: str, *, scale: int, reference: bool, side: int = SIDE) -> Task:
-    """Cut a picture to size.
+def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -> Task:
+    """What the model is given of a photograph.
 
     Args:
-        image: uint8 (H, W, 3) of any size.
-        name: what it is called.
+        photo: of any size.
         scale: of the model.
-        reference: whether ``image`` is to be the original: it is shrunk to fit ``side`` and is what the
-            result of its own low-resolution version is compared with. Otherwise it is enlarged itself, its
-            middle if it is larger than ``side / scale``.
+        reference: whether it is to be the original: it is shrunk to fit ``side`` and is what the result of
+            its own low-resolution version is compared with. Otherwise it is enlarged itself, whole;
+            ``lr`` is its middle if it is larger than ``side / scale``.
         side: longer side of the result in pixels, at most.
 
     Raises:
         SkipDiffError: if the picture is too small.
     """
+    image, name = photo.image, photo.name
     height, width = image.shape[:2]
     least = MIN_LR * scale if reference else MIN_LR
     if min(height, width) < least:
@@ -104,14 +136,16 @@ def make_task(image: RGB8, name: str, *, scale: int, reference: bool, side: int 
             done.append("shrunk")
         else:
             wanted = _middle(wanted, longest, longest)
-            done = ["only the middle is enlarged: whole photographs are for skipdiff upscale"]
+            done = []
     hr = cut_to_multiple(wanted, scale, name=name) if reference else None
     lr = wanted if hr is None else shrink(hr, scale)
-    steps = [f"{width}x{height} pixels", *done]
-    if hr is not None:
-        steps.append(f"original {hr.shape[1]}x{hr.shape[0]}")
+    lr = np.ascontiguousarray(lr)
+    if hr is None:
+        note = f"{width}x{height} pixels become {width * scale}x{height * scale}"
+        return Task(safe_name(name), lr, None, note, photo)
+    steps = [f"{width}x{height} pixels", *done, f"original {hr.shape[1]}x{hr.shape[0]}"]
     steps.append(f"input {lr.shape[1]}x{lr.shape[0]}, result {lr.shape[1] * scale}x{lr.shape[0] * scale}")
-    return Task(safe_name(name), np.ascontiguousarray(lr), hr, "; ".join(steps))
+    return Task(safe_name(name), lr, hr, "; ".join(steps))
 
 
 def _middle(image: RGB8, height: int, width: int) -> RGB8:

@@ -7,11 +7,13 @@ browser to load anything from elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import socket
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -193,9 +195,16 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
 
         app = application(workshop, Path(folder))
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
+        threading.Thread(target=_prepare, args=(workshop,), daemon=True).start()
         number = listening.getsockname()[1]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _prepare(workshop: Workshop) -> None:
+    """Have the example ready for the first visitor; what is wrong with it, the page says."""
+    with contextlib.suppress(SkipDiffError):
+        workshop.example()
 
 
 def application(workshop: Workshop, folder: Path) -> Application:

@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 
 from ..images import RGB8, encode_image
+from .requests import Line
 from .study import Frame, Result
-from .workshop import Line
 
 QUANTILE = 0.995
 """Latents are shown so that this share of all values lies between black and white; 0 is grey."""
@@ -19,8 +19,9 @@ COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "niqe":
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "niqe": 2}
 
 CSS = """
-.strip {display: flex; flex-wrap: wrap; gap: 10px 6px; padding: 4px 0 12px}
-.strip figure {flex: 0 0 100px; margin: 0; font-size: 13px; line-height: 1.35; text-align: center}
+.strip {display: grid; grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)); gap: 10px 6px;
+  padding: 4px 0 12px}
+.strip figure {margin: 0; min-width: 0; font-size: 13px; line-height: 1.35; text-align: center}
 .strip figure.coarse img {opacity: .6}
 .strip img {width: 100%; display: block; margin: 0 0 2px; border-radius: 3px}
 .strip b {display: block; border-radius: 3px; padding: 1px 0; color: #fff; background: #1a66c2}
@@ -33,6 +34,10 @@ CSS = """
 .numbers th, .numbers td {padding: 5px 10px; text-align: right; white-space: nowrap}
 .numbers tr + tr td {border-top: 1px solid var(--border-color-primary) !important}
 .numbers th:first-child, .numbers td:first-child {text-align: left}
+.numbers th:first-child, .numbers td:first-child {position: sticky; left: 0;
+  background: var(--background-fill-primary)}
+.hint {display: none; font-size: 12px; opacity: .75; padding: 0 10px}
+@media (max-width: 640px) {.hint {display: block}}
 .moves i {display: inline-block; width: 10px; height: 14px; margin-right: 2px; border-radius: 2px;
   background: #1a66c2; vertical-align: middle}
 .moves i.skip {background: #b95708}
@@ -49,7 +54,8 @@ def duration(seconds: float) -> str:
     """A time for people: about as exact as an estimate can be."""
     if seconds < 90:
         return f"{max(1, math.ceil(seconds))} s"
-    return f"{math.ceil(seconds / 60)} min"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{math.ceil(seconds / 3600)} hours"
 
 
 def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
@@ -99,7 +105,7 @@ def number_table(rows: Sequence[tuple[str, Mapping[str, float | str | None], Res
         made = ("–", "–") if result is None else (str(result.evaluations), f"{result.seconds:.1f}")
         cells += [f"<td>{text}</td>" for text in made]
         lines.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
-    return f'<div class="numbers"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+    return _table(head, lines)
 
 
 def _score(value: float | str | None, digits: int) -> str:
@@ -124,4 +130,10 @@ def comparison_table(lines: Sequence[Line], metric: str) -> str:
             f"<td>{line.evaluations}</td>",
         ]
         body.append(f"<tr><td>{escape(line.who)}</td>{''.join(cells)}</tr>")
-    return f'<div class="numbers"><table><tr>{head}</tr>{"".join(body)}</table></div>'
+    return _table(head, body)
+
+
+def _table(head: str, lines: Sequence[str]) -> str:
+    """A table that scrolls sideways where it is too wide, and says so on phones."""
+    table = f'<div class="numbers" tabindex="0"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+    return f'{table}<div class="hint">&#8592; the table scrolls sideways &#8594;</div>'

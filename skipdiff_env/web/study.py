@@ -48,8 +48,8 @@ class Metered:
 
     def __init__(self, model: DiffusionModel) -> None:
         self._model = model
-        self.on_call: Callable[[int, float], None] | None = None
-        """Called with the rows and the seconds of each network call."""
+        self.on_call: Callable[[int, int, float], None] | None = None
+        """Called with the rows, the pixels of one of them, and the seconds of each network call."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -61,7 +61,7 @@ class Metered:
         if x0.is_cuda:
             torch.cuda.synchronize(x0.device)
         if self.on_call:
-            self.on_call(len(latent), time.perf_counter() - began)
+            self.on_call(len(latent), latent[0, 0].numel(), time.perf_counter() - began)
         return x0
 
 
@@ -138,10 +138,16 @@ def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
 
 
 def run_chain(
-    chain: Chain, model: DiffusionModel, task: Task, seed: int, on_state: OnState | None = None
+    chain: Chain,
+    model: DiffusionModel,
+    task: Task,
+    seed: int,
+    on_state: OnState | None = None,
+    clean: float = 1.0,
+    detail: float = 1.0,
 ) -> Result:
     """What a chain makes of a picture."""
-    out = SkipDiffSampler(model)(task.lr, chain, seed, on_state)
+    out = SkipDiffSampler(model, clean=clean, detail=detail)(task.lr, chain, seed, on_state)
     trace = out.trace[0]
     return Result(out.images[0], tuple(trace.actions), trace.evaluations, trace.seconds)
 
@@ -185,7 +191,7 @@ class Study:
             raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
         self._optima: dict[str, Optimum] = {}
 
-    def run(self, spec: ChainSpec) -> Result:
+    def run(self, spec: ChainSpec, clean: float = 1.0, detail: float = 1.0) -> Result:
         """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
         named = spec if isinstance(spec, Chain) else named_chain(spec, self.model)
         chain = named or parse_skipdiff(spec, self.model, self.process.coarse_steps)
@@ -194,8 +200,9 @@ class Study:
         if isinstance(chain, SkipDiff):
             watched = Watched(chain.policy)
             chain, skip = replace(chain, policy=watched), watched.skip
-        result = run_chain(chain, self.model, self.task, self.seed, lambda s: frames.append(_frame(s)))
-        if isinstance(chain, SkipDiff):
+        note: OnState = lambda state: frames.append(_frame(state))  # noqa: E731
+        result = run_chain(chain, self.model, self.task, self.seed, note, clean, detail)
+        if isinstance(chain, SkipDiff) and result.actions:
             # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
             for i, (action, likely) in enumerate(
                 zip(result.actions, skip, strict=True), chain.coarse_steps - 2

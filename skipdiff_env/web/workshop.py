@@ -5,35 +5,48 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..chains import Chain, SkipDiff, default_for, parse, parse_skipdiff, shipped_plans, usual_coarse_steps
+from ..chains import (
+    Chain,
+    SkipDiff,
+    default_for,
+    parse,
+    parse_skipdiff,
+    shipped_plans,
+    usual_coarse_steps,
+    with_detail,
+)
 from ..diffusion import SkipProcess, available_models, image_key, load_pretrained
 from ..diffusion.pretrained import model_folder
-from ..errors import SkipDiffError
-from ..images import PHOTOGRAPHS, RGB8
+from ..errors import SkipDiffError, fraction
+from ..images.measure import measure
+from ..images.raster import Photo
 from ..metrics import load_metric
 from ..oracle import optimum_calls
 from ..policies.base import shipped_policy, usual_start
 from ..policies.file import load_policy
-from ..upscale import model_notice
-from .pictures import SIDE, Task, make_task
+from ..upscale import Choice, Enlarger, Work, choose_model, model_notice, usual_tiles
+from ..upscale.choice import AUTO
+from .pictures import SIDE, Task, Upload, bundled, make_task
+from .requests import Line, Recent, Request
 from .study import Metered, Position, Result, Study, full_chain
+from .whole import Whole, enlarge_whole, work_of
 
 FEW_STEPS = ("ccsr:1", "ccsr:2", "ccsr:4")
 """Chains of a few calls that any model can run."""
 STUDIES, CHAINS = 4, 32
 """Studies and full chains that are remembered, the least recently used go first."""
 USUAL_MODEL = "natural-4x"
-"""The shipped model that is chosen at first."""
+"""The shipped model that is meant where none is named."""
+EXAMPLE = 1
+"""The bundled photograph that is shown enlarged at first: the cat."""
 MAX_FINE = 25
 """Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
 MIN_SIDE, MAX_SIDE = 64, 2048
@@ -46,51 +59,6 @@ POLICIES: dict[str, Any] = {
 two stand for a start level."""
 
 Progress = Callable[[int, int], None]
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a visitor has chosen; made by :meth:`Workshop.request`, which checks it."""
-
-    task: Task
-    model: str
-    policy: str
-    start: int
-    coarse_steps: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of the comparison at the end of a game."""
-
-    who: str
-    actions: tuple[int, ...]
-    evaluations: int
-    value: float
-    """The metric M."""
-    reward: float
-    """Eq. 15, 0 where M has no meaning."""
-    regret: float
-
-
-class _Recent(OrderedDict[K, V], Generic[K, V]):
-    """The newest few of what was made."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-
-    def get_or(self, key: K, make: Callable[[], V]) -> V:
-        if key not in self:
-            value = make()
-            self[key] = value
-            while len(self) > self.most:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        return self[key]
 
 
 class Workshop:
@@ -114,6 +82,7 @@ class Workshop:
         side: int = SIDE,
     ) -> None:
         folders = {model_folder(name).resolve().name: model_folder(name) for name in models}
+        self._own = [*folders]
         shipped = sorted(available_models().items(), key=lambda item: item[0] != USUAL_MODEL)
         self.folders = {**folders, **{k: v for k, v in shipped if k not in folders}}
         if not self.folders:
@@ -125,21 +94,28 @@ class Workshop:
         for path in self.agents.values():
             load_policy(path)
         self._models: dict[str, Metered] = {}
-        self._studies: _Recent[tuple[Any, ...], Study] = _Recent(STUDIES)
-        self._chains: _Recent[tuple[Any, ...], Result] = _Recent(CHAINS)
+        self._studies: Recent[tuple[Any, ...], Study] = Recent(STUDIES)
+        self._chains: Recent[tuple[Any, ...], Result] = Recent(CHAINS)
         self._pace: dict[str, float] = {}
+        self._example: tuple[Request, Result] | None = None
         self._job = threading.Lock()
-        self._loading = threading.Lock()
+        self._loading, self._showing = threading.Lock(), threading.Lock()
 
     # What is on offer
 
     @property
     def models(self) -> list[str]:
-        """Names of the models on offer, the default first."""
-        return list(self.folders)
+        """What may be named for a model, the default first; ``auto`` goes by the photograph."""
+        rest = [name for name in self.folders if name not in self._own]
+        return [*self._own, *([AUTO] if USUAL_MODEL in self.folders else []), *rest]
+
+    def concrete(self, name: str) -> str:
+        """A model by name, for what is on offer: the usual one for ``auto``."""
+        return USUAL_MODEL if name == AUTO and AUTO in self.models else name
 
     def model(self, name: str) -> Metered:
         """A model on offer, loaded once."""
+        name = self.concrete(name)
         if name not in self.folders:
             raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
         with self._loading:
@@ -151,14 +127,17 @@ class Workshop:
 
     def notice(self, name: str) -> str | None:
         """What a model's card warns of."""
-        return model_notice(self.folders[name])
+        return model_notice(self.folders[self.concrete(name)])
 
     def policies(self, model: str, coarse_steps: int) -> list[str]:
         """Names of the policies on offer, the default first.
 
         In the usual steps that is what is best for the model, and there are chains with levels of their own;
-        in others, the agent that was trained for them.
+        in others, the agent that was trained for them. Where the photograph decides about the model, nothing
+        else can be chosen.
         """
+        if model == AUTO:
+            return [USUAL]
         own = shipped_policy(self.model(model), coarse_steps)
         usual = coarse_steps == self.usual_steps(model)
         agent = [f"the agent of {model}"] if own else []
@@ -199,24 +178,20 @@ class Workshop:
         """The start that a model's card recommends."""
         return usual_start(self.fine_steps(model, coarse_steps), self.model(model).start)
 
-    def photograph(self, index: int) -> tuple[RGB8, str]:
-        """A bundled photograph and its name."""
-        if not 0 <= index < len(PHOTOGRAPHS):
-            raise SkipDiffError(f"there are {len(PHOTOGRAPHS)} photographs, not {index + 1}")
-        return PHOTOGRAPHS[index].read(), PHOTOGRAPHS[index].name
-
-    def task(self, image: RGB8, name: str, model: str, reference: bool) -> Task:
-        """A picture cut to what the model is given, see :func:`.make_task`."""
-        return make_task(image, name, scale=self.model(model).scale, reference=reference, side=self.side)
+    def task(self, photo: Upload, model: str, reference: bool) -> Task:
+        """What the model is given of a photograph, see :func:`.make_task`."""
+        return make_task(photo, scale=self.model(model).scale, reference=reference, side=self.side)
 
     def request(
-        self, task: Task, model: str, policy: str, start: int, coarse_steps: int, seed: float
-    ) -> Request:
+        self, task: Task, model: str, policy: str, start: int, coarse_steps: int, seed: float,
+        clean: float = 1.0, detail: float = 1.0,
+    ) -> Request:  # fmt: skip
         """What a visitor has chosen, checked: browsers can send anything.
 
         Raises:
             SkipDiffError: naming the choice that is not on offer.
         """
+        chosen = self._chosen(model, task)
         if coarse_steps not in self.step_pairs(model):
             raise SkipDiffError(f"{coarse_steps!r} coarse steps are not on offer for {model!r}")
         if policy not in self.policies(model, coarse_steps):
@@ -226,14 +201,47 @@ class Workshop:
         fine = self.fine_steps(model, coarse_steps)
         if policy == FIXED and not (isinstance(start, int) and 1 <= start <= fine):
             raise SkipDiffError(f"start {start!r} must lie in 1 … {fine}")
-        return Request(task, model, policy, start, coarse_steps, int(seed))
+        clean, detail = fraction("clean", clean), fraction("detail", detail)
+        return Request(
+            task, chosen.model, policy, start, coarse_steps, int(seed), clean, detail, chosen.notes
+        )
+
+    def _chosen(self, model: str, task: Task) -> Choice:
+        """The model that was named, or that the photograph gets by itself."""
+        if model != AUTO or AUTO not in self.models:
+            return Choice(model)
+        found = choose_model(AUTO, lambda: task.whole.seen if task.whole else measure(Photo(task.lr)))
+        return found if found.model in self.folders else Choice(USUAL_MODEL)
 
     # Jobs
 
     def enlarge(self, request: Request, progress: Progress | None = None) -> Result:
         """What the chain that was chosen makes of the picture."""
         with self._working(request, self.calls(request), progress):
-            return self._study(request).run(self._chain(request))
+            return self._study(request).run(self._chain(request), request.clean, request.detail)
+
+    def enlarge_whole(self, request: Request, folder: Path, progress: Progress | None = None) -> Whole:
+        """The photograph at full size, as ``skipdiff upscale`` makes it; its file goes into ``folder``.
+
+        Raises:
+            SkipDiffError: if it cannot be made, or ``progress`` raises one.
+        """
+        photo = request.task.whole
+        assert photo is not None  # the page asks for it where there is one
+        with self._working(request, self.work(request).calls, progress):
+            return enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
+
+    def example(self) -> tuple[Request, Result]:
+        """A bundled photograph, shrunk, enlarged again and remembered: what a visitor sees first."""
+        with self._showing:
+            if self._example is None:
+                model = self.models[0]
+                task = self.task(bundled(EXAMPLE), model, True)
+                steps = self.usual_steps(model)
+                policy = self.policies(model, steps)[0]
+                request = self.request(task, model, policy, self.usual_start(model, steps), steps, 0)
+                self._example = request, self.enlarge(request)
+            return self._example
 
     def chain(self, request: Request, progress: Progress | None = None) -> Result:
         """The full chain; remembered, with the seconds it took."""
@@ -282,7 +290,17 @@ class Workshop:
 
     def calls(self, request: Request) -> int:
         """Network calls of a run, at most; exactly where nothing is decided on the way."""
-        return self._chain(request).most_evaluations(self.model(request.model).schedule)
+        schedule = self.model(request.model).schedule
+        return with_detail(self._chain(request), request.detail, schedule).most_evaluations(schedule)
+
+    def work(self, request: Request) -> Work:
+        """What the photograph at full size takes.
+
+        Raises:
+            SkipDiffError: if it is too large.
+        """
+        assert request.task.whole is not None
+        return work_of(request.task.whole, self._enlarger(request))
 
     def optimum_calls(self, request: Request) -> int:
         """Network calls of the optimum."""
@@ -290,17 +308,22 @@ class Workshop:
 
     def seconds(self, request: Request, calls: int) -> float:
         """How long so many network calls will take, by the last job of this model."""
-        return calls * request.task.lr[..., 0].size * self._pace[request.model]
+        pixels = request.task.lr[..., 0].size * self.model(request.model).scale ** 2
+        return calls * pixels * self._pace[request.model]
+
+    def seconds_whole(self, request: Request) -> float:
+        """How long the photograph at full size will take."""
+        return self.work(request).pixels * self._pace[request.model]
 
     @contextmanager
     def _working(self, request: Request, calls: int, progress: Progress | None) -> Iterator[None]:
         """One job: nobody else's runs meanwhile; its network calls are counted and timed."""
         model = self.model(request.model)
-        done, spent = 0, 0.0
+        done, pixels, spent = 0, 0, 0.0
 
-        def count(rows: int, seconds: float) -> None:
-            nonlocal done, spent
-            done, spent = done + rows, spent + seconds
+        def count(rows: int, size: int, seconds: float) -> None:
+            nonlocal done, pixels, spent
+            done, pixels, spent = done + rows, pixels + rows * size, spent + seconds
             if progress:
                 progress(done, max(calls, done))
 
@@ -311,13 +334,19 @@ class Workshop:
             finally:
                 model.on_call = None
                 if done:
-                    self._pace[request.model] = spent / done / request.task.lr[..., 0].size
+                    self._pace[request.model] = spent / pixels
 
     def _study(self, request: Request) -> Study:
         model, task = self.model(request.model), request.task
         original = None if task.hr is None else image_key(task.hr)
         key = (model.hash, image_key(task.lr), original, request.coarse_steps, request.seed)
         return self._studies.get_or(key, lambda: Study(model, task, request.coarse_steps, request.seed))
+
+    def _enlarger(self, request: Request) -> Enlarger:
+        model: Any = self.model(request.model)
+        tile, batch = usual_tiles(model)
+        chain = with_detail(self._chain(request), request.detail, model.schedule)
+        return Enlarger(model, chain, request.seed, tile, batch, clean=request.clean)
 
     def _chain(self, request: Request) -> Chain:
         model = self.model(request.model)
@@ -342,11 +371,11 @@ class Workshop:
 
 
 def _pace(model: Metered, side: int) -> float:
-    """Seconds a network call and pixel of the input, by the second call: the first is always slow."""
+    """Seconds a network call and pixel of the result, by the second call: the first is always slow."""
     side = max(1, side // model.scale)
     condition = model.condition(torch.zeros(1, 3, side, side, dtype=torch.uint8))
     for _ in range(2):
         began = time.perf_counter()
         model.predict(condition, condition, condition.new_full((1,), 0.5))
         seconds = time.perf_counter() - began
-    return seconds / side**2
+    return seconds / condition[0, 0].numel()

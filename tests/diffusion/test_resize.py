@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from skipdiff_env.diffusion import bicubic, degrade, to_signed, to_uint8
+from skipdiff_env.diffusion.resize import AGREEMENT, back_project
 
 SIZES = [
     ((64, 64), (16, 16)), ((16, 20), (64, 80)), ((63, 40), (21, 10)), ((7, 5), (28, 20)), ((1, 1), (4, 4)),
@@ -105,3 +106,26 @@ def test_rounding_is_to_the_nearest_and_clipped():
     assert to_uint8(torch.tensor([0.0])).item() == 128  # 127.5 rounds to even
     far = torch.tensor([float("inf"), -float("inf"), 1e30, -1e30])
     assert to_uint8(far).tolist() == [255, 0, 255, 0]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_back_projection_makes_a_picture_agree_with_its_input(scale: int) -> None:
+    draw = torch.Generator().manual_seed(scale)
+    lr = torch.randn(2, 3, 20, 24, generator=draw, dtype=torch.float64)
+    x = torch.randn(2, 3, 20 * scale, 24 * scale, generator=draw, dtype=torch.float64)
+    small = bicubic(x, 20, 24)
+    whole = back_project(x, lr, 1.0)
+    left = bicubic(whole, 20, 24) - lr
+    assert left.std() < 0.008 * (lr - small).std()
+    # linear between its ends, the identity where nothing is lacking or wanted
+    assert torch.allclose(back_project(x, lr, 0.3), x + 0.3 * (whole - x), atol=1e-12)
+    assert back_project(x, lr, 0.0) is x
+    assert torch.allclose(back_project(x, small, 1.0), x, atol=1e-12)
+    # Irani and Peleg's rounds, as they are written
+    round_by_round = x
+    for _ in range(AGREEMENT):
+        round_by_round = round_by_round + bicubic(lr - bicubic(round_by_round, 20, 24), *x.shape[-2:])
+    assert torch.allclose(whole, round_by_round, atol=1e-10)
+    # every channel alone
+    one = back_project(x[:, 1:2], lr[:, 1:2], 1.0)
+    assert torch.allclose(whole[:, 1:2], one, atol=1e-12)

@@ -148,11 +148,11 @@ def test_json(upscale: Upscale, photograph: Path, tmp_path: Path, plain: object)
 def test_dry_run_writes_nothing(upscale: Upscale, photograph: Path, tmp_path: Path) -> None:
     ran = upscale(photograph, "-o", tmp_path / "out/", "--dry-run", "--scale", "6")
     assert (ran.status, ran.err) == (0, "")
-    assert "in.png (84x60): would take 4 network calls in 2 runs" in ran.out
+    assert "in.png (84x60): would take 4 network calls in 2 runs, on 2 tiles" in ran.out
     (planned,) = upscale(photograph, "-o", tmp_path / "out/", "-n", "--json").json
     assert planned["dry_run"]
-    assert planned["tiles"] == 2 and planned["seconds"] > 0
-    assert re.search(r"\(tile \d+\), about \d+\.\d s$", ran.out.strip())
+    assert (planned["tiles"], planned["calls"]) == (1, 2) and planned["seconds"] > 0
+    assert re.search(r"of up to \d+ pixels, about \d+\.\d s$", ran.out.strip())
     assert left_in(tmp_path) == ["in.png"]
 
 

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipdiff_env.chains import parse
-from skipdiff_env.diffusion import FrozenModel, random_model, tiny_config
+from skipdiff_env.chains import parse, with_detail
+from skipdiff_env.diffusion import FrozenModel, bicubic, random_model, tiny_config
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.photo import Photo
 from skipdiff_env.policies.file import save_policy
@@ -82,9 +82,10 @@ def photo(dtype: type = np.uint8, grey: bool = False, alpha: bool = False) -> Ph
 
 def enlarger(
     model: FrozenModel, start: int | str | None = 1, seed: int = 0, tile: int = 128, coarse_steps: int = 2,
-    on_tile: Callable[[int], None] | None = None,
+    on_tile: Callable[[int], None] | None = None, clean: float = 1.0, detail: float = 1.0,
 ) -> Enlarger:  # fmt: skip
-    return Enlarger(model, parse(start, model, coarse_steps), seed, tile, on_tile=on_tile)
+    chain = with_detail(parse(start, model, coarse_steps), detail, model.schedule)
+    return Enlarger(model, chain, seed, tile, on_tile=on_tile, clean=clean)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -138,6 +139,38 @@ def test_it_is_the_samplers_picture(noisy: FrozenModel) -> None:
     np.testing.assert_array_equal(made.photo.colour, out.images[0])
     assert made.levels == [out.trace[0].levels]
     assert made.evaluations == out.trace[0].evaluations == 1 + 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_nothing_removed_agrees_with_the_input(noisy: FrozenModel, dtype: type) -> None:
+    source, white = photo(dtype), np.iinfo(dtype).max
+    kept, half, given = (
+        enlarger(noisy, clean=c)(source, (56, 40)).photo.colour.astype(float) for c in (1, 0.5, 0)
+    )
+    np.testing.assert_array_equal(kept, enlarger(noisy)(source, (56, 40)).photo.colour)
+
+    def shrunk(pixels: np.ndarray) -> np.ndarray:
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        return bicubic(planes, 10, 14)[0].permute(1, 2, 0).numpy()
+
+    inside = (given > 0) & (given < white)  # what had to be cut off agrees with nothing
+    assert inside.mean() > 0.75
+    off = [np.abs(shrunk(pixels) - source.colour).mean() / white for pixels in (given, half, kept)]
+    assert off[0] < 0.2 * off[2] and off[0] < off[1] < off[2]
+    middle = (kept + given) / 2
+    assert np.abs(half - middle)[inside & (kept > 0) & (kept < white)].max() <= 1.01
+
+
+def test_clean_and_detail_are_settings_where_they_are_unusual(noisy: FrozenModel) -> None:
+    usual = enlarger(noisy).settings
+    assert enlarger(noisy, clean=0.5, detail=0.25).settings == {**usual, "clean": 0.5, "detail": 0.25}
+    assert {"clean", "detail"} & set(usual) == set()
+    assert enlarger(noisy, detail=0).settings["policy"] == "100>0"
+    source = photo()
+    both = SkipDiffSampler(noisy, 2, clean=0.5, detail=0.25)(np.array(source.colour), policy=1)
+    made = enlarger(noisy, clean=0.5, detail=0.25)(source, (56, 40))
+    np.testing.assert_array_equal(made.photo.colour, both.images[0])
+    assert made.evaluations == both.trace[0].evaluations == 3
 
 
 def test_the_same_bits_again_and_others_for_another_seed(noisy: FrozenModel) -> None:
@@ -200,7 +233,7 @@ def test_work_is_what_is_done(noisy: FrozenModel, target: tuple[int, int]) -> No
     made = enlarger(noisy, 2, coarse_steps=2, on_tile=seen.append)
     work = made.work((14, 10), target)
     result = made(photo(), target)
-    assert work.tiles == len(seen)
+    assert work.calls == len(seen)
     assert work.pixels == sum(seen)
     assert work.runs == len(result.levels)
     assert result.evaluations == work.runs * made.most_evaluations == work.runs * 3
@@ -214,7 +247,7 @@ def test_comparison(noisy: FrozenModel) -> None:
     seen.clear()
     compare = Comparison(made)
     sheet = compare(source, result.photo, result.evaluations)
-    assert len(seen) == compare.work((14, 10), (56, 40)).tiles == 100  # the full chain
+    assert len(seen) == compare.work((14, 10), (56, 40)).calls == 100  # the full chain
     height, width = sheet.shape[:2]
     assert width > 3 * 56 - 1
     assert height > 40
@@ -265,4 +298,4 @@ def test_an_exported_agent_decides(noisy: FrozenModel, agent: str) -> None:
     assert made.settings["policy"] == "agent.safetensors"
     assert len(made.settings["policy_hash"]) == 16
     # what it saves counts as done, so that progress ends at 100 %
-    assert len(seen) == made.work((14, 10), (56, 40)).tiles == 9 + 10
+    assert len(seen) == made.work((14, 10), (56, 40)).calls == 9 + 10

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from skipdiff_env.chains import Refined, parse
+from skipdiff_env.chains import Refined, parse, with_detail
 from skipdiff_env.diffusion import bicubic, random_model, tiny_config
 from skipdiff_env.diffusion.noise import NoiseKey, keyed_normal
 from skipdiff_env.images import mapped
@@ -146,7 +146,8 @@ def test_the_picture_is_the_same_to_the_bit(
     chain = parse(spec, model, None if ":" in str(spec) else 5)
     if refined:
         chain = Refined(chain, lambda x0, condition: x0.lerp(condition, 0.2).clamp(-1, 1))
-    enlarger = Enlarger(model, chain, seed=1, tile=128)
+        chain = with_detail(chain, 0.6, model.schedule)
+    enlarger = Enlarger(model, chain, seed=1, tile=128, clean=0.3 if refined else 1)
     cases = [("RGB", (37, 29), 4.0), ("grey", (33, 5), 3.3), ("RGBA", (4, 45), 4.0), ("RGB 16", (35, 7), 4.0)]
     cases += [("grey and alpha 16", (9, 12), 2.0), ("RGB", (11, 10), 5.1)]
     for kind, (height, width), factor in cases:

@@ -1,4 +1,4 @@
-"""``--model auto``: the model goes by the photograph's format, where there is one to choose."""
+"""``--model auto``: the model goes by what is measured of the photograph, where there is one to choose."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from PIL import Image
 from skipdiff_env.cli import main
 from skipdiff_env.cli import upscale as command
 from skipdiff_env.diffusion import pretrained, random_model, save_model, tiny_config
-from skipdiff_env.diffusion.folder import CARD
+from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.coding import Coding
+from skipdiff_env.images.measure import Measured
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import choose_model
+from skipdiff_env.upscale.choice import RULE, Range, Rule, beyond, described, read_rule, rule_text
 
 from .conftest import FAST, UNET, Ran
 
-MEANT = "---\nauto: jpeg\n---\n# A model for JPEGs\n"
+MEANT = rule_text(Rule(jpeg=90, webp=80, noise=3, blur=0.8), Range(jpeg=30, noise=20, blur=2), {})
+CLEAN = Measured(noise=1.2, blur=0.5)
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of shipped models: ``natural-4x`` and ``natural-4x-real``, whose card says nothing yet."""
+    """A folder of shipped models: ``natural-4x`` and ``natural-4x-real``, without a rule yet."""
     for seed, name in enumerate(("natural-4x", "natural-4x-real")):
         config = tiny_config(unet=UNET)
         save_model(tmp_path / "shipped" / name, random_model(config, seed).network, config)
@@ -63,11 +67,14 @@ def upscale(capfd: pytest.CaptureFixture[str], *arguments: object) -> Ran:
 def test_jpegs_get_the_model_that_is_meant_for_them(
     shipped: Path, album: Path, opened: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (shipped / "natural-4x-real" / CARD).write_text(MEANT)
+    (shipped / "natural-4x-real" / RULE).write_bytes(MEANT)
     out = tmp_path / "out"
     ran = upscale(capfd, album, "-o", out, "--json", "--jobs", "2", "--compare")
     assert (ran.status, ran.err) == (0, "")
     used = {Path(entry["input"]).name: entry["model"] for entry in ran.json}
+    notes = {Path(entry["input"]).name: entry["notes"] for entry in ran.json}
+    assert notes["a.jpg"] == ["looks like JPEG quality 75: enlarged by natural-4x-real"]
+    assert notes["b.png"] == ["looks clean: enlarged by natural-4x"]
     assert used == {"a.jpg": "natural-4x-real", "b.png": "natural-4x", "c.png": "natural-4x-real"}
     assert sorted(opened) == ["natural-4x", "natural-4x-real"]  # once each
     for name in ("a.jpg", "b.png"):
@@ -87,21 +94,76 @@ def test_jpegs_get_the_model_that_is_meant_for_them(
 def test_a_model_is_opened_when_it_is_needed(
     shipped: Path, album: Path, opened: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (shipped / "natural-4x-real" / CARD).write_text(MEANT)
+    (shipped / "natural-4x-real" / RULE).write_bytes(MEANT)
     assert upscale(capfd, album / "b.png", "-o", tmp_path / "b.png").status == 0
     assert upscale(capfd, album / "a.jpg", "-o", tmp_path / "a.jpg", "-n").status == 0
     assert opened == ["natural-4x", "natural-4x-real"]
 
 
-@pytest.mark.parametrize("card", ["", "# auto: jpeg\n", "---\nauto: png\n---\n", "---\nnotice: x\n---\n"])
-def test_a_card_that_does_not_say_so_changes_nothing(shipped: Path, card: str) -> None:
-    (shipped / "natural-4x-real" / CARD).write_text(card)
-    assert choose_model("auto", "jpeg") == "natural-4x"
+@pytest.mark.parametrize(
+    ("seen", "real"),
+    [
+        (CLEAN, False),
+        (Measured(3.0, 0.5), True),
+        (Measured(1.0, 0.8), True),
+        (Measured(1.0, 0.5, Coding("JPEG", 89)), True),
+        (Measured(1.0, 0.5, Coding("JPEG", 89, ""), former=True), True),
+        (Measured(1.0, 0.5, Coding("JPEG", 90)), False),
+        (Measured(1.0, 0.5, Coding("WebP", 85)), False),
+        (Measured(1.0, 0.5, Coding("WebP", 79)), True),
+    ],
+)
+def test_any_fault_beyond_its_threshold_decides(shipped: Path, seen: Measured, real: bool) -> None:
+    (shipped / "natural-4x-real" / RULE).write_bytes(MEANT)
+    chosen = choose_model("auto", lambda: seen)
+    assert chosen.model == ("natural-4x-real" if real else "natural-4x")
+    assert chosen.notes == (f"{described(seen)}: enlarged by {chosen.model}",)
 
 
-def test_what_ships_decides(shipped: Path) -> None:
-    (shipped / "natural-4x-real" / CARD).write_text(MEANT)
-    assert [choose_model("auto", f) for f in ("jpeg", "png")] == ["natural-4x-real", "natural-4x"]
-    assert choose_model("natural-4x", "jpeg") == "natural-4x"
+def test_nothing_is_measured_where_there_is_no_choice(shipped: Path) -> None:
+    def never() -> Measured:
+        raise AssertionError("nobody asked")
+
+    assert choose_model("auto", never).model == "natural-4x", "there is no rule"
+    (shipped / "natural-4x-real" / RULE).write_bytes(MEANT)
+    assert choose_model("natural-4x", never) == choose_model("natural-4x", never)
     (shipped / "natural-4x-real").rename(shipped.parent / "elsewhere")
-    assert choose_model("auto", "jpeg") == "natural-4x"
+    assert choose_model("auto", never).model == "natural-4x"
+
+
+def test_what_was_seen_in_words() -> None:
+    assert described(CLEAN) == "looks clean"
+    faulty = Measured(4.2, 1.23, Coding("JPEG", 60))
+    assert described(faulty) == "looks like JPEG quality 60, noise 4, blur 1.2 pixels"
+    former = Measured(1.0, 0.5, Coding("JPEG", 60, ""), former=True)
+    assert described(former) == "looks like a former JPEG quality 60"
+    trained = Range(jpeg=30, noise=20, blur=2)
+    assert beyond(faulty, trained) == []
+    low, loud, soft = beyond(Measured(31, 2.6, Coding("WebP", 12)), trained)
+    assert low == (
+        "WebP quality 12 is below what natural-4x-real was trained on (30 and more): some of it will stay"
+    )
+    assert loud == "noise 31 is more than natural-4x-real was trained on (20): some of it will stay"
+    assert soft == "blur 2.6 pixels is more than natural-4x-real was trained on (2): shrink the picture first"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rule": {"jpeg": 1}, "trained": {}}', MEANT.decode().replace("90", '"90"')]
+)
+def test_a_damaged_rule_is_named(shipped: Path, text: str) -> None:
+    file = shipped / "natural-4x-real" / RULE
+    file.write_text(text)
+    with pytest.raises(SkipDiffError, match=r"auto\.json holds no rule for --model auto: name a model"):
+        choose_model("auto", lambda: CLEAN)
+    file.write_bytes(MEANT)
+    assert read_rule(file) == (Rule(90, 80, 3, 0.8), Range(30, 20, 2))
+
+
+def test_a_photograph_that_cannot_be_measured_is_one_failure(
+    shipped: Path, album: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (shipped / "natural-4x-real" / RULE).write_bytes(MEANT)
+    (album / "d.png").write_bytes((album / "b.png").read_bytes()[:-90])
+    ran = upscale(capfd, album, "-o", tmp_path / "out", "--json")
+    assert ran.status == 2 and "d.png: is damaged or truncated" in ran.err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png", "c.jpg"]

@@ -74,6 +74,26 @@ def test_a_photograph_that_was_changed_is_made_anew(upscale: Upscale, tmp_path: 
     assert is_blue(out)
 
 
+def test_clean_and_detail_are_part_of_the_settings(
+    upscale: Upscale, photograph: Path, tmp_path: Path, noisy_folder: Path
+) -> None:
+    out = tmp_path / "a.png"
+    words = ("--clean", "0.5", "--detail", "0.25")
+    assert upscale(photograph, "-o", out, *words, model=noisy_folder).status == 0
+    record = read_record(read_photo(out).metadata)
+    assert record is not None and (record["clean"], record["detail"]) == (0.5, 0.25)
+    again = upscale(photograph, "-o", out, *words, "--resume", model=noisy_folder)
+    assert "is there already" in again.out
+    assert (
+        "was made with other settings" in upscale(photograph, "-o", out, "--resume", model=noisy_folder).err
+    )
+    usual, all_of_it = tmp_path / "b.png", tmp_path / "c.png"
+    assert upscale(photograph, "-o", usual, model=noisy_folder).status == 0
+    words = ("--clean", "1", "--detail", "1")
+    assert upscale(photograph, "-o", all_of_it, *words, model=noisy_folder).status == 0
+    assert usual.read_bytes() == all_of_it.read_bytes() != out.read_bytes()
+
+
 def test_a_result_that_does_not_say_of_what_it_was_made(upscale: Upscale, tmp_path: Path) -> None:
     source = flat(tmp_path / "a.png", BLUE)
     for name, record in (("old.png", {"software": "SkipDiff", "size": [48, 48]}), ("bitmap.bmp", {})):

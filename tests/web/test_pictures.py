@@ -11,11 +11,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import shrink, write_image
+from skipdiff_env.images import PHOTOGRAPHS, shrink, write_image
+from skipdiff_env.images.measure import Measured
+from skipdiff_env.images.photo import Header
 from skipdiff_env.web import pictures
-from skipdiff_env.web.pictures import MIN_LR, make_task, read_upload, safe_name
+from skipdiff_env.web.pictures import MIN_LR, Upload, bundled, make_task, read_upload, safe_name
 
 SIDES = st.integers(1, 900)
+
+
+def chosen(image: np.ndarray, name: str) -> Upload:
+    """What becomes of an uploaded PNG, without reading one."""
+    height, width = image.shape[:2]
+    return Upload(name, b"", Header(width, height, "png"), image, Measured(0, 0))
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -28,9 +36,9 @@ def test_every_size_is_bounded_or_refused(height: int, width: int, scale: int, r
     image = np.zeros((height, width, 3), np.uint8)
     if min(height, width) < (MIN_LR * scale if reference else MIN_LR):
         with pytest.raises(SkipDiffError, match=rf"photo: is {width}x{height} pixels"):
-            make_task(image, "photo", scale=scale, reference=reference)
+            make_task(chosen(image, "photo"), scale=scale, reference=reference)
         return
-    task = make_task(image, "photo", scale=scale, reference=reference)
+    task = make_task(chosen(image, "photo"), scale=scale, reference=reference)
     sides = [side * scale for side in task.lr.shape[:2]]
     assert max(sides) <= 288
     assert min(task.lr.shape[:2]) >= min(MIN_LR, height, width)
@@ -42,7 +50,7 @@ def test_every_size_is_bounded_or_refused(height: int, width: int, scale: int, r
 
 def test_an_original_is_kept_where_it_fits_and_its_input_is_its_own() -> None:
     image = noise(192, 288)
-    task = make_task(image, "Photo One.jpg", scale=4, reference=True)
+    task = make_task(chosen(image, "Photo One.jpg"), scale=4, reference=True)
     assert task.hr is not None and (task.hr == image).all()
     assert (task.lr == shrink(image, 4)).all()
     assert (task.name, task.note) == (
@@ -53,16 +61,17 @@ def test_an_original_is_kept_where_it_fits_and_its_input_is_its_own() -> None:
 
 def test_what_is_enlarged_as_it_is_keeps_its_pixels() -> None:
     image = noise(100, 110)
-    task = make_task(image, "p", scale=4, reference=False)
+    task = make_task(chosen(image, "p"), scale=4, reference=False)
     assert task.hr is None
     assert (task.lr == image[14:86, 19:91]).all()
-    assert "only the middle" in task.note
+    assert task.note == "110x100 pixels become 440x400"
+    assert task.whole is not None and task.whole.image is image, "the whole of it is enlarged"
 
 
 def test_large_photographs_are_shrunk_whole() -> None:
     ramp = np.linspace(0, 255, 1500).round().astype(np.uint8)
     image = np.repeat(np.tile(ramp, (1000, 1))[..., None], 3, axis=2)
-    task = make_task(image, "p", scale=4, reference=True)
+    task = make_task(chosen(image, "p"), scale=4, reference=True)
     assert task.hr is not None and task.hr.shape == (192, 288, 3)
     assert task.hr[100, 0, 0] < 3 and task.hr[100, -1, 0] > 252
     assert "shrunk" in task.note
@@ -77,7 +86,9 @@ def test_uploads_are_refused_by_the_visitors_name(tmp_path: Path, monkeypatch: p
             read_upload(file, "cat.jpg")
         assert "secret" not in str(caught.value)
     Image.fromarray(noise(30, 40)).save(file, "PNG")
-    assert (read_upload(file, "cat.jpg") == noise(30, 40)).all()
+    found = read_upload(file, "cat.jpg")
+    assert (found.image == noise(30, 40)).all() and found.data == file.read_bytes()
+    assert found.header == Header(40, 30, "png") and found.seen.noise > 20
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(SkipDiffError, match=r"^cat.jpg: is damaged or truncated"):
         read_upload(file, "cat.jpg")
@@ -92,6 +103,15 @@ def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
     assert small.stat().st_size < 10_000
     with pytest.raises(SkipDiffError, match=r"bomb.png: is 8000x5001 pixels, more than the 40 megapixels"):
         read_upload(small, "bomb.png")
+
+
+def test_bundled_photographs_are_chosen_by_number() -> None:
+    for index, photograph in enumerate(PHOTOGRAPHS):
+        found = bundled(index)
+        assert found.name == photograph.name and (found.image == photograph.read()).all()
+    for index in (-1, 99):
+        with pytest.raises(SkipDiffError, match="there are 4 photographs"):
+            bundled(index)
 
 
 @pytest.mark.parametrize(

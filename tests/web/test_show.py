@@ -79,6 +79,8 @@ def test_messages_are_text() -> None:
     assert 'role="alert"' in message("no", bad=True)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.01, "1 s"), (12.3, "13 s"), (89, "89 s"), (91, "2 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.01, "1 s"), (12.3, "13 s"), (89, "89 s"), (91, "2 min"), (7201, "3 hours")]
+)
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -8,10 +8,12 @@ import torch
 
 from skipdiff_env.diffusion import DENOISE, SKIP, random_model
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.measure import Measured
+from skipdiff_env.images.photo import Header
 from skipdiff_env.policies.file import NetworkPolicy, as_seen
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 from skipdiff_env.sampler import SkipDiffSampler
-from skipdiff_env.web.pictures import Task, make_task
+from skipdiff_env.web.pictures import Task, Upload, make_task
 from skipdiff_env.web.study import Metered, Study, bicubic_picture, full_chain, score
 
 SEED = 5
@@ -25,7 +27,8 @@ def model() -> Metered:
 @pytest.fixture(scope="module")
 def task() -> Task:
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    return make_task(image, "photo", scale=4, reference=True)
+    photo = Upload("photo", b"", Header(96, 64, "png"), image, Measured(0, 0))
+    return make_task(photo, scale=4, reference=True)
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def study(model: Metered, task: Task) -> Study:
 @pytest.fixture
 def calls(model: Metered) -> list[int]:
     rows: list[int] = []
-    model.on_call = lambda n, seconds: rows.append(n)
+    model.on_call = lambda n, pixels, seconds: rows.append(n)
     return rows
 
 
@@ -48,6 +51,14 @@ def test_a_run_is_the_samplers(policy: object, study: Study, model: Metered, tas
     assert list(result.actions) == wanted.trace[0].actions
     assert result.evaluations == wanted.trace[0].evaluations
     assert result.seconds > 0
+
+
+def test_clean_and_detail_are_the_samplers(study: Study, model: Metered, task: Task) -> None:
+    result = study.run(3, clean=0.5, detail=0.5)
+    wanted = SkipDiffSampler(model, 10, clean=0.5, detail=0.5)(task.lr, 3, SEED)
+    assert (result.picture == wanted.images[0]).all() and result.evaluations == 9 + 3 + 1
+    mean = study.run(3, detail=0)
+    assert mean.evaluations == 1 and [frame.level for frame in mean.frames] == [0]
 
 
 def test_the_strip_shows_every_level_with_its_decision(study: Study) -> None:

@@ -9,11 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
+from skipdiff_env.cli import main
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.measure import Measured
+from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.photo import Header, read_photo
 from skipdiff_env.oracle import Optimum, Outcome
+from skipdiff_env.upscale import choose_model
+from skipdiff_env.web import whole
+from skipdiff_env.web.pictures import Upload, read_upload
+from skipdiff_env.web.requests import Request
 from skipdiff_env.web.study import Study
-from skipdiff_env.web.workshop import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, Request, Workshop
+from skipdiff_env.web.workshop import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, Workshop
 
 AGENT = "the agent of toy-4x"
 
@@ -21,8 +30,8 @@ AGENT = "the agent of toy-4x"
 def request(workshop: Workshop, **changes: Any) -> Request:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     chosen = {"policy": FIXED, "start": 4, "coarse_steps": 10, "seed": 0} | changes
-    task = workshop.task(image, "photo", "toy-4x", True)
-    return workshop.request(task, "toy-4x", **chosen)
+    photo = Upload("photo", b"", Header(64, 64, "png"), image, Measured(0, 0))
+    return workshop.request(workshop.task(photo, "toy-4x", True), "toy-4x", **chosen)
 
 
 def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
@@ -33,7 +42,8 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
     pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
     assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
     assert workshop.usual_steps("toy-4x") == 10
-    assert Workshop(device="cpu").models[0] == "natural-4x"
+    assert Workshop(device="cpu").models[:2] == ["auto", "natural-4x"]
+    assert Workshop(device="cpu").policies("auto", 10) == [USUAL]
     own = Workshop([toy_folder], [toy_folder / "policy.safetensors"], "cpu")
     assert "agent policy.safetensors" in own.policies("natural-4x", 5)
 
@@ -51,6 +61,8 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
         ({"seed": float("nan")}, "the seed"),
         ({"seed": 2**32}, "the seed"),
         ({"seed": "1"}, "the seed"),
+        ({"clean": 1.5}, "clean=1.5 must be a number from 0 to 1"),
+        ({"detail": "all"}, "detail='all'"),
     ],
 )
 def test_browsers_can_send_anything(changes: dict[str, Any], message: str, workshop: Workshop) -> None:
@@ -62,8 +74,6 @@ def test_only_models_on_offer_load(workshop: Workshop, tmp_path: Path) -> None:
     for name in ("owner/name", str(tmp_path), "../toy-4x"):
         with pytest.raises(SkipDiffError, match="there is no model"):
             workshop.model(name)
-    with pytest.raises(SkipDiffError, match="photographs"):
-        workshop.photograph(99)
     with pytest.raises(SkipDiffError, match="unknown model"):
         Workshop([tmp_path / "none"])
     with pytest.raises(SkipDiffError, match="is missing"):
@@ -92,6 +102,72 @@ def test_time_goes_with_calls_and_pixels(workshop: Workshop) -> None:
     assert workshop.seconds(chosen, 50) == pytest.approx(50 * one)
     larger = replace(chosen, task=replace(chosen.task, lr=np.zeros((32, 16, 3), np.uint8)))
     assert workshop.seconds(larger, 1) == pytest.approx(2 * one)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """A JPEG with metadata."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Somebody"
+    Image.fromarray(pixels).save(tmp_path / "My photo.jpg", exif=exif)
+    return tmp_path / "My photo.jpg"
+
+
+def test_the_whole_photograph_is_the_commands(
+    workshop: Workshop, toy_folder: Path, photograph: Path, tmp_path: Path
+) -> None:
+    task = workshop.task(read_upload(photograph, photograph.name), "toy-4x", False)
+    asked = workshop.request(task, "toy-4x", USUAL, 7, 10, 0, clean=0.5, detail=0.5)
+    ticks: list[tuple[int, int]] = []
+    made = workshop.enlarge_whole(asked, tmp_path / "files", lambda *counted: ticks.append(counted))
+    out = tmp_path / "out.jpg"
+    words = ["--model", str(toy_folder), "--device", "cpu", "--clean", "0.5", "--detail", "0.5", "-q"]
+    assert main(["upscale", str(photograph), "-o", str(out), *words]) == 0
+    assert made.file.read_bytes() == out.read_bytes() and made.file.name == "my-photo-large.jpg"
+    record = read_record(read_photo(made.file).metadata)
+    assert record is not None and record["clean"] == 0.5
+    assert made.size == (200, 160) and made.after.shape == made.before.shape == (160, 200, 3)
+    work = workshop.work(asked)
+    assert ticks[-1] == (made.evaluations, work.calls) and work.tiles == 1
+    assert workshop.seconds_whole(asked) > 0
+    assert [p.name for p in (tmp_path / "files").rglob("*") if p.is_file()] == [made.file.name]
+
+
+def test_a_whole_photograph_is_cancelled_or_refused(
+    workshop: Workshop, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = workshop.task(read_upload(photograph, photograph.name), "toy-4x", False)
+    asked = workshop.request(task, "toy-4x", USUAL, 7, 10, 0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise SkipDiffError("cancelled")
+
+    with pytest.raises(SkipDiffError, match="^cancelled$"):
+        workshop.enlarge_whole(asked, tmp_path / "files", stop)
+    assert [p for p in (tmp_path / "files").rglob("*") if p.is_file()] == []
+    monkeypatch.setattr(whole, "MAX_RESULT", 1000)
+    with pytest.raises(SkipDiffError, match="My photo.jpg: would become 200x160, more than the 0 megapixels"):
+        workshop.work(asked)
+
+
+def test_auto_goes_by_the_photograph(photograph: Path) -> None:
+    workshop = Workshop(device="cpu", side=96)
+    upload = read_upload(photograph, photograph.name)
+    for seen in (Measured(0.5, 0.5), Measured(15, 0.5)):
+        task = workshop.task(replace(upload, seen=seen), "auto", False)
+        expected = choose_model("auto", lambda seen=seen: seen)  # type: ignore[misc]
+        asked = workshop.request(task, "auto", USUAL, 7, 10, 0)
+        assert (asked.model, asked.notes) == (expected.model, expected.notes)
+    with pytest.raises(SkipDiffError, match="no policy 'random' for 'auto'"):
+        workshop.request(task, "auto", "random", 7, 10, 0)
+
+
+def test_the_example_is_made_once(workshop: Workshop) -> None:
+    asked, result = workshop.example()
+    assert asked.task.name == "chelsea" and asked.policy == USUAL and result.frames
+    assert workshop.example()[1] is result
 
 
 def test_one_job_at_a_time(workshop: Workshop) -> None:

@@ -1,0 +1,243 @@
+"""Which of two models a photograph gets by itself: the rule behind ``--model auto``, chosen anew.
+
+    python -m benchmarks auto --images val_set14_bsd20.tar
+
+Validation pictures go through every kind of fault at many strengths, both models enlarge them as a user gets
+them without options, and thresholds on what :mod:`skipdiff_env.images.measure` sees are chosen so that the
+LPIPS of the model that is taken is the least, on average over the kinds, while clean input loses at most
+1 %. Writes ``auto.md``, ``auto.csv`` and the rows into ``benchmarks/results/degraded/<images>/``, and the
+rule into the second model's folder. Rows that are there are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.pretrained import model_folder
+from skipdiff_env.files import write_atomically
+from skipdiff_env.images import ImageSource, make_pair, open_source, shrink
+from skipdiff_env.images.measure import Measured, measure
+from skipdiff_env.images.photo import decode_photo
+from skipdiff_env.training.recipe import load_recipe
+from skipdiff_env.upscale.choice import REAL, RULE, USUAL, Range, Rule, rule_text
+
+from ..measure.evaluate import Evaluation
+from ..measure.metrics import METRICS
+from ..measure.options import BUNDLED, command_line, network_dtype
+from ..measure.store import Store
+from ..measure.tables import RESULTS, Report, Table
+from .kinds import Kind, blur, noise, shared_again
+from .ways import default_way
+
+CLEAN = "clean"
+KINDS = [
+    Kind(CLEAN),
+    *(Kind(f"JPEG {q}", "jpg", q) for q in (30, 50, 65, 75, 85, 90, 95)),
+    *(Kind(f"WebP {q}", "webp", q) for q in (40, 60, 75, 90)),
+    *(Kind(f"noise {s}", change=noise(s)) for s in (1, 2, 3, 4, 6, 9, 12, 18)),
+    *(Kind(f"blur {s}", change=blur(s)) for s in (0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.6)),
+    Kind("twice 85, 75", "jpg", 75, shared_again(85)),
+    Kind("twice 60, 50", "jpg", 50, shared_again(60)),
+]
+"""What inputs go through; their first words are the families that count alike."""
+NEVER = {"jpeg": 0.0, "webp": 0.0, "noise": 1e6, "blur": 1e6}
+"""Thresholds that nothing is beyond."""
+CLEAN_LOSS = 0.01
+"""Share of its LPIPS that clean input may lose on average."""
+LPIPS = next(metric for metric in METRICS if metric.name == "lpips")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture with one kind of fault."""
+
+    kind: str
+    seen: Measured
+    usual: float
+    """LPIPS of the model for clean input."""
+    real: float
+    """LPIPS of the other."""
+
+    @property
+    def family(self) -> str:
+        """The kind without its strength."""
+        return self.kind.split()[0]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument(
+        "--models", nargs=2, default=[USUAL, REAL], metavar="NAME", help="for clean input, and for the rest"
+    )
+    parser.add_argument("--images", type=Path, help="folder or tar of originals (default: the bundled ones)")
+    parser.add_argument("--pictures", type=int, default=31, help="so many of them, evenly spaced [31]")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the network (default: float32)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge what is missing, choose, and write."""
+    usual, real = (load_pretrained(name, args.device, network_dtype(args)) for name in args.models)
+    trained = trained_range(real)
+    images = open_source(args.images)
+    images = images.take(args.pictures, every=max(1, len(images) // args.pictures))
+    stem = args.images.stem if args.images else BUNDLED
+    folder = Path(args.out) / "degraded" / stem
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = list(measured_cases(usual, real, images, Store(folder / "auto_rows.csv")))
+    rule = choose(cases)
+    command = command_line("auto", args, add_arguments)
+    report(cases, rule, trained, len(images), stem, command).write(folder)
+    models = {model.name: model.hash for model in (usual, real)}
+    file = model_folder(args.models[1]) / RULE
+    about = {"models": models, "chosen_on": stem, "pictures": len(images), **figures(cases, rule)}
+    write_atomically(file, rule_text(rule, trained, about))
+    print(f"results: {folder / 'auto.md'}\nrule: {file}")
+    return 0
+
+
+def trained_range(model: FrozenModel) -> Range:
+    """What a model saw in training, by the recipe that its configuration names.
+
+    Raises:
+        SkipDiffError: if it saw no faults.
+    """
+    recipe = load_recipe(str(model.config.training.get("recipe")))
+    faults = recipe.degradation
+    if faults is None or not (faults.jpeg.share and faults.noise.share and faults.blur.share):
+        raise SkipDiffError(f"{model.name} was not trained on faults: give such a model as the second")
+    return Range(faults.jpeg.low, faults.noise.high, faults.blur.high)
+
+
+def measured_cases(
+    usual: FrozenModel, real: FrozenModel, images: ImageSource, store: Store
+) -> Iterator[Case]:
+    """Every picture with every kind of fault, with the LPIPS of both models."""
+    for kind in KINDS:
+        source = images.degraded(kind)
+        scores = []
+        for model in (usual, real):
+            evaluation = Evaluation(model, source, [default_way(model, model.name)], store, metrics=[LPIPS])
+            scores.append([row.value(LPIPS.name) for row in evaluation.run(progress=True)])
+        for index, (first, second) in enumerate(zip(*scores, strict=True)):
+            hr = make_pair(source, index, scale=usual.scale).hr
+            assert hr is not None  # they are originals
+            photo = decode_photo(io.BytesIO(kind.file(shrink(hr, usual.scale))))
+            yield Case(kind.name, measure(photo), first, second)
+
+
+# -- the choice
+
+
+def choose(cases: Sequence[Case]) -> Rule:
+    """The thresholds under which the model taken has the least LPIPS, families counting alike.
+
+    One threshold after the other is set to the best of its values, the middle one of several, until none
+    changes. If clean input then loses too much, losses there count twice as much, and so on.
+    """
+    weight = 1.0
+    while True:
+        rule = _descent(cases, weight)
+        if clean_loss(cases, rule) <= CLEAN_LOSS or weight > 1e4:
+            return rule
+        weight *= 2
+
+
+def _descent(cases: Sequence[Case], clean_weight: float) -> Rule:
+    values = _candidates(cases)
+    cost = _costs(cases, clean_weight)
+    rule, best = Rule(**NEVER), np.inf
+    while True:
+        before = best
+        for name, candidates in values.items():
+            tried = [replace(rule, **{name: value}) for value in candidates]
+            losses = np.array([cost[_taken(cases, other)].sum() for other in tried])
+            ties = np.flatnonzero(losses <= losses.min() + 1e-12)
+            lowest = int(ties[len(ties) // 2])
+            if losses[lowest] < best - 1e-12:
+                rule, best = tried[lowest], float(losses[lowest])
+        if best >= before - 1e-12:
+            return rule
+
+
+def _candidates(cases: Sequence[Case]) -> dict[str, list[float]]:
+    """Thresholds to try: qualities in steps of 1, and values between those that were measured."""
+    found = {"jpeg": [0.0, *map(float, range(30, 102))], "webp": [0.0, *map(float, range(30, 102))]}
+    for name in ("noise", "blur"):
+        seen = np.quantile([getattr(case.seen, name) for case in cases], np.linspace(0.02, 0.995, 120))
+        found[name] = [NEVER[name], *(round(float(value), 2) for value in seen)]
+    return found
+
+
+def _costs(cases: Sequence[Case], clean_weight: float) -> np.ndarray:
+    """What taking the second model costs in each case, in LPIPS; families count alike."""
+    families = [case.family for case in cases]
+    share = {name: 1 / families.count(name) for name in families}
+    share[CLEAN] = share.get(CLEAN, 0.0) * clean_weight
+    return np.array([(case.real - case.usual) * share[case.family] for case in cases])
+
+
+def _taken(cases: Sequence[Case], rule: Rule) -> np.ndarray:
+    return np.array([rule(case.seen) for case in cases], bool)
+
+
+def clean_loss(cases: Sequence[Case], rule: Rule) -> float:
+    """Share of its LPIPS that clean input loses on average."""
+    clean = [case for case in cases if case.kind == CLEAN]
+    if not clean:
+        return 0.0
+    got = sum(case.real if rule(case.seen) else case.usual for case in clean)
+    return got / sum(case.usual for case in clean) - 1
+
+
+def figures(cases: Sequence[Case], rule: Rule) -> dict[str, float]:
+    """How good a rule is: the share of cases in which it takes the better, and what it loses by LPIPS."""
+    taken = _taken(cases, rule)
+    usual, real = (np.array([getattr(case, name) for case in cases]) for name in ("usual", "real"))
+    got = np.where(taken, real, usual)
+    return {
+        "better": round(float((taken == (real < usual)).mean()), 3),
+        "loss": round(float(got.mean() / np.minimum(usual, real).mean() - 1), 4),
+        "clean_loss": round(clean_loss(cases, rule), 4),
+    }
+
+
+def report(
+    cases: Sequence[Case], rule: Rule, trained: Range, pictures: int, stem: str, command: str
+) -> Report:
+    """What was seen and what the rule takes, a line a kind."""
+    found = figures(cases, rule)
+    note = (
+        f"{pictures} pictures ({stem}), enlarged by both models as a user gets them. A photograph is for the "
+        f"second model if it was a JPEG of a quality below {rule.jpeg:g} or a WebP below {rule.webp:g}, has "
+        f"noise of at least {rule.noise:g} or blur of at least {rule.blur:g} pixels. That is the better one "
+        f"by LPIPS in {found['better']:.0%} of the cases; the mean LPIPS lies {found['loss']:.1%} above that "
+        f"of the better one of each, and clean input loses {found['clean_loss']:.1%}. Made by `{command}`."
+    )
+    head = ["input", "quality seen", "noise seen", "blur seen", USUAL, REAL, "auto", "the second taken"]
+    lines, data = [], [head]
+    for kind in dict.fromkeys(case.kind for case in cases):
+        some = [case for case in cases if case.kind == kind]
+        taken = _taken(some, rule)
+        usual, real = (np.array([getattr(case, name) for case in some]) for name in ("usual", "real"))
+        qualities = [case.seen.coding.quality for case in some if case.seen.coding]
+        row = [
+            kind,
+            f"{np.median(qualities):.0f}" if qualities else "–",
+            *(f"{np.median([getattr(case.seen, name) for case in some]):.2f}" for name in ("noise", "blur")),
+            *(f"{values.mean():.3f}" for values in (usual, real, np.where(taken, real, usual))),
+            f"{taken.mean():.0%}",
+        ]
+        lines.append(row)
+        data.append(row)
+    table = Table(head, lines)
+    return Report("auto", "The model that a photograph gets by itself", note, [table], data)

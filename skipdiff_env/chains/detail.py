@@ -1,0 +1,72 @@
+"""How much of a chain's detail counts, between the faithful mean and all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..diffusion.noise import NoiseKey
+from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import NoiseSchedule
+from ..errors import fraction
+from .base import Chain, Final, OnState
+from .plan import Plan, through
+
+
+def mean_plan(schedule: NoiseSchedule) -> Plan:
+    """One call at level T: its x̂0, where the latent tells the network nothing, is the mean E[x0 | c]."""
+    return through([schedule.steps, 0])
+
+
+def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
+    """The chain with a share of its detail: itself at 1, the mean's one call at 0.
+
+    Raises:
+        SkipDiffError: if ``detail`` lies outside 0 … 1.
+    """
+    fraction("detail", detail)
+    if detail == 1:
+        return chain
+    return Detailed(chain, detail) if detail else mean_plan(schedule)
+
+
+@dataclass(frozen=True)
+class Detailed(Chain):
+    """A chain whose pictures x become m + d (x - m), m the mean; its call is one evaluation more."""
+
+    chain: Chain
+    detail: float
+    """d, 0 … 1."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """That of the chain."""
+        return self.chain.name
+
+    def __call__(
+        self,
+        model: DiffusionModel,
+        condition: Tensor,
+        keys: Sequence[NoiseKey],
+        on_state: OnState | None = None,
+    ) -> Final:
+        """Run the chain, then the mean's call."""
+        final = self.chain(model, condition, keys, on_state)
+        mean = mean_plan(model.schedule)(model, condition, keys)
+        x0 = (final.x0 - mean.x0).mul_(self.detail).add_(mean.x0)
+        return replace(final, x0=x0, evaluations=final.evaluations + mean.evaluations)
+
+    def most_evaluations(self, schedule: NoiseSchedule) -> int:
+        """Those of the chain, and one."""
+        return self.chain.most_evaluations(schedule) + 1
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the chain, and d."""
+        return {**self.chain.settings, "detail": self.detail}
+
+    def __str__(self) -> str:
+        return f"{self.chain} with {self.detail:g} of its detail"

@@ -1,0 +1,146 @@
+"""How strongly a file's coder compressed it, by what its header says: JPEG's tables, WebP's quantiser.
+
+Both become the quality that people set when they save a file: libjpeg's and libwebp's, 1 … 100.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+_JPEG_ANNEX_K = np.array([
+    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
+])  # fmt: skip
+"""The luminance table of ITU-T T.81, Annex K, by vertical and horizontal frequency: quality 50."""
+_SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_KEY_FRAME = b"\x9d\x01\x2a"
+"""What VP8's key frames begin with, behind three bytes."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A lossy coder and its strength."""
+
+    name: str
+    """``JPEG`` or ``WebP``."""
+    quality: int
+    """1 … 100, as libjpeg and libwebp count."""
+    chroma: str = "4:2:0"
+    """How the colours were sampled, ``4:4:4`` or coarser; empty where that is not known."""
+
+    def __str__(self) -> str:
+        return f"{self.name} quality {self.quality}"
+
+
+def luminance_table(quality: int) -> np.ndarray:
+    """libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return np.clip((_JPEG_ANNEX_K * scale + 50) // 100, 1, 255)
+
+
+def table_quality(table: np.ndarray) -> int:
+    """The quality at which libjpeg's luminance table comes nearest to this one, (8, 8), by mean ratio.
+
+    It is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
+    """
+    steps = np.log(np.maximum(table, 1))
+    return min(range(1, 101), key=lambda q: float(np.abs(steps - np.log(luminance_table(q))).sum()))
+
+
+def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
+    """What an opened JPEG or WebP says of its coding; None for anything else, and for lossless WebP."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and getattr(image, "quantization", None):
+        table = np.reshape(image.quantization[min(image.quantization)], (8, 8))
+        chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
+        return Coding("JPEG", table_quality(table), chroma)
+    if image.format == "WEBP":
+        file.seek(0)
+        index = _webp_quantiser(file.read(2**16))
+        return None if index is None else Coding("WebP", webp_quality(index))
+    return None
+
+
+def webp_quality(quantiser: float) -> int:
+    """libwebp's quality for VP8's quantiser index, 0 … 127: the inverse of what it does.
+
+    libwebp takes 127 · (1 - ∛c), where c is 2/3 of the quality (of 1) below 0.75, and 2 quality - 1 above.
+    """
+    linear = (1 - quantiser / 127) ** 3
+    quality = 1.5 * linear if linear < 0.5 else (linear + 1) / 2
+    return int(np.clip(round(100 * quality), 1, 100))
+
+
+def _webp_quantiser(start: bytes) -> float | None:
+    """The mean quantiser index of a lossy WebP's first frame, by its first bytes; None if there is none."""
+    place = start.find(b"VP8 ")
+    if place < 0 or start[place + 11 : place + 14] != _KEY_FRAME:
+        return None
+    return _quantiser(_Bits(start[place + 18 :]))
+
+
+class _Bits:
+    """VP8's Boolean decoder (RFC 6386, section 7.3) for bits that are as likely 0 as 1."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._next = data, 2
+        self._value, self._range, self._shifts = int.from_bytes(data[:2].ljust(2, b"\0"), "big"), 255, 0
+
+    def read(self, count: int) -> int:
+        """So many bits as a number."""
+        number = 0
+        for _ in range(count):
+            number = 2 * number + self._bit()
+        return number
+
+    def _bit(self) -> int:
+        split = 1 + ((self._range - 1) * 128 >> 8)
+        found = self._value >= split << 8
+        if found:
+            self._range -= split
+            self._value -= split << 8
+        else:
+            self._range = split
+        while self._range < 128:
+            self._value <<= 1
+            self._range <<= 1
+            self._shifts += 1
+            if self._shifts == 8:
+                self._shifts = 0
+                self._value |= self._data[self._next] if self._next < len(self._data) else 0
+                self._next += 1
+        return int(found)
+
+    def signed(self, count: int) -> int:
+        """A number that may be left out (0), its sign behind it."""
+        if not self.read(1):
+            return 0
+        number = self.read(count)
+        return -number if self.read(1) else number
+
+
+def _quantiser(bits: _Bits) -> float:
+    """The frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
+    bits.read(2)  # colour space, clamping
+    segments, absolute = [0], False
+    if bits.read(1):
+        new_map, new_data = bits.read(1), bits.read(1)
+        if new_data:
+            absolute = bool(bits.read(1))
+            segments = [bits.signed(7) for _ in range(4)]
+            for _ in range(4):
+                bits.signed(6)  # loop filter
+        if new_map:
+            for _ in range(3):
+                bits.read(1) and bits.read(8)
+    bits.read(10)  # loop filter: kind, level, sharpness
+    if bits.read(1) and bits.read(1):
+        for _ in range(8):
+            bits.signed(6)
+    bits.read(2)  # partitions
+    base = bits.read(7)
+    return float(np.mean([index if absolute else base + index for index in segments]))

@@ -1,0 +1,139 @@
+"""Which of the shipped models a photograph gets by itself: ``--model auto``.
+
+The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds says whether it is
+one for ``natural-4x``, which is for clean input, or for ``natural-4x-real``. The rule lies in the latter's
+folder and was chosen on validation pictures by ``python -m benchmarks auto``; without one, ``auto`` is
+``natural-4x``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..diffusion.pretrained import available_models
+from ..errors import SkipDiffError
+from ..images.measure import Measured
+
+AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
+"""``auto`` stands for one of the other two."""
+RULE = "auto.json"
+"""The rule, in the folder of the model for what people own."""
+_NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
+"""What is less goes without saying: texture and sharp edges measure as much."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a model has seen in training."""
+
+    jpeg: float
+    """The lowest quality, 1 … 100."""
+    noise: float
+    """The largest σ in 8-bit units."""
+    blur: float
+    """The largest σ in input pixels."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A photograph is for ``natural-4x-real`` if any of its faults is beyond one of these."""
+
+    jpeg: float
+    """Of JPEGs and former ones, the quality below which they are."""
+    webp: float
+    """The same of WebP."""
+    noise: float
+    """σ in 8-bit units from which on it is."""
+    blur: float
+    """σ in input pixels from which on it is."""
+
+    def __call__(self, seen: Measured) -> bool:
+        """Whether a photograph is one for ``natural-4x-real``."""
+        least = {"JPEG": self.jpeg, "WebP": self.webp}
+        coded = seen.coding is not None and seen.coding.quality < least[seen.coding.name]
+        return coded or seen.noise >= self.noise or seen.blur >= self.blur
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model for a photograph."""
+
+    model: str
+    notes: tuple[str, ...] = ()
+    """Why, in words for the user."""
+
+
+def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
+    """The model for a photograph: what was asked for, or for ``auto`` what the rule says.
+
+    Args:
+        asked: a model's name or folder, or ``auto``.
+        look: measures the photograph; called only where there is something to choose.
+
+    Raises:
+        SkipDiffError: what ``look`` raises; or if the rule's file is damaged.
+    """
+    if asked != AUTO:
+        return Choice(asked)
+    folder = available_models().get(REAL)
+    file = folder / RULE if folder else None
+    if file is None or not file.is_file():
+        return Choice(USUAL)
+    rule, trained = read_rule(file)
+    seen = look()
+    model = REAL if rule(seen) else USUAL
+    return Choice(model, (f"{described(seen)}: enlarged by {model}", *beyond(seen, trained)))
+
+
+def described(seen: Measured) -> str:
+    """What is wrong with a photograph, such as ``looks like JPEG quality 60, noise 4``."""
+    faults = []
+    if seen.coding:
+        faults.append(f"a former {seen.coding}" if seen.former else str(seen.coding))
+    if seen.noise >= _NOISE_TOLD:
+        faults.append(f"noise {seen.noise:.0f}")
+    if seen.blur >= _BLUR_TOLD:
+        faults.append(f"blur {seen.blur:.1f} pixels")
+    return f"looks like {', '.join(faults)}" if faults else "looks clean"
+
+
+def beyond(seen: Measured, trained: Range) -> list[str]:
+    """Warnings of faults that are greater than any in training."""
+    found = []
+    if seen.coding and seen.coding.quality < trained.jpeg:
+        found.append(f"{seen.coding} is below what {REAL} was trained on ({trained.jpeg:g} and more)")
+    if seen.noise > trained.noise:
+        found.append(f"noise {seen.noise:.0f} is more than {REAL} was trained on ({trained.noise:g})")
+    found = [f"{text}: some of it will stay" for text in found]
+    if seen.blur > trained.blur:
+        text = f"blur {seen.blur:.1f} pixels is more than {REAL} was trained on ({trained.blur:g})"
+        found.append(f"{text}: shrink the picture first")
+    return found
+
+
+def read_rule(file: Path) -> tuple[Rule, Range]:
+    """The rule in a model's folder, and what the model was trained on.
+
+    Raises:
+        SkipDiffError: if the file is damaged.
+    """
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        rule, trained = Rule(**about["rule"]), Range(**about["trained"])
+        if not all(isinstance(x, int | float) for x in (*asdict(rule).values(), *asdict(trained).values())):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SkipDiffError(
+            f"{file} holds no rule for --model auto: name a model, or run python -m benchmarks auto"
+        ) from None
+    return rule, trained
+
+
+def rule_text(rule: Rule, trained: Range, about: Mapping[str, Any]) -> bytes:
+    """A rule's file; ``about`` says how it was chosen."""
+    content = {**about, "rule": asdict(rule), "trained": asdict(trained)}
+    return json.dumps(content, indent=2).encode() + b"\n"

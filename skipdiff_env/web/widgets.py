@@ -1,0 +1,37 @@
+"""What the page's parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from ..errors import SkipDiffError
+
+Choice = tuple[Any, ...]
+
+
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a SkipDiffError as a message; Gradio's are HTML."""
+
+    @wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except SkipDiffError as error:
+            raise shown(error) from None
+
+    return wrapped
+
+
+def shown(error: SkipDiffError) -> Exception:
+    """An error as Gradio shows it."""
+    return gr.Error(escape(str(error)), print_exception=False)
+
+
+def meter(progress: Any, what: str) -> Callable[[int, int], None]:
+    """A bar that counts network calls."""
+    return lambda done, total: progress((done, total), desc=what, unit="network calls")
