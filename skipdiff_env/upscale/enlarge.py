@@ -174,7 +174,8 @@ class Enlarger:
         """Of the network and of the refiner: each one's second call, for the first also gets things ready."""
         side, device = min(self.tiles.tile, CALIBRATION), self.model.device
         x = torch.zeros(1, 3, side, side, device=device)
-        refine = self.chain.refine if isinstance(self.chain, Refined) else None
+        chain = self.chain.chain if isinstance(self.chain, Detailed) else self.chain
+        refine = chain.refine if isinstance(chain, Refined) else None
         calls = [lambda: self.model.predict(x, x, torch.ones(1, device=device))]
         calls += [lambda: refine(x, x)] if refine else []
         taken = []
