@@ -21,7 +21,7 @@ EPILOG = """from training to a picture:
   skipdiff-agent train
   skipdiff-agent evaluate runs/agent
   skipdiff-agent export runs/agent -o agent.onnx
-  skipdiff upscale photo.jpg -o large.png --policy agent.onnx
+  skipdiff upscale photo.jpg -o large.png --policy agent.onnx --model natural-4x
 
 with pictures of your own:
   skipdiff-agent train --images photos/ --held-out others/ --out runs/mine
@@ -356,10 +356,10 @@ def _export(args: argparse.Namespace) -> int:
     file = save_policy(args.out, network_from_file(args.agent), args.format)
     print(file)
     asked = _command(run) if (run := _run_among([args.agent])) else {}
-    model, steps = asked.get("model", MODEL), asked.get("coarse_steps", COARSE_STEPS)
-    more = (f" --model {model}" if model != MODEL else "") + (
-        f" --coarse-steps {steps}" if steps != COARSE_STEPS else ""
-    )
+    # By name, since upscale takes another model for JPEGs.
+    more = f" --model {asked['model']}" if "model" in asked else ""
+    if (steps := asked.get("coarse_steps", COARSE_STEPS)) != COARSE_STEPS:
+        more += f" --coarse-steps {steps}"
     _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")
     return 0
 

@@ -73,7 +73,7 @@ def test_from_training_to_a_picture(tmp_path, monkeypatch, capsys):
 
     assert main(export[1:]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"next: {shlex.join(upscale)} --model {tmp_path / 'tiny'} --coarse-steps 20"
+    assert last == f"next: {shlex.join(upscale[:-1])} {tmp_path / 'tiny'} --coarse-steps 20"
     assert skipdiff([*shlex.split(last)[2:], "--device", "cpu", "--quiet"]) == 0
     with Image.open("large.png") as large:
         assert large.size == (48, 48)
