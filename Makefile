@@ -1,4 +1,5 @@
 # make demo    install into .venv/, enlarge a bundled photograph, print a table
+# make photographs   two dozen freely licensed ones into photographs/, for agents to learn from (Debian, Ubuntu)
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
 # make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
 # make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment
@@ -13,10 +14,13 @@ RUN := $(VENV)/bin/python
 RAY := .venv-ray
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-peers test-browser test-ray check format clean
+.PHONY: demo photographs test test-peers test-browser test-ray check format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
+
+photographs: $(INSTALLED)
+	$(RUN) -m benchmarks photographs
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist loadfile

@@ -11,15 +11,18 @@ from skipdiff_env.errors import SkipDiffError
 COMMANDS = {
     "demo": ("paper.demo", "enlarge a bundled photograph and print a table"),
     "paper": ("paper.command", "every table and figure of the paper on your weights and images"),
+    "photographs": ("paper.gather", "freely licensed photographs to learn from, out of Debian's packages"),
     "test-set": ("measure.test_set", "rebuild a test folder from your own copies of the data sets"),
     "agents": ("agents.command", "agents beside every fixed schedule and the exact optimum"),
     "ceilings": ("agents.ceilings", "how much there is for an agent to learn, and from what"),
     "step-cost": ("agents.step_cost", "one agent that is told the price of an evaluation"),
     "agent-training": ("agents.training", "what training an agent costs, beside the paper's recipe"),
     "agent-recipe": ("agents.recipe", "which choices of its recipe the paper's agent learns by"),
+    "agent-calls": ("agents.calls", "agents on SkipDiff-v1 beside the best fixed chain and the optimum"),
     "spn": ("agents.spn", "norm and width of the skip proposal network"),
     "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
     "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
+    "plans": ("paper.plans", "a model's plans against its fixed start and the standard samplers"),
     "inputs": ("paper.inputs", "models beside one another on clean inputs and on JPEGs"),
     "restore": ("restore.command", "models beside other programs on the inputs that people own"),
     "auto": (

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import Any
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that make a terminal do something, or turn the direction of writing."""
+
+
+def visible(text: str) -> str:
+    """A text from elsewhere, such as a file's name, on one line; what terminals obey is escaped."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """The same with single spaces for white space, also fit for a terminal."""
+    return visible(" ".join(text.split()))
 
 
 class SkipDiffError(ValueError):

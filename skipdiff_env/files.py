@@ -25,8 +25,7 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
         FileExistsError: if something is there and ``replace`` is false.
         OSError: if it cannot be written; nothing is left of it then.
     """
-    # A name of its own length, for a file's may be as long as the system allows.
-    part = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")
+    part = part_of(path)
     with held(part):
         if not replace and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -35,3 +34,9 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+
+
+def part_of(path: Path) -> Path:
+    """The file that becomes ``path``. Its name has a length of its own, for that of a file may be as long as
+    the system allows."""
+    return path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")

@@ -24,7 +24,7 @@ from skipdiff_env.diffusion.model import FrozenModel
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import shrink
 from skipdiff_env.metrics import load_metric
-from skipdiff_env.planning import shaped_plan
+from skipdiff_env.planning import PlanSearch, shaped_plan
 
 pytest.importorskip("optuna", reason="the extra 'plans' is not installed")
 
@@ -84,7 +84,8 @@ def test_a_search_is_gone_on_with_and_says_what_it_found(model: FrozenModel, tmp
 
     for name, value in more.figures.items():
         assert value == pytest.approx(mean(more.plan, name), rel=1e-3)
-    assert more.reference["psnr"] == pytest.approx(mean(None, "psnr"), rel=1e-3)
+    search = PlanSearch(model, HR, "psnr", **settings)
+    assert search.reference["psnr"] == pytest.approx(mean(None, "psnr"), rel=1e-3)
 
 
 def test_without_a_file_the_same_seed_finds_the_same(model: FrozenModel) -> None:
@@ -94,8 +95,8 @@ def test_without_a_file_the_same_seed_finds_the_same(model: FrozenModel) -> None
 
 def test_bad_requests_are_named(model: FrozenModel) -> None:
     for evaluations in (1, 21):
-        with pytest.raises(SkipDiffError, match="must lie in 2 … 20"):
-            find_plan(model, HR, evaluations)
+        with pytest.raises(SkipDiffError, match="must be a whole number from 2 to 20"):
+            find_plan(model, HR, evaluations, "psnr", image_size=32)
     with pytest.raises(SkipDiffError, match="have several sizes: give image_size="):
         find_plan(model, [HR[0], HR[1][:16]], 4, image_size=None)
     with pytest.raises(SkipDiffError, match="no plan was tried to its end"):

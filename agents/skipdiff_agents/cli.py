@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,20 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from skipdiff_env.cli.streams import ended_by_sigterm, prepare_streams
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, one_line, visible
 
-from .settings import algorithms
+from .settings import BEST, RUN, algorithms
 
 PRECISIONS = ("float32", "bfloat16")
-EPILOG = """examples:
-  skipdiff-agent train --model natural-4x --images photos/ --out runs/first
-  skipdiff-agent evaluate runs/first/policy.safetensors denoise skip 7 --model natural-4x --images test.tar
-  skipdiff-agent export runs/first/policy.safetensors -o agent.onnx
-  skipdiff-agent oracle --model natural-4x --images test.tar --noise-seeds 2"""
+EPILOG = """from training to a picture:
+  skipdiff-agent train
+  skipdiff-agent evaluate runs/agent
+  skipdiff-agent export runs/agent -o agent.onnx
+  skipdiff upscale photo.jpg -o large.png --policy agent.onnx --model natural-4x
+
+with pictures of your own:
+  skipdiff-agent train --images photos/ --held-out others/ --out runs/mine
+  skipdiff-agent evaluate runs/mine/policy.safetensors denoise skip 7 --images test.tar
+  skipdiff-agent oracle --images test.tar --noise-seeds 2"""
+MODEL, COARSE_STEPS, OUT = "natural-4x", 10, "runs/agent"
+TRAINING, HELD_OUT = 24, 8
+"""Episodes to learn from and to evaluate on, at least; few images are shown in as many crops."""
+STARTS = 20
+"""Fixed starts that a run is compared with, at most."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command and its sub-commands."""
+def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command and its sub-commands; ``run`` holds defaults of ``evaluate``."""
     parser = argparse.ArgumentParser(
         prog="skipdiff-agent", description="Agents that learn when to skip.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,6 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         add(command)
+        if name == "evaluate":
+            command.set_defaults(**(run or {}))
     return parser
 
 
@@ -47,12 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         with ended_by_sigterm():
+            if (run := _run_among(getattr(args, "policies", []))) is not None:
+                args = build_parser(_command(run)).parse_args(argv)
             return int(args.run(args))
     except KeyboardInterrupt:
         print("skipdiff-agent: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:  # SkipDiffError is a ValueError
-        print("skipdiff-agent: error:", " ".join(str(error).split()), file=sys.stderr)
+        print("skipdiff-agent: error:", one_line(str(error)), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"skipdiff-agent: error: {error}: pip install 'skipdiff[agents]'", file=sys.stderr)
@@ -63,20 +78,32 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     add = parser.add_argument
     add(
         "--model",
-        default="natural-4x",
+        default=MODEL,
         metavar="NAME",
-        help="name or folder of the diffusion model [natural-4x]",
+        help=f"name or folder of the diffusion model [{MODEL}]",
     )
-    add("--images", required=True, metavar="PATH", help=images)
+    add("--images", metavar="PATH", help=f"{images} [the bundled photographs]")
     add("--limit", type=_positive, metavar="N", help="take the first N images alone")
     add("--mixed", action="store_true", help="degrade inputs: clean, JPEG, noise and blur in turn")
     add("--precision", choices=PRECISIONS, help="of the network [bfloat16 on CUDA, else float32]")
-    add("--noise-seeds", type=_positive, default=3, metavar="N", help="noise seeds an image [3]")
+    add(
+        "--noise-seeds",
+        type=_positive,
+        metavar="N",
+        help="noise seeds an image, which is cropped anew under each [3, or as many as few images need]",
+    )
     add("--metric", default="niqe", metavar="NAME", help="niqe, lpips, psnr, ... [niqe]")
-    add("--coarse-steps", type=_positive, default=10, metavar="S", help="coarse steps [10]")
+    add(
+        "--coarse-steps",
+        type=_positive,
+        default=COARSE_STEPS,
+        metavar="S",
+        help=f"coarse steps [{COARSE_STEPS}]",
+    )
     add("--fine-steps", type=_positive, metavar="F", help="fine levels [T/S]")
     add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
-    add("--image-size", type=_positive, metavar="PX", help="side of the crops [the model's own]")
+    add("--image-size", type=_positive, metavar="PX", help="side of the crops [as the environment has it]")
+    add("--crop", choices=("random", "center"), default="random", help="where images are cropped [random]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ... [auto]")
     add(
         "--cache-mb",
@@ -97,13 +124,22 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(algorithms())}, or a YAML file [recurrent_ppo, the paper's]",
     )
     _setting_arguments(parser, "training images: folder, .tar, image")
-    add("--out", required=True, metavar="DIR", help="folder of the run")
-    add("--held-out", metavar="PATH", help="images to evaluate on [every tenth of each kind is kept back]")
+    add("--out", default=OUT, metavar="DIR", help=f"folder of the run [{OUT}]")
+    add(
+        "--held-out",
+        metavar="PATH",
+        help="images to evaluate on [every tenth of each kind is kept back, of four to nine every third]",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of weights, actions and order [0]")
     add("--timesteps", type=_positive, metavar="N", help="decisions to learn from [the algorithm's own]")
     add("--every", type=_positive, metavar="N", help="decisions between evaluations [a twentieth]")
     add("--resume", action="store_true", help="continue the run in --out (a replay buffer is filled anew)")
-    add("--record", metavar="DIR", help="play every schedule of the episodes once, then learn by lookups")
+    add(
+        "--record",
+        metavar="DIR",
+        help="play every schedule of the episodes once, and keep that here, then learn by lookups [in the "
+        "user's cache, if that takes fewer network calls than playing]",
+    )
     parser.set_defaults(run=_train)
 
 
@@ -113,7 +149,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
+        help="the folder of a run (played as it was trained, on what it held out, beside all fixed starts), "
+        "a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
     )
     _setting_arguments(parser, "images to evaluate on")
     add("--first-seed", type=int, metavar="N", help="first noise seed [1000000, which training never uses]")
@@ -121,7 +158,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--best-start-on", metavar="PATH", help="add the fixed start that is best on these (training) images")
     add("--optimum", action="store_true", help="add regret and the share of the gap that is closed")
     add("-o", "--out", metavar="FILE", help="CSV of all episodes; continues one that is there")
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=_evaluate, only=None, observation_size=None)
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,25 +186,46 @@ def _setting(args: argparse.Namespace) -> Any:
     import torch
 
     from skipdiff_env.diffusion import load_pretrained
+    from skipdiff_env.images import BUNDLED_IMAGE_SIZE
     from skipdiff_env.latent_cache import LatentCache
 
     from .evaluate import Setting
 
     dtype = getattr(torch, args.precision) if args.precision else None
+    size = args.image_size or (BUNDLED_IMAGE_SIZE if args.images is None else None)
     return Setting(
         load_pretrained(args.model, args.device, dtype), _source(args, args.images), args.metric,
-        args.coarse_steps,
-        args.fine_steps, args.skip_rule, args.image_size,
-        LatentCache(args.cache_mb * 2**20, file=args.cache_file),
+        args.coarse_steps, args.fine_steps, args.skip_rule, size,
+        LatentCache(args.cache_mb * 2**20, file=args.cache_file), crop=args.crop,
     )  # fmt: skip
 
 
-def _source(args: argparse.Namespace, path: str) -> Any:
+def _source(args: argparse.Namespace, path: str | None) -> Any:
     from skipdiff_env.images import mixed_quality, open_source
 
     source = open_source(path)
     source = source if args.limit is None else source.take(args.limit)
     return mixed_quality(source) if args.mixed else source
+
+
+def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | None) -> Any:
+    """The same setting with its episodes recorded."""
+    from .recording import RecordedSetting
+
+    return RecordedSetting(
+        **vars(setting), folder=Path(folder) if folder else None, sizes=(size,),
+        max_bytes=args.cache_mb * 2**20,
+    )  # fmt: skip
+
+
+def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
+    """Whether recording takes fewer network calls than playing as long as the agent learns."""
+    from skipdiff_env.oracle import optimum_calls
+
+    process = setting.process
+    recording = optimum_calls(process)
+    playing = timesteps / process.decisions * (process.coarse_steps - 1 + process.fine_steps)
+    return recording <= setting.max_calls and episodes * recording <= playing
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -176,42 +234,76 @@ def _train(args: argparse.Namespace) -> int:
     from skipdiff_env.images.mixed import KINDS
 
     from .evaluate import Evaluator
-    from .pairs import UNSEEN, all_pairs, every_tenth
+    from .pairs import UNSEEN, all_pairs, enough, kept_back
     from .settings import read_settings
-    from .train import BEST, Run
+    from .train import Run
 
     setting = _setting(args)
     settings = read_settings(args.algo)
     settings["timesteps"] = args.timesteps or settings["timesteps"]
-    if args.record:
-        from .recording import RecordedSetting
-
-        setting = RecordedSetting(
-            **vars(setting), folder=Path(args.record), sizes=(settings["observation_size"],),
-            max_bytes=args.cache_mb * 2**20,
-        )  # fmt: skip
     images = range(len(setting.source))
     if args.held_out:
-        held_out, training = replace(setting, source=_source(args, args.held_out)), list(images)
-        watched = all_pairs(len(held_out.source), 1, UNSEEN)
+        held_out, kept = replace(setting, source=_source(args, args.held_out)), None
+        training, watched = list(images), list(range(len(held_out.source)))
     else:
-        kept = every_tenth(len(images), len(KINDS) if args.mixed else 1)
-        held_out, training = setting, sorted({*images} - {*kept})
-        # With fewer than ten images there is none to spare: then new noise on the same.
-        watched = all_pairs(kept or images, 1, UNSEEN)
+        kept = kept_back(len(images), len(KINDS) if args.mixed else 1)
+        # With fewer than four images there is none to spare: then new noise on the same.
+        held_out, training, watched = setting, sorted({*images} - {*kept}), kept or list(images)
+    pairs = all_pairs(training, args.noise_seeds or max(3, enough(TRAINING, len(training))))
+    held_out_pairs = all_pairs(watched, enough(HELD_OUT, len(watched)), UNSEEN)
+    recorded = args.record or _recording_pays(
+        setting, len(pairs) + len(held_out_pairs), settings["timesteps"]
+    )
+    if recorded:
+        alone = held_out is setting
+        setting = _recorded(setting, args, settings["observation_size"], args.record)
+        held_out = setting if alone else replace(setting, source=held_out.source)
+    command = _asked(args, kept) | {"observation_size": settings["observation_size"] if recorded else None}
     run = Run(
-        settings, setting, all_pairs(training, args.noise_seeds), Evaluator(held_out, watched),
-        Path(args.out),
-        args.seed, args.device, args.every,
+        settings, setting, pairs, Evaluator(held_out, held_out_pairs), Path(args.out), args.seed, args.device,
+        args.every, command,
     )  # fmt: skip
-    progress = run.train(args.resume, progress_bar=sys.stderr.isatty())
+    run.check(args.resume)
+    if recorded:
+        setting.recordings.prepare(pairs)
+        held_out.recordings.prepare(held_out_pairs)
+    shown = sys.stderr.isatty()
+    progress = run.train(args.resume, progress_bar=shown, say=None if shown else _say)
     if progress.best_reward is None:
         raise SkipDiffError("the run was stopped before its first step")
     print(
         f"{progress.timesteps} decisions, best held-out reward {progress.best_reward:.5f}: "
         f"{run.folder / BEST}"
     )
-    return 128 + signal.Signals[progress.stopped_by] if progress.stopped_by else 0
+    if progress.stopped_by:
+        return 128 + signal.Signals[progress.stopped_by]
+    if recorded:
+        print(run.comparison())
+    _say(f"next: skipdiff-agent evaluate {args.out}")
+    return 0
+
+
+def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
+    """How the command plays what a run held out: arguments of ``evaluate``."""
+    names = ("limit", "mixed", "precision", "metric", "coarse_steps", "fine_steps", "skip_rule", "image_size")
+    asked = {name: getattr(args, name) for name in (*names, "crop", "record")}
+    asked["model"] = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
+    images = args.held_out or args.images
+    return asked | {"images": images and str(Path(images).resolve()), "only": kept or None}
+
+
+def _run_among(policies: Sequence[str]) -> Path | None:
+    """The folder of a run among what is to be compared."""
+    return next((Path(p) for p in policies if (Path(p) / RUN).is_file()), None)
+
+
+def _command(run: Path) -> dict[str, Any]:
+    """What a run says of how it is evaluated."""
+    return json.loads((run / RUN).read_text(encoding="utf-8")).get("command", {})
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -221,23 +313,38 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     from .compare import compare, identity, markdown
     from .evaluate import Evaluator, best_start
-    from .pairs import UNSEEN, all_pairs
+    from .pairs import FRESH, UNSEEN, all_pairs, enough
 
-    setting = _setting(args)
-    first = UNSEEN if args.first_seed is None else args.first_seed
-    evaluator = Evaluator(setting, all_pairs(len(setting.source), args.noise_seeds, first), others=args.also)
+    setting, run = _setting(args), _run_among(args.policies)
+    specs = [str(Path(spec) / BEST) if Path(spec) == run else spec for spec in args.policies]
+    kept = args.only if run and args.images == _command(run)["images"] else None
+    images = kept or range(len(setting.source))
+    seeds = args.noise_seeds or (3 if run is None else enough(HELD_OUT, len(images)))
+    first = args.first_seed if args.first_seed is not None else UNSEEN if run is None else FRESH
+    pairs = all_pairs(images, seeds, first)
+    alone = run is not None and len(specs) == 1
+    if alone and args.observation_size:
+        setting = _recorded(setting, args, args.observation_size, args.record)
+        setting.recordings.prepare(pairs)
+    evaluator = Evaluator(setting, pairs, others=args.also)
     policies: dict[str, Any] = {}
     if args.best_start_on:
         training = replace(setting, source=_source(args, args.best_start_on))
-        chooser = Evaluator(training, all_pairs(len(training.source), args.noise_seeds))
+        chooser = Evaluator(training, all_pairs(len(training.source), seeds))
         start = best_start(chooser.optima(), chooser.process.fine_steps)
         policies[f"best start ({start})"] = start
-    for spec in args.policies:
+    for spec in specs:
         policies[identity(Path(spec)) if Path(spec).is_file() else spec] = evaluator.policy(spec)
+    fine = evaluator.process.fine_steps
+    if alone:
+        policies |= {f"start {start}": start for start in range(1, fine + 1) if fine <= STARTS}
     results = compare(evaluator, policies, Path(args.out) if args.out else None)
-    optimum = np.array([o.reward for o in evaluator.optima()]) if args.optimum else None
+    optimal = args.optimum or (alone and evaluator.can_find_optima())
+    optimum = np.array([o.reward for o in evaluator.optima()]) if optimal else None
     names = [evaluator.metric.name, *(m.name for m in evaluator.others)]
     print(markdown(results, next(iter(policies)), names, optimum))
+    if run is not None:
+        _say(f"next: skipdiff-agent export {run} -o agent.onnx")
     return 0
 
 
@@ -246,7 +353,14 @@ def _export(args: argparse.Namespace) -> int:
 
     from .export import network_from_file
 
-    print(save_policy(args.out, network_from_file(args.agent), args.format))
+    file = save_policy(args.out, network_from_file(args.agent), args.format)
+    print(file)
+    asked = _command(run) if (run := _run_among([args.agent])) else {}
+    # By name, since upscale takes another model for JPEGs.
+    more = f" --model {asked['model']}" if "model" in asked else ""
+    if (steps := asked.get("coarse_steps", COARSE_STEPS)) != COARSE_STEPS:
+        more += f" --coarse-steps {steps}"
+    _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")
     return 0
 
 
@@ -255,14 +369,15 @@ def _oracle(args: argparse.Namespace) -> int:
     from .pairs import all_pairs
 
     setting = _setting(args)
-    evaluator = Evaluator(setting, all_pairs(len(setting.source), args.noise_seeds))
+    evaluator = Evaluator(setting, all_pairs(len(setting.source), args.noise_seeds or 3))
     optima = evaluator.optima()
     rows = []
     for (image, seed), optimum in zip(evaluator.pairs, optima, strict=True):
         name = setting.source.name(image)
         best = optimum.best
         shown = "".join(map(str, best.actions))
-        print(f"{name}\tnoise seed {seed}\t{shown}\treward {best.reward:.6f}\t{best.evaluations} evaluations")
+        figures = f"reward {best.reward:.6f}\t{best.evaluations} evaluations"
+        print(f"{visible(name)}\tnoise seed {seed}\t{shown}\t{figures}")
         rows += [
             [name, seed, "".join(map(str, o.actions)), o.reward, o.value, o.evaluations]
             for o in optimum.outcomes

@@ -7,30 +7,29 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from skipdiff_env.chains import ChainSpec, parse_skipdiff
-from skipdiff_env.diffusion import NoiseKey, as_model, image_key
+from skipdiff_env.diffusion import NoiseKey, as_model
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
 from skipdiff_env.envs.books import paid, reward_of
 from skipdiff_env.envs.options import Options
+from skipdiff_env.envs.recordings import WALK, hashes, judge
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import ImageSource, make_pair
+from skipdiff_env.images import ImageSource, episode_pair
 from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.metrics import Metric, load_metric
+from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies.base import Policy, first_memory
 
 from .pairs import Pair
 
-WALK = 2000
-"""Network calls an image that the optimum may take."""
 DRAWS = 2000
 """Resamples of a bootstrap."""
 
@@ -49,6 +48,7 @@ class Setting:
     cache: LatentCache | None = None
     max_calls: int = WALK
     """Network calls that finding the optimum of an image may take."""
+    crop: Literal["random", "center"] = "center"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
@@ -66,37 +66,43 @@ class Setting:
         """Metrics that its episodes tell without their pictures."""
         return ()
 
-    def pair(self, image: int) -> ImagePair:
-        """The images of an episode, cropped at the centre."""
-        return make_pair(self.source, image, scale=self.model.scale, image_size=self.side)
+    def pair(self, image: int, noise_seed: int) -> ImagePair:
+        """The images of an episode."""
+        return episode_pair(
+            self.source, image, noise_seed, scale=self.model.scale, image_size=self.side, crop=self.crop
+        )
 
     @property
     def precision(self) -> str:
         """The network's number format."""
         return str(self.model.dtype)
 
-    def content(self, image: int) -> dict[str, Any]:
+    def content(self, image: int, noise_seed: int) -> dict[str, Any]:
         """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty where there is none)."""
-        pair = self.pair(image)
-        hr = "" if pair.hr is None else hashlib.blake2b(pair.hr.tobytes(), digest_size=16).hexdigest()
-        return {"lr": image_key(pair.lr), "hr": hr}
+        return hashes(self.pair(image, noise_seed))
 
     def digest(self, pairs: Iterable[Pair]) -> str:
         """A name for episodes, 24 hexadecimal digits: another for other pixels, noise seeds or order."""
-        pairs = list(pairs)
-        contents = {image: self.content(image) for image in dict.fromkeys(image for image, _ in pairs)}
-        about = json.dumps([[contents[image], seed] for image, seed in pairs], sort_keys=True)
+        about = json.dumps([[self.content(*pair), pair[1]] for pair in pairs], sort_keys=True)
         return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
     @property
     def process(self) -> SkipProcess:
         """The process of its episodes, with the cache if there is one."""
-        settings = (self.model, self.coarse_steps, self.fine_steps, self.skip_rule)
-        return CachedProcess(*settings, cache=self.cache) if self.cache else SkipProcess(*settings)
+        return CachedProcess(*self._steps, cache=self.cache) if self.cache else self.plain_process
+
+    @property
+    def plain_process(self) -> SkipProcess:
+        """The process of its episodes, without a cache."""
+        return SkipProcess(*self._steps)
+
+    @property
+    def _steps(self) -> tuple[DiffusionModel, int, int | None, SkipRule]:
+        return self.model, self.coarse_steps, self.fine_steps, self.skip_rule
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
         """Every outcome of an image and a noise seed, see :func:`skipdiff_env.find_optimum`."""
-        pair = self.pair(image)
+        pair = self.pair(image, noise_seed)
         picture = pair.lr if pair.hr is None else pair.hr
         return find_optimum(
             self.model, picture, noise_seed, self.metric, process=self.process,
@@ -108,11 +114,11 @@ class Setting:
         return {}
 
     def options(self, **others: Any) -> Options:
-        """Arguments of the environment, to which ``others`` are added; images are cropped at the centre."""
+        """Arguments of the environment, to which ``others`` are added."""
         return Options(
             model=self.model, images=self.source, metric=self.metric, coarse_steps=self.coarse_steps,
             fine_steps=self.fine_steps, skip_rule=self.skip_rule, image_size=self.image_size,
-            cache=self.cache, crop="center", low_resolution=self.source.low_resolution, **others,
+            cache=self.cache, crop=self.crop, low_resolution=self.source.low_resolution, **others,
         )  # fmt: skip
 
     def envs(self, count: int, tensors: bool = False, **others: Any) -> Any:
@@ -187,7 +193,7 @@ class Evaluator:
     def _play(self, decide: Policy, pairs: Sequence[Pair]) -> list[Result]:
         images, seeds = (list(column) for column in zip(*pairs, strict=True))
         latent, _ = self.envs.reset(options={"image": images, "noise_seed": seeds})
-        keys = [NoiseKey(self.setting.content(image)["lr"], seed) for image, seed in pairs]
+        keys = [NoiseKey(self.setting.content(image, seed)["lr"], seed) for image, seed in pairs]
         memory: Any = first_memory(decide, keys)
         infos: dict[str, Any] = {}
         for _ in range(self.process.decisions):
@@ -198,18 +204,20 @@ class Evaluator:
         told = (infos[name].tolist() for name in ("metric", "psnr", "ssim", "evaluations"))
         columns = zip(
             (self.setting.source.name(i) for i in images), seeds, reward.tolist(), *told,
-            map(tuple, infos["actions"].tolist()), self._judge(images, infos), strict=True,
+            map(tuple, infos["actions"].tolist()), self._judge(pairs, infos), strict=True,
         )  # fmt: skip
         return [Result(*row) for row in columns]
 
-    def _judge(self, images: Sequence[int], infos: Mapping[str, Any]) -> list[tuple[float, ...]]:
+    def _judge(self, pairs: Sequence[Pair], infos: Mapping[str, Any]) -> list[tuple[float, ...]]:
         """Each result's scores by the other metrics."""
         if not self.others:
-            return [()] * len(images)
+            return [()] * len(pairs)
         if not self._pictures:
-            return list(zip(*(infos[metric.name].tolist() for metric in self.others), strict=True))
+            unknown = np.full(len(pairs), math.nan)  # of what cannot judge these results
+            told = (infos.get(metric.name, unknown).tolist() for metric in self.others)
+            return list(zip(*told, strict=True))
         made = infos["sr_image"]
-        originals = [self.setting.pair(image).hr for image in images]
+        originals = [self.setting.pair(*pair).hr for pair in pairs]
         references = None if originals[0] is None else np.stack(originals)  # type: ignore[arg-type]
         return list(zip(*(judge(metric, made, references).tolist() for metric in self.others), strict=True))
 
@@ -237,17 +245,6 @@ class Evaluator:
         return [self.setting.optimum(*pair) for pair in self.pairs]
 
 
-def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -> np.ndarray:
-    """A metric of pictures, uint8 (B, H, W, 3), beside their originals: float64 (B,).
-
-    NaN where they are too small for it, or it needs originals and there are none.
-    """
-    large_enough = min(pictures.shape[1:3]) >= metric.min_size
-    if not large_enough or (references is None and metric.reference):
-        return np.full(len(pictures), np.nan)
-    return metric(pictures, references)
-
-
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
     """Rewards of the starts 1 … F (Table 5), float64 (len(optima), F), read off the optima."""
     rewards = np.empty((len(optima), fine_steps))
@@ -255,6 +252,12 @@ def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
         by_actions = {outcome.actions: outcome.reward for outcome in optimum.outcomes}
         rewards[row] = [by_actions[tuple(start_actions(k, fine_steps))] for k in range(1, fine_steps + 1)]
     return rewards
+
+
+def paid_starts(optima: Sequence[Optimum], fine_steps: int, price: float) -> np.ndarray:
+    """Returns of the starts 1 … F if each evaluation after CSA costs ``price``, float64 (len(optima), F)."""
+    schedules = [start_actions(k, fine_steps) for k in range(1, fine_steps + 1)]
+    return paid(fixed_starts(optima, fine_steps), schedules, price)
 
 
 def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from skipdiff_env.diffusion.process import DENOISE, SKIP
 from skipdiff_env.envs.books import CALLS
+from skipdiff_env.envs.recordings import Graph
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 
 from .evaluate import Evaluator
-from .recording import Graph, RecordedSetting
+from .recording import RecordedSetting
 
 HELD = 32
 """Episodes side by side when held-out ones are played."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
+RUN, BEST = "run.json", "policy.safetensors"
+"""Of the files in a run's folder, what it is of, and its best agent."""
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
     "EpisodicPPO": "skipdiff_agents.episodic",

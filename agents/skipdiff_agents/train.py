@@ -1,10 +1,11 @@
 """Training an agent: a folder for the run, evaluation on held-out images, checkpoints, and a clean stop.
 
-The folder holds ``run.json`` (what was asked for), ``evaluations.csv``, ``policy.safetensors`` (the best
-agent so far, ready for the sampler), ``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and
-``tensorboard/``. ``played.csv`` tells how the agent plays: while it learns, by chance (``reward`` and
-``skip_LEVEL``, the share of episodes that skipped there, since the evaluation before), and on the held-out
-episodes, always the more probable action (``held_out_skip_LEVEL``).
+The folder holds ``run.json`` (what was asked for, and how ``skipdiff-agent evaluate`` is to play it),
+``evaluations.csv``, ``policy.safetensors`` (the best agent so far, ready for the sampler),
+``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and ``tensorboard/``. ``played.csv`` tells how
+the agent plays: while it learns, by chance (``reward`` and ``skip_LEVEL``, the share of episodes that
+skipped there, since the evaluation before), and on the held-out episodes, always the more probable action
+(``held_out_skip_LEVEL``).
 
 Resuming restores the weights and the optimiser. DQN and QR-DQN begin with an empty replay buffer again: they
 first play ``learning_starts`` decisions at random, and learn from then on.
@@ -18,7 +19,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,15 +35,15 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork
+from skipdiff_env.progress import remaining
 
-from .evaluate import Evaluator, Result, Setting, denoise_shares
+from .evaluate import Evaluator, Result, Setting, denoise_shares, paid_starts
 from .export import network_from_weights
 from .pairs import Pair
-from .settings import build_agent, observation_kind, step_cost
+from .settings import BEST, RUN, build_agent, observation_kind, step_cost
 from .vec_env import SkipDiffVecEnv
 
-RUN, LOG, BEST, CHECKPOINT = "run.json", "evaluations.csv", "policy.safetensors", "checkpoint"
-PLAYED = "played.csv"
+LOG, CHECKPOINT, PLAYED = "evaluations.csv", "checkpoint", "played.csv"
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Run:
         seed: of weights, actions and the order of episodes.
         device: where the agent learns.
         every: decisions between evaluations, with a checkpoint each; None means a twentieth of the run.
+        command: arguments of ``skipdiff-agent evaluate`` for this run, by name.
     """
 
     settings: dict[str, Any]
@@ -90,10 +92,18 @@ class Run:
     seed: int = 0
     device: str = "auto"
     every: int | None = None
+    command: dict[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
-    def train(self, resume: bool = False, progress_bar: bool = False) -> Progress:
+    def train(
+        self, resume: bool = False, progress_bar: bool = False, say: Callable[[str], None] | None = None
+    ) -> Progress:
         """Train to the end, or until a signal; returns how far it came.
+
+        Args:
+            resume: go on with the run in the folder.
+            progress_bar: draw one.
+            say: told how far it is at every evaluation.
 
         Raises:
             SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings, or
@@ -102,9 +112,9 @@ class Run:
         self._check_length()
         with alone(self.folder):
             self._open_folder(resume)
-            return self._train(progress_bar)
+            return self._train(progress_bar, say)
 
-    def _train(self, progress_bar: bool) -> Progress:
+    def _train(self, progress_bar: bool, say: Callable[[str], None] | None) -> Progress:
         size = self.settings["observation_size"]
         envs = self.setting.envs(
             self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size,
@@ -127,7 +137,7 @@ class Run:
         self.progress.stopped_by = ""
         with _signals(self.progress):
             if left > 0:
-                watch = Watch(self)
+                watch = Watch(self, say)
                 agent.learn(
                     left, watch, reset_num_timesteps=False, progress_bar=progress_bar, tb_log_name="run"
                 )
@@ -136,6 +146,12 @@ class Run:
         return self.progress
 
     def _check_length(self) -> None:
+        least = self.settings["arguments"].get("learning_starts", -1) + 1
+        if self.settings["timesteps"] < least:
+            raise SkipDiffError(
+                f"timesteps={self.settings['timesteps']} is less than what is played before anything is "
+                f"learned (learning_starts): give {least} or more"
+            )
         count, length = self.settings["num_envs"], self.evaluator.process.decisions
         update = self.settings.get("episodes", 0) * length * count
         if self.settings["timesteps"] < update:
@@ -143,6 +159,29 @@ class Run:
                 f"timesteps={self.settings['timesteps']} is less than one update ({count} environments, "
                 f"episodes of {length} decisions): give {update} or more"
             )
+
+    def check(self, resume: bool) -> None:
+        """Refuse beforehand what :meth:`train` would refuse, but for other runs in the folder.
+
+        Raises:
+            SkipDiffError: see there.
+        """
+        self._check_length()
+        self._about(resume)
+
+    def comparison(self) -> str:
+        """The best agent beside the best fixed start and the optimum of the held-out episodes."""
+        price, fine = _prices(step_cost(self.settings))[0], self.evaluator.process.fine_steps
+        starts = paid_starts(self.evaluator.optima(), fine, price).mean(axis=0)
+        best = int(starts.argmax())
+        optimum = float(self.evaluator.best_rewards([price]).mean())
+        calls = self.evaluator.process.coarse_steps + best
+        assert self.progress.best_reward is not None
+        return (
+            f"held out: agent {self.progress.best_reward:.5f} with {self.progress.best_evaluations:.1f} "
+            f"evaluations, best fixed start ({best + 1}) {starts[best]:.5f} with {calls}, "
+            f"optimum {optimum:.5f}"
+        )
 
     def _rewards(self) -> dict[str, Any]:
         relative = self.settings.get("relative_rewards", True)
@@ -156,7 +195,8 @@ class Run:
         assert isinstance(network, SkipProposalNetwork)
         return network
 
-    def _open_folder(self, resume: bool) -> None:
+    def _about(self, resume: bool) -> dict[str, Any]:
+        """What the folder is of; refuses one that is of something else."""
         # Digests: images of the same number, or of the same names, may still be others.
         about = {
             "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
@@ -171,24 +211,39 @@ class Run:
             raise SkipDiffError(f"{self.folder} already holds a run: give --resume, or another folder")
         if file.exists():
             before = json.loads(file.read_text(encoding="utf-8"))
-            for name in about:
-                if before.get(name) != about[name]:
+            before.pop("command", None)
+            was, wanted = _flat(before), _flat(json.loads(json.dumps(about)))
+            for name in wanted | was:
+                if was.get(name) != wanted.get(name):
                     raise SkipDiffError(
-                        f"{self.folder} holds a run with {name} = {before.get(name)!r}, not {about[name]!r}: "
+                        f"{self.folder} holds a run with {name} = {was.get(name)!r}, "
+                        f"not {wanted.get(name)!r}: "
                         "resume with what it was begun with, or use another folder"
                     )
-        write_atomically(file, json.dumps(about, indent=2).encode())
+        return about
+
+    def _open_folder(self, resume: bool) -> None:
+        about = self._about(resume)
+        write_atomically(self.folder / RUN, json.dumps(about | {"command": self.command}, indent=2).encode())
         state = self.folder / f"{CHECKPOINT}.json"
         if state.exists():
             self.progress = Progress(**json.loads(state.read_text(encoding="utf-8")))
 
 
+def _flat(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of tables as one, by the names of what is in them."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
 class Watch(BaseCallback):
     """Logs what agents do, evaluates, keeps the best, saves checkpoints, stops on a signal."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, say: Callable[[str], None] | None = None) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.say = run, say
         self.every = run.every or max(run.settings["timesteps"] // 20, 1)
         self.last = run.progress.timesteps
         self.before, self.began = run.progress.seconds, time.perf_counter()
@@ -238,6 +293,13 @@ class Watch(BaseCallback):
         if progress.improve(reward, evaluations):
             save_policy(run.folder / BEST, network)
         self._note(results, reward)
+        if self.say:
+            done, total = self.num_timesteps, run.settings["timesteps"]
+            left = progress.seconds / done * max(total - done, 0)
+            self.say(
+                f"{done} of {total} decisions: held-out reward {reward:.5f} with {evaluations:.1f} "
+                f"evaluations, {remaining(left)} left"
+            )
         part = run.folder / f".{CHECKPOINT}.part.zip"
         self.model.save(part)
         part.replace(run.folder / f"{CHECKPOINT}.zip")
@@ -277,7 +339,7 @@ class Watch(BaseCallback):
 
 def _reward(ended: Sequence[dict[str, Any]]) -> float:
     """Mean return of episodes; of recorded ones, what the environment would have paid."""
-    return float(np.mean([info.get("reward", info["episode"]["r"]) for info in ended]))
+    return float(np.mean([info.get("episode_return", info["episode"]["r"]) for info in ended]))
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST
 from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
 from skipdiff_env.diffusion.pretrained import model_folder
 from skipdiff_env.files import write_atomically

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from skipdiff_agents.evaluate import Evaluator, Result
-from skipdiff_agents.recording import scores
-from skipdiff_agents.settings import algorithms, read_settings
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST, algorithms, read_settings
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
+from skipdiff_env.envs.recordings import scores
 from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.base import CoinFlip, shipped_policy
 from skipdiff_env.policies.file import load_policy
@@ -249,7 +248,7 @@ def _chain_scores(study: Study, chosen: Sequence[int]) -> list[list[float]]:
         key = f"{study.model.hash} {test.precision} {test.digest([study.test_pairs[index]])} {names}"
         if key not in known:
             say(f"full chain: {test.source.name(image)}")
-            pair = test.pair(image)
+            pair = test.pair(image, seed)
             known[key] = scores(sampler(pair.lr, seed=seed).images, pair.hr, names)[0].tolist()
             store.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(store, json.dumps(known).encode())

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from skipdiff_agents.evaluate import Evaluator
 from skipdiff_agents.exact import train_exactly
 from skipdiff_agents.imitation import StartChooser, imitate, regress_starts
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST
 from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.base import Policy
 from skipdiff_env.policies.file import load_policy, save_policy

@@ -15,8 +15,7 @@ import argparse
 import numpy as np
 
 from skipdiff_agents.evaluate import Result, fixed_starts
-from skipdiff_agents.settings import read_settings
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST, read_settings
 from skipdiff_env.policies.file import load_policy
 
 from ..measure.tables import Report, Table

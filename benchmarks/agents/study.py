@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from skipdiff_agents import recording
-from skipdiff_agents.evaluate import WALK, Evaluator, Setting, best_start, bootstrap
+from skipdiff_agents.evaluate import Evaluator, Setting, best_start, bootstrap
 from skipdiff_agents.pairs import UNSEEN, Pair, all_pairs
 from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.train import Progress, Run
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel, SkipProcess
+from skipdiff_env.envs import recordings
+from skipdiff_env.envs.recordings import WALK
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
@@ -76,7 +77,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
 def judged() -> list[Metric]:
     """The metrics that results are judged by, in this order: those of all tables that recordings hold."""
     known = {metric.of: metric for metric in METRICS if not metric.on_input}
-    return [known[name] for name in recording.METRICS if name in known]
+    return [known[name] for name in recordings.METRICS if name in known]
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Study:
         parts = [(self.training, self.known_pairs)]
         parts += [] if self.valid is self.training else [(self.valid, self.valid_pairs)]
         parts += [(self.test, self.test_pairs)] if self.test else []
-        return sum(s.record(pairs, say) for s, pairs in parts if isinstance(s, RecordedSetting))
+        return sum(s.record(pairs, partial(_told, s)) for s, pairs in parts if isinstance(s, RecordedSetting))
 
     def best_start(self) -> int:
         """The fixed start that is best on the training images; of :func:`some_starts` if those are played."""
@@ -313,3 +314,10 @@ def relative(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float
     mean, low, high = interval(own - baseline)
     scale = abs(baseline.mean())
     return mean / scale, low / scale, high / scale
+
+
+def _told(setting: Setting, missing: list[Pair]) -> Iterator[Pair]:
+    """Say what is recorded."""
+    for done, (image, seed) in enumerate(missing, 1):
+        say(f"recording {done}/{len(missing)}: {setting.source.name(image)}, noise {seed}")
+        yield image, seed

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = [*study.train_pairs, *study.valid_pairs]
     spent = len(pairs) * optimum_calls(study.training.process)
     assert isinstance(study.training, RecordedSetting)
-    recording = sum(study.training.seconds(*pair) for pair in pairs) / 60
+    recording = sum(study.training.recordings.seconds(*pair) for pair in pairs) / 60
     trained, _ = study.train(settings, f"{args.algo}-{settings['observation_size']}", seed=0)
     with open(trained.folder / LOG, newline="", encoding="utf-8") as opened:
         log = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(opened)]

@@ -50,6 +50,7 @@ class Evaluation:
         seeds: noise seeds of every image.
         limit: take the first so many images alone.
         metrics: what to measure.
+        complete: whether rows from before one of the metrics was measured are made again.
 
     Raises:
         SkipDiffError: if the images have no originals.
@@ -64,6 +65,7 @@ class Evaluation:
         seeds: Sequence[int] = (0,),
         limit: int | None = None,
         metrics: Sequence[Metric] = METRICS,
+        complete: bool = False,
     ) -> None:
         if source.low_resolution:
             raise SkipDiffError("tables need HR images, which are shrunk to make the input")
@@ -83,7 +85,8 @@ class Evaluation:
         for index, image in enumerate(self.images):
             for seed in seeds:
                 start = (model.hash, self.dtype, image, seed)
-                missing = tuple(s for s in samplers if not store.find((*start, s.key)))
+                found = {s: store.find((*start, s.key)) for s in samplers}
+                missing = tuple(s for s, row in found.items() if not row or (complete and self._lacks(row)))
                 if missing:
                     self.jobs.append(Job(index, image, seed, missing))
 
@@ -106,6 +109,10 @@ class Evaluation:
         self.jobs = []
         found = [self.store.find(key) for key in self.keys]
         return [row for row in found if row]
+
+    def _lacks(self, row: Row) -> bool:
+        """Whether a row is from before a metric was measured."""
+        return any(metric.name not in row.scores for metric in self.metrics)
 
     def _work(self, job: Job, bar: tqdm) -> None:
         pair = make_pair(self.source, job.index, scale=self.model.scale)

@@ -80,6 +80,8 @@ METRICS = [
     ),
 ]  # fmt: skip
 """What is measured, in the order of the columns."""
+RESIDUE = Metric("residue", "residue", 2, True, "residue", "residue: grain in flat areas over the original's")
+"""Where grain could be taken for detail; tables of means alone do without it."""
 EVALUATIONS = Column("evaluations", "evaluations", 0, True)
 
 

@@ -1,4 +1,4 @@
-"""What ``paper`` and ``stability`` are told in the same words: model, images, policies, rivals."""
+"""What ``paper``, ``plans`` and ``stability`` are told in the same words: model, images, policies, rivals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUNDLED = "bundled"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The arguments that ``paper`` and ``stability`` take."""
+    """The arguments that all of them take."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")

@@ -1,15 +1,14 @@
 """CSV files of dataclasses that grow by a line at a time and survive a kill.
 
 A dataclass may have one field of the type :data:`Scores`. It stands for any number of columns, so that a file
-may have been written when there were others: those it lacks are NaN when they are asked for, and those that
-nobody asks for are kept.
+may have been written when there were others: a record has those that were measured, and those that nobody
+asks for are kept.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import fields
@@ -22,6 +21,8 @@ from skipdiff_env.files import write_atomically
 T = TypeVar("T")
 Scores = dict[str, float]
 """Numbers by the names of their columns."""
+DIGITS = 7
+"""Significant digits of numbers: as many as float32 has, and half as long as float64's."""
 _TYPES = {"str": str, "int": int, "float": float}
 
 
@@ -52,7 +53,7 @@ def read(path: Path, kind: type[T]) -> list[T]:
             cells = dict(zip(head, line, strict=True))
             values: dict[str, Any] = {name: convert(cells[name]) for name, convert in types.items()}
             if scores:
-                values[scores] = {name: float(cells[name] or math.nan) for name in others}
+                values[scores] = {name: float(cells[name]) for name in others if cells[name]}
             found.append(kind(**values))
     except ValueError as error:
         raise SkipDiffError(f"{path} holds a damaged row ({error}): remove that line") from None
@@ -95,7 +96,9 @@ def _cells(record: Any) -> dict[str, Any]:
     for field in fields(record):
         value = getattr(record, field.name)
         cells |= value if isinstance(value, dict) else {field.name: value}
-    return cells
+    return {
+        name: f"{value:.{DIGITS}g}" if isinstance(value, float) else value for name, value in cells.items()
+    }
 
 
 def _widened(path: Path, cells: dict[str, Any], kind: type[Any]) -> list[str]:

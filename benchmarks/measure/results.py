@@ -93,6 +93,12 @@ class Results:
             return Estimate(0 - found.mean, 0 - found.high, 0 - found.low, found.images)
         return found
 
+    def ratio(self, sampler: str, other: str, column: str) -> Estimate:
+        """The mean of ``sampler`` over that of ``other``, on the images where both have a value."""
+        ours, theirs = (self._by_image(self.values(s, column)) for s in (sampler, other))
+        both = np.isfinite(ours) & np.isfinite(theirs)
+        return Estimate(*bootstrap(ours[both], theirs[both]), int(both.sum()))
+
     def spearman(self, samplers: Sequence[str], sizes: Sequence[float], column: str) -> Estimate:
         """Spearman's rank correlation of a column's means with ``sizes``, one a sampler."""
         table = np.stack([self._by_image(self.values(sampler, column)) for sampler in samplers], axis=1)

@@ -6,6 +6,7 @@ An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stan
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.chains import CCSR, AddSR, FewSteps, Refined, named_chain
+from skipdiff_env.chains import CCSR, AddSR, Chain, FewSteps, Refined, named_chain, shipped_plans, uniform
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
@@ -32,6 +33,8 @@ COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
 """S of Figure 1."""
 PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
 """Step pairs (S, F) beside (10, 10) in Figure 5."""
+FEW = (2, 3, 4, 5, 6, 8)
+"""Evaluations below SkipDiff's at which standard samplers are compared with plans."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
 """Agents by name: S, and whether F is T instead of T/10. The first two say their reward."""
 
@@ -85,28 +88,32 @@ def pair_start(start: int, pair: tuple[int, int]) -> int:
 
 
 def chain_sampler(
-    model: FrozenModel, chain: FewSteps, label: str, refiner: Refiner | None = None, own: bool = True
+    model: FrozenModel, chain: Chain, key: str, label: str, weights: tuple[str, ...] = ()
 ) -> Sampler:
-    """A chain without decisions; ``own`` says that the weights are not those of the other samplers."""
-    whole = Refined(chain, refiner) if refiner else chain
+    """A chain without decisions; ``weights`` are the hashes of those that are not the other samplers'."""
+    steps = chain.most_evaluations(model.schedule)
 
     def run(lr: np.ndarray, seed: int) -> Picture:
-        final = whole(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
-        return Picture(picture_of(final.x0), chain.steps)
+        final = chain(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
+        return Picture(picture_of(final.x0), steps)
 
-    weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
-    key = f"{type(chain).__name__.lower()}-{chain.steps}" + f"@{'+'.join(weights)}" * own
-    calls = frozenset((key, i) for i in range(chain.steps))
-    tag = str(chain.steps)
-    return Sampler(key, label, run, calls, steps=chain.steps, tag=tag, weights=weights if own else ())
+    calls = frozenset((key, i) for i in range(steps))
+    return Sampler(key, label, run, calls, steps=steps, tag=str(steps), weights=weights)
 
 
 def trained_chains(
     model: FrozenModel, name: str, chains: Iterable[FewSteps], refiner: Refiner | None = None
 ) -> list[Sampler]:
     """Chains on weights of their own, whose labels begin with ``name``."""
+    weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
     return [
-        chain_sampler(model, chain, f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}", refiner)
+        chain_sampler(
+            model,
+            Refined(chain, refiner) if refiner else chain,
+            f"{chain.word}-{chain.steps}@{'+'.join(weights)}",
+            f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}",
+            weights,
+        )
         for chain in chains
     ]
 
@@ -169,9 +176,24 @@ def _standard(model: FrozenModel, key: str, label: str, scheduler: Any, steps: i
     return Sampler(key, label, run, calls, steps=steps, tag=str(steps))
 
 
+def _half_ddim(case: Case) -> Iterable[Sampler]:
+    """DDIM between its deterministic end (η = 0) and DDPM's own chain (η = 1)."""
+    for steps in sorted({*FEW, *case.budgets}):
+        if steps < case.top:
+            plan = uniform(case.top, steps, 0.5)
+            yield chain_sampler(case.model, plan, f"ddim-half-{steps}", f"{_HALF}, {steps} steps")
+
+
+def _plans(case: Case) -> Iterable[Sampler]:
+    """Those that ship with the model; the key says which, for a search may find others."""
+    for steps, plan in shipped_plans(case.model).items():
+        digest = hashlib.blake2b(str(plan).encode(), digest_size=4).hexdigest()
+        yield chain_sampler(case.model, plan, f"plan-{steps}@{digest}", f"plan of {steps} evaluations")
+
+
 def _ccsr(case: Case) -> Iterable[Sampler]:
     for steps in sorted({1, 2, *case.budgets}):
-        yield chain_sampler(case.model, CCSR(steps), f"CCSR's sampler, {steps} steps", own=False)
+        yield chain_sampler(case.model, CCSR(steps), f"ccsr-{steps}", f"CCSR's sampler, {steps} steps")
 
 
 def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:
@@ -197,23 +219,26 @@ def _own_refiner(case: Case) -> Iterable[Sampler]:
     return trained_chains(case.model, "its refiner", [chain], refiner)
 
 
-_DDIM, _DPM, _CHAIN = "DDIM (η = 0)", "DPM-Solver++(2M)", "uniform chain"
+_DDIM, _HALF, _DPM, _CHAIN = "DDIM (η = 0)", "DDIM (η = 0.5)", "DPM-Solver++(2M)", "uniform chain"
 FAMILIES = [
     Family("bicubic", "bicubic", _bicubic, "", rival=False),
     Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
     Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),
     Family("pair", "SkipDiff, other step pairs", _pairs, "D", "#1f4e79", rival=False),
     Family("agent", "SkipDiff, agent", _agents, "*", "#b00000", rival=False),
+    Family("plan", "plans", _plans, "d-", "#0070c0", said="Its own plan"),
     Family("ablation", "changed without training", _ablations, "", rival=False),
     Family(
-        "ddim", _DDIM, partial(_diffusers, "ddim", _DDIM, standard.ddim, (10, 16, 20, 50)),
+        "ddim", _DDIM, partial(_diffusers, "ddim", _DDIM, standard.ddim, (*FEW, 10, 16, 20, 50)),
         "^-", "#c55a11", said="DDIM",
     ),
+    Family("ddim-half", _HALF, _half_ddim, "^--", "#f4b183"),
     Family(
-        "dpm", _DPM, partial(_diffusers, "dpm", _DPM, standard.dpm_solver, (10, 16, 20)), "v-", "#548235"
+        "dpm", _DPM, partial(_diffusers, "dpm", _DPM, standard.dpm_solver, (*FEW, 10, 16, 20)),
+        "v-", "#548235",
     ),
     Family(
-        "ancestral", _CHAIN, partial(_diffusers, "ancestral", _CHAIN, standard.ancestral, (16,)),
+        "ancestral", _CHAIN, partial(_diffusers, "ancestral", _CHAIN, standard.ancestral, (*FEW, 16)),
         "P-", "#7030a0", said="The plain uniform chain", borrows={"csa-20": f"{_CHAIN}, 20 steps"},
     ),
     Family("ccsr", "CCSR's sampler", _ccsr, "X-", "#bf9000"),

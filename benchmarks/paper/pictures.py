@@ -24,11 +24,13 @@ from .published import FACES_SCALE
 
 MADE_OF = "Source"
 """PNG text that says of what a picture was made."""
+SHOWN = 4
+"""As many of the bundled photographs fit on a page."""
 
 
 def photographs(model: FrozenModel) -> ImageSource:
     """What pictures of a model show: the bundled photographs, or of a model of faces portraits."""
-    return portraits(model.image_size) if model.scale == FACES_SCALE else bundled_images()
+    return portraits(model.image_size) if model.scale == FACES_SCALE else bundled_images().take(SHOWN)
 
 
 def is_current(path: Path, about: str) -> bool:

@@ -36,15 +36,7 @@ PORTRAITS = (
         mouth=(224.5, 145.5),
     ),
     Portrait(
-        Photograph(
-            name="hopper",
-            file="grace_hopper.jpg",
-            subject="Commodore Grace M. Hopper, official portrait",
-            author="James S. Davis, US Navy",
-            licence="public domain",
-            source="matplotlib",
-            package="matplotlib",
-        ),
+        next(photo for photo in PHOTOGRAPHS if photo.name == "hopper"),
         eyes=((222.0, 190.0), (307.0, 186.0)),
         mouth=(268.0, 278.0),
     ),

@@ -25,7 +25,7 @@ from skipdiff_env.metrics import load_metric
 
 from ..measure.evaluate import Evaluation, image_name
 from ..measure.family import same_scale
-from ..measure.metrics import METRICS, Metric
+from ..measure.metrics import METRICS, RESIDUE, Metric
 from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.results import Results
 from ..measure.sampler import Sampler
@@ -38,7 +38,6 @@ from .ways import automatic, bicubic, default_way, input_name, other_program
 
 FOLDER = "degraded"
 AUTO = "auto"
-RESIDUE = Metric("residue", "residue", 2, True, "residue")
 SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips")
 
 

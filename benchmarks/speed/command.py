@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache agents training parts tiling]
+    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beside", type=Path, metavar="DIR", help="agents: a worktree of another commit, measured by turns"
     )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/speed"), help="agents: where recordings are kept [runs/speed]"
+        "--runs",
+        type=Path,
+        default=Path("runs/speed"),
+        help="recorded, agents: where recordings are kept [runs/speed]",
     )
 
 
@@ -112,6 +115,22 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
     cold, warm = (statistics.median(seconds[p]) for p in ("cold", "warm"))
     cells = [f"{1 / cold:.1f}", f"{1 / warm:.1f}", f"{cold / warm:.0f}"]
     return "Latent cache, one environment, NIQE", Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0)
+
+
+def _recorded(model: FrozenModel, args: argparse.Namespace) -> Section:
+    """Steps a second of the processor, from whole episodes; recording comes before."""
+    envs = gymnasium.make_vec("SkipDiffRecorded-v0", 64, model=model, recordings=args.runs / "recordings")
+    actions = np.random.default_rng(0).integers(0, 2, (args.repeats, 200, envs.num_envs))
+    envs.reset(seed=0)
+    rates = []
+    for steps in actions:
+        began = time.process_time()
+        for chosen in steps:
+            envs.step(chosen)
+        rates.append(steps.size / (time.process_time() - began))
+    table = Table(["steps/s"], [[f"{statistics.median(rates):.0f}"]], 0)
+    told = "`SkipDiffRecorded-v0`, bundled photographs, a batch of 64; steps a second of the processor."
+    return "Recorded environment", told, table
 
 
 def _agents(model: FrozenModel, args: argparse.Namespace) -> Section:
@@ -187,6 +206,7 @@ SECTIONS = {
     "sampler": _sampler,
     "env": _env,
     "cache": _cache,
+    "recorded": _recorded,
     "agents": _agents,
     "training": _training,
     "parts": _parts,
@@ -196,6 +216,7 @@ ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
     "env": "Medians of {} episodes, which both play by turns.",
     "cache": "Medians of {} episodes, each played cold and warm.",
+    "recorded": "Median of {} times 200 steps.",
     "agents": "Medians of {} rounds, in which all take turns.",
     "training": "Medians of 2 × {} steps.",
     "parts": "Medians of 2 × {} steps of each type.",

@@ -15,7 +15,17 @@ from .base import Chain, Final, OnState, Refined, State
 from .ccsr import CCSR
 from .detail import with_detail
 from .few_steps import FewSteps
-from .parse import CHAINS, ChainSpec, default_for, named_chain, parse, parse_skipdiff, usual_coarse_steps
+from .parse import (
+    CHAINS,
+    EFFORTS,
+    ChainSpec,
+    default_for,
+    efforts,
+    named_chain,
+    parse,
+    parse_skipdiff,
+    usual_coarse_steps,
+)
 from .plan import Plan, skipdiff_plan, uniform
 from .shipped import shipped_plans
 from .skipdiff import CSA, SkipDiff
@@ -24,6 +34,7 @@ __all__ = [
     "CCSR",
     "CHAINS",
     "CSA",
+    "EFFORTS",
     "AddSR",
     "Chain",
     "ChainSpec",
@@ -35,6 +46,7 @@ __all__ = [
     "SkipDiff",
     "State",
     "default_for",
+    "efforts",
     "named_chain",
     "parse",
     "parse_skipdiff",

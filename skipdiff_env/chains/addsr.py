@@ -43,6 +43,7 @@ class AddSR(FewSteps):
 
     name = "AddSR"
     word = "addsr"
+    most = ADDSR_STEPS
 
     def __post_init__(self) -> None:
         whole_number("AddSR: steps", self.steps, 1, ADDSR_STEPS)

@@ -34,6 +34,8 @@ class FewSteps(Chain):
     """Evaluations."""
     word: ClassVar[str]
     """What users write before the colon."""
+    most: ClassVar[int | None] = None
+    """Evaluations that the chain can have; None: any number."""
 
     @abstractmethod
     def levels(self, schedule: NoiseSchedule) -> Float64:

@@ -10,7 +10,8 @@ a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.
 ``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations
 ``"plan:6"``           the model's own plan of so many evaluations
 ``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
-None                   what is best for the model, see :func:`default_for`
+``"fast"``, ``"best"``  other efforts than the model's normal one, see :func:`efforts`
+None, ``"normal"``     what is best for the model, see :func:`default_for`
 =====================  =======================================================================
 """
 
@@ -41,8 +42,9 @@ from ..policies.file import POLICY_FILES, load_policy
 from .addsr import AddSR
 from .base import Chain, Refined, described
 from .ccsr import CCSR
+from .few_steps import FewSteps
 from .plan import Plan
-from .shipped import read_plan, shipped_plan
+from .shipped import read_plan, shipped_efforts, shipped_plan
 from .skipdiff import CSA, SkipDiff
 
 COARSE_STEPS = 10
@@ -54,18 +56,30 @@ CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
 PLAN = "plan"
 """``plan:6`` is the model's own plan of six evaluations."""
 
+FAST, NORMAL, BEST = EFFORTS = ("fast", "normal", "best")
+"""How much may be spent on a picture, in words; see :func:`efforts`."""
+
 ChainSpec = PolicySpec | Chain
 
 
 def default_for(model: DiffusionModel) -> Chain:
-    """What is done with a model unless something else is asked for.
-
-    That is the chain that the model was made for (``chain`` in its configuration), with the model's refiner;
-    else SkipDiff in the usual steps, under the agent in the model's folder if it was trained for these
-    weights, steps and rule; else under the fixed start that the model's card recommends. A model of at most
-    ten levels runs all of them.
-    """
+    """What is done with a model unless something else is asked for: the normal one of :func:`efforts`."""
     return parse(None, model)
+
+
+def efforts(model: DiffusionModel) -> dict[str, Chain]:
+    """What fast, normal and best are for a model, with its refiner where it has one for the chain.
+
+    That is what its ``plans.json`` says, where the file is for these weights. Else a model that was made for
+    a chain of few evaluations runs half as many, those, and twice as many, as far as the chain has them; any
+    other model CSA alone, SkipDiff in the usual steps under the agent in its folder (if it was trained for
+    these weights, steps and rule; else under the fixed start that its card recommends), and all levels.
+    A model of at most ten levels runs all of them.
+
+    Raises:
+        SkipDiffError: if the file is damaged, or names what there is not.
+    """
+    return {effort: parse(effort, model) for effort in EFFORTS}
 
 
 def parse(
@@ -95,14 +109,19 @@ def parse(
     model = as_model(model)
     unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
     asked = (coarse_steps, fine_steps, skip_rule) != (None, None, SKIP_RULES[0])
-    chain = spec if isinstance(spec, Chain) else named_chain(spec, model)
+    if isinstance(spec, Chain):
+        chain: Chain | None = spec
+    elif spec is None and not (asked or step_cost):
+        chain = _effort(NORMAL, model)
+    elif isinstance(spec, str) and spec in EFFORTS:
+        chain = _effort(spec, model)
+    else:
+        chain = named_chain(spec, model)
     if isinstance(chain, Plan) and chain.top != model.schedule.steps:
         raise SkipDiffError(
             f"{chain} is a plan for models of {chain.top} levels: {model.name!r} has {model.schedule.steps}"
         )
-    if spec is None and model.chain and not (asked or step_cost):
-        chain = _made_for(model)
-    elif chain is None:
+    if chain is None:
         chain = _skipdiff(spec, model, coarse_steps, fine_steps, skip_rule, step_cost)  # type: ignore[arg-type]
     elif unusual:
         raise SkipDiffError(f"{chain} has levels of its own: leave out {' and '.join(unusual)}")
@@ -125,6 +144,8 @@ def parse_skipdiff(
     """
     model = as_model(model)
     given = isinstance(spec, Chain)
+    if spec is None:  # the model's plan, which may be its default, decides nothing
+        coarse_steps = usual_coarse_steps(model.schedule.steps) if coarse_steps is None else coarse_steps
     chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
     if not isinstance(chain, SkipDiff):
         raise SkipDiffError(
@@ -183,15 +204,23 @@ def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
     return CHAINS[name](int(number)) if colon else CHAINS[name]()
 
 
-def _made_for(model: DiffusionModel) -> Chain:
-    """The chain that a model's configuration names."""
-    chain = named_chain(model.chain, model)
-    if chain is None:
+def _effort(effort: str, model: DiffusionModel) -> Chain:
+    """The chain of :func:`efforts`, without a refiner."""
+    word = shipped_efforts(model).get(effort) or model.chain
+    chain = named_chain(word, model)
+    if word and chain is None:
         raise SkipDiffError(
-            f"the configuration of {model.name!r} names the chain {model.chain!r}, which there is not: "
-            f"use one of {', '.join([*CHAINS, PLAN])}"
+            f"{model.name!r} is to be run by {word!r}, which is no chain: use one of "
+            f"{', '.join([*CHAINS, PLAN])} in its plans.json and its configuration"
         )
-    return chain
+    if isinstance(chain, FewSteps) and word == model.chain:
+        steps = {FAST: max(1, chain.steps // 2), NORMAL: chain.steps, BEST: 2 * chain.steps}[effort]
+        return CHAINS[chain.word](min(steps, chain.most or steps))
+    if chain is None and effort == FAST:
+        return CSA(usual_coarse_steps(model.schedule.steps))
+    if chain is None and effort == BEST:
+        return CSA(model.schedule.steps)
+    return chain or _skipdiff(None, model, None, None, SKIP_RULES[0], 0.0)
 
 
 def usual_coarse_steps(levels: int) -> int:

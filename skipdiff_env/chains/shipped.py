@@ -1,7 +1,8 @@
 """The plans in a model's folder: ``plans.json``.
 
-``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, ...}``, one plan for each number of evaluations.
-Further keys say how the plans were chosen, and what they reached.
+``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, "efforts": {"normal": "plan:6"}, ...}``: one plan for
+each number of evaluations, and which chain an effort stands for. Further keys say how the plans were chosen,
+and what they reached.
 """
 
 from __future__ import annotations
@@ -23,24 +24,41 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
     Raises:
         SkipDiffError: if the file is damaged.
     """
+    return _read(model)[0]
+
+
+def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
+    """Which chain an effort stands for, such as ``plan:6``; empty if the file is for other weights.
+
+    Raises:
+        SkipDiffError: if the file is damaged.
+    """
+    return _read(model)[1]
+
+
+def _read(model: DiffusionModel) -> tuple[dict[int, Plan], dict[str, str]]:
+    """Plans and efforts of a file that is for these weights."""
     file = model.folder / PLANS if model.folder else None
     if file is None or not file.is_file():
-        return {}
+        return {}, {}
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
         if about["model"] != model.hash:
-            return {}
+            return {}, {}
         plans = [Plan.read(entry["plan"]) for entry in about["plans"].values()]
+        efforts = {str(effort): str(chain) for effort, chain in about.get("efforts", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error) if isinstance(error, SkipDiffError) else "no plans in the form that find-plan writes"
         raise SkipDiffError(f"{file} is damaged ({why}): make it anew") from None
-    return {len(plan.calls): plan for plan in sorted(plans, key=lambda plan: len(plan.calls))}
+    return {len(plan.calls): plan for plan in sorted(plans, key=lambda plan: len(plan.calls))}, efforts
 
 
-def save_plans(file: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], **about: Any) -> None:
+def save_plans(
+    file: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], efforts: dict[str, str], **about: Any
+) -> None:
     """Write a ``plans.json``: plans, each with its figures; ``about`` says how they were chosen."""
     entries = {str(len(plan.calls)): {"plan": str(plan), **figures} for plan, figures in plans.items()}
-    content = {"model": model_hash, **about, "plans": entries}
+    content = {"model": model_hash, **about, "efforts": efforts, "plans": entries}
     write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from .._version import __version__
+from ..errors import one_line
 from .streams import ended_by_sigterm, prepare_streams, say, silence
 
 COMMANDS = {
@@ -42,11 +43,22 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and which knows no abbreviations."""
+    """An argument parser whose errors are one line, and which knows no abbreviations.
+
+    ``make_epilog``, if there is one, makes the end of its help; it is called when help is asked for.
+    """
+
+    make_epilog: Callable[[], str] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def format_help(self) -> str:
+        """The help, with what is found out for it."""
+        if self.make_epilog:
+            self.epilog = self.make_epilog()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 after one line."""
@@ -66,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
             name, help=module.HELP, description=module.__dict__.get("DESCRIPTION", module.HELP)
         )
         module.add_arguments(command)
+        command.make_epilog = getattr(module, "epilog", None)
         command.set_defaults(run=module.run)
     return parser
 
@@ -92,4 +105,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_error(message: str) -> None:
     """One line on the standard error output, whatever the message looks like."""
-    say(f"skipdiff: error: {' '.join(message.split())}")
+    say(f"skipdiff: error: {one_line(message)}")

@@ -13,7 +13,7 @@ DESCRIPTION = """Look for the best fixed plan at each of several numbers of netw
 the model was not trained on (extra 'plans'). A search that was broken off goes on from its --study.
 
   skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
-  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (once plans.json is in the model's folder)"""
+  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (plans.json is in the model's folder)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from ..diffusion import load_pretrained
     from ..diffusion.folder import PLANS
     from ..errors import SkipDiffError
-    from ..planning import find_plan
+    from ..planning import PlanSearch, choose_efforts
 
     model = load_pretrained(args.model, args.device)
     if model.folder is None:
         raise SkipDiffError(f"{args.model} lies in no folder: give the folder of a model")
     metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
+    search = PlanSearch(
+        model, args.images, metrics, image_size=args.image_size, study=args.study, seed=args.seed
+    )
     found = {}
     for number in sorted(set(args.evaluations)):
 
@@ -53,19 +56,21 @@ def run(args: argparse.Namespace) -> int:
             if sys.stderr.isatty():
                 print(f"\r{number} calls: {trials} plans, best {best:+.4f}  ", end="", file=sys.stderr)
 
-        plan = find_plan(
-            model, args.images, number, metrics, trials=args.trials, minutes=args.minutes,
-            image_size=args.image_size, study=args.study, seed=args.seed, tell=tell,
-        )  # fmt: skip
+        plan = search.find(number, args.trials, args.minutes, tell)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in plan.figures.items())
         say(f"{plan.plan}   {figures}   ({plan.trials} plans, {plan.seconds / 60:.1f} minutes)")
         found[plan.plan] = {**plan.figures, "trials": plan.trials}
-        reference = plan.reference
+    reference = search.reference
+    efforts = {
+        effort: f"plan:{len(plan.calls)}"
+        for effort, plan in choose_efforts(found, reference, metrics).items()
+    }
     output = Path(args.output) if args.output else model.folder / PLANS
     save_plans(
-        output, model.hash, found, pictures=Path(args.images).name, image_size=args.image_size,
+        output, model.hash, found, efforts, pictures=Path(args.images).name, image_size=args.image_size,
         objective=metrics, reference=reference,
     )  # fmt: skip
+    say(f"efforts: {', '.join(f'{effort} {chain}' for effort, chain in efforts.items()) or 'none'}")
     print(output)
     return 0
 

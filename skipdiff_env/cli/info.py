@@ -67,14 +67,14 @@ def _devices() -> dict[str, str]:
 
 
 def _model(folder: Path) -> dict[str, Any]:
-    from ..chains import default_for, shipped_plans
+    from ..chains import efforts, shipped_plans
     from ..diffusion import load_pretrained
     from ..errors import SkipDiffError
     from ..upscale import model_notice
 
     try:
         model = load_pretrained(folder, "cpu")
-        usual, plans = str(default_for(model)), shipped_plans(model)
+        plans, chains = shipped_plans(model), efforts(model)
     except (SkipDiffError, OSError) as error:
         return {"folder": str(folder), "error": str(error)}
     config = model.config
@@ -85,7 +85,10 @@ def _model(folder: Path) -> dict[str, Any]:
         "weights": sum(p.numel() for p in model.network.parameters()),
         "hash": model.hash,
         "start": config.start,
-        "usual": usual,
+        "efforts": {
+            effort: {"chain": str(chain), "evaluations": chain.most_evaluations(model.schedule)}
+            for effort, chain in chains.items()
+        },
         "plans": {count: str(plan) for count, plan in plans.items()},
         "prediction": config.prediction,
         "target": config.target,
@@ -114,10 +117,17 @@ def _text(facts: dict[str, Any]) -> str:
             lines.append(
                 f"  {'':18} trained {trained.get('hours', '?')} h on {data} ({trained.get('hardware', '?')})"
             )
-        lines.append(f"  {'':18} skipdiff upscale: {model['usual']}, unless told otherwise")
+        lines += [
+            f"  {'':18} {effort}: {about['chain']} ({_calls(about['evaluations'])})"
+            for effort, about in model["efforts"].items()
+        ]
         if model["plans"]:
             words = ", ".join(f"plan:{count}" for count in model["plans"])
             lines.append(f"  {'':18} plans of so many evaluations: --policy {words}")
         if model["notice"]:
             lines.append(f"  {'':18} {model['notice']}")
     return "\n".join(lines if facts["models"] else [*lines, "  none"])
+
+
+def _calls(count: int) -> str:
+    return "1 network call" if count == 1 else f"at most {count} network calls"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, visible
 
 
 def prepare_streams() -> None:
@@ -34,9 +34,10 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """A line on the standard error output. If that has no room or no reader, the work goes on without it."""
+    """A line on the standard error output, fit for a terminal. If that has no room or no reader, the work
+    goes on without it."""
     try:
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
     except OSError:
         silence(sys.stderr)
 

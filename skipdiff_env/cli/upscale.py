@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from ..upscale import Enlarger, Runner
 
+EFFORTS = ("fast", "normal", "best")
+"""As in :data:`skipdiff_env.chains.EFFORTS`, which would import torch."""
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -27,6 +30,20 @@ examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
   skipdiff upscale scans/ -o large/ --recursive --scale 2 --format tiff --resume
   skipdiff upscale 'party/*.jpg' -o web/ --width 1920 --height 1920 --quality 85"""
+
+
+def epilog() -> str:
+    """What each effort costs with the models that are there."""
+    from ..chains import efforts
+    from ..diffusion import available_models, load_pretrained
+
+    lines = [f"network calls a picture, by effort: {', '.join(EFFORTS)}"]
+    for name, folder in available_models().items():
+        with contextlib.suppress(SkipDiffError, OSError):
+            model = load_pretrained(folder, "cpu")
+            counts = (chain.most_evaluations(model.schedule) for chain in efforts(model).values())
+            lines.append(f"  {name:22}{', '.join(map(str, counts))}")
+    return "\n".join(lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
     add("--height", type=_positive, metavar="PX", help="... and this height")
     add = parser.add_argument_group("method").add_argument
+    add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best, see below [normal]")
     add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
     add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N or plan:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",
@@ -118,8 +136,8 @@ def run(args: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", module="PIL")
     if args.scale and (args.width or args.height):
         raise SkipDiffError("give --scale, or --width and --height, not both")
-    if args.start is not None and args.policy is not None:
-        raise SkipDiffError("give --start or --policy, not both")
+    if sum(how is not None for how in (args.effort, args.start, args.policy)) > 1:
+        raise SkipDiffError("give one of --effort, --start and --policy")
     announce(args.inputs, args.out, args.quiet)
     from ..upscale import Failure, list_jobs  # torch takes seconds to import
 
@@ -187,7 +205,7 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     if notice:
         report.note(f"{model.name}: {notice}")
     tile, batch = usual_tiles(model, args.tile)
-    how = args.start if args.policy is None else args.policy
+    how = next((how for how in (args.effort, args.start, args.policy) if how is not None), None)
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
     chain = with_detail(chain, args.detail, model.schedule)
     return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean)

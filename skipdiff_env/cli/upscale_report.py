@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import print_error
+from ..errors import visible
 from .streams import say, tell
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def announce(inputs: Sequence[str], out: str, quiet: bool) -> None:
 
 
 class Report:
-    """Tells the user what happens.
+    """Tells the user what happens, names of files escaped where a terminal would obey them.
 
     Results go to the standard output; errors, notes about the whole run and the progress bar (on
     terminals only) to the standard error output.
@@ -41,7 +41,7 @@ class Report:
         """Something to know about the whole run."""
         if not self.quiet:
             with self._off_the_bar():
-                say(f"skipdiff: note: {' '.join(text.split())}")
+                say(f"skipdiff: note: {text}")
 
     def failed(self, failure: Failure) -> None:
         """A photograph that could not be enlarged."""
@@ -50,19 +50,22 @@ class Report:
         with self._off_the_bar():
             if self.as_json:
                 tell(json.dumps({"input": failure.source, "error": failure.reason}))
-            print_error(f"{failure.source}: {failure.reason}")
+            say(f"skipdiff: error: {failure.source}: {failure.reason}")
 
     def there(self, task: Task) -> None:
         """A result of an earlier run."""
-        self._line({**_sizes(task), "skipped": True}, f"{task.job.target}: is there already")
+        self._line({**_sizes(task), "skipped": True}, visible(f"{task.job.target}: is there already"))
 
     def planned(self, task: Task, enlarger: Enlarger) -> None:
         """What would be done."""
-        work = task.work
-        calls = {"runs": work.runs, "tiles": work.tiles, "calls": work.calls}
+        work, seconds = task.work, enlarger.seconds(task.work)
+        calls = {"runs": work.runs, "tiles": work.tiles, "calls": work.calls, "seconds": round(seconds, 3)}
         passes = "" if work.runs == 1 else f" in {work.runs} runs"
         tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)} of up to {enlarger.tiles.tile} pixels"
-        text = f"{_arrow(task)}: would take {work.calls} network calls{passes}, on {tiles}"
+        text = (
+            f"{_arrow(task)}: would take {work.calls} network calls{passes}, on {tiles}, "
+            f"about {_duration(seconds)}"
+        )
         entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
         self._line(entry, _noted(text, task.notes))
 
@@ -131,7 +134,15 @@ def _sizes(task: Task) -> dict[str, Any]:
 
 
 def _noted(text: str, notes: Sequence[str]) -> str:
-    return "\n  note: ".join([text, *notes])
+    return "\n  note: ".join(visible(part) for part in (text, *notes))
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that people would use."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _arrow(task: Task) -> str:

@@ -1,4 +1,5 @@
-"""SkipDiff as Gymnasium environments: v0, the paper's skip decisions; v1, every network call a decision.
+"""SkipDiff as Gymnasium environments: v0, the paper's skip decisions; v1, every network call a decision;
+and recorded episodes of v0, which are looked up.
 
 Nothing heavy is imported before one of the classes is asked for.
 """
@@ -8,17 +9,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import CALL_ENV_ID, ENV_ID, register_envs
+from .registration import CALL_ENV_ID, ENV_ID, RECORDED_ENV_ID, register_envs
 
 if TYPE_CHECKING:
     from .call_env import SkipDiffusionCallEnv
     from .call_vector import SkipDiffusionCallVectorEnv
+    from .recorded import RecordedEnv, RecordedVectorEnv
     from .skip_diffusion import SkipDiffusionEnv
     from .skip_diffusion_vector import SkipDiffusionVectorEnv
 
 __all__ = [
     "CALL_ENV_ID",
     "ENV_ID",
+    "RECORDED_ENV_ID",
+    "RecordedEnv",
+    "RecordedVectorEnv",
     "SkipDiffusionCallEnv",
     "SkipDiffusionCallVectorEnv",
     "SkipDiffusionEnv",
@@ -27,6 +32,8 @@ __all__ = [
 ]
 
 _LATER = {
+    "RecordedEnv": ".recorded",
+    "RecordedVectorEnv": ".recorded",
     "SkipDiffusionCallEnv": ".call_env",
     "SkipDiffusionCallVectorEnv": ".call_vector",
     "SkipDiffusionEnv": ".skip_diffusion",

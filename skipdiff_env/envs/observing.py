@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium import spaces
 
 from ..policies.file import LATENT_BOUND
-from .options import Options
+from .options import SceneOptions
 
 
 def observation_space(
-    options: Options, side: int, fine_steps: int, lr_side: int | None = None
+    options: SceneOptions, side: int, fine_steps: int, lr_side: int | None = None
 ) -> spaces.Space[Any]:
     """The space of one row.
 

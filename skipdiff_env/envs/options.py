@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from ..diffusion import DiffusionModel
 from ..diffusion.refiner import RefinerSpec
 from ..errors import SkipDiffError, whole_number
 from ..latent_cache import LatentCache
+
+if TYPE_CHECKING:
+    from .recordings import Recordings
 
 
 def _option(default: Any, meaning: str) -> Any:
@@ -31,7 +34,7 @@ class SceneOptions:
     observation: str
     observation_size: int | None
     image_size: int | None
-    crop: str
+    crop: Literal["random", "center"]
     low_resolution: bool
     step_cost: float | tuple[float, float]
     return_image: bool
@@ -124,6 +127,40 @@ def _as_in_v0(name: str) -> Any:
     """The same argument, with its default and its meaning."""
     (known,) = (option for option in fields(Options) if option.name == name)
     return _option(known.default, known.metadata["meaning"])
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedOptions(SceneOptions):
+    """The arguments of :class:`.RecordedEnv`, but for ``render_mode``.
+
+    Raises:
+        SkipDiffError: for a value that no model and no images could make right.
+    """
+
+    noise: ClassVar[str] = "fresh"  # type: ignore[misc]
+    return_image: ClassVar[bool] = False  # type: ignore[misc]
+
+    model: str | os.PathLike[str] | DiffusionModel = _as_in_v0("model")
+    images: Any = _as_in_v0("images")
+    metric: str = _option("niqe", '`"niqe"`, `"lpips"`, or the name of any pyiqa metric')
+    coarse_steps: int = _as_in_v0("coarse_steps")
+    fine_steps: int | None = _as_in_v0("fine_steps")
+    skip_rule: Literal["reset", "hold"] = _as_in_v0("skip_rule")
+    noise_seeds: int = _option(2, "noise seeds that episodes on each image draw from: 0, 1, ...")
+    recordings: str | os.PathLike[str] | Recordings | None = _option(
+        None, "folder of the recordings; None: `skipdiff/recordings` in the user's cache"
+    )
+    observation: Literal["latent", "dict"] = _as_in_v0("observation")
+    observation_size: int = _option(32, "side of the observed latent in pixels")
+    image_size: int | None = _as_in_v0("image_size")
+    crop: Literal["random", "center"] = _as_in_v0("crop")
+    low_resolution: bool = _as_in_v0("low_resolution")
+    step_cost: float | tuple[float, float] = _as_in_v0("step_cost")
+    device: str | torch.device = _as_in_v0("device")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("noise_seeds", self.noise_seeds, 1)
 
 
 @dataclass(frozen=True, eq=False)

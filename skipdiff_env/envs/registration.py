@@ -1,14 +1,15 @@
-"""Makes ``gymnasium.make("SkipDiff-v0")`` and ``"SkipDiff-v1"`` known."""
+"""Makes ``gymnasium.make("SkipDiff-v0")``, ``"SkipDiff-v1"`` and ``"SkipDiffRecorded-v0"`` known."""
 
 from __future__ import annotations
 
 import gymnasium
 
-ENV_ID, CALL_ENV_ID = "SkipDiff-v0", "SkipDiff-v1"
+ENV_ID, CALL_ENV_ID, RECORDED_ENV_ID = "SkipDiff-v0", "SkipDiff-v1", "SkipDiffRecorded-v0"
 
 ENTRY_POINTS = {
     ENV_ID: ("skip_diffusion:SkipDiffusionEnv", "skip_diffusion_vector:SkipDiffusionVectorEnv"),
     CALL_ENV_ID: ("call_env:SkipDiffusionCallEnv", "call_vector:SkipDiffusionCallVectorEnv"),
+    RECORDED_ENV_ID: ("recorded:RecordedEnv", "recorded:RecordedVectorEnv"),
 }
 """By id, the environment and its batched form, in this room."""
 

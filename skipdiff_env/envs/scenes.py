@@ -21,7 +21,7 @@ from torch import Tensor
 from ..diffusion import DiffusionModel, NoiseKey, as_model, image_key, load_pretrained, to_uint8
 from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
-from ..images import BUNDLED_IMAGE_SIZE, Pair, make_pair, open_source
+from ..images import BUNDLED_IMAGE_SIZE, Pair, episode_pair, make_pair, open_source
 from ..metrics import load_metric, psnr_y, ssim_y
 from .books import OUTCOME, Ledger, draw_price
 from .options import SceneOptions
@@ -179,18 +179,27 @@ class Scenes(ABC):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None,
     ) -> Opening:
-        """Choose image, noise seed and price of new episodes."""
+        """Choose image, noise seed and price of new episodes, and open their pictures."""
+        images, seeds, prices = self._chosen(rows, rngs, options)
+        pairs = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
+        lr = to_planes(np.stack([pair.lr for pair in pairs])).contiguous().to(self.device)
+        keys = [NoiseKey(image_key(pair.lr), seed) for pair, seed in zip(pairs, seeds, strict=True)]
+        return Opening(images, seeds, prices, pairs, self.model.condition(lr), keys)
+
+    def _chosen(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None,
+    ) -> list[list[Any]]:
+        """Image, noise seed and price of new episodes, a list (len(rows),) each."""
         given = self._read_options(options)
         # Drawn whatever the options say: an option must not shift what later episodes draw.
         chosen = [
             self._draw(rng) | {name: values[row] for name, values in given.items()}
             for row, rng in zip(rows, rngs, strict=True)
         ]
-        images, seeds, prices = ([each[name] for each in chosen] for name in RESET)
-        pairs = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
-        lr = to_planes(np.stack([pair.lr for pair in pairs])).contiguous().to(self.device)
-        keys = [NoiseKey(image_key(pair.lr), seed) for pair, seed in zip(pairs, seeds, strict=True)]
-        return Opening(images, seeds, prices, pairs, self.model.condition(lr), keys)
+        return [[each[name] for each in chosen] for name in RESET]
 
     def _checked(self, actions: Sequence[int] | np.ndarray) -> np.ndarray:
         """Actions as an array of integers; what is none, or not of the action space, is refused."""
@@ -249,9 +258,10 @@ class Scenes(ABC):
         return np.broadcast_to(costs, self.count).astype(np.float64).tolist()
 
     def _pair(self, image: int, noise_seed: int) -> Pair:
-        """The crop of an episode: a function of what replays it, and of nothing else."""
-        rng = np.random.default_rng([image, noise_seed]) if self.options.crop == "random" else None
-        return make_pair(self.source, image, scale=self.model.scale, image_size=self.image_size, rng=rng)
+        return episode_pair(
+            self.source, image, noise_seed, scale=self.model.scale, image_size=self.image_size,
+            crop=self.options.crop,
+        )  # fmt: skip
 
     def _results(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """The newest x̂0 of ``rows`` as 8-bit images (B, H, W, 3), their originals if there are any, and
@@ -277,9 +287,14 @@ class Scenes(ABC):
         arrays = np.stack([pair.lr for pair in self.pairs])
         return to_planes(arrays).contiguous().to(self.device).float() / 255
 
+    @property
+    def begun(self) -> bool:
+        """Whether every row has an episode."""
+        return bool(self.pairs)
+
     def finished(self, row: int) -> bool:
         """Whether the episode of a row is over, or none was begun yet."""
-        return not self.pairs or bool(self.state.level[row] == 0)
+        return not self.begun or bool(self.state.level[row] == 0)
 
     def picture(self, row: int) -> np.ndarray:
         """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""

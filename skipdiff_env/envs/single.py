@@ -124,5 +124,5 @@ def check_render_mode(render_mode: str | None, allowed: list[str]) -> None:
     """Refuse what Gymnasium would only warn about."""
     if render_mode is not None and render_mode not in allowed:
         raise SkipDiffError(
-            f"unknown render_mode {render_mode!r}: use one of {', '.join(map(repr, allowed))}, or None"
+            f"unknown render_mode {render_mode!r}: use one of {', '.join([*map(repr, allowed), 'None'])}"
         )

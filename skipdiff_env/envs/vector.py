@@ -115,7 +115,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (self.num_envs,):
             raise SkipDiffError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
-        if not self._episodes.pairs:
+        if not self._episodes.begun:
             raise ResetNeeded("no episode is running: call reset() first")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             over = np.flatnonzero(self._done).tolist()
@@ -189,7 +189,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
             raise SkipDiffError(f"reset_mask must be a NumPy array of {self.num_envs} bools, got {mask!r}")
         if not mask.any():
             raise SkipDiffError("reset_mask selects no environment: set at least one element to True")
-        if not (mask.all() or self._episodes.pairs):
+        if not (mask.all() or self._episodes.begun):
             raise ResetNeeded("reset all environments once before resetting some of them by reset_mask")
         return mask
 

@@ -3,7 +3,7 @@
 from .bundled import BUNDLED_IMAGE_SIZE, PHOTOGRAPHS, Photograph, demo_photograph
 from .io import FORMATS, RGB8, check_rgb8, decode_image, encode_image, from_pillow, read_image, write_image
 from .mixed import MixedQuality, mixed_quality
-from .pairs import Pair, crop, cut_to_multiple, make_pair, shrink
+from .pairs import Pair, crop, cut_to_multiple, episode_pair, make_pair, shrink
 from .sources import ImageSource, bundled_images, open_source, to_rgb8
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "decode_image",
     "demo_photograph",
     "encode_image",
+    "episode_pair",
     "from_pillow",
     "make_pair",
     "mixed_quality",

@@ -1,8 +1,9 @@
-"""Real photographs that need no download: those that scikit-image carries inside its wheel.
+"""Real photographs that need no download: those that scikit-image, scikit-learn and matplotlib carry inside
+their wheels.
 
-Only natural colour photographs under clear terms are listed (the wheel's other pictures are grey,
+Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
 microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
-from the installed package; scikit-image itself, whose loaders may go to the network, is not imported.
+from the installed packages, none of which is imported: scikit-image's loaders may go to the network.
 """
 
 from __future__ import annotations
@@ -49,11 +50,16 @@ class Photograph:
         return read_image(self.path)
 
     def read_small(self) -> RGB8:
-        """The photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
-        full = Image.fromarray(self.read())
-        ratio = _SHORT_SIDE / min(full.size)
-        size = (round(full.width * ratio), round(full.height * ratio))
-        return np.asarray(full.resize(size, Image.Resampling.LANCZOS))
+        """The photograph with a short side of 256 pixels."""
+        return shrunk(self.read())
+
+
+def shrunk(photograph: RGB8) -> RGB8:
+    """A photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
+    full = Image.fromarray(photograph)
+    ratio = _SHORT_SIDE / min(full.size)
+    size = (round(full.width * ratio), round(full.height * ratio))
+    return np.asarray(full.resize(size, Image.Resampling.LANCZOS))
 
 
 PHOTOGRAPHS: tuple[Photograph, ...] = (
@@ -89,8 +95,35 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
         licence="public domain",
         source="https://www.flickr.com/photos/spacexphotos/16511594820/",
     ),
+    Photograph(
+        name="china",
+        file="china.jpg",
+        subject="a pagoda of the Summer Palace in Beijing",
+        author="danielbuechele",
+        licence="CC BY 2.0",
+        source="https://www.flickr.com/photos/danielbuechele/6061409035/",
+        package="scikit-learn",
+    ),
+    Photograph(
+        name="flower",
+        file="flower.jpg",
+        subject="a dahlia",
+        author="vultilion",
+        licence="CC BY 2.0",
+        source="https://www.flickr.com/photos/vultilion/6056698931/",
+        package="scikit-learn",
+    ),
+    Photograph(
+        name="hopper",
+        file="grace_hopper.jpg",
+        subject="Commodore Grace M. Hopper, official portrait",
+        author="James S. Davis, US Navy",
+        licence="public domain",
+        source="matplotlib",
+        package="matplotlib",
+    ),
 )
-"""All of them colour; sizes as shipped 512x512, 451x300, 600x400 and 640x427."""
+"""All of them colour; sizes as shipped 512x512, 451x300, 600x400, 640x427, twice 640x427, and 512x600."""
 
 _DEMO = "chelsea"
 
@@ -104,7 +137,11 @@ def demo_photograph() -> RGB8:
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
 
 
-_DATA = {"scikit-image": ("skimage", "data"), "matplotlib": ("matplotlib", "mpl-data/sample_data")}
+_DATA = {
+    "scikit-image": ("skimage", "data"),
+    "scikit-learn": ("sklearn", "datasets/images"),
+    "matplotlib": ("matplotlib", "mpl-data/sample_data"),
+}
 """Where packages keep their photographs: the module, and the folder in it."""
 
 

@@ -86,10 +86,14 @@ def rationals(*numbers: float) -> Value:
     return Value(RATIONAL, struct.pack(f"<{len(parts)}I", *parts))
 
 
-def parse(block: bytes | mmap) -> Directories:
-    """The directories of an EXIF block or of a whole TIFF file (the first of its pages), also a BigTIFF.
+def parse(block: bytes | mmap, start: int | None = None) -> Directories:
+    """The directories of an EXIF block or of a whole TIFF file, also a BigTIFF.
 
     What is damaged is left out: a value that does not lie within the block, a type that nobody knows.
+
+    Args:
+        block: the block or file.
+        start: where the page begins, see :func:`pages`; the first if that is not said.
     """
     if block[:6] == b"Exif\0\0":
         block = block[6:]
@@ -100,7 +104,8 @@ def parse(block: bytes | mmap) -> Directories:
     if version not in (42, 43):
         return Directories()
     big = version == 43
-    (start,) = struct.unpack_from(order + "Q", block, 8) if big else struct.unpack_from(order + "I", block, 4)
+    if start is None:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), block, 8 if big else 4)
     base = _read_directory(block, start, order, big)
     exif = _below(block, base, EXIF_IFD, order, big)
     return Directories(
@@ -108,20 +113,20 @@ def parse(block: bytes | mmap) -> Directories:
     )
 
 
-def count_pages(block: bytes | mmap) -> int:
-    """How many pages a TIFF file has, as far as their directories can be followed."""
+def pages(block: bytes | mmap) -> list[int]:
+    """Where the pages of a TIFF file begin, as far as their directories can be followed."""
     order = "<" if block[:2] == b"II" else ">"
     big = block[2:4] in (b"+\0", b"\0+")
     count_code, offset_code = (order + "Q", order + "Q") if big else (order + "H", order + "I")
-    place, seen = (8 if big else 4), set[int]()
+    place, starts = (8 if big else 4), dict[int, None]()
     while place + struct.calcsize(offset_code) <= len(block):
         (start,) = struct.unpack_from(offset_code, block, place)
-        if not start or start in seen or start + struct.calcsize(count_code) > len(block):
+        if not start or start in starts or start + struct.calcsize(count_code) > len(block):
             break
-        seen.add(start)
+        starts[start] = None
         (count,) = struct.unpack_from(count_code, block, start)
         place = start + struct.calcsize(count_code) + count * (4 + 2 * struct.calcsize(offset_code))
-    return len(seen)
+    return list(starts)
 
 
 def _below(

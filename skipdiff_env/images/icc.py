@@ -87,6 +87,12 @@ def is_srgb(codes: bytes) -> bool:
     return codes == bytes([1, 13, 0, 1])
 
 
+def is_limited(codes: bytes) -> bool:
+    """Whether four code points say that RGB is of limited range; those that H.273 reserves say nothing."""
+    defined = codes[0] in (2, *_PRIMARIES) and codes[1] in range(1, 19) and codes[1] != 3
+    return defined and codes[2:] == b"\0\0"
+
+
 def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
     """The profile of an encoding gamma (0.45455 is usual) and chromaticities, sRGB's where one is missing.
 

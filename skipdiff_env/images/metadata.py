@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import ExifTags
 
-from . import exif, xmp
+from . import exif, exif_tags, xmp
 from .exif import Directories, Directory
 
 Tag = ExifTags.Base
@@ -37,12 +36,8 @@ DESCRIPTIVE = frozenset(
 )  # fmt: skip
 """Tags of the main directory that are kept. A TIFF has its layout in there too, hence a list."""
 
-OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight)
-"""Tags of the EXIF directory that an enlargement makes wrong."""
-
-MAKER_NOTE = int(Tag.MakerNote)
-_STANDARD = range(0x829A, 0xA600)
-"""Tags of the EXIF directory that its standard defines or may yet; others are makers' own."""
+OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight), exif.EXIF_IFD, exif.GPS_IFD
+"""Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers, which lead nowhere."""
 
 AREAS = 0x9214, int(Tag.SubjectLocation)  # the first is SubjectArea
 DENSITIES = int(Tag.FocalPlaneXResolution), int(Tag.FocalPlaneYResolution)
@@ -73,7 +68,7 @@ class Metadata:
 
     def without_location(self) -> Metadata:
         """The same without what may name the place."""
-        kept = {tag: v for tag, v in self.exif.items() if tag in _STANDARD and tag != MAKER_NOTE}
+        kept = {tag: value for tag, value in self.exif.items() if tag in exif_tags.PLACELESS}
         texts = {key: text for key, text in self.texts.items() if key.lower() in TEXTS}
         return replace(self, exif=kept, gps={}, texts=texts, xmp=xmp.without_places(self.xmp))
 
@@ -130,8 +125,7 @@ def read_orientation(found: Directories, packet: bytes = b"") -> int:
     if ORIENTATION in found.base:
         numbers = found.base[ORIENTATION].numbers()
         return int(numbers[0]) if len(numbers) == 1 and numbers[0] in range(1, 9) else 1
-    match = re.search(rb'tiff:Orientation(="|>)([1-8])["<]', packet)
-    return int(match[2]) if match else 1
+    return xmp.orientation(packet)
 
 
 def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[int, exif.Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -61,6 +62,20 @@ def make_pair(
         return Pair(lr=image, hr=None, name=name)
     lr = shrink(image, scale)
     return Pair(lr=source.degrade(lr, index) if source.degrade else lr, hr=image, name=name)
+
+
+def episode_pair(
+    source: ImageSource,
+    index: int,
+    noise_seed: int,
+    *,
+    scale: int,
+    image_size: int | None = None,
+    crop: Literal["random", "center"] = "random",
+) -> Pair:
+    """The pictures of an episode, see :func:`make_pair`: a random crop is a function of what replays it."""
+    rng = np.random.default_rng([index, noise_seed]) if crop == "random" else None
+    return make_pair(source, index, scale=scale, image_size=image_size, rng=rng)
 
 
 def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name: str = "image") -> RGB8:

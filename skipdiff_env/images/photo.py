@@ -43,6 +43,8 @@ class Format:
     deep: bool = False
     """16 bits a channel."""
     alpha: bool = False
+    lossy: bool = False
+    """Whether it is coded in a quality of one's choice."""
     grey: bool = True
     baggage: bool = True
     """Profile and metadata."""
@@ -57,8 +59,8 @@ FORMATS = {
     fmt.name: fmt
     for fmt in (
         Format("png", ".png", deep=True, alpha=True, code_points=True),
-        Format("jpeg", ".jpg", max_side=65500, max_profile=255 * 65519),  # 255 segments
-        Format("webp", ".webp", alpha=True, grey=False, max_side=16383),
+        Format("jpeg", ".jpg", lossy=True, max_side=65500, max_profile=255 * 65519),  # 255 segments
+        Format("webp", ".webp", alpha=True, lossy=True, grey=False, max_side=16383),
         Format("tiff", ".tif", deep=True, alpha=True),
         Format("bmp", ".bmp", baggage=False),
     )
@@ -120,7 +122,9 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
         photo = source.decode()
         if photo.profile is None and source.format != "png":  # which has words of its own
             photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
-        left_out = (f"its {what} is left out" for what in xmp.companions(source.xmp))
+        left_out = [f"its {what} is left out" for what in xmp.companions(source.xmp)]
+        if not xmp.is_legible(source.xmp):
+            left_out.append("its XMP is damaged or no plain XML and is left out")
         notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
         photo = replace(photo, metadata=source.metadata, notes=notes, coding=source.coding)
         return upright(photo, source.orientation)

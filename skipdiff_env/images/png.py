@@ -21,7 +21,7 @@ from ..errors import SkipDiffError
 from . import exif, icc
 from .exif import Directories
 from .profiles import profile_fits
-from .raster import DamagedError, Photo, Source, from_pillow, with_profile
+from .raster import DamagedError, Photo, Source, from_pillow, full_range, with_profile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -51,6 +51,8 @@ class _Chunks:
     texts: dict[str, str] = field(default_factory=dict)
     pixels: list[tuple[int, int]] = field(default_factory=list)
     """Where the chunks that make up the pixels lie: offset and length."""
+    palette: int = 0
+    """Bytes of the palette that stands before the pixels."""
     profile: bytes = b""
     room: int = _ROOM
     """What of it is left."""
@@ -94,14 +96,15 @@ def open_png(file: BinaryIO) -> Source:
             notes.append(f"only the first of {count} frames or pages")
         return photo.noting(*notes)
 
-    found, packet = exif.parse(_exif_block(chunks)), chunks.texts.get(_XMP_KEY, "").encode()
+    packet = chunks.texts.get(_XMP_KEY, "").encode(errors="surrogateescape")
+    found = exif.parse(_exif_block(chunks))
     return Source("png", chunks.size, decode, found, packet, chunks.texts, _density(chunks))
 
 
 def _read_chunks(file: BinaryIO) -> _Chunks:
     chunks = _Chunks()
     file.seek(0, 2)
-    end = file.tell()
+    end, has_pixels = file.tell(), False
     for name, start, length in _walk(file, end):
         palette = chunks.head[9:10] == bytes([_PALETTE])
         if name in (b"IHDR", b"IDAT") or (palette and name in (b"PLTE", b"tRNS")):
@@ -109,6 +112,10 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
         if name == b"IHDR":
             file.seek(start + 8)
             chunks.head = chunks.head or file.read(length)
+        elif name == b"PLTE" and not has_pixels:
+            chunks.palette = chunks.palette or length
+        elif name == b"IDAT":
+            has_pixels = True
         elif name not in _PIXELS | {b"fdAT"}:
             file.seek(start + 4)
             body = file.read(4 + length)
@@ -152,7 +159,9 @@ def _text(chunks: _Chunks, name: bytes, body: bytes) -> tuple[str, str]:
         return key.decode("latin-1"), _unpacked(chunks, rest[1:]).decode("latin-1")
     packed = rest[:1] == b"\1"
     _language, _translated, rest = rest[2:].split(b"\0", 2)
-    return key.decode("latin-1"), (_unpacked(chunks, rest) if packed else rest).decode()
+    word = key.decode("latin-1")
+    errors = "surrogateescape" if word == _XMP_KEY else "strict"  # it may be in UTF-16, against the standard
+    return word, (_unpacked(chunks, rest) if packed else rest).decode(errors=errors)
 
 
 def _unpacked(chunks: _Chunks, data: bytes) -> bytes:
@@ -195,6 +204,9 @@ def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
 
 
 def _pixels(chunks: _Chunks, data: bytes) -> Photo:
+    if chunks.kind == _PALETTE and (not 0 < chunks.palette <= 3 * 256 or chunks.palette % 3):
+        what = f"a palette of {chunks.palette} bytes" if chunks.palette else "no palette before its pixels"
+        raise DamagedError(f"it has {what}")
     if not _has_all_rows(data, chunks):  # Pillow leaves rows that are missing black
         raise DamagedError("rows are missing")
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
@@ -270,6 +282,10 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
+        if icc.is_limited(codes):
+            photo = replace(photo, colour=full_range(photo.colour))
+            photo = photo.noting("its numbers were of limited range and are spread to the full one")
+            codes = codes[:3] + b"\1"
         if icc.is_srgb(codes):
             return photo
         profile = icc.from_code_points(codes, grey)

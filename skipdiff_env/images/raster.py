@@ -191,3 +191,11 @@ def rescaled(samples: np.ndarray, bits: int) -> np.ndarray:
     white = np.iinfo(dtype).max
     table = np.rint(np.arange(2**bits) * (white / (2**bits - 1))).astype(dtype)
     return table[samples]
+
+
+def full_range(samples: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 of H.273's limited range, black at 16/256 and white at 235/256, in the full one."""
+    white = np.iinfo(samples.dtype).max
+    step = (white + 1) / 256
+    levels = (np.arange(white + 1) - 16 * step) * (white / (219 * step))
+    return np.rint(levels.clip(0, white)).astype(samples.dtype)[samples]

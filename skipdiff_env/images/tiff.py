@@ -34,6 +34,8 @@ _CHANNELS = {
 """PhotometricInterpretation → channels of colour."""
 _NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
 """Other photometric interpretations."""
+_KINDS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
+"""SampleFormat: kinds of numbers."""
 _JPEG = 7
 _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
 _FAX_OPTIONS, _JPEG_TABLES = 292, 347
@@ -56,7 +58,7 @@ class _Layout(NamedTuple):
     bits: tuple[int, ...]
     """Of each channel."""
     kinds: tuple[int, ...]
-    """SampleFormat: 1 unsigned, 2 signed, 3 floating point."""
+    """SampleFormat: 1 is unsigned."""
     channels: int
     photometric: int
     compression: int
@@ -97,19 +99,17 @@ class _Layout(NamedTuple):
 
 
 def open_tiff(file: BinaryIO) -> Source:
-    """A TIFF or BigTIFF file that has been opened; its first page counts.
+    """A TIFF or BigTIFF file that has been opened; its first page that is no reduced copy counts.
 
     Raises:
         SkipDiffError: if it has a layout that is not read, which is named.
     """
     whole = _whole(file)
-    found = exif.parse(whole)
+    found, said, notes = _page(whole)
     layout = _layout(found.base, "<" if whole[:2] == b"II" else ">")
     _check(layout, found.base)
     profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
-    packet = found.base[XMP_TAG].data if XMP_TAG in found.base else b""
-    pages = exif.count_pages(whole)
-    notes = [f"only the first of {pages} frames or pages"] if pages > 1 else []
+    packet = said.base[XMP_TAG].data if XMP_TAG in said.base else b""
 
     def decode() -> Photo:
         samples = _samples(layout, whole)
@@ -118,7 +118,27 @@ def open_tiff(file: BinaryIO) -> Source:
         return _interpreted(shown, found.base, samples, profile).noting(*notes)
 
     code, colours = layout.compression, layout.photometric
-    return Source("tiff", (layout.width, layout.height), decode, found, packet)
+    return Source("tiff", (layout.width, layout.height), decode, said, packet)
+
+
+def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]]:
+    """The page that counts, what the file says of its picture, and notes."""
+    starts = exif.pages(whole)
+    first = exif.parse(whole)
+    if not _is_reduced(first.base) or _SUB_DIRECTORIES in first.base:
+        return first, first, [f"only the first of {len(starts)} frames or pages"] if len(starts) > 1 else []
+    for number, start in enumerate(starts[1:], 2):
+        page = exif.parse(whole, start)
+        if not _is_reduced(page.base):
+            # which stands with a copy that comes first as often as with the picture
+            said = Directories({**first.base, **page.base}, page.exif or first.exif, page.gps or first.gps)
+            return page, said, [f"only page {number} of {len(starts)}: those before it are reduced copies"]
+    return first, first, []
+
+
+def _is_reduced(base: Directory) -> bool:
+    """Whether a page is a smaller copy of another, or its mask: NewSubfileType, or else SubfileType."""
+    return bool((*_numbers(base, 254), int(_numbers(base, 255) == (2,)))[0] & 0b101)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
@@ -162,8 +182,7 @@ def _layout(base: Directory, order: str) -> _Layout:
 
 def _check(layout: _Layout, base: Directory) -> None:
     """Refuse what would not be read right."""
-    reduced = (*_numbers(base, 254), 0)[0] & 1
-    if reduced and _SUB_DIRECTORIES in base:
+    if _is_reduced(base) and _SUB_DIRECTORIES in base:
         raise SkipDiffError("is a TIFF with a reduced copy first, as camera raw files have: develop it")
     problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
     if problem:
@@ -172,13 +191,13 @@ def _check(layout: _Layout, base: Directory) -> None:
 
 def _other_numbers(layout: _Layout) -> str:
     """What is wrong with the kind of its numbers; nothing, if nothing is."""
-    kind = next(
-        ({2: "signed ", 3: "float "}.get(kind, "undefined ") for kind in layout.kinds if kind != 1), ""
-    )
+    kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # what 4, undefined, is read as
     if len(set(layout.bits)) > 1:
         return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
-    if kind or not 1 <= layout.depth <= 16:
-        return f"{layout.depth}-bit {kind}pixels, which do not say what white is"
+    if kind not in _KINDS:
+        return f"sample format {kind}"
+    if kind != 1 or not 1 <= layout.depth <= 16:
+        return f"{layout.depth}-bit {_KINDS[kind]}pixels, which do not say what white is"
     return ""
 
 

@@ -7,14 +7,33 @@ listed, for makers invent such properties all the time, in any spelling: listed 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from io import BytesIO
+from io import StringIO
 
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_STRUCTURE = frozenset({_RDF, "adobe:ns:meta/", "http://www.w3.org/XML/1998/namespace"})
-"""Namespaces of the packet's own skeleton."""
+_RDF, _XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
+_SKELETON = {
+    _RDF: frozenset({"RDF", "Description", "Bag", "Seq", "Alt", "li"}),
+    "adobe:ns:meta/": frozenset({"xmpmeta", "xapmeta"}),
+    _XML: frozenset[str](),
+}
+"""Namespace → elements that hold a packet together and say nothing themselves."""
+_ABOUT = f"{{{_RDF}}}about"
+"""An attribute that has to be there, and says nothing."""
+_SAID = {f"{{{_RDF}}}parseType": "Resource", f"{{{_XML}}}lang": "[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*"}
+"""The skeleton's other attributes → all that they may say, as patterns."""
+_VALUES = frozenset(f"{{{_RDF}}}{name}" for name in ("type", "value", "resource"))
+"""RDF's elements and attributes that hold a property's value: nothing outside of one."""
+
+_ENCODINGS = {
+    b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"<\0\0\0": "utf-32-le", b"\0\0\0<": "utf-32-be",
+    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be",
+}  # fmt: skip
+"""How a packet begins → its encoding, which is UTF-8 otherwise; what it declares itself does not count."""
+_DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
+"""Document types, in which entities are declared, that may be bombs or name files."""
 
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
@@ -117,19 +136,35 @@ _SCALED = {"Width": 0, "Left": 0, "Height": 1, "Top": 1}
 """Words in the panorama's names → 0 if the number is one of columns, 1 if of rows."""
 
 
+_PADDING = "\0 \r\n\t"
+
 _prefixes = threading.RLock()
 """ElementTree keeps the prefixes it writes in a global table: one packet at a time."""
 
 
 def clean(xmp: bytes) -> bytes:
-    """An XMP packet without what an enlargement makes untrue; empty if it is no plain XML (damaged, or with
-    entities of its own)."""
+    """An XMP packet, in UTF-8, without what an enlargement makes untrue; empty if it is not legible."""
     return _filtered(xmp, lambda uri, name: not (name in _STALE.get(uri, ()) or _companion(uri) is not None))
 
 
 def without_places(xmp: bytes) -> bytes:
     """An XMP packet with what is known to name no place, alone."""
     return _filtered(xmp, lambda uri, name: name in PLACELESS.get(uri, ()))
+
+
+def is_legible(xmp: bytes) -> bool:
+    """Whether a packet is empty or plain XML: no damage, no entities of its own."""
+    return not xmp.strip(_PADDING.encode()) or _parsed(xmp) is not None
+
+
+def orientation(xmp: bytes) -> int:
+    """What a packet says of the picture's orientation by EXIF's numbers; 1 if that is nothing."""
+    root = _parsed(xmp)
+    for element in root.iter() if root is not None else ():
+        said = {element.tag: element.text or "", **element.attrib}.get(f"{{{_TIFF}}}Orientation", "").strip()
+        if re.fullmatch("[1-8]", said):
+            return int(said)
+    return 1
 
 
 def companions(xmp: bytes) -> list[str]:
@@ -185,16 +220,17 @@ def _names(root: ET.Element | None) -> Iterator[tuple[str, str]]:
 
 
 def _parsed(xmp: bytes) -> ET.Element | None:
-    xmp = xmp.strip(b"\0 \r\n\t")
-    if not xmp or b"<!" in xmp.replace(b"<!--", b""):
-        return None
+    encoding = next((name for start, name in _ENCODINGS.items() if xmp.startswith(start)), "utf-8")
     try:
-        for _, (short, uri) in ET.iterparse(BytesIO(xmp), events=["start-ns"]):
-            with contextlib.suppress(ValueError):  # reserved prefixes are renamed, which XML allows
+        text = xmp.decode(encoding).strip("\ufeff" + _PADDING)
+        if not text or _DECLARATION.search(text):
+            return None
+        for _, (short, uri) in ET.iterparse(StringIO(text), events=["start-ns"]):
+            with contextlib.suppress(ValueError), _prefixes:  # reserved ones are renamed, which XML allows
                 if short:  # attributes cannot be in a namespace without a prefix
                     ET.register_namespace(short, uri)
-        return ET.fromstring(xmp)
-    except (ET.ParseError, ValueError, LookupError):
+        return ET.fromstring(text)
+    except (ET.ParseError, ValueError):
         return None
 
 
@@ -202,7 +238,7 @@ def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
     """The packet with the properties (and fields of properties) that are wanted, and its skeleton."""
     with _prefixes:
         root = _parsed(xmp)
-        if root is None or not _prune(root, wanted) or all(uri in _STRUCTURE for uri, _ in _names(root)):
+        if root is None or not _prune(root, wanted) or all(uri in _SKELETON for uri, _ in _names(root)):
             return b""
         return _packet(root)
 
@@ -218,13 +254,17 @@ def _prune(element: ET.Element, wanted: Callable[[str, str], bool], inside: bool
 
     def stays(name: str) -> bool:
         uri, local = _split(name)
-        return uri in _STRUCTURE or wanted(uri, local)
+        return (inside and name in _VALUES) if uri in _SKELETON else wanted(uri, local)
 
-    if not stays(element.tag):
+    uri, local = _split(element.tag)
+    if not (local in _SKELETON.get(uri, ()) or stays(element.tag)):
         return False
-    inside = inside or _split(element.tag)[0] not in _STRUCTURE
-    for name in [name for name in element.attrib if not stays(name)]:
-        del element.attrib[name]
+    inside = inside or uri not in _SKELETON
+    for name, text in list(element.attrib.items()):
+        if name == _ABOUT:
+            element.set(name, "")
+        elif not (re.fullmatch(_SAID[name], text) if name in _SAID else stays(name)):
+            del element.attrib[name]
     for child in list(element):
         if not _prune(child, wanted, inside):
             element.remove(child)

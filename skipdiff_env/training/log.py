@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import visible
 from ..files import write_atomically
 from .pictures import curves, write_png
 
@@ -22,7 +23,7 @@ QUIET_SECONDS = 30.0
 
 def say(message: str) -> None:
     """Tell whoever runs the training."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 class RunLog:

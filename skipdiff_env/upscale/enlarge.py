@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from ..errors import SkipDiffError, fraction
 from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
 from ..images.tiling import Tiled, TiledModel
+
+CALIBRATION = 256
+"""Side in pixels of the tile that tells how fast this machine is."""
 
 MIN_SIDE = 4
 """A photograph's least side in pixels; below, there is nothing to go by."""
@@ -159,6 +163,30 @@ class Enlarger:
         tiles = [pixels for step in steps for pixels in self._tiles(step)]
         most = self.most_evaluations
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
+
+    def seconds(self, work: Work) -> float:
+        """About how long ``work`` takes here, going by one network call (and one of the refiner)."""
+        call, refiner = self._seconds_a_pixel
+        return work.pixels * (call + refiner / self.most_evaluations)
+
+    @cached_property
+    def _seconds_a_pixel(self) -> tuple[float, float]:
+        """Of the network and of the refiner: each one's second call, for the first also gets things ready."""
+        side, device = min(self.tiles.tile, CALIBRATION), self.model.device
+        x = torch.zeros(1, 3, side, side, device=device)
+        chain = self.chain.chain if isinstance(self.chain, Detailed) else self.chain
+        refine = chain.refine if isinstance(chain, Refined) else None
+        calls = [lambda: self.model.predict(x, x, torch.ones(1, device=device))]
+        calls += [lambda: refine(x, x)] if refine else []
+        taken = []
+        with torch.no_grad():
+            for call in calls:
+                for _ in range(2):
+                    began = time.perf_counter()
+                    float(call().sum())  # waits for the device
+                    last = time.perf_counter() - began
+                taken.append(last / side**2)
+        return taken[0], sum(taken[1:])
 
     def _tiles(self, size: Size) -> list[int]:
         """Pixels of each tile of one evaluation, for an image of ``size``."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SkipDiffError
+from ..files import part_of
 from ..images.photo import FORMATS, SUFFIXES, Format, Header, is_image_name, read_header
 
 
@@ -215,18 +216,25 @@ def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
 
 
 def _out_of_reach(path: Path) -> str:
-    """Why a file cannot be written, as far as that is known beforehand; empty if it can."""
+    """Why there cannot be such a file, as far as that is known beforehand; empty if there can."""
     if os.path.isdir(path):
         return "which is a folder: move that away"
-    existing = next(folder for folder in path.parents if os.path.lexists(folder))
+    existing = existing_folder(path)
     if not os.path.isdir(existing):
         return f"but {existing} is no folder"
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return f"but {existing} is not writable: give another folder with -o"
-    try:
-        os.lstat(existing / path.name)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # such as a name that is too long
-        return f"which cannot be ({error.strerror}): rename it, or give another -o"
+    names = path.relative_to(
+        existing
+    ).parts  # each is tried alone: of a path, only what is there is looked at
+    for place in (*(existing / name for name in names), path, part_of(path)):
+        try:
+            os.lstat(place)
+        except (FileNotFoundError, PermissionError):
+            pass
+        except OSError as error:  # such as a name that is too long
+            return f"which cannot be ({error.strerror}): rename it, or give another -o"
     return ""
+
+
+def existing_folder(path: Path) -> Path:
+    """The lowest folder above a file that is there, or what else is there in a folder's place."""
+    return next(folder for folder in path.parents if os.path.lexists(folder))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._version import __version__
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, one_line
 from ..files import write_atomically
 from ..images.mapped import LARGE
 from ..images.measure import measure
@@ -29,7 +29,7 @@ from ..images.tiling import call_bytes, free_memory
 from .choice import AUTO, Choice, choose_model
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
-from .jobs import Failure, Job
+from .jobs import Failure, Job, existing_folder
 
 if TYPE_CHECKING:
     from ..metrics import Metric
@@ -96,9 +96,9 @@ class Runner:
     """Looks at jobs, and carries them out.
 
     The same photograph and the same :meth:`record` give the same bytes, whoever is made at the same time, on
-    one machine with the same library versions and, on a CPU, the same number of threads. With another number
-    of threads sums are added up in another order, and a few of the 8-bit values (measured: 1 to 8 in 100,000)
-    differ by 1.
+    one device of one machine with the same library versions and, on a CPU, the same number of threads. With
+    another number of threads sums are added up in another order, and a few of the 8-bit values (measured: 1
+    to 8 in 100,000) differ by 1.
 
     Args:
         open_model: a model by its name, with all its settings; called when a photograph first needs it.
@@ -147,13 +147,16 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """How a result of this size is made: what its metadata say, and what ``resume`` goes by.
+        """How a result of this size is made, all of it: what its metadata say, and what ``resume`` goes by.
 
         Raises:
             SkipDiffError: if the photograph cannot be read.
         """
         made = {"software": SOFTWARE, **self.enlarger(job).settings, "size": list(size)}
-        return {**made, "source": _digest(job.source)}
+        written = {"format": job.format.name, "keep_location": self.options.keep_location}
+        if job.format.lossy:
+            written["quality"] = self.options.quality
+        return {**made, **written, "source": _digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
         """What a job takes, or why it cannot be done, without running the network.
@@ -170,8 +173,10 @@ class Runner:
         try:
             size = self.options.scaling.target(source, enlarger.model.scale)
             there, notes = self._is_there(job, size)
-            check_size(size, job.format)
-            self._check_room(job, size)
+            if not there:
+                check_size(size, job.format)
+                _check_writable(job.target)
+                self._check_room(job, size)
         except SkipDiffError as error:
             return Failure(str(job.source), str(error))
         work = enlarger.work(source, size)
@@ -296,7 +301,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return "ran out of memory: give a smaller --tile, --scale or --jobs"
-    return f"unexpected {type(error).__name__} ({error}): please report it"
+    return f"unexpected {type(error).__name__} ({one_line(str(error))}): please report it"
 
 
 class _Room(NamedTuple):
@@ -323,7 +328,13 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 def _scratch(target: Path) -> Path:
     """Where images go that are too large for memory: what TMPDIR names, else beside the result."""
     named = os.environ.get("TMPDIR", "")
-    return Path(named) if os.path.isdir(named) else next(p for p in target.parents if p.is_dir())
+    return Path(named) if os.path.isdir(named) else existing_folder(target)
+
+
+def _check_writable(path: Path) -> None:
+    folder = existing_folder(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SkipDiffError(f"cannot write {path}: {folder} is not writable: give another folder with -o")
 
 
 def _exists(path: Path) -> SkipDiffError:

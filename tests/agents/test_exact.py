@@ -9,9 +9,10 @@ import torch
 from skipdiff_agents.evaluate import Evaluator, best_start
 from skipdiff_agents.exact import Decisions, decide, train_exactly
 from skipdiff_agents.pairs import UNSEEN, all_pairs
-from skipdiff_agents.recording import Graph, RecordedSetting
+from skipdiff_agents.recording import RecordedSetting
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.process import history_after
+from skipdiff_env.envs.recordings import Graph
 from skipdiff_env.policies.file import NetworkPolicy
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 

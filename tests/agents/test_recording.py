@@ -10,11 +10,12 @@ import torch
 pytest.importorskip("sb3_contrib")
 from skipdiff_agents.evaluate import Evaluator, Setting
 from skipdiff_agents.pairs import UNSEEN, all_pairs
-from skipdiff_agents.recording import Graph, RecordedSetting
+from skipdiff_agents.recording import RecordedSetting
 from skipdiff_agents.settings import build_agent, read_settings
 from skipdiff_agents.settings import step_cost as price_range
 from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env.diffusion import SkipProcess, random_model, tiny_config
+from skipdiff_env.envs.recordings import Graph, Recordings
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import mixed_quality, open_source
 from skipdiff_env.oracle import find_optimum, optimum_calls
@@ -76,7 +77,7 @@ def test_recorded_episodes_are_the_environments(settings, rule):
             np.testing.assert_allclose(first[0], second[0], rtol=1e-4)
             np.testing.assert_array_equal(first[1], second[1])
             total += first[0]
-        np.testing.assert_allclose(second[3]["reward"], total, rtol=1e-4)  # all that was paid
+        np.testing.assert_allclose(second[3]["episode_return"], total, rtol=1e-4)  # all that was paid
         for key in ("evaluations", "actions", "image", "noise_seed", "step_cost", "reward_valid"):
             np.testing.assert_array_equal(first[3][key], second[3][key])
         for key in ("metric", "psnr", "ssim"):
@@ -113,17 +114,17 @@ def test_recordings_are_made_once_and_belong_to_their_model(settings, tmp_path):
     assert recorded.record(pairs) == 4 * optimum_calls(recorded.process)
     assert recorded.record(pairs) == 0
     files = sorted(tmp_path.rglob("*.safetensors"))
-    assert len(files) == 4 and recorded.seconds(0, 0) > 0
-    names = {recorded.file(0, 0)}
-    names.add(replace(recorded, model=random_model(tiny_config(), seed=1)).file(0, 0))
-    names.add(replace(recorded, source=open_source([recorded.source[0]])).file(0, 5))
-    names.add(replace(recorded, coarse_steps=20).file(0, 0))
-    names.add(replace(recorded, sizes=(16,)).file(0, 0))
+    assert len(files) == 4 and recorded.recordings.seconds(0, 0) > 0
+    names = {recorded.recordings.file(0, 0)}
+    names.add(replace(recorded, model=random_model(tiny_config(), seed=1)).recordings.file(0, 0))
+    names.add(replace(recorded, source=open_source([recorded.source[0]])).recordings.file(0, 5))
+    names.add(replace(recorded, coarse_steps=20).recordings.file(0, 0))
+    names.add(replace(recorded, sizes=(16,)).recordings.file(0, 0))
     assert len(names) == 5
     files[0].write_bytes(b"spoiled")
     with pytest.raises(SkipDiffError, match="delete it"):
         for pair in pairs:
-            recorded.values(*pair)
+            recorded.recordings.values(*pair)
     with pytest.raises(SkipDiffError, match="network calls, more than max_calls=2000"):
         replace(recorded, fine_steps=20, skip_rule="hold").envs(1)
 
@@ -133,12 +134,16 @@ def test_settings_made_from_another_have_answers_of_their_own(settings):
     _, recorded = settings("reset")
     before = recorded.rewards(0, 0)
     ssim = replace(recorded, metric="ssim")
-    np.testing.assert_array_equal(ssim.rewards(0, 0), ssim.values(0, 0)[:, ssim.metrics.index("ssim")])
+    np.testing.assert_array_equal(
+        ssim.rewards(0, 0), ssim.recordings.values(0, 0)[:, ssim.metrics.index("ssim")]
+    )
     assert not np.allclose(ssim.rewards(0, 0), before)
     seeded = replace(recorded, model=random_model(tiny_config(), seed=1))
     assert seeded.process.model is seeded.model and not np.allclose(seeded.rewards(0, 0), before)
     swapped = replace(recorded, source=open_source([recorded.source[1], recorded.source[0]]))
-    assert swapped.file(0, 0) != recorded.file(0, 0) and not np.allclose(swapped.rewards(0, 0), before)
+    assert swapped.recordings.file(0, 0) != recorded.recordings.file(0, 0) and not np.allclose(
+        swapped.rewards(0, 0), before
+    )
     assert replace(recorded, skip_rule="hold").graph.rule == "hold"
 
 
@@ -146,13 +151,13 @@ def test_the_latents_in_memory_are_bounded(settings, monkeypatch):
     _, recorded = settings("reset")
     pairs = all_pairs(4, 2)
     recorded.record(pairs)
-    size = recorded.latents(0, 0, 16).nbytes
+    size = recorded.recordings.latents(0, 0, 16).nbytes
     small = replace(recorded, max_bytes=3 * size)
     first = [small.latents(*pair, 16) for pair in pairs]
-    assert sum(array.nbytes for array in small._latents.values()) == 3 * size
+    assert sum(array.nbytes for array in small.recordings._latents.values()) == 3 * size
     read = []
-    original = RecordedSetting._read
-    monkeypatch.setattr(RecordedSetting, "_read", lambda s, *what: read.append(what) or original(s, *what))
+    original = Recordings._read
+    monkeypatch.setattr(Recordings, "_read", lambda s, *what: read.append(what) or original(s, *what))
     again = [small.latents(*pair, 16) for pair in (*pairs[-3:], pairs[0], pairs[-1], pairs[-3])]
     assert [what[:2] for what in read] == [pairs[0], pairs[-3]]  # pairs[0] drove out the oldest
     for a, b in zip(again, [*first[-3:], first[0], first[-1], first[-3]], strict=True):
@@ -173,8 +178,8 @@ def test_relative_rewards_keep_the_order(settings):
             _, rewards, _, _, infos = envs.step([int(level > start)] * 2)
             total += rewards
         means = np.array([recorded.rewards(*pair).mean() for pair in pairs])
-        assert infos["reward"] == pytest.approx(total * scale + means)
-        rewards_told.append(infos["reward"])
+        assert infos["episode_return"] == pytest.approx(total * scale + means)
+        rewards_told.append(infos["episode_return"])
         regrets.append(infos["regret"])
         paid.append(total + 0.5 * start / scale)
     # under `reset` the starts are all outcomes there are
@@ -185,8 +190,8 @@ def test_relative_rewards_keep_the_order(settings):
 
 def test_a_degraded_input_has_an_optimum_of_its_own(settings):
     alive, _ = settings("reset")
-    clean = find_optimum(alive.model, alive.pair(1).hr, 0, "psnr", fine_steps=FINE)
-    jpeg = find_optimum(alive.model, alive.pair(1).hr, 0, "psnr", fine_steps=FINE, lr=alive.pair(1).lr)
+    clean = find_optimum(alive.model, alive.pair(1, 0).hr, 0, "psnr", fine_steps=FINE)
+    jpeg = find_optimum(alive.model, alive.pair(1, 0).hr, 0, "psnr", fine_steps=FINE, lr=alive.pair(1, 0).lr)
     assert alive.optimum(1, 0).reward == pytest.approx(jpeg.reward) != clean.reward
 
 

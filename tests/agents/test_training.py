@@ -20,7 +20,7 @@ import torch
 pytest.importorskip("sb3_contrib")
 from skipdiff_agents.cli import main
 from skipdiff_agents.evaluate import Evaluator
-from skipdiff_agents.pairs import UNSEEN, all_pairs, every_tenth
+from skipdiff_agents.pairs import UNSEEN, all_pairs, enough, kept_back
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import Progress, Run, Watch
 from skipdiff_env import SkipDiffError, SkipDiffSampler
@@ -149,6 +149,25 @@ def test_too_few_decisions_are_refused(tmp_path, tiny_setting):
     with pytest.raises(SkipDiffError, match="timesteps=15 is less than one update .* give 16 or more"):
         run(small("ppo", 15, num_envs=4), tiny_setting, tmp_path / "run").train()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_asked_for_is_refused_by_name(tmp_path, tiny_setting):
+    with pytest.raises(SkipDiffError, match=r"timesteps=64 .* \(learning_starts\): give 1001 or more"):
+        settings = read_settings("dqn") | {"timesteps": 64}
+        run(settings, tiny_setting, tmp_path / "dqn").train()
+    settings = small("recurrent_ppo", 64, num_envs=4)
+    run(settings, tiny_setting, tmp_path / "run").train()
+    wider = settings | {"policy": settings["policy"] | {"hidden_size": 9}}
+    dear = settings | {"step_cost": 0.25}
+    for other, name in (
+        (wider, "hidden_size"),
+        (dear, "step_cost"),
+        (settings | {"num_envs": 2}, "num_envs"),
+    ):
+        with pytest.raises(SkipDiffError, match=f"holds a run with {name} = .*, not "):
+            run(other, tiny_setting, tmp_path / "run").train(resume=True)
+    with pytest.raises(SkipDiffError, match="holds a run with skip_rule = 'reset', not 'hold'"):
+        run(settings, replace(tiny_setting, skip_rule="hold"), tmp_path / "run").train(resume=True)
 
 
 def test_how_an_agent_plays_is_told(tmp_path, tiny_setting):
@@ -314,7 +333,7 @@ def test_every_kind_of_fault_is_held_out(tmp_path, files, mine, monkeypatch, mix
         cv2.imwrite(str(tmp_path / "images" / f"{i:02}.png"), np.full((32, 32, 3), i, np.uint8))
     runs = []
 
-    def train(self, resume, progress_bar):
+    def train(self, resume, progress_bar, say):
         runs.append(self)
         return Progress(best_reward=0.0)
 
@@ -322,10 +341,14 @@ def test_every_kind_of_fault_is_held_out(tmp_path, files, mine, monkeypatch, mix
     arguments = ["train", "--algo", mine, "--out", str(tmp_path / "run"), *options(files)]
     arguments += ["--images", str(tmp_path / "images"), *(["--mixed"] if mixed else [])]
     assert main(arguments) == 0
-    held_out = [image for image, _ in runs[0].evaluator.pairs]
+    held_out = sorted({image for image, _ in runs[0].evaluator.pairs})
+    assert len(runs[0].evaluator.pairs) == 8
     assert held_out == kept and {image for image, _ in runs[0].pairs} == {*range(42)} - {*kept}
     assert not mixed or {kind(image) for image in held_out} == {*KINDS}
-    assert every_tenth(39, 4) == every_tenth(9) == []  # a whole round, or none
+    assert kept_back(7) == [2, 5] and kept_back(9) == [2, 5, 8] and kept_back(16, 4) == [8, 9, 10, 11]
+    assert kept_back(39, 4) == [*range(8, 12), *range(20, 24), *range(32, 36)]
+    assert kept_back(3) == kept_back(15, 4) == []
+    assert enough(24, 5) == 5 and enough(24, 24) == 1
 
 
 def test_errors_are_one_line(tmp_path, files, capsys):

@@ -18,7 +18,7 @@ from benchmarks.agents.spn import BATCHES, random_latents
 from benchmarks.agents.step_cost import price_of_start_1
 from benchmarks.agents.study import interval
 from benchmarks.agents.training import plateau_of
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model

@@ -26,7 +26,7 @@ from benchmarks.agents.table import (
 )
 from benchmarks.measure.samplers import shipped_agent
 from skipdiff_agents.evaluate import Result
-from skipdiff_agents.train import BEST
+from skipdiff_agents.settings import BEST
 from skipdiff_env.diffusion import random_model, start_actions, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.diffusion.pretrained import load_pretrained
@@ -227,7 +227,7 @@ def study(files, *more, images="train", metric="psnr"):
 def test_agents_are_chosen_on_pictures_of_their_own(files):
     apart = study(files, "--valid", str(files / "valid"), "--valid-seeds", "2")
     assert {image for image, _ in apart.train_pairs} == set(range(6)) and len(apart.valid_pairs) == 4
-    shown = apart.evaluator("valid").setting.pair(0).hr
+    shown = apart.evaluator("valid").setting.pair(0, 0).hr
     assert np.array_equal(shown, cv2.imread(str(files / "valid" / "0.png"))[..., ::-1])
     assert apart.evaluator("known").pairs == apart.train_pairs  # the best start is that of training images
     assert "agents chosen on 2 images of `valid` × 2 new noise seeds" in apart.describe()

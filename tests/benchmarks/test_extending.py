@@ -135,11 +135,11 @@ def test_agents_tables_show_what_recordings_hold(metric, monkeypatch):
     pytest.importorskip("sb3_contrib")
     from benchmarks.agents.study import judged
     from benchmarks.agents.table import columns
-    from skipdiff_agents import recording
     from skipdiff_agents.evaluate import Result
+    from skipdiff_env.envs import recordings
 
-    assert [m.name for m in judged()] == list(recording.METRICS)
-    monkeypatch.setattr(recording, "METRICS", (*recording.METRICS, "brisque"))
+    assert [m.name for m in judged()] == list(recordings.METRICS)
+    monkeypatch.setattr(recordings, "METRICS", (*recordings.METRICS, "brisque"))
     with registered(METRICS, Metric("brisque", "BRISQUE", 1, True, "brisque")):
         shown = columns()
     result = Result("a.png", 0, 1.0, 0.0, 0.0, 0.0, 12, (0,), (1.0, 2.0, 3.0, 4.0, 5.0))

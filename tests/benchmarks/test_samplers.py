@@ -88,12 +88,13 @@ def test_every_rival_is_there_at_skipdiff_s_own_evaluations(wide, lr):
     """Whatever the start; and all keys of the usual one stay, for rows that are stored under them."""
     usual = {"ddim-10", "ddim-16", "ddim-20", "ddim-50", "dpm-10", "dpm-16", "dpm-20", "ancestral-16"}
     usual |= {"ccsr-1", "ccsr-2"}
+    usual |= {f"{kind}-{n}" for kind in ("ddim", "ddim-half", "dpm", "ancestral") for n in (2, 3, 4, 5, 6, 8)}
     kinds = ("ddim", "dpm", "ancestral", "ccsr")
-    assert {key for key in catalogue(wide, 7) if key.startswith(kinds)} == usual | {"ccsr-16"}
+    assert {key for key in catalogue(wide, 7) if key.startswith(kinds)} == usual | {"ccsr-16", "ddim-half-16"}
     found = catalogue(wide, 4, budgets=(14,))
-    added = {f"{kind}-{n}" for kind in kinds for n in (13, 14)}
+    added = {f"{kind}-{n}" for kind in (*kinds, "ddim-half") for n in (13, 14)}
     assert {key for key in found if key.startswith(kinds)} == usual | added
-    for key in ("ddim-13", "dpm-13", "ancestral-13", "ccsr-13"):
+    for key in ("ddim-13", "ddim-half-13", "dpm-13", "ancestral-13", "ccsr-13"):
         assert found[key].run(lr, 0).evaluations == 13 == found["skip-10-10-4"].run(lr, 0).evaluations
 
 

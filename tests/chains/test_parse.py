@@ -146,7 +146,7 @@ def test_what_cannot_be_had_is_named_before_the_network_runs(
 
 
 def test_a_configuration_with_an_unknown_chain_is_named() -> None:
-    with pytest.raises(SkipDiffError, match="names the chain 'ddim:4', which there is not: use one of ccsr"):
+    with pytest.raises(SkipDiffError, match="is to be run by 'ddim:4', which is no chain: use one of ccsr"):
         parse(None, of_levels(100, chain="ddim:4"))
 
 
@@ -164,14 +164,15 @@ def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
     model = load_pretrained(tmp_path, "cpu")
     four, two = Plan.read("100>57>14|11>5>0 eta 0|1"), uniform(100, 2)
     assert parse("100>50>0", model) == two
-    save_plans(tmp_path / "plans.json", model.hash, {four: {"psnr": 26.2}, two: {}}, pictures=24)
+    file = tmp_path / "plans.json"
+    save_plans(file, model.hash, {four: {"psnr": 26.2}, two: {}}, {"normal": "plan:4"}, pictures=24)
     assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
     assert list(shipped_plans(model)) == [2, 4]
     with pytest.raises(SkipDiffError, match="has no plan of 3 evaluations: use one of plan:2, plan:4, or"):
         parse("plan:3", model)
     with pytest.raises(SkipDiffError, match="has no plan without a number of evaluations: use"):
         parse("plan:", model)
-    save_plans(tmp_path / "plans.json", "other weights", {four: {}})
+    save_plans(tmp_path / "plans.json", "other weights", {four: {}}, {"normal": "plan:4"})
     assert shipped_plans(model) == {}
     bad = json.dumps({"model": model.hash, "plans": {"4": {"plan": "100>"}}})
     for damaged in ("[]", bad, "{"):

@@ -13,8 +13,16 @@ import pytest
 
 from skipdiff_env import cli
 from skipdiff_env._version import __version__
+from skipdiff_env.chains import efforts
 from skipdiff_env.cli import COMMANDS, build_parser, main
-from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
+from skipdiff_env.diffusion import (
+    NoiseSchedule,
+    available_models,
+    load_pretrained,
+    random_model,
+    save_model,
+    tiny_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +47,7 @@ def test_upscale_help_fits_on_a_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = helped(capsys, "upscale").splitlines()
-    assert len(lines) <= 52
+    assert len(lines) <= 55 + len(available_models())
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("  skipdiff upscale ") for line in lines) == 3
     assert all(line.isascii() for line in lines)
@@ -141,10 +149,18 @@ def test_info_of_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     for name, model in facts["models"].items():
         assert "error" not in model, name
         assert Path(model["folder"]).is_dir()
-    usual = {name: model["usual"] for name, model in facts["models"].items()}
-    assert usual["ccsr-natural-4x"] == "ccsr:2 and the refiner of ccsr-natural-4x"
-    assert usual["face-8x"] == "policy.safetensors after 10 coarse steps"
-    assert usual["addsr-natural-4x"] == "addsr:4"
+        assert list(model["efforts"]) == ["fast", "normal", "best"]
+    ccsr = facts["models"]["ccsr-natural-4x"]["efforts"]
+    assert ccsr["normal"] == {"chain": "ccsr:2 and the refiner of ccsr-natural-4x", "evaluations": 2}
+    assert facts["models"]["addsr-natural-4x"]["efforts"]["best"] == {"chain": "addsr:4", "evaluations": 4}
+
+
+def test_help_says_what_efforts_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    ending = helped(capsys, "upscale").split("network calls a picture, by effort: fast, normal, best\n")[1]
+    costs = {name: counts for name, counts in (line.split(maxsplit=1) for line in ending.splitlines())}
+    for name in available_models():
+        chains = efforts(load_pretrained(name, "cpu")).values()
+        assert costs[name] == ", ".join(str(c.most_evaluations(NoiseSchedule.cosine(100))) for c in chains)
 
 
 def test_as_a_module_and_into_a_closed_pipe() -> None:

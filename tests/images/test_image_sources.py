@@ -297,12 +297,12 @@ def test_archive_that_went_away(tmp_path: Path) -> None:
 
 def test_bundled_photographs_are_real_colour_photographs() -> None:
     source = bundled_images()
-    assert len(source) == len(PHOTOGRAPHS) >= 4
+    assert len(source) == len(PHOTOGRAPHS) >= 7
     for photo, image in zip(PHOTOGRAPHS, source, strict=True):
         assert min(image.shape[:2]) == 256
         assert np.ptp(image.astype(int), axis=2).mean() > 15  # colour
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10_000  # a photograph, no drawing
-        assert photo.licence in ("CC0", "public domain") and photo.author and photo.source
+        assert photo.licence in ("CC0", "CC BY 2.0", "public domain") and photo.author and photo.source
 
 
 def test_bundled_images_are_shrunk_from_the_whole_photograph() -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
-    ("_version", "errors"),
+    ("_version", "errors", "progress"),
     ("locks",),
     ("files",),
     ("diffusion",),
@@ -24,7 +24,7 @@ FLOORS = (
     ("sampler",),
     ("oracle", "plan_oracle", "planning"),
     ("envs",),
-    ("upscale",),
+    ("upscale", "wrappers"),
     ("web",),
     ("cli",),
 )

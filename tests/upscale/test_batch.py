@@ -223,6 +223,32 @@ def test_a_folder_that_cannot_be_written_into_is_named(
         (tmp_path / "out" / "deep").chmod(0o500)
 
 
+def test_what_is_there_needs_no_folder_that_can_be_written_into(
+    tmp_path: Path, plain_folder: Path, close: Callable[[Path, int], None]
+) -> None:
+    photograph, out = flat(tmp_path / "a.png"), tmp_path / "out" / "a.png"
+    assert run(photograph, "-o", out, "--model", plain_folder).status == 0
+    close(tmp_path / "out", 0o500)
+    ran = run(photograph, "-o", out, "--resume", "--model", plain_folder)
+    assert (ran.status, ran.out, ran.err) == (0, f"{out}: is there already\n", "")
+    ran = run(photograph, "-o", out, "--resume", "--compare", "--model", plain_folder)
+    assert ran.status == 2 and "is not writable: give another folder with -o" in ran.err
+
+
+DEEP = "/".join(["d" * 250] * 20)
+FILLED = DEEP[: os.pathconf("/", "PC_PATH_MAX") - 10]
+"""A path that leaves room for a short name alone."""
+
+
+@pytest.mark.parametrize(
+    "out", [f"{'n' * 300}/", f"new/{'n' * 300}/deep/", f"{'写' * 90}/a.png", f"{DEEP}/", f"{FILLED}/a.png"]
+)
+def test_folders_that_cannot_be_are_known_beforehand(out: str, here: Path) -> None:
+    flat(here / "a.png")
+    (reason,) = failures_of(["a.png"], out).values()
+    assert reason.endswith("which cannot be (File name too long): rename it, or give another -o")
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_photograph_that_meets_an_unknown_error_fails_alone(
     jobs: int, here: Path, upscale: Upscale, monkeypatch: pytest.MonkeyPatch
@@ -288,3 +314,26 @@ def test_large_texts_and_profiles_go_through(here: Path, upscale: Upscale) -> No
             assert read_photo(out).profile == profile
             assert "is there already" in upscale(source, "-o", out, "--resume").out
     assert read_photo(here / "larger-own.png.png").metadata.texts["workflow"] == workflow["workflow"]
+
+
+NAMES = ["a\nskipdiff: error: b.png", "\x1b[2J\x1b]0;title\x07c.png", "d\x9b31m.png", "e\u202egnp.png",
+         "f  g\t.png", "h\r.png", "ö京 👩\u200d🔬.png"]  # fmt: skip
+"""Names of files that would write lines of their own, or make the terminal do something."""
+
+
+@pytest.mark.parametrize("mode", [[], ["--compare"], ["--dry-run"]])
+def test_names_that_terminals_would_obey(mode: list[str], here: Path, upscale: Upscale) -> None:
+    for name in NAMES:
+        flat(here / "in" / name)
+        (here / "in" / f"x{name}").write_text("no picture")
+    for again in ([], ["--resume"]):
+        ran = upscale("in", "-o", "out", *mode, *again)
+        assert ran.status == 2
+        assert len(ran.out.split("\n")) == len(NAMES) + 1
+        assert len(ran.err.split("\n")) == len(NAMES) + 2
+        for name in NAMES:
+            told = ascii(name)[1:-1] if name.isascii() or "\x9b" in name or "\u202e" in name else name
+            assert f"in/{told} (12x12)" in ran.out or f"{told}: is there already\n" in ran.out
+            assert f"error: in/x{told}: is not a readable image" in ran.err
+            assert f"in/x{told}" in ran.err.split("\n")[-2]
+        assert not set("\x1b\x07\x9b\r\t\u202e") & set(ran.out + ran.err)

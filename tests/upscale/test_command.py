@@ -89,9 +89,11 @@ def test_the_same_settings_give_the_same_bytes(
     assert made("e.png", "--seed", 1) != first
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize(
+    ("suffix", "format"), [(".png", "png"), (".jpg", "jpeg"), (".webp", "webp"), (".tif", "tiff")]
+)
 def test_the_file_records_how_it_was_made(
-    suffix: str, upscale: Upscale, photograph: Path, tmp_path: Path, plain: object
+    suffix: str, format: str, upscale: Upscale, photograph: Path, tmp_path: Path, plain: object
 ) -> None:
     upscale(photograph, "-o", tmp_path / f"a{suffix}", "--seed", 3, "--tile", 128)
     record = read_record(read_photo(tmp_path / f"a{suffix}").metadata)
@@ -101,7 +103,8 @@ def test_the_file_records_how_it_was_made(
     assert record.pop("software").startswith("SkipDiff ")
     assert record == {
         "model": "plain-4x", "model_hash": plain.hash, "size": [56, 40], "coarse_steps": 2, "start": 1,  # type: ignore[attr-defined]
-        "seed": 3, "tile": 128, "precision": "float32",
+        "seed": 3, "tile": 128, "precision": "float32", "keep_location": False, "format": format,
+        **({"quality": 95} if format in ("jpeg", "webp") else {}),
         "source": hashlib.sha256(photograph.read_bytes()).hexdigest(),
     }  # fmt: skip
 
@@ -148,7 +151,8 @@ def test_dry_run_writes_nothing(upscale: Upscale, photograph: Path, tmp_path: Pa
     assert "in.png (84x60): would take 4 network calls in 2 runs, on 2 tiles" in ran.out
     (planned,) = upscale(photograph, "-o", tmp_path / "out/", "-n", "--json").json
     assert planned["dry_run"]
-    assert (planned["tiles"], planned["calls"]) == (1, 2)
+    assert (planned["tiles"], planned["calls"]) == (1, 2) and planned["seconds"] > 0
+    assert re.search(r"of up to \d+ pixels, about \d+\.\d s$", ran.out.strip())
     assert left_in(tmp_path) == ["in.png"]
 
 

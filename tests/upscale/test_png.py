@@ -266,6 +266,60 @@ def test_a_damaged_chunk_that_the_picture_needs_is_refused(name: bytes) -> None:
         decode_photo(io.BytesIO(bytes(data)))
 
 
+def late_palette() -> bytes:
+    data = png(GREY8, 3)
+    return data[:-12] + chunk(b"PLTE", bytes(768)) + data[-12:]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (png(GREY8, 3), "no palette before its pixels"),
+        (png(GREY8, 3, chunk(b"PLTE", b"")), "no palette before its pixels"),
+        (late_palette(), "no palette before its pixels"),
+        (png(GREY8, 3, chunk(b"PLTE", bytes(7))), "a palette of 7 bytes"),
+        (png(GREY8, 3, chunk(b"PLTE", bytes(771))), "a palette of 771 bytes"),
+    ],
+    ids=["none", "empty", "late", "7", "771"],
+)
+def test_palettes_that_are_none_are_named(data: bytes, why: str) -> None:
+    with pytest.raises(SkipDiffError, match=f"is damaged or truncated \\(it has {why}\\)"):
+        decode_photo(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("kind", ["RGB", "RGB 16", "grey", "grey 16", "palette", "PQ"])
+def test_limited_range_becomes_full(kind: str, name: str) -> None:
+    """H.273: black is 16 and white 235 of 256 levels, at any depth; cICP's last byte is 0."""
+    full = GREY16 if "16" in kind else GREY8
+    full = np.repeat(full, 3, axis=2) if "RGB" in kind or kind == "PQ" else full
+    white = np.iinfo(full.dtype).max
+    step = (white + 1) // 256
+    limited = np.rint(full.astype(float) / white * 219 * step + 16 * step).astype(full.dtype)
+    codes = chunk(b"cICP", bytes([9, 16, 0, 0] if kind == "PQ" else [1, 13, 0, 0]))
+    if kind == "palette":
+        colours = chunk(b"PLTE", np.repeat(limited.reshape(-1, 1), 3, axis=1).tobytes())
+        data = png(np.arange(140, dtype=np.uint8).reshape(10, 14, 1), 3, codes, colours)
+    else:
+        data = png(limited, 0 if "grey" in kind else 2, codes)
+    photo = decode_photo(io.BytesIO(data))
+    assert photo.notes == ("its numbers were of limited range and are spread to the full one",)
+    assert np.abs(photo.colour.astype(int) - full).max() <= 1
+    assert photo.code_points == (bytes([9, 16, 0, 1]) if kind == "PQ" else None) and photo.profile is None
+    coded, notes = encode_photo(photo, FORMATS[name], "x", {})
+    assert decode_photo(io.BytesIO(coded)).notes == ()
+    assert bool(notes) == ((kind == "PQ" and name != "png") or ("16" in kind and name not in ("png", "tiff")))
+
+
+def test_what_lies_beyond_white_and_black_is_cut() -> None:
+    values = np.array([[[0], [15], [16], [125], [126], [235], [236], [255]]], np.uint8)
+    photo = decode_photo(io.BytesIO(png(values, 0, chunk(b"cICP", bytes([1, 13, 0, 0])))))
+    assert photo.colour.ravel().tolist() == [0, 0, 0, 127, 128, 255, 255, 255]
+    for codes in ([0, 0, 0, 0], [3, 13, 0, 0], [1, 3, 0, 0], [1, 19, 0, 0], [1, 13, 1, 0], [1, 13, 0, 2]):
+        photo = decode_photo(io.BytesIO(png(values, 0, chunk(b"cICP", bytes(codes)))))
+        assert (photo.colour == values).all(), "code points that say nothing of RGB"
+
+
 TEXT = "{'nodes': [1, 2, 3]} " * 120_000  # 2.5 MB
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
-from skipdiff_env.images import exif, xmp
+from skipdiff_env.images import exif, exif_tags, xmp
 from skipdiff_env.images.exif import Directories
-from skipdiff_env.images.metadata import Metadata
+from skipdiff_env.images.metadata import Metadata, exif_bytes
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo
+from skipdiff_env.images.tiff import encode_tiff
 
 from .conftest import Upscale
 
@@ -146,6 +147,59 @@ def test_an_authors_contact_stays_without_the_address() -> None:
     )
     rest = xmp.without_places(whole)
     assert b"a@example.org" in rest and b"Bern" not in rest
+
+
+FOREIGN = {
+    "IPTC": 0x83BB, "Photoshop": 0x8649, "a maker's note": 0x927C, "Photoshop's layers": 0x935C,
+    "GeoTIFF's scale": 0x830E, "GeoTIFF's tie points": 0x8482, "GeoTIFF's matrix": 0x85D8,
+    "GeoTIFF's keys": 0x87AF, "GeoTIFF's numbers": 0x87B0, "GeoTIFF's texts": 0x87B1,
+    "a pointer to GPS": 0x8825, "a pointer to EXIF": 0x8769, "pressure": 0x9402, "nobody's": 0xA5FF,
+}  # fmt: skip
+"""Tags in an Exif directory that are not of its standard, or tell of the place."""
+
+
+def test_tags_of_exif_are_those_of_its_standard() -> None:
+    named = {
+        name: tag for name, tags in vars(exif_tags).items() if isinstance(tags, dict) and name.isupper()
+        for name, tag in tags.items()
+    }  # fmt: skip
+    assert set(named.values()) == exif_tags.PLACELESS and not exif_tags.PLACELESS & set(FOREIGN.values())
+    by_pillow = {tag.name: tag.value for tag in ExifTags.Base}
+    assert all(by_pillow.get(name, tag) == tag for name, tag in named.items())
+    others = {0x9214, 0xA461, 0xA462, *range(0xA436, 0xA43D)}  # named otherwise there, or new in EXIF 3.0
+    assert {tag for name, tag in named.items() if name not in by_pillow} == others
+
+
+def test_no_other_tag_stays() -> None:
+    whole = Metadata(exif={tag: exif.text("secret") for tag in range(2**16)})
+    assert set(whole.without_location().exif) == exif_tags.PLACELESS
+
+
+def with_exif(name: str, found: Directories) -> bytes:
+    if name == "TIFF":
+        return encode_tiff(Photo(PIXELS), found)
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, name, exif=exif_bytes(found))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["", "--keep-location"])
+@pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_foreign_blocks_in_the_exif_directory(
+    source: str, keep: bool, tmp_path: Path, upscale: Upscale
+) -> None:
+    pointers = {0x8825, 0x8769}
+    tags = {tag: exif.longs(8) if tag in pointers else exif.text(f"secret {tag}") for tag in FOREIGN.values()}
+    found = Directories({271: exif.text("Maker")}, {**tags, 0xA437: exif.text("Zoë")})
+    (tmp_path / "a").write_bytes(with_exif(source, found))
+    for name in ("a.jpg", "a.png", "a.webp", "a.tif"):
+        ran = upscale(tmp_path / "a", "-o", tmp_path / name, *(["--keep-location"] if keep else []))
+        assert ran.status == 0, ran.err
+        assert (b"secret" in (tmp_path / name).read_bytes()) == keep
+        with Image.open(tmp_path / name) as image:
+            inner = set(image.getexif().get_ifd(exif.EXIF_IFD))
+        assert not inner & pointers, "what was pointed to lies elsewhere now"
+        assert inner & set(tags) == (set(tags) - pointers if keep else set()) and 0xA437 in inner
 
 
 @pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff"])

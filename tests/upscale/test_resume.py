@@ -142,6 +142,38 @@ def test_only_what_is_surely_half_a_result_is_made_anew(upscale: Upscale, tmp_pa
     assert out.read_bytes() == whole
 
 
+OPTIONS = {
+    "--quality 70": {".jpg", ".webp"},
+    "--keep-location": {".jpg", ".webp", ".png", ".tif"},
+    "--seed 1": {".jpg", ".webp", ".png", ".tif"},
+    "--tile 128": {".jpg", ".webp", ".png", ".tif"},
+    "--scale 3": {".jpg", ".webp", ".png", ".tif"},
+    "--step-cost 0 --refiner none --jobs 2 --score niqe": set[str](),
+}
+"""Options, and the results that are others with them."""
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".tif"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_what_was_made_with_other_settings_is_refused(
+    options: str, suffix: str, upscale: Upscale, noisy_folder: Path, tmp_path: Path
+) -> None:
+    """The record holds what decides the bytes, and no more."""
+    source, out, other = tmp_path / "a.jpg", tmp_path / f"out{suffix}", tmp_path / f"other{suffix}"
+    place = Image.Exif()
+    place.get_ifd(0x8825)[1] = "N"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(source, exif=place)
+    for made, more in ((out, ""), (other, options)):
+        assert upscale(source, "-o", made, *more.split(), model=noisy_folder).status == 0
+    differs = suffix in OPTIONS[options]
+    assert (out.read_bytes() != other.read_bytes()) == differs
+    ran = upscale(source, "-o", out, "--resume", *options.split(), model=noisy_folder)
+    assert ran.status == (2 if differs else 0)
+    assert ("was made with other settings: --force replaces it" in ran.err) == differs
+    assert ("is there already" in ran.out) == (not differs)
+
+
 def test_a_photograph_that_vanishes_meanwhile_fails_alone(
     upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

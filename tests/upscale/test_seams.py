@@ -87,13 +87,12 @@ def test_the_largest_is_held_against_eight_gigabytes(monkeypatch: pytest.MonkeyP
     asked = []
 
     def peak(model: str, size: tuple[int, int], suffix: str, chain: str) -> int:
-        assert load_pretrained(model).scale == 4
-        asked.append((size, suffix, chain))
+        asked.append((model, size, suffix, chain))
         return {"jpg": 7_900_000_000, "png": 8_100_000_000}[suffix]
 
     monkeypatch.setattr(tiling, "peak", peak)
-    rows = measure_largest(["jpg", "png"])
-    assert asked == [((16128, 12096), suffix, "--policy ccsr:2") for suffix in ("jpg", "png")]
+    rows = measure_largest("any", ["jpg", "png"], tiling.LARGEST)
+    assert asked == [("any", (16128, 12096), suffix, "--policy ccsr:2") for suffix in ("jpg", "png")]
     assert [row["bytes_a_pixel"] for row in rows] == [pytest.approx(40.5, 0.01), pytest.approx(41.5, 0.01)]
     assert memory_holds(rows[:1]) and not memory_holds(rows)
 
@@ -115,6 +114,21 @@ def test_the_command_writes_tables(
     assert [row["tile"] for row in rows] == ["192", "128"]
     assert all(np.isfinite(float(row[name])) for row in rows for name in list(row)[2:])
     assert written.with_suffix(".md").read_text().splitlines()[0].startswith("| size | tile | gradient |")
+
+
+@pytest.mark.parametrize(("what", "name"), [("largest", "tiny-4x"), ("largest-model", "noisy-4x")])
+def test_the_largest_by_a_stand_in_and_by_the_model(
+    what: str, name: str, tmp_path: Path, noisy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiling, "LARGEST", (64, 48))
+    parser = argparse.ArgumentParser()
+    tiling.add_arguments(parser)
+    words = f"--model {noisy_folder} --what {what} --formats webp --out {tmp_path}"
+    assert tiling.run(parser.parse_args(words.split())) == 0
+    (table,) = tmp_path.rglob("*.csv")
+    assert table == tmp_path / name / "tiling_largest.csv"
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert (row["size"], row["format"]) == ("64x48", "webp") and 100 < float(row["peak_mb"]) < 4000
 
 
 @pytest.mark.slow

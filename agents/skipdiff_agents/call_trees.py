@@ -1,0 +1,155 @@
+"""All chains that SkipDiff-v1 can make of a picture under ``actions="jump"``, made once and looked up later.
+
+A *node* is a latent that was reached, and what the network makes of it: the estimate x̂0 on which the chain
+may end there, or from which it goes on. With the same levels and budget node i is reached by the same calls
+for every picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skipdiff_env.chains import Plan
+from skipdiff_env.diffusion import Call, CallProcess, CallState, NoiseKey, image_key, to_uint8
+from skipdiff_env.diffusion.calls import checked_levels
+from skipdiff_env.diffusion.protocol import DiffusionModel
+from skipdiff_env.diffusion.resize import to_arrays, to_planes
+from skipdiff_env.files import write_atomically
+from skipdiff_env.images import Pair
+from skipdiff_env.metrics import load_metric
+from skipdiff_env.policies.file import as_seen
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all trees of the same levels and budget share.
+
+    Args:
+        top: T.
+        levels: that calls may lead to, falling to 0, which need not be given.
+        budget: network calls of a chain, at most.
+    """
+
+    top: int
+    levels: tuple[float, ...]
+    budget: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(checked_levels(self.levels, self.top)))
+
+    @property
+    def paths(self) -> list[tuple[float, ...]]:
+        """The levels that were reached on the way to each node, T first; those of fewer calls come first."""
+        newest: list[tuple[float, ...]] = [(float(self.top),)]
+        found = [*newest]
+        for _ in range(self.budget - 1):
+            newest = [(*path, u) for path in newest for u in self.levels[:-1] if u < path[-1]]
+            found += newest
+        return found
+
+    @property
+    def child(self) -> NDArray[np.int64]:
+        """Where a call from each node to each level leads, (nodes, levels); -1: to the end, or it may not."""
+        paths = self.paths
+        number = {path: i for i, path in enumerate(paths)}
+        return np.array([[number.get((*path, u), -1) for u in self.levels] for path in paths], np.int64)
+
+    @property
+    def spent(self) -> NDArray[np.int64]:
+        """Network calls of the chain that ends on each node, (nodes,)."""
+        return np.array([len(path) for path in self.paths])
+
+    def plan(self, node: int) -> Plan:
+        """The chain that ends on a node."""
+        path = (*self.paths[node], 0.0)
+        return Plan(self.top, tuple(Call(a, b) for a, b in zip(path, path[1:], strict=False)))
+
+
+@dataclass(frozen=True)
+class CallTree:
+    """A picture under one noise seed."""
+
+    condition: NDArray[np.float16]
+    """c, (3, n, n): pictures and latents are shrunk to what agents see."""
+    latents: NDArray[np.float16]
+    """(nodes, 3, n, n)."""
+    x0: NDArray[np.float16]
+    """x̂0 of each, alike."""
+    scores: NDArray[np.float64]
+    """By which a chain that ends on x̂0 is judged, (nodes, metrics)."""
+
+
+def record_tree(
+    model: DiffusionModel, pair: Pair, noise_seed: int, shape: Shape, metrics: Sequence[str], size: int
+) -> CallTree:
+    """Make every chain of a picture; a network call for each node.
+
+    Args:
+        model: the frozen model.
+        pair: HR and LR picture.
+        noise_seed: of all noise.
+        shape: levels and budget.
+        metrics: names of those by which x̂0 is judged, against HR.
+        size: n, side of what agents see, pixels.
+    """
+    process = CallProcess(model)
+    condition = process.model.condition(to_planes(pair.lr))
+    state = process.start(condition, [NoiseKey(image_key(pair.lr), noise_seed)])
+    latents, estimates, scores = [], [], []
+    for depth in range(shape.budget):
+        x0 = torch.cat([process.predict(part, part.level) for part in _parts(state)])
+        latents.append(_small(state.latent, size))
+        estimates.append(_small(x0, size))
+        scores.append(_judged(x0, pair, metrics))
+        if depth < shape.budget - 1:
+            moves = [(i, u) for i, t in enumerate(state.level) for u in shape.levels[:-1] if u < t]
+            rows, to = (np.array(column) for column in zip(*moves, strict=True))
+            state = process.call(state.select(rows), state.level[rows], to, x0=x0[rows.tolist()])
+    seen = np.concatenate(latents), np.concatenate(estimates)
+    return CallTree(_small(condition, size)[0], *seen, np.concatenate(scores))
+
+
+def load_or_record(file: Path, **arguments: Any) -> CallTree:
+    """The tree in a file, which is made first if it is not there; arguments as of :func:`record_tree`."""
+    if file.is_file():
+        with np.load(file) as stored:
+            return CallTree(**stored)
+    tree, content = record_tree(**arguments), BytesIO()
+    np.savez(content, **{field.name: getattr(tree, field.name) for field in fields(tree)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, content.getvalue())
+    return tree
+
+
+def worth(
+    scores: NDArray[np.float64], metrics: Sequence[str], weights: dict[str, float]
+) -> NDArray[np.float64]:
+    """-Σ w ln M of scores (..., metrics), as SkipDiff-v1 pays for it with ``metric=weights``."""
+    total = np.zeros(scores.shape[:-1])
+    for name, weight in weights.items():
+        column = scores[..., metrics.index(name)]
+        total += weight * np.log(load_metric(name).rewards(column.ravel())).reshape(column.shape)
+    return total
+
+
+def _parts(state: CallState, rows: int = 16) -> list[CallState]:
+    return [state.select(np.arange(len(state))[i : i + rows]) for i in range(0, len(state), rows)]
+
+
+def _small(planes: Tensor, size: int) -> NDArray[np.float16]:
+    return as_seen(planes, size).cpu().numpy().astype(np.float16)
+
+
+def _judged(x0: Tensor, pair: Pair, metrics: Sequence[str]) -> NDArray[np.float64]:
+    pictures = to_arrays(to_uint8(x0))
+    originals = np.stack([pair.hr] * len(pictures)) if pair.hr is not None else None
+    return np.stack([load_metric(name)(pictures, originals) for name in metrics], axis=1)

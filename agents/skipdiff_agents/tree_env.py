@@ -1,0 +1,209 @@
+"""SkipDiff-v1 on recorded trees, as Stable-Baselines3 sees it: every step is a lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from torch import Tensor, nn
+
+from skipdiff_env.policies.file import LATENT_BOUND
+
+from .call_trees import CallTree, Shape
+
+PLANES = 12
+"""Latent, x̂0, its last change and c, of three colours each; behind them stand the numbers."""
+NUMBERS = 4
+"""Level over T, evaluations and those that are left over the budget, and 10 × the price."""
+
+
+class TreeVecEnv(VecEnv):
+    """Plays recorded pictures again and again, in an order drawn anew each time round.
+
+    An observation is what SkipDiff-v1 tells under ``observation="dict"``, in planes (16, n, n):
+    :data:`PLANES`, and then :data:`NUMBERS` of one value each. Rewards are those of SkipDiff-v1.
+
+    Args:
+        shape: of the trees.
+        trees: one a picture and noise seed.
+        worth: -Σ w ln M of every chain, float64 (trees, nodes).
+        num_envs: rows.
+        price: of a network call, or the range that each episode draws its own from, log-uniformly.
+        nodes: if given, an episode is one action, which of these chains is made (``episode="plan"``).
+        seed: of the order and of prices.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        trees: Sequence[CallTree],
+        worth: NDArray[np.float64],
+        num_envs: int = 16,
+        price: float | tuple[float, float] = 0.0,
+        nodes: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.shape, self.trees, self.worth, self.price = shape, trees, worth, price
+        self.nodes = None if nodes is None else np.asarray(nodes)
+        self._child, self._spent = shape.child, shape.spent
+        self._level = np.array([path[-1] for path in shape.paths])
+        self._parent = np.full(len(self._level), -1)
+        for node, children in enumerate(self._child):
+            self._parent[children[children >= 0]] = node
+        self._random = np.random.default_rng(seed)
+        self._queue: list[int] = []
+        self._actions = np.zeros(num_envs, np.int64)
+        side = trees[0].condition.shape[-1]
+        space = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (PLANES + NUMBERS, side, side), np.float32)
+        count = self._child.shape[1] if self.nodes is None else len(self.nodes)
+        super().__init__(num_envs, space, spaces.Discrete(count))
+        self._tree, self._node = np.zeros((2, num_envs), np.int64)
+        self._price = np.zeros(num_envs)
+
+    def begin(self, rows: NDArray[np.int64], trees: Sequence[int], prices: Sequence[float]) -> None:
+        """Open an episode in each of ``rows``."""
+        self._tree[rows], self._node[rows], self._price[rows] = trees, 0, prices
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode in every row."""
+        self._begin_anew(np.arange(self.num_envs))
+        return self.observe()
+
+    def _begin_anew(self, rows: NDArray[np.int64]) -> None:
+        while len(self._queue) < len(rows):
+            self._queue += self._random.permutation(len(self.trees)).tolist()
+        chosen, self._queue = self._queue[: len(rows)], self._queue[len(rows) :]
+        low, high = self.price if isinstance(self.price, tuple) else (self.price, self.price)
+        logs = self._random.uniform(np.log(low), np.log(high), len(rows)) if low < high else None
+        self.begin(rows, chosen, np.full(len(rows), low) if logs is None else np.exp(logs))  # type: ignore[arg-type]
+
+    def observe(self) -> NDArray[np.float32]:
+        """What an agent sees in every row."""
+        side = self.observation_space.shape[-1]  # type: ignore[index]
+        seen = np.empty((self.num_envs, PLANES + NUMBERS, side, side), np.float32)
+        for row, (number, node) in enumerate(zip(self._tree, self._node, strict=True)):
+            tree, parent = self.trees[number], self._parent[node]
+            x0 = tree.condition if parent < 0 else tree.x0[parent]
+            before = (
+                tree.condition if parent < 0 or self._parent[parent] < 0 else tree.x0[self._parent[parent]]
+            )
+            spent = self._spent[node] - 1
+            seen[row, :3], seen[row, 3:6], seen[row, 6:9], seen[row, 9:12] = (
+                tree.latents[node], x0, x0.astype(np.float32) - before, tree.condition
+            )  # fmt: skip
+            budget = self.shape.budget
+            numbers = (self._level[node] / self.shape.top, spent / budget, 1 - spent / budget)
+            seen[row, 12:] = np.array([*numbers, 10 * self._price[row]])[:, None, None]
+        return seen
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions are allowed next, (num_envs, actions)."""
+        if self.nodes is not None:
+            return np.ones((self.num_envs, len(self.nodes)), np.bool_)
+        masks = self._child[self._node] >= 0
+        masks[:, -1] = True
+        return masks
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for :meth:`step_wait`."""
+        self._actions = np.asarray(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row; infos of episodes that end tell the chain's ``node``."""
+        rewards, done = self.play(self._actions)
+        rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        ended = np.flatnonzero(done)
+        if len(ended):
+            last = self.observe()
+            for row in ended:
+                rows[row] = {"node": int(self._node[row]), "TimeLimit.truncated": False}
+                rows[row]["terminal_observation"] = last[row]
+            self._begin_anew(ended)
+        return self.observe(), rewards.astype(np.float32), done, rows
+
+    def play(self, actions: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Step every row and leave those that end where they are; what each is paid, and which end.
+
+        Raises:
+            ValueError: for an action that is not allowed.
+        """
+        if not self.action_masks()[np.arange(self.num_envs), actions].all():
+            raise ValueError("an action leads to a level that is not below, or beyond the budget")
+        if self.nodes is not None:
+            self._node = self.nodes[actions]
+            paid = self.worth[self._tree, self._node] - self._price * self._spent[self._node]
+            return paid, np.ones(self.num_envs, np.bool_)
+        before = self._parent[self._node]
+        known = np.where(before < 0, 0.0, self.worth[self._tree, before])
+        paid = self.worth[self._tree, self._node] - known - self._price
+        after = self._child[self._node, actions]
+        done = after < 0
+        self._node = np.where(done, self._node, after)
+        return paid, done
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The batch's attribute, once for each row."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the whole batch."""
+        setattr(self, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batch, once; its result row by row."""
+        result = getattr(self, method_name)(*method_args, **method_kwargs)
+        return [result[row] for row in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
+        """No row is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+
+def played(
+    agent: Any, shape: Shape, trees: Sequence[CallTree], worth: NDArray[np.float64], price: float,
+    nodes: Sequence[int] | None = None,
+) -> NDArray[np.int64]:  # fmt: skip
+    """The chain that an agent makes of each tree, always by its most probable action: nodes, (trees,)."""
+    env = TreeVecEnv(shape, trees, worth, len(trees), price, nodes)
+    rows, open_ = np.arange(len(trees)), np.ones(len(trees), np.bool_)
+    env.begin(rows, rows.tolist(), [price] * len(rows))
+    found = np.zeros(len(trees), np.int64)
+    while open_.any():
+        masks = env.action_masks()
+        actions, _ = agent.predict(env.observe(), action_masks=masks, deterministic=True)
+        # Rows that are over stay where they are: leading to 0 is always allowed.
+        actions = np.where(open_, actions, masks.shape[1] - 1)
+        _, done = env.play(actions)
+        found = np.where(open_, env._node, found)
+        open_ &= ~done
+    return found
+
+
+class PlanesExtractor(BaseFeaturesExtractor):
+    """Three convolutions of the planes, joined by the numbers: (B, 16, n, n) → (B, 128)."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 128)
+        layers: list[nn.Module] = []
+        for before, after in ((PLANES, 32), (32, 48), (48, 48)):
+            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.GroupNorm(8, after), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        with torch.no_grad():
+            seen = self.convolutions(torch.zeros(1, PLANES, *observation_space.shape[1:])).shape[1]
+        self.joined = nn.Sequential(nn.Linear(seen + NUMBERS, 128), nn.ReLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Observations → features."""
+        numbers = observations[:, PLANES:, 0, 0]
+        return self.joined(torch.cat([self.convolutions(observations[:, :PLANES]), numbers], dim=1))

@@ -1,0 +1,199 @@
+"""A model's plans against SkipDiff's fixed start, and against the standard samplers of as many evaluations.
+
+    python -m benchmarks plans --model natural-4x --images imagenet256_test.tar
+
+Writes ``plans.md`` and ``plans.csv`` into ``benchmarks/results/<model>/<images>/``; rows are kept with those
+of ``paper``, and what is there is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skipdiff_env import SkipDiffError, load_pretrained
+
+from ..measure.evaluate import Evaluation
+from ..measure.metrics import METRICS, RESIDUE
+from ..measure.options import (
+    add_common,
+    command_line,
+    fixed_start,
+    folder_name,
+    network_dtype,
+    open_images,
+    rows_file,
+)
+from ..measure.results import Estimate, Results
+from ..measure.sampler import Sampler
+from ..measure.samplers import catalogue
+from ..measure.store import Store
+from ..measure.tables import Report, Table, basis
+
+MEASURED = [*METRICS, RESIDUE]
+STANDARD = ("ddim", "ddim-half", "dpm", "ancestral")
+"""Families that a plan is compared with at as many evaluations."""
+JUDGES = ("psnr", "lpips", "niqe_full")
+"""A plan is beaten where two of these are better, and the third is not worse."""
+ABSOLUTE = ("psnr", "ssim")
+"""Whose differences count as they are; of the others it is the ratio that counts."""
+LIMITS = {"psnr": -0.10, "ssim": -0.005, "lpips": 1.02, "niqe_full": 1.04, "residue": 1.1}
+"""What a plan may be, as against the fixed start, to count as good as it."""
+LOOSER = {8: 1.02, 6: 1.05, 5: 1.07}
+"""The ratio of LPIPS that plans of at most so many evaluations are allowed."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """A plan against the fixed start: differences (of :data:`ABSOLUTE`) or ratios of means, by metric."""
+
+    sampler: Sampler
+    found: dict[str, Estimate]
+
+    def fails(self, lpips: float) -> list[str]:
+        """Metrics by which it lies beyond :data:`LIMITS`, with another ratio of LPIPS."""
+        limits = LIMITS | {"lpips": lpips}
+        return [
+            name for name, limit in limits.items()
+            if (self.found[name].mean < limit if name in ABSOLUTE else self.found[name].mean > limit)
+        ]  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    add_common(parser)
+    parser.add_argument("--seeds", type=int, default=1, help="noise seeds of every image [1]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute what is missing, and write the page."""
+    model = load_pretrained(args.model, args.device, network_dtype(args))
+    every = catalogue(model, fixed_start(model, args.start), folder=args.model)
+    plans = [sampler for sampler in every.values() if sampler.family == "plan"]
+    if not plans:
+        raise SkipDiffError(f"{args.model} comes with no plans: make them by 'skipdiff find-plan'")
+    reference = every[f"skip-10-{model.schedule.steps // 10}-{fixed_start(model, args.start)}"]
+    counts = {plan.steps for plan in plans}
+    rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
+    source, store = open_images(args), Store(rows_file(args, model))
+    seeds = range(args.seeds)
+    evaluation = Evaluation(
+        model, source, [reference, *plans], store, seeds, args.limit, MEASURED, complete=True
+    )
+    rows = evaluation.run(progress=True)
+    rows += Evaluation(model, source, rivals, store, seeds, args.limit).run(progress=True)
+    results = Results(rows)
+    made = f"Made by `{command_line('plans', args, add_arguments)}`; model `{model.hash}`."
+    page = report(results, reference, plans, rivals, made)
+    page.write(args.out / model.name / folder_name(args))
+    print(page.text)
+    return 0
+
+
+def report(
+    results: Results, reference: Sampler, plans: Sequence[Sampler], rivals: Sequence[Sampler], made: str
+) -> Report:
+    """Means, what plans gain and lose, and by whom they are beaten."""
+    shown = [reference, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
+    head = ["", *(metric.label for metric in MEASURED), "evaluations"]
+    means = Table(
+        head,
+        [
+            [s.label, *(m.shown(results.mean(s.key, m.name)) for m in MEASURED), str(spent(results, s))]
+            for s in shown
+        ],
+    )
+    against = [Against(plan, compared(results, plan.key, reference.key)) for plan in plans]
+    names = [_titled(name) for name in LIMITS]
+    paired = Table(["", *names], [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
+    note = (
+        f"Means over {basis(len(results.images), len(results.seeds))}. Residue: grain in flat areas over the "
+        f"original's. {made}"
+    )
+    blocks: list[str | Table] = [
+        means,
+        f"Plans against {reference.label}, with 95 % bootstrap intervals over images: differences of PSNR "
+        "and SSIM, ratios of the other means.",
+        paired,
+        *sentences(against),
+        *beaten(results, plans, rivals),
+    ]
+    data = [["sampler", *(m.name for m in MEASURED), "evaluations"]] + [
+        [s.key, *(results.mean(s.key, m.name) for m in MEASURED), spent(results, s)] for s in shown
+    ]
+    return Report("plans", "Plans", note, blocks, data, basis(len(results.images), len(results.seeds)))
+
+
+def spent(results: Results, sampler: Sampler) -> int:
+    """Evaluations of a sampler that takes as many for every picture."""
+    return round(results.mean(sampler.key, "evaluations"))
+
+
+def compared(results: Results, plan: str, reference: str) -> dict[str, Estimate]:
+    """Paired differences, and ratios of means, by metric."""
+    found = {}
+    for name in LIMITS:
+        if name in ABSOLUTE:
+            found[name] = results.difference(plan, reference, name)
+        else:
+            found[name] = results.ratio(plan, reference, name)
+    return found
+
+
+def sentences(against: Sequence[Against]) -> list[str]:
+    """Whether the fewest evaluations that count as good are few enough."""
+    found = []
+    for most, lpips in LOOSER.items():
+        limits = ", ".join(f"{_titled(name)} {_limit(name, lpips)}" for name in LIMITS)
+        some = [a for a in against if a.sampler.steps <= most]
+        good = [a for a in some if not a.fails(lpips)]
+        if good:
+            fewest = min(good, key=lambda a: a.sampler.steps)
+            text = f"yes, from {fewest.sampler.steps} evaluations on"
+        elif some:
+            near = min(some, key=lambda a: len(a.fails(lpips)))
+            text = f"no; nearest is the plan of {near.sampler.steps} evaluations, beyond the limit in "
+            text += ", ".join(map(_titled, near.fails(lpips)))
+        else:
+            text = "there is no such plan"
+        found.append(f"*As good as the fixed start in at most {most} evaluations* ({limits}): {text}.")
+    return found
+
+
+def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]) -> list[str]:
+    """Standard samplers of as many evaluations that are better by two judges and not worse by the third."""
+    found = []
+    for plan in plans:
+        some = [rival for rival in rivals if rival.steps == plan.steps]
+        ahead = []
+        for rival in some:
+            signs = [results.gain(rival.key, plan.key, name).sign for name in JUDGES]
+            if signs.count(1) >= 2 and min(signs) >= 0:
+                ahead.append(rival.label)
+        if some:
+            text = f"beaten by {', '.join(ahead)}" if ahead else f"beaten by none of {len(some)}"
+            found.append(f"- {plan.label}: {text}")
+    what = " and ".join(filter(None, [", ".join(map(_titled, JUDGES[:-1])), _titled(JUDGES[-1])]))
+    said = (
+        f"Beaten is a plan where a standard sampler of as many evaluations is better by two of {what}, with "
+        "paired intervals clear of zero, and not worse by the third:"
+    )
+    return [said, "\n".join(found)] if found else []
+
+
+def _titled(name: str) -> str:
+    return next(metric.title for metric in MEASURED if metric.name == name)
+
+
+def _interval(found: Estimate) -> str:
+    sign = "+" if np.isfinite(found.mean) and found.low < 0.5 else ""
+    digits = 3
+    return f"{found.mean:{sign}.{digits}f} ({found.low:{sign}.{digits}f} … {found.high:{sign}.{digits}f})"
+
+
+def _limit(name: str, lpips: float) -> str:
+    limit = lpips if name == "lpips" else LIMITS[name]
+    return f"≥ {limit:+g}" if name in ABSOLUTE else f"≤ × {limit:g}"

@@ -1,0 +1,311 @@
+"""SkipDiffRecorded-v0: recorded episodes of SkipDiff-v0, in which every step is a lookup."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from ..diffusion import DiffusionModel, SkipProcess
+from ..errors import SkipDiffError
+from ..images import episode_pair
+from ..metrics import Metric, load_metric
+from .books import OUTCOME, UNKNOWN, Books, paid, reward_of
+from .observing import observation_space
+from .options import RecordedOptions
+from .recordings import Episode, Recordings
+from .scenes import Cell, Observation, Scenes
+from .single import SceneEnv
+from .vector import SceneVectorEnv
+
+
+class RecordedEpisodes(Scenes):
+    """Episodes that are looked up.
+
+    Args:
+        count: number of rows.
+        options: the arguments of the environment. With ``recordings`` that are open already nothing is
+            recorded before it is asked for; else all that may be drawn is.
+    """
+
+    options: RecordedOptions
+    books: Books
+
+    def __init__(self, count: int, options: RecordedOptions) -> None:
+        super().__init__(count, options)
+        self._open_recordings()
+        if not isinstance(options.recordings, Recordings):
+            self.recordings.prepare(self.drawn)
+        self.side = options.observation_size
+        if self.side not in self.recordings.sizes:
+            raise SkipDiffError(
+                f"recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
+                f"those of {self.side} pixels, too, or play without recordings"
+            )
+        self.observation_space = observation_space(options, self.side, self.process.fine_steps)
+        self.action_space = spaces.Discrete(2)
+        self.longest = self.process.decisions
+        self._told = [name for name in self.recordings.metrics if self._has(load_metric(name))]
+        extra = (*self._told, "episode_return", "regret", "mean_reward")
+        outcome = dict.fromkeys(extra, UNKNOWN) | OUTCOME
+        self.books = Books(count, self.process.coarse_steps, self.process.decisions, outcome)
+        self._level, self._state = np.zeros((2, count), np.int64)
+        self._seen: list[np.ndarray] = []
+
+    def _load_process(self) -> None:
+        if isinstance(self.options.recordings, Recordings):
+            self.process = self.options.recordings.process
+        else:
+            options = self.options
+            self.process = SkipProcess(
+                self.model, options.coarse_steps, options.fine_steps, options.skip_rule
+            )
+
+    def _has(self, metric: Metric) -> bool:
+        """Whether results can be judged by a metric; psnr and ssim are told in any case."""
+        known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
+        return known or metric.name in OUTCOME
+
+    def _open_recordings(self) -> None:
+        options = self.options
+        if isinstance(options.recordings, Recordings):
+            self.recordings = options.recordings
+            return
+        pair = partial(
+            episode_pair, self.source, scale=self.model.scale, image_size=self.image_size, crop=options.crop
+        )
+        sizes = (options.observation_size,)
+        self.recordings = Recordings(self.process, pair, options.metric, options.recordings, sizes)
+
+    @property
+    def drawn(self) -> list[Episode]:
+        """Image and noise seed of every episode that may be drawn."""
+        return list(product(range(len(self.source)), range(self.options.noise_seeds)))
+
+    @property
+    def spread(self) -> float:
+        """The mean standard deviation of the outcomes' rewards over these episodes."""
+        return self.recordings.spread(self.drawn)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "recordings"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._open_recordings()
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, Any]:
+        return super()._draw(rng) | {"noise_seed": int(rng.integers(self.options.noise_seeds))}
+
+    def begin(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Choose image and noise, and look the episodes up."""
+        images, seeds, prices = self._chosen(rows, rngs, options)
+        latents = [self.recordings.latents(*each, self.side) for each in zip(images, seeds, strict=True)]
+        if len(rows) == self.count:
+            self._seen = latents
+        for row, seen in zip(rows, latents, strict=True):
+            self._seen[row] = seen
+        self._level[rows], self._state[rows] = self.process.fine_steps, 0
+        self.books.begin(rows, images, seeds, prices)
+
+    def step(
+        self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decide in ``rows`` (0 denoise, 1 skip).
+
+        Returns:
+            rewards, float64, and whether the episode is over, bool, both (len(rows),).
+        """
+        rows, actions = np.asarray(rows), self._checked(actions)
+        self._state[rows] = self.recordings.graph.next[self._level[rows], self._state[rows], actions]
+        self._level[rows] -= 1
+        done = self._level[rows] == 1
+        rewards = self.books.decide(rows, actions)
+        if done.any():
+            over = rows[done]
+            rewards[done] += self._score(over)
+            # the last denoising step, which is never skipped, leads to the outcome of the same number
+            self._level[over] = 0
+            self._state[over] += len(self.recordings.graph.states)
+        return rewards, done
+
+    def _score(self, rows: np.ndarray) -> np.ndarray:
+        """Rewards of the outcomes of ``rows``; what there is to report goes into the books."""
+        books, recordings = self.books, self.recordings
+        episodes = list(zip(books.image[rows].tolist(), books.noise_seed[rows].tolist(), strict=True))
+        reached = zip(episodes, self._state[rows], strict=True)
+        values = np.stack([recordings.values(*episode)[outcome] for episode, outcome in reached])
+        known = dict(zip(recordings.metrics, values.T, strict=True))
+        scores = {name: known[name] for name in self._told} | {"metric": known[recordings.metric]}
+        quality = self.metric.rewards(scores["metric"])
+        everything = np.stack([recordings.rewards(*episode) for episode in episodes])
+        prices, schedules = books.price[rows], recordings.schedules
+        total = paid(reward_of(quality), books.actions[rows], prices)
+        best = paid(everything, schedules, prices[:, None]).max(axis=1)
+        told = {"episode_return": total, "regret": best - total, "mean_reward": everything.mean(axis=1)}
+        return books.finish(rows, quality, **scores, **told)
+
+    def observe(self) -> Observation:
+        """What the agent sees in every row, on the device, in fresh memory."""
+        seen = np.stack([latents[s] for latents, s in zip(self._seen, self._state, strict=True)])
+        latent = torch.from_numpy(seen.astype(np.float32)).to(self.device)
+        if self.options.observation == "latent":
+            return latent
+        told = self.books.observation(self.options.priced)
+        return {"latent": latent} | {
+            name: torch.from_numpy(column).to(self.device) for name, column in told.items()
+        }
+
+    @property
+    def begun(self) -> bool:
+        """Whether every row has an episode."""
+        return bool(self._seen)
+
+    def finished(self, row: int) -> bool:
+        """Whether the episode of a row is over, or none was begun yet."""
+        return not self.begun or bool(self._level[row] == 0)
+
+    def cells(self, row: int) -> list[Cell]:
+        """None: recorded episodes are not drawn."""
+        return []
+
+
+class RecordedEnv(SceneEnv):
+    """Recorded episodes of SkipDiff-v0: the same decisions, observations and rewards, by lookups.
+
+    ## Description
+
+    Under one noise seed an episode has a few dozen states. They are computed once, when the environment is
+    made for the first time (64 network calls an episode at S = F = 10, with a line on standard error that
+    says how long it takes), kept in files, and looked up ever after: a batch of 64 takes tens of thousands
+    of steps a second on one core. `reset(options={"image": i, "noise_seed": n})` plays what SkipDiff-v0
+    plays under the same options and arguments; noise seeds that are not recorded yet are.
+
+    ## Action Space
+
+    `Discrete(2)`, as in SkipDiff-v0: 0 denoises, 1 skips.
+
+    ## Observation Space
+
+    As in SkipDiff-v0 with `observation_size=32`, rounded to half precision (float16, given as float32).
+    The dictionary holds no `lr`.
+
+    ## Rewards
+
+    Those of SkipDiff-v0. `skipdiff_env.wrappers.RelativeReward`, and `RelativeVectorReward` for batches, pay
+    relative to the mean of the episode's outcomes, which takes out of a return how well an image can be
+    done at all, most of its variance.
+
+    ## Starting State
+
+    An image and one of `noise_seeds` noise seeds are drawn; the random crop is a function of the two.
+
+    ## Episode End
+
+    After F - 1 decisions, as in SkipDiff-v0.
+
+    ## Arguments
+
+    ```python
+    gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=64)
+    ```
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `model` | `"natural-4x"` | shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop` |
+    | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
+    | `metric` | `"niqe"` | `"niqe"`, `"lpips"`, or the name of any pyiqa metric |
+    | `coarse_steps` | `10` | S, a divisor of T |
+    | `fine_steps` | `None` | F, 2 ... T; None: T/S |
+    | `skip_rule` | `"reset"` | what a skip does, see Action Space: `"reset"` or `"hold"` |
+    | `noise_seeds` | `2` | noise seeds that episodes on each image draw from: 0, 1, ... |
+    | `recordings` | `None` | folder of the recordings; None: `skipdiff/recordings` in the user's cache |
+    | `observation` | `"latent"` | `"latent"` or `"dict"` |
+    | `observation_size` | `32` | side of the observed latent in pixels |
+    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
+    | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
+    | `low_resolution` | `False` | whether `images` are LR images that have no original |
+    | `step_cost` | `0.0` | cost of a network evaluation, in units of reward, or a range (low, high) |
+    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
+
+    ## Info
+
+    That of SkipDiff-v0, and at the end:
+
+    | Key | Type | Meaning |
+    |---|---|---|
+    | `niqe`, `lpips` | `float` | the result by these metrics, if it can be judged by them |
+    | `episode_return` | `float` | all that the episode was paid |
+    | `regret` | `float` | what the best schedule would have been paid more |
+    | `mean_reward` | `float` | the mean reward of all outcomes of the episode, without costs |
+
+    ## Version History
+
+    * v0: first version
+    """
+
+    metadata = {"render_modes": []}
+    scenes = RecordedEpisodes
+    _episodes: RecordedEpisodes
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | DiffusionModel = "natural-4x",
+        images: Any = None,
+        metric: str = "niqe",
+        coarse_steps: int = 10,
+        fine_steps: int | None = None,
+        skip_rule: Literal["reset", "hold"] = "reset",
+        noise_seeds: int = 2,
+        recordings: str | os.PathLike[str] | Recordings | None = None,
+        observation: Literal["latent", "dict"] = "latent",
+        observation_size: int = 32,
+        image_size: int | None = None,
+        crop: Literal["random", "center"] = "random",
+        low_resolution: bool = False,
+        step_cost: float | tuple[float, float] = 0.0,
+        device: str | torch.device = "auto",
+        render_mode: None = None,
+    ) -> None:
+        self._open(RecordedOptions.pick(locals()), render_mode)
+
+    @property
+    def process(self) -> SkipProcess:
+        """The process that was recorded."""
+        return self._episodes.process
+
+    @property
+    def reward_spread(self) -> float:
+        """The mean standard deviation of the outcomes' rewards over the episodes that are drawn."""
+        return self._episodes.spread
+
+
+class RecordedVectorEnv(SceneVectorEnv):
+    """What ``gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=n)`` makes: see :class:`.SceneVectorEnv`, and
+    :class:`.RecordedEnv` for the arguments."""
+
+    metadata = SceneVectorEnv.metadata | {"render_modes": []}
+    scenes = RecordedEpisodes
+    options = RecordedOptions
+    _episodes: RecordedEpisodes
+
+    @property
+    def process(self) -> SkipProcess:
+        """The process that was recorded."""
+        return self._episodes.process
+
+    @property
+    def reward_spread(self) -> float:
+        """The mean standard deviation of the outcomes' rewards over the episodes that are drawn."""
+        return self._episodes.spread

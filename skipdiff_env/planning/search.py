@@ -1,0 +1,289 @@
+"""Which fixed plan is best at a budget of network calls: what every agent has to be compared with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..chains import ChainSpec, parse, parse_skipdiff
+from ..chains.plan import Plan
+from ..diffusion import as_model
+from ..diffusion.protocol import DiffusionModel
+from ..errors import SkipDiffError, whole_number
+from ..images import open_source
+from ..policies.base import usual_start
+from .pictures import Figures, Pictures, joined, mean, means
+from .shapes import shaped_plan
+
+if TYPE_CHECKING:
+    import optuna
+
+GUARDS = {"psnr": (0.05, -1), "ssim": (0.003, -1), "residue": (0.05, 1)}
+"""What a plan may lose against the reference for nothing, and the sign of a loss: PSNR (dB), SSIM, and the
+grain in flat areas, which LPIPS and NIQE take for detail, as a share of the reference's."""
+TOLL = 0.05
+"""What falling behind by one guard more costs, as a share of M."""
+FINALISTS = 8
+"""Plans that are measured again under another noise seed before one is chosen: of many plans, the one that
+was best owes something to chance."""
+VERSION = 1
+"""Of the family of plans and the objective: another one begins other studies."""
+
+Tell = Callable[[int, float], None]
+"""Called after each trial with their number and the best objective so far."""
+
+
+@dataclass(frozen=True)
+class FoundPlan:
+    """What a search found."""
+
+    plan: Plan
+    figures: dict[str, float]
+    """Means over the pictures and two noise seeds, by metric."""
+    trials: int
+    """Plans that were tried, in all runs of the study."""
+    seconds: float
+    """Of this run."""
+
+
+class PlanSearch:
+    """Looks for the best fixed plans of a model, by Optuna's tree-structured Parzen estimator.
+
+    The plans are those of :func:`.shapes.shaped_plan`: jumps of DDIM down to a level, at most one skip, jumps
+    down to 0. What is minimised is the mean over pictures of Σ w ln(M/M of the reference), to which falling
+    behind in PSNR, SSIM or flat areas adds, see :data:`GUARDS`.
+
+    Args:
+        model: the frozen model.
+        images: HR pictures, as :func:`skipdiff_env.images.open_source` takes them, that neither the model
+            was trained on nor anything will be judged by.
+        metric: M, a name, or names with their weights w.
+        image_size: side of the crops from the pictures' middle, pixels; None for whole pictures of one size.
+        study: a file that holds every trial, from which a later search goes on; None keeps them in memory.
+        reference: the chain that plans are held against; None: SkipDiff from the model's own start.
+        batch: pictures a network call.
+        seed: of the search; trials are drawn one after the other.
+
+    Raises:
+        SkipDiffError: if Optuna is not installed, or a request cannot be met.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        images: Any,
+        metric: str | Mapping[str, float] = "lpips",
+        *,
+        image_size: int | None = 128,
+        study: str | os.PathLike[str] | None = None,
+        reference: ChainSpec = None,
+        batch: int = 8,
+        seed: int = 0,
+    ) -> None:
+        model = as_model(model)
+        self.weights = {metric: 1.0} if isinstance(metric, str) else dict(metric)
+        names = dict.fromkeys([*self.weights, *GUARDS])
+        self._pictures = Pictures(model, open_source(images), names, image_size, batch)
+        start = (
+            usual_start(model.schedule.stride(10), model.start) if model.schedule.steps % 10 == 0 else None
+        )
+        self._chain = parse_skipdiff(start, model) if reference is None else parse(reference, model)
+        self._file, self._seeds, self._known = study, (seed, seed + 1), dict[int, Figures]()
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """Means of the reference over the pictures and two noise seeds, by metric."""
+        return means(*(self._reference(seed) for seed in self._seeds))
+
+    def find(
+        self, evaluations: int, trials: int = 150, minutes: float | None = None, tell: Tell | None = None
+    ) -> FoundPlan:
+        """The best plan in so many network calls; see :func:`find_plan`.
+
+        Raises:
+            SkipDiffError: if Optuna is not installed, or a request cannot be met.
+        """
+        began, top = time.monotonic(), self._pictures.model.schedule.steps
+        whole_number("evaluations", evaluations, 2, top)
+        study = self._study(evaluations)
+
+        def objective(trial: optuna.Trial) -> float:
+            return self._objective(trial, _plan(trial, evaluations, top))
+
+        _run(study, objective, trials, minutes, tell)
+        plan = self._choose(study)
+        figures = means(*(self._pictures.measure(plan, seed) for seed in self._seeds))
+        return FoundPlan(plan, figures, len(_finished(study)), time.monotonic() - began)
+
+    def _reference(self, seed: int) -> Figures:
+        """What plans are held against; measured once."""
+        if seed not in self._known:
+            self._known[seed] = self._pictures.measure(self._chain, seed)
+        return self._known[seed]
+
+    def _objective(self, trial: optuna.Trial, plan: Plan) -> float:
+        """What is to be small; pictures come batch by batch, so that a bad plan need not see them all."""
+        import optuna
+
+        trial.set_user_attr("plan", str(plan))
+        seen: list[Figures] = []
+        for step, part in enumerate(self._pictures.parts(plan, self._seeds[0])):
+            seen.append(part)
+            loss = self._loss(joined(seen), self._seeds[0])
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return loss
+
+    def _loss(self, figures: Figures, seed: int) -> float:
+        """By how much worse than the reference, on the pictures that there are figures of, the first ones."""
+        reference = {name: values[: len(figures[name])] for name, values in self._reference(seed).items()}
+        loss = 0.0
+        for name, weight in self.weights.items():
+            sign = 1 if self._pictures.metrics[name].lower_better else -1
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.log(figures[name] / reference[name])
+            loss += sign * weight * mean(ratio)
+        for name, (margin, sign) in GUARDS.items():
+            ours, theirs = (mean(table[name]) for table in (figures, reference))
+            behind = sign * (ours - theirs) / (theirs if name == "residue" else 1.0)
+            loss += TOLL * max(0.0, behind / margin - 1)
+        return loss
+
+    def _choose(self, study: optuna.Study) -> Plan:
+        """The best of the finalists under two noise seeds."""
+        import optuna
+
+        whole = optuna.trial.TrialState.COMPLETE
+        done = {t.user_attrs["plan"]: t.value or 0.0 for t in study.trials if t.state == whole}
+        if not done:
+            raise SkipDiffError("no plan was tried to its end: allow more minutes or trials")
+        other = self._seeds[1]
+        losses = {
+            text: done[text] + self._loss(self._pictures.measure(Plan.read(text), other), other)
+            for text in sorted(done, key=done.__getitem__)[:FINALISTS]
+        }
+        return Plan.read(min(losses, key=losses.__getitem__))
+
+    def _study(self, evaluations: int) -> optuna.Study:
+        """A new study, or the one that the file holds of these settings."""
+        try:
+            import optuna
+            from optuna.storages.journal import JournalFileBackend
+        except ImportError:
+            raise SkipDiffError("looking for plans needs Optuna: pip install 'skipdiff[plans]'") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = None
+        if self._file is not None:
+            Path(self._file).parent.mkdir(parents=True, exist_ok=True)
+            storage = optuna.storages.JournalStorage(JournalFileBackend(os.fspath(self._file)))
+        study = optuna.create_study(
+            storage=storage,
+            study_name=self._name(evaluations),
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=12),
+        )
+        # What goes on must not repeat the draws of the run before
+        seed = self._seeds[0] + len(study.trials)
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=24, seed=seed)
+        if not study.trials:
+            for trial in _first_guesses(evaluations):
+                study.enqueue_trial(trial)
+        return study
+
+    def _name(self, evaluations: int) -> str:
+        """Of the study: another one for whatever would change its objective."""
+        what = json.dumps([self.weights, str(self._chain), self._seeds[0]], sort_keys=True).encode()
+        digest = hashlib.blake2b(what, digest_size=4).hexdigest()
+        return f"{self._pictures.identity(VERSION)}-{digest}-{evaluations}"
+
+
+def find_plan(
+    model: DiffusionModel,
+    images: Any,
+    evaluations: int,
+    metric: str | Mapping[str, float] = "lpips",
+    *,
+    trials: int = 150,
+    minutes: float | None = None,
+    tell: Tell | None = None,
+    **settings: Any,
+) -> FoundPlan:
+    """The best fixed plan in so many network calls.
+
+    Args:
+        model, images, metric: see :class:`PlanSearch`.
+        evaluations: network calls, 2 or more.
+        trials: plans to try, those of earlier runs of the study included. Hopeless ones end early.
+        minutes: end the search after so long, in the middle of the trials.
+        tell: see :data:`Tell`.
+        settings: the others of :class:`PlanSearch`: ``image_size``, ``study``, ``reference``, ``batch`` and
+            ``seed``.
+
+    Raises:
+        SkipDiffError: if Optuna is not installed, or a request cannot be met.
+    """
+    search = PlanSearch(model, images, metric, **settings)
+    return search.find(evaluations, trials, minutes, tell)
+
+
+def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
+    """The plan that a trial stands for."""
+    eta = [round(trial.suggest_float(f"eta_{part}", 0, 1, step=0.1), 1) for part in (1, 2)]
+    power = [trial.suggest_float(f"power_{part}", 0.5, 2.0, step=0.1) for part in (1, 2)]
+    return shaped_plan(
+        top,
+        evaluations,
+        trial.suggest_int("jumps", max(0, evaluations - 6), evaluations - 1),
+        trial.suggest_float("reached", 0.02, 0.6) * top,
+        trial.suggest_float("told", 0.2, 1.0),
+        (eta[0], eta[1]),
+        (power[0], power[1]),
+    )
+
+
+def _first_guesses(evaluations: int) -> list[dict[str, Any]]:
+    """Plans that are worth a try with any model: plain DDIM, and a skip late in the chain."""
+    usual = {"power_1": 1.0, "power_2": 1.0, "eta_2": 0.0}
+    last = evaluations - 1
+    return [
+        {**usual, "jumps": max(0, evaluations - 6), "reached": 0.3, "told": 1.0, "eta_1": 0.0},
+        {**usual, "jumps": last, "reached": 0.26, "told": 0.75, "eta_1": 0.5, "power_1": 0.8},
+        {**usual, "jumps": last, "reached": 0.12, "told": 0.6, "eta_1": 0.0, "power_1": 0.8},
+        {**usual, "jumps": max(1, last // 2), "reached": 0.22, "told": 0.8, "eta_1": 0.3, "eta_2": 1.0},
+    ]
+
+
+def _run(
+    study: optuna.Study,
+    objective: Callable[[optuna.Trial], float],
+    trials: int,
+    minutes: float | None,
+    tell: Tell | None,
+) -> None:
+    """Try plans until there are enough of them, or the time is up."""
+    import optuna
+
+    def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if tell:
+            done = _finished(study)
+            whole = (t.value for t in done if t.state == optuna.trial.TrialState.COMPLETE)
+            tell(len(done), min((value for value in whole if value is not None), default=np.inf))
+
+    left = trials - len(_finished(study))
+    if left > 0:
+        timeout = None if minutes is None else 60 * minutes
+        study.optimize(objective, n_trials=left, timeout=timeout, callbacks=[told])
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that are over, to their end or not."""
+    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]

@@ -1,0 +1,53 @@
+"""The family of plans that is searched."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..chains.plan import Plan
+from ..diffusion import Call
+
+
+def shaped_plan(
+    top: int,
+    evaluations: int,
+    jumps: int,
+    reached: float,
+    told: float,
+    etas: tuple[float, float],
+    powers: tuple[float, float],
+) -> Plan:
+    """T → ``reached`` in ``jumps`` calls, told ``told``, → 0 in the other calls.
+
+    The levels of a part of m calls from a down to b are b + (a - b)((m - i)/m)^power, i = 0 … m, rounded to
+    whole ones and moved up as far as they must to fall.
+
+    Args:
+        top: T.
+        evaluations: calls in all.
+        jumps: calls before the skip, fewer than ``evaluations``; 0 means that there is one part alone.
+        reached: level at the skip.
+        told: level that the network is told there, a share of ``reached`` in 0 … 1; 1 is no skip.
+        etas: η of the two parts.
+        powers: spacing of the two parts: below 1 the levels lie high, above 1 low.
+    """
+    after = evaluations - jumps
+    low = int(np.clip(round(reached), after, top - jumps)) if jumps else top
+    first = _falling(top, low, jumps, powers[0]) if jumps else [top]
+    second = _falling(int(np.clip(round(told * low), after, low)) if jumps else top, 0, after, powers[1])
+    calls = [
+        Call(t, u, eta if u else 0.0)
+        for levels, eta in ((first, etas[0]), (second, etas[1]))
+        for t, u in zip(levels, levels[1:], strict=False)
+    ]
+    return Plan(top, tuple(calls))
+
+
+def _falling(a: int, b: int, steps: int, power: float) -> list[int]:
+    """``steps`` + 1 whole levels from a down to b."""
+    levels = np.rint(b + (a - b) * (1 - np.arange(steps + 1) / steps) ** power).astype(int).tolist()
+    for i in range(steps - 1, 0, -1):
+        levels[i] = max(levels[i], levels[i + 1] + 1)
+    for i in range(1, steps):
+        levels[i] = min(levels[i], levels[i - 1] - 1)
+    return levels

@@ -1,0 +1,42 @@
+"""How far work has come: a bar on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+QUIET_SECONDS = 20.0
+"""Time between lines where they are not overwritten, as in a file."""
+
+Item = TypeVar("Item")
+
+
+def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Hand on items of about equal work, and tell on standard error how many are done and how long it takes.
+
+    Args:
+        items: handed on one by one.
+        what: is done with them, as in ``"recording"``.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, what, leave=False, unit="", dynamic_ncols=True)
+        return
+    began = told = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and (done == 1 or now - told >= QUIET_SECONDS):
+            told = now
+            left = remaining((now - began) / done * (len(items) - done))
+            print(f"{what}: {done} of {len(items)}, {left} left", file=sys.stderr, flush=True)
+        yield item
+
+
+def remaining(seconds: float) -> str:
+    """A duration as people say it: ``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

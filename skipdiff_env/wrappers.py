@@ -1,0 +1,73 @@
+"""Wrappers for recorded episodes: rewards relative to what an episode pays on average.
+
+How well an image can be done at all makes up most of the variance of a reward, and no decision changes it.
+A recording knows every outcome of its episode, so that their mean can be taken off. Which actions are best
+does not change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+
+from .envs.recorded import RecordedEnv, RecordedVectorEnv
+from .errors import SkipDiffError
+
+
+def _scale(env: Any, scale: float | None) -> float:
+    if not isinstance(env, (RecordedEnv, RecordedVectorEnv)):
+        raise SkipDiffError(
+            "relative rewards need recorded episodes, whose every outcome is known: make "
+            f"SkipDiffRecorded-v0, not {type(env).__name__}"
+        )
+    return env.reward_spread if scale is None else float(scale)
+
+
+class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Pays (r - the mean reward of the episode's outcomes) / scale at the end, and costs / scale.
+
+    ``info["episode_return"]`` and ``info["regret"]`` are as without it.
+
+    Args:
+        env: SkipDiffRecorded-v0.
+        scale: what rewards and costs are divided by; None: the mean standard deviation of an episode's
+            outcomes, so that returns are of the order of 1.
+
+    Raises:
+        SkipDiffError: for another environment.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], scale: float | None = None) -> None:
+        super().__init__(env)
+        self.scale = _scale(env.unwrapped, scale)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a decision."""
+        seen, reward, terminated, truncated, info = self.env.step(action)
+        mean = info["mean_reward"] if terminated else 0.0
+        return seen, (float(reward) - mean) / self.scale, terminated, truncated, info
+
+
+class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
+    """:class:`RelativeReward` for batches of SkipDiffRecorded-v0, with NumPy arrays; arguments as there."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], scale: float | None = None) -> None:
+        super().__init__(env)
+        self.scale = _scale(env.unwrapped, scale)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """A decision in each copy."""
+        seen, rewards, terminated, truncated, infos = self.env.step(actions)
+        same_step = self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+        told = infos.get("final_info", infos) if same_step else infos
+        means = np.where(terminated, told["mean_reward"], 0.0) if terminated.any() else 0.0
+        return seen, (rewards - means) / self.scale, terminated, truncated, infos
+
+    def __getattr__(self, name: str) -> Any:
+        """What is no wrapper's is the environment's."""
+        if name.startswith("_") or name == "env":
+            raise AttributeError(name)
+        return getattr(self.env, name)
