@@ -34,6 +34,7 @@ from ..measure.metrics import METRICS
 from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.store import Store
 from ..measure.tables import RESULTS, Report, Table
+from .drawn import DRAWN, drawings
 from .kinds import Kind, blur, known_kinds, noise, shared_again
 from .ways import default_way
 
@@ -46,6 +47,8 @@ KINDS = [
     *(Kind(f"blur {s}", change=blur(s)) for s in (0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.6)),
     Kind("twice 85, 75", "jpg", 75, shared_again(85)),
     Kind("twice 60, 50", "jpg", 50, shared_again(60)),
+    Kind("text", of="text"),
+    Kind("line art", of="line art"),
 ]
 """What inputs go through; their first words are the families that count alike."""
 NEVER = {"jpeg": 0.0, "webp": 0.0, "noise": 1e6, "blur": 1e6}
@@ -127,7 +130,8 @@ def measured_cases(
 ) -> Iterator[Case]:
     """Every picture with every kind of fault, with the LPIPS of both models."""
     for kind in kinds:
-        source = images.degraded(kind)
+        originals = drawings(kind.of, len(images)) if kind.of in DRAWN else images
+        source = originals.degraded(kind)
         scores = []
         for model in (usual, real):
             evaluation = Evaluation(model, source, [default_way(model, model.name)], store, metrics=[LPIPS])

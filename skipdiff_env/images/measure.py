@@ -6,6 +6,8 @@ Simple estimators of the field, each of one idea, on a few windows of large pict
   flat ones are found by iteration, as Liu et al. (2013) find theirs
 - blur: the ratio of gradients before and after blurring again (Zhuo and Sim 2011), at the strongest edges
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
+
+Where nothing is flat, as on a page of type a few pixels high, texture is taken for noise.
 """
 
 from __future__ import annotations

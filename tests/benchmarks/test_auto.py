@@ -66,7 +66,7 @@ def folders(tmp_path):
 
 def test_one_command_chooses_anew(folders, image_folder, tmp_path, capsys):
     arguments = ["auto", "--models", *map(str, folders), "--images", str(image_folder), "--device", "cpu"]
-    arguments += ["--out", str(tmp_path / "results"), "--kinds", "clean", "JPEG 30", "noise 9"]
+    arguments += ["--out", str(tmp_path / "results"), "--kinds", "clean", "JPEG 30", "noise 9", "text"]
     assert main(arguments) == 0
     folder = tmp_path / "results" / "degraded" / image_folder.name
     about = json.loads((folders[1] / RULE).read_text())
@@ -79,7 +79,7 @@ def test_one_command_chooses_anew(folders, image_folder, tmp_path, capsys):
     )
     with (folder / "auto.csv").open() as file:
         lines = {line["input"]: line for line in csv.DictReader(file)}
-    assert [*lines] == ["clean", "JPEG 30", "noise 9"]
+    assert [*lines] == ["clean", "JPEG 30", "noise 9", "text"]
     assert lines["JPEG 30"]["quality seen"] == "30" and lines["clean"]["quality seen"] == "–"
     assert float(lines["noise 9"]["noise seen"]) > float(lines["clean"]["noise seen"])
     kept = {path: path.read_bytes() for path in folder.iterdir()}

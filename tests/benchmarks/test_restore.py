@@ -86,7 +86,7 @@ def test_models_beside_another_program(model_folder, other, image_folder, tmp_pa
     arguments = [
         "restore", "--models", f"natural-4x={model_folder}", f"natural-4x-real={other}",
         "--images", str(image_folder), "--drawings", "1", "--out", str(tmp_path),
-        "--kinds", "clean", "JPEG 40", "noise 12", "text",
+        "--kinds", "clean", "JPEG 40", "noise 12", "line art",
     ]  # fmt: skip
     assert main([*arguments, "--write-inputs", str(inputs)]) == 0
     assert len(list(inputs.glob("*.png"))) == 3 * 2 + 1
@@ -100,8 +100,8 @@ def test_models_beside_another_program(model_folder, other, image_folder, tmp_pa
     with (folder / "README.csv").open() as file:
         rows = {(row["input"], row["way"]): row for row in csv.DictReader(file)}
     ways = ["bicubic", "realesrgan-x4plus", "natural-4x", "natural-4x-real", "auto"]
-    assert [*rows] == [(kind, way) for kind in ("clean", "JPEG 40", "noise 12", "text") for way in ways]
-    for kind in ("clean", "JPEG 40", "noise 12", "text"):
+    assert [*rows] == [(kind, way) for kind in ("clean", "JPEG 40", "noise 12", "line art") for way in ways]
+    for kind in ("clean", "JPEG 40", "noise 12", "line art"):
         # the other program's pictures are bicubic's, but for rounding
         twin, own = rows[kind, "realesrgan-x4plus"], rows[kind, "bicubic"]
         assert float(twin["psnr"]) == pytest.approx(float(own["psnr"]), abs=0.2)

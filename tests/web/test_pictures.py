@@ -110,7 +110,7 @@ def test_bundled_photographs_are_chosen_by_number() -> None:
         found = bundled(index)
         assert found.name == photograph.name and (found.image == photograph.read()).all()
     for index in (-1, 99):
-        with pytest.raises(SkipDiffError, match="there are 4 photographs"):
+        with pytest.raises(SkipDiffError, match="there are [0-9]+ photographs"):
             bundled(index)
 
 
