@@ -13,6 +13,7 @@ from skipdiff_env.chains import CCSR, CHAINS, default_for, parse
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import available_models
 from skipdiff_env.images import PHOTOGRAPHS
+from skipdiff_env.web.pictures import read_upload
 from skipdiff_env.web.workshop import USUAL, Workshop
 
 SEED = 3
@@ -53,7 +54,7 @@ def test_the_default_is_the_same(model: str, lr: np.ndarray, shop: Workshop, tmp
     assert np.array_equal(by_command(lr, model, tmp_path), sampled)
     steps = shop.usual_steps(model)
     assert shop.policies(model, steps)[0] == USUAL
-    task = shop.task(lr, "detail", model, reference=False)
+    task = shop.task(read_upload(tmp_path / "in.png", "detail"), model, reference=False)
     request = shop.request(task, model, USUAL, shop.usual_start(model, steps), steps, SEED)
     result = shop.enlarge(request)
     assert np.array_equal(result.picture, sampled)
@@ -69,7 +70,8 @@ def test_a_model_brings_its_refiner_at_every_number_of_steps(
     sampled = SkipDiffSampler(model)(lr, chain, SEED).images[0]
     assert np.array_equal(by_command(lr, name, tmp_path, "--policy", chain), sampled)
     usual = shop.usual_steps(name)
-    request = shop.request(shop.task(lr, "detail", name, reference=False), name, chain, 1, usual, SEED)
+    task = shop.task(read_upload(tmp_path / "in.png", "detail"), name, reference=False)
+    request = shop.request(task, name, chain, 1, usual, SEED)
     assert np.array_equal(shop.enlarge(request).picture, sampled) and shop.calls(request) == steps
     plain = SkipDiffSampler(model, refiner=None)(lr, chain, SEED).images[0]
     assert np.array_equal(by_command(lr, name, tmp_path, "--policy", chain, "--refiner", "none"), plain)

@@ -21,8 +21,6 @@ from skipdiff_env.files import write_atomically
 T = TypeVar("T")
 Scores = dict[str, float]
 """Numbers by the names of their columns."""
-DIGITS = 7
-"""Significant digits of numbers: as many as float32 has, and half as long as float64's."""
 _TYPES = {"str": str, "int": int, "float": float}
 
 
@@ -96,9 +94,7 @@ def _cells(record: Any) -> dict[str, Any]:
     for field in fields(record):
         value = getattr(record, field.name)
         cells |= value if isinstance(value, dict) else {field.name: value}
-    return {
-        name: f"{value:.{DIGITS}g}" if isinstance(value, float) else value for name, value in cells.items()
-    }
+    return cells
 
 
 def _widened(path: Path, cells: dict[str, Any], kind: type[Any]) -> list[str]:

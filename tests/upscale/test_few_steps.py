@@ -73,7 +73,7 @@ def test_chains_of_a_few_steps(
     other = upscale(*arguments, "--resume", model=noisy_folder, method=("--policy", "ccsr:4"))
     assert "was made with other settings" in other.err
     (planned,) = upscale(*arguments, "-n", "--json", "--force", model=noisy_folder, method=method).json
-    assert planned["tiles"] == 6 * chain.steps
+    assert planned["tiles"] == 6 and planned["calls"] == 6 * chain.steps
 
 
 @pytest.mark.parametrize(("policy", "label"), [("ccsr:2", "CCSR, 2 eval"), ("skip", "SkipDiff, 10 eval")])

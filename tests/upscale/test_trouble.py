@@ -67,7 +67,7 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--scale", "2", "--width", "100"], "give --scale, or --width and --height, not both"),
         (["--policy", "gone.onnx"], "gone.onnx is missing: give a policy file"),
         (["--policy", "agent.zip"], "unknown policy 'agent.zip'"),
-        (["--policy", "skip", "--start", "3"], "give --start or --policy, not both"),
+        (["--policy", "skip", "--start", "3"], "give one of --effort, --start and --policy"),
         (["--policy", "ccsr:2"], "ccsr:2 has levels of its own: leave out the coarse steps"),
         (["--policy", "ccsr:0"], "CCSR: steps=0 must be a whole number of at least 1"),
         (["--policy", "addsr:5"], "AddSR: steps=5 must be a whole number from 1 to 4"),
