@@ -39,6 +39,7 @@ DESCRIPTIVE = frozenset(
 OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight), exif.EXIF_IFD, exif.GPS_IFD
 """Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers, which lead nowhere."""
 
+RESOLUTION = int(Tag.XResolution), int(Tag.YResolution), int(Tag.ResolutionUnit)
 AREAS = 0x9214, int(Tag.SubjectLocation)  # the first is SubjectArea
 DENSITIES = int(Tag.FocalPlaneXResolution), int(Tag.FocalPlaneYResolution)
 
@@ -108,6 +109,9 @@ def read_metadata(
         dpi: dots per inch across and down by the format's own field, if it says that.
     """
     base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
+    unit = base.get(int(Tag.ResolutionUnit))
+    if unit and unit.numbers() not in ((1,), (2,), (3,)):  # none, inches, centimetres; else it says nothing
+        base = {tag: value for tag, value in base.items() if tag not in RESOLUTION}
     inner = {tag: value for tag, value in found.exif.items() if tag not in OUTDATED}
     kept = {
         key: text
@@ -162,8 +166,7 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
     def numbers(tag: int) -> tuple[float, ...]:
         return base[tag].numbers() if tag in base else ()
 
-    unit = numbers(Tag.ResolutionUnit)
-    inches = {2: 1.0, 3: 2.54}.get(int(unit[0]), 0.0) if unit else 0.0  # inches, centimetres
+    inches = {(2,): 1.0, (3,): 2.54}.get(numbers(Tag.ResolutionUnit), 0.0)
     from_exif = tuple(n * inches for tag in (Tag.XResolution, Tag.YResolution) for n in numbers(tag))
     for candidate in (dpi, from_exif):
         with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):

@@ -37,6 +37,7 @@ _DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
 
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
+_NOTE = "http://ns.adobe.com/xmp/note/"
 
 PLACELESS: dict[str, frozenset[str]] = {
     uri: frozenset(names.split())
@@ -110,7 +111,7 @@ _STALE: dict[str, frozenset[str]] = {
             "FocalPlaneYResolution PixelXDimension PixelYDimension SubjectArea SubjectLocation"
         ),
         _XMP: "Thumbnails",
-        "http://ns.adobe.com/xmp/note/": "HasExtendedXMP",
+        _NOTE: "HasExtendedXMP",
         "http://ns.adobe.com/photoshop/1.0/": "ColorMode ICCProfile",
         "http://www.metadataworkinggroup.com/schemas/regions/": "AppliedToDimensions",
     }.items()
@@ -168,11 +169,13 @@ def orientation(xmp: bytes) -> int:
 
 
 def companions(xmp: bytes) -> list[str]:
-    """What else a packet says lies in its file, in words: gain map, motion video and their like."""
+    """What else a packet says lies in its file, in words: gain map, motion video, more XMP and their like."""
     found = set()
     for uri, name in _names(_parsed(xmp)):
         if uri == _MOTION[0] and name.startswith(_MOTION[1]):
             found.add("motion video")
+        elif (uri, name) == (_NOTE, "HasExtendedXMP"):
+            found.add("extended XMP")
         elif what := _companion(uri):
             found.add(what)
     return sorted(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import threading
@@ -21,15 +20,14 @@ from ..errors import SkipDiffError, one_line
 from ..files import write_atomically
 from ..images.mapped import LARGE
 from ..images.measure import measure
-from ..images.metadata import read_record
-from ..images.photo import FORMATS, MAX_PIXELS, Photo, read_header, read_photo
+from ..images.photo import FORMATS, Photo, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
-from ..images.raster import DamagedError
 from ..images.tiling import call_bytes, free_memory
 from .choice import AUTO, Choice, choose_model
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
 from .jobs import Failure, Job, existing_folder
+from .resume import digest, why_anew
 
 if TYPE_CHECKING:
     from ..metrics import Metric
@@ -156,7 +154,7 @@ class Runner:
         written = {"format": job.format.name, "keep_location": self.options.keep_location}
         if job.format.lossy:
             written["quality"] = self.options.quality
-        return {**made, **written, "source": _digest(job.source)}
+        return {**made, **written, "source": digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
         """What a job takes, or why it cannot be done, without running the network.
@@ -195,7 +193,7 @@ class Runner:
         if not (present and options.resume):
             return False, []
         record = self.record(job, size)
-        notes = [why for path in present if (why := _why_anew(path, record, files[path]))]
+        notes = [why for path in present if (why := why_anew(path, record, files[path], options.force))]
         return not notes and len(present) == len(files), notes
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
@@ -339,50 +337,6 @@ def _check_writable(path: Path) -> None:
 
 def _exists(path: Path) -> SkipDiffError:
     return SkipDiffError(f"{path} exists: --force replaces it, --resume keeps it")
-
-
-def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
-    """Why a file that is there has to be made anew; empty if it is whole and what would be made.
-
-    Args:
-        path: the file.
-        record: how it should have been made, and of which photograph.
-        size: how large it must be, if that is known.
-
-    Raises:
-        SkipDiffError: if it was made of this photograph with other settings, or is nobody knows what.
-    """
-    try:
-        most = max(MAX_PIXELS, size[0] * size[1] if size else 0)  # a result may be larger than what is read
-        photo = read_photo(path, most)
-        found, has_record = read_record(photo.metadata), read_header(path, most).format != "bmp"
-    except DamagedError:
-        return f"{path} was not whole: made anew"
-    except (SkipDiffError, OSError) as error:
-        if path.stat().st_size == 0:
-            return f"{path} was empty: made anew"
-        raise SkipDiffError(f"{path} is there and {error}: --force replaces it") from None
-    if found is None and (has_record or size not in (None, photo.size)):
-        raise SkipDiffError(f"{path} does not say that it was made here: --force replaces it")
-    if found is None or "source" not in found:
-        return f"{path} does not say which photograph it was made of: made anew"
-    if found["source"] != record["source"]:
-        return f"{path} was made of another photograph, or of an earlier state of this one: made anew"
-    if found != record or size not in (None, photo.size):
-        raise SkipDiffError(f"{path} was made with other settings: --force replaces it")
-    return ""
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
-    except OSError as error:
-        raise SkipDiffError(f"cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
 
 
 def _score(metric: Metric, photo: Photo) -> float | None:

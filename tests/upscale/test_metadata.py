@@ -187,6 +187,28 @@ def test_damaged_exif_costs_only_itself(folder: Path, block: bytes, source: str,
         assert read_record(decode_photo(io.BytesIO(data)).metadata) == RECORD
 
 
+@pytest.mark.parametrize(("unit", "dpi"), [(1, None), (2, (200, 200)), (3, (508, 508)), (0, None), (7, None)])
+@pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff"])
+def test_a_resolution_in_a_unit_that_is_none_is_dropped(
+    unit: int, dpi: tuple[int, int] | None, target: str
+) -> None:
+    """A reader that takes inches where the unit makes no sense would see a resolution that nobody meant."""
+    block = Image.Exif()
+    block[282], block[283], block[296], block[271] = 200.0, 200.0, unit, "Maker"
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "PNG", exif=block.tobytes())
+    metadata = decode_photo(io.BytesIO(buffer.getvalue())).metadata
+    assert metadata.dpi == dpi
+    data, _ = encode_photo(Photo(PIXELS, metadata=metadata), FORMATS[target], "x", {})
+    with Image.open(io.BytesIO(data)) as image:
+        exif = image.getexif()
+        assert exif[271] == "Maker"
+        if unit in (1, 2, 3):
+            assert (exif[282], exif[296]) == (200, unit)
+        else:
+            assert {282, 283, 296}.isdisjoint(exif)
+
+
 def test_no_record_is_none() -> None:
     assert read_record(Metadata()) is None
     for said in ("cropped by hand", "7", "[1]"):

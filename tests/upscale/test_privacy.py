@@ -261,6 +261,9 @@ COMPANIONS: dict[str, tuple[list[tuple[str, str, str]], tuple[str, ...]]] = {
         [*GAIN_MAP, (CAMERA, "MotionPhoto", "1")],
         ("its gain map (HDR) is left out", "its motion video is left out"),
     ),
+    "more than a segment": (
+        [("http://ns.adobe.com/xmp/note/", "HasExtendedXMP", "0" * 32)], ("its extended XMP is left out",),
+    ),
     "a container": ([("http://ns.google.com/photos/1.0/container/", "Directory", "x")], ()),
     "a burst": ([(CAMERA, "BurstID", "x")], ()),
     "none": ([(EXIF, "FNumber", "2")], ()),

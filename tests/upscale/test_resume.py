@@ -119,6 +119,10 @@ def test_somebody_elses_picture_is_not_replaced(
     assert ran.status == 2
     assert ran.err.endswith(f"{out} does not say that it was made here: --force replaces it\n")
     assert out.read_bytes() == data
+    ran = upscale(tmp_path / "in.png", "-o", out, "--resume", "--force")
+    assert (ran.status, ran.err) == (0, "")
+    assert f"note: {out} does not say that it was made here: replaced\n" in ran.out
+    assert out.read_bytes() != data
 
 
 def test_only_what_is_surely_half_a_result_is_made_anew(upscale: Upscale, tmp_path: Path) -> None:
@@ -172,6 +176,10 @@ def test_what_was_made_with_other_settings_is_refused(
     assert ran.status == (2 if differs else 0)
     assert ("was made with other settings: --force replaces it" in ran.err) == differs
     assert ("is there already" in ran.out) == (not differs)
+    ran = upscale(source, "-o", out, "--resume", "--force", *options.split(), model=noisy_folder)
+    assert ran.status == 0
+    assert ("was made with other settings: replaced" in ran.out) == differs
+    assert out.read_bytes() == other.read_bytes()
 
 
 def test_a_photograph_that_vanishes_meanwhile_fails_alone(

@@ -1,0 +1,71 @@
+"""What ``--resume`` makes of the files that are there already: keep, make anew, or refuse to touch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ..errors import SkipDiffError
+from ..images.metadata import read_record
+from ..images.photo import MAX_PIXELS, read_header, read_photo
+from ..images.raster import DamagedError
+from .enlarge import Size
+
+
+class _InTheWay(Exception):
+    """What is there is somebody's, or was asked for differently; the text says which."""
+
+
+def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool = False) -> str:
+    """Why a file that is there has to be made anew; empty if it is whole and what would be made.
+
+    Args:
+        path: the file.
+        record: how it should have been made, and of which photograph.
+        size: how large it must be, if that is known.
+        force: replace also what was made of this photograph with other settings, or is nobody knows what.
+
+    Raises:
+        SkipDiffError: if it is such a file, without ``force``.
+    """
+    try:
+        return _why_anew(path, record, size)
+    except _InTheWay as what:
+        if force:
+            return f"{path} {what}: replaced"
+        raise SkipDiffError(f"{path} {what}: --force replaces it") from None
+
+
+def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
+    try:
+        most = max(MAX_PIXELS, size[0] * size[1] if size else 0)  # a result may be larger than what is read
+        photo = read_photo(path, most)
+        found, has_record = read_record(photo.metadata), read_header(path, most).format != "bmp"
+    except DamagedError:
+        return f"{path} was not whole: made anew"
+    except (SkipDiffError, OSError) as error:
+        if path.stat().st_size == 0:
+            return f"{path} was empty: made anew"
+        raise _InTheWay(f"is there and {error}") from None
+    if found is None and (has_record or size not in (None, photo.size)):
+        raise _InTheWay("does not say that it was made here")
+    if found is None or "source" not in found:
+        return f"{path} does not say which photograph it was made of: made anew"
+    if found["source"] != record["source"]:
+        return f"{path} was made of another photograph, or of an earlier state of this one: made anew"
+    if found != record or size not in (None, photo.size):
+        raise _InTheWay("was made with other settings")
+    return ""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Raises a SkipDiffError if it cannot be read."""
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                found.update(part)
+    except OSError as error:
+        raise SkipDiffError(f"cannot be read ({error.strerror})") from None
+    return found.hexdigest()
