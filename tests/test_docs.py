@@ -48,6 +48,18 @@ def test_python_examples_run(tmp_path, monkeypatch):
     assert names["out"].trace[0].evaluations == 16
 
 
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "pretrained/**/*.md", "benchmarks/results/**/*.md")
+    for page in ROOT.glob(pattern)
+)
+
+
 def test_links_to_files_exist():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    missing = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\((?!https?:|mailto:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not missing
