@@ -22,7 +22,9 @@ PUBLISHED = (
     "CHANGELOG.md", "CONTRIBUTING.md", "pretrained/README.md", "pretrained/*/*.md", "pretrained/*/*.png",
     "benchmarks/results/**/*.md", "benchmarks/results/**/*.png", "benchmarks/results/**/*.csv",
 )  # fmt: skip
-LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(
+    r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+)
 
 
 def published() -> Iterator[str]:
