@@ -20,7 +20,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PUBLISHED = (
     "CHANGELOG.md", "CONTRIBUTING.md", "pretrained/README.md", "pretrained/*/*.md", "pretrained/*/*.png",
-    "benchmarks/results/**/*.md", "benchmarks/results/**/*.png", "benchmarks/results/**/*.csv",
+    "benchmarks/results/**/*.md", "benchmarks/results/**/*.png", "benchmarks/results/**/*.webp",
+    "benchmarks/results/**/*.csv",
 )  # fmt: skip
 LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"

@@ -1,4 +1,4 @@
-"""The manual: its Python runs, its commands are understood, its tables are those of the results, it builds."""
+"""The manual: its Python runs, its commands are understood, and it builds without a broken link."""
 
 from __future__ import annotations
 
