@@ -24,7 +24,7 @@ GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF to read), of any size.
+DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF, HEIC, AVIF to read), of any size.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tile", type=_positive, metavar="PX", help="side of a tile [by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs at once [1; on CUDA 4]")
     add = parser.add_argument_group("files").add_argument
-    add("-r", "--recursive", action="store_true", help="look into folders in folders")
+    add("-r", "--recursive", action="store_true", help="look into folders in folders, not through links")
     add("--format", choices=FORMATS, metavar="NAME",
         help="png, jpeg, webp, tiff or bmp [as OUT or INPUT]")
     add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 [95]")

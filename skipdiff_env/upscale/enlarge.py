@@ -62,7 +62,7 @@ class Scaling:
         else:
             factor = self.factor or model_scale
         found = max(1, round(width * factor)), max(1, round(height * factor))
-        if factor <= 1:
+        if factor <= 1 or found == size:
             raise SkipDiffError(
                 f"{width}x{height} would become {found[0]}x{found[1]}, which is no enlargement: ask for more"
             )

@@ -236,6 +236,8 @@ class Runner:
         options, job, began = self.options, task.job, time.perf_counter()
         record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
         photo = read_photo(job.source)
+        if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
+            raise SkipDiffError("was replaced by another size meanwhile: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:
