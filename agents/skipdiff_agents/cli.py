@@ -76,12 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        default=MODEL,
-        metavar="NAME",
-        help=f"name or folder of the diffusion model [{MODEL}]",
-    )
+    add("--model", default=MODEL, metavar="NAME", help=f"name or folder of the diffusion model [{MODEL}]")
     add("--images", metavar="PATH", help=f"{images} [the bundled photographs]")
     add("--limit", type=_positive, metavar="N", help="take the first N images alone")
     add("--mixed", action="store_true", help="degrade inputs: clean, JPEG, noise and blur in turn")
