@@ -229,7 +229,9 @@ class CachedProcess(SkipProcess):
     def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
         return self._refine_some(state, rows, state.level[rows] - 1, others)
 
-    def _refine_some(self, state: SkipState, rows: np.ndarray, to: np.ndarray, others: SkipState) -> SkipState:
+    def _refine_some(
+        self, state: SkipState, rows: np.ndarray, to: np.ndarray, others: SkipState
+    ) -> SkipState:
         """``others``, in which ``rows`` are those of ``state`` one jump later, at their levels ``to``."""
         made, compute = self._histories(state, DENOISE), super()._refine
         found = self._looked_up(

@@ -226,6 +226,8 @@ def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
 def _train(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    import torch
+
     from skipdiff_env.images.mixed import KINDS
 
     from .evaluate import Evaluator
@@ -262,6 +264,7 @@ def _train(args: argparse.Namespace) -> int:
     if recorded:
         setting.recordings.prepare(pairs)
         held_out.recordings.prepare(held_out_pairs)
+        torch.set_num_threads(1)  # small networks alone are left: more threads would only wait for each other
     shown = sys.stderr.isatty()
     progress = run.train(args.resume, progress_bar=shown, say=None if shown else _say)
     if progress.best_reward is None:
