@@ -1,8 +1,8 @@
 """How fast agents learn from recordings, beside sb3-contrib's recurrent PPO and beside another commit.
 
-Every figure is of a process of its own with one thread. All are there from the beginning and take turns of a
-few updates, so that whatever else the machine does slows all of them alike. Decisions are counted for a second
-of the processor's time, which a busy machine changes less than it does the clock's.
+Every figure is of a process of its own with one thread. All are there from the beginning and take turns of
+a few updates, so that whatever else the machine does slows all of them alike. Decisions are counted for a
+second of the processor's time, which a busy machine changes less than it does the clock's.
 """
 
 from __future__ import annotations

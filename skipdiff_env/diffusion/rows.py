@@ -27,7 +27,7 @@ class Rows:
         return self._with(lambda name, old: _taken(old, index))
 
     def replace(self: R, rows: Sequence[int] | np.ndarray, other: R, names: Sequence[str] | None = None) -> R:
-        """A copy in which ``rows`` are those of ``other``, in that order; of fields ``names`` if not of all."""
+        """A copy in which ``rows`` are those of ``other``, in that order; of some fields alone if given."""
         index = _indices(rows)
         return self._with(lambda name, old: _put(old, index, getattr(other, name)), names)
 

@@ -141,7 +141,7 @@ class Episodes(Scenes):
         }
 
     def _latents(self) -> Tensor:
-        """The latents as agents see them, float32 (B, 3, n, n), each shrunk when an episode first shows it."""
+        """Latents as agents see them, float32 (B, 3, n, n), each shrunk when an episode first shows it."""
         side, latent, histories = self.options.observation_size, self.state.latent, self.state.history
         if side in (None, latent.shape[-1]):
             return as_seen(latent, latent.shape[-1]).contiguous()

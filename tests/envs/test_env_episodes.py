@@ -344,7 +344,7 @@ def test_prices_drawn_for_each_episode(make):
 
 @pytest.mark.parametrize("rule", ["reset", "hold"])
 def test_small_latents_are_the_whole_ones_shrunk(make_vec, rule):
-    """Each is shrunk once an episode: not one of another row, of another decision or of the episode before."""
+    """Each is shrunk once an episode: not another row's, nor another decision's, nor the episode's before."""
     both = [make_vec(3, skip_rule=rule, observation_size=size) for size in (16, None)]
     decisions = both[0].unwrapped.process.decisions
     for number, actions in enumerate(np.random.default_rng(0).integers(0, 2, (2 * decisions + 3, 3))):
