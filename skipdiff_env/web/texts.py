@@ -7,8 +7,10 @@ ADVANCED = """Without these, everything is as `skipdiff upscale` does it, with w
 A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each
 over many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a
 network call and adds detail, *skip* goes down for nothing, back to what the coarse steps ended on. A fixed
-start *k* skips down to level *k* and denoises from there. Choose a model first: `auto` takes what suits the
-photograph."""
+start *k* skips down to level *k* and denoises from there. A **plan** has all its calls fixed beforehand, at
+any levels. Choose a model first: `auto` takes what suits the photograph."""
+PLAN = "100>57>27>14|11>5>2>0 eta 0|1"
+"""What a visitor's plan is at first."""
 LAYOUT = """
 .gradio-container {max-width: 1280px !important; width: 100% !important; margin: auto !important;
   box-sizing: border-box}
