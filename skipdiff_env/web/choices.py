@@ -196,7 +196,7 @@ class Choices:
             tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)}"
             return f"About {duration(seconds)}: {work.calls} network calls on {tiles}. "
         calls = shop.calls(request)
-        text = f"About {duration(shop.seconds(request, calls))}: {calls} network calls. "
+        text = f"About {duration(shop.seconds(request))}: {calls} network calls. "
         if with_chain:
             full = shop.levels(request.model)
             text += f"The full chain: {full} calls, about {duration(shop.seconds(request, full))}. "

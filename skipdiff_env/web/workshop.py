@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..chains import with_detail
 from ..diffusion import SkipProcess, image_key
 from ..errors import SkipDiffError
 from ..metrics import load_metric
 from ..oracle import optimum_calls
-from ..upscale import Enlarger, Work, usual_tiles
+from ..upscale import Clock, Enlarger, Work, usual_tiles
 from .offers import Offers
 from .pictures import bundled
 from .requests import Line, Recent, Request
@@ -43,14 +41,15 @@ class Workshop(Offers):
         super().__init__(*given, **named)
         self._studies: Recent[tuple[Any, ...], Study] = Recent(STUDIES)
         self._chains: Recent[tuple[Any, ...], Result] = Recent(CHAINS)
-        self._pace: dict[str, float] = {}
+        self._clocks: dict[str, Clock] = {}
         self._example: tuple[Request, Result] | None = None
         self._job, self._showing = threading.Lock(), threading.Lock()
 
     def load(self, name: str) -> Metered:
         """A model, and how fast it is here."""
         model = super().load(name)
-        self._pace[name] = _pace(model, self.side)
+        self._clocks[name] = Clock(model, self.side)
+        _ = self._clocks[name].call  # now, while no job's calls are counted
         return model
 
     # Jobs
@@ -146,14 +145,17 @@ class Workshop(Offers):
         """Network calls of the optimum."""
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
-    def seconds(self, request: Request, calls: int) -> float:
-        """How long so many network calls will take, by the last job of this model."""
-        pixels = request.task.lr[..., 0].size * self.model(request.model).scale ** 2
-        return calls * pixels * self._pace[request.model]
+    def seconds(self, request: Request, calls: int | None = None) -> float:
+        """How long so many network calls will take, by the last job of this model; None: the run itself."""
+        model = self.model(request.model)
+        clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
+        if calls is not None:
+            return calls * pixels * clock.call
+        return pixels * (self.calls(request) * clock.call + clock.refiner(self.chain_of(request)))
 
     def seconds_whole(self, request: Request) -> float:
         """How long the photograph at full size will take."""
-        return self.work(request).pixels * self._pace[request.model]
+        return self._enlarger(request).seconds(self.work(request))
 
     @contextmanager
     def _working(self, request: Request, calls: int, progress: Progress | None) -> Iterator[None]:
@@ -174,7 +176,7 @@ class Workshop(Offers):
             finally:
                 model.on_call = None
                 if done:
-                    self._pace[request.model] = spent / pixels
+                    self._clocks[request.model].learn(pixels, spent)
 
     def _study(self, request: Request) -> Study:
         model, task = self.model(request.model), request.task
@@ -186,15 +188,5 @@ class Workshop(Offers):
         model: Any = self.model(request.model)
         tile, batch = usual_tiles(model)
         chain = with_detail(self.chain_of(request), request.detail, model.schedule)
-        return Enlarger(model, chain, request.seed, tile, batch, clean=request.clean)
-
-
-def _pace(model: Metered, side: int) -> float:
-    """Seconds a network call and pixel of the result, by the second call: the first is always slow."""
-    side = max(1, side // model.scale)
-    condition = model.condition(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-    for _ in range(2):
-        began = time.perf_counter()
-        model.predict(condition, condition, condition.new_full((1,), 0.5))
-        seconds = time.perf_counter() - began
-    return seconds / condition[0, 0].numel()
+        clock = self._clocks[request.model]
+        return Enlarger(model, chain, request.seed, tile, batch, clean=request.clean, clock=clock)
