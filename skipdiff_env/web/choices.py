@@ -14,7 +14,7 @@ from .offers import FIXED, MAX_PLAN, MAX_SEED, USUAL, WRITTEN
 from .pictures import MAX_BYTES, MAX_PIXELS, Upload, bundled, read_upload
 from .requests import Request
 from .show import duration, message
-from .texts import ADVANCED, PLAN
+from .texts import ADVANCED, DECIDED, MAY_SPEND, PLAN
 from .widgets import Choice, told
 from .workshop import EXAMPLE, Workshop
 
@@ -53,7 +53,7 @@ class Choices:
         self.estimate = gr.HTML(elem_id="estimate")
         self.effort = gr.Radio(
             workshop.efforts(workshop.models[0]), value=NORMAL, label="Effort", elem_id="effort",
-            info="how many network calls may be spent on it",
+            info=MAY_SPEND,
         )  # fmt: skip
         share: dict[str, Any] = {"minimum": 0, "maximum": 1, "value": 1, "step": 0.05}
         self.clean = gr.Slider(
@@ -169,10 +169,11 @@ class Choices:
         top, usual = shop.fine_steps(model, steps), shop.usual_start(model, steps)
         efforts = shop.efforts(model)
         effort = effort if effort in efforts else NORMAL
+        free = policy == USUAL
         return (
             gr.Slider(maximum=top, value=usual, visible=policy == FIXED),
             gr.Textbox(visible=policy == WRITTEN),
-            gr.Radio(efforts, value=effort, interactive=policy == USUAL),
+            gr.Radio(efforts, value=effort, interactive=free, info=MAY_SPEND if free else DECIDED),
         )
 
     def _look(self, *choice: Any) -> Choice:

@@ -26,9 +26,10 @@ COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "niqe":
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "niqe": 2}
 
 CSS = """
-.strip {display: grid; grid-template-columns: repeat(auto-fill, minmax(70px, 1fr)); gap: 10px 6px;
+.strip {display: grid; grid-template-columns: repeat(auto-fit, minmax(70px, 1fr)); gap: 10px 6px;
   padding: 4px 0 12px}
-.strip figure {margin: 0; min-width: 0; font-size: 13px; line-height: 1.35; text-align: center}
+.strip figure {margin: 0; min-width: 0; max-width: 160px; font-size: 13px; line-height: 1.35;
+  text-align: center}
 .strip figure.coarse img {opacity: .6}
 .strip img {width: 100%; display: block; margin: 0 0 2px; border-radius: 3px}
 .strip b {display: block; border-radius: 3px; padding: 1px 0; color: #fff; background: #1a66c2}
