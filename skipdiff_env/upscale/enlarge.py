@@ -17,6 +17,7 @@ from torch import Tensor
 from ..chains import Chain, Final, Refined
 from ..chains.detail import Detailed
 from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
+from ..diffusion.engines import TORCH
 from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
 from ..diffusion.resize import back_project, to_arrays, to_planes
@@ -153,6 +154,7 @@ class Enlarger:
         return {
             "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
             **({"clean": self.clean} if self.clean < 1 else {}),
+            **({"engine": self.model.engine} if self.model.engine != TORCH else {}),
             "seed": self.seed, "tile": self.tiles.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
         }  # fmt: skip
