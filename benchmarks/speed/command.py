@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling]
+    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling engines]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -25,7 +25,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
 from ..measure.tables import RESULTS, Report, Table, paragraphs
-from . import agents
+from . import agents, engines
 from .environment import HEAD, WARM_SIDE, measure, measure_warm
 from .parts import OVERRIDES, PARTS, measure_processors
 from .sampler import sampler_speed
@@ -215,6 +215,30 @@ def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 WARM_BATCH = 8
+
+
+def _engines(model: FrozenModel, args: argparse.Namespace) -> Section:
+    lines: list[list[str]] = []
+    missing: dict[str, str] = {}
+    for threads in engines.THREADS:
+        found = engines.measured(args.model, threads, 2 * args.repeats)
+        missing |= found["missing"]
+        usual = {row["side"]: row["seconds"] for row in found["rows"] if row["way"] == engines.AS_IT_IS}
+        for row in found["rows"]:
+            ratio = f"{usual[row['side']] / row['seconds']:.2f}"
+            cells = [f"{row['seconds']:.3f}", ratio, f"{row['ready']:.1f}", str(row["units"])]
+            lines.append([str(threads), str(row["side"]), row["way"], *cells])
+    told = (
+        "A network call on one picture; *side*: of the picture in pixels. Seconds of the processor with one "
+        "thread, of the clock with more. *Ratio*: calls a second over torch's as it is, which is "
+        "channels-last. *Ready*: seconds of the clock until the first picture. *Units*: the largest "
+        "difference of x̂0 in 8-bit units."
+    )
+    lacking = "; ".join(f"{way}: {why}" for way, why in missing.items())
+    head = ["threads", "side", "way", "seconds", "ratio", "ready", "units"]
+    return "Engines", told, *([f"Not to be had here: {lacking}."] if lacking else []), Table(head, lines, 3)
+
+
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))
 SECTIONS = {
     "sampler": _sampler,
@@ -225,6 +249,7 @@ SECTIONS = {
     "training": _training,
     "parts": _parts,
     "tiling": _tiling,
+    "engines": _engines,
 }
 ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
@@ -235,5 +260,6 @@ ROUNDS = {
     "training": "Medians of 2 × {} steps.",
     "parts": "Medians of 2 × {} steps of each type.",
     "tiling": "One process a size.",
+    "engines": "Medians of 2 × {} calls of each way, which take turns; a process for each number of threads.",
 }
 """What a section's figures are medians of."""
