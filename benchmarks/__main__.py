@@ -15,6 +15,7 @@ COMMANDS = {
     "test-set": ("measure.test_set", "rebuild a test folder from your own copies of the data sets"),
     "agents": ("agents.command", "agents beside every fixed schedule and the exact optimum"),
     "ceilings": ("agents.ceilings", "how much there is for an agent to learn, and from what"),
+    "texture": ("agents.texture", "can the best start be told from the texture of what agents see"),
     "step-cost": ("agents.step_cost", "one agent that is told the price of an evaluation"),
     "agent-training": ("agents.training", "what training an agent costs, beside the paper's recipe"),
     "agent-recipe": ("agents.recipe", "which choices of its recipe the paper's agent learns by"),

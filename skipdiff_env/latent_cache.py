@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .diffusion import DENOISE, NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
-from .diffusion.process import Callback
+from .diffusion.process import Callback, History
 from .errors import SkipDiffError
 
 SCORE_BYTES = 1024
@@ -210,76 +210,73 @@ class CachedProcess(SkipProcess):
         self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
     ) -> SkipState:
         """CSA, of those rows alone whose x_S1 is not known yet."""
-        names = [self._key(key, (), condition) for key in keys]
-        known = [self.cache.get(name) for name in names]
-        missing, unknown, of = _distinct(names, known)
-        if missing or not keys:
-            chosen = super().start(condition[missing], [keys[row] for row in missing], callback)
-            for row, latent, x0 in zip(missing, chosen.coarse, to_uint8(chosen.coarse_x0), strict=True):
-                self.cache.put(names[row], latent, x0)
-            if len(missing) == len(keys):
-                return chosen
-        batch = len(keys)
-        blank = SkipState(
-            condition=condition,
-            latent=condition,
-            coarse=condition,
-            x0=condition,
-            coarse_x0=condition,
-            level=np.full(batch, self.fine_steps or self.stride),
-            evaluations=np.full(batch, self.coarse_steps - 1),
-            keys=tuple(keys),
-            history=((),) * batch,
+        if not keys:
+            return super().start(condition, keys, callback)
+        compute = super().start
+        found = self._looked_up(
+            [self._key(key, (), condition) for key in keys],
+            lambda rows: compute(condition[rows], [keys[row] for row in rows], callback),
         )
-        found = self._fill(blank, known)
-        state = replace(found, coarse=found.latent, coarse_x0=found.x0)
-        return state.replace(unknown, chosen.select(of)) if missing else state
+        latent, x0 = (_batch(rows, condition) for rows in zip(*found, strict=True))
+        level = np.full(len(keys), self.fine_steps or self.stride)
+        evaluations = np.full(len(keys), self.coarse_steps - 1)
+        past: tuple[History, ...] = ((),) * len(keys)
+        return SkipState(condition, latent, latent, x0, x0, level, evaluations, tuple(keys), past)
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
-        history = self._histories(state, DENOISE)
-        names = [self._key(key, h, state.condition) for key, h in zip(state.keys, history, strict=True)]
-        known = [self.cache.get(name) for name in names]
-        missing, unknown, of = _distinct(names, known)
-        if len(missing) == len(known):
-            computed = super()._refine(state, to)
-        elif missing:
-            computed = super()._refine(state.select(missing), to[missing])
-        for i, row in enumerate(missing):
-            self.cache.put(names[row], computed.latent[i], to_uint8(computed.x0[i]))
-        if len(missing) == len(known):
-            return computed
-        found = replace(
-            self._fill(state, known), level=to, evaluations=state.evaluations + 1, history=history
-        )
-        for row, i in zip(unknown, of, strict=True):
-            found.latent[row].copy_(computed.latent[i])
-            found.x0[row].copy_(computed.x0[i])
-        return found
+        return self._refine_some(state, np.arange(len(state)), to, state)
 
-    def _fill(self, state: SkipState, known: Sequence[Entry | None]) -> SkipState:
-        """``state`` with the latents that are known; the others are left as they are."""
-        latent, x0 = state.latent.clone(), state.x0.clone()
+    def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
+        return self._refine_some(state, rows, state.level[rows] - 1, others)
+
+    def _refine_some(
+        self, state: SkipState, rows: np.ndarray, to: np.ndarray, others: SkipState
+    ) -> SkipState:
+        """``others``, in which ``rows`` are those of ``state`` one jump later, at their levels ``to``."""
+        made, compute = self._histories(state, DENOISE), super()._refine
+        found = self._looked_up(
+            [self._key(state.keys[row], made[row], state.condition) for row in rows],
+            lambda missing: compute(state.select(rows[missing]), to[missing]),
+        )
+        latents, x0s, history = list(others.latent), list(others.x0), list(others.history)
+        for row, (latent, x0) in zip(rows, found, strict=True):
+            latents[row], x0s[row], history[row] = latent, x0, made[row]
+        level, evaluations = others.level.copy(), others.evaluations.copy()
+        level[rows], evaluations[rows] = to, state.evaluations[rows] + 1
+        return replace(
+            others, latent=_batch(latents, others.latent), x0=_batch(x0s, others.x0), level=level,
+            evaluations=evaluations, history=tuple(history),
+        )  # fmt: skip
+
+    def _looked_up(
+        self, names: Sequence[bytes], compute: Callable[[list[int]], SkipState]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Latent and x̂0 of each row, (3, H, W), by its name in the cache.
+
+        Args:
+            names: one a row; rows may need the same latent, as when environments play one image.
+            compute: given the first row of each name that is not known, the states that these lead to.
+        """
+        known = [self.cache.get(name) for name in names]
+        first: dict[bytes, int] = {}
         for row, entry in enumerate(known):
-            if entry is not None:
-                latent[row].copy_(entry.latent)
-                x0[row].copy_(to_signed(entry.x0))
-        return replace(state, latent=latent, x0=x0)
+            if entry is None:
+                first.setdefault(names[row], row)
+        computed: dict[bytes, tuple[Tensor, Tensor]] = {}
+        if first:
+            state = compute(list(first.values()))
+            for name, latent, x0 in zip(first, state.latent, state.x0, strict=True):
+                self.cache.put(name, latent, to_uint8(x0))
+                computed[name] = latent, x0
+        both = zip(names, known, strict=True)
+        return [computed[name] if e is None else (e.latent, to_signed(e.x0)) for name, e in both]
 
     def _key(self, key: NoiseKey, history: tuple[int, ...], condition: Tensor) -> bytes:
         text = f"{self._identity}/{tuple(condition.shape[1:])}/{key.image}/{key.seed}/{history}"
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _distinct(
-    names: Sequence[bytes], known: Sequence[Entry | None]
-) -> tuple[list[int], list[int], list[int]]:
-    """What to compute where several rows need one latent, as when environments play one image.
-
-    Returns:
-        the first row of each name that is not known; all rows that are not; for each of these the place of
-        its name among the first.
-    """
-    unknown = [row for row, entry in enumerate(known) if entry is None]
-    places: dict[bytes, int] = {}
-    of = [places.setdefault(names[row], len(places)) for row in unknown]
-    return [unknown[of.index(i)] for i in range(len(places))], unknown, of
+def _batch(rows: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Rows (3, H, W) as one tensor of the kind and on the device of ``like``; a single one is not copied."""
+    rows = [row.to(like) for row in rows]
+    return torch.stack(rows) if len(rows) > 1 else rows[0][None]

@@ -13,8 +13,9 @@ from skipdiff_env.chains import CCSR, CHAINS, default_for, parse
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import available_models
 from skipdiff_env.images import PHOTOGRAPHS
+from skipdiff_env.web.offers import USUAL
 from skipdiff_env.web.pictures import read_upload
-from skipdiff_env.web.workshop import USUAL, Workshop
+from skipdiff_env.web.workshop import Workshop
 
 SEED = 3
 

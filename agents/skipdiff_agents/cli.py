@@ -76,12 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        default=MODEL,
-        metavar="NAME",
-        help=f"name or folder of the diffusion model [{MODEL}]",
-    )
+    add("--model", default=MODEL, metavar="NAME", help=f"name or folder of the diffusion model [{MODEL}]")
     add("--images", metavar="PATH", help=f"{images} [the bundled photographs]")
     add("--limit", type=_positive, metavar="N", help="take the first N images alone")
     add("--mixed", action="store_true", help="degrade inputs: clean, JPEG, noise and blur in turn")
@@ -231,6 +226,8 @@ def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
 def _train(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    import torch
+
     from skipdiff_env.images.mixed import KINDS
 
     from .evaluate import Evaluator
@@ -267,6 +264,7 @@ def _train(args: argparse.Namespace) -> int:
     if recorded:
         setting.recordings.prepare(pairs)
         held_out.recordings.prepare(held_out_pairs)
+        torch.set_num_threads(1)  # small networks alone are left: more threads would only wait for each other
     shown = sys.stderr.isatty()
     progress = run.train(args.resume, progress_bar=shown, say=None if shown else _say)
     if progress.best_reward is None:

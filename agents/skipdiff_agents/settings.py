@@ -152,6 +152,9 @@ def build_agent(
             "net_arch": [], "normalize_images": False,
         }  # fmt: skip
     name = settings["algorithm"]
+    if name in ("PPO", "TRPO") and policy == "MultiInputPolicy":
+        # Adam in one pass over the weights; SPNPolicy sees to that itself.
+        options["optimizer_kwargs"] = {"fused": True}
     kind: Any = algorithm_class(name)
     try:
         return kind(policy, env, seed=seed, device=device, policy_kwargs=options, **arguments)

@@ -26,8 +26,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource, make_pair, open_source, shrink
 from skipdiff_env.images.measure import Measured, measure
 from skipdiff_env.images.photo import decode_photo
-from skipdiff_env.training.recipe import load_recipe
-from skipdiff_env.upscale.choice import REAL, RULE, USUAL, Range, Rule, rule_text
+from skipdiff_env.upscale.choice import REAL, RULE, USUAL, Rule, rule_text, trained_range
 
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS
@@ -93,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Enlarge what is missing, choose, and write."""
     usual, real = (load_pretrained(name, args.device, network_dtype(args)) for name in args.models)
-    trained = trained_range(real)
+    if trained_range(real.config) is None:
+        raise SkipDiffError(f"{real.name} was not trained on faults: give such a model as the second")
     images = open_source(args.images)
     images = images.take(args.pictures, every=max(1, len(images) // args.pictures))
     stem = args.images.stem if args.images else BUNDLED
@@ -103,26 +103,13 @@ def run(args: argparse.Namespace) -> int:
     cases = list(measured_cases(usual, real, images, kinds, Store(folder / "auto_rows.csv")))
     rule = choose(cases)
     command = command_line("auto", args, add_arguments)
-    report(cases, rule, trained, len(images), stem, command).write(folder)
+    report(cases, rule, len(images), stem, command).write(folder)
     models = {model.name: model.hash for model in (usual, real)}
     file = model_folder(args.models[1]) / RULE
     about = {"models": models, "chosen_on": stem, "pictures": len(images), **figures(cases, rule)}
-    write_atomically(file, rule_text(rule, trained, about))
+    write_atomically(file, rule_text(rule, about))
     print(f"results: {folder / 'auto.md'}\nrule: {file}")
     return 0
-
-
-def trained_range(model: FrozenModel) -> Range:
-    """What a model saw in training, by the recipe that its configuration names.
-
-    Raises:
-        SkipDiffError: if it saw no faults.
-    """
-    recipe = load_recipe(str(model.config.training.get("recipe")))
-    faults = recipe.degradation
-    if faults is None or not (faults.jpeg.share and faults.noise.share and faults.blur.share):
-        raise SkipDiffError(f"{model.name} was not trained on faults: give such a model as the second")
-    return Range(faults.jpeg.low, faults.noise.high, faults.blur.high)
 
 
 def measured_cases(
@@ -219,9 +206,7 @@ def figures(cases: Sequence[Case], rule: Rule) -> dict[str, float]:
     }
 
 
-def report(
-    cases: Sequence[Case], rule: Rule, trained: Range, pictures: int, stem: str, command: str
-) -> Report:
+def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command: str) -> Report:
     """What was seen and what the rule takes, a line a kind."""
     found = figures(cases, rule)
     note = (

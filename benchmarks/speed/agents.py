@@ -1,6 +1,7 @@
 """How fast agents learn from recordings, beside sb3-contrib's recurrent PPO and beside another commit.
 
-Every figure is of a process of its own with one thread, and the sides take turns. Decisions are counted for a
+Every figure is of a process of its own with one thread. All are there from the beginning and take turns of
+a few updates, so that whatever else the machine does slows all of them alike. Decisions are counted for a
 second of the processor's time, which a busy machine changes less than it does the clock's.
 """
 
@@ -11,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 PPO, CONTRIB, EPISODIC = "PPO", "sb3-contrib's RecurrentPPO", "EpisodicPPO"
@@ -45,36 +47,61 @@ envs = setting.envs(16, observation=observation_kind(settings), observation_size
 one = envs.process.decisions * 16
 agent = build_agent(settings, VecMonitor(SkipDiffVecEnv(envs, pairs, 0)), envs.process.decisions, 0, "cpu")
 agent.learn(2 * one)
-began = time.process_time()
-agent.learn(updates * one, reset_num_timesteps=False)
-print(updates * one / (time.process_time() - began))
+print("ready", flush=True)
+for turn in sys.stdin:
+    began = time.process_time()
+    agent.learn(updates * one, reset_num_timesteps=False)
+    print(updates * one / (time.process_time() - began), flush=True)
 """
 
 
-def rate(root: Path, kind: str, model: str, folder: Path, updates: int = 8) -> float:
-    """Decisions a second of the processor that an algorithm of the tree ``root`` learns from."""
-    paths = [str(root), str(root / "agents"), os.environ.get("PYTHONPATH", "")]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    name = "RecurrentPPO" if kind == CONTRIB else kind
-    ran = subprocess.run(
-        [sys.executable, "-c", CODE, name, model, str(folder.resolve()), str(updates)],
-        env={**os.environ, **own}, cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if ran.returncode:
-        raise RuntimeError(f"{name} in {root}: {ran.stderr[-2000:]}")
-    return float(ran.stdout.splitlines()[-1])
+class Learner:
+    """A process that learns when it is told to.
+
+    Args:
+        root: the tree whose code it runs.
+        kind: the algorithm.
+        model, folder: whose recordings it learns from, and where they are kept.
+        updates: in a turn.
+
+    Raises:
+        RuntimeError: here or in a turn, if the process fails, which says why on standard error.
+    """
+
+    def __init__(self, root: Path, kind: str, model: str, folder: Path, updates: int = 4) -> None:
+        paths = [str(root), str(root / "agents"), os.environ.get("PYTHONPATH", "")]
+        own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        self.name = "RecurrentPPO" if kind == CONTRIB else kind
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE, self.name, model, str(folder.resolve()), str(updates)],
+            env={**os.environ, **own}, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._told()
+
+    def turn(self) -> float:
+        """Learn from some updates; returns decisions a second of the processor."""
+        print(file=self.process.stdin, flush=True)
+        return float(self._told())
+
+    def _told(self) -> str:
+        assert self.process.stdout is not None
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"{self.name} ended with status {self.process.wait()}")
+        return line
 
 
 def measure(model: str, folder: Path, beside: Path | None, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Rates by side (``here``, ``beside``) and algorithm, one a round; all sides take their turn in each."""
     sides: list[tuple[str, Path, tuple[str, ...]]] = [("here", ROOT, (PPO, CONTRIB, EPISODIC))]
     sides += [("beside", beside, (PPO, CONTRIB))] if beside else []
-    found: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
+    with ExitStack() as stack:
+        learners: dict[tuple[str, str], Learner] = {}
         for side, root, kinds in sides:
             for kind in kinds:
-                found.setdefault((side, kind), []).append(rate(root, kind, model, folder))
-    return found
+                learner = learners[side, kind] = Learner(root, kind, model, folder)
+                stack.enter_context(learner.process)  # closes its standard input, which ends it
+        rounds_of_all = [[learner.turn() for learner in learners.values()] for _ in range(rounds)]
+    return dict(zip(learners, map(list, zip(*rounds_of_all, strict=True)), strict=True))
 
 
 def ratios(found: Mapping[tuple[str, str], list[float]]) -> list[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling]
+    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling engines]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -25,8 +25,8 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
 from ..measure.tables import RESULTS, Report, Table, paragraphs
-from . import agents
-from .environment import HEAD, measure
+from . import agents, engines
+from .environment import HEAD, WARM_SIDE, measure, measure_warm
 from .parts import OVERRIDES, PARTS, measure_processors
 from .sampler import sampler_speed
 from .tiling import measure_memory
@@ -107,14 +107,27 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
     )
     for episode, schedule in enumerate(actions):
         for pass_ in seconds:
-            began = time.perf_counter()
+            began = time.process_time()
             env.reset(options={"image": 0, "noise_seed": episode})
             for action in schedule:
                 env.step(int(action))
-            seconds[pass_].append((time.perf_counter() - began) / len(schedule))
+            seconds[pass_].append((time.process_time() - began) / len(schedule))
     cold, warm = (statistics.median(seconds[p]) for p in ("cold", "warm"))
     cells = [f"{1 / cold:.1f}", f"{1 / warm:.1f}", f"{cold / warm:.0f}"]
-    return "Latent cache, one environment, NIQE", Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0)
+    batched, single = measure_warm(model, WARM_BATCH, args.repeats)
+    told = (
+        f"Warm, latents seen at {WARM_SIDE} pixels: a batch of {WARM_BATCH} beside as many scalar "
+        "environments one after the other."
+    )
+    return (
+        "Latent cache, NIQE",
+        "One environment; all steps a second of the processor.",
+        Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0),
+        told,
+        Table(
+            ["batch", "scalar", "ratio"], [[f"{batched:.0f}", f"{single:.0f}", f"{batched / single:.2f}"]], 0
+        ),
+    )
 
 
 def _recorded(model: FrozenModel, args: argparse.Namespace) -> Section:
@@ -201,6 +214,31 @@ def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
     return "Tiling: peak memory against image size", told, table
 
 
+WARM_BATCH = 8
+
+
+def _engines(model: FrozenModel, args: argparse.Namespace) -> Section:
+    lines: list[list[str]] = []
+    missing: dict[str, str] = {}
+    for threads in engines.THREADS:
+        found = engines.measured(args.model, threads, 2 * args.repeats)
+        missing |= found["missing"]
+        usual = {row["side"]: row["seconds"] for row in found["rows"] if row["way"] == engines.AS_IT_IS}
+        for row in found["rows"]:
+            ratio = f"{usual[row['side']] / row['seconds']:.2f}"
+            cells = [f"{row['seconds']:.3f}", ratio, f"{row['ready']:.1f}", str(row["units"])]
+            lines.append([str(threads), str(row["side"]), row["way"], *cells])
+    told = (
+        "A network call on one picture; *side*: of the picture in pixels. Seconds of the processor with one "
+        "thread, of the clock with more. *Ratio*: calls a second over torch's as it is, which is "
+        "channels-last. *Ready*: seconds of the clock until the first picture. *Units*: the largest "
+        "difference of x̂0 in 8-bit units."
+    )
+    lacking = "; ".join(f"{way}: {why}" for way, why in missing.items())
+    head = ["threads", "side", "way", "seconds", "ratio", "ready", "units"]
+    return "Engines", told, *([f"Not to be had here: {lacking}."] if lacking else []), Table(head, lines, 3)
+
+
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))
 SECTIONS = {
     "sampler": _sampler,
@@ -211,6 +249,7 @@ SECTIONS = {
     "training": _training,
     "parts": _parts,
     "tiling": _tiling,
+    "engines": _engines,
 }
 ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
@@ -221,5 +260,6 @@ ROUNDS = {
     "training": "Medians of 2 × {} steps.",
     "parts": "Medians of 2 × {} steps of each type.",
     "tiling": "One process a size.",
+    "engines": "Medians of 2 × {} calls of each way, which take turns; a process for each number of threads.",
 }
 """What a section's figures are medians of."""

@@ -25,6 +25,7 @@ import torch
 
 from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.metrics import load_metric
 
 
@@ -128,6 +129,35 @@ def measure(model: FrozenModel, batch: int, episodes: int, metric: str = "niqe")
         for hook in hooks:
             hook.remove()
     return Throughput(batch, *(median(column) for column in zip(*rows[1:], strict=True)))
+
+
+WARM_SIDE = 32
+"""Side of the latents in :func:`measure_warm`, as agents see them."""
+
+
+def measure_warm(model: FrozenModel, batch: int, episodes: int, metric: str = "niqe") -> tuple[float, float]:
+    """Steps a second of the processor where a cache holds every latent, so that no network is called.
+
+    Returns:
+        of ``batch`` environments in one batch, and of one after the other; medians over ``episodes``
+        episodes in each, which both play by turns.
+    """
+    arguments: dict[str, Any] = {
+        "model": model, "metric": metric, "noise": "fixed", "cache": LatentCache(),
+        "observation_size": WARM_SIDE,
+    }  # fmt: skip
+    envs = gymnasium.make_vec("SkipDiff-v0", num_envs=batch, **arguments)
+    singles = [gymnasium.make("SkipDiff-v0", disable_env_checker=True, **arguments) for _ in range(batch)]
+    steps = singles[0].get_wrapper_attr("process").decisions
+    rates = []
+    for episode in range(episodes):
+        actions = np.random.default_rng(episode).integers(0, 2, (steps, batch))
+        play_batch(envs, actions, episode * batch)  # fills the cache
+        batched = _timed(time.process_time, play_batch, envs, actions, episode * batch)
+        single = _timed(time.process_time, play_singles, singles, actions, episode * batch)
+        rates.append((actions.size / batched, actions.size / single))
+    batched, single = (median(column) for column in zip(*rates, strict=True))
+    return batched, single
 
 
 def play_batch(envs: gymnasium.vector.VectorEnv, actions: np.ndarray, seed: int) -> None:

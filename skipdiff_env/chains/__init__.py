@@ -18,6 +18,7 @@ from .few_steps import FewSteps
 from .parse import (
     CHAINS,
     EFFORTS,
+    NORMAL,
     ChainSpec,
     default_for,
     efforts,
@@ -35,6 +36,7 @@ __all__ = [
     "CHAINS",
     "CSA",
     "EFFORTS",
+    "NORMAL",
     "AddSR",
     "Chain",
     "ChainSpec",

@@ -104,14 +104,10 @@ def no_actions(batch: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Refined(Chain):
-    """A chain whose pictures a refiner gives their last touch. It is not counted as an evaluation."""
+class Around(Chain):
+    """A chain that does something to what another one ends on, whose name it has."""
 
     chain: Chain
-    refine: Refine
-    """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined pictures, alike."""
-    about: dict[str, Any] = field(default_factory=dict)
-    """What the settings say of the refiner."""
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -125,13 +121,30 @@ class Refined(Chain):
         keys: Sequence[NoiseKey],
         on_state: OnState | None = None,
     ) -> Final:
-        """Run the chain, then the refiner."""
-        final = self.chain(model, condition, keys, on_state)
-        return replace(final, x0=apply_refiner(self.refine, final.x0, condition))
+        """Run the chain, then :meth:`then`."""
+        return self.then(self.chain(model, condition, keys, on_state), model, condition, keys)
+
+    @abstractmethod
+    def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
+        """What becomes of the chain's end."""
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """Those of the chain."""
         return self.chain.most_evaluations(schedule)
+
+
+@dataclass(frozen=True)
+class Refined(Around):
+    """A chain whose pictures a refiner gives their last touch. It is not counted as an evaluation."""
+
+    refine: Refine
+    """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined pictures, alike."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the settings say of the refiner."""
+
+    def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
+        """The refined picture."""
+        return replace(final, x0=apply_refiner(self.refine, final.x0, condition))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..diffusion.noise import NoiseKey
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import fraction
-from .base import Chain, Final, OnState
+from .base import Around, Chain, Final
 from .plan import Plan, through
 
 
@@ -34,34 +34,21 @@ def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
 
 
 @dataclass(frozen=True)
-class Detailed(Chain):
+class Detailed(Around):
     """A chain whose pictures x become m + d (x - m), m the mean; its call is one evaluation more."""
 
-    chain: Chain
     detail: float
     """d, 0 … 1."""
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """That of the chain."""
-        return self.chain.name
-
-    def __call__(
-        self,
-        model: DiffusionModel,
-        condition: Tensor,
-        keys: Sequence[NoiseKey],
-        on_state: OnState | None = None,
-    ) -> Final:
-        """Run the chain, then the mean's call."""
-        final = self.chain(model, condition, keys, on_state)
+    def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
+        """The mean's call, and the picture between."""
         mean = mean_plan(model.schedule)(model, condition, keys)
         x0 = (final.x0 - mean.x0).mul_(self.detail).add_(mean.x0)
         return replace(final, x0=x0, evaluations=final.evaluations + mean.evaluations)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """Those of the chain, and one."""
-        return self.chain.most_evaluations(schedule) + 1
+        return super().most_evaluations(schedule) + 1
 
     @property
     def settings(self) -> dict[str, Any]:

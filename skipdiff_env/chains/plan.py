@@ -24,8 +24,8 @@ from ..diffusion.schedule import NoiseSchedule
 from ..errors import SkipDiffError
 from .base import Chain, Final, OnState, no_actions
 
-_STEP = re.compile(r"([>|])(~?)(\d+(?:\.\d+)?)(?:#(\d+))?")
-_TEXT = re.compile(rf"\s*(\d+)((?:{_STEP.pattern})+)(?:\s+eta\s+(\S+))?\s*")
+_STEP = re.compile(r"([>|])(~?)(\d{1,9}(?:\.\d+)?)(?:#(\d{1,18}))?", re.ASCII)
+_TEXT = re.compile(rf"\s*(\d{{1,9}})((?:{_STEP.pattern})+)(?:\s+eta\s+(\S+))?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,14 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM (``kill``, service managers) raises SystemExit, so that all is tidied up; so does SIGHUP."""
+    """SIGTERM (``kill``, service managers) raises SystemExit, so that all is tidied up; so does SIGHUP.
+
+    It stays SystemExit where a library in C, interrupted by it, makes an error of its own of it.
+    """
+    ended: list[int] = []
 
     def end(number: int, frame: Any) -> None:
+        ended.append(number)
         raise SystemExit(128 + number)
 
     def hang_up(number: int, frame: Any) -> None:
@@ -85,6 +90,10 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(number, handler)
     try:
         yield
+    except Exception:
+        if ended:
+            raise SystemExit(128 + ended[0]) from None
+        raise
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 EFFORTS = ("fast", "normal", "best")
 """As in :data:`skipdiff_env.chains.EFFORTS`, which would import torch."""
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
+ENGINES = ("torch", "onnx")
+"""As in :data:`skipdiff_env.diffusion.engines.ENGINES`."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF to read), of any size.
+DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF, HEIC, AVIF to read), of any size.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -77,10 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
         help="float32, or the faster bfloat16 [on CUDA bfloat16]")
+    add("--engine", choices=ENGINES, default="torch", metavar="NAME",
+        help="torch, or onnx: ONNX Runtime on the CPU [torch]")
     add("--tile", type=_positive, metavar="PX", help="side of a tile [by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs at once [1; on CUDA 4]")
     add = parser.add_argument_group("files").add_argument
-    add("-r", "--recursive", action="store_true", help="look into folders in folders")
+    add("-r", "--recursive", action="store_true", help="look into folders in folders, not through links")
     add("--format", choices=FORMATS, metavar="NAME",
         help="png, jpeg, webp, tiff or bmp [as OUT or INPUT]")
     add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 [95]")
@@ -200,7 +204,7 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     from ..upscale import Enlarger, model_notice, usual_tiles
 
     dtype = None if args.precision == "auto" else getattr(torch, args.precision)
-    model = load_pretrained(name, device, dtype)
+    model = load_pretrained(name, device, dtype, args.engine)
     notice = model_notice(name)
     if notice:
         report.note(f"{model.name}: {notice}")

@@ -76,7 +76,8 @@ class Report:
             **_sizes(outcome.task), **enlarger.settings, "levels": outcome.levels,
             "evaluations": outcome.evaluations, "seconds": round(outcome.seconds, 3), "notes": outcome.notes,
         }  # fmt: skip
-        text = f"{_arrow(outcome.task)}: {outcome.evaluations} evaluations, {outcome.seconds:.1f} s"
+        calls = f"{outcome.evaluations} evaluation{'s' * (outcome.evaluations != 1)}"
+        text = f"{_arrow(outcome.task)}: {calls}, {outcome.seconds:.1f} s"
         if outcome.score is not None:
             text += f", score {outcome.score:.3f}"
         self._line({**entry, "score": outcome.score}, _noted(text, outcome.notes))

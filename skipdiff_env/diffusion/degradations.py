@@ -81,6 +81,12 @@ class DegradationRecipe:
         if not 0 <= self.again <= 1:
             raise ValueError(f"again = {self.again} must lie in 0 … 1")
 
+    @property
+    def ranges(self) -> dict[str, list[float]]:
+        """Lowest and highest strength of each fault that there is."""
+        effects = {name: effect for name, effect in vars(self).items() if isinstance(effect, Effect)}
+        return {name: [effect.low, effect.high] for name, effect in effects.items() if effect.share}
+
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
     """Degrade LR images uint8 (B, 3, h, w), each by its own seed, int64 (B,), and by nothing else."""

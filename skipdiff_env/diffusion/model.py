@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SkipDiffError
+from .engines import TORCH, run_by
 from .resize import bicubic, to_signed
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
@@ -197,6 +198,7 @@ class FrozenModel:
         name: how people call it.
         hash: identity of the weights, for caches and provenance.
         folder: where it was loaded from; None for nowhere.
+        engine: what runs the network, see :mod:`.engines`.
     """
 
     def __init__(
@@ -208,6 +210,7 @@ class FrozenModel:
         name: str = "unnamed",
         hash: str = "",
         folder: Path | None = None,
+        engine: str = TORCH,
     ) -> None:
         self.config, self.name, self.hash, self.folder = config, name, hash, folder
         self.device, self.dtype = torch.device(device), dtype
@@ -216,6 +219,8 @@ class FrozenModel:
         self.start, self.chain, self.coarse_levels = config.start, config.chain, config.coarse_levels
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
+        self.engine = engine
+        self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def condition(self, lr: Tensor) -> Tensor:
         """Bicubic enlargement of uint8 (B, 3, h, w) by the model's scale, float32 in [-1, 1]."""
@@ -237,7 +242,7 @@ class FrozenModel:
         x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
-            output = self.network(x, noise_level)
+            output = self.forward(x, noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
 
     def __repr__(self) -> str:

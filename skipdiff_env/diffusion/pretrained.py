@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ..errors import SkipDiffError
+from .engines import TORCH
 from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format
 from .interop import diffusers, sr3
 from .interop.hub import fetch, looks_like_hub_id
@@ -74,6 +75,7 @@ def load_pretrained(
     name_or_path: str | os.PathLike[str] = "natural-4x",
     device: torch.device | str = "auto",
     dtype: torch.dtype | None = None,
+    engine: str = TORCH,
 ) -> FrozenModel:
     """Load a frozen model by name or folder. The same arguments give the same object.
 
@@ -82,10 +84,12 @@ def load_pretrained(
             ``diffusers``), or the Hugging Face id of either.
         device: ``"auto"`` takes CUDA if there is one, else the CPU.
         dtype: autocast type: None means bfloat16 on CUDA and float32 elsewhere.
+        engine: what runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``; float32 on
+            the CPU alone, the picture equal to a unit of its 8 bits). See :mod:`.engines`.
 
     Raises:
         SkipDiffError: naming file and key if the folder, its configuration or its weights are bad; or for a
-            device or ``dtype`` that this machine lacks.
+            device, ``dtype`` or ``engine`` that this machine lacks.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -99,7 +103,7 @@ def load_pretrained(
     check_dtype(dtype, target)
     folder = model_folder(name_or_path).resolve()
     stamps = tuple(stamp(path) for name in _files() for path in sorted(folder.glob(name)))
-    return _load(folder, target, dtype, stamps)
+    return _load(folder, target, dtype, engine, stamps)
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -112,11 +116,11 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=8)
 def _load(
-    folder: Path, device: torch.device, dtype: torch.dtype, stamps: tuple[tuple[int, ...], ...]
+    folder: Path, device: torch.device, dtype: torch.dtype, engine: str, stamps: tuple[tuple[int, ...], ...]
 ) -> FrozenModel:
     format = next(format for format in FORMATS if format.recognises(folder))
     network, config, digest = format.read(folder)
-    return FrozenModel(network, config, device, dtype, folder.name, digest, folder)
+    return FrozenModel(network, config, device, dtype, folder.name, digest, folder, engine)
 
 
 def _files() -> list[str]:

@@ -35,6 +35,8 @@ History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
 """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined image, alike."""
+CHANGED = ("latent", "x0", "level", "evaluations", "history")
+"""What a denoising step changes of a :class:`SkipState`; the rest, most of its memory, is shared."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class SkipProcess:
         Only the rows that denoise go through the network.
         """
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
-        if chosen.shape != (len(state),) or not np.isin(chosen, (DENOISE, SKIP)).all():
+        if chosen.shape != (len(state),) or not ((chosen == DENOISE) | (chosen == SKIP)).all():
             raise SkipDiffError(
                 f"actions must be {len(state)} zeros (denoise) or ones (skip), got {chosen!r}"
             )
@@ -147,7 +149,7 @@ class SkipProcess:
         rows = np.flatnonzero(chosen == DENOISE)
         if len(rows) == len(state):
             return self.denoise(state)
-        return skipped.replace(rows, self.denoise(state.select(rows))) if len(rows) else skipped
+        return self._denoise_some(state, rows, skipped) if len(rows) else skipped
 
     def finish(self, state: SkipState) -> SkipState:
         """The last denoise, 1 → 0, which is never skipped. The result is ``x0`` of the new state."""
@@ -161,6 +163,10 @@ class SkipProcess:
     def denoise(self, state: SkipState) -> SkipState:
         """One posterior jump t → t - 1 of every row (Eq. 8 with N = 1)."""
         return self._refine(state, state.level - 1)
+
+    def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
+        """``others``, in which ``rows`` are those of ``state`` one posterior jump later."""
+        return others.replace(rows, self.denoise(state.select(rows)), CHANGED)
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
         """One jump that is no part of :meth:`start`, every row to its level ``to``."""

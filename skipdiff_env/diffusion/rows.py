@@ -26,14 +26,14 @@ class Rows:
         index = _indices(rows)
         return self._with(lambda name, old: _taken(old, index))
 
-    def replace(self: R, rows: Sequence[int] | np.ndarray, other: R) -> R:
-        """A copy in which ``rows`` are those of ``other``, in that order."""
+    def replace(self: R, rows: Sequence[int] | np.ndarray, other: R, names: Sequence[str] | None = None) -> R:
+        """A copy in which ``rows`` are those of ``other``, in that order; of some fields alone if given."""
         index = _indices(rows)
-        return self._with(lambda name, old: _put(old, index, getattr(other, name)))
+        return self._with(lambda name, old: _put(old, index, getattr(other, name)), names)
 
-    def _with(self: R, change: Callable[[str, Any], Any]) -> R:
-        changed = {field.name: change(field.name, getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **changed)  # type: ignore[type-var]
+    def _with(self: R, change: Callable[[str, Any], Any], names: Sequence[str] | None = None) -> R:
+        names = names or [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return replace(self, **{name: change(name, getattr(self, name)) for name in names})  # type: ignore[type-var]
 
 
 def _taken(old: Any, index: np.ndarray) -> Any:

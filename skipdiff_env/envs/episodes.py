@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from ..diffusion import SKIP, SkipProcess, SkipState
+from ..diffusion.process import History
 from ..diffusion.refiner import resolve_refiner
 from ..errors import SkipDiffError
 from ..latent_cache import CachedProcess
@@ -46,6 +48,7 @@ class Episodes(Scenes):
         )
         self.action_space = spaces.Discrete(2)
         self.longest = self.process.decisions
+        self._shrunk: list[dict[History, Tensor]] = [{} for _ in range(count)]
         self.books = Books(count, self.process.coarse_steps, self.process.decisions, self._outcome())
 
     def _load_process(self) -> None:
@@ -70,6 +73,8 @@ class Episodes(Scenes):
         """Choose image and noise, and run CSA (S - 1 network calls)."""
         opening = self._opening(rows, rngs, options)
         self._put(rows, self.process.start(opening.condition, opening.keys), opening.pairs)
+        for row in rows:
+            self._shrunk[row] = {}
         self.books.begin(rows, opening.image, opening.noise_seed, opening.price)
 
     def step(
@@ -127,13 +132,24 @@ class Episodes(Scenes):
 
     def observe(self) -> Observation:
         """What the agent sees in every row, on the device, in fresh memory."""
-        latent = as_seen(self.state.latent, self.options.observation_size or self.image_size).contiguous()
+        latent = self._latents()
         if self.options.observation == "latent":
             return latent
         told = self.books.observation(self.options.priced)
         return {"latent": latent, "lr": self._lr()} | {
             name: torch.from_numpy(column).to(self.device) for name, column in told.items()
         }
+
+    def _latents(self) -> Tensor:
+        """Latents as agents see them, float32 (B, 3, n, n), each shrunk when an episode first shows it."""
+        side, latent, histories = self.options.observation_size, self.state.latent, self.state.history
+        if side in (None, latent.shape[-1]):
+            return as_seen(latent, latent.shape[-1]).contiguous()
+        new = [row for row, past in enumerate(histories) if past not in self._shrunk[row]]
+        if new:
+            for row, small in zip(new, as_seen(latent[new], side), strict=True):
+                self._shrunk[row][histories[row]] = small
+        return torch.stack([self._shrunk[row][past] for row, past in enumerate(histories)])
 
     def cells(self, row: int) -> list[Cell]:
         """One a level, F … 1."""

@@ -6,6 +6,7 @@ comes along, so that HDR is enlarged as HDR where the result can say so.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image, features
 
 from ..errors import SkipDiffError
 from . import exif, icc
+from .metadata import ORIENTATION
 from .raster import Photo, Source, from_pillow, rescaled, unmultiplied, with_profile
 
 _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -105,8 +107,21 @@ def _open_avif(file: BinaryIO) -> Source:
             notes.append(f"{bits} bits reduced to 8: this kind of file cannot be read in full")
         return photo.noting(*notes)
 
-    found = exif.parse(image.info.get("exif") or b"")
-    return Source("avif", image.size, decode, found, image.info.get("xmp") or b"")
+    return Source("avif", image.size, decode, _avif_exif(image), image.info.get("xmp") or b"")
+
+
+def _avif_exif(image: Image.Image) -> exif.Directories:
+    """The file's EXIF, with the orientation that the picture itself has.
+
+    Where the two differ, Pillow writes EXIF anew, with question marks for all that is no ASCII. Of that the
+    orientation alone is taken, as long as the decoder gives the block as it lies in the file.
+    """
+    shown = exif.parse(image.info.get("exif") or b"")
+    with contextlib.suppress(AttributeError, IndexError, TypeError):  # Pillow promises no such decoder
+        found = exif.parse(image._decoder.get_info()[4] or b"")  # type: ignore[attr-defined]
+        turn = {tag: value for tag, value in shown.base.items() if tag == ORIENTATION}
+        return found._replace(base={**found.base, **turn})
+    return shown
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:

@@ -179,6 +179,9 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
 def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any]) -> Directories:
     """What to write: description, GPS if it is there, software and record."""
     base = {**metadata.base, int(Tag.Software): exif.text(software)}
+    if metadata.dpi and int(Tag.XResolution) not in base:  # WebP has no field of its own, JPEG's is small
+        values = (*(exif.rationals(number) for number in metadata.dpi), exif.shorts(2))
+        base |= dict(zip(RESOLUTION, values, strict=True))
     return Directories(base, {**metadata.exif, HISTORY: exif.text(json.dumps(record))}, metadata.gps)
 
 

@@ -188,8 +188,9 @@ def _open_with_pillow(file: BinaryIO) -> Source:
 
     def decode() -> Photo:
         frames = getattr(image, "n_frames", 1) if getattr(image, "is_animated", False) else 1
+        profile = _bmp_profile(file) if image.format == "BMP" else image.info.get("icc_profile")
         image.load()
-        photo = from_pillow(image, image.info.get("icc_profile"))
+        photo = from_pillow(image, profile)
         return photo.noting(*([f"only the first of {frames} frames or pages"] if frames > 1 else []))
 
     name = (image.format or "").lower()
@@ -197,6 +198,21 @@ def _open_with_pillow(file: BinaryIO) -> Source:
     dpi = image.info.get("dpi", ())
     size, coding = image.size, coding_of(image, file)
     return Source("jpeg" if name == "mpo" else name, size, decode, found, packet, dpi=dpi, coding=coding)
+
+
+def _bmp_profile(file: BinaryIO) -> bytes | None:
+    """The ICC profile that a BMP of version 5 holds, which Pillow leaves where it is."""
+    here = file.tell()
+    try:
+        file.seek(14)
+        header = file.read(124)
+        if len(header) < 124 or int.from_bytes(header[:4], "little") < 124 or header[56:60] != b"DEBM":
+            return None
+        offset, size = (int.from_bytes(header[i : i + 4], "little") for i in (112, 116))
+        file.seek(14 + offset)
+        return file.read(size)
+    finally:
+        file.seek(here)
 
 
 _warnings_lock = threading.Lock()

@@ -50,7 +50,9 @@ def encode_photo(
         return encode_png(photo, directories, software), notes
     if fmt.name == "tiff":
         return encode_tiff(photo, directories), notes
-    options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
+    options: dict[str, Any] = {}
+    if metadata.dpi and (fmt.name != "jpeg" or max(metadata.dpi) < 2**16):  # EXIF says what is more
+        options["dpi"] = metadata.dpi
     if fmt.name == "jpeg":
         block = exif_bytes(directories)
         if len(block) > _JPEG_SEGMENT:

@@ -288,10 +288,11 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
             codes = codes[:3] + b"\1"
         if icc.is_srgb(codes):
             return photo
-        profile = icc.from_code_points(codes, grey)
-        if profile is None and profile_fits(chunks.profile, photo.mode):
-            profile = chunks.profile
-        return replace(photo, profile=profile, code_points=codes)
+        if 2 not in codes[:2]:  # which is: not specified
+            profile = icc.from_code_points(codes, grey)
+            if profile is None and profile_fits(chunks.profile, photo.mode):
+                profile = chunks.profile
+            return replace(photo, profile=profile, code_points=codes)
     if b"iCCP" in chunks.first:
         photo = with_profile(photo, chunks.profile or b"damaged")
         if photo.profile:

@@ -287,11 +287,12 @@ def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile:
         colour = rescaled(colour, layout.depth)
     # a fourth channel of RGB without a word about it is transparency to everybody
     kinds = _numbers(base, 338) if 338 in base else ((2,) if photometric == _RGB else ())
-    alpha = None
+    alpha, others = None, layout.extra
     for kind, plane in zip(kinds, np.moveaxis(rest, -1, 0), strict=False):
         if kind in (1, 2):
             alpha = rescaled(plane, layout.depth)
             colour = unmultiplied(colour, alpha) if kind == 1 else colour
+            others -= 1
             break
     if photometric in (_CMYK, _LAB, _ICC_LAB, _YCBCR):
         photo = _as_rgb(photometric, colour, profile)
@@ -302,6 +303,8 @@ def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile:
     else:
         colour = np.iinfo(colour.dtype).max - colour if photometric == _WHITE_IS_ZERO else colour
         photo = with_profile(Photo(np.ascontiguousarray(colour)), profile)
+    if others:
+        photo = photo.noting(f"channels besides colour and transparency are left out: {others}")
     if alpha is not None and not photo.deep:
         alpha = eight_bits(alpha)
     return replace(photo, alpha=None if alpha is None else np.ascontiguousarray(alpha))
@@ -364,9 +367,6 @@ def encode_tiff(photo: Photo, found: Directories) -> bytes:
         base[ICC_TAG] = Value(exif.UNDEFINED, photo.profile)
     if photo.metadata.xmp:
         base[XMP_TAG] = Value(1, photo.metadata.xmp)
-    if photo.metadata.dpi and 282 not in base:
-        across, down = photo.metadata.dpi
-        base |= {282: exif.rationals(across), 283: exif.rationals(down), 296: exif.shorts(2)}
     try:
         return b"".join(exif.build(found._replace(base=base), strips))
     except OverflowError as error:

@@ -1,9 +1,10 @@
 """AddSR's distillation: a student of four levels from a frozen diffusion model of many.
 
-A step runs the student's own chain, with self-refinement, to one of its levels s = 1 … 4, without gradients;
-the evaluation there is what is trained. The teacher, conditioned on **HR**, sees the student's x̂0 noised to
-a random level, and its x̂0, less what it does to HR itself, is the target. Distances are measured in the
-chain's own space, which plays the part of the paper's latents.
+Half of the steps train the student's first evaluation. The other half run its own chain, with
+self-refinement, to one of its evaluations s = 2 … 4, without gradients; the evaluation there is what is
+trained. The teacher, conditioned on **HR**, sees the student's x̂0 noised to a random level, and its x̂0, less
+what it does to HR itself, is the target. Distances are those of pixels in [0, 1], as in the authors' code, so
+that the adversarial term weighs against them what it weighs there.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from .trainer import Batch, step_seed
 def step_weight(step: int) -> float:
     """The time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
 
-    The later the step, the more faithful it has to be, and the less it may invent.
+    The later the step, the more faithful it has to be, and the less it may invent. The first evaluation may
+    be the only one and so the last: it weighs 4.6305 too, as in the authors' code.
     """
-    return 0.5 * 2.1 ** (step - 1)
+    return 0.5 * 2.1 ** ((ADDSR_STEPS if step == 1 else step) - 1)
 
 
-def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, step: int, scale: float = 1.0) -> Tensor:
+def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, weight: float) -> Tensor:
     """Weighted squared distance of the student's x̂0 from the teacher's, a scalar.
 
-    Images count by SNR/(1 + SNR) = ᾱ of the teacher's level: SNR itself has no bound where there is little
+    Images count by √ᾱ of the teacher's level, as in the authors' code: SNR has no bound where there is little
     noise, and where there is much the teacher can only guess.
 
     Args:
-        x0, wanted: x̂0 of student and teacher in image space, (B, 3, H, W).
+        x0, wanted: x̂0 of student and teacher in image space, (B, 3, H, W) in about [-1, 1].
         level: √ᾱ of the teacher's level, (B,).
-        step: s, the student's step.
-        scale: from image space to the chain's, k of a residual target.
+        weight: of the student's step, see :func:`step_weight`.
     """
-    distance = (scale * (x0 - wanted)).square().mean(dim=(1, 2, 3))
-    return step_weight(step) * (level.square() * distance).mean()
+    distance = ((x0 - wanted) / 2).square().mean(dim=(1, 2, 3))
+    return weight * (level * distance).mean()
 
 
 class Student:
@@ -107,17 +108,19 @@ class AddSRTrainer(AdversarialTrainer):
         """The student's x̂0 at one of its steps, and its distance from the teacher's."""
         hr = chain_image(batch.target, batch.condition, self.config)
         draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, self.step, "steps"))
-        step = 1 + int(torch.randint(ADDSR_STEPS, (1,), generator=draws))
+        first, later, refines = (
+            int(torch.randint(n, (1,), generator=draws)) for n in (2, ADDSR_STEPS - 1, 2)
+        )
+        step = 1 if first else 2 + later
         # Half of the time without self-refinement: the environment has none.
-        refines = bool(torch.randint(2, (1,), generator=draws))
         chain = AddSR(ADDSR_STEPS, self.options.self_refinement if refines else 0.0)
         latent, used = self._approach(batch, chain, step)
         signal = chain.signals(self.teacher.schedule)[step - 1]
         level = torch.full((len(latent),), float(signal), device=self.device)
         fake = Student(self._forward, self).predict_unclamped(latent, used, level)
         wanted = self._taught(fake.detach(), hr, batch)
-        scale = self.config.residual_scale if self.config.target == "residual" else 1.0
-        loss = distillation_loss(fake, wanted, batch.level, step, scale)
+        weight = step_weight(step) if self.options.adaptive else 1.0
+        loss = distillation_loss(fake, wanted, batch.level, weight)
         return Attempt(fake, hr, {"distillation": loss})
 
     @torch.no_grad()
@@ -130,17 +133,24 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
-        """The teacher's x̂0 of the student's, noised, under HR as the condition.
+        """The teacher's x̂0 of the student's, noised, under HR as the condition (or under the student's own).
 
         This teacher has seen shrunk pictures alone as conditions: it takes HR for one and sharpens it. What
         it does so to HR itself, under the same noise, is taken away, so that HR is taught to be right.
         """
-        images, condition, level = torch.cat([x0, hr]), torch.cat([hr, hr]), batch.level.repeat(2)
-        clean = self.teacher.to_latent(images, condition)
-        noise = self.normal(clean[: len(x0)], "teacher").repeat(2, 1, 1, 1)
-        latent = diffuse(clean, level[:, None, None, None], noise)
-        of_student, of_hr = self.teacher.predict(latent, condition, level).chunk(2)
+        noise = self.normal(x0, "teacher")
+        if self.options.teacher == "lr":
+            return self._guessed(x0, batch.condition, batch.level, noise)
+        images, level = torch.cat([x0, hr]), batch.level.repeat(2)
+        both = self._guessed(images, hr.repeat(2, 1, 1, 1), level, noise.repeat(2, 1, 1, 1))
+        of_student, of_hr = both.chunk(2)
         return hr + (of_student - of_hr)
+
+    def _guessed(self, image: Tensor, condition: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """The teacher's x̂0 of images that are noised to √ᾱ = ``level``."""
+        clean = self.teacher.to_latent(image, condition)
+        latent = diffuse(clean, level[:, None, None, None], noise)
+        return self.teacher.predict(latent, condition, level)
 
     def chains(self) -> dict[str, Chain]:
         """One, two and four steps."""

@@ -185,6 +185,10 @@ class AddSRRecipe:
     adversarial: AdversarialRecipe
     self_refinement: float = 0.5
     """w of prediction-based self-refinement."""
+    adaptive: bool = True
+    """Whether steps count by the time-step-adaptive weight; if not, all alike."""
+    teacher: Literal["hr", "lr"] = "hr"
+    """What the teacher is conditioned on: the original, or what the student sees too."""
 
     def __post_init__(self) -> None:
         check_range("self_refinement", self.self_refinement, 0, 1)

@@ -29,6 +29,8 @@ class Provenance:
         hardware: what it runs on.
         earlier: legs before this one, brought along by the model it started from.
         init: name and weights' hash of that model.
+        degradation: lowest and highest strength of each fault in the inputs, see
+            :attr:`.degradations.DegradationRecipe.ranges`.
     """
 
     recipe: str
@@ -36,6 +38,7 @@ class Provenance:
     hardware: str
     earlier: list[dict[str, Any]] = field(default_factory=list)
     init: dict[str, str] | None = None
+    degradation: dict[str, list[float]] | None = None
 
     def record(self, steps: int, images: int, seconds: float, cooldown_steps: int = 0) -> dict[str, Any]:
         """The whole record, JSON-plain: totals, and leg by leg."""
@@ -47,6 +50,8 @@ class Provenance:
             leg["cooldown_steps"] = cooldown_steps
         if self.init:
             leg["init"] = self.init
+        if self.degradation:
+            leg["degradation"] = self.degradation
         return summary([*self.earlier, leg])
 
 
@@ -58,12 +63,13 @@ def earlier_legs(model: FrozenModel) -> list[dict[str, Any]]:
 
 
 def summary(legs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The record of a model: recipe and hardware of the last leg, all data, totals, and leg by leg."""
+    """A model's record: recipe, hardware and faults of the last leg, all data, totals, and leg by leg."""
     totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
     totals["hours"] = round(totals["hours"], 4)
     data = sorted({name for leg in legs for name in leg.get("data", [])})
     last = {key: legs[-1].get(key, "unknown") for key in ("recipe", "hardware")} if legs else {}
-    return {**last, "data": data, **totals, "legs": legs}
+    faults = {key: legs[-1][key] for key in ("degradation",) if legs and key in legs[-1]}
+    return {**last, **faults, "data": data, **totals, "legs": legs}
 
 
 def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:

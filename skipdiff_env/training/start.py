@@ -174,7 +174,9 @@ def _prepare(
     held = _validation_images(recipe, bank, val, tell)
     validation = Validation(recipe, held, trainer.device, tell) if held and world.main else None
     hardware = describe_hardware(trainer.device, world)
-    provenance = Provenance(recipe.name, [Path(path).name for path in data], hardware)
+    faults = recipe.degradation.ranges if recipe.degradation else None
+    names = [Path(path).name for path in data]
+    provenance = Provenance(recipe.name, names, hardware, degradation=faults)
     return Session(trainer, batches, world, signals, provenance, bank.fingerprint, validation, tell)
 
 

@@ -1,6 +1,7 @@
 """Enlarging photographs: what is to be done, doing it, and what came of it. The command line is in cli/."""
 
 from .choice import Choice, choose_model
+from .clock import Clock
 from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
 from .jobs import Failure, Job, list_jobs
@@ -9,6 +10,7 @@ from .setting import model_notice, pick_device, usual_tiles
 
 __all__ = [
     "Choice",
+    "Clock",
     "Comparison",
     "Enlargement",
     "Enlarger",

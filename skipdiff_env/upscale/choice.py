@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..diffusion.folder import CONFIG, read_config
+from ..diffusion.model import ModelConfig
 from ..diffusion.pretrained import available_models
 from ..errors import SkipDiffError
 from ..images.measure import Measured
@@ -83,10 +85,11 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
     file = folder / RULE if folder else None
     if file is None or not file.is_file():
         return Choice(USUAL)
-    rule, trained = read_rule(file)
+    rule, trained = read_rule(file), trained_range(read_config(file.parent / CONFIG))
     seen = look()
     model = REAL if rule(seen) else USUAL
-    return Choice(model, (f"{described(seen)}: enlarged by {model}", *beyond(seen, trained)))
+    warnings = beyond(seen, trained) if trained else []
+    return Choice(model, (f"{described(seen)}: enlarged by {model}", *warnings))
 
 
 def described(seen: Measured) -> str:
@@ -115,25 +118,38 @@ def beyond(seen: Measured, trained: Range) -> list[str]:
     return found
 
 
-def read_rule(file: Path) -> tuple[Rule, Range]:
-    """The rule in a model's folder, and what the model was trained on.
+def trained_range(config: ModelConfig) -> Range | None:
+    """What a model's record says that it saw in its last leg of training; None if it does not say."""
+    try:
+        faults = config.training["degradation"]
+        found = Range(faults["jpeg"][0], faults["noise"][1], faults["blur"][1])
+        return found if _numbers(found) else None
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def read_rule(file: Path) -> Rule:
+    """The rule in a model's folder.
 
     Raises:
         SkipDiffError: if the file is damaged.
     """
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        rule, trained = Rule(**about["rule"]), Range(**about["trained"])
-        if not all(isinstance(x, int | float) for x in (*asdict(rule).values(), *asdict(trained).values())):
+        rule = Rule(**about["rule"])
+        if not _numbers(rule):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise SkipDiffError(
             f"{file} holds no rule for --model auto: name a model, or run python -m benchmarks auto"
         ) from None
-    return rule, trained
+    return rule
 
 
-def rule_text(rule: Rule, trained: Range, about: Mapping[str, Any]) -> bytes:
+def rule_text(rule: Rule, about: Mapping[str, Any]) -> bytes:
     """A rule's file; ``about`` says how it was chosen."""
-    content = {**about, "rule": asdict(rule), "trained": asdict(trained)}
-    return json.dumps(content, indent=2).encode() + b"\n"
+    return json.dumps({**about, "rule": asdict(rule)}, indent=2).encode() + b"\n"
+
+
+def _numbers(values: Rule | Range) -> bool:
+    return all(isinstance(value, int | float) for value in asdict(values).values())

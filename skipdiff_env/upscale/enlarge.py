@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from ..chains import Chain, Final, Refined
 from ..chains.detail import Detailed
 from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
+from ..diffusion.engines import TORCH
 from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
 from ..diffusion.resize import back_project, to_arrays, to_planes
@@ -25,9 +25,7 @@ from ..errors import SkipDiffError, fraction
 from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
 from ..images.tiling import Tiled, TiledModel
-
-CALIBRATION = 256
-"""Side in pixels of the tile that tells how fast this machine is."""
+from .clock import Clock
 
 MIN_SIDE = 4
 """A photograph's least side in pixels; below, there is nothing to go by."""
@@ -62,7 +60,7 @@ class Scaling:
         else:
             factor = self.factor or model_scale
         found = max(1, round(width * factor)), max(1, round(height * factor))
-        if factor <= 1:
+        if factor <= 1 or found == size:
             raise SkipDiffError(
                 f"{width}x{height} would become {found[0]}x{found[1]}, which is no enlargement: ask for more"
             )
@@ -122,6 +120,7 @@ class Enlarger:
             agent saves are reported too, when their run ends.
         clean: how much of what the model removed stays removed, 0 … 1: at 0 what a run makes shrinks to what
             went into it, see :func:`~skipdiff_env.diffusion.resize.back_project`.
+        clock: of the model, if something is known of how fast it is here.
 
     Raises:
         SkipDiffError: if the model does not enlarge, or a network cannot take such a tile.
@@ -136,6 +135,7 @@ class Enlarger:
         batch: int = 1,
         on_tile: Callable[[int], None] | None = None,
         clean: float = 1.0,
+        clock: Clock | None = None,
     ) -> None:
         if model.scale < 2:
             raise SkipDiffError(
@@ -144,7 +144,8 @@ class Enlarger:
         self.model, self.seed, self.clean = model, seed, fraction("clean", clean)
         self.tiled = TiledModel(model, tile, batch, on_tile)
         self.tiles = self.tiled.tiles
-        self.chain = _refined_in_tiles(chain, tile, batch)
+        self.clock = clock or Clock(model, tile)
+        self._plain, self.chain = chain, _refined_in_tiles(chain, tile, batch)
         self.most_evaluations = chain.most_evaluations(model.schedule)
 
     @property
@@ -153,6 +154,7 @@ class Enlarger:
         return {
             "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
             **({"clean": self.clean} if self.clean < 1 else {}),
+            **({"engine": self.model.engine} if self.model.engine != TORCH else {}),
             "seed": self.seed, "tile": self.tiles.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
         }  # fmt: skip
@@ -166,27 +168,7 @@ class Enlarger:
 
     def seconds(self, work: Work) -> float:
         """About how long ``work`` takes here, going by one network call (and one of the refiner)."""
-        call, refiner = self._seconds_a_pixel
-        return work.pixels * (call + refiner / self.most_evaluations)
-
-    @cached_property
-    def _seconds_a_pixel(self) -> tuple[float, float]:
-        """Of the network and of the refiner: each one's second call, for the first also gets things ready."""
-        side, device = min(self.tiles.tile, CALIBRATION), self.model.device
-        x = torch.zeros(1, 3, side, side, device=device)
-        chain = self.chain.chain if isinstance(self.chain, Detailed) else self.chain
-        refine = chain.refine if isinstance(chain, Refined) else None
-        calls = [lambda: self.model.predict(x, x, torch.ones(1, device=device))]
-        calls += [lambda: refine(x, x)] if refine else []
-        taken = []
-        with torch.no_grad():
-            for call in calls:
-                for _ in range(2):
-                    began = time.perf_counter()
-                    float(call().sum())  # waits for the device
-                    last = time.perf_counter() - began
-                taken.append(last / side**2)
-        return taken[0], sum(taken[1:])
+        return work.pixels * (self.clock.call + self.clock.refiner(self._plain) / self.most_evaluations)
 
     def _tiles(self, size: Size) -> list[int]:
         """Pixels of each tile of one evaluation, for an image of ``size``."""

@@ -50,8 +50,10 @@ def list_jobs(
         What can be done, and what cannot (missing, no image, out of reach, two that would write one file).
 
     Raises:
-        SkipDiffError: if ``out`` does not fit the inputs or names no format that can be written.
+        SkipDiffError: if ``out`` is empty, does not fit the inputs or names no format that can be written.
     """
+    if not out:
+        raise SkipDiffError("-o names nothing: give a file or a folder")
     target, fmt = _target_file(inputs, out, format)
     folder = Path(out)
     found, failures = _find(inputs, recursive, None if target else folder)
@@ -110,7 +112,9 @@ def _find(
     failures: list[Failure] = []
     for text in inputs:
         path, closed = Path(text), list[Failure]()
-        if os.path.isdir(path):
+        if not text:  # as of a shell's variable that is not set; to Path it is the current folder
+            files, reason = [], "names nothing: give a file, a folder or a pattern"
+        elif os.path.isdir(path):
             files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out, closed)]
             reason = "holds no images" + ("" if recursive else "; --recursive looks into its folders too")
         elif _is_pattern(text):
@@ -121,7 +125,7 @@ def _find(
             closed, reason = _closed_to(text), "matches no file"
         else:
             files, reason = [(path, Path(path.name))], ""
-        failures += closed or ([] if files else [Failure(text, reason)])
+        failures += closed or ([] if files else [Failure(text or "''", reason)])
         for file, relative in files:
             found.setdefault(_place(file), (file, relative))
     return list(found.values()), failures
@@ -182,8 +186,11 @@ def _closed_to(pattern: str) -> list[Failure]:
 
 
 def _named(relative: Path, fmt: Format) -> Path:
-    """The same name, with a suffix of the format."""
-    return relative if SUFFIXES.get(relative.suffix.lower()) == fmt.name else relative.with_suffix(fmt.suffix)
+    """The same name, with a suffix of the format; what is no suffix of images, as in ``scan.2``, stays."""
+    if SUFFIXES.get(relative.suffix.lower()) == fmt.name:
+        return relative
+    stem = relative.stem if is_image_name(f"x{relative.suffix}") else relative.name
+    return relative.with_name(stem + fmt.suffix)
 
 
 def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:

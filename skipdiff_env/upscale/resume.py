@@ -45,7 +45,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
     except DamagedError:
         return f"{path} was not whole: made anew"
     except (SkipDiffError, OSError) as error:
-        if path.stat().st_size == 0:
+        if path.is_file() and path.stat().st_size == 0:  # nor are pipes and links to nowhere results
             return f"{path} was empty: made anew"
         raise _InTheWay(f"is there and {error}") from None
     if found is None and (has_record or size not in (None, photo.size)):

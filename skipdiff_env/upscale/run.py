@@ -236,18 +236,20 @@ class Runner:
         options, job, began = self.options, task.job, time.perf_counter()
         record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
         photo = read_photo(job.source)
+        if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
+            raise SkipDiffError("was replaced by another size meanwhile: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:
             result = replace(result, metadata=result.metadata.without_location())
         data, lost = encode_photo(result, job.format, SOFTWARE, record, options.quality)
         seconds = time.perf_counter() - began
-        score = _score(options.metric, result) if options.metric else None
+        score, unrated = _score(options.metric, result) if options.metric else (None, [])
         sheet = compare(photo, result, made.evaluations) if compare else None
         self._write(job.target, data)
         if job.sheet and sheet is not None:
             self._write(job.sheet, encode_photo(Photo(sheet), FORMATS["png"], SOFTWARE, record)[0])
-        notes = (*task.notes, *photo.notes, *lost)
+        notes = (*task.notes, *photo.notes, *lost, *unrated)
         return Outcome(task, made.levels, made.evaluations, seconds, score, notes)
 
     def _check_room(self, job: Job, size: Size) -> None:
@@ -339,11 +341,11 @@ def _exists(path: Path) -> SkipDiffError:
     return SkipDiffError(f"{path} exists: --force replaces it, --resume keeps it")
 
 
-def _score(metric: Metric, photo: Photo) -> float | None:
-    """A no-reference score of the picture as 8-bit sRGB; None where it has none."""
+def _score(metric: Metric, photo: Photo) -> tuple[float | None, list[str]]:
+    """A no-reference score of the picture as 8-bit sRGB, or None and why it has none."""
     if min(photo.size) < metric.min_size:
-        return None
+        return None, [f"not rated: {metric.name} needs {metric.min_size} pixels a side"]
     flat, _ = fit_format(photo, FORMATS["bmp"])
     pixels = np.array(np.broadcast_to(flat.colour, (*flat.colour.shape[:2], 3)))
     value = float(metric(pixels[None])[0])
-    return value if np.isfinite(value) else None
+    return (value, []) if np.isfinite(value) else (None, [f"not rated: it has no {metric.name}"])

@@ -11,22 +11,27 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ..chains import NORMAL
 from ..errors import SkipDiffError
-from ..images import PHOTOGRAPHS, RGB8, write_image
+from ..images import RGB8, write_image
+from .choices import Choices
 from .game import Game
-from .pictures import MAX_BYTES, MAX_PIXELS, Upload, bundled, read_upload, slug
+from .offers import USUAL
+from .pictures import MAX_BYTES, slug
 from .requests import Recent, Request
-from .show import CSS, duration, film_strip, message, number_table
+from .show import CSS, film_strip, message, number_table
 from .study import Result, bicubic_picture, score
-from .texts import ADVANCED, INTRO, LAYOUT, TO_RESULT
+from .texts import INTRO, LAYOUT, TO_RESULT
 from .whole import Whole
-from .widgets import Choice, meter, shown, told
-from .workshop import EXAMPLE, FIXED, MAX_SEED, USUAL, Workshop
+from .widgets import Choice, meter, shown
+from .workshop import Workshop
 
 QUEUE = 16
 """Jobs that may wait; further ones are turned away."""
 SESSIONS = 256
 """Visitors whose jobs can be cancelled, the latest ones."""
+MAX_NAME = 100
+"""Characters of a result's file name that say how it was made."""
 KEEP = 3600
 """Seconds that uploads and results stay on the server."""
 LOW, CUBIC, CHAIN, SKIP, ORIGINAL = "low resolution", "bicubic", "full chain", "SkipDiff", "original"
@@ -67,7 +72,7 @@ class Page:
             gr.Markdown(INTRO, elem_id="intro")
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
-                    self._settings()
+                    self.choices = Choices(workshop, folder)
                 with gr.Column(scale=5, min_width=320):
                     with gr.Tab("Result"):
                         self._results()
@@ -77,53 +82,6 @@ class Page:
         self.blocks.queue(max_size=QUEUE, default_concurrency_limit=4)
 
     # What is seen
-
-    def _settings(self) -> None:
-        self.picture = gr.State(bundled(EXAMPLE))
-        self.photographs = gr.Gallery(
-            [(photo.read_small(), photo.name) for photo in PHOTOGRAPHS], show_label=False, columns=4,
-            height="auto", allow_preview=False, selected_index=EXAMPLE, object_fit="cover", buttons=[],
-            interactive=False, elem_id="photographs",
-        )  # fmt: skip
-        limits = f"{MAX_BYTES // 2**20} MB, {MAX_PIXELS // 10**6} megapixels"
-        self.upload = gr.File(label=f"or your own, up to {limits}", height=110, elem_id="upload")
-        self.reference = gr.Radio(
-            [("enlarge it as it is", False), ("shrink it first, compare with the original", True)],
-            value=True, label="What to do with it", elem_id="reference",
-        )  # fmt: skip
-        with gr.Row():
-            self.run = gr.Button("Enlarge", variant="primary", min_width=120, elem_id="run")
-            self.cancel = gr.Button("Cancel", interactive=False, min_width=80, elem_id="cancel")
-        self.status = gr.HTML(elem_id="status", min_height=100)
-        self.note = gr.HTML(elem_id="note")
-        self.estimate = gr.HTML(elem_id="estimate")
-        share: dict[str, Any] = {"minimum": 0, "maximum": 1, "value": 1, "step": 0.05}
-        self.clean = gr.Slider(
-            **share, label="Clean", info="how much noise and blocking to remove", elem_id="clean"
-        )
-        self.detail = gr.Slider(
-            **share, label="Detail", info="how much invented detail; 0 is the faithful mean", elem_id="detail"
-        )
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            self._advanced()
-
-    def _advanced(self) -> None:
-        shop = self.workshop
-        model = shop.models[0]
-        gr.Markdown(ADVANCED)
-        self.model = gr.Dropdown(shop.models, value=model, label="Model", visible=len(shop.models) > 1)
-        self.steps = gr.Dropdown(self._pairs(model), value=shop.usual_steps(model), label="Step pair (S, F)")
-        policies = shop.policies(model, shop.usual_steps(model))
-        self.policy = gr.Dropdown(policies, value=policies[0], label="Policy", elem_id="policy")
-        fine = shop.fine_steps(model, shop.usual_steps(model))
-        start = shop.usual_start(model, shop.usual_steps(model))
-        self.start = gr.Slider(
-            1, fine, value=start, step=1, label="Start level k", visible=False, elem_id="start"
-        )
-        self.seed = gr.Number(0, label="Noise seed", precision=0, minimum=0, maximum=MAX_SEED)
-        self.with_chain = gr.Checkbox(
-            False, label="also the full chain, where there is an original to compare with", elem_id="chain"
-        )
 
     def _results(self) -> None:
         self.made = gr.State(None)
@@ -144,129 +102,36 @@ class Page:
     # What happens
 
     def _wire(self) -> None:
-        choice = [self.picture, self.reference, self.model, self.policy, self.start, self.steps, self.seed]
-        choice += [self.clean, self.detail]
-        see: dict[str, Any] = {
-            "fn": told(self._look), "inputs": [*choice, self.with_chain],
-            "outputs": [self.note, self.estimate], "show_progress": "hidden",
-        }  # fmt: skip
+        choices = self.choices
         shown = [self.made, self.pictures, self.left, self.right, self.slider, self.numbers, self.strip]
-        shown += [self.download, self.status]
-        self.blocks.load(**see)
-        self.blocks.load(self._example, None, shown, show_progress_on=self.status)
-        self.photographs.select(told(self._pick), None, [self.picture, self.upload, self.reference]).then(
-            **see
-        )
-        self.upload.upload(
-            told(self._take), self.upload, [self.picture, self.note, self.photographs, self.reference]
-        ).success(**see)
-        self.upload.clear(_nothing, None, [self.picture, self.note, self.estimate])
-        self.model.input(
-            told(self._switch), self.model, [self.steps, self.policy, self.start], show_progress="hidden"
-        ).then(**see)
-        chosen = [self.model, self.steps, self.policy]
-        self.steps.input(
-            told(self._other_steps), chosen, [self.policy, self.start], show_progress="hidden"
-        ).then(**see)
-        self.policy.input(told(self._other_policy), chosen, self.start, show_progress="hidden").then(**see)
-        for part in (self.reference, self.start, self.seed, self.with_chain, self.clean, self.detail):
-            part.change(**see)
+        shown += [self.download, choices.status]
+        self.blocks.load(**choices.look)
+        self.blocks.load(self._example, None, shown, show_progress_on=choices.status)
+        choices.wire()
         for side in (self.left, self.right):
             side.input(_pair, [self.pictures, self.left, self.right], self.slider, show_progress="hidden")
-        self._wire_jobs(choice, shown, see)
+        self._wire_jobs(shown)
 
-    def _wire_jobs(self, choice: list[Any], shown: list[Any], see: dict[str, Any]) -> None:
+    def _wire_jobs(self, shown: list[Any]) -> None:
+        choices = self.choices
         heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-        buttons = [self.run, self.cancel]
+        run, cancel, status = choices.run, choices.cancel, choices.status
+        buttons = [run, cancel]
         hidden: dict[str, Any] = {"show_progress": "hidden"}
         # Progress lies in a place of its own: nothing that is finished is covered by what still runs.
-        job = self.run.click(self._started, None, [*buttons, self.status], **hidden).then(
-            self._enlarge, choice, shown, show_progress_on=self.status, **heavy
+        job = run.click(self._started, None, [*buttons, status], **hidden).then(
+            self._enlarge, choices.widgets, shown, show_progress_on=status, **heavy
         )
         job.success(None, None, None, js=TO_RESULT)
         later = job.success(
-            self._full_chain, [self.made, self.pictures, self.with_chain],
+            self._full_chain, [self.made, self.pictures, choices.with_chain],
             [self.pictures, self.left, self.right, self.numbers],
-            show_progress_on=self.status, **heavy,
+            show_progress_on=status, **heavy,
         )  # fmt: skip
-        later.then(_ended, None, buttons, **hidden).then(**see)  # the pace is now known better
+        later.then(_ended, None, buttons, **hidden).then(**choices.look)  # the pace is now known better
         job.failure(_ended, None, buttons, **hidden)
-        self.cancel.click(self._stop, None, [*buttons, self.status], cancels=[job, later], **hidden)
-        self.game.wire(choice, self._request, heavy)
-
-    def _pairs(self, model: str) -> list[tuple[str, int]]:
-        shop = self.workshop
-        return [(f"({s}, {shop.fine_steps(model, s)})", s) for s in shop.step_pairs(model)]
-
-    def _pick(self, event: gr.SelectData) -> Choice:
-        return bundled(int(event.index)), None, True
-
-    def _take(self, path: str | None) -> Choice:
-        """An upload; a bad one is said where the picture's size would be, and no picture is chosen."""
-        file = Path(path or "").resolve()
-        if not path or not file.is_relative_to(self.folder.resolve()):
-            raise SkipDiffError("this is no file that was uploaded here")
-        try:
-            return read_upload(file, file.name), "", gr.Gallery(selected_index=None), False
-        except SkipDiffError as error:
-            return None, message(str(error), bad=True), gr.Gallery(selected_index=None), False
-        finally:
-            file.unlink(missing_ok=True)
-
-    def _switch(self, model: str) -> Choice:
-        """What another model offers."""
-        steps = self.workshop.usual_steps(model)
-        return gr.Dropdown(self._pairs(model), value=steps), *self._other_steps(model, steps, None)
-
-    def _other_steps(self, model: str, steps: int, policy: str | None) -> Choice:
-        """What another step pair offers; the policy stays, if it can."""
-        policies = self.workshop.policies(model, steps)
-        policy = policy if policy in policies else policies[0]
-        return gr.Dropdown(policies, value=policy), self._other_policy(model, steps, policy)
-
-    def _other_policy(self, model: str, steps: int, policy: str) -> Any:
-        shop = self.workshop
-        top, usual = shop.fine_steps(model, steps), shop.usual_start(model, steps)
-        return gr.Slider(maximum=top, value=usual, visible=policy == FIXED)
-
-    def _request(
-        self, picture: Upload | None, reference: bool, model: str, policy: str, start: float, steps: int,
-        seed: float | None, clean: float = 1.0, detail: float = 1.0,
-    ) -> Request:  # fmt: skip
-        if picture is None:
-            raise SkipDiffError("choose a photograph first")
-        shop = self.workshop
-        task = shop.task(picture, model, reference)
-        return shop.request(
-            task, model, policy, int(start), steps, -1 if seed is None else seed, clean, detail
-        )
-
-    def _look(self, *choice: Any) -> Choice:
-        """What is done to the picture, and how long it will take."""
-        *settings, with_chain = choice
-        if settings[0] is None:
-            return gr.skip(), ""
-        shop = self.workshop
-        try:
-            request = self._request(*settings)
-            text = self._time(request, with_chain)
-        except SkipDiffError as error:
-            return message(str(error), bad=True), ""
-        notes = [request.task.note, *request.notes, shop.notice(request.model)]
-        return message("; ".join(filter(None, notes))), message(text + "One job at a time; others wait.")
-
-    def _time(self, request: Request, with_chain: bool) -> str:
-        shop = self.workshop
-        if request.task.whole:
-            work, seconds = shop.work(request), shop.seconds_whole(request)
-            tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)}"
-            return f"About {duration(seconds)}: {work.calls} network calls on {tiles}. "
-        calls = shop.calls(request)
-        text = f"About {duration(shop.seconds(request, calls))}: {calls} network calls. "
-        if with_chain:
-            full = shop.levels(request.model)
-            text += f"The full chain: {full} calls, about {duration(shop.seconds(request, full))}. "
-        return text
+        cancel.click(self._stop, None, [*buttons, status], cancels=[job, later], **hidden)
+        self.game.wire(choices.widgets, choices.request, heavy)
 
     def _started(self, request: gr.Request) -> Choice:
         self._jobs[str(request.session_hash)] = threading.Event()
@@ -303,7 +168,7 @@ class Page:
     def _enlarge(self, request: gr.Request, *choice: Any, progress: Any = gr.Progress()) -> Choice:  # noqa: B008
         """The result, of a photograph at full size or of one that was shrunk first."""
         try:
-            asked = self._request(*choice)
+            asked = self.choices.request(*choice)
             if asked.task.whole:
                 work = self.workshop.work(asked)
                 what = f"{work.tiles} tile{'s' * (work.tiles != 1)}"
@@ -374,17 +239,17 @@ class Page:
 
     def _save(self, request: Request, picture: RGB8) -> Path:
         fine = self.workshop.fine_steps(request.model, request.coarse_steps)
-        how = [request.policy, request.coarse_steps, fine]
-        how = [request.model] if request.policy == USUAL else how
-        words = [request.task.name, "skipdiff", *how, "seed", request.seed]
+        how: list[Any] = [request.plan or request.policy, request.coarse_steps, fine]
+        if request.plan:
+            how = how[:1]
+        elif request.policy == USUAL:
+            how = [request.model, *([request.effort] if request.effort != NORMAL else [])]
+        made = slug(" ".join(map(str, how)))[:MAX_NAME]
+        words = [request.task.name, "skipdiff", made, "seed", request.seed]
         self._results_folder.mkdir(parents=True, exist_ok=True)
         file = Path(mkdtemp(dir=self._results_folder)) / f"{slug('-'.join(map(str, words)))}.png"
         write_image(file, picture)
         return file
-
-
-def _nothing() -> Choice:
-    return None, message("Choose one of the photographs, or upload your own."), ""
 
 
 def _ended() -> Choice:

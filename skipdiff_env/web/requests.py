@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..chains import NORMAL, Plan
 from .pictures import Task
 
 K = TypeVar("K")
@@ -25,6 +26,9 @@ class Request:
     seed: int
     clean: float = 1.0
     detail: float = 1.0
+    effort: str = NORMAL
+    plan: Plan | None = None
+    """What the visitor has written, if that is the policy."""
     notes: tuple[str, ...] = ()
     """Why this model, where none was named."""
 

@@ -9,25 +9,34 @@ from html import escape
 
 import numpy as np
 
+from ..diffusion import Call
 from ..images import RGB8, encode_image
 from .requests import Line
 from .study import Frame, Result
 
+LONGEST = 25
+"""Frames that are shown of a chain in which nothing is decided."""
+PLAN_LEGEND = (
+    "A network call each: from the level that was reached to the next, with the latent there and the call's "
+    "estimate x̂0. Told a lower level than was reached (a skip), it takes left-over noise for detail."
+)
 QUANTILE = 0.995
 """Latents are shown so that this share of all values lies between black and white; 0 is grey."""
 COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "niqe": "NIQE ↓"}
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "niqe": 2}
 
 CSS = """
-.strip {display: grid; grid-template-columns: repeat(auto-fill, minmax(70px, 1fr)); gap: 10px 6px;
+.strip {display: grid; grid-template-columns: repeat(auto-fit, minmax(70px, 1fr)); gap: 10px 6px;
   padding: 4px 0 12px}
-.strip figure {margin: 0; min-width: 0; font-size: 13px; line-height: 1.35; text-align: center}
+.strip figure {margin: 0; min-width: 0; max-width: 160px; font-size: 13px; line-height: 1.35;
+  text-align: center}
 .strip figure.coarse img {opacity: .6}
 .strip img {width: 100%; display: block; margin: 0 0 2px; border-radius: 3px}
 .strip b {display: block; border-radius: 3px; padding: 1px 0; color: #fff; background: #1a66c2}
 .strip b.skip {background: #b95708}
 .strip b.open {background: none; color: inherit; outline: 1px solid; outline-offset: -1px}
 .strip small {display: block; opacity: .75}
+.legend {font-size: 13px; opacity: .75; padding: 0 0 12px}
 .numbers {overflow-x: auto}
 .numbers table {border-collapse: collapse; width: 100%; margin: 0; font-variant-numeric: tabular-nums}
 .numbers table, .numbers tr, .numbers th, .numbers td {border: 0 !important}
@@ -59,22 +68,30 @@ def duration(seconds: float) -> str:
 
 
 def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
-    """Latents, the estimate x̂0 behind each, and what was decided upon seeing it.
+    """Latents, the estimate x̂0 behind each, and what was decided upon seeing it or a plan's call was told.
 
     Args:
-        frames: in order; levels above the first decision are CSA's.
+        frames: in order; levels above the first decision are CSA's. Of a long chain in which nothing is
+            decided, :data:`LONGEST` at most are shown.
         waiting: whether the last frame waits for a decision.
     """
+    decided = waiting or any(frame.action is not None for frame in frames)
+    if not decided:
+        frames = frames[:: -max(1, -(-len(frames) // LONGEST))][::-1]
     spread = np.concatenate([np.abs(frame.latent).ravel() for frame in frames])
     bound = max(float(np.quantile(spread, QUANTILE)), 1e-6)
-    first = next((f.level for f in frames if f.action is not None), frames[0].level if waiting else 0)
-    cells = [_cell(f, bound, first, waiting and f is frames[-1]) for f in frames]
-    return f'<div class="strip">{"".join(cells)}</div>'
+    first = next((f.level for f in frames if f.action is not None), frames[0].level)
+    cells = [_cell(f, bound, first, decided, waiting and f is frames[-1]) for f in frames]
+    legend = f'<div class="legend">{PLAN_LEGEND}</div>' if any(frame.call for frame in frames) else ""
+    return f'<div class="strip">{"".join(cells)}</div>{legend}'
 
 
-def _cell(frame: Frame, bound: float, first: int, waiting: bool) -> str:
+def _cell(frame: Frame, bound: float, first: int, decided: bool, waiting: bool) -> str:
     shown = (frame.latent.transpose(1, 2, 0) / bound * 127.5 + 127.5).clip(0, 255).astype(np.uint8)
-    if frame.action is not None:
+    where = f"level {frame.level}"
+    if frame.call:
+        where, said = f"{frame.reached:g} → {frame.call.to:g}", _told(frame.call, frame.reached)
+    elif frame.action is not None:
         word = ("denoise", "skip")[frame.action]
         sure = "" if frame.skip is None else f"<small>p(skip) {frame.skip:.3f}</small>"
         said = f'<b class="{word}">{word}</b>{sure}'
@@ -82,13 +99,22 @@ def _cell(frame: Frame, bound: float, first: int, waiting: bool) -> str:
         said = '<b class="open">your turn</b>'
     elif frame.level > first:
         said = "<small>coarse jump</small>"
+    elif frame.level == 0:
+        said = "<small>result</small>"
     else:
-        said = "<small>result</small>" if frame.level == 0 else "<b>denoise</b><small>always</small>"
+        said = "<b>denoise</b><small>always</small>" if decided else ""
     kind = "coarse" if frame.level > first else "fine"
     return (
         f'<figure class="{kind}">{_image(shown, f"latent at level {frame.level}")}'
-        f"{_image(frame.x0, f'estimate at level {frame.level}')}level {frame.level}{said}</figure>"
+        f"{_image(frame.x0, f'estimate at level {frame.level}')}{where}{said}</figure>"
     )
+
+
+def _told(call: Call, reached: float) -> str:
+    """What a network call was told, where it was a skip in another colour, and the noise on its way."""
+    kind = ' class="skip"' if call.told < reached else ""
+    noise = "result" if call.to == 0 else "all noise anew" if call.fresh else f"η {call.eta:g}"
+    return f"<b{kind}>told {call.told:g}</b><small>{noise}</small>"
 
 
 def _image(picture: RGB8, what: str) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..chains import CSA, Chain, ChainSpec, OnState, SkipDiff, State, named_chain, parse_skipdiff
-from ..diffusion import NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
+from ..diffusion import Call, NoiseKey, SkipState, bicubic, image_key, to_signed, to_uint8
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
@@ -105,6 +105,10 @@ class Frame:
     """0 denoise, 1 skip, None where nothing was to be decided."""
     skip: float | None = None
     """The policy's probability of a skip, None where it has none."""
+    reached: float = 0.0
+    """Of a plan's call, the level that had been reached."""
+    call: Call | None = None
+    """Of a plan, the call that led here."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class Result:
     evaluations: int
     seconds: float
     frames: tuple[Frame, ...] = ()
+    calls: tuple[Call, ...] = ()
+    """Of a plan."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ def run_chain(
     """What a chain makes of a picture."""
     out = SkipDiffSampler(model, clean=clean, detail=detail)(task.lr, chain, seed, on_state)
     trace = out.trace[0]
-    return Result(out.images[0], tuple(trace.actions), trace.evaluations, trace.seconds)
+    made = tuple(trace.actions), trace.evaluations, trace.seconds
+    return Result(out.images[0], *made, calls=tuple(trace.calls))
 
 
 def bicubic_picture(task: Task, scale: int) -> RGB8:
@@ -208,6 +215,9 @@ class Study:
                 zip(result.actions, skip, strict=True), chain.coarse_steps - 2
             ):
                 frames[i] = replace(frames[i], action=action, skip=likely)
+        reached = float(self.model.schedule.steps)
+        for i, call in enumerate(result.calls):
+            frames[i], reached = replace(frames[i], call=call, reached=reached), call.to
         return replace(result, frames=tuple(frames))
 
     def play(self, actions: Sequence[int]) -> Position:

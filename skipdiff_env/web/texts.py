@@ -7,11 +7,15 @@ ADVANCED = """Without these, everything is as `skipdiff upscale` does it, with w
 A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each
 over many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a
 network call and adds detail, *skip* goes down for nothing, back to what the coarse steps ended on. A fixed
-start *k* skips down to level *k* and denoises from there. Choose a model first: `auto` takes what suits the
-photograph."""
+start *k* skips down to level *k* and denoises from there. A **plan** has all its calls fixed beforehand, at
+any levels. Choose a model first: `auto` takes what suits the photograph."""
+MAY_SPEND, DECIDED = "how many network calls may be spent on it", "the policy under Advanced decides"
+"""Of the effort, where it counts and where it does not."""
+PLAN = "100>57>27>14|11>5>2>0 eta 0|1"
+"""What a visitor's plan is at first."""
 LAYOUT = """
 .gradio-container {max-width: 1280px !important; width: 100% !important; margin: auto !important;
-  box-sizing: border-box}
+  box-sizing: border-box; --block-info-text-color: var(--block-label-text-color)}
 #photographs .grid-wrap {min-height: 0; height: auto; padding: 0}
 #photographs .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; padding: 4px}
 #photographs .thumbnail-item {min-width: 0; width: 100%; height: auto; aspect-ratio: 1}

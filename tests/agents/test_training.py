@@ -383,22 +383,8 @@ def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, files, mine):
     assert process.returncode == 128 + signal.SIGINT, errors
     done = json.loads((out / "checkpoint.json").read_text())["timesteps"]
     assert 64 <= done < 1_000_000
-    assert (
-        main(
-            [
-                "train",
-                "--algo",
-                mine,
-                "--out",
-                str(out),
-                *options(files),
-                "--resume",
-                "--timesteps",
-                str(done + 64),
-            ]
-        )
-        == 0
-    )
+    more = ["--resume", "--timesteps", str(done + 64)]
+    assert main(["train", "--algo", mine, "--out", str(out), *options(files), *more]) == 0
     assert json.loads((out / "checkpoint.json").read_text())["timesteps"] >= done + 64
 
 

@@ -77,3 +77,9 @@ def test_ratios_are_of_the_same_round():
     assert [ratio for _, ratio in speed.ratios(found)] == [3.0, 1.0]
     found |= {("beside", speed.CONTRIB): [1.0, 10.0, 2.0], ("beside", speed.PPO): [3.0, 5.0, 8.0]}
     assert [ratio for _, ratio in speed.ratios(found)] == [3.0, 1.0, 4.0, 2.0]
+
+
+def test_a_learner_that_fails_is_named(tmp_path, capfd):
+    with pytest.raises(RuntimeError, match=r"^PPO ended with status 1$"):
+        speed.Learner(speed.ROOT, speed.PPO, "no-such-model", tmp_path)
+    assert "unknown model 'no-such-model'" in capfd.readouterr().err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.speed import command as speed
-from benchmarks.speed import parts
+from benchmarks.speed import engines, parts
 
 
 def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkeypatch, capsys):
@@ -37,3 +39,22 @@ def test_a_step_is_the_sum_of_its_parts() -> None:
     for seconds in found["seconds"].values():
         assert all(seconds[part] > 0 for part in parts.PARTS)
         assert sum(seconds[part] for part in parts.PARTS) == pytest.approx(seconds["step"])
+
+
+def test_engines_are_compared_with_torch(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "SIDES", (32, 48))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    ways = [engines.AS_IT_IS, "torch, not channels-last", "--engine onnx", "OpenVINO"]
+    found = engines.measure(str(model_folder), 1, 1, ways)
+    assert [(row["side"], row["way"]) for row in found["rows"]] == [
+        (side, way) for side in (32, 48) for way in ways[:3]
+    ]
+    assert all(row["units"] <= 1 and row["seconds"] > 0 and row["ready"] > 0 for row in found["rows"])
+    assert [*found["missing"]] == ["OpenVINO"]
+    found["rows"][2]["seconds"] = found["rows"][0]["seconds"] / 2
+    monkeypatch.setattr(engines, "measured", lambda *_: found)
+    arguments = ["speed", "--model", str(model_folder), "--out", str(tmp_path), "--only", "engines"]
+    assert main(arguments) == 0
+    page = (tmp_path / "tiny" / "speed" / "engines.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("| 1 | 32 | --engine onnx |"))
+    assert line.split("|")[5].strip() == "2.00" and "Not to be had here: OpenVINO" in page

@@ -164,3 +164,16 @@ def test_signals_are_as_before_afterwards_and_ignored_ones_stay_so() -> None:
 def test_a_line_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     say("hello")
     assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="POSIX")
+def test_an_end_is_no_error_even_if_a_library_takes_it_for_one() -> None:
+    """What reads weights turns whatever interrupts it into a ValueError."""
+    with pytest.raises(SystemExit) as caught, ended_by_sigterm():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            raise ValueError("could not determine the shape") from None
+    assert caught.value.code == 143
+    with pytest.raises(ValueError, match="mine"), ended_by_sigterm():
+        raise ValueError("mine")

@@ -9,7 +9,7 @@ import torch
 
 from skipdiff_env.diffusion import NoiseKey, SkipProcess, bicubic, image_key, to_uint8
 from skipdiff_env.images import shrink
-from skipdiff_env.policies.file import LATENT_BOUND
+from skipdiff_env.policies.file import LATENT_BOUND, as_seen
 
 
 def play(env, actions, **reset):
@@ -340,3 +340,17 @@ def test_prices_drawn_for_each_episode(make):
             env.reset(options={"step_cost": bad})
     with pytest.raises(ValueError, match="a range"):
         make(step_cost=(0.0, 1.0))
+
+
+@pytest.mark.parametrize("rule", ["reset", "hold"])
+def test_small_latents_are_the_whole_ones_shrunk(make_vec, rule):
+    """Each is shrunk once an episode: not another row's, nor another decision's, nor the episode's before."""
+    both = [make_vec(3, skip_rule=rule, observation_size=size) for size in (16, None)]
+    decisions = both[0].unwrapped.process.decisions
+    for number, actions in enumerate(np.random.default_rng(0).integers(0, 2, (2 * decisions + 3, 3))):
+        if number in (0, 2):  # the second time the others are amid their episodes
+            mask = np.array([True, number == 0, number == 0])
+            seen = [envs.reset(seed=number, options={"reset_mask": mask})[0] for envs in both]
+        else:
+            seen = [envs.step(actions)[0] for envs in both]
+        np.testing.assert_allclose(seen[0], as_seen(torch.from_numpy(seen[1]), 16).numpy(), atol=1e-6)

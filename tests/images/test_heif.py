@@ -162,6 +162,16 @@ def test_code_points_become_a_profile_or_stay(encode: Any) -> None:
         assert any(name in note for note in notes)
 
 
+def test_text_beyond_ascii_survives_a_turn_that_only_the_picture_knows() -> None:
+    """As converters write AVIF: turned by a box of its own, EXIF's orientation set to 1."""
+    block = exif.build(Directories({274: exif.shorts(6), 315: exif.Value(exif.ASCII, b"Author.\0")}))
+    data = avif(RGB8, exif=b"Exif\0\0" + b"".join(block))
+    assert b"irot" in data and b"Author." in data
+    photo = read(data.replace(b"Author.", "Zoë 京".encode()[:7]))
+    assert photo.size == (HEIGHT, WIDTH)
+    assert photo.metadata.base[315].text() == "Zoë 京".encode()[:7]
+
+
 @pytest.mark.parametrize("suffix", [".heic", ".heif", ".avif"])
 def test_folders_and_sources_hold_them(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"a{suffix}").write_bytes((avif if suffix == ".avif" else heic)(RGB8))

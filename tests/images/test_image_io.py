@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import FORMATS, encode_image, from_pillow, read_image, write_image
+from skipdiff_env.images import FORMATS, encode_image, from_pillow, icc, read_image, write_image
+from skipdiff_env.images.photo import read_photo
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp"]
 LOSSY = [".jpg", ".jpeg", ".webp"]
@@ -374,3 +375,19 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("kind", [b"DEBM", b"BGRs"])
+def test_the_profile_of_a_bmp_is_kept(tmp_path: Path, kind: bytes) -> None:
+    """Version 5 has room for one behind the pixels (MBED); sRGB is the other word that may stand there."""
+    profile = icc.profile(icc.ADOBE_RGB, icc.ADOBE_GAMMA)
+    pixels = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    body = pixels[::-1, :, ::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 124, 4, 4, 1, 24, 0, len(body), 0, 0, 0, 0) + bytes(16)
+    header += kind + bytes(48) + struct.pack("<IIII", 4, 124 + len(body), len(profile), 0)
+    assert len(header) == 124
+    start = b"BM" + struct.pack("<IHHI", 14 + 124 + len(body) + len(profile), 0, 0, 14 + 124)
+    (tmp_path / "a.bmp").write_bytes(start + header + body + profile)
+    photo = read_photo(tmp_path / "a.bmp")
+    assert np.array_equal(photo.colour, pixels)
+    assert photo.profile == (profile if kind == b"DEBM" else None)

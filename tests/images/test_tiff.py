@@ -142,10 +142,12 @@ def test_transparency_however_it_lies(channels: int, dtype: type, planes: str) -
     photo = read(written(both, photometric, planarconfig=planes, extrasamples=["unassalpha"]))
     np.testing.assert_array_equal(photo.colour, colour)
     np.testing.assert_array_equal(photo.alpha, alpha)
+    assert not photo.notes
     # what is neither transparency nor colour does not count
     photo = read(written(both, photometric, planarconfig=planes, extrasamples=["unspecified"]))
     np.testing.assert_array_equal(photo.colour, colour)
     assert photo.alpha is None
+    assert photo.notes == ("channels besides colour and transparency are left out: 1",)
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])

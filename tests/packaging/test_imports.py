@@ -108,7 +108,8 @@ def test_what_is_imported_is_required() -> None:
     extras = required.union(*(distributions(text) for text in parser["options.extras_require"].values()))
     provides = packages_distributions()
     for path in PACKAGE.rglob("*.py"):
-        lazy = path.parent == PACKAGE / "web" and path.name in ("page.py", "game.py", "widgets.py")
+        widgets = ("page.py", "choices.py", "game.py", "widgets.py")
+        lazy = path.parent == PACKAGE / "web" and path.name in widgets
         for everywhere, allowed in ((False, extras if lazy else required), (True, extras)):
             for name in third_party(path, everywhere):
                 owners = {normal(owner) for owner in provides.get(name, [name])}

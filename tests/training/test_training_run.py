@@ -238,13 +238,16 @@ def test_init_takes_weights_and_carries_their_record_on(run: Run, reference: Pat
     start, end = (load_pretrained(x / "model", device="cpu") for x in (reference, tmp_path / "b"))
     assert_same(start.network.state_dict(), end.network.state_dict())  # at rate 0 they do not move
     run(tmp_path / "b", 3, resume=True, overrides=("optimiser.lr=0",))
-    run(tmp_path / "c", 4, init=tmp_path / "b" / "model")
+    faults = "degradation={jpeg: {share: 0.5, low: 60, high: 95}, noise: {low: 1, high: 2}}"
+    run(tmp_path / "c", 4, init=tmp_path / "b" / "model", overrides=(faults,))
     record = load_pretrained(tmp_path / "c" / "model", device="cpu").config.training
     assert [leg["steps"] for leg in record["legs"]] == [8, 3, 4]
     assert (record["steps"], record["images"]) == (15, 15 * 4)
     assert record["legs"][1]["init"] == {"model": "model", "hash": start.hash}
     assert record["hours"] == pytest.approx(sum(leg["hours"] for leg in record["legs"]), abs=2e-4)
     assert "CPU thread" in record["hardware"] and record["recipe"] == "tiny"
+    assert [leg.get("degradation") for leg in record["legs"]] == [None, None, {"jpeg": [60, 95]}]
+    assert record["degradation"] == {"jpeg": [60, 95]}, "that of the last leg; no picture got noise"
 
 
 def test_init_refuses_other_architectures_by_name(run: Run, tmp_path: Path) -> None:

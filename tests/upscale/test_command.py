@@ -251,7 +251,9 @@ def test_score(upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             pillow(rng.integers(0, 256, (side, side, 3)).astype(np.uint8), "PNG")
         )
     large, small = upscale(tmp_path / "*.png", "-o", tmp_path / "out", "--score", "niqe", "--json").json
-    assert small["score"] is None  # 80 pixels, where NIQE wants 96 and more
+    assert small["score"] is None
+    assert small["notes"] == ["not rated: niqe needs 96 pixels a side"]  # it has 80
+    assert large["notes"] == []
     assert 1 < large["score"] < 100
     out = upscale(tmp_path / "large.png", "-o", tmp_path / "x.png", "--score", "niqe").out
     assert out.endswith(f", score {large['score']:.3f}\n")

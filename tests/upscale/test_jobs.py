@@ -80,6 +80,7 @@ def test_what_was_made_is_not_made_again(here: Path) -> None:
     ("inputs", "out", "options", "message"),
     [
         (["in/a.png"], "x.gif", {}, "cannot write .gif files"),
+        (["in/a.png"], "", {}, "-o names nothing"),
         (["in/a.png"], "x.heic", {}, "cannot write .heic files"),
         (["in"], "x.png", {}, "several photographs cannot all become x.png"),
         (["in/*.png"], "x.png", {}, "several photographs"),
@@ -109,6 +110,7 @@ def test_folders_as_output(here: Path, out: str) -> None:
         (["gone.png"], "out", "no such file"),
         (["in/notes.txt"], "out", "not a readable image"),
         (["nothing*"], "out", "matches no file"),
+        ([""], "out", "names nothing"),
         (["empty"], "out", "holds no images; --recursive"),
         (["in/a.png"], "in", "would replace the photograph in/a.png"),
         (["in/a.png"], "in/a.png", "would replace the photograph"),
@@ -132,6 +134,21 @@ def test_the_content_decides_the_format(here: Path) -> None:
     jobs, _ = list_jobs(["in/really.png"], "out")
     assert str(jobs[0].target) == "out/really.jpg"
     assert jobs[0].format.name == "jpeg"
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("scan.1", "scan.1.png"),
+        ("scan.2", "scan.2.png"),
+        ("x", "x.png"),
+        ("x.GIF", "x.png"),
+        (".a", ".a.png"),
+    ],
+)
+def test_only_suffixes_of_images_are_replaced(name: str, result: str, here: Path) -> None:
+    picture(here / name, "PNG")
+    assert pairs([name], "out") == {name: f"out/{result}"}
 
 
 NAMES = [

@@ -209,6 +209,15 @@ def test_a_resolution_in_a_unit_that_is_none_is_dropped(
             assert {282, 283, 296}.isdisjoint(exif)
 
 
+@pytest.mark.parametrize("dpi", [300.0, 76200.0])
+@pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff"])
+def test_a_resolution_that_only_the_format_told_of_survives(target: str, dpi: float) -> None:
+    """WebP has no field for it, and that of JPEG ends at 65535."""
+    data, notes = encode_photo(Photo(PIXELS, metadata=Metadata(dpi=(dpi, dpi))), FORMATS[target], "x", {})
+    assert not notes
+    assert decode_photo(io.BytesIO(data)).metadata.dpi == pytest.approx((dpi, dpi), rel=1e-4)
+
+
 def test_no_record_is_none() -> None:
     assert read_record(Metadata()) is None
     for said in ("cropped by hand", "7", "[1]"):

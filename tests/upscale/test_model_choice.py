@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,27 @@ from PIL import Image
 from skipdiff_env.cli import main
 from skipdiff_env.cli import upscale as command
 from skipdiff_env.diffusion import pretrained, random_model, save_model, tiny_config
+from skipdiff_env.diffusion.folder import CONFIG, write_config
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.coding import Coding
 from skipdiff_env.images.measure import Measured
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import choose_model
-from skipdiff_env.upscale.choice import RULE, Range, Rule, beyond, described, read_rule, rule_text
+from skipdiff_env.upscale.choice import (
+    RULE,
+    Range,
+    Rule,
+    beyond,
+    described,
+    read_rule,
+    rule_text,
+    trained_range,
+)
 
 from .conftest import FAST, UNET, Ran
 
-MEANT = rule_text(Rule(jpeg=90, webp=80, noise=3, blur=0.8), Range(jpeg=30, noise=20, blur=2), {})
+MEANT = rule_text(Rule(jpeg=90, webp=80, noise=3, blur=0.8), {})
 CLEAN = Measured(noise=1.2, blur=0.5)
 
 
@@ -148,7 +159,7 @@ def test_what_was_seen_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"rule": {"jpeg": 1}, "trained": {}}', MEANT.decode().replace("90", '"90"')]
+    "text", ["", "[]", "{}", '{"rule": {"jpeg": 1}}', MEANT.decode().replace("90", '"90"')]
 )
 def test_a_damaged_rule_is_named(shipped: Path, text: str) -> None:
     file = shipped / "natural-4x-real" / RULE
@@ -156,7 +167,36 @@ def test_a_damaged_rule_is_named(shipped: Path, text: str) -> None:
     with pytest.raises(SkipDiffError, match=r"auto\.json holds no rule for --model auto: name a model"):
         choose_model("auto", lambda: CLEAN)
     file.write_bytes(MEANT)
-    assert read_rule(file) == (Rule(90, 80, 3, 0.8), Range(30, 20, 2))
+    assert read_rule(file) == Rule(90, 80, 3, 0.8)
+
+
+def test_warnings_go_by_the_models_own_record(shipped: Path) -> None:
+    folder = shipped / "natural-4x-real"
+    (folder / RULE).write_bytes(MEANT)
+    before = pretrained.load_pretrained(folder, "cpu")
+    assert trained_range(before.config) is None
+    loud = Measured(noise=9, blur=0.5)
+    assert choose_model("auto", lambda: loud).notes == ("looks like noise 9: enlarged by natural-4x-real",)
+    for highest in (8, 20):
+        faults = {"jpeg": [40, 95], "noise": [0.5, highest], "blur": [0.2, 0.9]}
+        write_config(folder / CONFIG, replace(before.config, training={"degradation": faults}))
+        assert pretrained.load_pretrained(folder, "cpu").hash == before.hash
+        _, *warnings = choose_model("auto", lambda: loud).notes
+        told = "noise 9 is more than natural-4x-real was trained on (8): some of it will stay"
+        assert warnings == ([told] if highest == 8 else [])
+
+
+@pytest.mark.parametrize(
+    "faults", [None, [], {"jpeg": [40, 95]}, {"jpeg": [], "noise": [], "blur": []},
+               {"jpeg": ["low", 95], "noise": [0, 8], "blur": [0, 1]}],
+)  # fmt: skip
+def test_a_record_without_a_range_warns_of_nothing(faults: object) -> None:
+    assert trained_range(tiny_config(training={"degradation": faults})) is None
+
+
+def test_the_model_that_ships_tells_its_range() -> None:
+    config = pretrained.load_pretrained("natural-4x-real", "cpu").config
+    assert trained_range(config) is not None
 
 
 def test_a_photograph_that_cannot_be_measured_is_one_failure(

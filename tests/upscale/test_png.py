@@ -127,6 +127,11 @@ MEANINGS: dict[str, tuple[list[bytes], np.ndarray]] = {
     ),
     "sRGB comes before gamma": ([chunk(b"sRGB", b"\0"), *gamma_chunks(1.0, ADOBE_CHRM)], RGB8),
     "sRGB by cICP": ([chunk(b"cICP", bytes([1, 13, 0, 1])), *gamma_chunks(1.0)], RGB8),
+    "cICP that leaves it open": (
+        [chunk(b"cICP", bytes([2, 2, 0, 1])), *gamma_chunks(1.0)],
+        converted(RGB8 / 255, icc.SRGB),
+    ),
+    "cICP without a transfer": ([chunk(b"cICP", bytes([1, 2, 0, 1]))], RGB8),
     "the usual paraphrase of sRGB": (gamma_chunks(0.45455, SRGB_CHRM), RGB8),
     "the usual gamma": (gamma_chunks(0.45455), RGB8),
     "no gamma": (gamma_chunks(0.0), RGB8),
@@ -145,7 +150,7 @@ def test_numbers_mean_what_the_file_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff"])
-@pytest.mark.parametrize("meaning", ["linear", "Adobe RGB", "Display P3"])
+@pytest.mark.parametrize("meaning", ["linear", "Adobe RGB", "Display P3", "cICP that leaves it open"])
 def test_results_of_every_format_say_it_too(meaning: str, name: str) -> None:
     chunks, expected = MEANINGS[meaning]
     data, notes = encode_photo(decoded(*chunks), FORMATS[name], "test", {}, quality=100)

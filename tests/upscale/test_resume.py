@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,42 @@ def test_a_photograph_that_vanishes_meanwhile_fails_alone(
         f"skipdiff: error: {tmp_path}/in/b.png: cannot be read (No such file or directory)\n"
     )
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_photograph_of_another_size_meanwhile_fails_alone(
+    upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result would have the proportions of the one before."""
+    for name in ("a", "b"):
+        flat(tmp_path / "in" / f"{name}.png", RED)
+    read = run_module.read_photo
+
+    def exchanging(path: Path) -> Photo:
+        Image.new("RGB", (12, 24)).save(tmp_path / "in" / "b.png")
+        return read(path)
+
+    monkeypatch.setattr(run_module, "read_photo", exchanging)
+    ran = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    assert ran.status == 2
+    assert "in/b.png: was replaced by another size meanwhile: run this again\n" in ran.err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_links_to_nowhere_are_in_the_way_of_one_photograph(
+    upscale: Upscale, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        flat(tmp_path / "in" / f"{name}.png", RED)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").symlink_to("gone.png")
+    os.mkfifo(out / "b.png")
+    ran = upscale(tmp_path / "in", "-o", out, "--resume")
+    assert ran.status == 2
+    assert f"in/a.png: {out}/a.png is there and no such file: --force replaces it\n" in ran.err
+    assert f"in/b.png: {out}/b.png is there and is no regular file: --force replaces it\n" in ran.err
+    assert (out / "a.png").is_symlink() and (out / "b.png").is_fifo() and (out / "c.png").is_file()
 
 
 @pytest.mark.parametrize("option", ["--force", "--resume", "--quiet"])

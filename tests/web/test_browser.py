@@ -269,6 +269,46 @@ def test_clean_and_detail(page: Visitor) -> None:
     page.finished()
 
 
+def test_efforts(page: Visitor) -> None:
+    chosen = page.wait(lambda: page.all("#effort input:checked"))[0]
+    assert chosen.get_attribute("value") == "normal"
+    for word, calls in (("fast", 10), ("best", 100)):
+        page.click(f"#effort input[value={word}]")
+        page.says("#estimate", f"{calls} network calls")
+    page.click("#effort input[value=fast]")
+    page.says("#estimate", "10 network calls")
+    page.click("#run")
+    page.wait(lambda: len(page.all("#strip figure")) == 10)
+    page.finished()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 1000), (390, 844)])
+def test_a_plan_of_ones_own_and_its_strip(width: int, height: int, page: Visitor, tmp_path: Path) -> None:
+    page.open(width, height)
+    page.wait(lambda: len(page.all("#numbers tr")) == 3)
+    page.open_advanced()
+    page.choose("Policy", "a plan of your own")
+    page.says("#estimate", "6 network calls")
+    assert not page.all("#effort input")[0].is_enabled() and "Advanced decides" in page.text("#effort")
+    box = page.wait(lambda: page.all("#plan input, #plan textarea"))[0]
+    box.send_keys("\ue009a\ue009", "100>57|")
+    page.says("#note [role=alert]", "is no plan")
+    box.send_keys("40>14|11>2>0 eta 0.5|0.5|1")
+    page.says("#estimate", "4 network calls")
+    page.click("#run")
+    page.wait(lambda: len(page.all("#strip figure")) == 4)
+    page.finished()
+    assert [" ".join(figure.text.split()) for figure in page.all("#strip figure")] == [
+        "100 → 57 told 100 η 0.5", "57 → 14 told 40 η 0.5", "14 → 2 told 11 η 1", "2 → 0 told 2 result",
+    ]  # fmt: skip
+    skips = [len(figure.find_elements("css selector", "b.skip")) for figure in page.all("#strip figure")]
+    assert skips == [0, 1, 1, 0] and page.all("#strip .legend")[0].is_displayed()
+    root = "document.documentElement"
+    page.wait(lambda: page.run(f"{root}.scrollWidth - {root}.clientWidth") == 0)
+    page.driver.execute_script("document.querySelector('#strip').scrollIntoView({block: 'center'})")
+    page.driver.save_screenshot(str(tmp_path / f"{width}.png"))
+
+
 def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
     (tmp_path / "rubbish.png").write_bytes(b"rubbish" * 100)
     page.upload(tmp_path / "rubbish.png")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from skipdiff_env.diffusion import Call
+from skipdiff_env.web.requests import Line
 from skipdiff_env.web.show import comparison_table, duration, film_strip, message, number_table
 from skipdiff_env.web.study import Frame, Result
-from skipdiff_env.web.workshop import Line
 
 EVIL = "<script>alert('x')</script>\""
 
@@ -36,6 +38,24 @@ def test_a_strip_says_what_was_decided() -> None:
     assert words == [
         "20 coarse jump", "3 skip p(skip) 0.871", "2 denoise p(skip) 0.250", "1 denoise always", "0 result",
     ]  # fmt: skip
+
+
+def test_a_strip_of_a_plan() -> None:
+    calls = [Call(100, 14, 0.5), Call(11, 2.5, fresh=True), Call(2.5, 0)]
+    frames = [
+        replace(frame(round(call.to)), call=call, reached=reached)
+        for call, reached in zip(calls, (100, 14, 2.5), strict=True)
+    ]
+    html = film_strip(frames)
+    words = [" ".join(re.sub(r"<[^>]*>", " ", figure).split()) for figure in figures(html)]
+    assert words == ["100 → 14 told 100 η 0.5", "14 → 2.5 told 11 all noise anew", "2.5 → 0 told 2.5 result"]
+    assert [' class="skip"' in figure for figure in figures(html)] == [False, True, False]
+    assert 'class="legend"' in html and 'class="legend"' not in film_strip([frame(1), frame(0)])
+
+
+def test_a_long_strip_without_decisions_is_thinned() -> None:
+    shown = captions(film_strip([frame(level) for level in range(99, -1, -1)]))
+    assert len(shown) == 25 and shown[-1] == "0 result" and shown[0] == "96"
 
 
 def test_a_strip_in_mid_game() -> None:

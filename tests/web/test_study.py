@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skipdiff_env.chains import Plan
 from skipdiff_env.diffusion import DENOISE, SKIP, random_model
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.measure import Measured
@@ -71,6 +72,15 @@ def test_the_strip_shows_every_level_with_its_decision(study: Study) -> None:
     fine = {frame.level: frame.latent for frame in frames if frame.level <= 10}
     assert all((fine[t] == fine[10]).all() for t in range(4, 10))
     assert (fine[3] != fine[10]).any()
+
+
+def test_the_strip_of_a_plan_tells_its_calls(study: Study) -> None:
+    plan = Plan.read("100>57>27>14|11>5>0 eta 0|1")
+    frames = study.run(plan).frames
+    assert tuple(frame.call for frame in frames) == plan.calls
+    assert [frame.reached for frame in frames] == [100, 57, 27, 14, 5]
+    assert [frame.level for frame in frames] == [57, 27, 14, 5, 0]
+    assert all(frame.call is None for frame in study.run(4).frames)
 
 
 def test_an_agents_probabilities_are_its_softmax(study: Study, model: Metered) -> None:

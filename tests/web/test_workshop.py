@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from skipdiff_env.chains import EFFORTS
 from skipdiff_env.cli import main
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.measure import Measured
 from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import Header, read_photo
 from skipdiff_env.oracle import Optimum, Outcome
+from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.upscale import choose_model
 from skipdiff_env.web import whole
+from skipdiff_env.web.offers import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, WRITTEN
 from skipdiff_env.web.pictures import Upload, read_upload
 from skipdiff_env.web.requests import Request
 from skipdiff_env.web.study import Study
-from skipdiff_env.web.workshop import FEW_STEPS, FIXED, OWN, POLICIES, USUAL, Workshop
+from skipdiff_env.web.workshop import Workshop
 
 AGENT = "the agent of toy-4x"
 
@@ -37,13 +40,13 @@ def request(workshop: Workshop, **changes: Any) -> Request:
 def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
     assert workshop.models[0] == "toy-4x" and "natural-4x" in workshop.models
     assert workshop.notice("toy-4x") == "a toy"
-    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES, *FEW_STEPS]
+    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES, *FEW_STEPS, WRITTEN]
     assert workshop.policies("toy-4x", 5) == list(POLICIES), "it was trained for (10, 10)"
     pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
     assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
     assert workshop.usual_steps("toy-4x") == 10
     assert Workshop(device="cpu").models[:2] == ["auto", "natural-4x"]
-    assert Workshop(device="cpu").policies("auto", 10) == [USUAL]
+    assert Workshop(device="cpu").policies("auto", 10) == [USUAL, *FEW_STEPS, WRITTEN]
     own = Workshop([toy_folder], [toy_folder / "policy.safetensors"], "cpu")
     assert "agent policy.safetensors" in own.policies("natural-4x", 5)
 
@@ -63,6 +66,13 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
         ({"seed": "1"}, "the seed"),
         ({"clean": 1.5}, "clean=1.5 must be a number from 0 to 1"),
         ({"detail": "all"}, "detail='all'"),
+        ({"effort": "more"}, "no effort 'more'"),
+        ({"policy": WRITTEN, "plan": "/etc/passwd"}, "'/etc/passwd' is no plan"),
+        ({"policy": WRITTEN, "plan": "plans.json"}, "'plans.json' is no plan"),
+        ({"policy": WRITTEN, "plan": "50>0"}, "for models of 50 levels"),
+        ({"policy": WRITTEN, "plan": "9" * 350 + ">0"}, "is no plan"),
+        ({"policy": WRITTEN, "plan": "100>" * 200}, "at most 400 characters"),
+        ({"policy": WRITTEN, "plan": None}, "must be a text"),
     ],
 )
 def test_browsers_can_send_anything(changes: dict[str, Any], message: str, workshop: Workshop) -> None:
@@ -118,11 +128,23 @@ def test_the_whole_photograph_is_the_commands(
     workshop: Workshop, toy_folder: Path, photograph: Path, tmp_path: Path
 ) -> None:
     task = workshop.task(read_upload(photograph, photograph.name), "toy-4x", False)
-    asked = workshop.request(task, "toy-4x", USUAL, 7, 10, 0, clean=0.5, detail=0.5)
+    asked = workshop.request(task, "toy-4x", USUAL, 7, 10, 0, clean=0.5, detail=0.5, effort="fast")
     ticks: list[tuple[int, int]] = []
     made = workshop.enlarge_whole(asked, tmp_path / "files", lambda *counted: ticks.append(counted))
     out = tmp_path / "out.jpg"
-    words = ["--model", str(toy_folder), "--device", "cpu", "--clean", "0.5", "--detail", "0.5", "-q"]
+    words = [
+        "--model",
+        str(toy_folder),
+        "--device",
+        "cpu",
+        "--clean",
+        "0.5",
+        "--detail",
+        "0.5",
+        "-q",
+        "--effort",
+        "fast",
+    ]
     assert main(["upscale", str(photograph), "-o", str(out), *words]) == 0
     assert made.file.read_bytes() == out.read_bytes() and made.file.name == "my-photo-large.jpg"
     record = read_record(read_photo(made.file).metadata)
@@ -132,6 +154,34 @@ def test_the_whole_photograph_is_the_commands(
     assert ticks[-1] == (made.evaluations, work.calls) and work.tiles == 1
     assert workshop.seconds_whole(asked) > 0
     assert [p.name for p in (tmp_path / "files").rglob("*") if p.is_file()] == [made.file.name]
+
+
+def test_a_plan_is_the_commands(
+    workshop: Workshop, toy_folder: Path, photograph: Path, tmp_path: Path
+) -> None:
+    text = "100>57>14|11>0 eta 0|1"
+    task = workshop.task(read_upload(photograph, photograph.name), "toy-4x", False)
+    asked = workshop.request(task, "toy-4x", WRITTEN, 7, 10, 0, plan=text)
+    made = workshop.enlarge_whole(asked, tmp_path / "files")
+    words = ["--model", str(toy_folder), "--device", "cpu", "--policy", text, "-q"]
+    assert main(["upscale", str(photograph), "-o", str(tmp_path / "out.jpg"), *words]) == 0
+    assert made.file.read_bytes() == (tmp_path / "out.jpg").read_bytes() and made.evaluations == 3
+    other = workshop.request(task, "toy-4x", USUAL, 7, 10, 0, plan=text)
+    assert other.plan is None and workshop.calls(other) > 3, "what is written counts where it is chosen"
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_an_effort_is_the_samplers(effort: str, workshop: Workshop) -> None:
+    asked = request(workshop, policy=USUAL, effort=effort)
+    wanted = SkipDiffSampler(workshop.model("toy-4x"))(asked.task.lr, effort, 0)
+    made = workshop.enlarge(asked)
+    assert (made.picture == wanted.images[0]).all()
+    assert made.evaluations == wanted.trace[0].evaluations <= workshop.calls(asked)
+
+
+def test_efforts_that_are_no_more_are_not_offered(workshop: Workshop) -> None:
+    assert workshop.efforts("toy-4x") == workshop.efforts("auto") == list(EFFORTS)
+    assert workshop.efforts("addsr-natural-4x") == ["fast", "normal"]
 
 
 def test_a_whole_photograph_is_cancelled_or_refused(

@@ -1,0 +1,295 @@
+"""Can the best start be told from what an agent sees? A rule of texture, on three sets of pictures.
+
+    python -m benchmarks texture --model natural-4x --images natural256_train.tar \\
+        --valid val_set14_bsd20.tar --test imagenet256_test.tar --agent natural-4x.safetensors
+
+Agents learn on pictures that the network may have learnt by heart, and are used on others. So the same
+questions are asked of three sets: ``--images``, ``--valid``, which no network has seen and by which the
+start is chosen, and ``--test``. Everything is log-% of quality (100 times the gain of −log M) over that
+start, M being LPIPS, or LPIPS times the root of NIQE-full:
+
+- ``best start here``: in hindsight, one for all pictures of the set;
+- ``rule``: extra trees on the fourteen numbers of :func:`texture`, which foretell every start's gain; taught
+  on other pictures of the same set (in five parts), on the training pictures, or on the unseen ones;
+- ``agent``: those of ``--agent``, as they play;
+- ``other noise``: the start that is best for the same picture under its other noise seeds: what of the
+  optimum is the picture's and not the noise's;
+- ``optimum``: the best start of each picture and noise seed.
+
+A second table lets the rule learn from more and more training pictures. Writes
+``benchmarks/results/agents/<model>/<input>-texture.md`` and ``.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipdiff_agents.evaluate import Evaluator, bootstrap
+from skipdiff_agents.recording import RecordedSetting
+from skipdiff_env import SkipDiffError
+from skipdiff_env.diffusion.process import start_actions
+from skipdiff_env.images.mixed import KINDS
+
+from ..measure.tables import Report, Table
+from .study import Study, add_study_arguments, open_study, say
+from .table import other_noise
+
+Numbers = NDArray[np.float64]
+
+REWARDS: dict[str, dict[str, float]] = {
+    "LPIPS": {"lpips": 1.0},
+    "LPIPS, NIQE": {"lpips": 1.0, "niqe-full": 0.5},
+}
+"""Rewards −Σ w log M by their names, w by metric."""
+SIGMAS = (1.0, 2.0, 4.0)
+BLOCK = 8
+PARTS = ("train", "valid", "test")
+TITLES = {"train": "training pictures", "valid": "unseen pictures", "test": "test pictures"}
+COUNTS = (100, 300, 1000)
+"""Training pictures from which the rule learns, besides all."""
+FOLDS, TREES = 5, 300
+
+
+def texture(latents: np.ndarray) -> Numbers:
+    """Fourteen numbers of a latent's texture.
+
+    The log deviation of its high-passes (less a Gaussian blur of σ = 1, 2, 4 pixels), and the minimum, the
+    deciles and the maximum of the log deviation that the first of them has in blocks of 8 × 8 pixels.
+
+    Args:
+        latents: (B, 3, H, W), at least 8 pixels a side.
+
+    Returns:
+        float64 (B, 14).
+    """
+    from scipy.ndimage import gaussian_filter
+
+    x = latents.astype(np.float64)
+    highs = [x - gaussian_filter(x, (0, 0, sigma, sigma), mode="mirror") for sigma in SIGMAS]
+    rows, columns = (side // BLOCK for side in x.shape[2:])
+    cut = highs[0][..., : rows * BLOCK, : columns * BLOCK]
+    blocks = cut.reshape(len(x), 3, rows, BLOCK, columns, BLOCK).std(axis=(1, 3, 5)).reshape(len(x), -1)
+    found = [high.std(axis=(1, 2, 3)) for high in highs]
+    found += list(np.quantile(blocks, np.linspace(0, 1, 11), axis=1))
+    return np.log(np.maximum(np.stack(found, axis=1), 1e-6))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A start for each episode of a set."""
+
+    starts: NDArray[np.int64]
+    """(episodes,), counted from 0."""
+    evaluations: float
+    """Mean number of network calls of an episode."""
+
+
+@dataclass
+class Part:
+    """The recorded episodes of one set, an episode a row."""
+
+    setting: RecordedSetting
+    evaluator: Evaluator
+    size: int
+    """Of the latents that are seen."""
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Image and noise seed of each episode, the noise seeds of an image together."""
+        return self.evaluator.pairs
+
+    @cached_property
+    def pictures(self) -> NDArray[np.int64]:
+        """Number of the picture that each episode shows, in whatever quality."""
+        kinds = len(KINDS) if self.setting.source.degrade else 1
+        return np.array([image // kinds for image, _ in self.pairs])
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """:func:`texture` of x_S1."""
+        return np.concatenate([texture(self.setting.latents(*pair, self.size)[:1]) for pair in self.pairs])
+
+    def outcome(self, actions: Iterable[int]) -> int:
+        """The outcome that decisions lead to."""
+        graph, state = self.setting.graph, 0
+        for level, action in zip(range(graph.fine_steps, 1, -1), actions, strict=True):
+            state = int(graph.next[level, state, action])
+        return state
+
+    def quality(self, weights: dict[str, float]) -> Numbers:
+        """100 · −Σ w log M of the starts 1 … F, (episodes, F)."""
+        recordings, fine = self.setting.recordings, self.setting.graph.fine_steps
+        columns = [recordings.metrics.index(name) for name in weights]
+        outcomes = [self.outcome(start_actions(k, fine)) for k in range(1, fine + 1)]
+        values = np.stack([recordings.values(*pair)[outcomes][:, columns] for pair in self.pairs])
+        return -100 * np.log(values) @ np.array(list(weights.values()))
+
+    def starts(self, chosen: NDArray[np.int64]) -> Choice:
+        """Starts, counted from 0, and what they cost."""
+        return Choice(chosen, self.setting.process.coarse_steps + float(chosen.mean()))
+
+    def played(self, policy: Any) -> Choice:
+        """The starts that end with the same pictures as a policy."""
+        fine = self.setting.graph.fine_steps
+        starts = {self.outcome(start_actions(k, fine)): k - 1 for k in range(1, fine + 1)}
+        results = self.evaluator(policy)
+        chosen = np.array([starts[self.outcome(result.actions)] for result in results])
+        return Choice(chosen, float(np.mean([result.evaluations for result in results])))
+
+
+def taught(numbers: Numbers, quality: Numbers, seed: int = 0) -> Any:
+    """Extra trees that foretell every start's gain over the episode's mean from a picture's numbers."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    trees = ExtraTreesRegressor(TREES, min_samples_leaf=min(8, len(numbers)), random_state=seed, n_jobs=1)
+    return trees.fit(numbers, quality - quality.mean(axis=1, keepdims=True))
+
+
+def crosswise(numbers: Numbers, quality: Numbers, pictures: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The start that rules taught on the other pictures of the same set choose, (episodes,)."""
+    from sklearn.model_selection import GroupKFold
+
+    chosen = np.empty(len(numbers), np.int64)
+    folds = min(FOLDS, len(np.unique(pictures)))
+    for learn, use in GroupKFold(folds).split(numbers, groups=pictures):
+        chosen[use] = taught(numbers[learn], quality[learn]).predict(numbers[use]).argmax(axis=1)
+    return chosen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    add_study_arguments(parser)
+    parser.set_defaults(image_size=128, size=128)
+    add = parser.add_argument
+    add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
+    add("--agent", nargs="*", default=[], metavar="FILE", help="exported agents that see latents of --size")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record, teach, compare, write."""
+    if not args.valid or args.valid_seeds < 2 or args.test_seeds < 2 or args.noise_seeds < 2:
+        raise SkipDiffError("texture needs --valid, and at least two noise seeds for each of the three sets")
+    if args.skip_rule != "reset":
+        raise SkipDiffError(
+            "the rule chooses among starts, which are all outcomes of --skip-rule reset alone"
+        )
+    study = open_study(args, "niqe-full", args.mixed)
+    study.record()
+    parts = {name: _part(study, name) for name in PARTS}
+    rows, curve = [], []
+    for reward, weights in REWARDS.items():
+        quality = {name: part.quality(weights) for name, part in parts.items()}
+        usual = int(quality["valid"].mean(axis=0).argmax())
+        rules = {name: taught(parts[name].numbers, quality[name]) for name in ("train", "valid")}
+        for name, part in parts.items():
+            rows.append([reward, name, usual, *_gains(part, quality[name], usual, rules, args.agent, name)])
+            say(" ".join(map(str, rows[-1])))
+        curve += [[reward, *line] for line in _curve(parts, quality, usual)]
+    report = _report(study, args, rows, curve)
+    report.write(study.folder)
+    say("\n" + report.text)
+    return 0
+
+
+def _part(study: Study, name: str) -> Part:
+    evaluator = study.evaluator(name)
+    assert isinstance(evaluator.setting, RecordedSetting)
+    return Part(evaluator.setting, evaluator, study.args.size)
+
+
+Gain = tuple[float, float, float, float]
+"""Mean, lower and upper bound, and evaluations an episode."""
+NOTHING = (np.nan,) * 4
+
+
+def _gains(
+    part: Part, quality: Numbers, usual: int, rules: dict[str, Any], agents: Sequence[str], name: str
+) -> list[Any]:
+    """Best start in hindsight, then gains over ``usual``: it, rules, agents, other noise, optimum."""
+    best = int(quality.mean(axis=0).argmax())
+    carried = (
+        None if of == name else rule.predict(part.numbers).argmax(axis=1) for of, rule in rules.items()
+    )
+    choices = [
+        part.starts(np.full(len(quality), best)),
+        part.starts(crosswise(part.numbers, quality, part.pictures)),
+        *(None if starts is None else part.starts(starts) for starts in carried),
+        *(part.played(agent) for agent in agents),
+        part.starts(other_noise(quality, len({image for image, _ in part.pairs}))),
+        part.starts(quality.argmax(axis=1)),
+    ]
+    return [best, *(NOTHING if c is None else gain(quality, usual, c, part.pictures) for c in choices)]
+
+
+def gain(quality: Numbers, usual: int, choice: Choice, pictures: NDArray[np.int64]) -> Gain:
+    """What chosen starts gain over one for all, with the 95 % interval over pictures.
+
+    Args:
+        quality: of each episode and start, (episodes, F).
+        usual: the one start, counted from 0.
+        choice: the starts.
+        pictures: the number of each episode's picture; they are drawn with all their episodes.
+    """
+    gains = np.take_along_axis(quality, choice.starts[:, None], axis=1)[:, 0] - quality[:, usual]
+    numbers, counts = np.unique(pictures, return_counts=True)
+    table = np.full((len(numbers), counts.max()), np.nan)
+    for row, number, count in zip(table, numbers, counts, strict=True):
+        row[:count] = gains[pictures == number]
+    return *bootstrap(table), choice.evaluations
+
+
+def _curve(parts: dict[str, Part], quality: dict[str, Numbers], usual: int) -> list[list[Any]]:
+    """The rule taught on so many training pictures, drawn at random, on the two other sets."""
+    train = parts["train"]
+    order = np.random.default_rng(0).permutation(np.unique(train.pictures))
+    lines = []
+    for count in (*(n for n in COUNTS if n < len(order)), len(order)):
+        learn = np.isin(train.pictures, order[:count])
+        rule = taught(train.numbers[learn], quality["train"][learn])
+        others = ((parts[name], quality[name]) for name in ("valid", "test"))
+        chosen = ((p, q, p.starts(rule.predict(p.numbers).argmax(axis=1))) for p, q in others)
+        lines.append([count, *(gain(q, usual, choice, p.pictures) for p, q, choice in chosen)])
+    return lines
+
+
+def _report(study: Study, args: argparse.Namespace, rows: list[list[Any]], curve: list[list[Any]]) -> Report:
+    agents = [Path(agent).stem for agent in args.agent]
+    gained = [
+        "best start here", "rule, other pictures of the set", "rule of training pictures",
+        "rule of unseen pictures", *(f"agent {name}" for name in agents), "other noise", "optimum",
+    ]  # fmt: skip
+    head = ["reward", "pictures", "start chosen", "best start"]
+    lines = [[r[0], TITLES[r[1]], str(r[2] + 1), str(r[3] + 1), *map(_cell, r[4:])] for r in rows]
+    learned = [[line[0], str(line[1]), *map(_cell, line[2:])] for line in curve]
+    numbers = [
+        [*row[:2], row[2] + 1, row[3] + 1, *(f"{x:.6g}" for found in row[4:] for x in found)] for row in rows
+    ]
+    return Report(
+        ("mixed" if args.mixed else "clean") + "-texture",
+        f"Telling the best start from its texture: {study.model.name}",
+        f"{study.describe()} Gains in log-% over the start chosen on unseen pictures, with 95 % bootstrap "
+        "intervals over pictures, and evaluations an episode; a rule or an agent pays if its interval lies "
+        "above 0.",
+        [
+            Table([*head, *gained], lines, left=2),
+            "The rule of training pictures, by how many it learned from:",
+            Table(["reward", "pictures", TITLES["valid"], TITLES["test"]], learned),
+        ],
+        [
+            [*head, *(f"{name}{part}" for name in gained for part in ("", " low", " high", " evaluations"))],
+            *numbers,
+        ],
+    )
+
+
+def _cell(found: Gain) -> str:
+    mean, low, high, evaluations = found
+    return "" if np.isnan(mean) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] in {evaluations:.1f}"

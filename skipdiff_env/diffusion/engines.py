@@ -1,0 +1,115 @@
+"""What runs a model's network: torch itself, or another library that computes the same.
+
+An engine makes a function of the same meaning, (B, 6, H, W), (B,) → (B, 3, H, W), out of a network;
+:class:`.model.FrozenModel` calls it and is otherwise as it was. A new one is an entry of :data:`ENGINES`.
+``python -m benchmarks speed --only engines`` measures them, and others that were not worth an entry.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SkipDiffError
+from .unet import pad_to_multiple
+
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""What a network computes."""
+
+TORCH = "torch"
+EXAMPLE = 64
+"""Least side of the picture with which a network is written as a graph; the graph takes others, too."""
+
+
+def run_by(
+    engine: str, network: nn.Module, multiple: int, device: torch.device, dtype: torch.dtype
+) -> Forward:
+    """A network, run by an engine.
+
+    Args:
+        engine: ``torch`` or one of :data:`ENGINES`.
+        network: (B, 6, H, W), (B,) → (B, 3, H, W), in eval mode.
+        multiple: of which its sides are best, as of :attr:`.unet.UNetConfig.multiple`.
+        device: where it lies.
+        dtype: what it is to compute in.
+
+    Raises:
+        SkipDiffError: for an unknown engine, one whose library is not installed, a device or type that it
+            does not have, or a network that cannot be written as a graph.
+    """
+    if engine == TORCH:
+        return network
+    if engine not in ENGINES:
+        raise SkipDiffError(f"unknown engine {engine!r}: use {', '.join([TORCH, *ENGINES])}")
+    if device.type != "cpu" or dtype != torch.float32:
+        kind = str(dtype).removeprefix("torch.")
+        raise SkipDiffError(
+            f"engine {engine} runs float32 on the CPU, not {kind} on {device}: use device cpu, or {TORCH}"
+        )
+    run = ENGINES[engine](network, EXAMPLE + -EXAMPLE % multiple)
+
+    def forward(x: Tensor, level: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padded = pad_to_multiple(x, multiple).contiguous()
+        made = [run(padded[i : i + 1], level[i : i + 1].contiguous()) for i in range(len(x))]
+        return torch.cat(made)[..., :height, :width]
+
+    return forward
+
+
+def onnx_engine(network: nn.Module, example: int) -> Forward:
+    """ONNX Runtime, for one picture at a time, with as many threads as torch has."""
+    runtime = _library("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    graph = onnx_graph(network, example)
+    session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def run(x: Tensor, level: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"x": x.numpy(), "level": level.numpy()})[0])
+
+    return run
+
+
+def onnx_graph(network: nn.Module, example: int) -> bytes:
+    """A network as an ONNX graph for one picture of any size; ``example`` is a side that it takes.
+
+    Raises:
+        SkipDiffError: if it cannot be written as one.
+    """
+    _library("onnx")
+    axes = {name: {2: "height", 3: "width"} for name in ("x", "made")}
+    given = torch.zeros(1, 6, example, example), torch.full((1,), 0.5)
+    try:
+        # By tracing: torch's newer exporter takes many times as long, and this is done at every start.
+        with TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file = Path(folder) / "network.onnx"
+            torch.onnx.export(
+                network, given, file, input_names=["x", "level"], output_names=["made"], dynamic_axes=axes,
+                dynamo=False,
+            )  # fmt: skip
+            return file.read_bytes()
+    except Exception as error:  # what cannot be traced fails in as many ways as there are networks
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise SkipDiffError(
+            f"this network cannot be written as a graph ({why}): use engine {TORCH}"
+        ) from None
+
+
+ENGINES: dict[str, Callable[[nn.Module, int], Forward]] = {"onnx": onnx_engine}
+"""Engines beside torch, by the names that users write."""
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise SkipDiffError(f"engine onnx needs the package {name}: pip install 'skipdiff[export]'") from None

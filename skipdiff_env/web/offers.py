@@ -1,0 +1,251 @@
+"""What the page offers: models, efforts, policies, step pairs; and whether a visitor chose among them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..chains import (
+    EFFORTS,
+    NORMAL,
+    Chain,
+    Plan,
+    SkipDiff,
+    efforts,
+    parse,
+    parse_skipdiff,
+    shipped_plans,
+    usual_coarse_steps,
+)
+from ..diffusion import available_models, load_pretrained
+from ..diffusion.pretrained import model_folder
+from ..errors import SkipDiffError, fraction
+from ..images.measure import measure
+from ..images.raster import Photo
+from ..policies.base import shipped_policy, usual_start
+from ..policies.file import load_policy
+from ..upscale import Choice, choose_model, model_notice
+from ..upscale.choice import AUTO
+from .pictures import SIDE, Task, Upload, make_task
+from .requests import Request
+from .study import Metered
+
+FEW_STEPS = ("ccsr:1", "ccsr:2", "ccsr:4")
+"""Chains of a few calls that any model can run."""
+USUAL_MODEL = "natural-4x"
+"""The shipped model that is meant where none is named."""
+MAX_FINE = 25
+"""Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
+MIN_SIDE, MAX_SIDE = 64, 2048
+MAX_SEED = 2**32 - 1
+MAX_PLAN = 400
+"""Characters of a plan that a visitor writes."""
+USUAL, OWN, FIXED = "as the effort says", "the model's start", "fixed start"
+WRITTEN = "a plan of your own"
+POLICIES: dict[str, Any] = {
+    OWN: OWN, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
+}  # fmt: skip
+"""What the page calls the policies that every model has, and what :func:`.chains.parse` calls them; the first
+two stand for a start level."""
+
+
+class Offers:
+    """All that visitors may choose from.
+
+    Args:
+        models: names or folders offered besides those that ship; the first of them is the default.
+        policies: files of exported agents that are offered with every model.
+        device: where the models run.
+        side: longer side of results, pixels.
+
+    Raises:
+        SkipDiffError: if there is no such model or policy file.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str | os.PathLike[str]] = (),
+        policies: Sequence[str | os.PathLike[str]] = (),
+        device: str = "auto",
+        side: int = SIDE,
+    ) -> None:
+        folders = {model_folder(name).resolve().name: model_folder(name) for name in models}
+        self._own = [*folders]
+        shipped = sorted(available_models().items(), key=lambda item: item[0] != USUAL_MODEL)
+        self.folders = {**folders, **{k: v for k, v in shipped if k not in folders}}
+        if not self.folders:
+            raise SkipDiffError("no model ships with this installation: name one with --model FOLDER")
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise SkipDiffError(f"side {side} must lie in {MIN_SIDE} … {MAX_SIDE} pixels")
+        self.agents = {f"agent {Path(path).name}": Path(path) for path in policies}
+        self.device, self.side = device, side
+        for path in self.agents.values():
+            load_policy(path)
+        self._models: dict[str, Metered] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def models(self) -> list[str]:
+        """What may be named for a model, the default first; ``auto`` goes by the photograph."""
+        rest = [name for name in self.folders if name not in self._own]
+        return [*self._own, *([AUTO] if USUAL_MODEL in self.folders else []), *rest]
+
+    def concrete(self, name: str) -> str:
+        """A model by name, for what is on offer: the usual one for ``auto``."""
+        return USUAL_MODEL if name == AUTO and AUTO in self.models else name
+
+    def model(self, name: str) -> Metered:
+        """A model on offer, loaded once."""
+        name = self.concrete(name)
+        if name not in self.folders:
+            raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
+        with self._loading:
+            if name not in self._models:
+                self._models[name] = self.load(name)
+            return self._models[name]
+
+    def load(self, name: str) -> Metered:
+        """A model, before anybody can use it."""
+        return Metered(load_pretrained(self.folders[name], self.device))
+
+    def notice(self, name: str) -> str | None:
+        """What a model's card warns of."""
+        return model_notice(self.folders[self.concrete(name)])
+
+    def efforts(self, model: str) -> list[str]:
+        """The efforts that are more or less than the normal one, and that."""
+        found = efforts(self.model(model))
+        usual = found[NORMAL].settings
+        return [word for word, chain in found.items() if word == NORMAL or chain.settings != usual]
+
+    def policies(self, model: str, coarse_steps: int) -> list[str]:
+        """Names of the policies on offer, the default first.
+
+        In the usual steps that is what the effort stands for, and there are chains with levels of their own;
+        in others, the agent that was trained for them. Where the photograph decides about the model, no
+        policy can be chosen that is a model's own.
+        """
+        if model == AUTO:
+            return [USUAL, *FEW_STEPS, WRITTEN]
+        own = shipped_policy(self.model(model), coarse_steps)
+        usual = coarse_steps == self.usual_steps(model)
+        agent = [f"the agent of {model}"] if own else []
+        return [
+            *([USUAL] if usual else []),
+            *agent,
+            *self.agents,
+            *POLICIES,
+            *([*self.chains(model), WRITTEN] if usual else []),
+        ]
+
+    def chains(self, model: str) -> list[str]:
+        """Chains with levels of their own, as :func:`.chains.parse` knows them."""
+        return [*FEW_STEPS, *(f"plan:{count}" for count in shipped_plans(self.model(model)))]
+
+    def step_pairs(self, model: str) -> list[int]:
+        """S of the step pairs (S, F = T/S) on offer."""
+        steps = self.levels(model)
+        pairs = [s for s in range(2, steps) if steps % s == 0 and 2 <= steps // s <= MAX_FINE]
+        if not pairs:
+            raise SkipDiffError(f"the {steps} levels of {model!r} cannot be shared out into coarse and fine")
+        return pairs
+
+    def fine_steps(self, model: str, coarse_steps: int) -> int:
+        """F of a step pair."""
+        return self.model(model).schedule.stride(coarse_steps)
+
+    def levels(self, model: str) -> int:
+        """T, the network calls of the full chain."""
+        return self.model(model).schedule.steps
+
+    def usual_steps(self, model: str) -> int:
+        """S that is chosen at first: that of the default, or what comes nearest to it."""
+        usual = usual_coarse_steps(self.levels(model))
+        return min(self.step_pairs(model), key=lambda s: abs(s - usual))
+
+    def usual_start(self, model: str, coarse_steps: int) -> int:
+        """The start that a model's card recommends."""
+        return usual_start(self.fine_steps(model, coarse_steps), self.model(model).start)
+
+    def task(self, photo: Upload, model: str, reference: bool) -> Task:
+        """What the model is given of a photograph, see :func:`.make_task`."""
+        return make_task(photo, scale=self.model(model).scale, reference=reference, side=self.side)
+
+    def request(
+        self, task: Task, model: str, policy: str, start: int, coarse_steps: int, seed: float,
+        clean: float = 1.0, detail: float = 1.0, effort: str = NORMAL, plan: str = "",
+    ) -> Request:  # fmt: skip
+        """What a visitor has chosen, checked: browsers can send anything.
+
+        Raises:
+            SkipDiffError: naming the choice that is not on offer.
+        """
+        chosen = self._chosen(model, task)
+        if coarse_steps not in self.step_pairs(model):
+            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not on offer for {model!r}")
+        if policy not in self.policies(model, coarse_steps):
+            raise SkipDiffError(f"there is no policy {policy!r} for {model!r}")
+        if effort not in EFFORTS:
+            raise SkipDiffError(f"there is no effort {effort!r}: use one of {', '.join(EFFORTS)}")
+        if not isinstance(seed, (int, float)) or seed != seed // 1 or not 0 <= seed <= MAX_SEED:
+            raise SkipDiffError(f"the seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
+        fine = self.fine_steps(model, coarse_steps)
+        if policy == FIXED and not (isinstance(start, int) and 1 <= start <= fine):
+            raise SkipDiffError(f"start {start!r} must lie in 1 … {fine}")
+        asked = Request(
+            task, chosen.model, policy, start, coarse_steps, int(seed), fraction("clean", clean),
+            fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,
+        )  # fmt: skip
+        self.chain_of(asked)  # a plan may be for other levels
+        return asked
+
+    def _chosen(self, model: str, task: Task) -> Choice:
+        """The model that was named, or that the photograph gets by itself."""
+        if model != AUTO or AUTO not in self.models:
+            return Choice(model)
+        found = choose_model(AUTO, lambda: task.whole.seen if task.whole else measure(Photo(task.lr)))
+        return found if found.model in self.folders else Choice(USUAL_MODEL)
+
+    # What a request comes to
+
+    def chain_of(self, request: Request) -> Chain:
+        """What leads to the picture, as ``skipdiff upscale`` would run it.
+
+        Raises:
+            SkipDiffError: if a plan that was written is for models of other levels.
+        """
+        model = self.model(request.model)
+        if request.policy == USUAL:
+            return parse(request.effort, model)
+        if request.plan or request.policy in self.chains(request.model):
+            return parse(request.plan or request.policy, model)
+        return self.skipdiff_of(request)
+
+    def skipdiff_of(self, request: Request) -> SkipDiff:
+        """SkipDiff under the policy that was chosen; if a chain was, under the model's agent or start."""
+        model = self.model(request.model)
+        start = self.usual_start(request.model, request.coarse_steps)
+        named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start}
+        named |= dict.fromkeys(self._decided(request.model))
+        return parse_skipdiff(named.get(request.policy, "agent"), model, request.coarse_steps)
+
+    def player_of(self, request: Request) -> str:
+        """Who plays under :meth:`skipdiff_of`."""
+        if request.policy not in self._decided(request.model):
+            return request.policy
+        agent = shipped_policy(self.model(request.model), request.coarse_steps)
+        return f"the agent of {request.model}" if agent else OWN
+
+    def _decided(self, model: str) -> list[str]:
+        """What may be chosen for a policy, but is none."""
+        return [USUAL, WRITTEN, *self.chains(model)]
+
+
+def _written(text: str) -> Plan:
+    """The plan that a visitor has written."""
+    if not isinstance(text, str) or len(text) > MAX_PLAN:
+        raise SkipDiffError(f"a plan must be a text of at most {MAX_PLAN} characters")
+    return Plan.read(text)
