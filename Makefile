@@ -2,6 +2,7 @@
 # make photographs   two dozen freely licensed ones into photographs/, for agents to learn from (Debian, Ubuntu)
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
 # make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
+# make docs    build the manual into site/;  make docs-serve  shows it while you write
 # make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment
 # make test-browser   the tests of the web page, in headless Chromium (Debian: apt-get install chromium chromium-driver)
 # make test-ray   the tests of the Ray RLlib example, which needs an environment of its own, .venv-ray/
@@ -14,7 +15,7 @@ RUN := $(VENV)/bin/python
 RAY := .venv-ray
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo photographs test test-peers test-browser test-ray check format clean
+.PHONY: demo photographs test test-peers test-browser test-ray docs docs-serve check format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
@@ -34,6 +35,12 @@ test-browser: $(INSTALLED)
 test-ray: $(RAY)/.installed
 	$(RUN) -m pytest -m ray tests/interop
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+
+docs-serve: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
+
 check: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -44,7 +51,7 @@ format: $(INSTALLED)
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) $(RAY) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(RAY) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # The last step: opencv-python's build needs libGL and other desktop libraries, which bare machines lack.
 # The headless build, which pyiqa brings along, does not; they share the name cv2, and the last one installed owns it.
@@ -53,7 +60,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'Python lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@echo 'Installing into $(VENV)/: several minutes and about 7 GB the first time (torch with its CUDA libraries).'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,export,heic,plans,render,torchrl,web,browser,dev]'
+	$(RUN) -m pip install -c constraints.txt -e '.[agents,avif,bench,cache,diffusers,docs,export,heic,plans,render,torchrl,web,browser,dev]'
 	$(RUN) -c 'import cv2' 2>/dev/null || $(RUN) -m pip install --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	@touch $@
 

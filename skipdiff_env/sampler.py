@@ -63,7 +63,7 @@ class SkipDiffSampler:
         detail: how much of the detail counts that the model made up, 0 … 1; 0 is the faithful mean. It takes
             one evaluation more, at 0 that one alone. See :mod:`.chains.detail`.
 
-    Example:
+    Examples:
         >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))
         >>> out = sampler(lr, policy=7, seed=0)
         >>> out.images.shape, out.trace[0].evaluations

@@ -3,7 +3,12 @@
 ``EpisodicPPO`` and ``SPNPolicy`` train, ``as_policy`` hands a trained agent to the sampler.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .episodic import EpisodicPPO
+    from .policy import SPNPolicy
+    from .wrapped import as_policy
 
 __all__ = ["EpisodicPPO", "SPNPolicy", "as_policy"]
 

@@ -1,9 +1,10 @@
-"""Copies result tables into README and model cards, so that their numbers are those of the files.
+"""Copies result tables into README, manual and model cards, so that their numbers are those of the files.
 
     python -m benchmarks docs [--check]
 
 A block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
-the repository's root. ``--check`` only says which blocks differ from their files.
+the repository's root; ``<!-- table FILE rows A; B -->`` takes the rows alone that begin with these cells.
+``--check`` only says which blocks differ from their files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from skipdiff_env import SkipDiffError
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- table (?P<file>\S+)(?: rows (?P<rows>[^\n]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def documents() -> list[Path]:
     """The files that may hold blocks."""
-    return [ROOT / "README.md", *sorted((ROOT / "pretrained").glob("**/README.md"))]
+    return [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "pretrained").glob("**/README.md")),
+    ]
 
 
-def first_table(path: Path) -> str:
-    """The first Markdown table of a file.
+def first_table(path: Path, rows: str | None = None) -> str:
+    """The first Markdown table of a file, or those of its rows that ``rows`` names, by their first cells.
 
     Raises:
-        SkipDiffError: if the file is missing or holds none.
+        SkipDiffError: if the file is missing, holds none, or lacks a row.
     """
     if not path.is_file():
         raise SkipDiffError(f"{path} is missing: run the benchmark that writes it")
@@ -43,12 +50,24 @@ def first_table(path: Path) -> str:
     if begin is None:
         raise SkipDiffError(f"{path} holds no table")
     end = next((i for i in range(begin, len(lines)) if not lines[i].startswith("|")), len(lines))
-    return "\n".join(lines[begin:end]) + "\n"
+    head, body = lines[begin : begin + 2], lines[begin + 2 : end]
+    if rows is not None:
+        by_name = {line.split("|")[1].strip(): line for line in body}
+        wanted = [name.strip() for name in rows.split(";")]
+        missing = [name for name in wanted if name not in by_name]
+        if missing:
+            raise SkipDiffError(f"{path} has no row {missing[0]!r}: name others, or run its benchmark")
+        body = [by_name[name] for name in wanted]
+    return "\n".join([*head, *body]) + "\n"
 
 
 def filled(text: str) -> str:
     """``text`` with every block as its file has it."""
-    return BLOCK.sub(lambda m: m.group(1) + first_table(ROOT / m.group("file")) + m.group(3), text)
+
+    def block(match: re.Match[str]) -> str:
+        return match[1] + first_table(ROOT / match["file"], match["rows"]) + match[4]
+
+    return BLOCK.sub(block, text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.measure import docs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -30,6 +30,12 @@ def test_a_stale_number_is_noticed(tmp_path, monkeypatch):
     assert docs.filled("x\n<!-- table t.md -->\n| a |\n|---|\n| 2 |\n<!-- end -->\ny") == (
         "x\n<!-- table t.md -->\n| a |\n|---|\n| 1 |\n<!-- end -->\ny"
     )
+    (tmp_path / "t.md").write_text("| a | b |\n|---|---|\n| x y | 1 |\n| z | 2 |\n| w | 3 |\n")
+    assert "|---|---|\n| w | 3 |\n| x y | 1 |\n<!--" in docs.filled(
+        "<!-- table t.md rows w; x y -->\n<!-- end -->"
+    )
+    with pytest.raises(docs.SkipDiffError, match="has no row 'v'"):
+        docs.filled("<!-- table t.md rows w; v -->\n<!-- end -->")
     with pytest.raises(docs.SkipDiffError, match="u.md is missing"):
         docs.filled("<!-- table u.md -->\n<!-- end -->")
 
@@ -40,7 +46,7 @@ def test_python_examples_run(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 4
+    assert blocks
     rng = np.random.default_rng(0)
     names = {"lr": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)}
     for block in blocks:
@@ -63,3 +69,7 @@ def test_links_to_files_exist():
         if not (page.parent / target).exists()
     ]
     assert not missing
+
+
+def test_it_is_short():
+    assert len(README.encode()) <= 8192

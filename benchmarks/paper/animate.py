@@ -1,0 +1,84 @@
+"""Episodes of the environments as small animations, for the manual.
+
+    python -m benchmarks animate [--model NAME]
+
+Plays one bundled photograph in ``SkipDiff-v0`` at the model's own start, and in ``SkipDiff-v1`` in six calls
+at evenly chosen levels, under noise seed 0. Writes ``skipdiff-v0.webp`` and ``skipdiff-v1.webp`` into
+``benchmarks/results/<model>/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+import skipdiff_env  # noqa: F401  (registers the environments)
+from skipdiff_env import load_pretrained
+from skipdiff_env.envs import CALL_ENV_ID, ENV_ID
+from skipdiff_env.files import write_atomically
+from skipdiff_env.policies import FixedStart
+from skipdiff_env.policies.base import usual_start
+
+from ..measure.tables import RESULTS
+
+WIDTH = 608
+"""Of an animation, in pixels."""
+FRAME, LAST = 500, 2500
+"""How long a frame and the last one are shown, in milliseconds."""
+CALLS = 6
+PHOTOGRAPH = 1
+"""Which of the bundled photographs: the cat."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play, draw, write."""
+    model = load_pretrained(args.model)
+    skips = gymnasium.make(ENV_ID, model=model, crop="center", render_mode="rgb_array")
+    fine = skips.unwrapped.process.fine_steps  # type: ignore[attr-defined]
+    calls = gymnasium.make(CALL_ENV_ID, model=model, crop="center", budget=CALLS, render_mode="rgb_array")
+    assert isinstance(calls.action_space, gymnasium.spaces.Discrete)
+    levels = calls.action_space.n * np.arange(1, CALLS + 1) / CALLS
+    decided = {
+        "skipdiff-v0": (skips, FixedStart(usual_start(fine, model.start), fine).actions),
+        "skipdiff-v1": (calls, np.rint(levels).astype(int) - 1),
+    }
+    for name, (env, actions) in decided.items():
+        path = args.out / model.name / f"{name}.webp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, animation(frames(env, actions)))
+        print(path)
+    return 0
+
+
+def frames(env: gymnasium.Env, actions: Iterable[int]) -> list[np.ndarray]:
+    """What an episode looks like, from its beginning to its end."""
+    env.reset(options={"image": PHOTOGRAPH, "noise_seed": 0})
+    seen = [env.render()]
+    for action in actions:
+        env.step(int(action))
+        seen.append(env.render())
+    return seen  # type: ignore[return-value]
+
+
+def animation(pictures: list[np.ndarray]) -> bytes:
+    """An animated WebP that begins anew at its end."""
+    height = round(WIDTH * pictures[0].shape[0] / pictures[0].shape[1])
+    first, *others = (Image.fromarray(p).resize((WIDTH, height), Image.Resampling.LANCZOS) for p in pictures)
+    file = io.BytesIO()
+    first.save(
+        file, "WEBP", save_all=True, append_images=others, duration=[FRAME] * len(others) + [LAST], loop=0,
+        quality=70,
+    )  # fmt: skip
+    return file.getvalue()

@@ -1,0 +1,81 @@
+"""The manual: its Python runs, its commands are understood, and it builds without a broken link."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import COMMANDS
+from skipdiff_env.cli import build_parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def named(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [match["text"] for match in found if match["language"] == language]
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=named(WITH_PYTHON))
+def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a page, in order, in one namespace, as a reader would type them."""
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    for text in blocks(page, "python"):
+        exec(compile(text, str(page), "exec"), names)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = (line for text in blocks(page, "sh") for line in text.splitlines())
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+WITH_COMMANDS = [page for page in [ROOT / "README.md", *PAGES] if commands(page)]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=named(WITH_COMMANDS))
+def test_commands_of_a_page_are_understood(page: Path) -> None:
+    """Options and sub-commands are those that there are; files need not be."""
+    pytest.importorskip("sb3_contrib")
+    from skipdiff_agents.cli import build_parser as agent_parser
+
+    for words in commands(page):
+        match words:
+            case ["skipdiff", "info" | "web", *_] | ["skipdiff", _, *_]:
+                build_parser().parse_args(words[1:])
+            case ["skipdiff-agent", *rest]:
+                agent_parser().parse_args(rest)
+            case ["python", "-m", "benchmarks", name, *_]:
+                assert name in COMMANDS or name == "--help"
+            case ["python" | ".venv-ray/bin/python", file, *_] if file.endswith(".py"):
+                assert (ROOT / file).is_file()
+
+
+def test_the_manual_builds(tmp_path: Path) -> None:
+    """Strictly: a link that leads nowhere, or a name that the reference does not find, is an error."""
+    pytest.importorskip("mkdocs")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    page = (tmp_path / "site" / "environments" / "skipdiff-v0" / "index.html").read_text(encoding="utf-8")
+    assert "Action Space" in page and "skip_rule" in page
+    assert "<math" in (tmp_path / "site" / "method" / "index.html").read_text(encoding="utf-8")
+    card = (tmp_path / "site" / "pretrained" / "natural-4x" / "index.html").read_text(encoding="utf-8")
+    assert "Known failures" in card
