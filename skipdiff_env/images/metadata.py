@@ -166,7 +166,8 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
     def numbers(tag: int) -> tuple[float, ...]:
         return base[tag].numbers() if tag in base else ()
 
-    inches = {(2,): 1.0, (3,): 2.54}.get(numbers(Tag.ResolutionUnit), 0.0)
+    units: dict[tuple[float, ...], float] = {(2,): 1.0, (3,): 2.54}  # inches, centimetres
+    inches = units.get(numbers(Tag.ResolutionUnit), 0.0)
     from_exif = tuple(n * inches for tag in (Tag.XResolution, Tag.YResolution) for n in numbers(tag))
     for candidate in (dpi, from_exif):
         with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
