@@ -29,7 +29,7 @@ class Guess:
 
 
 # %%
-# Samples of the full chain must have that deviation about $c$. Coarse steps make it smaller, since each posterior jump uses one estimate for a long way; and a skip makes it larger, since noise that is left counts as detail:
+# An exact sampler would reproduce that deviation about $c$. The full chain comes a little below it, since the variance of the posterior is the smallest that a step may have. Each skip raises it, since noise that is left counts as detail:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(Guess(), coarse_steps=10)
