@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.measure import tutorials
 from skipdiff_env.cli import build_parser
+from skipdiff_env.diffusion import random_model, save_model, tiny_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -79,3 +81,25 @@ def test_the_manual_builds(tmp_path: Path) -> None:
     assert "<math" in (tmp_path / "site" / "method" / "index.html").read_text(encoding="utf-8")
     card = (tmp_path / "site" / "pretrained" / "natural-4x" / "index.html").read_text(encoding="utf-8")
     assert "Known failures" in card
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = random_model(tiny_config())
+    return save_model(tmp_path_factory.mktemp("model") / "tiny-4x", model.network, model.config)
+
+
+@pytest.mark.parametrize("script", tutorials.scripts(), ids=lambda path: path.stem)
+def test_a_tutorial_runs_and_its_page_is_made_of_it(
+    script: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny model; what the page shows was printed by a real one."""
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("SKIPDIFF_TUTORIAL_MODEL", str(tiny))
+    monkeypatch.setenv("SKIPDIFF_TUTORIAL_BATCHES", "4")
+    monkeypatch.setenv("SKIPDIFF_TUTORIAL_TRIALS", "3")
+    made = tutorials.executed(script, tmp_path)
+    assert "```text\n" in made
+    page = script.with_suffix(".md").read_text(encoding="utf-8")
+    assert tutorials.without_output(page) == tutorials.without_output(made)
+    assert page.count("```text\n") == made.count("```text\n")

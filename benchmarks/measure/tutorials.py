@@ -1,0 +1,114 @@
+"""Runs the manual's tutorials and renders them as pages, with what they printed and drew.
+
+    python -m benchmarks tutorials [NAME ...] [--check]
+
+A tutorial is a script ``docs/tutorials/NAME.py``: its docstring is the beginning of the page, and each part
+between ``# %%`` lines is text, if it holds comments alone, or code. The page ``NAME.md`` beside it holds
+text, code and output; pictures that the script saves go beside it, too. ``--check`` runs nothing and says
+which pages are not made of their scripts. ``SKIPDIFF_TUTORIAL_MODEL`` names the model that they use
+(natural-4x).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from skipdiff_env.files import write_atomically
+
+from .docs import ROOT
+
+FOLDER = ROOT / "docs" / "tutorials"
+CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
+OUTPUT = re.compile(r"^```text\n.*?^```\n\n", re.MULTILINE | re.DOTALL)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all of them")
+    parser.add_argument("--check", action="store_true", help="run nothing; exit status 1 if a page is old")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run and write, or check."""
+    old = False
+    for script in scripts():
+        if args.names and script.stem not in args.names:
+            continue
+        page = script.with_suffix(".md")
+        if args.check:
+            stale = not page.is_file() or without_output(page.read_text(encoding="utf-8")) != rendered(script)
+            old |= stale
+            if stale:
+                print(f"old: {page.relative_to(ROOT)}")
+        else:
+            print(page.relative_to(ROOT), flush=True)
+            write_atomically(page, executed(script).encode())
+    return int(old)
+
+
+def scripts() -> list[Path]:
+    """The tutorials."""
+    return sorted(FOLDER.glob("*.py"))
+
+
+def cells(script: Path) -> list[tuple[str, bool]]:
+    """Text and code of a script, in order; whether a part is code."""
+    source = script.read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring, f"{script} has no docstring"
+    found = [(docstring, False)]
+    for part in CELL.split(source)[1:]:
+        lines = part.strip("\n").splitlines()
+        if all(line.startswith("#") or not line for line in lines):
+            found.append(("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines), False))
+        else:
+            found.append(("\n".join(lines), True))
+    return found
+
+
+def rendered(script: Path, outputs: dict[int, str] | None = None) -> str:
+    """The page of a script, with what each part printed."""
+    blocks = []
+    for number, (text, is_code) in enumerate(cells(script)):
+        blocks.append(f"```python\n{text}\n```" if is_code else text)
+        if printed := (outputs or {}).get(number, "").strip("\n"):
+            blocks.append(f"```text\n{printed}\n```")
+    return "\n\n".join(blocks) + "\n"
+
+
+def without_output(page: str) -> str:
+    """A page as it would be if nothing had been printed."""
+    return OUTPUT.sub("", page + "\n").rstrip("\n") + "\n"
+
+
+def executed(script: Path, folder: Path = FOLDER) -> str:
+    """The page of a script that is run in a folder, where it leaves what it draws."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    outputs = {}
+    with inside(folder):
+        for number, (text, is_code) in enumerate(cells(script)):
+            if is_code:
+                printed = io.StringIO()
+                with contextlib.redirect_stdout(printed):
+                    exec(compile(text, str(script), "exec"), names)
+                outputs[number] = printed.getvalue()
+    return rendered(script, outputs)
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in a folder for a while."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

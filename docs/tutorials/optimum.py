@@ -1,0 +1,49 @@
+"""# The optimum and regret
+
+How good is an agent? The best fixed start is one yardstick. The other is the best that any agent could have done on this picture and this noise, which can be computed exactly, since there are few possible results.
+"""
+
+# %%
+import os
+
+import numpy as np
+
+import skipdiff_env
+from skipdiff_env.images import bundled_images
+
+model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "natural-4x"))
+picture = bundled_images()[1][:192, :192]
+
+# %%
+# Under `reset`, what was denoised before the last skip is thrown away: an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them, with no latent computed twice.
+
+# %%
+optimum = skipdiff_env.find_optimum(model, picture, noise_seed=0, metric="niqe")
+print(optimum.calls, "network calls")
+for outcome in optimum.outcomes:
+    start = 1 + sum(action == 0 for action in outcome.actions)
+    print(f"start {start:2}: reward {outcome.reward:.4f} in {outcome.evaluations} evaluations")
+
+# %%
+# *Regret* is how much an episode left on the table:
+
+# %%
+starts = {1 + sum(action == 0 for action in o.actions): o.reward for o in optimum.outcomes}
+for start in (7, 10, 1):
+    print(f"regret of start {start}: {optimum.regret(starts[start]):.4f}")
+
+# %%
+# How much of the optimum is a matter of the picture, and how much of the noise? Look at another noise seed, and take the start that was best under the first:
+
+# %%
+other = skipdiff_env.find_optimum(model, picture, noise_seed=1, metric="niqe")
+again = {1 + sum(action == 0 for action in o.actions): o.reward for o in other.outcomes}
+best = max(starts, key=starts.get)
+mean = np.mean(list(again.values()))
+print(
+    f"start {best} was best; under the other noise it is {again[best] / mean - 1:+.1%} from the mean of all starts"
+)
+print(f"and the best start there is {max(again, key=again.get)}")
+
+# %%
+# One picture says little. `python -m benchmarks ceilings` asks this of many, and finds that under 1/NIQE next to nothing of the optimum survives another noise seed: [what agents learned](../agents.md).

@@ -1,0 +1,70 @@
+"""# An algorithm of your own
+
+REINFORCE in plain torch on the batched environment: play whole episodes as one batch, remember the probabilities of the actions, and reward those that led to more than the others of the same picture did.
+"""
+
+# %%
+import os
+
+import gymnasium
+import numpy as np
+import torch
+
+import skipdiff_env
+from skipdiff_env.policies.file import as_seen, save_policy
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+
+model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "natural-4x"))
+envs = gymnasium.make_vec(
+    "SkipDiff-v0",
+    8,
+    model=model,
+    crop="center",
+    image_size=96,
+    metric="lpips",
+    autoreset_mode="Disabled",
+    tensors=True,
+    cache=skipdiff_env.LatentCache(),
+)
+
+# %%
+# Eight episodes share every network call. With the cache, a latent that was computed once is looked up from then on: there are seven pictures, and we use one noise seed. The agent is the paper's skip proposal network, made small; it sees the latent and carries a memory.
+
+# %%
+torch.manual_seed(0)
+network = SkipProposalNetwork(SPNConfig(observation_size=32, hidden_size=32, norm="group"))
+optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+gains = []
+for batch in range(int(os.environ.get("SKIPDIFF_TUTORIAL_BATCHES", 63))):
+    latent, _ = envs.reset(options={"image": batch % 7, "noise_seed": 0})
+    memory, log_probability, done = network.initial(8), 0, False
+    while not done:
+        logits, memory = network(as_seen(latent, 32), memory)
+        choice = torch.distributions.Categorical(logits=logits)
+        actions = choice.sample()
+        log_probability = log_probability + choice.log_prob(actions)
+        latent, reward, ended, _, info = envs.step(actions)
+        done = bool(ended.all())
+    advantage = (reward - reward.mean()) / (reward.std() + 1e-8)
+    loss = -(advantage * log_probability).mean() - 0.01 * choice.entropy().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    gains.append(float(reward.mean()))
+third = len(gains) // 3
+print(
+    f"mean reward in the first third {np.mean(gains[:third]):.3f}, in the last {np.mean(gains[-third:]):.3f}"
+)
+
+# %%
+# What was learned is a file that the sampler, `skipdiff upscale` and the page can play, without this script:
+
+# %%
+file = save_policy("own_algorithm.safetensors", network.eval())
+sampler = skipdiff_env.SkipDiffSampler(model)
+out = sampler(np.zeros((24, 24, 3), np.uint8), policy=file, seed=0)
+print(out.trace[0].actions, out.trace[0].evaluations)
+os.remove(file)
+
+# %%
+# A longer run on more pictures, with evaluation on pictures that were held out, is `agents/examples/reinforce.py`; the commands for that are in [Train an agent](../train.md).
