@@ -26,7 +26,7 @@ GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP (and GIF, HEIC, AVIF to read), of any size.
+DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP; GIF, HEIC and AVIF are read.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg

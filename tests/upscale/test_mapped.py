@@ -25,6 +25,7 @@ from skipdiff_env.images import mapped
 from skipdiff_env.images.mapped import Mapped, channel_by_channel, strips
 from skipdiff_env.images.photo import Photo
 from skipdiff_env.upscale import Enlarger
+from skipdiff_env.upscale import resume as resume_module
 from skipdiff_env.upscale import run as run_module
 
 from .conftest import Upscale, left_in
@@ -228,7 +229,7 @@ def test_room_is_asked_for_beforehand(
 def test_results_larger_than_what_is_read_are_known_again(
     upscale: Upscale, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "MAX_PIXELS", 10 * 14)
+    monkeypatch.setattr(resume_module, "MAX_PIXELS", 10 * 14)
     assert upscale(photograph, "-o", tmp_path / "a.png").status == 0
     assert upscale(photograph, "-o", tmp_path / "a.png", "--resume").out.endswith("is there already\n")
 
