@@ -29,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return [match["text"] for match in found if match["language"] == language]
 
 
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+WITH_PYTHON = [page for page in PAGES if page.parent != tutorials.FOLDER and blocks(page, "python")]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=named(WITH_PYTHON))
