@@ -128,7 +128,7 @@ def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Ph
     """The meaning of the pixels: an ICC profile, else primaries and transfer by H.273."""
     meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # of the full-range RGB that was decoded
     photo = with_profile(photo, profile)
-    if codes[1] not in icc.HDR and (photo.profile or 2 in codes or icc.is_srgb(meaning)):
+    if codes[1] not in icc.HDR and (photo.profile or icc.is_open(meaning) or icc.is_srgb(meaning)):
         return photo
     profile = photo.profile or icc.from_code_points(meaning, photo.mode == "L")
     return replace(photo, profile=profile, code_points=meaning)

@@ -46,6 +46,9 @@ _PRIMARIES = {
 }
 """H.273, table 2."""
 
+_OPEN = 2
+"""The code point of primaries and of transfer that says: not specified."""
+
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of H.273, table 3, that no profile of gammas and primaries can express."""
 
@@ -71,15 +74,25 @@ def _transfer(code: int) -> Curve | None:
     return {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}.get(code, srgb_curve() if code == 13 else None)
 
 
-def from_code_points(codes: bytes, grey: bool) -> bytes | None:
+def from_code_points(
+    codes: bytes, grey: bool, gamma: float | None = None, primaries: Primaries | None = None
+) -> bytes | None:
     """The profile that four code points stand for: primaries, transfer, matrix, full range.
 
-    None if there is none: HDR, codes that nobody defined, numbers that are no full-range RGB.
+    None if there is none: HDR, codes that nobody defined, numbers that are no full-range RGB. What they leave
+    open is ``primaries`` and the encoding ``gamma``, or else sRGB's.
     """
-    primaries, curve = _PRIMARIES.get(codes[0]), _transfer(codes[1])
+    curve: Curve | None = 1 / gamma if gamma else srgb_curve()
+    curve = curve if codes[1] == _OPEN else _transfer(codes[1])
+    primaries = primaries or SRGB if codes[0] == _OPEN else _PRIMARIES.get(codes[0])
     if primaries is None or curve is None or codes[2] != 0 or codes[3] != 1:
         return None
     return profile(primaries, curve, grey)
+
+
+def is_open(codes: bytes) -> bool:
+    """Whether four code points leave something open, and name nothing that is not sRGB's."""
+    return _OPEN in codes[:2] and codes[0] in (1, _OPEN) and codes[1] in (13, _OPEN)
 
 
 def is_srgb(codes: bytes) -> bool:
@@ -89,7 +102,7 @@ def is_srgb(codes: bytes) -> bool:
 
 def is_limited(codes: bytes) -> bool:
     """Whether four code points say that RGB is of limited range; those that H.273 reserves say nothing."""
-    defined = codes[0] in (2, *_PRIMARIES) and codes[1] in range(1, 19) and codes[1] != 3
+    defined = codes[0] in (_OPEN, *_PRIMARIES) and codes[1] in range(1, 19) and codes[1] != 3
     return defined and codes[2:] == b"\0\0"
 
 

@@ -69,7 +69,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
             size, or larger than ``max_pixels``.
     """
     try:
-        return _flat(read_photo(Path(path), max_pixels))
+        return flattened(read_photo(Path(path), max_pixels))
     except SkipDiffError as error:
         raise SkipDiffError(f"{path}: {error}") from error
 
@@ -77,7 +77,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
 def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> RGB8:
     """:func:`read_image` from an open binary file; ``name`` stands for it in error messages."""
     try:
-        return _flat(decode_photo(file, max_pixels))
+        return flattened(decode_photo(file, max_pixels))
     except SkipDiffError as error:
         raise SkipDiffError(f"{name}: {error}") from error
 
@@ -90,12 +90,13 @@ def from_pillow(image: Image.Image, name: str) -> RGB8:
     with contextlib.suppress(Exception):  # the pixels are whole; damaged EXIF cannot say which way is up
         image = ImageOps.exif_transpose(image)
     try:
-        return _flat(raster.from_pillow(image))
+        return flattened(raster.from_pillow(image))
     except SkipDiffError as error:
         raise SkipDiffError(f"{name}: {error}") from error
 
 
-def _flat(photo: Photo) -> RGB8:
+def flattened(photo: Photo) -> RGB8:
+    """A photograph as :func:`read_image` gives it."""
     colour = photo.colour if photo.alpha is None else over_white(photo.colour, photo.alpha)
     return np.array(np.broadcast_to(eight_bits(colour), (*colour.shape[:2], 3)))
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
-from . import exif, icc, xmp
+from . import exif, icc, iptc, xmp
 from .coding import coding_of
 from .exif import Directories
 from .heif import is_heif, open_heif
@@ -97,7 +97,13 @@ def is_image_name(name: str) -> bool:
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Size (upright) and format of a photograph. Raises as :func:`read_photo`, but for damaged pixels."""
-    with _opened(path) as file, _decoding(file, max_pixels) as source:
+    with _opened(path) as file:
+        return decode_header(file, max_pixels)
+
+
+def decode_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
+    """:func:`read_header` from an open binary file."""
+    with _decoding(file, max_pixels) as source:
         width, height = source.size[::-1] if source.orientation >= 5 else source.size
         return Header(width, height, source.format if source.format in FORMATS else "png")
 
@@ -194,7 +200,8 @@ def _open_with_pillow(file: BinaryIO) -> Source:
         return photo.noting(*([f"only the first of {frames} frames or pages"] if frames > 1 else []))
 
     name = (image.format or "").lower()
-    found, packet = exif.parse(image.info.get("exif") or b""), image.info.get("xmp") or b""
+    found, resources = exif.parse(image.info.get("exif") or b""), image.info.get("photoshop") or {}
+    packet = image.info.get("xmp") or iptc.as_xmp(resources.get(iptc.RESOURCE, b""))
     dpi = image.info.get("dpi", ())
     size, coding = image.size, coding_of(image, file)
     return Source("jpeg" if name == "mpo" else name, size, decode, found, packet, dpi=dpi, coding=coding)

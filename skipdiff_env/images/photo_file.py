@@ -106,11 +106,8 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
         if not np.array_equal(converted, np.broadcast_to(colour, converted.shape)):
             notes.append(f"colours converted to sRGB, as {fmt.name.upper()} cannot hold the profile")
         colour, profile = converted, None
-    elif grey and (not fmt.grey or (colour.dtype == np.uint16 and alpha is not None)):
-        colour = np.repeat(colour, 3, axis=2)  # OpenCV codes no 16-bit grey with alpha
-        if profile:
-            profile = None
-            notes.append("grey profile dropped: at 16 bits with transparency the file has to be RGB")
+    elif grey and (not fmt.grey or (fmt.name == "tiff" and photo.deep and alpha is not None and not profile)):
+        colour = np.repeat(colour, 3, axis=2)  # many programs do not know such a TIFF as grey
     return replace(photo, colour=colour, alpha=alpha, profile=profile, code_points=codes), notes
 
 

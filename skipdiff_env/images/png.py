@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from . import exif, icc
+from . import exif, icc, iptc
 from .exif import Directories
 from .profiles import profile_fits
 from .raster import DamagedError, Photo, Source, from_pillow, full_range, with_profile
@@ -36,6 +36,7 @@ _ADAM7 = [
     (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
 ]  # fmt: skip
 """First row, first column and the distances of the passes of an interlaced file."""
+_MOST_IN_CHUNK = 2**30
 _AT_ONCE = 2**22
 """Bytes that are unpacked at once where only their end is looked for."""
 
@@ -56,6 +57,8 @@ class _Chunks:
     profile: bytes = b""
     room: int = _ROOM
     """What of it is left."""
+    is_apart: bool = False
+    """Whether the pixels are no frame of the animation, if there is one."""
     oversized: bool = False
     """Whether a text or profile had to be left out for its size."""
 
@@ -91,14 +94,20 @@ def open_png(file: BinaryIO) -> Source:
     def decode() -> Photo:
         photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
         notes = ["texts or a profile of more than 128 MiB are left out"] if chunks.oversized else []
-        frames = chunks.first.get(b"acTL", b"")[:4]
-        if len(frames) == 4 and (count := int.from_bytes(frames, "big")) > 1:
-            notes.append(f"only the first of {count} frames or pages")
-        return photo.noting(*notes)
+        return photo.noting(*notes, *_about_frames(chunks))
 
     packet = chunks.texts.get(_XMP_KEY, "").encode(errors="surrogateescape")
+    packet = packet or iptc.as_xmp(_raw_profile(chunks, "iptc"))
     found = exif.parse(_exif_block(chunks))
     return Source("png", chunks.size, decode, found, packet, chunks.texts, _density(chunks))
+
+
+def _about_frames(chunks: _Chunks) -> list[str]:
+    """What an animation loses."""
+    count = int.from_bytes(chunks.first.get(b"acTL", b"")[:4], "big")
+    if count and chunks.is_apart:
+        return [f"only the still picture that is there besides its {count} frame{'s' * (count != 1)}"]
+    return [f"only the first of {count} frames or pages"] if count > 1 else []
 
 
 def _read_chunks(file: BinaryIO) -> _Chunks:
@@ -115,6 +124,7 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
         elif name == b"PLTE" and not has_pixels:
             chunks.palette = chunks.palette or length
         elif name == b"IDAT":
+            chunks.is_apart = chunks.is_apart or not (has_pixels or b"fcTL" in chunks.first)
             has_pixels = True
         elif name not in _PIXELS | {b"fdAT"}:
             file.seek(start + 4)
@@ -178,9 +188,13 @@ def _unpacked(chunks: _Chunks, data: bytes) -> bytes:
 def _exif_block(chunks: _Chunks) -> bytes:
     if b"eXIf" in chunks.first:
         return chunks.first[b"eXIf"]
-    text = chunks.texts.get("Raw profile type exif") or chunks.texts.get("Raw profile type APP1", "")
+    return _raw_profile(chunks, "exif") or _raw_profile(chunks, "APP1")
+
+
+def _raw_profile(chunks: _Chunks, name: str) -> bytes:
+    """What ImageMagick puts into a text, in hexadecimal after three lines; empty if it is not there."""
     with contextlib.suppress(ValueError):
-        return bytes.fromhex("".join(text.split("\n")[3:]))  # hexadecimal, after three lines
+        return bytes.fromhex("".join(chunks.texts.get(f"Raw profile type {name}", "").split("\n")[3:]))
     return b""
 
 
@@ -229,7 +243,7 @@ def _deep(data: bytes, chunks: _Chunks) -> Photo:
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != chunks.size:
         raise DamagedError("16-bit PNG")
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-    return Photo(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
+    return Photo(np.ascontiguousarray(pixels[..., :1] if chunks.grey else pixels[..., 2::-1]), alpha)
 
 
 def _checksums_hold(data: bytes) -> bool:
@@ -288,8 +302,8 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
             codes = codes[:3] + b"\1"
         if icc.is_srgb(codes):
             return photo
-        if 2 not in codes[:2]:  # which is: not specified
-            profile = icc.from_code_points(codes, grey)
+        if not icc.is_open(codes):
+            profile = icc.from_code_points(codes, grey, *_gamma(chunks))
             if profile is None and profile_fits(chunks.profile, photo.mode):
                 profile = chunks.profile
             return replace(photo, profile=profile, code_points=codes)
@@ -350,8 +364,23 @@ def _coded_deep(photo: Photo) -> bytes:
     import cv2
 
     pixels = photo.planes()
+    if pixels.shape[2] == 2:
+        return _coded_grey_alpha(pixels)
     order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.shape[2] > 1 else [0]
     good, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
     if not good:
         raise SkipDiffError("cannot be encoded at 16 bits: use another --format")
     return data.tobytes()
+
+
+def _coded_grey_alpha(pixels: np.ndarray) -> bytes:
+    """uint16 (H, W, 2), which OpenCV cannot: each row as the difference to the one above."""
+    height, width = pixels.shape[:2]
+    rows = pixels.astype(">u2", order="C").view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # the filter's number, and bytes
+    filtered[:, 1:] = rows
+    filtered[1:, 1:] -= rows[:-1]
+    packed = zlib.compress(filtered)
+    parts = [packed[place : place + _MOST_IN_CHUNK] for place in range(0, len(packed), _MOST_IN_CHUNK)]
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
+    return b"".join([SIGNATURE, head, *(_chunk(b"IDAT", part) for part in parts), _chunk(b"IEND", b"")])

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from . import exif, fax, jpeg
+from . import exif, fax, iptc, jpeg
 from .exif import Directories, Directory, Value
 from .metadata import ICC_TAG, XMP_TAG
 from .raster import DamagedError, Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
@@ -43,6 +43,7 @@ _COMPRESSION_NAMES = {
     6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
 }  # fmt: skip
 _SUB_DIRECTORIES = 330
+_IPTC, _PHOTOSHOP = 33723, 34377
 _MOST_CHANNELS = 32
 _LARGEST_BLOCK = 2**27
 """Pixels of a tile or strip."""
@@ -109,7 +110,9 @@ def open_tiff(file: BinaryIO) -> Source:
     layout = _layout(found.base, "<" if whole[:2] == b"II" else ">")
     _check(layout, found.base)
     profile = found.base[ICC_TAG].data if ICC_TAG in found.base else None
-    packet = said.base[XMP_TAG].data if XMP_TAG in said.base else b""
+    blocks = [said.base[tag].data for tag in (_IPTC, _PHOTOSHOP) if tag in said.base]
+    older = next(filter(None, map(iptc.as_xmp, blocks)), b"")
+    packet = said.base[XMP_TAG].data if XMP_TAG in said.base else older
 
     def decode() -> Photo:
         samples = _samples(layout, whole)

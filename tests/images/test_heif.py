@@ -153,6 +153,10 @@ def test_code_points_become_a_profile_or_stay(encode: Any) -> None:
     assert read(recoded(data, 2, 2)).profile is None
     wide = read(recoded(data, 12, 13))
     assert wide.profile == icc.from_code_points(bytes([12, 13, 0, 1]), False)
+    for codes in ((12, 2), (2, 8)):  # of which one half is not specified
+        half = read(recoded(data, *codes))
+        assert half.profile == icc.from_code_points(bytes([*codes, 0, 1]), False) is not None
+    assert read(recoded(data, 1, 2)).profile is None and read(recoded(data, 2, 13)).profile is None
     for transfer, name in icc.HDR.items():
         hdr = read(recoded(data, 9, transfer))
         assert hdr.profile is None and hdr.code_points == bytes([9, transfer, 0, 1])

@@ -93,9 +93,7 @@ READ: dict[str, tuple[Callable[[], bytes], np.ndarray, np.ndarray | None, int]] 
     "png RGB 16": (lambda: opencv(RGB16, ".png"), RGB16, None, 0),
     "png RGBA 16": (lambda: opencv(with_alpha(RGB16, ALPHA16), ".png"), RGB16, ALPHA16, 0),
     "png L 16": (lambda: opencv(GREY16, ".png"), GREY16, None, 0),
-    "png LA 16": (
-        lambda: png(with_alpha(GREY16, ALPHA16), 4), np.repeat(GREY16, 3, axis=2), ALPHA16, 0,
-    ),
+    "png LA 16": (lambda: png(with_alpha(GREY16, ALPHA16), 4), GREY16, ALPHA16, 0),
     "png L 16 with a transparent grey": (
         lambda: png(GREY16, 0, chunk(b"tRNS", GREY16[3, 4].astype(">u2").tobytes())),
         GREY16, np.where(GREY16[..., 0] == GREY16[3, 4], 0, 65535).astype(np.uint16), 0,

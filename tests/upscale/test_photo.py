@@ -78,7 +78,7 @@ def test_writing(name: str, deep: bool, alpha: bool, grey: bool, tmp_path: Path)
     back = read_photo(path)
     assert back.deep == (deep and fmt.deep)
     assert (back.alpha is not None) == (alpha and fmt.alpha)
-    assert back.colour.shape[2] == (1 if grey and fmt.grey and not (deep and alpha and fmt.deep) else 3)
+    assert back.colour.shape[2] == (1 if grey and fmt.grey and not (deep and alpha and name == "tiff") else 3)
     expected = colour / white
     if alpha and not fmt.alpha:
         expected = expected * (plane / white)[..., None] + 1 - (plane / white)[..., None]
@@ -226,6 +226,17 @@ def test_the_first_frame_is_read_and_that_is_said(name: str, tmp_path: Path) -> 
     photo = read_photo(path)
     assert np.abs(photo.colour.astype(int) - 10).max() <= 1
     assert photo.notes == ("only the first of 3 frames or pages",)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_still_picture_that_is_no_frame_is_read_and_that_is_said(count: int, tmp_path: Path) -> None:
+    still, *frames = (Image.fromarray(np.full((10, 14, 3), v, np.uint8)) for v in (10, 100, 200)[: 1 + count])
+    path = tmp_path / "a.png"
+    still.save(path, save_all=True, append_images=frames, default_image=True)
+    photo = read_photo(path)
+    assert (photo.colour == 10).all()
+    said = f"only the still picture that is there besides its {count} frame{'s' * (count > 1)}"
+    assert photo.notes == (said,)
 
 
 def test_a_phones_multi_picture_file_is_a_jpeg(tmp_path: Path) -> None:

@@ -132,6 +132,23 @@ MEANINGS: dict[str, tuple[list[bytes], np.ndarray]] = {
         converted(RGB8 / 255, icc.SRGB),
     ),
     "cICP without a transfer": ([chunk(b"cICP", bytes([1, 2, 0, 1]))], RGB8),
+    "cICP without primaries": ([chunk(b"cICP", bytes([2, 13, 0, 1]))], RGB8),
+    "cICP of primaries alone": (
+        [chunk(b"cICP", bytes([12, 2, 0, 1]))],
+        converted(srgb_light(RGB8 / 255), P3),
+    ),
+    "cICP of primaries, gAMA of a gamma": (
+        [chunk(b"cICP", bytes([12, 2, 0, 1])), *gamma_chunks(1.0, ADOBE_CHRM)],
+        converted(RGB8 / 255, P3),
+    ),
+    "cICP of a transfer alone": (
+        [chunk(b"cICP", bytes([2, 8, 0, 1]))],
+        converted(RGB8 / 255, icc.SRGB),
+    ),
+    "cICP of a transfer, cHRM of primaries": (
+        [chunk(b"cICP", bytes([2, 8, 0, 1])), *gamma_chunks(0.45455, ADOBE_CHRM)],
+        converted(RGB8 / 255, icc.ADOBE_RGB),
+    ),
     "the usual paraphrase of sRGB": (gamma_chunks(0.45455, SRGB_CHRM), RGB8),
     "the usual gamma": (gamma_chunks(0.45455), RGB8),
     "no gamma": (gamma_chunks(0.0), RGB8),
@@ -150,7 +167,10 @@ def test_numbers_mean_what_the_file_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff"])
-@pytest.mark.parametrize("meaning", ["linear", "Adobe RGB", "Display P3", "cICP that leaves it open"])
+@pytest.mark.parametrize(
+    "meaning",
+    ["linear", "Adobe RGB", "Display P3", "cICP that leaves it open", "cICP of primaries alone"],
+)
 def test_results_of_every_format_say_it_too(meaning: str, name: str) -> None:
     chunks, expected = MEANINGS[meaning]
     data, notes = encode_photo(decoded(*chunks), FORMATS[name], "test", {}, quality=100)
@@ -167,14 +187,38 @@ def test_grey_has_a_gamma_too() -> None:
     light = GREY8 / 255
     assert np.abs(in_srgb(photo) - converted(np.repeat(light, 3, 2), icc.SRGB)).max() <= 2
     assert decoded(*gamma_chunks(None, ADOBE_CHRM), pixels=GREY8).profile is None  # grey has no primaries
-    deep = decoded(*gamma_chunks(1.0), pixels=np.concatenate([GREY16, GREY16], 2))  # read as RGB
-    assert profile_fits(deep.profile, "RGB")
+    deep = decoded(*gamma_chunks(1.0), pixels=np.concatenate([GREY16, GREY16], 2))
+    assert profile_fits(deep.profile, "L")
 
 
+@pytest.mark.parametrize("name", ["png", "tiff", "webp", "jpeg"])
+@pytest.mark.parametrize("size", [(10, 14), (1, 1), (300, 500)])
+def test_grey_of_16_bits_with_transparency_keeps_its_profile(size: tuple[int, int], name: str) -> None:
+    grey, alpha = np.random.default_rng(0).integers(0, 2**16, (2, *size)).astype(np.uint16)
+    linear = icc.profile(icc.SRGB, 1.0, grey=True) or b""
+    chunks = [chunk(b"iCCP", b"p\0\0" + zlib.compress(linear))]
+    photo = decoded(*chunks, pixels=np.stack([grey, alpha], axis=2))
+    assert photo.profile == linear and not photo.notes
+    data, notes = encode_photo(photo, FORMATS[name], "test", {}, quality=100)
+    back = decode_photo(io.BytesIO(data))
+    if name in ("png", "tiff"):
+        assert not notes and back.profile == linear
+        np.testing.assert_array_equal(back.colour[..., 0], grey)
+        np.testing.assert_array_equal(back.alpha, alpha)
+    else:
+        assert any("16 bits reduced to 8" in note for note in notes)
+        assert (back.profile == linear) == (name == "jpeg")
+    if name == "png":  # what another decoder makes of it
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(pixels[..., 0], grey)
+        np.testing.assert_array_equal(pixels[..., 3], alpha)
+
+
+@pytest.mark.parametrize("primaries", [9, 2])
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str) -> None:
-    photo = decoded(chunk(b"cICP", bytes([9, transfer, 0, 1])), pixels=RGB16)
-    assert photo.code_points == bytes([9, transfer, 0, 1]) and photo.profile is None
+def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str, primaries: int) -> None:
+    photo = decoded(chunk(b"cICP", bytes([primaries, transfer, 0, 1])), pixels=RGB16)
+    assert photo.code_points == bytes([primaries, transfer, 0, 1]) and photo.profile is None
     data, notes = encode_photo(photo, FORMATS["png"], "test", {})
     back = decode_photo(io.BytesIO(data))
     assert not notes and back.code_points == photo.code_points
@@ -184,7 +228,7 @@ def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str) -> 
         assert any(f"no word for HDR ({name})" in note for note in notes)
     # the profile that comes along is for those who know no code points
     both = decoded(
-        chunk(b"cICP", bytes([9, transfer, 0, 1])),
+        chunk(b"cICP", bytes([primaries, transfer, 0, 1])),
         ICCP,
         pixels=RGB16,
     )
