@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,10 @@ class Choices:
             **see
         )
         self.upload.upload(
-            told(self._take), self.upload, [self.picture, self.note, self.photographs, self.reference]
+            told(self._take),
+            self.upload,
+            [self.picture, self.note, self.photographs, self.reference],
+            preprocess=False,  # which would make an empty file for each, and leave it
         ).success(**see)
         self.upload.clear(_nothing, None, [self.picture, self.note, self.estimate])
         hangs_on: dict[str, Any] = {"show_progress": "hidden"}
@@ -139,17 +143,22 @@ class Choices:
     def _pick(self, event: gr.SelectData) -> Choice:
         return bundled(int(event.index)), None, True
 
-    def _take(self, path: str | None) -> Choice:
-        """An upload; a bad one is said where the picture's size would be, and no picture is chosen."""
-        file = Path(path or "").resolve()
-        if not path or not file.is_relative_to(self.folder.resolve()):
+    def _take(self, upload: dict[str, Any] | None) -> Choice:
+        """An upload; a bad one is said where the picture's size would be, and no picture is chosen.
+
+        Gradio gives the same file of two visitors one place, from which the first of them takes it away.
+        """
+        file, folder = Path((upload or {}).get("path") or "").resolve(), self.folder.resolve()
+        if file == folder or not file.is_relative_to(folder):
             raise SkipDiffError("this is no file that was uploaded here")
         try:
             return read_upload(file, file.name), "", gr.Gallery(selected_index=None), False
         except SkipDiffError as error:
             return None, message(str(error), bad=True), gr.Gallery(selected_index=None), False
         finally:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder is this upload's own, unless there is another
+                file.unlink(missing_ok=True)
+                file.parent.rmdir()
 
     def _switch(self, model: str, steps: int, policy: str, effort: str) -> Choice:
         """What another model offers, in its usual steps."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from ..images import PHOTOGRAPHS, RGB8, cut_to_multiple, read_image, shrink
+from ..images import PHOTOGRAPHS, RGB8, cut_to_multiple, shrink
+from ..images.io import flattened
 from ..images.measure import Measured, measure
-from ..images.photo import Header, read_header, read_photo
+from ..images.photo import Header, decode_header, decode_photo
 
 MAX_BYTES = 20 * 2**20
 """Largest file that may be uploaded."""
@@ -67,17 +69,17 @@ def read_upload(path: str | Path, name: str) -> Upload:
     Raises:
         SkipDiffError: in one line, if it is too large, no image, or damaged.
     """
-    path = Path(path)
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise SkipDiffError(
-            f"{name}: has {size / 2**20:.1f} MB, more than the {MAX_BYTES // 2**20} MB allowed here; "
-            "shrink it first"
-        )
     try:
-        image, photo = read_image(path, MAX_PIXELS), read_photo(path, MAX_PIXELS)
-        return Upload(name, path.read_bytes(), read_header(path, MAX_PIXELS), image, measure(photo))
-    except SkipDiffError as error:  # where it lies on the server is nobody's business
-        raise SkipDiffError(str(error).replace(str(path), name)) from None
+        with Path(path).open("rb") as file:  # once: it may go at any time, see Choices
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here; shrink it first")
+        photo, header = decode_photo(BytesIO(data), MAX_PIXELS), decode_header(BytesIO(data), MAX_PIXELS)
+        return Upload(name, data, header, flattened(photo), measure(photo))
+    except OSError:
+        raise SkipDiffError(f"{name}: is not on the server any more: upload it again") from None
+    except SkipDiffError as error:
+        raise SkipDiffError(f"{name}: {error}") from None
 
 
 def bundled(index: int) -> Upload:

@@ -7,6 +7,7 @@ browser to load anything from elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -60,6 +61,11 @@ class Gate:
 
     def __init__(self, app: Application, folder: Path) -> None:
         self.app, self.folder = app, folder.resolve()
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """End what is still being sent, such as the page's streams of events; for the server's own loop."""
+        self._closed.set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,6 +85,7 @@ class Gate:
             if not upload and not _names_files_in(body, self.folder):
                 return await _refuse(send, 400, "malformed, or a file that was not uploaded here")
             receive = _again(body, receive)
+        receive = self._until_closed(receive)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -86,6 +93,20 @@ class Gate:
             await send(message)
 
         return await self.app(scope, receive, guarded)
+
+    def _until_closed(self, receive: Receive) -> Receive:
+        """A ``receive`` that says, once the gate is closed, that the visitor is gone."""
+
+        async def give() -> Message:
+            waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._closed.wait())]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                return waiting[0].result() if waiting[0].done() else {"type": "http.disconnect"}
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+        return give
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
@@ -193,37 +214,40 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
         isolate(folder)
         import uvicorn
 
-        app = application(workshop, Path(folder))
-        settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
+        gate = application(workshop, Path(folder))
+
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                workshop.close()
+                gate.close()
+                await super().shutdown(sockets)
+
+        settings = uvicorn.Config(gate, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
         number = listening.getsockname()[1]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{number}")
         with _preparing(workshop):
-            uvicorn.Server(settings).run(sockets=[listening])
+            Server(settings).run(sockets=[listening])
 
 
 @contextlib.contextmanager
 def _preparing(workshop: Workshop) -> Iterator[None]:
     """Have the example ready for the first visitor; what is wrong with it, the page says."""
-    ended = threading.Event()
-
-    def going_on(done: int, total: int) -> None:
-        if ended.is_set():
-            raise SkipDiffError("the page is closed")
 
     def prepare() -> None:
         with contextlib.suppress(SkipDiffError):
-            workshop.example(going_on)
+            workshop.example()
 
     thread = threading.Thread(target=prepare)
     thread.start()
     try:
         yield
-    finally:  # a thread that is in torch when the process ends would bring it down
-        ended.set()
+    finally:  # a thread that is in torch when the process ends would bring it down, and a job writes files
+        workshop.close()
+        workshop.wait()
         thread.join()
 
 
-def application(workshop: Workshop, folder: Path) -> Application:
+def application(workshop: Workshop, folder: Path) -> Gate:
     """The gate and the page behind it; call :func:`isolate` first.
 
     Args:

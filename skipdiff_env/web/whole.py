@@ -78,17 +78,18 @@ def enlarge_whole(photo: Upload, open_model: Callable[[str], Enlarger], model: s
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = FORMATS[photo.header.format]
-    target = Path(tempfile.mkdtemp(dir=folder)) / f"{safe_name(photo.name)}-large{own.suffix}"
     with tempfile.TemporaryDirectory(dir=folder) as private:
-        source = Path(private) / "photograph"
+        source, made = Path(private) / "photograph", Path(private) / "result"
         source.write_bytes(photo.data)
-        runner = Runner(open_model, Options(force=True), model)
-        found = runner.look(Job(source, target, own, photo.header))
+        runner = Runner(open_model, Options(), model)
+        found = runner.look(Job(source, made, own, photo.header))
         if not isinstance(found, Failure):
             (found,) = runner([found])  # type: ignore[assignment]
-    if isinstance(found, Failure):
-        raise SkipDiffError(found.reason)
-    assert isinstance(found, Outcome)
+        if isinstance(found, Failure):
+            raise SkipDiffError(found.reason)
+        assert isinstance(found, Outcome)
+        target = Path(tempfile.mkdtemp(dir=folder)) / f"{safe_name(photo.name)}-large{own.suffix}"
+        made.rename(target)
     after = _preview(read_image(target, MAX_RESULT))
     before = np.asarray(Image.fromarray(photo.image).resize(after.shape[1::-1], Image.Resampling.BICUBIC))
     size, notes = found.task.size, tuple(found.notes)

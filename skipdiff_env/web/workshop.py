@@ -44,6 +44,16 @@ class Workshop(Offers):
         self._clocks: dict[str, Clock] = {}
         self._example: tuple[Request, Result] | None = None
         self._job, self._showing = threading.Lock(), threading.Lock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End the job that runs at its next network call, and refuse those that wait."""
+        self._closed.set()
+
+    def wait(self) -> None:
+        """Wait until no job runs."""
+        with self._job:
+            pass
 
     def load(self, name: str) -> Metered:
         """A model, and how fast it is here."""
@@ -70,7 +80,7 @@ class Workshop(Offers):
         with self._working(request, self.work(request).calls, progress):
             return enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
 
-    def example(self, progress: Progress | None = None) -> tuple[Request, Result]:
+    def example(self) -> tuple[Request, Result]:
         """A bundled photograph, shrunk, enlarged again and remembered: what a visitor sees first."""
         with self._showing:
             if self._example is None:
@@ -79,7 +89,7 @@ class Workshop(Offers):
                 steps = self.usual_steps(model)
                 policy = self.policies(model, steps)[0]
                 request = self.request(task, model, policy, self.usual_start(model, steps), steps, 0)
-                self._example = request, self.enlarge(request, progress)
+                self._example = request, self.enlarge(request)
             return self._example
 
     def chain(self, request: Request, progress: Progress | None = None) -> Result:
@@ -159,24 +169,35 @@ class Workshop(Offers):
 
     @contextmanager
     def _working(self, request: Request, calls: int, progress: Progress | None) -> Iterator[None]:
-        """One job: nobody else's runs meanwhile; its network calls are counted and timed."""
+        """One job: nobody else's runs meanwhile; its network calls are counted and timed.
+
+        Raises:
+            SkipDiffError: if the workshop is closed before it ends.
+        """
         model = self.model(request.model)
         done, pixels, spent = 0, 0, 0.0
 
         def count(rows: int, size: int, seconds: float) -> None:
             nonlocal done, pixels, spent
             done, pixels, spent = done + rows, pixels + rows * size, spent + seconds
+            self._check_open()
             if progress:
                 progress(done, max(calls, done))
 
         with self._job:
+            self._check_open()
             model.on_call = count
             try:
                 yield
+                self._check_open()  # what is made now goes with the page's folder
             finally:
                 model.on_call = None
                 if done:
                     self._clocks[request.model].learn(pixels, spent)
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise SkipDiffError("the page is closed")
 
     def _study(self, request: Request) -> Study:
         model, task = self.model(request.model), request.task

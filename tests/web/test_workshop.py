@@ -196,10 +196,38 @@ def test_a_whole_photograph_is_cancelled_or_refused(
 
     with pytest.raises(SkipDiffError, match="^cancelled$"):
         workshop.enlarge_whole(asked, tmp_path / "files", stop)
-    assert [p for p in (tmp_path / "files").rglob("*") if p.is_file()] == []
+    assert not list((tmp_path / "files").iterdir())
     monkeypatch.setattr(whole, "MAX_RESULT", 1000)
     with pytest.raises(SkipDiffError, match="My photo.jpg: would become 200x160, more than the 0 megapixels"):
         workshop.work(asked)
+
+
+def test_closing_ends_the_job_and_refuses_others(toy_folder: Path, photograph: Path, tmp_path: Path) -> None:
+    workshop = Workshop([toy_folder], device="cpu", side=96)
+    task = workshop.task(read_upload(photograph, photograph.name), "toy-4x", False)
+    asked = workshop.request(task, "toy-4x", USUAL, 7, 10, 0)
+    begun, closed, said = threading.Event(), threading.Event(), list[str]()
+
+    def first_call(done: int, total: int) -> None:
+        begun.set()
+        closed.wait(60)
+
+    def job() -> None:
+        with pytest.raises(SkipDiffError) as caught:
+            workshop.enlarge_whole(asked, tmp_path / "files", first_call)
+        said.append(str(caught.value))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    assert begun.wait(60)
+    workshop.close()
+    closed.set()
+    workshop.wait()
+    assert not list((tmp_path / "files").iterdir())
+    thread.join(60)
+    assert said == ["the page is closed"]
+    with pytest.raises(SkipDiffError, match="^the page is closed$"):
+        workshop.enlarge(asked)
 
 
 def test_auto_goes_by_the_photograph(photograph: Path) -> None:
