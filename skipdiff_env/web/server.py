@@ -85,28 +85,36 @@ class Gate:
             if not upload and not _names_files_in(body, self.folder):
                 return await _refuse(send, 400, "malformed, or a file that was not uploaded here")
             receive = _again(body, receive)
-        receive = self._until_closed(receive)
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What lies behind answers; if the gate is closed meanwhile, an answer without end is ended."""
+        begun = sized = ended = False
 
         async def guarded(message: Message) -> None:
+            nonlocal begun, sized, ended
             if message["type"] == "http.response.start":
+                begun, sized = True, b"content-length" in dict(message.get("headers", ()))
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
-        return await self.app(scope, receive, guarded)
+        async def answer() -> None:
+            await self.app(scope, receive, guarded)
 
-    def _until_closed(self, receive: Receive) -> Receive:
-        """A ``receive`` that says, once the gate is closed, that the visitor is gone."""
-
-        async def give() -> Message:
-            waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._closed.wait())]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                return waiting[0].result() if waiting[0].done() else {"type": "http.disconnect"}
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-        return give
+        answering, closing = asyncio.create_task(answer()), asyncio.create_task(self._closed.wait())
+        try:
+            await asyncio.wait([answering, closing], return_when=asyncio.FIRST_COMPLETED)
+            if answering.done() or sized:
+                return await answering
+        finally:
+            closing.cancel()
+            answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+        if not begun:
+            await _refuse(send, 503, "the page is closed")
+        elif not ended:
+            await send({"type": "http.response.body", "body": b""})
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:

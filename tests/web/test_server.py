@@ -217,6 +217,48 @@ def test_the_gate_stops_reading_what_is_too_long(tmp_path: Path) -> None:
     assert sent[0]["status"] == 413 and given <= 22 * 2**20
 
 
+def test_a_closed_gate_ends_streams_and_lets_the_rest_finish(tmp_path: Path) -> None:
+    import asyncio
+
+    def start(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+        return {"type": "http.response.start", "status": 200, "headers": [*headers]}
+
+    def part(body: bytes, more: bool = True) -> dict[str, Any]:
+        return {"type": "http.response.body", "body": body, "more_body": more}
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(part(b"a"))
+        await asyncio.sleep(3600)
+
+    async def sized(scope: Any, receive: Any, send: Any) -> None:
+        await send(start((b"content-length", b"2")))
+        await send(part(b"a"))
+        await asyncio.sleep(0.05)
+        await send(part(b"b", False))
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(3600)
+
+    async def answer(app: Any) -> tuple[int, bytes]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        gate = Gate(app, tmp_path)
+        answering = asyncio.create_task(gate({"type": "http", "method": "GET", "path": "/"}, send, send))
+        await asyncio.sleep(0.01)
+        gate.close()
+        await asyncio.wait_for(answering, 60)
+        assert [message.get("more_body", False) for message in sent[1:]][-1:] == [False], "it is complete"
+        return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+    assert asyncio.run(answer(endless)) == (200, b"a")
+    assert asyncio.run(answer(sized)) == (200, b"ab")
+    assert asyncio.run(answer(silent))[0] == 503
+
+
 def test_the_port_is_said_to_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with open_port("127.0.0.1", 0) as taken:
         number = taken.getsockname()[1]
