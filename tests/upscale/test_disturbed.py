@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROUNDS = 6
+ROUNDS = 12
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
