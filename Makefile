@@ -3,6 +3,7 @@
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
 # make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
 # make docs    build the manual into site/;  make docs-serve  shows it while you write
+# make dist    build the source archive and the wheel into dist/, and check that a package index would take them
 # make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment
 # make test-browser   the tests of the web page, in headless Chromium (Debian: apt-get install chromium chromium-driver)
 # make test-ray   the tests of the Ray RLlib example, which needs an environment of its own, .venv-ray/
@@ -15,7 +16,7 @@ RUN := $(VENV)/bin/python
 RAY := .venv-ray
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo photographs test test-peers test-browser test-ray docs docs-serve check format clean
+.PHONY: demo photographs test test-peers test-browser test-ray docs docs-serve dist check format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m benchmarks demo
@@ -40,6 +41,11 @@ docs: $(INSTALLED)
 
 docs-serve: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
+
+dist: $(INSTALLED)
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .

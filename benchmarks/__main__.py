@@ -21,7 +21,7 @@ COMMANDS = {
     "agent-recipe": ("agents.recipe", "which choices of its recipe the paper's agent learns by"),
     "agent-calls": ("agents.calls", "agents on SkipDiff-v1 beside the best fixed chain and the optimum"),
     "spn": ("agents.spn", "norm and width of the skip proposal network"),
-    "animate": ("paper.animate", "episodes of the environments as small animations, for the manual"),
+    "animate": ("paper.animate", "a photograph before and after, and episodes as small animations"),
     "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
     "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
     "plans": ("paper.plans", "a model's plans against its fixed start and the standard samplers"),

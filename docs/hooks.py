@@ -68,9 +68,11 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
 
 
 def on_page_content(content: str, **kwargs: Any) -> str:
-    """Draw formulas."""
+    """Draw formulas, and keep the arrows of columns beside their names."""
 
     def drawn(match: re.Match[str]) -> str:
-        return convert(html.unescape(match[2]), display="block" if match[1] == "div" else "inline")
+        if match[1] == "span":
+            return convert(html.unescape(match[2]))
+        return f'<div class="formula">{convert(html.unescape(match[2]), display="block")}</div>'
 
-    return FORMULA.sub(drawn, content)
+    return FORMULA.sub(drawn, content).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")

@@ -1,10 +1,11 @@
-"""Episodes of the environments as small animations, for the manual.
+"""The pictures of README and the manual: a photograph before and after, and episodes as small animations.
 
     python -m benchmarks animate [--model NAME]
 
-Plays one bundled photograph in ``SkipDiff-v0`` at the model's own start, and in ``SkipDiff-v1`` in six calls
-at evenly chosen levels, under noise seed 0. Writes ``skipdiff-v0.webp`` and ``skipdiff-v1.webp`` into
-``benchmarks/results/<model>/``.
+Shrinks one bundled photograph and enlarges it as ``skipdiff upscale`` does with the model
+(``before-after.webp``). Plays another in ``SkipDiff-v0`` at the model's own start (``skipdiff-v0.webp``), and
+in ``SkipDiff-v1`` in six calls at evenly chosen levels (``skipdiff-v1.webp``). The noise seed is 0. All of
+them go into ``benchmarks/results/<model>/``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-import skipdiff_env  # noqa: F401  (registers the environments)
-from skipdiff_env import load_pretrained
+from skipdiff_env import SkipDiffSampler, load_pretrained
+from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.envs import CALL_ENV_ID, ENV_ID
 from skipdiff_env.files import write_atomically
+from skipdiff_env.images import make_pair, open_source
 from skipdiff_env.policies import FixedStart
 from skipdiff_env.policies.base import usual_start
+from skipdiff_env.upscale.compare import side_by_side
 
 from ..measure.tables import RESULTS
 
@@ -33,7 +36,11 @@ FRAME, LAST = 500, 2500
 """How long a frame and the last one are shown, in milliseconds."""
 CALLS = 6
 PHOTOGRAPH = 1
-"""Which of the bundled photographs: the cat."""
+"""Which of the bundled photographs is played: the cat."""
+ENLARGED = 2
+"""Which is shown before and after: the cup of coffee."""
+SIDE = 256
+"""Of the crop that is shown before and after, in pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +61,29 @@ def run(args: argparse.Namespace) -> int:
         "skipdiff-v0": (skips, FixedStart(usual_start(fine, model.start), fine).actions),
         "skipdiff-v1": (calls, np.rint(levels).astype(int) - 1),
     }
-    for name, (env, actions) in decided.items():
+    made = {name: animation(frames(*episode)) for name, episode in decided.items()}
+    for name, picture in ({"before-after": before_after(model)} | made).items():
         path = args.out / model.name / f"{name}.webp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, animation(frames(env, actions)))
+        write_atomically(path, picture)
         print(path)
     return 0
+
+
+def before_after(model: FrozenModel) -> bytes:
+    """A WebP of the low-resolution input, its bicubic enlargement, and what the model makes of it."""
+    pair = make_pair(open_source(), ENLARGED, scale=model.scale, image_size=SIDE)
+    made = SkipDiffSampler(model)(pair.lr, seed=0)
+    small = Image.fromarray(pair.lr)
+    panels = {
+        f"input, {small.width}x{small.height} pixels": small.resize((SIDE, SIDE), Image.Resampling.NEAREST),
+        "bicubic": small.resize((SIDE, SIDE), Image.Resampling.BICUBIC),
+        f"SkipDiff, {made.trace[0].evaluations} evaluations": made.images[0],
+    }
+    file = io.BytesIO()
+    sheet = side_by_side([(label, np.asarray(picture)) for label, picture in panels.items()])
+    Image.fromarray(sheet).save(file, "WEBP", quality=88, method=6)
+    return file.getvalue()
 
 
 def frames(env: gymnasium.Env, actions: Iterable[int]) -> list[np.ndarray]:

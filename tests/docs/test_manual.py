@@ -97,6 +97,7 @@ def test_a_tutorial_runs_and_its_page_is_made_of_it(
     pytest.importorskip("optuna")
     monkeypatch.setenv("SKIPDIFF_TUTORIAL_MODEL", str(tiny))
     monkeypatch.setenv("SKIPDIFF_TUTORIAL_BATCHES", "4")
+    monkeypatch.setenv("SKIPDIFF_TUTORIAL_TIMESTEPS", "288")
     monkeypatch.setenv("SKIPDIFF_TUTORIAL_TRIALS", "3")
     made = tutorials.executed(script, tmp_path)
     assert "```text\n" in made

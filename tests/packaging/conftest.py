@@ -15,7 +15,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("skipdiff_env", "agents", "pretrained")
-BUILD_FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+BESIDE = ("benchmarks", "docs", "tests")
+"""What does not ship, though a source archive could take it along."""
+BUILD_FILES = (
+    "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+    "constraints.txt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ def separate_python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def copy_source(target: Path) -> Path:
-    """Copy what ships: building leaves files behind, and would find those of earlier builds."""
+def copy_source(target: Path, *more: str) -> Path:
+    """Copy what ships, and more: building leaves files behind, and would find those of earlier builds."""
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in SHIPPED:
+    for name in (*SHIPPED, *more):
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
     for name in BUILD_FILES:
         shutil.copy(ROOT / name, target / name)
@@ -81,12 +86,19 @@ def checkout() -> Place:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make dist` makes: a folder with the source archive, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    tree = copy_source(folder / "tree", *BESIDE)
+    place = Place(Path(sys.executable), folder, tree)
+    place.run("-m", "build", "--no-isolation", "--outdir", folder / "dist", tree)
+    return folder / "dist"
+
+
+@pytest.fixture(scope="session")
+def wheel(dist: Path) -> Path:
     """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tree = copy_source(folder / "tree")
-    Place(Path(sys.executable), folder, tree).pip("wheel", "--no-build-isolation", "-w", folder, tree)
-    (built,) = folder.glob("*.whl")
+    (built,) = dist.glob("*.whl")
     return built
 
 

@@ -67,3 +67,20 @@ print(load_metric("niqe")(image)[0], load_metric("lpips")(image, image)[0])
 """
     niqe, lpips = map(float, from_wheel.run("-c", score, tmp_path / "big.png").split()[-2:])
     assert niqe > 0 and abs(lpips) < 1e-5
+
+
+PLAY = f"""{NO_NETWORK}
+import gymnasium
+import skipdiff_env
+env = gymnasium.make("SkipDiff-v0")
+env.reset(seed=0)
+seen, reward, done, _, info = env.step(0)
+print(seen.shape, reward, done, info["evaluations"])
+"""
+
+
+def test_the_wheel_plays_and_has_its_agents(from_wheel: Any) -> None:
+    """Nine coarse jumps and the first fine step are ten evaluations."""
+    assert from_wheel.run("-c", PLAY).splitlines()[-1] == "(3, 192, 192) 0.0 False 10"
+    said = from_wheel.run(from_wheel.python.with_name("skipdiff-agent"), "--help")
+    assert {"train", "evaluate", "export"} <= set(said.split())

@@ -1,10 +1,13 @@
-"""What the wheel holds, and what its metadata promise."""
+"""What the wheel and the source archive hold, and what their metadata promise."""
 
 from __future__ import annotations
 
 import configparser
 import email
 import re
+import subprocess
+import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import pytest
 from skipdiff_env._version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
+INDEX_LIMIT = 100_000_000
+"""Bytes of a file that a package index takes without being asked."""
 PACKAGES = {"skipdiff_env": "skipdiff_env", "agents/skipdiff_agents": "skipdiff_agents"}
 
 
@@ -109,3 +114,25 @@ def test_what_make_installs_is_pinned(settings: configparser.ConfigParser) -> No
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert wanted <= requirement_names(constraints)
     assert {"torch", "torchvision"} <= requirement_names(constraints), "they must be pinned as a pair"
+
+
+def test_a_package_index_would_take_both(dist: Path) -> None:
+    both = sorted(dist.iterdir())
+    assert [path.name for path in both] == [
+        f"skipdiff-{__version__}-py3-none-any.whl", f"skipdiff-{__version__}.tar.gz"
+    ]  # fmt: skip
+    assert all(path.stat().st_size < INDEX_LIMIT for path in both)
+    command = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", *both]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0 and checked.stdout.count("PASSED") == 2, checked.stdout + checked.stderr
+
+
+def test_the_source_archive_holds_what_builds_the_wheel_and_no_results(dist: Path, content: set[str]) -> None:
+    """That it suffices is known already: the wheel was built from it."""
+    with tarfile.open(dist / f"skipdiff-{__version__}.tar.gz") as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()} - {""}
+    tops = {name.split("/")[0] for name in names}
+    assert {"skipdiff_env", "agents", "pretrained"} == {name for name in tops if (ROOT / name).is_dir()}
+    assert {"setup.cfg", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt"} <= names
+    models = {name for name in content if name.endswith(".safetensors")}
+    assert models and len(models) == sum(name.endswith(".safetensors") for name in names)
