@@ -5,10 +5,10 @@
 Tables: a block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
 the repository's root; ``<!-- table FILE rows A; B -->`` takes the rows alone that begin with these cells.
 
-Prose: a line that holds a figure, a number with a point or a percentage, ends with ``<!-- from FILE -->``, or
-with several of these; each of its figures has to be a number of FILE, rounded. ``<!-- from FILE lines A; B
--->`` takes the lines of FILE alone that contain these texts. The weights of a model count as the number of
-them and of their bytes, in millions.
+Prose: a line that holds a figure (a number with a point or comma, or a percentage) ends with
+``<!-- from FILE -->``, or with several of these; each of its figures has to be a number of FILE, rounded.
+``<!-- from FILE lines A; B -->`` takes the lines of FILE alone that contain these texts. The weights of a
+model count as the number of them and of their bytes, in millions.
 
 ``--check`` fills no block; it only says which differ from their files. Figures of prose are never changed:
 the sentence round them may no longer hold, and has to be read again.
@@ -31,11 +31,12 @@ BLOCK = re.compile(
 FROM = re.compile(r"<!-- from (?P<file>\S+)(?: lines (?P<lines>[^\n]+?))? -->")
 UNREAD = re.compile(
     r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)|\$[^$\n]+\$|^---$.*?^---$|https?://\S+"
-    r"|\b(?:Python|torch|version|arXiv) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+",
+    r"|\b(?:Python|torch|version|arXiv) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+|95 % (?:bootstrap )?intervals?",
     re.DOTALL | re.MULTILINE,
 )
-"""What holds no figures: code, targets of links, formulas, a page's head, names of versions."""
-FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d+(?= ?%| per cent))(?![\w.]*\w)")
+"""What holds no figures of results: code, targets of links, formulas, a page's head, names of versions, and
+how wide intervals are."""
+FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= ?%| per cent))(?![\w.]*\w)")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -103,11 +104,11 @@ def astray(text: str) -> list[str]:
     """
     found = []
     for figure, named in figures(text):
-        digits = len(figure.partition(".")[2])
+        digits, plain = len(figure.partition(".")[2]), figure.replace(",", "")
         known = (number for file, lines in named for number in numbers(ROOT / file, lines))
         if not named:
             found.append(f"{figure} names no file")
-        elif not any(f"{number:.{digits}f}" == figure for number in known):
+        elif not any(f"{number:.{digits}f}" == plain for number in known):
             found.append(f"{figure} is not in {', '.join(file for file, _ in named)}")
     return found
 

@@ -1,4 +1,7 @@
-"""Every way to enlarge an image that the tables compare, all on the same frozen model.
+"""Every way to enlarge an image that the tables compare, on one frozen model.
+
+Only rivals that need a training of their own, CCSR and AddSR, bring other weights; their labels and a page's
+list of weights say so.
 
 An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stand in Table 1 or 2, in Figure
 5, in the sentences on equal budgets and in the stability table.

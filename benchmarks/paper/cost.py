@@ -27,7 +27,8 @@ SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
 AUTHORS = UNetConfig(image_size=160)
 """The network whose seconds the paper reports, as the authors' file for ImageNet has it: built for 160
-pixels, where no level is 16 wide, it has attention in the middle alone."""
+pixels, where no level is 16 wide, it has attention in the middle alone and 92.6 M weights. That for faces has
+97.8 M."""
 AUTHORS_NAME = "the authors' network for ImageNet, random weights"
 FIXED = "fixed start"
 """What ``Cost.policy`` says where no network decides."""
