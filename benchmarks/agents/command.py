@@ -130,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
         blocks += ["For each kind of input:", by_kind(rows, best, images, shown)]
     if args.chain:
         blocks += _chain(study, rows, best, agents)
+    blocks.append(f"![Reward against evaluations, and differences to the best start]({study.name}.png)")
     report = Report(
         study.name,
         f"Agents on {study.model.name}: {study.name}",

@@ -155,7 +155,7 @@ def write(study: Study, curves: list[Curve]) -> None:
         "recipe",
         title,
         f"{study.describe()} {made_by('agent-recipe', study.args, add_arguments)}",
-        [said, Table(heads, lines), *_skips(curves)],
+        [said, Table(heads, lines), *_skips(curves), "![The reward while learning](recipe.png)"],
         data,
     )
     report.write(study.folder)

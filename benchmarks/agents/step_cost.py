@@ -110,6 +110,7 @@ def _write(
             Table(["price", *names, *beside], lines, left=0),
             "Fixed starts",
             Table(["start", *names], [[f"{k}", *_shown(m)] for k, m in fixed_means.items()], left=0),
+            f"![The agent at every price, beside the fixed starts]({study.name}-step-cost.png)",
         ],
         [
             ["policy", "start or price", *names],
