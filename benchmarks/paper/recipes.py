@@ -28,7 +28,6 @@ from skipdiff_env.training.distributed import pick_device
 
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS
-from ..measure.options import made_by
 from ..measure.results import Results
 from ..measure.samplers import catalogue
 from ..measure.store import Store
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         f"Variants of the recipe {recipe.name}",
         f"{args.minutes:g} minutes each on one thread, from {began}, the last {COOLING:.0%} cooling down; "
         f"{len(evaluation.images)} images of {args.val.stem}, one noise seed. Common changes: "
-        f"`{' '.join(_common(args))}`. {made_by('recipes', args, add_arguments)}",
+        f"`{' '.join(_common(args))}`.",
         [Table(["", "steps", *(m.label for m in METRICS)], rows), f"What is changed: {changes}."],
     )
     report.write(args.out / recipe.name)

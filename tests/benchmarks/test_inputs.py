@@ -50,7 +50,10 @@ def test_every_model_and_input_has_a_line_and_rows_are_used_again(
     expected.insert(0, "clean: HR")
     lines = [line[2:].split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][1:]
     assert [line.split(",")[0] for line in lines] == expected
-    assert f"Made by `python -m benchmarks inputs --models tiny other --images {image_folder.name}" in text
+    assert (
+        f"Made by `python -m benchmarks inputs --models tiny other --jpeg 75 20 --images {image_folder.name}"
+        in text
+    )
     assert "*JPEG 20: other, start 1 against tiny, start 2*: undecided in PSNR" in text
     with (folder / "inputs.csv").open() as file:
         found = {(row["input"], row["sampler"]): row for row in csv.DictReader(file)}

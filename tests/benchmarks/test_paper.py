@@ -202,9 +202,9 @@ def test_quick_in_a_process_of_its_own(model_folder, image_folder, tmp_path):
     command += ["--images", str(image_folder), "--tables", "5", "--limit", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 images, 3 rows, 3 of them missing: at most 32 network calls" in done.stdout
+    assert "1 images, 4 rows, 4 of them missing: at most 32 network calls" in done.stdout
     folder = tmp_path / "tiny" / f"{image_folder.name}-quick"
-    assert len(table(folder / "table5.csv")) == 3 and "too few images" in (folder / "README.md").read_text()
+    assert len(table(folder / "table5.csv")) == 4 and "too few images" in (folder / "README.md").read_text()
 
 
 def test_bad_arguments_are_one_line(model_folder, image_folder, tmp_path):

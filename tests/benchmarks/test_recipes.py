@@ -28,7 +28,6 @@ def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
         *2 * [f"| {VARIANT}"],
     ]
     assert all(int(row[1]) > 0 for row in rows[2:]) and "0.2 minutes each" in text
-    assert "Made by `python -m benchmarks recipes --recipe tiny --data " in text
     trained = sorted(tmp_path.glob("runs/tiny/0.2-minutes/*/ddpm.safetensors"))
     assert len(trained) == 2 and trained[0].read_bytes() != trained[1].read_bytes()
     stamps = [path.stat().st_mtime_ns for path in trained]
