@@ -10,7 +10,7 @@ from skipdiff_env.errors import SkipDiffError
 
 COMMANDS = {
     "demo": ("paper.demo", "enlarge a bundled photograph and print a table"),
-    "paper": ("paper.command", "the paper's tables and figures on your weights and images"),
+    "paper": ("paper.command", "every table and figure of the paper on your weights and images"),
     "photographs": ("paper.gather", "freely licensed photographs to learn from, out of Debian's packages"),
     "test-set": ("measure.test_set", "rebuild a test folder from your own copies of the data sets"),
     "agents": ("agents.command", "agents beside every fixed schedule and the exact optimum"),
