@@ -156,7 +156,7 @@ def compare(args: argparse.Namespace, model: FrozenModel, shape: Shape, training
         )  # fmt: skip
         data.append([name, len(runs), mean, low, high, calls, *judged])
     note = (
-        f"`{command_line('agent-calls', args, _usual)}`: model hash `{model.hash}`, levels "
+        f"`{command_line('agent-calls', args, add_arguments)}`: model hash `{model.hash}`, levels "
         f"{', '.join(f'{u:g}' for u in shape.levels)}, at most {shape.budget} network calls at a price of "
         f"{price:g} each; the reward of a chain is -ln LPIPS - ½ ln NIQE-full, less the price of its calls. "
         f"{len(training.names)} training pictures × {len(training.trees)} noise seeds, "
@@ -247,10 +247,3 @@ def _at(values: NDArray[np.float64], nodes: NDArray[np.int64]) -> NDArray[np.flo
 def _judged(test: Part, nodes: NDArray[np.int64], judge: int) -> NDArray[np.float64]:
     scores = np.stack([np.stack([tree.scores[:, judge] for tree in row]) for row in test.trees])
     return _at(scores, nodes)
-
-
-def _usual(parser: argparse.ArgumentParser) -> None:
-    """The arguments, none required, so that their defaults can be read."""
-    add_arguments(parser)
-    for action in parser._actions:
-        action.required = False

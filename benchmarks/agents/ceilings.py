@@ -31,6 +31,7 @@ from skipdiff_agents.evaluate import Evaluator, fixed_starts
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.policies.base import Policy
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .imitation import imitation
 from .study import Study, add_study_arguments, interval, open_study, say
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     report = Report(
         "ceilings",
         f"What there is to learn on {study.model.name}",
-        f"{study.describe()}\n\n{NOTE}",
+        f"{study.describe()} {made_by('ceilings', args, add_arguments)}\n\n{NOTE}",
         [Table(titles, [[_cell(name, row[name]) for name in titles] for row in rows], left=2)],
         [
             [*titles[:3], *(f"{name} {part}" for name in titles[3:] for part in ("", "low", "high"))],

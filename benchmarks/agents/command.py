@@ -28,6 +28,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.policies.base import CoinFlip, shipped_policy
 from skipdiff_env.policies.file import load_policy
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .choice import Chosen, Trained, choose, ship
 from .imitation import EXACT, exact_gradient, held_out, imitation
@@ -129,11 +130,12 @@ def run(args: argparse.Namespace) -> int:
         blocks += ["For each kind of input:", by_kind(rows, best, images, shown)]
     if args.chain:
         blocks += _chain(study, rows, best, agents)
+    blocks.append(f"![Reward against evaluations, and differences to the best start]({study.name}.png)")
     report = Report(
         study.name,
         f"Agents on {study.model.name}: {study.name}",
         f"{study.describe()} Reward from {args.metric}. Means over {args.seeds} training seeds; 95 % "
-        "bootstrap intervals over training seeds and images.",
+        f"bootstrap intervals over training seeds and images. {made_by('agents', args, add_arguments)}",
         blocks,
         _data(rows),
     )

@@ -24,6 +24,7 @@ import numpy as np
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG, PLAYED
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .plot import figure, save
 from .study import Study, add_study_arguments, open_study, say
@@ -149,21 +150,12 @@ def write(study: Study, curves: list[Curve]) -> None:
         data += [
             [curve.variant, curve.seed, *(row.get(c, "") for c in LOG_COLUMNS[2:])] for row in curve.evaluated
         ]
-    args = study.args
-    command = (
-        f"python -m benchmarks agent-recipe --model {study.model.name} --images {Path(args.images).name}"
-    )
-    command += f" --only {args.only}" if args.only else ""
-    command += f" --train-images {args.train_images} --every {args.every} --noise-seeds {args.noise_seeds}"
-    if args.valid:
-        command += f" --valid {Path(args.valid).name} --valid-images {args.valid_images}"
-        command += f" --valid-seeds {args.valid_seeds}"
     title = f"The recipe of the paper's agent on {study.model.name}"
     report = Report(
         "recipe",
         title,
-        f"`{command}`: {study.describe()}",
-        [said, Table(heads, lines), *_skips(curves)],
+        f"{study.describe()} {made_by('agent-recipe', study.args, add_arguments)}",
+        [said, Table(heads, lines), *_skips(curves), "![The reward while learning](recipe.png)"],
         data,
     )
     report.write(study.folder)

@@ -25,6 +25,7 @@ from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import CHECKPOINT
 from skipdiff_env.policies.network import SkipProposalNetwork
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .study import Study, add_study_arguments, open_study, say
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         "spn",
         f"Norm and width of the skip proposal network: {study.model.name}",
         f"{study.describe()} {args.seeds} training seeds; {args.envs} episodes an update. Start {start} is "
-        "best.",
+        f"best. {made_by('spn', args, add_arguments)}",
         [Table(titles, lines)],
     )
     report.write(study.folder)

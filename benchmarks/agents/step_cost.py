@@ -18,6 +18,7 @@ from skipdiff_agents.evaluate import Result, fixed_starts
 from skipdiff_agents.settings import BEST, read_settings
 from skipdiff_env.policies.file import load_policy
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .plot import figure, save
 from .study import Study, add_study_arguments, interval, judged, open_study, say
@@ -104,11 +105,12 @@ def _write(
         f"One agent, any price: {study.model.name}, {study.name}",
         f"{study.describe()} {study.args.seeds} training seeds. Price: reward an evaluation. The last two "
         "columns compare returns, reward minus price times evaluations, paired; the start is chosen on "
-        "training images.",
+        f"training images. {made_by('step-cost', study.args, add_arguments)}",
         [
             Table(["price", *names, *beside], lines, left=0),
             "Fixed starts",
             Table(["start", *names], [[f"{k}", *_shown(m)] for k, m in fixed_means.items()], left=0),
+            f"![The agent at every price, beside the fixed starts]({study.name}-step-cost.png)",
         ],
         [
             ["policy", "start or price", *names],

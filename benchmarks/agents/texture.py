@@ -38,6 +38,7 @@ from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion.process import start_actions
 from skipdiff_env.images.mixed import KINDS
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .study import Study, add_study_arguments, open_study, say
 from .table import other_noise
@@ -277,7 +278,7 @@ def _report(study: Study, args: argparse.Namespace, rows: list[list[Any]], curve
         f"Telling the best start from its texture: {study.model.name}",
         f"{study.describe()} Gains in log-% over the start chosen on unseen pictures, with 95 % bootstrap "
         "intervals over pictures, and evaluations an episode; a rule or an agent pays if its interval lies "
-        "above 0.",
+        f"above 0. {made_by('texture', args, add_arguments)}",
         [
             Table([*head, *gained], lines, left=2),
             "The rule of training pictures, by how many it learned from:",

@@ -21,6 +21,7 @@ from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG
 from skipdiff_env.oracle import optimum_calls
 
+from ..measure.options import made_by
 from ..measure.tables import Report, Table
 from .study import add_study_arguments, open_study, say
 
@@ -84,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     report = Report(
         "training",
         f"Training an agent on {study.model.name}",
-        f"{study.describe()} {args.algo}, {torch.get_num_threads()} thread.",
+        f"{study.describe()} {args.algo}, {torch.get_num_threads()} thread. "
+        f"{made_by('agent-training', args, add_arguments)}",
         [
             Table(["", "network evaluations", "minutes of recording", "decisions"], rows),
             f"{told}the whole run took {log[-1]['minutes']:.1f} minutes.",

@@ -1,16 +1,25 @@
-"""Copies result tables into README, manual and model cards, so that their numbers are those of the files.
+"""Keeps the figures of README, manual and model cards those of the files that commands write.
 
     python -m benchmarks docs [--check]
 
-A block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
+Tables: a block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
 the repository's root; ``<!-- table FILE rows A; B -->`` takes the rows alone that begin with these cells.
-``--check`` only says which blocks differ from their files.
+
+Prose: a line that holds a figure (a number with a point or comma, or a percentage) ends with
+``<!-- from FILE -->``, or with several of these; each of its figures has to be a number of FILE, rounded.
+``<!-- from FILE lines A; B -->`` takes the lines of FILE alone that contain these texts. The weights of a
+model count as the number of them and of their bytes, in millions.
+
+``--check`` fills no block; it only says which differ from their files. Figures of prose are never changed:
+the sentence round them may no longer hold, and has to be read again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from skipdiff_env import SkipDiffError
@@ -19,17 +28,27 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
     r"(<!-- table (?P<file>\S+)(?: rows (?P<rows>[^\n]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
 )
+FROM = re.compile(r"<!-- from (?P<file>\S+)(?: lines (?P<lines>[^\n]+?))? -->")
+UNREAD = re.compile(
+    r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)|\$[^$\n]+\$|^---$.*?^---$|https?://\S+"
+    r"|\b(?:Python|torch|version|arXiv) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+|95 % (?:bootstrap )?intervals?",
+    re.DOTALL | re.MULTILINE,
+)
+"""What holds no figures of results: code, targets of links, formulas, a page's head, names of versions, and
+how wide intervals are."""
+FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= ?%| per cent))(?![\w.]*\w)")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit status 1 if a block is old"
+        "--check", action="store_true", help="change nothing; exit status 1 if a block or a figure is old"
     )
 
 
 def documents() -> list[Path]:
-    """The files that may hold blocks."""
+    """The files that may hold blocks and figures."""
     return [
         ROOT / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
@@ -43,9 +62,7 @@ def first_table(path: Path, rows: str | None = None) -> str:
     Raises:
         SkipDiffError: if the file is missing, holds none, or lacks a row.
     """
-    if not path.is_file():
-        raise SkipDiffError(f"{path} is missing: run the benchmark that writes it")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _text(path).splitlines()
     begin = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
     if begin is None:
         raise SkipDiffError(f"{path} holds no table")
@@ -70,11 +87,78 @@ def filled(text: str) -> str:
     return BLOCK.sub(block, text)
 
 
+def figures(text: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """The figures of prose, each with the files, and texts of their lines, that its line names."""
+    prose = UNREAD.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), BLOCK.sub("", text))
+    for line in prose.splitlines():
+        named = [(match["file"], match["lines"]) for match in FROM.finditer(line)]
+        for match in FIGURE.finditer(FROM.sub("", line)):
+            yield match[0], named
+
+
+def astray(text: str) -> list[str]:
+    """The figures of prose that name no file, or are not in those that they name.
+
+    Raises:
+        SkipDiffError: if one of these files is missing, or has no such line.
+    """
+    found = []
+    for figure, named in figures(text):
+        digits, plain = len(figure.partition(".")[2]), figure.replace(",", "")
+        known = (number for file, lines in named for number in numbers(ROOT / file, lines))
+        if not named:
+            found.append(f"{figure} names no file")
+        elif not any(f"{number:.{digits}f}" == plain for number in known):
+            found.append(f"{figure} is not in {', '.join(file for file, _ in named)}")
+    return found
+
+
+def numbers(path: Path, lines: str | None = None) -> Iterator[float]:
+    """The numbers of a file, or of those of its lines that contain one of the texts, without their signs.
+
+    Raises:
+        SkipDiffError: if the file is missing, or no line contains one of them.
+    """
+    if path.suffix == ".safetensors":
+        yield from _weights(path)
+        return
+    text = _text(path)
+    for part in lines.split(";") if lines else []:
+        if part.strip() not in text:
+            raise SkipDiffError(f"{path} has no line with {part.strip()!r}")
+    for line in text.splitlines():
+        if not lines or any(part.strip() in line for part in lines.split(";")):
+            yield from (float(match[0].replace(",", "")) for match in NUMBER.finditer(line))
+
+
+def _weights(path: Path) -> Iterator[float]:
+    """Millions of weights and of bytes."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    yield sum(math.prod(shape) for shape in shapes) / 1e6
+    yield path.stat().st_size / 1e6
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise SkipDiffError(f"{path} is missing: run the benchmark that writes it")
+    return path.read_text(encoding="utf-8")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Fill the blocks, or check them."""
-    old = [path for path in documents() if filled(text := path.read_text(encoding="utf-8")) != text]
-    for path in old:
-        print(f"{'old' if args.check else 'filled'}: {path.relative_to(ROOT)}")
-        if not args.check:
-            path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    return int(args.check and bool(old))
+    """Fill the blocks, or check them, and check the figures of prose."""
+    wrong = False
+    for path in documents():
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
+        new = filled(text)
+        if new != text:
+            print(f"{'old' if args.check else 'filled'}: {name}")
+            wrong |= args.check
+            if not args.check:
+                path.write_text(new, encoding="utf-8")
+        for message in astray(text):
+            print(f"{name}: {message}")
+            wrong = True
+    return int(wrong)

@@ -121,7 +121,7 @@ class Evaluation:
             some = job.missing[first : first + SHOWN_AT_ONCE]
             pictures = []
             for sampler in some:
-                pictures.append(sampler.run(pair.lr, job.seed))
+                pictures.append(sampler.of(pair, job.seed))
                 bar.update(len(sampler.calls - made))
                 made |= sampler.calls
             self._keep(job, pair, some, pictures)

@@ -151,26 +151,32 @@ def named_agents(args: argparse.Namespace) -> dict[str, Path]:
 def command_line(
     name: str, args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
 ) -> str:
-    """The command with every option that is not the usual one; of paths the last part."""
-    parser = argparse.ArgumentParser()
+    """The command with every option that is not the usual one; of paths the last part.
+
+    The model is always said; where results and what lies on the way go is not.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
-    usual = {**vars(parser.parse_args([])), "out": args.out}
-    if "model" in usual:
-        usual["model"] = None  # is always said
     words = ["python", "-m", "benchmarks", name]
-    for option, default in usual.items():
-        value = getattr(args, option)
-        if value == default:
+    for action in parser._actions:
+        value = getattr(args, action.dest)
+        if action.dest in ("out", "runs") or (value == action.default and action.dest != "model"):
             continue
-        flag = "--" + option.replace("_", "-")
+        flag, values = action.option_strings[0], value if isinstance(value, list) else [value]
         if value is True:
             words.append(flag)
-        elif option == "agent":
-            words += [word for given in value for word in (flag, _last_part(given))]
+        elif isinstance(action, argparse._AppendAction):
+            words += [word for each in values for word in (flag, _last_part(each))]
         else:
-            values = value if isinstance(value, list) else [value]
             words += [flag, *map(_last_part, values)]
     return shlex.join(words)
+
+
+def made_by(
+    name: str, args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> str:
+    """The sentence of a page that names its command, see :func:`command_line`."""
+    return f"Made by `{command_line(name, args, add_arguments)}`."
 
 
 def _last_part(value: object) -> str:

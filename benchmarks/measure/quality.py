@@ -49,7 +49,9 @@ def means(found: dict[Column, Estimate]) -> list[str]:
 
 def intervals(found: dict[Column, Estimate]) -> list[str]:
     """As cells, of the metrics alone."""
-    return [f"{m.shown(found[m].low)} … {m.shown(found[m].high)}" for m in METRICS]
+    return [
+        f"{m.shown(found[m].low)} … {m.shown(found[m].high)}" if found[m].images else "–" for m in METRICS
+    ]
 
 
 def data_head() -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skipdiff_env.diffusion import FrozenModel, to_uint8
 from skipdiff_env.diffusion.resize import to_arrays, to_planes
+from skipdiff_env.images import Pair
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class Sampler:
     """Hashes, of the network and of the refiner, if they are its own."""
     agent: str = ""
     """Name of the agent that decides, if one does."""
+    original: bool = False
+    """It stands for the originals themselves, of which ``run`` cannot know."""
+
+    def of(self, pair: Pair, seed: int) -> Picture:
+        """What stands in tables for a pair that has an original: that, or what ``run`` makes of the LR."""
+        if not self.original:
+            return self.run(pair.lr, seed)
+        assert pair.hr is not None
+        return Picture(pair.hr, 0)
 
 
 def condition_of(model: FrozenModel, lr: np.ndarray) -> Tensor:
@@ -59,3 +69,11 @@ def condition_of(model: FrozenModel, lr: np.ndarray) -> Tensor:
 def picture_of(x0: Tensor) -> np.ndarray:
     """An image (1, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
     return to_arrays(to_uint8(x0))[0]
+
+
+def _unknown(lr: np.ndarray, seed: int) -> Picture:
+    raise ValueError("an LR image does not tell its original: ask Sampler.of")
+
+
+HR = Sampler("hr", "HR", _unknown, frozenset(), original=True)
+"""The originals: how natural and how grainy they are by the metrics that ask for no original."""

@@ -1,4 +1,7 @@
-"""Every way to enlarge an image that the tables compare, all on the same frozen model.
+"""Every way to enlarge an image that the tables compare, on one frozen model.
+
+Only rivals that need a training of their own, CCSR and AddSR, bring other weights; their labels and a page's
+list of weights say so.
 
 An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stand in Table 1 or 2, in Figure
 5, in the sentences on equal budgets and in the stability table.
@@ -26,13 +29,15 @@ from skipdiff_env.policies.base import shipped_policy
 
 from . import standard
 from .family import Case, Family, Folder
-from .sampler import Picture, Sampler, condition_of, picture_of
+from .sampler import HR, Picture, Sampler, condition_of, picture_of
 from .walks import Unclamped, Walks
 
 COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
 """S of Figure 1."""
 PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
-"""Step pairs (S, F) beside (10, 10) in Figure 5."""
+"""Step pairs (S, F) beside (10, 10)."""
+PAPER_PAIR = (5, 20, 16)
+"""The pair of the paper's Table 2, and the start at which it takes the paper's 20 evaluations."""
 FEW = (2, 3, 4, 5, 6, 8)
 """Evaluations below SkipDiff's at which standard samplers are compared with plans."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
@@ -134,10 +139,11 @@ def _manual(case: Case) -> Iterable[Sampler]:
 
 
 def _pairs(case: Case) -> Iterable[Sampler]:
+    walks = [(*pair, pair_start(case.start, pair)) for pair in PAIRS]
     return [
-        replace(case.walks.skip(*pair, pair_start(case.start, pair)), tag=f"({pair[0]},{pair[1]})")
-        for pair in PAIRS
-        if pair[0] * pair[1] == case.top
+        replace(case.walks.skip(coarse, fine, start), tag=f"({coarse},{fine})")
+        for coarse, fine, start in (*walks, PAPER_PAIR)
+        if coarse * fine == case.top
     ]
 
 
@@ -222,6 +228,7 @@ def _own_refiner(case: Case) -> Iterable[Sampler]:
 _DDIM, _HALF, _DPM, _CHAIN = "DDIM (η = 0)", "DDIM (η = 0.5)", "DPM-Solver++(2M)", "uniform chain"
 FAMILIES = [
     Family("bicubic", "bicubic", _bicubic, "", rival=False),
+    Family("hr", "the originals", lambda case: [HR], "", rival=False),
     Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
     Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),
     Family("pair", "SkipDiff, other step pairs", _pairs, "D", "#1f4e79", rival=False),

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..measure.metrics import column
+from ..measure.metrics import Metric, column, major
 from ..measure.results import FEWEST, Estimate, Results
 from ..measure.samplers import FAMILIES
 from .parts import Subject
-from .published import COARSE_TRENDS
+from .published import CASES, COARSE_TRENDS, STARTS
 
 COMPARED = ("psnr", "niqe", "lpips")
 """The metrics of the paper's claims."""
@@ -26,9 +26,17 @@ def claims(results: Results, subject: Subject) -> list[str]:
         found.append(
             f"*Fewer evaluations*: {'yes' if ours < theirs else 'no'}, {ours:.4g} instead of {theirs:.4g}."
         )
+    if "csa-10" in results and subject.full in results:
+        found.append(coarse_against_full(results, subject))
+    if "hr" in results and subject.full in results:
+        found.append(full_against_originals(results, subject))
+    if subject.full in results:
+        found += [pair_against_full(results, subject, key) for key in subject.pairs if key in results]
     if all(subject.manual(k) in results for k in range(1, subject.fine + 1)):
         if subject.full in results:
             found.append(start_beats_full(results, subject))
+        if subject.fine > 8:
+            found.append(from_start_9_to_1(results, subject))
         if subject.fine > 2:
             found.append(best_start(results, subject))
         found += [
@@ -67,6 +75,52 @@ def better_than_full(results: Results, subject: Subject, metric: str) -> str:
     both = " against ".join(f"{mean:.{digits}f}" for mean in means)
     margin = signed(gain, metric)
     return f"*Better {name(metric)} than the full chain*: {verdict}, {both} (paired gain {margin})."
+
+
+def coarse_against_full(results: Results, subject: Subject) -> str:
+    """The second case of Table 4 against the first."""
+    text = (
+        f"*CSA alone (S = 10) against the full chain*: {compared(results, 'csa-10', subject.full, major())}"
+    )
+    if subject.paper != "faces":
+        return text
+    names, cases = ("psnr", "ssim", "niqe", "lpips"), (CASES["csa"][0], CASES["neither"][0])
+    gains = ", ".join(
+        f"{name(m)} {(theirs - ours if column(m).lower_better else ours - theirs):+.{column(m).digits}f}"
+        for m, ours, theirs in zip(names, *cases, strict=True)
+    )
+    return f"{text} The paper's gains: {gains}."
+
+
+def full_against_originals(results: Results, subject: Subject) -> str:
+    """Whether the chain's pictures have a lower NIQE than real ones, as grain gives them."""
+    gap = results.difference(subject.full, "hr", "niqe")
+    means = " against ".join(f"{results.mean(s, 'niqe'):.2f}" for s in (subject.full, "hr"))
+    return (
+        f"*The full chain has a lower NIQE than the originals themselves*: {WORDS[-gap.sign]}, {means} "
+        f"(paired difference {gap.mean:+.2f}, interval {gap.low:+.2f} … {gap.high:+.2f})."
+    )
+
+
+def pair_against_full(results: Results, subject: Subject, key: str) -> str:
+    """Another step pair against all T steps."""
+    spent = results.mean(key, "evaluations")
+    head = f"*{subject.samplers[key].label} at {spent:.4g} evaluations against the full chain*: "
+    return head + compared(results, key, subject.full)
+
+
+def from_start_9_to_1(results: Results, subject: Subject) -> str:
+    """How far Table 5 falls off towards its low end."""
+    high, low = subject.manual(9), subject.manual(1)
+    psnr, lpips = results.difference(low, high, "psnr"), results.ratio(low, high, "lpips")
+    text = (
+        f"*From start 9 to start 1*: PSNR {psnr.mean:+.2f} dB, interval {psnr.low:+.2f} … {psnr.high:+.2f}; "
+        f"LPIPS × {lpips.mean:.2f}, interval {lpips.low:.2f} … {lpips.high:.2f}."
+    )
+    if subject.paper == "faces":
+        gap, factor = STARTS[1][0] - STARTS[9][0], STARTS[1][3] / STARTS[9][3]
+        text += f" The paper: PSNR {gap:+.2f} dB, LPIPS × {factor:.2f}."
+    return text
 
 
 def start_beats_full(results: Results, subject: Subject) -> str:
@@ -155,14 +209,15 @@ def same_budget(results: Results, subject: Subject) -> list[str]:
     return found
 
 
-def compared(results: Results, rival: str, ours: str) -> str:
-    """By which metrics a rival is better, worse, or neither."""
-    gains = {metric: results.gain(rival, ours, metric) for metric in COMPARED}
+def compared(results: Results, rival: str, ours: str, metrics: Sequence[Metric] = ()) -> str:
+    """By which metrics, of :data:`COMPARED` or others, a rival is better, worse, or neither."""
+    names = [metric.name for metric in metrics] or COMPARED
+    gains = {metric: results.gain(rival, ours, metric) for metric in names}
     few = len(results.images) < FEWEST
     named = {1: "better", -1: "worse", 0: "undecided" if few else "not told apart"}
     parts = [
         f"{named[sign]} in "
-        + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in COMPARED if gains[m].sign == sign)
+        + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in names if gains[m].sign == sign)
         for sign in (1, -1, 0)
         if any(gain.sign == sign for gain in gains.values())
     ]

@@ -45,6 +45,7 @@ from . import cost, figures, pictures
 from .claims import claims, niqe_disagreements, other_choices
 from .page import Run, write_images, write_index, write_page
 from .parts import Subject, build
+from .published import OWN_SETS
 
 PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
@@ -96,6 +97,11 @@ class Session:
     def command(self) -> str:
         """What makes the same again."""
         return command_line("paper", self.args, add_arguments)
+
+    @property
+    def made(self) -> str:
+        """The same as pages say it."""
+        return f"Made by `{self.command}`."
 
     def evaluation(
         self, model: FrozenModel, samplers: Sequence[Sampler], store: Store, first: int | None = None
@@ -175,7 +181,8 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
     model = load_pretrained(args.model, args.device, dtype)
     start, agents = fixed_start(model, args.start), named_agents(args)
     usual = next((name for name in agents if AGENT_PAIRS[name] == (10, False)), "")  # the model's own first
-    subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent)
+    paper = OWN_SETS.get(folder_name(args), "")
+    subject = Subject(model.scale, model.schedule.steps, start, agent=usual, spent=spent, paper=paper)
     every = catalogue(model, start, agents, subject.budgets, args.model, trained_rivals(args))
     subject = replace(subject, samplers=every)
     more = [open_variant(folder, args.device, model) for folder in args.variants]
@@ -249,8 +256,7 @@ def variants(session: Session, store: Store) -> list[Variant]:
 
 def draw(session: Session, parts: Sequence[Part], results: Results) -> None:
     """Tables and figures of rows, each with the command that made it."""
-    made = f"Made by `{session.command}`."
-    subject = session.subject
+    made, subject = session.made, session.subject
     for part in parts:
         part = replace(part, note=f"{part.note} {made}".strip())
         if part.name == "figure1":
@@ -272,12 +278,13 @@ def draw_rest(session: Session) -> None:
         if session.model.device.type == "cuda":
             models.append(load_pretrained(args.model, "cpu", network_dtype(args)))
             policies.append(policies[0])
-        cost.table(session.folder, models, policies, 1 if args.quick else args.repeats, cost.SIZE)
+        rounds = 1 if args.quick else args.repeats
+        cost.table(session.folder, models, policies, rounds, cost.SIZE, session.made)
         if not args.quick:
             authors = cost.authors_model(session.model.device)
             # A round takes minutes without a GPU.
             repeats = args.repeats if authors.device.type == "cuda" else 1
-            cost.table(session.folder, [authors], [7], repeats, cost.SIZE)
+            cost.table(session.folder, [authors], [7], repeats, cost.SIZE, session.made)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16", subject.refined]
     samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
     photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)
@@ -309,7 +316,7 @@ def finish(session: Session, count: int, results: Results | None, others: Sequen
         args.quick,
     )  # fmt: skip
     write_page(session.folder, run_, sentences)
-    write_index(session.folder.parent, session.model.name)
+    write_index(session.folder.parent, session.model.name, session.command)
 
 
 def choices(subject: Subject, others: Sequence[Variant]) -> list[tuple[str, str, str]]:

@@ -25,8 +25,11 @@ from .published import COST
 
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
-AUTHORS = UNetConfig(image_size=256)
-"""The network whose seconds the paper reports."""
+AUTHORS = UNetConfig(image_size=160)
+"""The network whose seconds the paper reports, as the authors' file for ImageNet has it: built for 160
+pixels, where no level is 16 wide, it has attention in the middle alone and 92.6 M weights. That for faces has
+97.8 M."""
+AUTHORS_NAME = "the authors' network for ImageNet, random weights"
 FIXED = "fixed start"
 """What ``Cost.policy`` says where no network decides."""
 
@@ -120,19 +123,28 @@ def hardware(model: FrozenModel) -> str:
 
 
 def authors_model(device: torch.device) -> FrozenModel:
-    """The authors' configuration (97.8 M weights) with random weights, for images of 256 pixels."""
+    """The authors' network for ImageNet (92.6 M weights) with random weights, for images of 256 pixels."""
     config = ModelConfig(scale=4, image_size=256, unet=AUTHORS, coarse_levels="rebuilt")
     model = random_model(config, device=device)
-    model.name = "the authors' 97.8 M configuration, random weights"
+    model.name = AUTHORS_NAME
     if device.type == "cuda":
         model.dtype = torch.bfloat16
     return model
 
 
 def table(
-    folder: Path, models: list[FrozenModel], policies: list[str | int], repeats: int, size: int
+    folder: Path, models: list[FrozenModel], policies: list[str | int], repeats: int, size: int, made: str
 ) -> list[Cost]:
-    """Measure what ``table3.csv`` does not hold yet, or with fewer rounds; write it and ``table3.md``."""
+    """Measure what ``table3.csv`` does not hold yet, or with fewer rounds; write it and ``table3.md``.
+
+    Args:
+        folder: where.
+        models: what to measure, each with its entry of ``policies``, see :func:`measure`.
+        policies: start levels or policy files.
+        repeats: rounds.
+        size: side of the enlarged image.
+        made: what the page says of the command.
+    """
     file = folder / "table3.csv"
     found = read_costs(file)
     for model, policy in zip(models, policies, strict=True):
@@ -145,8 +157,10 @@ def table(
                 continue
             del found[fast - 1 : fast + 1]
         found += measure(model, policy, repeats, size)
-        report(found).write(folder)
-    replace(report(found), data=()).write(folder)  # names this run's versions; the figures stay as they are
+        report(found, made).write(folder)
+    replace(report(found, made), data=()).write(
+        folder
+    )  # names this run's versions; the figures stay as they are
     return found
 
 
@@ -155,12 +169,14 @@ def read_costs(file: Path) -> list[Cost]:
     return read(file, Cost)
 
 
-def report(costs: list[Cost]) -> Report:
-    """The table, and what its columns mean."""
+def report(costs: list[Cost], made: str) -> Report:
+    """The table, what its columns mean, and what made it; the paper's own figures beside its own network."""
     lines = []
+    published = any(cost.model == AUTHORS_NAME for cost in costs)
     for full, fast in zip(costs[::2], costs[1::2], strict=True):
         for cost, key in ((full, "full"), (fast, "skipdiff")):
             seconds, gmac = COST[key]
+            paper = f"{seconds:.2f} s, {gmac:,.0f} GMAC" if cost.model == AUTHORS_NAME else ""
             agent = "with its agent" if cost.policy != FIXED else "at its fixed start"
             sampler = f"{cost.sampler} {agent}" if cost.policy else cost.sampler
             lines.append(
@@ -172,7 +188,7 @@ def report(costs: list[Cost]) -> Report:
                     f"{cost.seconds / full.seconds:.3f}",
                     f"{cost.gmac:,.0f}",
                     f"{cost.policy_share:.2%}" if cost.policy else "",
-                    f"{seconds:.2f} s, {gmac:,.0f} GMAC",
+                    *[paper] * published,
                 ]
             )
     head = ["", "rounds", "evaluations", "seconds", "of the full chain's", "GMAC", "policy's share of time"]
@@ -180,9 +196,9 @@ def report(costs: list[Cost]) -> Report:
         "table3",
         "Table 3: cost",
         "Seconds of an image: medians of so many rounds, in which both samplers take turns. GMAC: billions "
-        "of multiply-adds, half of what torch counts as FLOP; what the paper calls GFLOP is this unit. The "
-        "paper's column: 256×256, one V100, its own network. Where this page was made: torch "
-        f"{torch.__version__}, Python {platform.python_version()}.",
-        [Table([*head, "the paper"], lines)],
+        "of multiply-adds, half of what torch counts as FLOP; what the paper calls GFLOP is this unit."
+        + " The paper's column: its own weights, one V100." * published
+        + f" Where this page was made: torch {torch.__version__}, Python {platform.python_version()}. {made}",
+        [Table([*head, *["the paper"] * published], lines)],
         [[field.name for field in fields(Cost)], *map(astuple, costs)],
     )

@@ -89,6 +89,10 @@ def draw_plane(folder: Path, part: Part, samplers: Mapping[str, Sampler], result
     for axes, metric in zip(figure.subplots(1, 2), (column("lpips"), column("niqe")), strict=True):
         for family, own in families(part, samplers):
             draw_family(axes, family, own, results, metric.name)
+        if metric.name == "niqe":
+            axes.axhline(results.mean("hr", "niqe"), color=THIRD, linestyle=":", linewidth=1)
+            at = 0.01, results.mean("hr", "niqe")
+            axes.annotate("the originals", at, xycoords=("axes fraction", "data"), size=7, va="bottom")
         axes.set_xlabel("PSNR ↑ (dB)")
         axes.set_ylabel(metric.label)
         axes.grid(alpha=0.3)

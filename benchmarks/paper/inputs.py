@@ -21,10 +21,10 @@ from skipdiff_env.images import open_source
 from ..measure.evaluate import Evaluation
 from ..measure.family import same_scale
 from ..measure.metrics import columns
-from ..measure.options import add_setting, fixed_start, network_dtype, rows_file, with_jpeg
+from ..measure.options import add_setting, fixed_start, made_by, network_dtype, rows_file, with_jpeg
 from ..measure.quality import count, data, data_head, estimates, means
 from ..measure.results import Results
-from ..measure.sampler import Sampler
+from ..measure.sampler import HR, Sampler
 from ..measure.samplers import catalogue
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         "inputs",
         f"{' and '.join(names)}, by input",
         f"Means over {count(tables[None])}, in {str(models[0].dtype).removeprefix('torch.')}; every model at "
-        "its own fixed start, and where it has a refiner by the chain that this is meant for.",
+        "its own fixed start, and where it has a refiner by the chain that this is meant for. "
+        f"{made_by('inputs', args, add_arguments)}",
         [
             Table(
                 ["", *(column.label for column in columns())],
@@ -108,14 +109,18 @@ def _rows(
     ways: Sequence[Mapping[str, Sampler]],
     quality: int | None,
 ) -> Results:
-    """Bicubic and every model on inputs of one kind, each under a name that a reader knows."""
+    """Bicubic and every model on inputs of one kind, each under a name that a reader knows.
+
+    The originals stand beside clean inputs alone: they are the same for all.
+    """
     source, found = with_jpeg(open_source(args.images), quality), []
     for model, way in zip(models, ways, strict=True):
         named = {sampler.key: name for name, sampler in way.items()}
         samplers = [*way.values()]
         if model is models[0]:
             bicubic = catalogue(model, fixed_start(model))["bicubic"]
-            samplers, named = [bicubic, *samplers], {**named, bicubic.key: "bicubic"}
+            beside = [HR, bicubic] if quality is None else [bicubic]
+            samplers, named = [*beside, *samplers], {**named, **{s.key: s.label for s in beside}}
         file = rows_file(args, model)
         file.parent.mkdir(parents=True, exist_ok=True)
         evaluation = Evaluation(model, source, samplers, Store(file), limit=args.limit)

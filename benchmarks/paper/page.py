@@ -170,9 +170,9 @@ def facts(run: Run) -> list[str]:
     ]
 
 
-def write_index(folder: Path, name: str) -> None:
-    """``README.md`` of a model: the pages of its image sets."""
-    text = f"# Results of {name}\n\n"
+def write_index(folder: Path, name: str, command: str) -> None:
+    """``README.md`` of a model: the pages of its image sets; ``command`` is the one that wrote it."""
+    text = f"# Results of {name}\n\nEach page names its command; this list was made by `{command}`.\n\n"
     for page in sorted(folder.glob("*/README.md")):
         first = read_contents(page.parent).get("facts", [""])[0]
         text += f"- [{page.parent.name}]({page.parent.name}/README.md): {first}\n"

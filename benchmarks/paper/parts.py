@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from ..measure.quality import Line, Part
 from ..measure.sampler import Sampler
-from ..measure.samplers import FAMILIES
-from .published import CASES, FACES, FACES_SCALE, NATURAL, REWARDS, STARTS, shown
+from ..measure.samplers import FAMILIES, PAPER_PAIR
+from .published import CASES, FACES, FACES_SCALE, NATURAL, REWARDS, STARTS, Figures, shown
+
+FACES_NOTE = "The paper's column: CelebA-HQ 8×, step pair (10, 10), its own choice of pictures and weights."
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Subject:
     """Name of the one that SkipDiff's rows show; empty for the fixed start."""
     spent: int = 0
     """Rounded mean evaluations of the agent on these images; 0 for the fixed start."""
+    paper: str = ""
+    """Which of the paper's sets the images are of, see :data:`.OWN_SETS`; empty: of none, and no table shows
+    a figure of the paper."""
 
     @property
     def fine(self) -> int:
@@ -58,6 +63,11 @@ class Subject:
         return self.agents.get(self.agent, self.fixed)
 
     @property
+    def paper_pair(self) -> str:
+        """Key of the step pair of the paper's Table 2 at the paper's number of evaluations."""
+        return "skip-{}-{}-{}".format(*PAPER_PAIR)
+
+    @property
     def refined(self) -> str:
         """Key of the model's own refiner and its chain; empty if there is none."""
         return next(iter(self.of("refined")), "")
@@ -82,6 +92,16 @@ class Subject:
             if key in self.samplers
         )
 
+    @property
+    def pairs(self) -> list[str]:
+        """Keys of (5, 20) and (20, 5), as deep as the fixed start, and of photographs :attr:`paper_pair`."""
+        left_out = {self.paper_pair} if self.scale == FACES_SCALE else set()
+        return [k for k in self.of("pair") if k.startswith(("skip-5-", "skip-20-")) and k not in left_out]
+
+    def published(self, paper: str, figures: Figures, evaluations: int | None = None) -> str:
+        """The paper's figures as a cell, if the images are of its set ``paper``; else empty."""
+        return shown(figures, evaluations) if self.paper == paper else ""
+
     def plain(self, keys: Iterable[str]) -> tuple[Line, ...]:
         """Lines of samplers under their own labels, each once."""
         return self.lines((key, "", "") for key in dict.fromkeys(keys))
@@ -98,18 +118,26 @@ def rivals(subject: Subject) -> dict[str, str]:
 
 def main_table(subject: Subject) -> Part:
     """Table 1 of a model that enlarges faces 8 times, Table 2 of any other."""
-    number, paper, evaluations = (1, FACES, 16) if subject.scale == FACES_SCALE else (2, NATURAL, 20)
-    figures = {
-        "bicubic": shown(paper["bicubic"]),
-        subject.full: shown(paper["full"], 100),
-        subject.skipdiff: shown(paper["skipdiff"], evaluations),
-    }
-    own = dict.fromkeys(["bicubic", subject.full, "csa-10", subject.skipdiff, subject.fixed], "")
-    lines = subject.lines(
-        (key, label, figures.get(key, "")) for key, label in (own | rivals(subject)).items()
-    )
-    what = "CelebA-HQ 8×" if number == 1 else "ImageNet 4×, step pair (5, 20)"
-    note = f"The paper's column: {what}, its own data and weights."
+    number = 1 if subject.scale == FACES_SCALE else 2
+    figures: dict[str, str] = {}
+    note = ""
+    if subject.paper == "faces":
+        figures = {
+            "bicubic": shown(FACES["bicubic"]),
+            subject.full: shown(FACES["full"], 100),
+            subject.skipdiff: shown(FACES["skipdiff"], 16),
+        }
+        note = FACES_NOTE
+    elif subject.paper == "natural":
+        figures = {
+            "bicubic": shown(NATURAL["bicubic"]),
+            subject.full: shown(NATURAL["full"], 100),
+            subject.paper_pair: shown(NATURAL["skipdiff"], 20),
+        }
+        note = "The paper's column: ImageNet 4×, step pair (5, 20), its own choice of pictures and weights."
+    own = ["hr", "bicubic", subject.full, "csa-10", subject.skipdiff, subject.fixed, *subject.pairs]
+    labels = dict.fromkeys(own, "") | rivals(subject)
+    lines = subject.lines((key, label, figures.get(key, "")) for key, label in labels.items())
     return Part(f"table{number}", f"Table {number}: quality", lines, note)
 
 
@@ -124,7 +152,7 @@ def cases(subject: Subject) -> Part:
         (whole or subject.skipdiff, f"CSA and FSR (10, {top})", "csa, whole"),
         (subject.skipdiff, f"CSA and FSR (10, {fine})", "both"),
     ]
-    notes = ["The paper's column: faces 8×, with its agents."]
+    notes = [FACES_NOTE.replace("step pair (10, 10)", "with its agents")] * (subject.paper == "faces")
     if alone is None:
         notes.append(
             f"There is no agent for (1, {top}): the row never skips, so it is the full chain to the bit."
@@ -134,29 +162,38 @@ def cases(subject: Subject) -> Part:
             f"There is no agent for (10, {top}): under `reset` a start up to {fine} gives the same image "
             f"with (10, {top}) as with (10, {fine}), so the row repeats that one."
         )
-    lines = subject.lines((key, label, shown(*CASES[case])) for key, label, case in rows)
-    return Part("table4", "Table 4: CSA and FSR", lines, " ".join(notes))
+    lines = subject.lines((key, label, subject.published("faces", *CASES[case])) for key, label, case in rows)
+    return Part("table4", "Table 4: CSA and FSR", lines + subject.plain(subject.pairs), " ".join(notes))
 
 
 def starts(subject: Subject) -> Part:
     """Table 5: every manual start, the agent and the full chain."""
-    paper = {k: shown(figures) for k, figures in STARTS.items()} if subject.fine == 10 else {}
-    rows = [(subject.manual(k), f"start {k}", paper.get(k, "")) for k in range(subject.fine, 0, -1)]
+    rows = [
+        (subject.manual(k), f"start {k}", subject.published("faces", STARTS[k]) if k in STARTS else "")
+        for k in range(subject.fine, 0, -1)
+    ]
     if subject.agent:
-        rows.append((subject.skipdiff, f"agent ({subject.agent})", shown(REWARDS[subject.agent], 16)))
-    rows.append((subject.full, f"full chain ({subject.top} steps)", shown(FACES["full"], 100)))
-    return Part("table5", "Table 5: manual starts", subject.lines(rows), "The paper's column: faces 8×.")
+        published = subject.published("faces", REWARDS[subject.agent], 16)
+        rows.append((subject.skipdiff, f"agent ({subject.agent})", published))
+    full = subject.published("faces", FACES["full"], 100)
+    rows.append((subject.full, f"full chain ({subject.top} steps)", full))
+    rows.append(("hr", "", ""))
+    note = FACES_NOTE if subject.paper == "faces" else ""
+    return Part("table5", "Table 5: manual starts", subject.lines(rows), note)
 
 
 def rewards(subject: Subject) -> Part:
     """Table 6: the metric that was the agent's reward."""
     named = [name for name in REWARDS if name in subject.agents]
-    rows = [(subject.agents[name], f"reward 1/{name}", shown(REWARDS[name])) for name in named]
+    rows = [
+        (subject.agents[name], f"reward 1/{name}", subject.published("faces", REWARDS[name]))
+        for name in named
+    ]
     missing = [name for name in REWARDS if name not in named]
-    note = "The paper's column: faces 8×."
+    notes = [FACES_NOTE] * (subject.paper == "faces")
     if missing:
-        note += f" No agent trained on {' or on '.join(missing)} is there, so its row is absent."
-    return Part("table6", "Table 6: the reward", subject.lines(rows), note)
+        notes.append(f"No agent trained on {' or on '.join(missing)} is there, so its row is absent.")
+    return Part("table6", "Table 6: the reward", subject.lines(rows), " ".join(notes))
 
 
 def ablation(subject: Subject) -> Part:

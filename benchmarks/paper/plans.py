@@ -20,15 +20,15 @@ from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS, RESIDUE
 from ..measure.options import (
     add_common,
-    command_line,
     fixed_start,
     folder_name,
+    made_by,
     network_dtype,
     open_images,
     rows_file,
 )
 from ..measure.results import Estimate, Results
-from ..measure.sampler import Sampler
+from ..measure.sampler import HR, Sampler
 from ..measure.samplers import catalogue
 from ..measure.store import Store
 from ..measure.tables import Report, Table, basis
@@ -81,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)
     evaluation = Evaluation(
-        model, source, [reference, *plans], store, seeds, args.limit, MEASURED, complete=True
+        model, source, [HR, reference, *plans], store, seeds, args.limit, MEASURED, complete=True
     )
     rows = evaluation.run(progress=True)
     rows += Evaluation(model, source, rivals, store, seeds, args.limit).run(progress=True)
     results = Results(rows)
-    made = f"Made by `{command_line('plans', args, add_arguments)}`; model `{model.hash}`."
+    made = f"{made_by('plans', args, add_arguments)} Model `{model.hash}`."
     page = report(results, reference, plans, rivals, made)
     page.write(args.out / model.name / folder_name(args))
     print(page.text)
@@ -97,7 +97,7 @@ def report(
     results: Results, reference: Sampler, plans: Sequence[Sampler], rivals: Sequence[Sampler], made: str
 ) -> Report:
     """Means, what plans gain and lose, and by whom they are beaten."""
-    shown = [reference, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
+    shown = [HR, reference, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
     head = ["", *(metric.label for metric in MEASURED), "evaluations"]
     means = Table(
         head,

@@ -1,4 +1,7 @@
-"""The paper's own figures: other data, other weights. They stand in tables in a column of their own.
+"""The paper's own figures: other weights, another choice of pictures.
+
+They stand in tables in a column of their own, and only beside results on the kind of pictures and with the
+step pair that they are about.
 
 PSNR, SSIM, NIQE, LPIPS; Luo et al., AAAI 2024, Tables 1 to 6.
 """
@@ -10,12 +13,15 @@ Figures = tuple[float, float, float, float]
 FACES_SCALE = 8
 """A model that enlarges so far is one of aligned faces, any other one of natural images."""
 
+OWN_SETS = {"faces128_test-celebahq": "faces", "imagenet256_test": "natural"}
+"""The folders of results on the paper's kinds of test pictures, CelebA-HQ 8 times and ImageNet 4 times."""
+
 FACES: dict[str, Figures] = {
     "bicubic": (23.49, 0.6003, 13.45, 0.5374),
     "full": (24.79, 0.6766, 7.30, 0.0992),
     "skipdiff": (25.60, 0.6838, 6.47, 0.0967),
 }
-"""Table 1: CelebA-HQ, 8 times; SkipDiff with 16 evaluations."""
+"""Table 1: CelebA-HQ, 8 times; SkipDiff with (10, 10) and 16 evaluations."""
 
 NATURAL: dict[str, Figures] = {
     "bicubic": (25.60, 0.6594, 8.68, 0.4716),

@@ -28,7 +28,7 @@ from ..measure.family import same_scale
 from ..measure.metrics import METRICS, RESIDUE, Metric
 from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.results import Results
-from ..measure.sampler import Sampler
+from ..measure.sampler import HR, Sampler
 from ..measure.store import Row, Store
 from ..measure.tables import RESULTS
 from .drawn import DRAWN, drawings
@@ -101,7 +101,7 @@ class Study:
             ways = [default_way(model, label)]
             if not rows:
                 others = [other_program(folder.name, folder) for folder in self.args.other]
-                ways = [bicubic(model), *others, *ways]
+                ways = [HR, bicubic(model), *others, *ways]
             rows += self._rows(model, source, ways)
         if not self.args.no_auto:
             rows += self._auto(kind, source, rows)

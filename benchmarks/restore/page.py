@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -70,15 +71,22 @@ def table(results: Results, metrics: Sequence[Metric]) -> Table:
     return Table(
         ["", *(metric.label for metric in metrics), "seconds"],
         [
-            [way, *(m.shown(results.mean(way, m.name)) for m in metrics), f"{seconds(results, way):.2f}"]
+            [way, *(m.shown(results.mean(way, m.name)) for m in metrics), shown_seconds(results, way)]
             for way in results.samplers
         ],
     )
 
 
 def seconds(results: Results, way: str) -> float:
-    """The median time of a picture."""
-    return float(np.nanmedian(results.values(way, SECONDS)))
+    """The median time of a picture; NaN where it was not measured."""
+    values = results.values(way, SECONDS)
+    return float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan
+
+
+def shown_seconds(results: Results, way: str) -> str:
+    """The same as a cell."""
+    found = seconds(results, way)
+    return "–" if math.isnan(found) else f"{found:.2f}"
 
 
 def sentences(results: Results, ours: Sequence[str], metrics: Sequence[Metric]) -> str:

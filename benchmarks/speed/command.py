@@ -24,6 +24,7 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
+from ..measure.options import made_by
 from ..measure.tables import RESULTS, Report, Table, paragraphs
 from . import agents, engines
 from .environment import HEAD, WARM_SIDE, measure, measure_warm
@@ -59,9 +60,12 @@ def run(args: argparse.Namespace) -> int:
         f"Model `{model.hash}`, {model.device}, {torch.get_num_threads()} threads, {platform.machine()}, "
         f"torch {torch.__version__}."
     )
+    given = argparse.Namespace(**vars(args))
     for name in args.only:
         title, *blocks = SECTIONS[name](model, args)
-        section = paragraphs(f"## {title}", f"{machine} {ROUNDS[name].format(args.repeats)}", *blocks)
+        given.only = [name]
+        told = f"{machine} {ROUNDS[name].format(args.repeats)} {made_by('speed', given, add_arguments)}"
+        section = paragraphs(f"## {title}", told, *blocks)
         print(section, flush=True)
         write_atomically(folder / "speed" / f"{name}.md", section.encode())
         files = [folder / "speed" / f"{some}.md" for some in SECTIONS]

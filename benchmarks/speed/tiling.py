@@ -42,6 +42,7 @@ from skipdiff_env.images.photo import Photo
 from skipdiff_env.images.tiling import RAMP, spans
 from skipdiff_env.upscale import Enlarger
 
+from ..measure.options import made_by
 from ..measure.tables import RESULTS, Report, Table
 
 Size = tuple[int, int]
@@ -80,25 +81,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write; 1 if a bound is broken."""
     model = load_pretrained(args.model, "cpu")
-    good, folder = True, args.out / model.name
+    good, folder, made = True, args.out / model.name, made_by("tiling", args, add_arguments)
     if "seams" in args.what:
         rows = measure_seams(model, SMALL, args.tiles, args.start)
-        write_report(folder, "tiling_seams", rows)
+        write_report(folder, "tiling_seams", rows, made)
         good &= seams_hold(rows)
     if "memory" in args.what:
         rows = measure_memory(args.model, SMALL, LARGE)
-        write_report(folder, "tiling_memory", rows)
+        write_report(folder, "tiling_memory", rows, made)
         good &= memory_holds(rows)
     if "largest" in args.what:
         with tempfile.TemporaryDirectory() as made:
             tiny = random_model(tiny_config())
             stand_in = save_model(Path(made) / "tiny-4x", tiny.network, tiny.config)
             rows = measure_largest(str(stand_in), args.formats, LARGEST)
-        write_report(args.out / stand_in.name, "tiling_largest", rows)
+        write_report(args.out / stand_in.name, "tiling_largest", rows, made)
         good &= memory_holds(rows)
     if "largest-model" in args.what:
         rows = measure_largest(args.model, args.formats, LARGEST)
-        write_report(folder, "tiling_largest", rows)
+        write_report(folder, "tiling_largest", rows, made)
         good &= memory_holds(rows)
     return 0 if good else 1
 
@@ -234,10 +235,10 @@ def peak(model: str, size: Size, suffix: str = "png", chain: str = "--coarse-ste
         return int(ran.stdout)
 
 
-def write_report(folder: Path, name: str, rows: Sequence[Row]) -> None:
-    """Write rows as a table, and print it."""
+def write_report(folder: Path, name: str, rows: Sequence[Row], made: str) -> None:
+    """Write rows as a table under what made it, and print it."""
     shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     head, lines = list(shown[0]), [list(row.values()) for row in shown]
-    report = Report(name, "", "", [Table(head, lines, left=0)], [head, *lines])
+    report = Report(name, "", made, [Table(head, lines, left=0)], [head, *lines])
     report.write(folder)
     print(report.text, flush=True)

@@ -65,6 +65,7 @@ def test_agents(files, capsys):
     names += ["imitation of the optimum", "chosen on validation (", "best start on training images ("]
     assert all(f"\n| {name}" in text for name in names) and "Learning " in text
     assert "Training: 6 images of `train` × 1 noise seeds; agents chosen on 3 images of `valid` × 3" in text
+    assert "Made by `python -m benchmarks agents --model model --images train --train-images 6 " in text
     assert "takes 19 network calls" in text  # 9 of CSA, and 4 · 5 / 2
     rows = list(csv.DictReader((folder / "clean-psnr-reset-10-4.csv").open()))
     of = {
@@ -151,7 +152,9 @@ def test_agents_on_mixed_quality(files, capsys):
 def test_ceilings(files, capsys):
     arguments = ("--metrics", "psnr", "--epochs", "2")
     assert command(files, "ceilings", *arguments) == 0
-    lines = (files / "out" / "model" / "ceilings.md").read_text().splitlines()
+    text = (files / "out" / "model" / "ceilings.md").read_text()
+    lines = text.splitlines()
+    assert "Made by `python -m benchmarks ceilings --model model " in text
     assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == ["clean", "mixed"]
 
 

@@ -177,7 +177,8 @@ def test_stored_rows_are_read(file):
     rows = read_rows(file)
     with file.open(encoding="utf-8") as opened:
         assert len(rows) == sum(1 for _ in opened) - 1
-    assert all(np.isfinite(row.value("psnr")) and row.evaluations >= row.start >= 0 for row in rows)
+    assert all(np.isfinite(row.value("psnr")) or row.sampler == "hr" for row in rows)
+    assert all(row.evaluations >= row.start >= 0 for row in rows)
 
 
 def test_every_sampler_belongs_to_its_family(model):

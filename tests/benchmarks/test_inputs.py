@@ -47,18 +47,23 @@ def test_every_model_and_input_has_a_line_and_rows_are_used_again(
     expected = [
         f"{said}: {of}" for said in ("clean", "JPEG 75", "JPEG 20") for of in ("bicubic", "tiny", "other")
     ]
+    expected.insert(0, "clean: HR")
     lines = [line[2:].split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][1:]
     assert [line.split(",")[0] for line in lines] == expected
+    assert (
+        f"Made by `python -m benchmarks inputs --models tiny other --jpeg 75 20 --images {image_folder.name}"
+        in text
+    )
     assert "*JPEG 20: other, start 1 against tiny, start 2*: undecided in PSNR" in text
     with (folder / "inputs.csv").open() as file:
         found = {(row["input"], row["sampler"]): row for row in csv.DictReader(file)}
-    assert len(found) == 9
+    assert len(found) == 10 and float(found["clean", "HR"]["lpips"]) == pytest.approx(0, abs=1e-6)
     psnr = [float(found[said, "bicubic"]["psnr"]) for said in ("clean", "JPEG 75", "JPEG 20")]
     assert psnr == sorted(psnr, reverse=True) and psnr[0] > psnr[2]
     assert float(found["clean", "other, start 1"]["evaluations"]) == 10
     files = [tmp_path / name / image_folder.name / "rows.csv" for name in ("tiny", "other")]
     kept = [file.read_bytes() for file in files]
-    assert [len(data.splitlines()) for data in kept] == [1 + 2 * 2 * 3, 1 + 2 * 3]
+    assert [len(data.splitlines()) for data in kept] == [1 + 2 * 2 * 3 + 2, 1 + 2 * 3]
     assert main(arguments) == 0 and [file.read_bytes() for file in files] == kept
     capsys.readouterr()
     assert main([*arguments, "--models", str(other), str(other)]) == 2

@@ -16,7 +16,14 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.measure import options
 from benchmarks.measure.evaluate import image_name
-from benchmarks.measure.options import command_line, folder_name, open_images, said, trained_rivals
+from benchmarks.measure.options import (
+    command_line,
+    folder_name,
+    made_by,
+    open_images,
+    said,
+    trained_rivals,
+)
 from benchmarks.paper import command, cost
 from benchmarks.paper.parts import Subject
 from skipdiff_env import SkipDiffError
@@ -73,6 +80,18 @@ def test_the_command_is_said_with_every_option_and_no_folder():
     again = argparse.ArgumentParser()
     command.add_arguments(again)
     assert again.parse_args(found.split()[4:]).tables == ["5", "ablation"]
+
+
+def test_required_and_listed_options_are_said_and_folders_of_work_are_not():
+    texture = pytest.importorskip("benchmarks.agents.texture")
+    parser = argparse.ArgumentParser()
+    texture.add_arguments(parser)
+    words = "--model face-8x --images a.tar --valid v.tar --test t.tar --agent one two --mixed --runs /r"
+    args = parser.parse_args(words.split())
+    found = command_line("texture", args, texture.add_arguments)
+    assert found.split()[:4] == ["python", "-m", "benchmarks", "texture"]
+    assert vars(parser.parse_args(found.split()[4:])) == {**vars(args), "runs": Path("runs/agents")}
+    assert made_by("texture", args, texture.add_arguments) == f"Made by `{found}`."
 
 
 @pytest.mark.parametrize("option", ["--variants", "--ccsr", "--addsr"])
@@ -135,11 +154,14 @@ def test_table_3_keeps_the_row_of_most_rounds(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cost, "measure", counted)
     for repeats in (1, 2, 1, 2):
-        costs = cost.table(tmp_path, [model], [2], repeats, 32)
+        costs = cost.table(tmp_path, [model], [2], repeats, 32, "Made by `me`.")
     assert made == [1, 2] and [c.repeats for c in costs] == [2, 2]
     lines = (tmp_path / "table3.md").read_text().splitlines()
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| ")] == ["rounds", "2", "2"]
-    assert "| SkipDiff at its fixed start: " in (tmp_path / "table3.md").read_text()
+    text = (tmp_path / "table3.md").read_text()
+    assert (
+        "| SkipDiff at its fixed start: " in text and "Made by `me`." in text and "| the paper |" not in text
+    )
     with (tmp_path / "table3.csv").open() as file:
         assert [row["sampler"] for row in csv.DictReader(file)] == ["full chain", "SkipDiff"]
 
@@ -153,7 +175,7 @@ def test_table_3_has_a_cpu_row_beside_that_of_the_gpu(monkeypatch, tmp_path):
     on_gpu = SimpleNamespace(device=torch.device("cuda"), scale=4)
     session = SimpleNamespace(
         subject=Subject(4, 100, 7), args=parsed("--tables", "3"), agents={}, model=on_gpu, folder=tmp_path,
-        wanted=("table3",),
+        wanted=("table3",), made="",
     )  # fmt: skip
     command.draw_rest(session)
     assert measured == [on_gpu, ("natural-4x", "cpu", None), authors]
@@ -164,9 +186,9 @@ def test_the_model_s_index_links_what_lies_beside_it(tmp_path):
 
     for name in ("recipes.md", "tiling_seams.csv", "tiling_seams.md", "speed.md"):
         Path(tmp_path / name).write_text("x")
-    write_index(tmp_path, "tiny")
+    write_index(tmp_path, "tiny", "me")
     text = (tmp_path / "README.md").read_text()
-    assert "[md](recipes.md)" in text and "[md](speed.md)" in text
+    assert "made by `me`." in text and "[md](recipes.md)" in text and "[md](speed.md)" in text
     assert "- Tiles: seams: [md](tiling_seams.md), [csv](tiling_seams.csv)" in text
 
 

@@ -67,25 +67,29 @@ def test_every_table_is_there_in_both_forms(run_all):
     keys = [row["sampler"] for row in table(folder / "table2.csv")]
     assert {f"{kind}-{spent}" for kind in ("ddim", "dpm", "ancestral", "ccsr")} < {*keys}
     for name, lines in (
-        ("table2", 44 + 3 * (spent != 11)),
+        ("table2", 45 + 3 * (spent != 11)),
         ("table4", 5),
-        ("table5", 4),
+        ("table5", 5),
         ("table6", 1),
         ("ablation", 11),
     ):
         rows = table(folder / f"{name}.csv")
         assert len(rows) == lines, (name, [row["sampler"] for row in rows])
-        assert all(float(r["psnr_low"]) <= float(r["psnr"]) <= float(r["psnr_high"]) for r in rows), name
+        known = [r for r in rows if r["sampler"] != "hr"]  # the originals' PSNR is infinite
+        assert all(float(r["psnr_low"]) <= float(r["psnr"]) <= float(r["psnr_high"]) for r in known), name
         text = (folder / f"{name}.md").read_text()
         assert text.count("\n|") >= lines + 2 and "2 images, 2 noise seeds each" in text
-        assert "the paper: PSNR" in text or name == "ablation"
+        assert "the paper" not in text  # these are not its pictures
         assert "Made by `python -m benchmarks paper --model tiny --images photographs0 --agent" in text
     assert [row["label"] for row in table(folder / "table5.csv")][2:] == [
         "agent (NIQE)",
         "full chain (20 steps)",
+        "HR",
     ]
     assert "No agent trained on LPIPS" in (folder / "table6.md").read_text()
-    assert "26.65 / 0.6884 / 4.95 / 0.1886 (20)" in (folder / "table2.md").read_text()
+    originals = next(row for row in table(folder / "table2.csv") if row["sampler"] == "hr")
+    assert float(originals["ssim"]) == pytest.approx(1) and float(originals["lpips"]) < 1e-6
+    assert float(originals["evaluations"]) == 0 < float(originals["niqe"])
     labels = [row["label"] for row in table(folder / "ablation.csv")]
     assert any("unclamped" in label for label in labels) and any("rebuilt" in label for label in labels)
     assert sum("other (noise-prediction of the residual)" in label for label in labels) == 3
@@ -104,8 +108,15 @@ def test_means_are_those_of_the_rows(run_all):
 def test_table_3_has_the_authors_network(run_all):
     folder, _ = run_all
     names = [row["model"] for row in table(folder / "table3.csv")]
-    assert len(names) == 4 and names[2] == names[3] == "the authors' 97.8 M configuration, random weights"
-    assert sum(p.numel() for p in UNet(cost.AUTHORS).parameters()) == 97_807_491
+    assert len(names) == 4 and names[2] == names[3] == cost.AUTHORS_NAME
+    lines = [line for line in (folder / "table3.md").read_text().splitlines() if line.startswith("| ")]
+    assert [line.split("|")[-2].strip() for line in lines[1:]] == [
+        "", "", "4.17 s, 17,799 GMAC", "0.69 s, 2,848 GMAC",
+    ]  # fmt: skip
+
+
+def test_the_authors_network_has_their_weights():
+    assert sum(p.numel() for p in UNet(cost.AUTHORS).parameters()) == 92_556_931
 
 
 def test_table_3_counts_arithmetic(run_all, model):
@@ -191,9 +202,9 @@ def test_quick_in_a_process_of_its_own(model_folder, image_folder, tmp_path):
     command += ["--images", str(image_folder), "--tables", "5", "--limit", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 images, 3 rows, 3 of them missing: at most 32 network calls" in done.stdout
+    assert "1 images, 4 rows, 4 of them missing: at most 32 network calls" in done.stdout
     folder = tmp_path / "tiny" / f"{image_folder.name}-quick"
-    assert len(table(folder / "table5.csv")) == 3 and "too few images" in (folder / "README.md").read_text()
+    assert len(table(folder / "table5.csv")) == 4 and "too few images" in (folder / "README.md").read_text()
 
 
 def test_bad_arguments_are_one_line(model_folder, image_folder, tmp_path):

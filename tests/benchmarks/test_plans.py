@@ -45,7 +45,12 @@ START, SIX, FIVE, DDIM, DPM = (
 
 
 def test_as_good_as_the_start_within_limits() -> None:
-    made = rows("start", 16) + rows("six", 6, lpips=0.206) + rows("five", 5, lpips=0.206, psnr=25.8)
+    made = (
+        rows("hr", 0)
+        + rows("start", 16)
+        + rows("six", 6, lpips=0.206)
+        + rows("five", 5, lpips=0.206, psnr=25.8)
+    )
     results = Results(made)
     found = compared(results, "five", "start")
     assert found["psnr"].mean == pytest.approx(-0.2 * (1 + 4.5 / 1000))
@@ -91,7 +96,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     stored = read_rows(tmp_path / "out" / model.name / "pictures" / "rows.csv")
     keys = {row.sampler for row in stored}
     plans = {s.key for s in catalogue(model, 7).values() if s.family == "plan"}
-    assert keys == plans | {"skip-10-10-7", "ddim-3", "ddim-half-3", "dpm-3", "ancestral-3"}
+    assert keys == plans | {"hr", "skip-10-10-7", "ddim-3", "ddim-half-3", "dpm-3", "ancestral-3"}
+    assert [row.value("residue") for row in stored if row.sampler == "hr"] == pytest.approx([1, 1])
+    assert "\n| HR | – | 1.0000 |" in text
     assert all("residue" in row.scores for row in stored if row.sampler in plans | {"skip-10-10-7"})
     assert main(command) == 0  # from the rows alone
     assert read_rows(tmp_path / "out" / model.name / "pictures" / "rows.csv") == stored

@@ -99,7 +99,7 @@ def test_models_beside_another_program(model_folder, other, image_folder, tmp_pa
     text = (folder / "README.md").read_text()
     with (folder / "README.csv").open() as file:
         rows = {(row["input"], row["way"]): row for row in csv.DictReader(file)}
-    ways = ["bicubic", "realesrgan-x4plus", "natural-4x", "natural-4x-real", "auto"]
+    ways = ["HR", "bicubic", "realesrgan-x4plus", "natural-4x", "natural-4x-real", "auto"]
     assert [*rows] == [(kind, way) for kind in ("clean", "JPEG 40", "noise 12", "line art") for way in ways]
     for kind in ("clean", "JPEG 40", "noise 12", "line art"):
         # the other program's pictures are bicubic's, but for rounding
@@ -108,6 +108,7 @@ def test_models_beside_another_program(model_folder, other, image_folder, tmp_pa
         assert float(twin["seconds"]) == 2.5 and 0 < float(own["seconds"]) < 60
         taken = "natural-4x-real" if kind in ("JPEG 40", "noise 12") else "natural-4x"
         assert rows[kind, "auto"]["lpips"] == rows[kind, taken]["lpips"]
+    assert float(rows["clean", "HR"]["residue"]) == pytest.approx(1)
     assert float(rows["noise 12", "bicubic"]["residue"]) > float(rows["clean", "bicubic"]["residue"])
     assert "| JPEG 40 | " in text and "*auto against realesrgan-x4plus*: LPIPS × " in text
     assert "`python -m benchmarks restore --models" in text

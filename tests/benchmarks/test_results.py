@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -16,14 +17,15 @@ from benchmarks.measure.store import Row
 from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts, other_choices
 from benchmarks.paper.figures import families
 from benchmarks.paper.parts import Subject, build, main_table, starts
-from benchmarks.paper.published import FACES, REWARDS, shown
+from benchmarks.paper.published import FACES, NATURAL, REWARDS, shown
 from skipdiff_env.diffusion import random_model, tiny_config
 
 
-def subject(scale=4, start=7, reward="", budgets=(), **others):
+def subject(scale=4, start=7, reward="", budgets=(), paper="", **others):
     """What can be measured on a model of T = 100; with a reward there is an agent, too.
 
     Args:
+        paper: which of the paper's sets the images are of.
         others: families of further samplers, by their keys.
     """
     samplers = catalogue(random_model(tiny_config()), start, budgets=budgets)
@@ -31,7 +33,7 @@ def subject(scale=4, start=7, reward="", budgets=(), **others):
     if reward:
         key = "agent-10-10-0123"
         made[key] = Sampler(key, key, lambda *_: None, frozenset(), "agent", agent=reward)
-    return Subject(scale, 100, start, samplers | made, reward)
+    return Subject(scale, 100, start, samplers | made, reward, paper=paper)
 
 
 SUBJECT = subject(reward="NIQE")
@@ -173,14 +175,15 @@ def test_trends_over_s_stand_beside_the_paper_s():
 
 
 def test_an_agent_of_another_reward_is_judged_by_it():
-    lpips = subject(8, reward="LPIPS")
+    lpips = subject(8, reward="LPIPS", paper="faces")
     text = "\n".join(claims(made_up(), lpips))
     assert "*The agent (LPIPS) equals the best manual start* (here 10," in text
     assert "better, paired gain in LPIPS +0.0100" in text and "agent (NIQE)" not in text
     line = next(line for line in starts(lpips).lines if line.label == "agent (LPIPS)")
     assert line.published == shown(REWARDS["LPIPS"], 16) != shown(REWARDS["NIQE"], 16)
-    chain = starts(lpips).lines[-1]
+    *_, chain, originals = starts(lpips).lines
     assert chain.sampler == "csa-100" and chain.published == shown(FACES["full"], 100)
+    assert originals.sampler == "hr" and not originals.published
 
 
 def test_an_agent_s_possible_loss_is_said():
@@ -284,11 +287,82 @@ def test_spearman_is_that_of_ranks():
     assert Results(made).spearman(keys, sizes, "ssim").mean == 0  # constant
 
 
-def test_every_sampler_but_bicubic_has_a_place_in_the_plane():
+def test_every_sampler_but_bicubic_and_the_originals_has_a_place_in_the_plane():
     parts = {part.name: part for part in build(SUBJECT, ["figure5", "1", "table2", "table1"])}
     assert list(parts) == ["figure5", "table2"]  # a 4× model has no table 1
     groups = families(parts["figure5"], SUBJECT.samplers)
     assert sorted(sampler.key for _, some in groups for sampler in some) == sorted(
-        {*parts["figure5"].samplers} - {"bicubic"}
+        {*parts["figure5"].samplers} - {"bicubic", "hr"}
     )
     assert main_table(subject(8)).name == "table1"
+
+
+PUBLISHED = re.compile(r"\d+\.\d+ / 0\.\d+ / \d+\.\d+ / 0\.\d+")
+
+
+@pytest.mark.parametrize(("scale", "paper"), [(4, ""), (4, "natural"), (8, ""), (8, "faces")])
+def test_the_paper_s_figures_stand_beside_their_own_set_and_step_pair_alone(scale, paper):
+    some = subject(scale, reward="NIQE", paper=paper)
+    names = ["table1", "table4", "table5", "table6", "figure5", "ablation"]
+    tables = {part.name: part for part in build(some, names)}
+    found = {
+        name: {line.sampler: line.published for line in part.lines if line.published}
+        for name, part in tables.items()
+    }
+    main = f"table{1 if scale == 8 else 2}"
+    if not paper:
+        assert not any(found.values()) and not any("paper" in part.note for part in tables.values())
+    elif paper == "natural":
+        assert found.pop(main) == {
+            "bicubic": shown(NATURAL["bicubic"]),
+            "csa-100": shown(NATURAL["full"], 100),
+            "skip-5-20-16": shown(NATURAL["skipdiff"], 20),
+        }
+        assert not any(found.values())
+    else:
+        assert found[main]["agent-10-10-0123"] == shown(FACES["skipdiff"], 16)
+        assert len(found["table4"]) == 3 and len(found["table5"]) == 11 and len(found["table6"]) == 1
+        assert not any(key.startswith(("skip-5-", "skip-20-")) for keys in found.values() for key in keys)
+    assert all(PUBLISHED.match(cell) for cells in found.values() for cell in cells.values())
+
+
+def test_step_pairs_stand_beside_one_another():
+    for scale, start, pairs in (
+        (4, 7, ["skip-5-20-14", "skip-20-5-4", "skip-5-20-16"]),
+        (8, 4, ["skip-5-20-8", "skip-20-5-2"]),
+    ):
+        some = subject(scale, start)
+        assert some.pairs == pairs
+        tables = build(some, ["table1", "table4", "figure5"])
+        assert len(tables) == 3
+        for part in tables:
+            assert {f"skip-10-10-{start}", *pairs} <= {*part.samplers}, part.name
+
+
+def test_the_originals_are_what_grain_is_measured_by():
+    made = rows("csa-100", 100, niqe=3.5) + rows("hr", 0, psnr=math.inf, niqe=5.0, lpips=0.0)
+    made += rows("csa-10", 10, psnr=6.0, ssim=5.5, niqe=6.0, lpips=5.0)
+    made += rows("skip-20-5-2", 21, psnr=5.7) + rows("bicubic", 0)
+    faces = subject(8, 4, paper="faces")
+    text = "\n".join(claims(Results(made), faces))
+    assert "*The full chain has a lower NIQE than the originals themselves*: yes, 3." in text
+    assert "(paired difference -1.50, interval -1.50 … -1.50)." in text
+    assert "*CSA alone (S = 10) against the full chain*: better in PSNR (+1.00" in text
+    assert "The paper's gains: PSNR +1.01, SSIM +0.0438, NIQE -1.79, LPIPS -0.0168." in text
+    assert "*SkipDiff (20, 5), start 2 at 21 evaluations against the full chain*: better in PSNR" in text
+    assert "The paper's gains" not in "\n".join(claims(Results(made), subject(8, 4)))
+    table = report(Part("t", "T", (Line("hr", "HR"),)), Results(made)).text
+    mean, spread = (line for line in table.splitlines() if line.startswith("| HR "))
+    assert mean.split("|")[2].strip() == "–" == spread.split("|")[2].strip() and "inf" not in table
+
+
+def test_the_fall_of_table_5_is_said():
+    made = [
+        row for k in range(1, 11) for row in rows(f"skip-10-10-{k}", psnr=24 + k / 100, lpips=0.2 - k / 1000)
+    ]
+    for paper, said in (("", ""), ("faces", " The paper: PSNR -2.05 dB, LPIPS × 3.15.")):
+        (line,) = [
+            s for s in claims(Results(made), subject(8, 4, paper=paper)) if s.startswith("*From start 9")
+        ]
+        assert line.startswith("*From start 9 to start 1*: PSNR -0.08 dB, interval -0.08 … -0.08; LPIPS × ")
+        assert line.endswith(f".{said}") and ("The paper" in line) == bool(said)

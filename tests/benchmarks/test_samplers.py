@@ -156,6 +156,15 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
     assert sum(len(job.missing) for job in evaluate().jobs) == 20
 
 
+def test_the_originals_stand_for_themselves(wide, source):
+    pair = make_pair(source, 1, scale=4)
+    originals, bicubic = (catalogue(wide, 7)[key] for key in ("hr", "bicubic"))
+    assert np.array_equal(originals.of(pair, 0).image, pair.hr) and originals.of(pair, 0).evaluations == 0
+    assert np.array_equal(bicubic.of(pair, 0).image, bicubic.run(pair.lr, 0).image)
+    with pytest.raises(ValueError, match="does not tell its original"):
+        originals.run(pair.lr, 0)
+
+
 def test_every_column_is_what_it_says(source):
     pair = make_pair(source, 1, scale=4)
     best, other = score([pair.hr, 255 - pair.hr], pair.hr, pair.lr, 4)

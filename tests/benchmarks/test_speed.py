@@ -28,6 +28,7 @@ def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkey
     text = page.read_text()
     assert text.startswith(before) and "## Latent cache" in text and text.count("torch ") == 2
     assert "Medians of 1 alternating rounds." in text
+    assert "Made by `python -m benchmarks speed --model tiny --only cache --repeats 1`." in text
     assert sorted(f.name for f in (tmp_path / "tiny" / "speed").iterdir()) == ["cache.md", "sampler.md"]
     assert "## Latent cache" in capsys.readouterr().out
 
