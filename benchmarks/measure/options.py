@@ -154,7 +154,7 @@ def command_line(
     """The command with every option that is not the usual one; of paths the last part."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    usual = {**vars(parser.parse_args([])), "out": args.out}
+    usual = {name: parser.get_default(name) for name in _declared(parser)} | {"out": args.out}
     if "model" in usual:
         usual["model"] = None  # is always said
     words = ["python", "-m", "benchmarks", name]
@@ -171,6 +171,11 @@ def command_line(
             values = value if isinstance(value, list) else [value]
             words += [flag, *map(_last_part, values)]
     return shlex.join(words)
+
+
+def _declared(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of a command's arguments, those that must be given among them."""
+    return [action.dest for action in parser._actions if action.dest != "help"]
 
 
 def _last_part(value: object) -> str:

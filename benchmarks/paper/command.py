@@ -46,7 +46,23 @@ from .claims import claims, niqe_disagreements, other_choices
 from .page import Run, write_images, write_index, write_page
 from .parts import Subject, build
 
-PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
+PARTS = (
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "ablation",
+    "figure1",
+    "figure5",
+    "figure6",
+    "samples",
+    "rivals",
+    "starts",
+)
+FEW = (1, 2)
+"""Evaluations of CCSR that pictures show beside AddSR's."""
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
 
 
@@ -291,6 +307,12 @@ def draw_rest(session: Session) -> None:
             subject.refined: "its refiner",
         }
         pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
+    few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
+    rivals, about = session.folder / "rivals.png", " ".join([session.about, *few])
+    if few and "rivals" in session.wanted and not pictures.is_current(rivals, about):
+        shown = [subject.samplers[key] for key in ("bicubic", subject.full, subject.skipdiff, *few)]
+        short = {subject.full: "full chain", subject.skipdiff: "SkipDiff"}
+        pictures.draw_samples(rivals, session.model, shown, about, photographs, short)
     if "figure6" in session.wanted and not pictures.is_current(latents, session.about):
         pictures.draw_latents(latents, session.model, session.about, photographs)
 

@@ -59,7 +59,7 @@ REWARDS: dict[str, Figures] = {
 """Table 6 (faces): the agent's reward."""
 
 CONSISTENCY = {1: 0.49, 2: 0.64}
-"""L-STD of CCSR with both stages over that of StableSR's chain, by evaluations (Sun et al., arXiv 2401.00877v2)."""
+"""L-STD of CCSR with both stages over that of StableSR's chain, by evaluations (Sun et al. 2024)."""
 
 
 def shown(figures: Figures, evaluations: int | None = None) -> str:

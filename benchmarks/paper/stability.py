@@ -6,8 +6,8 @@ The measures of content consistency of CCSR's authors. M images are enlarged und
 deviation over the seeds is that of the population (the divisor is N). **G-STD** of a metric Q: the mean over
 images of √(1/N Σₙ (Qₙ - Q̄)²). **L-STD**: the mean over pixels, colours and images of √(1/N Σₙ (xₙ - x̄)²),
 where x is the value of a pixel in [0, 1], and 4 pixels are cut off at every border. Writes ``stability.md``
-and ``stability.csv`` into ``benchmarks/results/<model>/<images>/``; the rows, one an image and sampler, lie in
-``stability_rows.csv``, and those that are there are used again.
+and ``stability.csv`` into ``benchmarks/results/<model>/<images>/``; the rows, an image and
+sampler each, are kept in ``stability_rows.csv`` and used again.
 """
 
 from __future__ import annotations
@@ -246,13 +246,13 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     everything = catalogue(model, start, named_agents(args), (), args.model, trained_rivals(args))
     usual = ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
     rivals = {family.name for family in FAMILIES if family.rival}
-    wanted = args.samplers or [
-        key for key, s in everything.items() if key in usual or s.agent or s.family in rivals
-    ]
-    unknown = [key for key in wanted if key not in everything]
+    if not args.samplers:
+        return [s for key, s in everything.items() if key in usual or s.agent or s.family in rivals]
+    names = {key: {key, key.partition("@")[0]} for key in everything}
+    unknown = set(args.samplers).difference(*names.values())
     if unknown:
-        raise SkipDiffError(f"unknown sampler {unknown[0]!r}: use some of {', '.join(everything)}")
-    return [everything[key] for key in wanted]
+        raise SkipDiffError(f"unknown sampler {unknown.pop()!r}: use some of {', '.join(everything)}")
+    return [everything[key] for key, called in names.items() if called & set(args.samplers)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -263,7 +263,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="of the images' draw [0]")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"noise seeds an image [{SEEDS}]")
-    parser.add_argument("--samplers", nargs="+", metavar="KEY", help="only these, such as csa-10 ccsr-16")
+    parser.add_argument(
+        "--samplers", nargs="+", metavar="KEY", help="only these, on whatever weights: csa-10 ccsr-16 …"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -146,7 +146,7 @@ def test_the_command_covers_the_rivals_and_resumes(
     every = catalogue(model, 2, trained={"ccsr": trained, "addsr": model_folder})
     labels = {sampler.label: sampler.key for sampler in every.values() if sampler.weights}
     assert {"CCSR, stage 1, 1 step", "CCSR, both stages, 2 steps", "AddSR, 4 steps"} < set(labels)
-    assert len(set(labels.values())) == 11 and "CCSR, both stages, 11 steps" in labels
+    assert len(set(labels.values())) == 13 and "CCSR, both stages, 11 steps" in labels
     two = labels["CCSR, both stages, 2 steps"]
     arguments = ["stability", "--model", str(model_folder), "--images", str(image_folder), "--seeds", "2"]
     arguments += ["--ccsr", str(trained), "--device", "cpu", "--out", str(tmp_path / "out"), "--limit", "1"]
@@ -155,14 +155,15 @@ def test_the_command_covers_the_rivals_and_resumes(
         assert main(arguments) == 0
     folder = tmp_path / "out" / "tiny" / image_folder.name
     rows = read(folder / "stability_rows.csv", Spread)
-    assert [row.evaluations for row in rows] == [10, 11, 11, 2] and all(row.l_std > 0 for row in rows)
+    assert [row.evaluations for row in rows] == [10, 11, 11, 11, 2, 11]  # ccsr-11 on all three weights
+    assert all(row.l_std > 0 for row in rows)
     text = (folder / "stability.md").read_text()
     assert "1 image, 2 noise seeds each, drawn from 1 by the seed 0" in text
     assert "11 evaluations: L-STD differs by" in text
     assert "√(1/N Σₙ (xₙ - x̄)²)" in text and "4 pixels are cut off at every border" in text
     with (folder / "stability.csv").open() as file:
         (first, *_) = csv.DictReader(file)
-    assert float(first["l_std"]) == pytest.approx(rows[3].l_std) and first["sampler"] == two
+    assert float(first["l_std"]) == pytest.approx(rows[4].l_std) and first["sampler"] == two
     capsys.readouterr()
 
 
