@@ -14,7 +14,7 @@ With ``--choose`` the share of the least LPIPS, among those that keep to the lim
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,21 +75,12 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model, args.device, network_dtype(args))
     if model.config.refiner is None:
         raise SkipDiffError(f"{args.model} has no refiner: train one with skipdiff train-refiner")
-    limits = [limit(word) for word in args.choose or ()]
-    start, chains, own = fixed_start(model), [CCSR(steps) for steps in STEPS], model.config.refiner.strength
-    every = catalogue(model, start)
+    limits, start = [limit(word) for word in args.choose or ()], fixed_start(model)
+    own, every = model.config.refiner.strength, catalogue(model, start)
+    by_share = shares(model, args.model, {*args.strengths, own})
     found: list[Sampler] = [every["bicubic"], every[f"skip-10-{model.schedule.steps // 10}-{start}"]]
-    shares = sorted({*args.strengths, own})
-    by_share = {0.0: trained_chains(model, "strength 0", chains)}
-    for share in shares:
-        refiner = load_refiner(args.model, model.device, model.dtype, share)
-        by_share[share] = trained_chains(model, f"strength {share:g}", chains, refiner)
     found += [sampler for samplers in by_share.values() for sampler in samplers]
-    for name, options in GIVEN_BACK.items():
-        sampler = SkipDiffSampler(
-            model, refiner=load_refiner(args.model, model.device, model.dtype), **options
-        )
-        found += [given_back(sampler, name, s, c) for s, c in zip(by_share[own], chains, strict=True)]
+    found += given_back(model, by_share[own])
     file = rows_file(args, model)
     folder = file.parent.parent / folder_name(args)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,14 +106,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def given_back(sampler: SkipDiffSampler, name: str, plain: Sampler, chain: CCSR) -> Sampler:
-    """A chain after which something of the input is given back; ``plain`` is without that."""
+def shares(model: FrozenModel, folder: str, strengths: Collection[float]) -> dict[float, list[Sampler]]:
+    """CCSR's chains by the share of the refiner's change that counts, and without a refiner as 0."""
+    chains = [CCSR(steps) for steps in STEPS]
+    found = {0.0: trained_chains(model, "strength 0", chains)}
+    for share in sorted(strengths):
+        refiner = load_refiner(folder, model.device, model.dtype, share)
+        found[share] = trained_chains(model, f"strength {share:g}", chains, refiner)
+    return found
 
-    def run(lr: np.ndarray, seed: int) -> Picture:
-        return Picture(sampler(lr, chain, seed).images[0], chain.steps)
 
-    key, label = f"{plain.key}+{name.replace(' ', '-')}", f"{plain.label}, {name}"
-    return replace(plain, key=key, label=label, run=run)
+def given_back(model: FrozenModel, plain: Sequence[Sampler]) -> list[Sampler]:
+    """The chains of ``plain``, which have the model's own strength, with some of the input given back."""
+
+    def with_options(sampler: Sampler, name: str, options: dict[str, Any]) -> Sampler:
+        enlarge, chain = SkipDiffSampler(model, refiner=model.folder, **options), CCSR(sampler.steps)
+
+        def run(lr: np.ndarray, seed: int) -> Picture:
+            return Picture(enlarge(lr, chain, seed).images[0], chain.steps)
+
+        key, label = f"{sampler.key}+{name.replace(' ', '-')}", f"{sampler.label}, {name}"
+        return replace(sampler, key=key, label=label, run=run)
+
+    return [with_options(sampler, *given) for given in GIVEN_BACK.items() for sampler in plain]
 
 
 # -- the choice

@@ -238,7 +238,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
         )
     if isinstance(chain, FewSteps) and word == model.chain:
         steps = {FAST: max(1, chain.steps // 2), NORMAL: chain.steps, BEST: 2 * chain.steps}[effort]
-        return replace(chain, steps=min(steps, chain.most or steps))  # type: ignore[type-var]
+        return replace(chain, steps=min(steps, chain.most or steps))
     if chain is None and effort == FAST:
         return CSA(usual_coarse_steps(model.schedule.steps))
     if chain is None and effort == BEST:
