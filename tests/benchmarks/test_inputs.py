@@ -108,10 +108,10 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
     lpips = {s: float(rows[f"strength {s:g}, 2 steps"]["lpips"]) for s in (0, *STRENGTHS)}
     capsys.readouterr()
     hash_ = load_pretrained(folder, "cpu").hash
-    for bound in (0.0, *STRENGTHS[:2]):  # PSNR falls with the strength here
-        limit = float(rows[f"strength {bound:g}, 2 steps"]["psnr"])
+    by_psnr = dict(zip((0, *STRENGTHS), psnr, strict=True))
+    for limit in sorted(psnr)[-3:]:
         assert main(["refiner", "--model", str(folder), *common, "--choose", f"psnr={limit!r}"]) == 0
-        best = min((s for s in lpips if s <= bound), key=lambda s: lpips[s])
+        best = min((s for s in lpips if by_psnr[s] >= limit), key=lambda s: lpips[s])
         assert read_config(folder / CONFIG).refiner.strength == best
         text = (out / "refined" / f"{image_folder.name}-q75" / "refiner.md").read_text()
         assert f"the model's own is {best:g}. It was chosen here, for the least LPIPS with PSNR of at" in text
