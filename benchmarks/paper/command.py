@@ -307,14 +307,21 @@ def draw_rest(session: Session) -> None:
             subject.refined: "its refiner",
         }
         pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
-    few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
-    rivals, about = session.folder / "rivals.png", " ".join([session.about, *few])
-    if few and "rivals" in session.wanted and not pictures.is_current(rivals, about):
-        shown = [subject.samplers[key] for key in ("bicubic", subject.full, subject.skipdiff, *few)]
-        short = {subject.full: "full chain", subject.skipdiff: "SkipDiff"}
-        pictures.draw_samples(rivals, session.model, shown, about, photographs, short)
+    if "rivals" in session.wanted:
+        draw_rivals(session, photographs)
     if "figure6" in session.wanted and not pictures.is_current(latents, session.about):
         pictures.draw_latents(latents, session.model, session.about, photographs)
+
+
+def draw_rivals(session: Session, photographs: ImageSource) -> None:
+    """CCSR's and AddSR's pictures beside the full chain's and SkipDiff's, if there are such models."""
+    subject = session.subject
+    few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
+    file, about = session.folder / "rivals.png", " ".join([session.about, *few])
+    if few and not pictures.is_current(file, about):
+        shown = [subject.samplers[key] for key in ("bicubic", subject.full, subject.skipdiff, *few)]
+        short = {subject.full: "full chain", subject.skipdiff: "SkipDiff"}
+        pictures.draw_samples(file, session.model, shown, about, photographs, short)
 
 
 def finish(session: Session, count: int, results: Results | None, others: Sequence[Variant]) -> None:
