@@ -32,6 +32,7 @@ COMMANDS = {
         "choose anew which model a photograph gets by itself, by what is measured of it",
     ),
     "recipes": ("paper.recipes", "short training runs side by side: which choices of a recipe pay"),
+    "companions": ("paper.companions", "which parts of CCSR's and AddSR's trainings earn their place"),
     "tutorials": ("measure.tutorials", "run the manual's tutorials and render their pages"),
     "docs": ("measure.docs", "copy result tables into README and model cards"),
     "speed": ("speed.command", "ratios of running times, each within one run"),

@@ -14,8 +14,8 @@ from .chains import ChainSpec, OnState, parse, with_detail
 from .diffusion import Call, NoiseKey, as_model, image_key, to_uint8
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
-from .diffusion.refiner import OWN, RefinerSpec, resolve_refiner
-from .diffusion.resize import back_project, to_arrays, to_planes, to_signed
+from .diffusion.refiner import OWN, RefinerSpec, is_own, resolve_refiner
+from .diffusion.resize import back_project, fix_colours, to_arrays, to_planes, to_signed
 from .errors import SkipDiffError, fraction
 
 
@@ -56,10 +56,13 @@ class SkipDiffSampler:
         fine_steps: F; None means T/S, 0 CSA alone.
         skip_rule: ``reset`` (Eq. 14) or ``hold``.
         refiner: ``"own"``: the model's, after the chain that it was made for; None or ``"none"``; the name or
-            folder of a model with a refiner; or a function (x̂0, condition) → image. It gives the result its
-            last touch and is not counted as an evaluation. See :mod:`.diffusion.refiner`.
+            folder of a model with a refiner; with a strength, as ``"own:0.5"``; or a function
+            (x̂0, condition) → image. It gives the result its last touch and is not counted as an evaluation.
+            See :mod:`.diffusion.refiner`.
         clean: how much of what the model removed (noise, blocks) stays removed, 0 … 1; at 0 the result
             shrinks to the input. See :func:`.diffusion.resize.back_project`.
+        colour_fix: whether the colours of large areas are made those of the input. See
+            :func:`.diffusion.resize.fix_colours`.
         detail: how much of the detail counts that the model made up, 0 … 1; 0 is the faithful mean. It takes
             one evaluation more, at 0 that one alone. See :mod:`.chains.detail`.
 
@@ -79,11 +82,13 @@ class SkipDiffSampler:
         refiner: RefinerSpec = OWN,
         clean: float = 1.0,
         detail: float = 1.0,
+        colour_fix: bool = False,
     ) -> None:
         self.model = as_model(model)
         self.clean, self.detail = fraction("clean", clean), fraction("detail", detail)
         self._steps = (coarse_steps, fine_steps, skip_rule)
-        self._refiner = refiner if refiner == OWN else resolve_refiner(refiner, self.model)
+        self.colour_fix = colour_fix
+        self._refiner = refiner if is_own(refiner) else resolve_refiner(refiner, self.model)
 
     def __call__(
         self,
@@ -119,8 +124,10 @@ class SkipDiffSampler:
         began = time.perf_counter()
         final = chain(self.model, self.model.condition(to_planes(images)), keys, callback)
         x0 = final.x0
-        if self.clean < 1:
-            x0 = back_project(x0, to_signed(to_planes(images)).to(x0.device), 1 - self.clean).clamp_(-1, 1)
+        if self.clean < 1 or self.colour_fix:
+            signed = to_signed(to_planes(images)).to(x0.device)
+            x0 = fix_colours(x0, signed) if self.colour_fix else x0
+            x0 = back_project(x0, signed, 1 - self.clean).clamp_(-1, 1)
         result = to_arrays(to_uint8(x0))
         seconds = (time.perf_counter() - began) / len(images)
         trace = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skipdiff_env import SkipDiffError
 from skipdiff_env.images import shrink
 from skipdiff_env.metrics import load_metric
 
@@ -82,6 +83,8 @@ METRICS = [
 """What is measured, in the order of the columns."""
 RESIDUE = Metric("residue", "residue", 2, True, "residue", "residue: grain in flat areas over the original's")
 """Where grain could be taken for detail; tables of means alone do without it."""
+SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips", "ST-LPIPS with AlexNet")
+"""A perceptual distance that no training has used; its weights are in a package of their own."""
 EVALUATIONS = Column("evaluations", "evaluations", 0, True)
 
 
@@ -93,6 +96,16 @@ def columns() -> list[Column]:
 def column(name: str) -> Column:
     """The column of that name."""
     return next(column for column in columns() if column.name == name)
+
+
+def judges() -> list[Metric]:
+    """All metrics of the tables, residue, and the second judge where its weights are."""
+    try:
+        load_metric(SECOND_JUDGE.of)(*[np.zeros((1, 64, 64, 3), np.uint8)] * 2)
+    except SkipDiffError as error:
+        print(f"without {SECOND_JUDGE.title}: {error}")
+        return [*METRICS, RESIDUE]
+    return [*METRICS, RESIDUE, SECOND_JUDGE]
 
 
 def major() -> list[Metric]:

@@ -38,6 +38,8 @@ PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
 """Step pairs (S, F) beside (10, 10)."""
 PAPER_PAIR = (5, 20, 16)
 """The pair of the paper's Table 2, and the start at which it takes the paper's 20 evaluations."""
+FLEXIBLE = (1, 2, 4, 8, 16)
+"""Evaluations of CCSR with both stages, which was trained for none of them alone."""
 FEW = (2, 3, 4, 5, 6, 8)
 """Evaluations below SkipDiff's at which standard samplers are compared with plans."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
@@ -111,16 +113,14 @@ def trained_chains(
 ) -> list[Sampler]:
     """Chains on weights of their own, whose labels begin with ``name``."""
     weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
-    return [
-        chain_sampler(
-            model,
-            Refined(chain, refiner) if refiner else chain,
-            f"{chain.word}-{chain.steps}@{'+'.join(weights)}",
-            f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}",
-            weights,
-        )
-        for chain in chains
-    ]
+    found = []
+    for chain in chains:
+        word, _, unusual = str(chain).partition(",")
+        key = f"{word.replace(':', '-')}{f',{unusual}' * bool(unusual)}@{'+'.join(weights)}"
+        label = f"{name}, {chain.steps} step{'s' * (chain.steps > 1)}{f', {unusual}' * bool(unusual)}"
+        whole = Refined(chain, refiner) if refiner else chain
+        found.append(chain_sampler(model, whole, key, label, weights))
+    return found
 
 
 def _bicubic(case: Case) -> Iterable[Sampler]:
@@ -208,7 +208,8 @@ def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:
     if model is None or (both and model.config.refiner is None):
         return []
     refiner = load_refiner(case.trained["ccsr"], model.device, model.dtype) if both else None
-    return trained_chains(model, name, [CCSR(n) for n in sorted({1, 2, 16, *case.budgets})], refiner)
+    usual = FLEXIBLE if both else (1, 2, 16)
+    return trained_chains(model, name, [CCSR(n) for n in sorted({*usual, *case.budgets})], refiner)
 
 
 def _addsr(case: Case) -> Iterable[Sampler]:

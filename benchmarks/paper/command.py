@@ -47,7 +47,23 @@ from .page import Run, write_images, write_index, write_page
 from .parts import Subject, build
 from .published import OWN_SETS
 
-PARTS = ("1", "2", "3", "4", "5", "6", "ablation", "figure1", "figure5", "figure6", "samples", "starts")
+PARTS = (
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "ablation",
+    "figure1",
+    "figure5",
+    "figure6",
+    "samples",
+    "rivals",
+    "starts",
+)
+FEW = (1, 2)
+"""Evaluations of CCSR that pictures show beside AddSR's."""
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
 
 
@@ -298,8 +314,21 @@ def draw_rest(session: Session) -> None:
             subject.refined: "its refiner",
         }
         pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
+    if "rivals" in session.wanted:
+        draw_rivals(session, photographs)
     if "figure6" in session.wanted and not pictures.is_current(latents, session.about):
         pictures.draw_latents(latents, session.model, session.about, photographs)
+
+
+def draw_rivals(session: Session, photographs: ImageSource) -> None:
+    """CCSR's and AddSR's pictures beside the full chain's and SkipDiff's, if there are such models."""
+    subject = session.subject
+    few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
+    file, about = session.folder / "rivals.png", " ".join([session.about, *few])
+    if few and not pictures.is_current(file, about):
+        shown = [subject.samplers[key] for key in ("bicubic", subject.full, subject.skipdiff, *few)]
+        short = {subject.full: "full chain", subject.skipdiff: "SkipDiff"}
+        pictures.draw_samples(file, session.model, shown, about, photographs, short)
 
 
 def finish(session: Session, count: int, results: Results | None, others: Sequence[Variant]) -> None:

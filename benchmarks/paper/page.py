@@ -37,6 +37,7 @@ TITLES = {
     "figure5": "Figure 5: perception and distortion",
     "figure6": "Figure 6: latents of the full chain and of CSA",
     "samples": "Samples",
+    "rivals": "Samples of CCSR and AddSR",
     "starts": "Starts that the optimum and the agent choose",
     "stability": "Stability over noise seeds",
     "refiner": "The refiner's strength",
@@ -45,6 +46,7 @@ TITLES = {
 OF_THE_MODEL = {
     "speed": "Running times",
     "recipes": "Variants of the recipe",
+    "companions": "Parts of CCSR's and AddSR's trainings",
     "tiling_seams": "Tiles: seams",
     "tiling_memory": "Tiles: memory",
     "tiling_largest": "Tiles: memory of the largest",

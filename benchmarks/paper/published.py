@@ -64,6 +64,9 @@ REWARDS: dict[str, Figures] = {
 }
 """Table 6 (faces): the agent's reward."""
 
+CONSISTENCY = {1: 0.49, 2: 0.64}
+"""L-STD of CCSR with both stages over that of StableSR's chain, by evaluations (Sun et al. 2024)."""
+
 
 def shown(figures: Figures, evaluations: int | None = None) -> str:
     """As a cell: ``25.60 / 0.6838 / 6.47 / 0.0967 (16)``."""

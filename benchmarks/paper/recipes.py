@@ -11,27 +11,22 @@ trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models sta
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import re
-import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.images import open_source
-from skipdiff_env.training import load_recipe, train
-from skipdiff_env.training.distributed import pick_device
+from skipdiff_env.training import load_recipe
 
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS
+from ..measure.options import command_line
 from ..measure.results import Results
 from ..measure.samplers import catalogue
 from ..measure.store import Store
 from ..measure.tables import RESULTS, Report, Table
+from .side_by_side import COOLING, SHORT, Short
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
@@ -50,10 +45,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "the sharpest sources alone": ("data.weights={celeba_: 0, yonsei_: 0}",),
 }
 """Further variants of face-8x, which draws from its sources unequally."""
-SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99")
-"""Of all variants: a few hundred steps would else be warm-up, and their average mostly random weights."""
-START, COOLING = 7, 0.25
-"""The paper's start; the share of the time in which the rate falls."""
+START = 7
+"""The paper's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
     unknown = set(args.only or ()) - set(every)
     if unknown:
         raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(every)}")
-    recipe = load_recipe(args.recipe, overrides=_common(args))
+    recipe = load_recipe(args.recipe, overrides=args.set)
     source = open_source(args.val)
     store = Store(args.runs / recipe.name / "rows.csv")
     rows: list[list[str]] = []
     for name in args.only or VARIANTS:
-        folder = _trained(args, recipe.name, name)
+        change = (*args.set, *every[name])
+        short = Short(args.recipe, change, args.data, args.minutes, args.device, args.init)
+        folder = short.trained(name, args.runs / recipe.name)
         dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
         model = load_pretrained(folder, args.device, dtype)
         samplers = catalogue(model, min(START, model.schedule.steps // 10))
@@ -106,49 +101,9 @@ def run(args: argparse.Namespace) -> int:
         f"Variants of the recipe {recipe.name}",
         f"{args.minutes:g} minutes each on one thread, from {began}, the last {COOLING:.0%} cooling down; "
         f"{len(evaluation.images)} images of {args.val.stem}, one noise seed. Common changes: "
-        f"`{' '.join(_common(args))}`.",
+        f"`{' '.join([*SHORT, *args.set])}`. Made by `{command_line('recipes', args, add_arguments)}`.",
         [Table(["", "steps", *(m.label for m in METRICS)], rows), f"What is changed: {changes}."],
     )
     report.write(args.out / recipe.name)
     print("\n" + report.text)
     return 0
-
-
-def _common(args: argparse.Namespace) -> list[str]:
-    """The changes of all variants."""
-    return [*SHORT, *args.set]
-
-
-def _trained(args: argparse.Namespace, recipe: str, name: str) -> Path:
-    """The model folder of a variant, after training it if need be; a run that was stopped begins anew."""
-    overrides = [*_common(args), *(VARIANTS | SOURCES)[name], "validation.images=0"]
-    slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
-    folder = args.runs / recipe / f"{args.minutes:g}-minutes"
-    done = folder / f"{slug}-{_digest(args, overrides)}"
-    if not done.is_dir():
-        out = args.runs / recipe / "unfinished"
-        shutil.rmtree(out, ignore_errors=True)
-        result = train(
-            args.recipe, args.data, out, device=args.device, max_minutes=args.minutes,
-            cooldown_minutes=COOLING * args.minutes, overrides=overrides, init=args.init,
-        )  # fmt: skip
-        if result.reason != "cool-down":
-            raise SkipDiffError(f"training {name!r} ended early ({result.reason}): start the command again")
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{done.name}"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(result.model, part)
-        part.rename(done)
-    return done
-
-
-def _digest(args: argparse.Namespace, overrides: Sequence[str]) -> str:
-    """Of all that decides what is trained: the recipe as it is then, names and sizes of the data, the device,
-    the time."""
-    device = pick_device(args.device).type
-    recipe = asdict(load_recipe(args.recipe, device == "cuda", overrides))
-    files = [file for path in map(Path, args.data) for file in (sorted(path.rglob("*")) or [path])]
-    data = [(file.name, file.stat().st_size) for file in files if file.is_file()]
-    start = [load_pretrained(args.init, "cpu").hash] if args.init else []
-    decisive = json.dumps([recipe, data, device, args.minutes, COOLING, *start], sort_keys=True, default=str)
-    return hashlib.sha256(decisive.encode()).hexdigest()[:8]

@@ -3,19 +3,33 @@
     python -m benchmarks refiner --model natural-4x-real --images val_set14_bsd20.tar --jpeg 75
 
 CCSR's chain at one and two evaluations, with shares of what the model's refiner changes, beside bicubic and
-the model's SkipDiff. Writes ``refiner.md`` and ``refiner.csv`` into ``benchmarks/results/<model>/<images>/``;
-rows that are there are used again.
+the model's SkipDiff; and with the model's own share what giving back of the input does to it (back-projection
+of all that it lacks, and of its coarsest colours). Writes ``refiner.md`` and ``refiner.csv`` into
+``benchmarks/results/<model>/<images>/``; rows that are there are used again.
+
+With ``--choose`` the share of the least LPIPS, among those that keep to the limits which follow
+(``--choose psnr=25.8 niqe=5.2``; at its number of evaluations), becomes the model's default.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.chains import CCSR
+import numpy as np
+
+from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
+from skipdiff_env.chains import CCSR, named_chain
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.folder import CONFIG, read_config, write_config
+from skipdiff_env.diffusion.pretrained import model_folder
 from skipdiff_env.diffusion.refiner import load_refiner
 
 from ..measure.evaluate import Evaluation
+from ..measure.metrics import METRICS, Column
 from ..measure.options import (
     add_setting,
     command_line,
@@ -28,12 +42,17 @@ from ..measure.options import (
 )
 from ..measure.quality import Line, Part, report
 from ..measure.results import Results
-from ..measure.sampler import Sampler
+from ..measure.sampler import Picture, Sampler
 from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Store
 
 STEPS = (1, 2)
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+GIVEN_BACK: dict[str, dict[str, Any]] = {
+    "back-projected": {"clean": 0.0},
+    "colours of the input": {"colour_fix": True},
+}
+"""What may be done to a refined picture; see :class:`.SkipDiffSampler`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,28 +61,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")
     parser.add_argument("--jpeg", type=int, metavar="Q", help="LR inputs are saved as JPEG of quality Q")
+    parser.add_argument(
+        "--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="S", help="shares to try"
+    )
+    parser.add_argument(
+        "--choose", nargs="*", metavar="METRIC=LIMIT",
+        help="write the share of the least LPIPS within these limits into the model's config.json",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, and write the table."""
+    """Enlarge what is missing, write the table, and choose if that was asked for."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
     if model.config.refiner is None:
         raise SkipDiffError(f"{args.model} has no refiner: train one with skipdiff train-refiner")
-    start, chains = fixed_start(model), [CCSR(steps) for steps in STEPS]
-    every = catalogue(model, start)
+    limits, start = [limit(word) for word in args.choose or ()], fixed_start(model)
+    own, every = model.config.refiner.strength, catalogue(model, start)
+    by_share = shares(model, args.model, {*args.strengths, own})
     found: list[Sampler] = [every["bicubic"], every[f"skip-10-{model.schedule.steps // 10}-{start}"]]
-    found += trained_chains(model, "strength 0", chains)
-    for strength in sorted({*STRENGTHS, model.config.refiner.strength}):
-        refiner = load_refiner(args.model, model.device, model.dtype, strength)
-        found += trained_chains(model, f"strength {strength:g}", chains, refiner)
+    found += [sampler for samplers in by_share.values() for sampler in samplers]
+    found += given_back(model, by_share[own])
     file = rows_file(args, model)
     folder = file.parent.parent / folder_name(args)
     file.parent.mkdir(parents=True, exist_ok=True)
     evaluation = Evaluation(model, open_images(args), found, Store(file), limit=args.limit)
     results = Results(evaluation.run(progress=True))
+    choice = ""
+    if args.choose is not None:
+        usual = [s for samplers in by_share.values() for s in samplers if s.steps == evaluations(model)]
+        best = chosen(results, usual, limits)
+        own = dict(zip((s.key for s in usual), by_share, strict=True))[best]
+        write_strength(model_folder(args.model), own)
+        choice = f" It was chosen here, for the least LPIPS{within(limits)}."
     note = (
         f"Of {model.name} on {said(args)}, in {str(model.dtype).removeprefix('torch.')}. Strength: share of "
-        f"the refiner's change that counts; the model's own is {model.config.refiner.strength:g}. Made by "
+        f"the refiner's change that counts; the model's own is {own:g}.{choice} *Back-projected*: the result "
+        "shrinks to the input; *colours of the input*: in large areas. Made by "
         f"`{command_line('refiner', args, add_arguments)}`."
     )
     lines = tuple(Line(sampler.key, sampler.label) for sampler in found)
@@ -71,3 +104,87 @@ def run(args: argparse.Namespace) -> int:
     made.write(folder)
     print(made.text)
     return 0
+
+
+def shares(model: FrozenModel, folder: str, strengths: Collection[float]) -> dict[float, list[Sampler]]:
+    """CCSR's chains by the share of the refiner's change that counts, and without a refiner as 0."""
+    chains = [CCSR(steps) for steps in STEPS]
+    found = {0.0: trained_chains(model, "strength 0", chains)}
+    for share in sorted(strengths):
+        refiner = load_refiner(folder, model.device, model.dtype, share)
+        found[share] = trained_chains(model, f"strength {share:g}", chains, refiner)
+    return found
+
+
+def given_back(model: FrozenModel, plain: Sequence[Sampler]) -> list[Sampler]:
+    """The chains of ``plain``, which have the model's own strength, with some of the input given back."""
+
+    def with_options(sampler: Sampler, name: str, options: dict[str, Any]) -> Sampler:
+        enlarge, chain = SkipDiffSampler(model, refiner=model.folder, **options), CCSR(sampler.steps)
+
+        def run(lr: np.ndarray, seed: int) -> Picture:
+            return Picture(enlarge(lr, chain, seed).images[0], chain.steps)
+
+        key, label = f"{sampler.key}+{name.replace(' ', '-')}", f"{sampler.label}, {name}"
+        return replace(sampler, key=key, label=label, run=run)
+
+    return [with_options(sampler, *given) for given in GIVEN_BACK.items() for sampler in plain]
+
+
+# -- the choice
+
+Limit = tuple[Column, float]
+"""What a metric's mean must be at least, or at most where less is better."""
+
+
+def limit(word: str) -> Limit:
+    """``psnr=25.8`` as a limit.
+
+    Raises:
+        SkipDiffError: if there is no such metric, or no number.
+    """
+    name, _, number = word.partition("=")
+    metric = next((metric for metric in METRICS if metric.name == name), None)
+    try:
+        if metric is None:
+            raise ValueError
+        return metric, float(number)
+    except ValueError:
+        known = ", ".join(metric.name for metric in METRICS)
+        raise SkipDiffError(f"--choose {word}: write METRIC=LIMIT, of {known}") from None
+
+
+def within(limits: Sequence[Limit]) -> str:
+    """Limits, in words."""
+    said = (f"{m.title} of at {'most' if m.lower_better else 'least'} {value:g}" for m, value in limits)
+    return f" with {' and '.join(said)}" if limits else ""
+
+
+def evaluations(model: FrozenModel) -> int:
+    """Those of the chain that the model is run by, or as many as there is a line for."""
+    chain = named_chain(model.chain, model)
+    return min(chain.steps, max(STEPS)) if isinstance(chain, CCSR) else max(STEPS)
+
+
+def chosen(results: Results, samplers: Sequence[Sampler], limits: Sequence[Limit]) -> str:
+    """Key of the sampler with the least LPIPS among those whose means keep to the limits.
+
+    Raises:
+        SkipDiffError: if none does.
+    """
+    sign = {metric.name: -1 if metric.lower_better else 1 for metric, _ in limits}
+    fit = [
+        sampler.key
+        for sampler in samplers
+        if all(sign[m.name] * (results.mean(sampler.key, m.name) - value) >= 0 for m, value in limits)
+    ]
+    if not fit:
+        raise SkipDiffError(f"--choose: no strength has {within(limits).removeprefix(' with ')}")
+    return min(fit, key=lambda key: results.mean(key, "lpips"))
+
+
+def write_strength(folder: Path, strength: float) -> None:
+    """Make it the default of the model in a folder."""
+    config = read_config(folder / CONFIG)
+    assert config.refiner is not None  # there is one
+    write_config(folder / CONFIG, replace(config, refiner=replace(config.refiner, strength=strength)))

@@ -1,17 +1,19 @@
 """How much of a result is the noise seed's doing: G-STD and L-STD of every sampler.
 
-    python -m benchmarks stability --images imagenet256_test.tar --seeds 10
+    python -m benchmarks stability --images imagenet256_test.tar
 
-CCSR's measures of content consistency. Every image is enlarged under several noise seeds. **G-STD** of a
-metric: its standard deviation over the seeds, mean over images. **L-STD**: the standard deviation of each
-pixel's value over the seeds (8-bit units), mean over pixels, colours and images. Writes ``stability.csv`` (a
-row an image and sampler) and ``stability.md`` into ``benchmarks/results/<model>/<images>/``, and resumes.
+The measures of content consistency of CCSR's authors. M images are enlarged under N noise seeds each; every
+deviation over the seeds is that of the population (the divisor is N). **G-STD** of a metric Q: the mean over
+images of √(1/N Σₙ (Qₙ - Q̄)²). **L-STD**: the mean over pixels, colours and images of √(1/N Σₙ (xₙ - x̄)²),
+where x is the value of a pixel in [0, 1], and 4 pixels are cut off at every border. Writes ``stability.md``
+and ``stability.csv`` into ``benchmarks/results/<model>/<images>/``; the rows, an image and
+sampler each, are kept in ``stability_rows.csv`` and used again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,17 @@ from ..measure.results import FEWEST, estimate
 from ..measure.sampler import Sampler
 from ..measure.samplers import FAMILIES, catalogue
 from ..measure.tables import Report, Table, basis
+from .published import CONSISTENCY
 
 OURS, THEIRS = ("skip", "pair", "agent"), ("ccsr", "ccsr-stage-1", "ccsr-both", "refined")
 """Families of SkipDiff and of CCSR, whose consistency is compared."""
+WHOLE, FEW = ("ccsr-both", "refined"), ("ccsr", "ccsr-stage-1", "addsr")
+"""Families of CCSR with both stages, and those that it is compared with at :data:`STEPS` evaluations."""
+STEPS = (1, 2)
+CROP = 4
+"""Pixels that L-STD leaves out at every border."""
+PICTURES, SEEDS = 20, 10
+"""Images and noise seeds, unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +69,9 @@ class Spread:
     evaluations: float
     """Mean number of network calls."""
     deviations: Scores
-    """Standard deviations over the seeds (unbiased variance), by metric."""
-    pixels: float
-    """Standard deviation of a pixel, mean over the picture, in 8-bit units."""
+    """Standard deviations over the seeds, by metric."""
+    l_std: float
+    """Standard deviation of a pixel in [0, 1], mean over the picture without its border."""
     mean_psnr: float
     mean_lpips: float
     """Means over the seeds: a picture that is always the same may be always the same blur."""
@@ -76,7 +86,7 @@ def spread(images: Sequence[np.ndarray], scores: Sequence[Scores]) -> dict[str, 
     """What a :class:`Spread` says of one image's results.
 
     Args:
-        images: uint8 (H, W, 3), one a seed, at least 2.
+        images: uint8 (H, W, 3), one a seed, more than twice :data:`CROP` a side.
         scores: theirs, one a seed.
     """
 
@@ -84,11 +94,16 @@ def spread(images: Sequence[np.ndarray], scores: Sequence[Scores]) -> dict[str, 
         return np.array([found[name] for found in scores], np.float64)
 
     return {
-        "deviations": {m.name: float(column(m.name).std(ddof=1)) for m in major()},
-        "pixels": float(np.stack(images).astype(np.float64).std(axis=0, ddof=1).mean()),
+        "deviations": {m.name: float(column(m.name).std()) for m in major()},
+        "l_std": float((np.stack(images)[:, CROP:-CROP, CROP:-CROP] / 255).std(axis=0).mean()),
         "mean_psnr": float(column("psnr").mean()),
         "mean_lpips": float(column("lpips").mean()),
     }
+
+
+def drawn(images: int, count: int, seed: int) -> list[int]:
+    """The numbers of ``count`` images out of so many, or of all; a larger count adds to a smaller one's."""
+    return np.random.default_rng(seed).permutation(images)[:count].tolist()
 
 
 def measure(
@@ -96,11 +111,11 @@ def measure(
     source: ImageSource,
     samplers: Sequence[Sampler],
     seeds: int,
-    limit: int | None = None,
+    indices: Sequence[int],
     store: Path | None = None,
     progress: bool = False,
 ) -> list[Spread]:
-    """The rows of every image and sampler; those that the store holds are not made again.
+    """The rows of every sampler and image of ``indices``; those that the store holds are not made again.
 
     Raises:
         SkipDiffError: for less than two seeds, or images without originals.
@@ -112,7 +127,7 @@ def measure(
     done = {row.key: row for row in read(store, Spread)} if store else {}
     dtype = f"{str(model.dtype).removeprefix('torch.')} {model.device.type}"
     rows = []
-    for index in tqdm(range(min(len(source), limit or len(source))), unit="image", disable=not progress):
+    for index in tqdm(indices, unit="image", disable=not progress):
         pair = make_pair(source, index, scale=model.scale)
         assert pair.hr is not None
         for sampler in samplers:
@@ -129,37 +144,65 @@ def measure(
     return rows
 
 
-def table(rows: Sequence[Spread], labels: Mapping[str, str]) -> Table:
-    """Means over images, a line a sampler, fewest evaluations first."""
-    metrics = major()
-    head = ["sampler", "evaluations", *(f"G-STD {m.title} ↓" for m in metrics), "L-STD ↓", "PSNR", "LPIPS"]
-    digits = [1, *(max(3, metric.digits) for metric in metrics), 2, 2, 4]
-    means = {}
-    for key in dict.fromkeys(row.sampler for row in rows):
+HEAD, DIGITS = ["L-STD ↓", "of the chain's", "the paper's", "PSNR", "LPIPS"], (4, 2, 2, 2, 4)
+"""The last columns; see :func:`lines`."""
+
+
+def lines(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> list[list[Any]]:
+    """Means over images, a line a sampler, fewest evaluations first.
+
+    Args:
+        rows: of all samplers.
+        samplers: these.
+        chain: key of the full chain, whose L-STD the others' are divided by.
+
+    Returns:
+        Key, label, evaluations, G-STDs, L-STD, its share of the chain's and that of CCSR's authors (NaN
+        where there is none), PSNR, LPIPS.
+    """
+    means: dict[str, list[float]] = {}
+    for sampler in samplers:
+        mine = [row for row in rows if row.sampler == sampler.key]
         figures = [
-            [
-                r.evaluations,
-                *(r.deviations.get(m.name, np.nan) for m in metrics),
-                r.pixels,
-                r.mean_psnr,
-                r.mean_lpips,
-            ]
-            for r in rows
-            if r.sampler == key
+            [r.evaluations, *(r.deviations.get(m.name, np.nan) for m in major()), r.l_std, r.mean_psnr]
+            + [r.mean_lpips]
+            for r in mine
         ]
-        means[key] = np.nanmean(figures, axis=0)
-    lines = [
-        [labels.get(key, key), *(f"{value:.{n}f}" for value, n in zip(means[key], digits, strict=True))]
-        for key in sorted(means, key=lambda key: means[key][0])
+        means[sampler.key] = np.nanmean(figures, axis=0).tolist()
+    whole = means[chain][-3] if chain in means else np.nan
+    return [
+        [s.key, s.label, *found[:-2], found[-3] / whole, published(s), *found[-2:]]
+        for s in sorted(samplers, key=lambda sampler: means[sampler.key][0])
+        for found in [means[s.key]]
     ]
-    return Table(head, lines)
 
 
-def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
-    """The sentences on SkipDiff and CCSR at equal evaluations; empty where one of them is not measured.
+def published(sampler: Sampler) -> float:
+    """What CCSR's authors have where a line has L-STD over the full chain's; NaN for other samplers."""
+    return CONSISTENCY.get(sampler.steps, np.nan) if sampler.family in WHOLE else np.nan
 
-    The difference of their L-STDs is taken image by image, with a 95 % bootstrap interval. Of less than
-    :data:`.results.FEWEST` images none is called the more consistent.
+
+def table(found: Sequence[Sequence[Any]]) -> Table:
+    """What :func:`lines` found."""
+    metrics = major()
+    digits = [1, *(max(3, metric.digits) for metric in metrics), *DIGITS]
+    head = ["sampler", "evaluations", *(f"G-STD {m.title} ↓" for m in metrics), *HEAD]
+    return Table(
+        head,
+        [
+            [label, *(f"{v:.{n}f}" if np.isfinite(v) else "" for v, n in zip(values, digits, strict=True))]
+            for _, label, *values in found
+        ],
+    )
+
+
+def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> str:
+    """The sentences on who is the more consistent; empty where there is nothing to compare.
+
+    CCSR with both stages at one and two evaluations against the full chain and against everything else that
+    takes as few; and SkipDiff against CCSR at equal evaluations. The difference of their L-STDs is taken
+    image by image, with a 95 % bootstrap interval. Of less than :data:`.results.FEWEST` images none is
+    called the more consistent.
     """
     by_key = {(row.sampler, row.image): row for row in rows}
     images = list(dict.fromkeys(row.image for row in rows))
@@ -167,27 +210,34 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler]) -> str:
     def column(sampler: Sampler, name: str) -> np.ndarray:
         return np.array([getattr(by_key[sampler.key, image], name) for image in images])
 
-    skips, rivals = ([s for s in samplers if s.family in families] for families in (OURS, THEIRS))
+    def compared(one: Sampler, other: Sampler) -> str:
+        gap = estimate(column(one, "l_std") - column(other, "l_std"))
+        winner = "neither" if gap.low <= 0 <= gap.high else one.label if gap.high < 0 else other.label
+        if len(images) < FEWEST:
+            winner = f"undecided, of {len(images)} image{'s' * (len(images) != 1)}"
+        calls = " and ".join(dict.fromkeys(f"{column(s, 'evaluations').mean():.0f}" for s in (one, other)))
+        return (
+            f"{one.label} against {other.label}, {calls} evaluations: L-STD differs by {gap.mean:+.4f} "
+            f"({gap.low:+.4f} … {gap.high:+.4f}); the more consistent is {winner}."
+        )
+
     sentences = []
-    for ccsr in rivals:
-        for skip in skips:
-            if abs(column(skip, "evaluations").mean() - column(ccsr, "evaluations").mean()) > 0.5:
-                continue
-            gap = estimate(column(skip, "pixels") - column(ccsr, "pixels"))
-            winner = "neither" if gap.low <= 0 <= gap.high else skip.label if gap.high < 0 else ccsr.label
-            if len(images) < FEWEST:
-                winner = f"undecided, of {len(images)} image{'s' * (len(images) != 1)}"
-            calls = column(ccsr, "evaluations").mean()
-            sentences.append(
-                f"{skip.label} against {ccsr.label}, {calls:.0f} evaluations: L-STD differs by "
-                f"{gap.mean:+.2f} ({gap.low:+.2f} … {gap.high:+.2f}); the more consistent is {winner}."
-            )
-    if skips and rivals and not sentences:
+    for both in (s for s in samplers if s.family in WHOLE and s.steps in STEPS):
+        others = [s for s in samplers if s.key == chain or (s.family in FEW and s.steps == both.steps)]
+        sentences += [compared(both, other) for other in others]
+    skips, rivals = ([s for s in samplers if s.family in families] for families in (OURS, THEIRS))
+    equal = [
+        compared(skip, ccsr)
+        for ccsr in rivals
+        for skip in skips
+        if abs(column(skip, "evaluations").mean() - column(ccsr, "evaluations").mean()) <= 0.5
+    ]
+    if skips and rivals and not equal:
         ours, theirs = (
             ", ".join(f"{column(s, 'evaluations').mean():.4g}" for s in some) for some in (skips, rivals)
         )
-        return f"SkipDiff and CCSR are not compared: the one takes {ours} evaluations, the other {theirs}."
-    return "\n\n".join(sentences)
+        equal = [f"SkipDiff and CCSR are not compared: the one takes {ours} evaluations, the other {theirs}."]
+    return "\n\n".join(sentences + equal)
 
 
 def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
@@ -196,20 +246,26 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
     everything = catalogue(model, start, named_agents(args), (), args.model, trained_rivals(args))
     usual = ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
     rivals = {family.name for family in FAMILIES if family.rival}
-    wanted = args.samplers or [
-        key for key, s in everything.items() if key in usual or s.agent or s.family in rivals
-    ]
-    unknown = [key for key in wanted if key not in everything]
+    if not args.samplers:
+        return [s for key, s in everything.items() if key in usual or s.agent or s.family in rivals]
+    names = {key: {key, key.partition("@")[0]} for key in everything}
+    unknown = set(args.samplers).difference(*names.values())
     if unknown:
-        raise SkipDiffError(f"unknown sampler {unknown[0]!r}: use some of {', '.join(everything)}")
-    return [everything[key] for key in wanted]
+        raise SkipDiffError(f"unknown sampler {unknown.pop()!r}: use some of {', '.join(everything)}")
+    return [everything[key] for key, called in names.items() if called & set(args.samplers)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the stability table."""
     add_common(parser)
-    parser.add_argument("--seeds", type=int, default=10, help="noise seeds an image (default: 10)")
-    parser.add_argument("--samplers", nargs="+", metavar="KEY", help="only these, such as csa-10 ccsr-16")
+    parser.add_argument(
+        "--pictures", type=int, default=PICTURES, metavar="N", help=f"so many images, drawn [{PICTURES}]"
+    )
+    parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="of the images' draw [0]")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"noise seeds an image [{SEEDS}]")
+    parser.add_argument(
+        "--samplers", nargs="+", metavar="KEY", help="only these, on whatever weights: csa-10 ccsr-16 …"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -218,16 +274,31 @@ def run(args: argparse.Namespace) -> int:
     samplers = chosen(args, model)
     folder = args.out / model.name / folder_name(args)
     source = open_images(args)
-    rows = measure(model, source, samplers, args.seeds, args.limit, folder / "stability.csv", progress=True)
-    rests = basis(len({row.image for row in rows}), args.seeds)
+    pool = min(len(source), args.limit or len(source))
+    indices = drawn(pool, args.pictures, args.draw)
+    store = folder / "stability_rows.csv"
+    rows = measure(model, source, samplers, args.seeds, indices, store, progress=True)
+    rests = basis(len(indices), args.seeds)
+    chain = f"csa-{model.schedule.steps}"
+    found = lines(rows, samplers, chain)
+    weights = {" and refiner ".join(s.weights): s.label.partition(",")[0] for s in samplers if s.weights}
+    others = "".join(f", {label} `{hashes}`" for hashes, label in weights.items())
     report = Report(
         "stability",
         f"Stability of {model.name} on {said(args)}",
-        f"{rests}, model hash `{model.hash}`, {rows[0].dtype}. G-STD: standard deviation of a metric over "
-        "the seeds, mean over images; L-STD: of a pixel, in 8-bit units, mean over pixels and images. The "
-        "last columns are means: what never changes may be blurred. Made by "
+        f"{rests}, drawn from {pool} by the seed {args.draw}; model hash `{model.hash}`{others}, "
+        f"{rows[0].dtype}. G-STD of a metric Q: √(1/N Σₙ (Qₙ - Q̄)²) over the N seeds, mean over images. "
+        "L-STD: √(1/N Σₙ (xₙ - x̄)²), where x is a pixel's red, green or blue in [0, 1], mean over pixels, "
+        f"colours and images; {CROP} pixels are cut off at every border. *Of the chain's*: L-STD over that "
+        "of the full chain. *The paper's*: the same ratio of CCSR's authors, whose chain is StableSR's. "
+        "PSNR and LPIPS are means: what never changes may be blurred. Made by "
         f"`{command_line('stability', args, add_arguments)}`.",
-        [table(rows, {sampler.key: sampler.label for sampler in samplers}), verdict(rows, samplers)],
+        [table(found), verdict(rows, samplers, chain)],
+        [
+            ["sampler", "label", "evaluations", *(f"g_std_{m.name}" for m in major()), "l_std"]
+            + ["l_std_over_chain", "paper", "psnr", "lpips"],
+            *found,
+        ],
         basis=rests,
     )
     report.write(folder)

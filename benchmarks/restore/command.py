@@ -16,16 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource, make_pair, open_source, shrink
-from skipdiff_env.metrics import load_metric
 
 from ..measure.evaluate import Evaluation, image_name
 from ..measure.family import same_scale
-from ..measure.metrics import METRICS, RESIDUE, Metric
+from ..measure.metrics import Metric, judges
 from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.results import Results
 from ..measure.sampler import HR, Sampler
@@ -38,7 +35,6 @@ from .ways import automatic, bicubic, default_way, input_name, other_program
 
 FOLDER = "degraded"
 AUTO = "auto"
-SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     stem = args.images.stem if args.images else BUNDLED
     folder = Path(args.out) / FOLDER / stem
     folder.mkdir(parents=True, exist_ok=True)
-    study = Study(args, models, Store(folder / "rows.csv"), _judges())
+    study = Study(args, models, Store(folder / "rows.csv"), judges())
     found = {kind: study.results(kind, source) for kind, source in sources.items()}
     command = command_line("restore", args, add_arguments)
     ours = [*models, *[AUTO] * (not args.no_auto)]
@@ -153,14 +149,3 @@ def _write_inputs(sources: Mapping[Kind, ImageSource], scale: int, folder: Path)
             (folder / input_name(lr)).write_bytes(saved(lr, "png"))
     print(f"{sum(map(len, sources.values()))} inputs: {folder}")
     return 0
-
-
-def _judges() -> list[Metric]:
-    """All metrics of the tables, residue, and the second judge where its weights are."""
-    judges = [*METRICS, RESIDUE]
-    try:
-        load_metric(SECOND_JUDGE.of)(*[np.zeros((1, 64, 64, 3), np.uint8)] * 2)
-    except SkipDiffError as error:
-        print(f"without {SECOND_JUDGE.title}: {error}")
-        return judges
-    return [*judges, SECOND_JUDGE]

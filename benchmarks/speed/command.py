@@ -1,6 +1,6 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler env cache recorded agents training parts tiling engines]
+    python -m benchmarks speed [--only sampler few-steps env cache recorded agents ...]
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -24,10 +24,13 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
 
-from ..measure.options import made_by
+from ..measure.family import same_scale
+from ..measure.options import fixed_start, made_by, trained_rivals
 from ..measure.tables import RESULTS, Report, Table, paragraphs
 from . import agents, engines
 from .environment import HEAD, WARM_SIDE, measure, measure_warm
+from .few_steps import HEAD as HEAD_FEW
+from .few_steps import few_step_speed
 from .parts import OVERRIDES, PARTS, measure_processors
 from .sampler import sampler_speed
 from .tiling import measure_memory
@@ -38,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the speed table."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="which sections")
+    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="few-steps: CCSR's model [shipped]")
+    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="few-steps: AddSR's student [shipped]")
     parser.add_argument("--repeats", type=int, default=5, help="alternating repeats; medians are reported")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
     parser.add_argument(
@@ -91,6 +96,23 @@ def _sampler(model: FrozenModel, args: argparse.Namespace) -> Section:
         for start, row in zip(starts, sampler_speed(model, starts, args.repeats), strict=True)
     ]
     return "Sampler against the full chain", Table(["pair", "evaluations", "seconds", "ratio"], lines)
+
+
+def _few_steps(model: FrozenModel, args: argparse.Namespace) -> Section:
+    folders = trained_rivals(args)
+    trained = {
+        kind: same_scale(load_pretrained(folder, model.device), folder, model.scale)
+        for kind, folder in folders.items()
+    }
+    found = few_step_speed(model, fixed_start(model), trained, args.repeats)
+    hashes = "".join(f" {TITLES[kind]}'s: `{other.hash}`." for kind, other in trained.items())
+    told = (
+        "The demo's photograph, 256 pixels a side. The last columns are ratios of seconds within a round; "
+        f"the refiner is no evaluation, but takes its time.{hashes} AddSR's authors report 7 times the speed "
+        "of SeeSR, which is another chain on another network."
+    )
+    lines = [[name, *cost.cells] for name, cost in found.items()]
+    return "Few steps beside SkipDiff and the full chain", told, Table(HEAD_FEW, lines)
 
 
 def _env(model: FrozenModel, args: argparse.Namespace) -> Section:
@@ -244,8 +266,10 @@ def _engines(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))
+TITLES = {"ccsr": "CCSR", "addsr": "AddSR"}
 SECTIONS = {
     "sampler": _sampler,
+    "few-steps": _few_steps,
     "env": _env,
     "cache": _cache,
     "recorded": _recorded,
@@ -257,6 +281,7 @@ SECTIONS = {
 }
 ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
+    "few-steps": "Medians of {} rounds, in which all take turns.",
     "env": "Medians of {} episodes, which both play by turns.",
     "cache": "Medians of {} episodes, each played cold and warm.",
     "recorded": "Median of {} times 200 steps.",

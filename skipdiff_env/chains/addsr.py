@@ -7,7 +7,6 @@ x̂0 (prediction-based self-refinement).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..diffusion.process import posterior_sample
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import Float64, NoiseSchedule, jump
-from ..errors import SkipDiffError, whole_number
+from ..errors import fraction, whole_number
 from .few_steps import FewSteps
 
 ADDSR_STEPS = 4
@@ -47,8 +46,7 @@ class AddSR(FewSteps):
 
     def __post_init__(self) -> None:
         whole_number("AddSR: steps", self.steps, 1, ADDSR_STEPS)
-        if not 0 <= self.self_refinement <= 1:
-            raise SkipDiffError(f"AddSR(self_refinement={self.self_refinement}) must lie in 0 … 1")
+        fraction("AddSR: self_refinement", self.self_refinement)
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
         """Levels iT/4, evenly spread as far as ``steps`` allows."""
@@ -73,9 +71,3 @@ class AddSR(FewSteps):
         moved = latent + float(signals[index]) * (clean - model.to_latent(x0, used))
         coefficients = jump(signals[index, None] ** 2, signals[index + 1, None] ** 2)
         return posterior_sample(coefficients, moved, clean, noise), refined
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """How users write the chain, and w if it is not the usual one."""
-        own = self.self_refinement
-        return super().settings | ({} if own == SELF_REFINEMENT else {"self_refinement": own})

@@ -16,11 +16,11 @@ from ..diffusion.model import diffuse
 from ..diffusion.process import posterior_sample
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import Float64, NoiseSchedule, jump
-from ..errors import whole_number
+from ..errors import SkipDiffError, fraction, whole_number
 from .few_steps import FewSteps
 
 T_MAX, T_MIN = 2 / 3, 1 / 3
-"""t_max and t_min, as shares of T."""
+"""t_max and t_min, as shares of T, of training and unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,30 @@ class CCSR(FewSteps):
 
     The paper's 45 nominal steps are ``CCSR(16)``: of T/45 each, 15 lie between t_max and t_min.
 
+    Args:
+        steps: evaluations, at least 1.
+        t_max: as a share of T, the level that the first x̂0 is noised again to.
+        t_min: as a share of T, the level that the others lead towards; below t_max.
+
     Raises:
-        SkipDiffError: for less than one step.
+        SkipDiffError: if one of them is out of range.
     """
 
     steps: int = 2
+    t_max: float = T_MAX
+    t_min: float = T_MIN
 
     name = "CCSR"
     word = "ccsr"
 
     def __post_init__(self) -> None:
         whole_number("CCSR: steps", self.steps, 1)
+        if fraction("CCSR: t_max", self.t_max) <= fraction("CCSR: t_min", self.t_min):
+            raise SkipDiffError(f"CCSR: t_max={self.t_max} must lie above t_min={self.t_min}")
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
         """T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
-        shares = np.linspace(T_MAX, T_MIN, self.steps - 1, endpoint=False)
+        shares = np.linspace(self.t_max, self.t_min, self.steps - 1, endpoint=False)
         return schedule.steps * np.r_[1.0, shares]
 
     def advance(

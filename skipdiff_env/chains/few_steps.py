@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,7 @@ class Reached:
     evaluations: np.ndarray
 
 
+@dataclass(frozen=True)
 class FewSteps(Chain):
     """A chain of a few evaluations. A subclass says at which levels, and how one leads to the next."""
 
@@ -140,8 +141,10 @@ class FewSteps(Chain):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How users write the chain."""
-        return {"policy": f"{self.word}:{self.steps}"}
+        """How users write the chain, with those of its other arguments that are not the usual ones."""
+        others = ((f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != "steps")
+        unusual = "".join(f",{name}={value!r}" for name, value, usual in others if value != usual)
+        return {"policy": f"{self.word}:{self.steps}{unusual}"}
 
     def __str__(self) -> str:
         return str(self.settings["policy"])

@@ -7,7 +7,8 @@
 ``"random"``           skip every other time, at random
 ``"agent"``            the agent in the model's folder
 a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.policies`)
-``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations
+``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations; its other
+                       arguments follow: ``"ccsr:4,t_max=0.5"``, ``"addsr:4,self_refinement=0"``
 ``"plan:6"``           the model's own plan of so many evaluations
 ``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
 ``"fast"``, ``"best"``  other efforts than the model's normal one, see :func:`efforts`
@@ -17,9 +18,11 @@ None, ``"normal"``     what is best for the model, see :func:`default_for`
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ import numpy as np
 
 from ..diffusion.process import SKIP_RULES, SkipRule
 from ..diffusion.protocol import DiffusionModel, as_model
-from ..diffusion.refiner import NONE, OWN, RefinerSpec, resolve_refiner
+from ..diffusion.refiner import NONE, OWN, RefinerSpec, is_own, resolve_refiner
 from ..errors import SkipDiffError, whole_number
 from ..policies.base import (
     CoinFlip,
@@ -101,7 +104,8 @@ def parse(
         skip_rule: SkipDiff's, ``reset`` (Eq. 14) or ``hold``.
         step_cost: price of an evaluation, for agents that were trained with prices.
         refiner: ``own``: the model's, if it was made for this kind of chain; ``none``; the name or folder of
-            a model that has one; or a function (x̂0, condition) → image.
+            a model that has one; any of these with a strength, such as ``own:0.5``; or a function
+            (x̂0, condition) → image.
 
     Raises:
         SkipDiffError: if it cannot be had, or does not fit.
@@ -199,9 +203,28 @@ def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
         return shipped_plan(model, number)
     if name not in CHAINS:
         return None
-    if colon and not (number.isascii() and number.isdigit()):
+    if not colon:
+        return CHAINS[name]()
+    number, *others = number.split(",")
+    if not (number.isascii() and number.isdigit()):
         raise SkipDiffError(f"policy {spec!r} must end in a number of steps, such as {name}:2")
-    return CHAINS[name](int(number)) if colon else CHAINS[name]()
+    return CHAINS[name](int(number), **_arguments(name, others))
+
+
+def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
+    """What follows a chain's number of evaluations: ``t_max=0.5`` and the like."""
+    known = list(inspect.signature(CHAINS[name]).parameters)[1:]
+    found: dict[str, float] = {}
+    for word in words:
+        key, _, value = word.strip().partition("=")
+        try:
+            found[key] = float(value)
+        except ValueError:
+            key = ""
+        if key not in known:
+            have = f"{name} knows {', '.join(known)}" if known else f"{name} has none"
+            raise SkipDiffError(f"{word!r} is no argument of a chain, such as t_max=0.5: {have}")
+    return found
 
 
 def _effort(effort: str, model: DiffusionModel) -> Chain:
@@ -215,7 +238,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
         )
     if isinstance(chain, FewSteps) and word == model.chain:
         steps = {FAST: max(1, chain.steps // 2), NORMAL: chain.steps, BEST: 2 * chain.steps}[effort]
-        return CHAINS[chain.word](min(steps, chain.most or steps))
+        return replace(chain, steps=min(steps, chain.most or steps))
     if chain is None and effort == FAST:
         return CSA(usual_coarse_steps(model.schedule.steps))
     if chain is None and effort == BEST:
@@ -296,7 +319,7 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
         if refiner != OWN:
             raise SkipDiffError(f"the chain brings a refiner with it: leave out refiner={refiner!r}")
         return chain
-    if refiner == OWN and not _suits(model, chain):
+    if is_own(refiner) and not _suits(model, chain):
         refiner = NONE
     refine = resolve_refiner(refiner, model)
     return chain if refine is None else Refined(chain, refine, described("refiner", refine))

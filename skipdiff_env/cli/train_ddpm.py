@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import signal
-from typing import Literal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..training.recipe import Program
 
 HELP = "train a diffusion model by a recipe"
 
@@ -52,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return train_program(args, "ddpm", args.init)
 
 
-def train_program(
-    args: argparse.Namespace, program: Literal["ddpm", "refiner", "addsr"], init: str | None
-) -> int:
+def train_program(args: argparse.Namespace, program: Program, init: str | None) -> int:
     """Train what ``args`` ask for; see :func:`run`."""
     from skipdiff_env.training import train
 

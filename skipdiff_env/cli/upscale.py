@@ -70,9 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="price of a step, for agents that know prices [0]")
     add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
     add("--refiner", default="own", metavar="NAME",
-        help="a model with a refiner, or none [own]")
+        help="own, none or a model with one; own:0.5 is half of it")
     add("--clean", type=_share, default=1.0, metavar="C",
         help="how much noise and blocking to remove, 0 to 1 [1]")
+    add("--colour-fix", action="store_true", help="keep the colours of large areas")
     add("--detail", type=_share, default=1.0, metavar="D",
         help="how much invented detail, 0 (faithful mean) to 1 [1]")
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
@@ -212,4 +213,5 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     how = next((how for how in (args.effort, args.start, args.policy) if how is not None), None)
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
     chain = with_detail(chain, args.detail, model.schedule)
-    return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean)
+    fix = args.colour_fix
+    return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean, colour_fix=fix)

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, fraction
 from .folder import CONFIG, REFINER, fill, read_config, read_safetensors
 from .pretrained import model_folder, stamp
 from .process import Refine
@@ -35,7 +35,7 @@ OWN, NONE = "own", "none"
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
 """What users may give as ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a
-refiner, or a function."""
+refiner, one of these with a strength behind a colon (``own:0.5``), or a function."""
 
 
 class RefinerNetwork(nn.Module):
@@ -138,7 +138,25 @@ def _load(
     digest = hashlib.sha256(file.read_bytes())
     if network.strength != 1:
         digest.update(str(network.strength).encode())
-    return Refiner(network, device, dtype, digest.hexdigest()[:16], folder.name)
+    name = folder.name if strength is None else f"{folder.name}:{strength:g}"
+    return Refiner(network, device, dtype, digest.hexdigest()[:16], name)
+
+
+def _parted(spec: RefinerSpec) -> tuple[RefinerSpec, float | None]:
+    """``own:0.5`` as ``own`` and 0.5; what has no strength, and None."""
+    if not isinstance(spec, str):
+        return spec, None
+    name, _, last = spec.rpartition(":")
+    try:
+        strength = float(last)
+    except ValueError:
+        return spec, None
+    return (name, fraction("the refiner's strength", strength)) if name else (spec, None)
+
+
+def is_own(spec: RefinerSpec) -> bool:
+    """Whether the model's own refiner is asked for, in whatever strength."""
+    return _parted(spec)[0] == OWN
 
 
 def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
@@ -147,6 +165,7 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
     Raises:
         SkipDiffError: if it is none, was made for another scale, or is of a model that has none.
     """
+    spec, strength = _parted(spec)
     if spec == OWN:
         spec = model.folder if model.folder and has_refiner(model.folder) else None
     if spec is None or spec == NONE:
@@ -159,7 +178,7 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
                 f"the refiner of {folder} is for {scale}x, but {model.name!r} enlarges {model.scale}x: "
                 "give another"
             )
-        return load_refiner(folder, model.device, model.dtype)
+        return load_refiner(folder, model.device, model.dtype, strength)
     if not callable(spec):
         raise SkipDiffError(
             f"refiner={spec!r} must be 'own', 'none', the name or folder of a model, or a function"

@@ -66,6 +66,39 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
     return x + share * bicubic(v, *x.shape[-2:])
 
 
+COARSE = 32
+"""Pixels of the finest detail that :func:`fix_colours` changes, about: what five levels of wavelets leave."""
+
+
+def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
+    """Give a picture the colours of its input in large areas: x + ↑B(LR - ↓x).
+
+    That is the wavelet correction of StableSR's authors: of the à trous wavelets with the kernel
+    (1, 2, 1) / 4, the input's coarsest band takes the place of the picture's. B leaves that band, and as it
+    passes nothing finer than :data:`COARSE` pixels, it is taken of the small picture. Every channel is
+    treated alone.
+
+    Args:
+        x: what was made of the input, float (B, C, H, W).
+        lr: the input, float (B, C, h, w) in the same units.
+
+    Returns:
+        Like ``x``, not clamped.
+    """
+    lacking = lr - bicubic(x, *lr.shape[-2:])
+    apart = 1
+    while apart * x.shape[-1] < COARSE * lr.shape[-1]:
+        lacking = _blurred(_blurred(lacking, apart).mT, apart).mT
+        apart *= 2
+    return x + bicubic(lacking, *x.shape[-2:])
+
+
+def _blurred(x: Tensor, apart: int) -> Tensor:
+    """(1, 2, 1) / 4 along the rows of (B, C, h, w), so many pixels apart; borders are repeated."""
+    wide, side = F.pad(x, (apart, apart, 0, 0), mode="replicate"), x.shape[-1]
+    return (wide[..., :side] + 2 * x + wide[..., -side:]) / 4
+
+
 def to_signed(x: Tensor) -> Tensor:
     """uint8 0 … 255 → float32 -1 … 1."""
     return x.float() / 127.5 - 1

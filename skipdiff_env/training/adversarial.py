@@ -69,26 +69,27 @@ class AdversarialTrainer(Trainer):
         with self._autocast():
             fake, real, losses = self.attempt(batch)
             loss = torch.stack(list(losses.values())).sum()
-            against = generator_hinge(self.critic(fake))
+            against = generator_hinge(self.critic(fake)) if self.adversarial.weight else loss.new_zeros(())
         total = loss + self.adversarial.weight * against
         norm = self._descend(total, self.network, self.optimiser, lr)
-        with self._autocast():
-            answers = self._judge(torch.cat([real, fake.detach()]))
-            critic_loss = critic_hinge(*answers.chunk(2))
-        critic_norm = self._descend(
-            critic_loss, self.critic, self.critic_optimiser, lr * self.adversarial.lr_share
-        )
-        figures = {
-            **losses, "adversarial": against, "critic_loss": critic_loss, "critic_norm": critic_norm,
-            "critic_spread": answers.std(),
-        }  # fmt: skip
+        figures = dict(losses)
+        if self.adversarial.weight:
+            figures |= {"adversarial": against, **self._contest(real, fake.detach(), lr)}
         self.parts = {name: value.detach() for name, value in figures.items()}
         self._advance()
         return loss.detach(), norm
 
+    def _contest(self, real: Tensor, fake: Tensor, lr: float) -> dict[str, Tensor]:
+        """One step of the discriminator, and its figures."""
+        with self._autocast():
+            answers = self._judge(torch.cat([real, fake]))
+            loss = critic_hinge(*answers.chunk(2))
+        norm = self._descend(loss, self.critic, self.critic_optimiser, lr * self.adversarial.lr_share)
+        return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
+
     def collapsed(self, parts: Mapping[str, float]) -> str:
         """Whether the discriminator has collapsed, see :class:`.critics.CollapseWatch`."""
-        return self._watch(parts)
+        return self._watch(parts) if self.adversarial.weight else ""
 
     def state_dict(self) -> dict[str, Any]:
         """As :meth:`Trainer.state_dict`, with the discriminator."""

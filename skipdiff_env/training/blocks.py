@@ -140,7 +140,7 @@ class AdversarialRecipe:
     """A discriminator and what it counts for."""
 
     weight: float
-    """Of the adversarial term in the generator's loss."""
+    """Of the adversarial term in the generator's loss; at 0 there is no discriminator."""
     lr_share: float = 1.0
     """The discriminator's rate, in units of the generator's."""
 

@@ -16,16 +16,20 @@ from ..errors import SkipDiffError
 from .addsr import AddSRTrainer
 from .distributed import World
 from .provenance import Provenance, start_from
-from .recipe import Recipe, load_recipe
+from .recipe import Program, Recipe, load_recipe
 from .stage2 import RefinerTrainer
 from .trainer import Trainer, training_dtype
 
-COMMANDS = {"ddpm": "train-ddpm", "refiner": "train-refiner", "addsr": "train-addsr"}
+COMMANDS: dict[Program, str] = {"ddpm": "train-ddpm", "refiner": "train-refiner", "addsr": "train-addsr"}
 """The command of each program."""
 
 
 def load_program(
-    source: object, program: str, init: str | os.PathLike[str] | None, cuda: bool, overrides: Sequence[str]
+    source: object,
+    program: Program,
+    init: str | os.PathLike[str] | None,
+    cuda: bool,
+    overrides: Sequence[str],
 ) -> Recipe:
     """The recipe of a program; where there is a frozen model, the recipe's model becomes that one.
 

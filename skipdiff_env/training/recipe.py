@@ -37,6 +37,8 @@ from .features import MIN_SIZE
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")
+Program = Literal["ddpm", "refiner", "addsr"]
+"""What can be trained."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Recipe:
             raise ValueError(f"data.crop = {self.data.crop} must be at least {MIN_SIZE}, for AlexNet")
 
     @property
-    def program(self) -> Literal["ddpm", "refiner", "addsr"]:
+    def program(self) -> Program:
         """What is trained, by the block that is there."""
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from .log import say
 from .loop import Cooldown, Run, Session, Signals
 from .programs import begin, check_frozen, load_program, make_trainer
 from .provenance import Provenance, describe_hardware
-from .recipe import Recipe
+from .recipe import Program, Recipe
 from .stream import Ahead, StreamedBank
 from .trainer import BatchMaker, Trainer
 from .validation import Validation
@@ -90,7 +90,7 @@ def train(
     cooldown: int | None = None,
     cooldown_minutes: float | None = None,
     overrides: Sequence[str] = (),
-    program: Literal["ddpm", "refiner", "addsr"] = "ddpm",
+    program: Program = "ddpm",
 ) -> TrainResult:
     """Train a model until a limit, SIGTERM or SIGINT; then there is a checkpoint and a model folder.
 

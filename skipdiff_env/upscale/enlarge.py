@@ -20,7 +20,7 @@ from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
 from ..diffusion.engines import TORCH
 from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
-from ..diffusion.resize import back_project, to_arrays, to_planes
+from ..diffusion.resize import back_project, fix_colours, to_arrays, to_planes
 from ..errors import SkipDiffError, fraction
 from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
@@ -120,6 +120,8 @@ class Enlarger:
             agent saves are reported too, when their run ends.
         clean: how much of what the model removed stays removed, 0 … 1: at 0 what a run makes shrinks to what
             went into it, see :func:`~skipdiff_env.diffusion.resize.back_project`.
+        colour_fix: whether large areas get the colours of what went into a run, see
+            :func:`~skipdiff_env.diffusion.resize.fix_colours`.
         clock: of the model, if something is known of how fast it is here.
 
     Raises:
@@ -136,12 +138,14 @@ class Enlarger:
         on_tile: Callable[[int], None] | None = None,
         clean: float = 1.0,
         clock: Clock | None = None,
+        colour_fix: bool = False,
     ) -> None:
         if model.scale < 2:
             raise SkipDiffError(
                 f"model {model.name!r} does not enlarge (its scale is {model.scale}): use another"
             )
         self.model, self.seed, self.clean = model, seed, fraction("clean", clean)
+        self.colour_fix = colour_fix
         self.tiled = TiledModel(model, tile, batch, on_tile)
         self.tiles = self.tiled.tiles
         self.clock = clock or Clock(model, tile)
@@ -154,6 +158,7 @@ class Enlarger:
         return {
             "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
             **({"clean": self.clean} if self.clean < 1 else {}),
+            **({"colour_fix": True} if self.colour_fix else {}),
             **({"engine": self.model.engine} if self.model.engine != TORCH else {}),
             "seed": self.seed, "tile": self.tiles.tile,
             "precision": str(self.model.dtype).removeprefix("torch."),
@@ -241,13 +246,14 @@ class Enlarger:
         return self._given_back(x0, colour), final
 
     def _given_back(self, x0: Tensor, colour: np.ndarray) -> Tensor:
-        """``x0``, changed in place: with its share of what it lacks of ``colour``, (h, w, 3)."""
-        if self.clean < 1:
+        """``x0``, changed in place: with what of ``colour``, (h, w, 3), it is to be given back."""
+        if self.clean < 1 or self.colour_fix:
             white = float(np.iinfo(colour.dtype).max)
             for channel in range(x0.shape[1]):
                 lr = to_planes((colour[..., channel, None] / (white / 2) - 1).astype(np.float32))
-                plane = x0[:, channel : channel + 1]
-                x0[:, channel : channel + 1] = back_project(plane, lr.to(x0.device), 1 - self.clean)
+                lr, plane = lr.to(x0.device), x0[:, channel : channel + 1]
+                plane = fix_colours(plane, lr) if self.colour_fix else plane
+                x0[:, channel : channel + 1] = back_project(plane, lr, 1 - self.clean)
                 release(x0)
         return x0
 

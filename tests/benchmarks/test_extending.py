@@ -126,7 +126,7 @@ def test_a_metric_is_one_entry(metric, paper, image_folder, tmp_path):
     few = ["--limit", "1", "--seeds", "2", "--samplers", "bicubic", "csa-10"]
     assert main(["stability", *paper, *few]) == 0
     still, moving = lines(folder / "stability.csv")
-    assert float(still["red"]) == 0 < float(moving["red"])
+    assert float(still["g_std_red"]) == 0 < float(moving["g_std_red"])
     assert "| G-STD LPIPS ↓ | G-STD Redness ↓ | L-STD ↓ |" in (folder / "stability.md").read_text()
 
 

@@ -104,9 +104,30 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
     assert main(["refiner", "--model", str(folder), *common]) == 0
     with (out / "refined" / f"{image_folder.name}-q75" / "refiner.csv").open() as file:
         rows = {row["label"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 2 + 2 * (1 + len(STRENGTHS)) and rows["bicubic"]["evaluations"] == "0.0"
+    assert len(rows) == 2 + 2 * (1 + len(STRENGTHS)) + 2 * 2 and rows["bicubic"]["evaluations"] == "0.0"
     psnr = [float(rows[f"strength {s:g}, 2 steps"]["psnr"]) for s in (0, *STRENGTHS)]
     assert len({*psnr}) == len(psnr)
+    plain, given = (rows[f"strength 1, 2 steps{more}"] for more in ("", ", back-projected"))
+    assert float(given["consistency"]) > float(plain["consistency"]) + 5
+    assert rows["strength 1, 1 step, colours of the input"]["lpips"] != rows["strength 1, 1 step"]["lpips"]
+    lpips = {s: float(rows[f"strength {s:g}, 2 steps"]["lpips"]) for s in (0, *STRENGTHS)}
+    capsys.readouterr()
+    hash_ = load_pretrained(folder, "cpu").hash
+    by_psnr = dict(zip((0, *STRENGTHS), psnr, strict=True))
+    for limit in sorted(psnr)[-3:]:
+        assert main(["refiner", "--model", str(folder), *common, "--choose", f"psnr={limit!r}"]) == 0
+        best = min((s for s in lpips if by_psnr[s] >= limit), key=lambda s: lpips[s])
+        assert read_config(folder / CONFIG).refiner.strength == best
+        text = (out / "refined" / f"{image_folder.name}-q75" / "refiner.md").read_text()
+        assert f"the model's own is {best:g}. It was chosen here, for the least LPIPS with PSNR of at" in text
+    assert load_pretrained(folder, "cpu").hash == hash_
+    assert main(["refiner", "--model", str(folder), *common, "--choose"]) == 0
+    assert read_config(folder / CONFIG).refiner.strength == min(lpips, key=lambda s: lpips[s])
+    capsys.readouterr()
+    assert main(["refiner", "--model", str(folder), *common, "--choose", "psnr=99"]) == 2
+    assert "--choose: no strength has PSNR of at least 99" in capsys.readouterr().err
+    assert main(["refiner", "--model", str(folder), *common, "--choose", "psmr=9"]) == 2
+    assert "--choose psmr=9: write METRIC=LIMIT, of psnr, ssim" in capsys.readouterr().err
 
 
 def test_the_verdict_asks_the_interval():

@@ -132,7 +132,7 @@ def test_table_3_counts_arithmetic(run_all, model):
 
 def test_every_figure_is_a_picture_of_what_there_is(run_all, model):
     folder, _ = run_all
-    for name in ("figure1", "figure5", "figure6", "samples", "starts"):
+    for name in ("figure1", "figure5", "figure6", "samples", "rivals", "starts"):
         with Image.open(folder / f"{name}.png") as image:
             assert min(image.size) > 60 and len(image.convert("RGB").getcolors(2**24)) > 20, name
     with Image.open(folder / "samples.png") as image:

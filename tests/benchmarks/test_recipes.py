@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.paper import recipes
+from benchmarks.paper import side_by_side
+from benchmarks.paper.side_by_side import Short
+from skipdiff_env import SkipDiffError
 
 VARIANT = "min-SNR weights, γ = 5"
 
@@ -28,6 +30,7 @@ def test_variants_are_trained_once_and_measured(image_folder, tmp_path, capsys):
         *2 * [f"| {VARIANT}"],
     ]
     assert all(int(row[1]) > 0 for row in rows[2:]) and "0.2 minutes each" in text
+    assert "Made by `python -m benchmarks recipes --recipe tiny --data" in text
     trained = sorted(tmp_path.glob("runs/tiny/0.2-minutes/*/ddpm.safetensors"))
     assert len(trained) == 2 and trained[0].read_bytes() != trained[1].read_bytes()
     stamps = [path.stat().st_mtime_ns for path in trained]
@@ -51,36 +54,35 @@ def test_other_settings_train_another_model(model_folder, tmp_path, monkeypatch)
     data = tmp_path / "data"
     data.mkdir()
     (data / "a.png").write_bytes(b"1")
-    monkeypatch.setattr(recipes, "train", train)
-    usual = {"recipe": "tiny", "data": [str(data)], "minutes": 1.0, "device": "cpu", "set": [], "init": None}
+    monkeypatch.setattr(side_by_side, "train", train)
+    usual = Short("tiny", (), [str(data)], 1.0, "cpu")
 
     def folder(name="as it is", **changed):
-        return recipes._trained(
-            argparse.Namespace(**usual, runs=tmp_path)
-            if not changed
-            else argparse.Namespace(**{**usual, **changed}, runs=tmp_path),
-            "tiny",
-            name,
-        )
+        return replace(usual, **changed).trained(name, tmp_path)
 
     first = folder()
     assert folder() == first and len(trained) == 1
-    found = {first, folder(set=["batch=3"]), folder(minutes=2.0), folder(name=VARIANT)}
-    found |= {folder(init=str(model_folder)), folder(name="all sources alike")}
+    found = {first, folder(changes=("batch=3",)), folder(minutes=2.0), folder(name=VARIANT)}
+    found |= {folder(init=str(model_folder))}
+    student = {"recipe": "addsr-natural-4x", "program": "addsr", "init": str(model_folder)}
+    found |= {folder(**student), folder(**student, changes=("addsr.adaptive=false",))}
     (data / "a.png").write_bytes(b"12")
     found.add(folder())
-    assert len(found) == len(trained) == 7 and all((path / "weights").is_file() for path in found)
+    assert len(found) == len(trained) == 8 and all((path / "weights").is_file() for path in found)
 
     def broken(source, target):
         target.mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipes.shutil, "copytree", broken)
+    monkeypatch.setattr(side_by_side.shutil, "copytree", broken)
     with pytest.raises(KeyboardInterrupt):
-        folder(set=["batch=2"])
+        folder(changes=("batch=2",))
     monkeypatch.undo()
-    monkeypatch.setattr(recipes, "train", train)
-    assert (folder(set=["batch=2"]) / "weights").is_file() and len(trained) == 9
+    monkeypatch.setattr(side_by_side, "train", train)
+    assert (folder(changes=("batch=2",)) / "weights").is_file() and len(trained) == 10
+    Result.reason = "SIGTERM"
+    with pytest.raises(SkipDiffError, match="'as it is' ended early .SIGTERM.: start the command again"):
+        folder(changes=("batch=5",))
 
 
 def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):

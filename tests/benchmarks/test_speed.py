@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.speed import command as speed
-from benchmarks.speed import engines, parts
+from benchmarks.speed import engines, few_steps, parts
+from skipdiff_env import load_pretrained
+from skipdiff_env.diffusion.folder import REFINER, save_model, write_weights
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.refiner import RefinerNetwork
 
 
 def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkeypatch, capsys):
@@ -31,6 +36,32 @@ def test_sections_are_written_one_by_one_and_kept(model_folder, tmp_path, monkey
     assert "Made by `python -m benchmarks speed --model tiny --only cache --repeats 1`." in text
     assert sorted(f.name for f in (tmp_path / "tiny" / "speed").iterdir()) == ["cache.md", "sampler.md"]
     assert "## Latent cache" in capsys.readouterr().out
+
+
+def test_few_steps_are_ratios_within_a_round(model_folder, model, tmp_path):
+    ccsr = tmp_path / "ccsr"
+    network = RefinerNetwork(model.config.unet)
+    save_model(
+        ccsr, model.network, replace(model.config, chain="ccsr:2", refiner=RefinerConfig(model.config.unet))
+    )
+    write_weights(ccsr / REFINER, network)
+    trained = {"ccsr": load_pretrained(ccsr, "cpu"), "addsr": model}
+    found = few_steps.few_step_speed(model, 2, trained, 3, size=96)
+    assert {name: cost.evaluations for name, cost in found.items()} == {
+        "CCSR, 1 step, no refiner": 1, "CCSR, 1 step and the refiner": 1, "CCSR, 2 steps and the refiner": 2,
+        "AddSR, 1 step": 1, "AddSR, 4 steps": 4, "SkipDiff (10, 2), start 2": 11, "full chain": 20,
+    }  # fmt: skip
+    chain = found["full chain"]
+    assert (chain.share, chain.faster) == (1, 1) and chain.seconds > 0
+    assert found["SkipDiff (10, 2), start 2"].than_skipdiff == 1
+    for cost in found.values():
+        assert cost.share * cost.faster == pytest.approx(1, rel=0.5)
+    arguments = ["speed", "--model", str(model_folder), "--ccsr", str(ccsr), "--addsr", str(model_folder)]
+    arguments += ["--repeats", "1", "--out", str(tmp_path), "--only", "few-steps"]
+    assert main(arguments) == 0
+    page = (tmp_path / "tiny" / "speed" / "few-steps.md").read_text()
+    assert "| CCSR, 2 steps and the refiner | 2 |" in page and "7 times the speed of SeeSR" in page
+    assert "| full chain | 20 |" in page and "| 1.000 | 1.0 |" in page
 
 
 def test_a_step_is_the_sum_of_its_parts() -> None:

@@ -52,6 +52,7 @@ USUAL = SkipDiff(FixedStart(7, 10), 10)
         (made(chain="ccsr:2"), [CCSR(1), CCSR(2), CCSR(4)]),
         (made(chain="ccsr:1"), [CCSR(1), CCSR(1), CCSR(2)]),
         (made(chain="addsr"), [AddSR(2), AddSR(4), AddSR(4)]),
+        (made(chain="ccsr:2,t_max=0.5"), [CCSR(1, 0.5), CCSR(2, 0.5), CCSR(4, 0.5)]),
         (made(chain="100>50>0"), [uniform(100, 2)] * 3),
         (made(8), [CSA(8), SkipDiff(FixedStart(1, 1), 8), CSA(8)]),
     ],

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.chains import CCSR, AddSR, State, parse
+from skipdiff_env.chains import CCSR, AddSR, FewSteps, State, parse
 from skipdiff_env.diffusion import (
     NoiseKey,
     NoiseSchedule,
@@ -72,6 +72,26 @@ def test_ccsr_is_one_evaluation_at_t_then_uniform_steps_from_t_max_towards_t_min
     levels = CCSR(16).levels(T100)
     # 45 nominal steps: of T/45 each, 15 evaluations from t_max on, and t_min would be the 16th
     assert levels[1:] == pytest.approx([100 * n / 45 for n in range(30, 15, -1)])
+
+
+def test_other_bounds_of_ccsr() -> None:
+    assert CCSR(3, 0.5, 0.1).levels(T100) == pytest.approx([100, 50, 30])
+    assert CCSR(2, t_max=0.8).levels(T100) == pytest.approx([100, 80])
+
+
+@pytest.mark.parametrize(
+    ("chain", "written"),
+    [
+        (CCSR(2), "ccsr:2"),
+        (CCSR(4, 0.5), "ccsr:4,t_max=0.5"),
+        (CCSR(4, 0.7, 0.1), "ccsr:4,t_max=0.7,t_min=0.1"),
+        (AddSR(4), "addsr:4"),
+        (AddSR(3, 0.0), "addsr:3,self_refinement=0.0"),
+    ],
+)
+def test_a_chain_is_written_as_it_is_read(chain: FewSteps, written: str) -> None:
+    assert chain.settings == {"policy": written} and str(chain) == written
+    assert parse(written, random_model()) == chain
 
 
 def test_addsr_takes_its_student_s_levels() -> None:
@@ -169,7 +189,9 @@ def test_bad_requests_are_named() -> None:
         (lambda: CCSR(0), "steps=0 must be a whole number of at least 1"),
         (lambda: AddSR(5), "from 1 to 4"),
         (lambda: AddSR(0), "from 1 to 4"),
-        (lambda: AddSR(2, 1.5), "must lie in 0 … 1"),
+        (lambda: AddSR(2, 1.5), "self_refinement=1.5 must be a number from 0 to 1"),
+        (lambda: CCSR(2, 0.5, 0.5), "t_max=0.5 must lie above t_min=0.5"),
+        (lambda: CCSR(2, 1.5), "t_max=1.5 must be a number from 0 to 1"),
     ):
         with pytest.raises(SkipDiffError, match=words):
             make()

@@ -81,6 +81,8 @@ def test_words_for_chains(model: FrozenModel) -> None:
     assert parse("ccsr:3", of_levels(96), 8, 12) == CCSR(3)  # the usual steps of 96 levels
     assert parse(Refined(CSA(5), torch.add), model, refiner="none") == CSA(5)
     assert parse(None, of_levels(100, chain="addsr:3")) == AddSR(3)
+    assert parse("ccsr:4,t_max=0.5,t_min=0.25", model) == CCSR(4, 0.5, 0.25)
+    assert parse("addsr:4, self_refinement=0", model) == AddSR(4, 0.0)
     assert parse(None, of_levels(100, chain="addsr:3"), 5) == SkipDiff(FixedStart(14, 20), 5)
 
 
@@ -113,6 +115,12 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ),
         ({"spec": "100>50"}, "last call must lead to 0"),
         ({"spec": "ccsr:-1"}, "must end in a number of steps"),
+        ({"spec": "ccsr:2,w=0.5"}, "'w=0.5' is no argument of a chain, .*: ccsr knows t_max, t_min"),
+        ({"spec": "ccsr:2,t_max"}, "'t_max' is no argument of a chain, such as t_max=0.5: ccsr knows"),
+        ({"spec": "ccsr:2,t_max=0.3"}, "CCSR: t_max=0.3 must lie above t_min=0.33"),
+        ({"spec": "ccsr:2,t_min=-1"}, "CCSR: t_min=-1.0 must be a number from 0 to 1"),
+        ({"spec": "addsr:2,self_refinement=2"}, "self_refinement=2.0 must be a number from 0 to 1"),
+        ({"refiner": "own:1.5", "spec": "ccsr:2"}, "the refiner's strength=1.5 must be a number from 0 to 1"),
         ({"spec": "addsr:5"}, "AddSR: steps=5 must be a whole number from 1 to 4"),
         ({"coarse_steps": True}, "coarse_steps=True must be a whole number from 1 to 100"),
         ({"coarse_steps": "10"}, "coarse_steps='10' must be a whole number"),

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from skipdiff_env.diffusion import bicubic, degrade, to_signed, to_uint8
-from skipdiff_env.diffusion.resize import AGREEMENT, back_project
+from skipdiff_env.diffusion.resize import AGREEMENT, back_project, fix_colours
 
 SIZES = [
     ((64, 64), (16, 16)), ((16, 20), (64, 80)), ((63, 40), (21, 10)), ((7, 5), (28, 20)), ((1, 1), (4, 4)),
@@ -129,3 +129,45 @@ def test_back_projection_makes_a_picture_agree_with_its_input(scale: int) -> Non
     # every channel alone
     one = back_project(x[:, 1:2], lr[:, 1:2], 1.0)
     assert torch.allclose(whole[:, 1:2], one, atol=1e-12)
+
+
+def wavelets_lowest(x: np.ndarray, levels: int) -> np.ndarray:
+    """The coarsest band of the à trous wavelets of (H, W), borders repeated; float64."""
+    for level in range(levels):
+        for axis in (0, 1):
+            apart = 2**level
+            pad = [(apart, apart) if a == axis else (0, 0) for a in (0, 1)]
+            wide = np.pad(x, pad, mode="edge")
+            side = x.shape[axis]
+            first, last = (np.take(wide, range(n, n + side), axis) for n in (0, 2 * apart))
+            x = first / 4 + x / 2 + last / 4
+    return x
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_colours_of_large_areas_are_the_input_s(scale: int) -> None:
+    """As the wavelet correction has it, which works on the large pictures."""
+    draw = torch.Generator().manual_seed(scale)
+    side = 256 // scale
+    lr = bicubic(torch.randn(1, 1, 6, 6, generator=draw, dtype=torch.float64), side, side)
+    fine = 0.3 * torch.randn(1, 1, 256, 256, generator=draw, dtype=torch.float64)
+    x = fine + bicubic(torch.randn(1, 1, 5, 5, generator=draw, dtype=torch.float64), 256, 256)
+    found = (fix_colours(x, lr) - x)[0, 0].numpy()
+    expected = wavelets_lowest((bicubic(lr, 256, 256) - x)[0, 0].numpy(), 5)
+    inside = (slice(48, -48),) * 2
+    assert np.abs(found - expected)[inside].max() < 0.05 * np.abs(expected).max()
+
+
+def test_colours_that_agree_stay_and_a_cast_goes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 96, 128, generator=draw, dtype=torch.float64)
+    lr = bicubic(x, 24, 32)
+    assert torch.allclose(fix_colours(x, lr), x, atol=1e-12)
+    cast = torch.tensor([0.2, -0.1, 0.05], dtype=torch.float64)[:, None, None]
+    assert torch.allclose(fix_colours(x + cast, lr), x, atol=1e-12)
+    # what alternates from pixel to pixel of the input is none of its business
+    checks = lr + (torch.arange(24)[:, None] + torch.arange(32)) % 2 - 0.5
+    changed = (fix_colours(x, checks) - x).abs()
+    assert changed[..., 40:-40, 40:-40].max() < 1e-12 < changed.max()
+    one = fix_colours(x[:, 1:2], checks[:, 1:2])
+    assert torch.allclose(fix_colours(x, checks)[:, 1:2], one, atol=1e-12)

@@ -178,6 +178,19 @@ def test_a_refiner_learns_from_vgg_instead_of_its_judge(
     assert first["loss"] == pytest.approx(first["l1"] + first["vgg"], rel=1e-5)
 
 
+def test_without_weight_there_is_no_discriminator(start: Start, tmp_path: Path) -> None:
+    """It is not trained, takes no time and cannot collapse; the rest learns as it would."""
+    start("refiner", tmp_path / "run", 2, "refiner.adversarial.weight=0")
+    start("refiner", tmp_path / "none", 0, "refiner.adversarial.weight=0")
+    for line in read_log(tmp_path / "run" / "log.jsonl"):
+        assert not {"adversarial", "critic_loss"} & line.keys()
+        assert line["loss"] == pytest.approx(line["l1"] + line["lpips"], rel=1e-5)
+    before, after = everything(tmp_path / "none"), everything(tmp_path / "run")
+    critic = [key for key in before if key.startswith("critic.")]
+    assert critic and all(torch.equal(before[key], after[key]) for key in critic)
+    assert not all(torch.equal(before[key], after[key]) for key in before)
+
+
 def test_a_refiner_goes_next_to_its_model_and_into_the_sampler(runs: dict[str, Path], model: Path) -> None:
     folder = runs["refiner"] / "model"
     assert (folder / "ddpm.safetensors").read_bytes() == (model / "ddpm.safetensors").read_bytes()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from skipdiff_env.chains import parse, with_detail
 from skipdiff_env.diffusion import FrozenModel, bicubic, random_model, tiny_config
+from skipdiff_env.diffusion.resize import fix_colours, to_planes, to_signed
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.photo import Photo
 from skipdiff_env.policies.file import save_policy
@@ -84,9 +85,10 @@ def photo(dtype: type = np.uint8, grey: bool = False, alpha: bool = False) -> Ph
 def enlarger(
     model: FrozenModel, start: int | str | None = 1, seed: int = 0, tile: int = 128, coarse_steps: int = 2,
     on_tile: Callable[[int], None] | None = None, clean: float = 1.0, detail: float = 1.0,
+    colour_fix: bool = False,
 ) -> Enlarger:  # fmt: skip
     chain = with_detail(parse(start, model, coarse_steps), detail, model.schedule)
-    return Enlarger(model, chain, seed, tile, on_tile=on_tile, clean=clean)
+    return Enlarger(model, chain, seed, tile, on_tile=on_tile, clean=clean, colour_fix=colour_fix)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -160,6 +162,21 @@ def test_nothing_removed_agrees_with_the_input(noisy: FrozenModel, dtype: type) 
     assert off[0] < 0.2 * off[2] and off[0] < off[1] < off[2]
     middle = (kept + given) / 2
     assert np.abs(half - middle)[inside & (kept > 0) & (kept < white)].max() <= 1.01
+
+
+@pytest.mark.parametrize("clean", [1.0, 0.5])
+def test_the_colour_fix_is_the_sampler_s(noisy: FrozenModel, clean: float) -> None:
+    source = photo()
+    made = enlarger(noisy, clean=clean, colour_fix=True)
+    assert made.settings == enlarger(noisy, clean=clean).settings | {"colour_fix": True}
+    sampler = SkipDiffSampler(noisy, 2, clean=clean, colour_fix=True)
+    out = sampler(np.array(source.colour), policy=1)
+    np.testing.assert_array_equal(made(source, (56, 40)).photo.colour, out.images[0])
+    plain = SkipDiffSampler(noisy, 2, clean=clean)(np.array(source.colour), policy=1).x0
+    lr = to_signed(to_planes(source.colour))
+    if clean == 1:
+        assert torch.allclose(out.x0, fix_colours(plain, lr).clamp(-1, 1), atol=1e-6)
+    assert not torch.equal(out.x0, plain)
 
 
 def test_clean_and_detail_are_settings_where_they_are_unusual(noisy: FrozenModel) -> None:

@@ -186,6 +186,30 @@ def test_strength_is_the_share_of_the_change(refined_folder: Path) -> None:
     assert (half(x0, condition) - x0).abs().mean() > 0.01
 
 
+def test_a_strength_may_be_asked_for(
+    upscale: Upscale, photograph: Path, refined_folder: Path, tmp_path: Path
+) -> None:
+    """Of a model's refiner by its name, or of the model's own, where that suits the chain."""
+    model, out = load_pretrained(refined_folder, "cpu"), tmp_path / "out.png"
+    colour = read_photo(photograph).colour
+    half = load_refiner(refined_folder, strength=0.5)
+    expected = SkipDiffSampler(model, refiner=half)(colour, policy="ccsr:2").images[0]
+    words = "--tile", 256, "--refiner", f"{refined_folder}:0.5", "--json"
+    ran = upscale(photograph, "-o", out, *words, model=refined_folder, method=("--policy", "ccsr:2"))
+    assert (ran.status, ran.err) == (0, "")
+    assert np.abs(read_photo(out).colour.astype(int) - expected).max() <= 1
+    (entry,) = ran.json
+    assert (entry["refiner"], entry["refiner_hash"]) == ("refined-4x:0.5", half.hash)
+    own = replace(model.config, chain="ccsr:2")
+    save_model(tmp_path / "own-4x", model.network, own)
+    shutil.copy(refined_folder / "refiner.safetensors", tmp_path / "own-4x")
+    mine = load_pretrained(tmp_path / "own-4x", "cpu")
+    for spec in ("own:0.5", half):
+        assert np.array_equal(SkipDiffSampler(mine, refiner=spec)(colour).images[0], expected)
+    plain = SkipDiffSampler(mine, refiner="own:0.5")(colour, policy=3).images
+    assert np.array_equal(plain, SkipDiffSampler(mine, refiner=None)(colour, policy=3).images)
+
+
 def test_a_strength_beyond_the_whole_is_refused(refined_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(refined_folder, tmp_path / "bad")
     config = json.loads((tmp_path / "bad" / "config.json").read_text())

@@ -79,10 +79,11 @@ def test_clean_and_detail_are_part_of_the_settings(
     upscale: Upscale, photograph: Path, tmp_path: Path, noisy_folder: Path
 ) -> None:
     out = tmp_path / "a.png"
-    words = ("--clean", "0.5", "--detail", "0.25")
+    words = ("--clean", "0.5", "--detail", "0.25", "--colour-fix")
     assert upscale(photograph, "-o", out, *words, model=noisy_folder).status == 0
     record = read_record(read_photo(out).metadata)
     assert record is not None and (record["clean"], record["detail"]) == (0.5, 0.25)
+    assert record["colour_fix"] is True
     again = upscale(photograph, "-o", out, *words, "--resume", model=noisy_folder)
     assert "is there already" in again.out
     assert (

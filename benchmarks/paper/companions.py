@@ -1,0 +1,208 @@
+"""Which parts of CCSR's and AddSR's trainings earn their place: short trainings side by side.
+
+    python -m benchmarks companions --data natural256_train.tar --val val_set14_bsd20.tar --minutes 60
+
+Trains the refiner and the student as their recipes have them, and with one part changed or left out each, for
+the same time on one thread, the last quarter of it cooling down, and measures them on validation images: at
+one and two evaluations of CCSR's chain, at one and four of AddSR's. A variant that is finished is not trained
+again, and rows that are there are used again. Writes ``companions.md`` and ``companions.csv`` into
+``benchmarks/results/<model>/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.chains import CCSR, AddSR, FewSteps
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.refiner import load_refiner
+from skipdiff_env.images import open_source
+
+from ..measure.evaluate import Evaluation
+from ..measure.metrics import EVALUATIONS, Metric, judges
+from ..measure.options import command_line, fixed_start
+from ..measure.results import Estimate, Results
+from ..measure.sampler import Sampler
+from ..measure.samplers import catalogue, trained_chains
+from ..measure.store import Row, Store
+from ..measure.tables import RESULTS, Report, Table, basis
+from .side_by_side import COOLING, SHORT, Short
+
+CCSR_CHAINS = (CCSR(1), CCSR(2))
+ADDSR_CHAINS = (AddSR(1), AddSR(4))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training, and the chains that its model is measured by."""
+
+    program: Literal["refiner", "addsr"]
+    changes: tuple[str, ...] = ()
+    """Of the recipe."""
+    chains: tuple[FewSteps, ...] = CCSR_CHAINS
+    plain: bool = False
+    """The refiner is one of the model itself, without CCSR's first stage."""
+    of: str = ""
+    """The variant that it is compared with, line by line."""
+
+
+REFINER, STUDENT = "refiner", "student"
+VARIANTS = {
+    REFINER: Variant("refiner"),
+    "refiner without the adversarial part": Variant("refiner", ("refiner.adversarial.weight=0",), of=REFINER),
+    "refiner without stage 1": Variant("refiner", plain=True, of=REFINER),
+    STUDENT: Variant("addsr", chains=(*ADDSR_CHAINS, AddSR(4, 0.0))),
+    "student without self-refinement": Variant(
+        "addsr", ("addsr.self_refinement=0",), (AddSR(1), AddSR(4, 0.0)), of=STUDENT
+    ),
+    "student with constant weights": Variant("addsr", ("addsr.adaptive=false",), ADDSR_CHAINS, of=STUDENT),
+    "student of a teacher under LR": Variant("addsr", ("addsr.teacher=lr",), ADDSR_CHAINS, of=STUDENT),
+}
+"""By name."""
+RECIPES = {"refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
+COMPARED = ("lpips", "niqe", "psnr", "residue")
+"""Metrics of the differences."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--model", default="natural-4x", help="the teacher, and what the rest began from")
+    parser.add_argument(
+        "--ccsr", default="ccsr-natural-4x", metavar="MODEL", help="CCSR's first stage [ccsr-natural-4x]"
+    )
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
+    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training for each variant [30]")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS)} [all]")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
+    parser.add_argument("--runs", type=Path, default=Path("runs/companions"), help="where models go")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, measure, write."""
+    torch.set_num_threads(1)
+    unknown = set(args.only or ()) - set(VARIANTS)
+    if unknown:
+        raise SkipDiffError(f"unknown variant {unknown.pop()!r}: use some of {', '.join(VARIANTS)}")
+    study = Study(args, judges())
+    model, stage_1 = (load_pretrained(name, args.device) for name in (args.model, args.ccsr))
+    study.measure(model, [catalogue(model, fixed_start(model))["bicubic"]])
+    study.measure(stage_1, trained_chains(stage_1, "stage 1 alone", CCSR_CHAINS))
+    for name in args.only or VARIANTS:
+        study.train(name, VARIANTS[name])
+    study.report(model, stage_1).write(args.out / model.name)
+    print((args.out / model.name / "companions.md").read_text(encoding="utf-8"))
+    return 0
+
+
+class Study:
+    """Variants, their rows and what is said of them.
+
+    Args:
+        args: of the command.
+        metrics: what to measure.
+    """
+
+    def __init__(self, args: argparse.Namespace, metrics: Sequence[Metric]) -> None:
+        self.args, self.metrics = args, metrics
+        self._source, self._store = open_source(args.val), Store(args.runs / "rows.csv")
+        self._rows: list[Row] = []
+        self._steps: dict[str, int] = {}
+        """Of training, by the label of a line."""
+        self._pairs: list[tuple[str, str]] = []
+        """Labels of a variant's line and of the one that it is compared with."""
+
+    def measure(self, model: FrozenModel, samplers: Sequence[Sampler], steps: int | None = None) -> None:
+        """Add the rows of samplers under their labels."""
+        evaluation = Evaluation(
+            model, self._source, samplers, self._store, limit=self.args.limit, metrics=self.metrics,
+            complete=True,
+        )  # fmt: skip
+        labels = {sampler.key: sampler.label for sampler in samplers}
+        self._rows += [replace(row, sampler=labels[row.sampler]) for row in evaluation.run(progress=True)]
+        self._steps |= dict.fromkeys(labels.values(), steps) if steps is not None else {}
+
+    def train(self, name: str, variant: Variant) -> None:
+        """Train a variant, or find what it came to, and add its rows."""
+        args = self.args
+        init = args.ccsr if variant.program == "refiner" and not variant.plain else args.model
+        short = Short(
+            RECIPES[variant.program], (*args.set, *variant.changes), args.data, args.minutes, args.device,
+            init, variant.program,
+        )  # fmt: skip
+        folder = short.trained(name, args.runs)
+        model = load_pretrained(folder, args.device)
+        refiner = load_refiner(folder, model.device) if variant.program == "refiner" else None
+        record = model.config.refiner if refiner else model.config
+        assert record is not None  # a refiner was trained
+        samplers = trained_chains(model, name, variant.chains, refiner)
+        self.measure(model, samplers, record.training["legs"][-1]["steps"])
+        for sampler in samplers:
+            label = next((x for x in self._steps if x.startswith(f"{variant.of}, {sampler.steps} ")), "")
+            if variant.of and label:
+                self._pairs.append((sampler.label, label))
+
+    def report(self, model: FrozenModel, stage_1: FrozenModel) -> Report:
+        """The page."""
+        args, results = self.args, Results(self._rows)
+        columns = [*self.metrics, EVALUATIONS]
+        shown, data = [], []
+        for label in results.samplers:
+            found = [results.estimate(label, column.name) for column in columns]
+            steps = str(self._steps.get(label, ""))
+            cells = [column.shown(e.mean) for column, e in zip(columns, found, strict=True)]
+            shown.append([label, steps, *cells])
+            data.append([label, steps, *(value for e in found for value in (e.mean, e.low, e.high))])
+        names = [f"{column.name}{end}" for column in columns for end in ("", "_low", "_high")]
+        changed = "; ".join(
+            f"{name}: `{' '.join(VARIANTS[name].changes)}`"
+            for name in args.only or VARIANTS
+            if VARIANTS[name].changes
+        )
+        note = (
+            f"{args.minutes:g} minutes of training each on one thread, the last {COOLING:.0%} cooling down; "
+            f"means over {basis(len(results.images), 1)} of {args.val.stem}. The teacher and the start of "
+            f"students: {model.name} `{model.hash}`; CCSR's first stage: {stage_1.name} `{stage_1.hash}`. "
+            f"Common changes of the recipes: `{' '.join([*SHORT, *args.set])}`. "
+            f"{'; '.join(m.note for m in self.metrics if m.note)}. The refiner learns from LPIPS, so that "
+            "the other columns alone are judges that it has not seen. Made by "
+            f"`{command_line('companions', args, add_arguments)}`."
+        )
+        blocks: list[str | Table] = [Table(["", "steps", *(c.label for c in columns)], shown)]
+        if changed:
+            blocks.append(f"What is changed: {changed}.")
+        return Report(
+            "companions",
+            "Parts of CCSR's and AddSR's trainings",
+            note,
+            [*blocks, *self._differences(results)],
+            [["line", "steps", *names], *data],
+        )
+
+    def _differences(self, results: Results) -> list[str | Table]:
+        """Every variant minus what it is a variant of, image by image."""
+        metrics = [metric for name in COMPARED for metric in self.metrics if metric.name == name]
+
+        def cell(found: Estimate, metric: Metric) -> str:
+            form = f"+.{metric.digits}f"
+            return f"{found.mean:{form}} ({found.low:{form}} … {found.high:{form}})"
+
+        lines = [
+            [
+                f"{one} − {other}",
+                *(cell(results.difference(one, other, metric.name), metric) for metric in metrics),
+            ]
+            for one, other in self._pairs
+        ]
+        head = "Differences, paired by image, with 95 % bootstrap intervals:"
+        return [head, Table(["", *(metric.title for metric in metrics)], lines)] if lines else []

@@ -1,0 +1,86 @@
+"""Short trainings side by side: each is trained once, under all that decides what comes out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.training import train
+from skipdiff_env.training.distributed import pick_device
+from skipdiff_env.training.programs import load_program
+from skipdiff_env.training.recipe import Program
+
+SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99", "validation.images=0")
+"""Of all: a few hundred steps would else be warm-up, and their average mostly the first weights."""
+COOLING = 0.25
+"""The share of the time in which the rate falls."""
+
+
+@dataclass(frozen=True)
+class Short:
+    """A short training."""
+
+    recipe: str
+    """Name or file."""
+    changes: tuple[str, ...]
+    """Of the recipe."""
+    data: Sequence[str]
+    minutes: float
+    device: str
+    init: str | None = None
+    """The model to start from, or, for a refiner and a student, to learn from; None: random weights."""
+    program: Program = "ddpm"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """All changes of the recipe."""
+        return (*SHORT, *self.changes)
+
+    def trained(self, name: str, runs: Path) -> Path:
+        """The model folder, after training if need be; a training that was stopped begins anew.
+
+        Args:
+            name: what tables call it.
+            runs: where models are kept.
+
+        Raises:
+            SkipDiffError: if it was stopped before its end.
+        """
+        slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
+        folder = runs / f"{self.minutes:g}-minutes"
+        done = folder / f"{slug}-{self._digest()}"
+        if not done.is_dir():
+            out = runs / "unfinished"
+            shutil.rmtree(out, ignore_errors=True)
+            result = train(
+                self.recipe, self.data, out, device=self.device, max_minutes=self.minutes,
+                cooldown_minutes=COOLING * self.minutes, overrides=self.overrides, init=self.init,
+                program=self.program,
+            )  # fmt: skip
+            if result.reason != "cool-down":
+                raise SkipDiffError(
+                    f"training {name!r} ended early ({result.reason}): start the command again"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f".{done.name}"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(result.model, part)
+            part.rename(done)
+        return done
+
+    def _digest(self) -> str:
+        """Of all that decides what is trained: the recipe as it is then, names and sizes of the data, the
+        device, the time."""
+        cuda = pick_device(self.device).type == "cuda"
+        recipe = asdict(load_program(self.recipe, self.program, self.init, cuda, self.overrides))
+        recipe["init"] = load_pretrained(self.init, "cpu").hash if self.init else None
+        files = [file for path in map(Path, self.data) for file in (sorted(path.rglob("*")) or [path])]
+        data = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+        decisive = json.dumps([recipe, data, cuda, self.minutes, COOLING], sort_keys=True, default=str)
+        return hashlib.sha256(decisive.encode()).hexdigest()[:8]

@@ -1,0 +1,88 @@
+"""What CCSR's and AddSR's chains cost beside SkipDiff and the full chain, by turns in one process."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from skipdiff_env import SkipDiffSampler
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.images import demo_photograph, shrink
+from skipdiff_env.policies.base import PolicySpec
+
+HEAD = ["way", "evaluations", "seconds", "of the chain's", "times the chain's speed", "SkipDiff's"]
+SAMPLER = tuple[SkipDiffSampler, PolicySpec]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one way, medians over the rounds."""
+
+    evaluations: int
+    seconds: float
+    share: float
+    """Of the full chain's seconds in the same round."""
+    faster: float
+    """The full chain's seconds over its own."""
+    than_skipdiff: float
+    """SkipDiff's seconds over its own."""
+
+    @property
+    def cells(self) -> list[str]:
+        """As in :data:`HEAD`, without the way."""
+        ratios = [f"{self.share:.3f}", f"{self.faster:.1f}", f"{self.than_skipdiff:.2f}"]
+        return [str(self.evaluations), f"{self.seconds:.3f}", *ratios]
+
+
+def ways(model: FrozenModel, start: int, trained: Mapping[str, FrozenModel]) -> dict[str, SAMPLER]:
+    """What is compared, by name.
+
+    Args:
+        model: of SkipDiff and the full chain, which are the last two.
+        start: SkipDiff's.
+        trained: models of ``ccsr`` and ``addsr``, as far as there are some.
+    """
+    found: dict[str, SAMPLER] = {}
+    if ccsr := trained.get("ccsr"):
+        found["CCSR, 1 step, no refiner"] = SkipDiffSampler(ccsr, refiner=None), "ccsr:1"
+        for steps in (1, 2):
+            name = f"CCSR, {steps} step{'s' * (steps > 1)}"
+            found[f"{name} and the refiner" if ccsr.config.refiner else name] = (
+                SkipDiffSampler(ccsr),
+                f"ccsr:{steps}",
+            )
+    if addsr := trained.get("addsr"):
+        found |= {
+            f"AddSR, {steps} step{'s' * (steps > 1)}": (SkipDiffSampler(addsr), f"addsr:{steps}")
+            for steps in (1, 4)
+        }
+    found[f"SkipDiff (10, {model.schedule.steps // 10}), start {start}"] = SkipDiffSampler(model, 10), start
+    found["full chain"] = SkipDiffSampler(model, model.schedule.steps, 0), None
+    return found
+
+
+def few_step_speed(
+    model: FrozenModel, start: int, trained: Mapping[str, FrozenModel], repeats: int, size: int = 256
+) -> dict[str, Cost]:
+    """The cost of :func:`ways` on one photograph of ``size`` pixels, without loading and files."""
+    size -= size % model.scale
+    lr = shrink(demo_photograph()[:size, :size], model.scale)
+    compared = ways(model, start, trained)
+    for sampler, policy in [*compared.values()][:-1]:
+        sampler(lr, policy)  # what is done once
+    rounds = [
+        {name: sampler(lr, policy).trace[0] for name, (sampler, policy) in compared.items()}
+        for _ in range(repeats)
+    ]
+    *_, skipdiff, chain = compared
+    return {
+        name: Cost(
+            rounds[0][name].evaluations,
+            statistics.median(traces[name].seconds for traces in rounds),
+            statistics.median(traces[name].seconds / traces[chain].seconds for traces in rounds),
+            statistics.median(traces[chain].seconds / traces[name].seconds for traces in rounds),
+            statistics.median(traces[skipdiff].seconds / traces[name].seconds for traces in rounds),
+        )
+        for name in compared
+    }
