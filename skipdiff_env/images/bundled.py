@@ -123,7 +123,7 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
         package="matplotlib",
     ),
 )
-"""All of them colour; sizes as shipped 512x512, 451x300, 600x400, 640x427, twice 640x427, and 512x600."""
+"""Colour photographs, in pixels 512x512, 451x300, 600x400, 640x427 (three times) and 512x600."""
 
 _DEMO = "chelsea"
 
@@ -131,8 +131,8 @@ _DEMO = "chelsea"
 def demo_photograph() -> RGB8:
     """The photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
-    Fur and whiskers are detail that bicubic loses visibly, every pixel is natural texture, and it is
-    no portrait of a person.
+    Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and it
+    is not a portrait of a person.
     """
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
 
@@ -150,7 +150,7 @@ def _data_folder(package: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise SkipDiffError(
-            f"a photograph comes with {package}, which is not installed: pip install {package}, "
+            f"a bundled photograph comes with {package}, which is not installed: pip install {package}, "
             "or give your own images="
         )
     return Path(spec.submodule_search_locations[0]) / folder

@@ -171,7 +171,8 @@ def test_only_agents_hear_of_prices(
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
     assert (ran.status, ran.out) == (2, "")
     assert (
-        ran.err == "skipdiff: error: step_cost=0.1 needs an agent that knows prices: give the file of one\n"
+        ran.err
+        == "skipdiff: error: step_cost=0.1 needs an agent that was trained with prices: give its file\n"
     )
     method = "--policy", str(agent)
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)

@@ -292,7 +292,7 @@ def test_a_plan_of_ones_own_and_its_strip(width: int, height: int, page: Visitor
     assert not page.all("#effort input")[0].is_enabled() and "Advanced decides" in page.text("#effort")
     box = page.wait(lambda: page.all("#plan input, #plan textarea"))[0]
     box.send_keys("\ue009a\ue009", "100>57|")
-    page.says("#note [role=alert]", "is no plan")
+    page.says("#note [role=alert]", "is not a plan")
     box.send_keys("40>14|11>2>0 eta 0.5|0.5|1")
     page.says("#estimate", "4 network calls")
     page.click("#run")
