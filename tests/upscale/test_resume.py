@@ -49,7 +49,7 @@ def test_another_photographs_result_is_made_anew(
     ran = upscale(second, "-o", out, "--compare", "--resume")
     assert (ran.status, ran.err) == (0, "")
     for path in (out, sheet):
-        reason = "was made of another photograph, or of an earlier state of this one: made anew"
+        reason = "was made from another photograph, or from an earlier state of this one: made again"
         assert f"\n  note: {path} {reason}\n" in ran.out
     assert is_blue(out) and sheet.read_bytes() != made
     record = read_record(read_photo(out).metadata)
@@ -67,7 +67,7 @@ def test_a_photograph_that_was_changed_is_made_anew(upscale: Upscale, tmp_path: 
     flat(source, BLUE)
     (planned,) = upscale(source, "-o", out, "--resume", "--dry-run", "--json").json
     assert planned["notes"] == [
-        f"{out} was made of another photograph, or of an earlier state of this one: made anew"
+        f"{out} was made from another photograph, or from an earlier state of this one: made again"
     ]
     assert not is_blue(out)
     (done,) = upscale(source, "-o", out, "--resume", "--json").json
@@ -103,7 +103,7 @@ def test_a_result_that_does_not_say_of_what_it_was_made(upscale: Upscale, tmp_pa
         out.write_bytes(encode_photo(photo, FORMATS[name[-3:]], "SkipDiff", record)[0])
         ran = upscale(source, "-o", out, "--resume")
         assert (ran.status, ran.err) == (0, "")
-        assert f"note: {out} does not say which photograph it was made of: made anew\n" in ran.out
+        assert f"note: {out} does not say which photograph it was made from: made again\n" in ran.out
         assert is_blue(out)
 
 
@@ -143,7 +143,7 @@ def test_only_what_is_surely_half_a_result_is_made_anew(upscale: Upscale, tmp_pa
     assert upscale(source, "-o", out, "--resume").status == 0
     whole = out.read_bytes()
     out.write_bytes(whole[:-60])
-    assert "was not whole: made anew" in upscale(source, "-o", out, "--resume").out
+    assert "was incomplete: made again" in upscale(source, "-o", out, "--resume").out
     assert out.read_bytes() == whole
 
 
@@ -218,7 +218,7 @@ def test_a_photograph_of_another_size_meanwhile_fails_alone(
     monkeypatch.setattr(run_module, "read_photo", exchanging)
     ran = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert ran.status == 2
-    assert "in/b.png: was replaced by another size meanwhile: run this again\n" in ran.err
+    assert "in/b.png: was replaced by a photograph of another size meanwhile: run this again\n" in ran.err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
 
 

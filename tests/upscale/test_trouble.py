@@ -35,7 +35,7 @@ def test_one_pixel_is_too_small(upscale: Upscale, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(pillow(np.zeros((1, 1, 3), np.uint8), "PNG"))
     ran = upscale(tmp_path / "a.png", "-o", tmp_path / "out/")
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.endswith("a.png: 1x1 is too small to enlarge: at least 4 pixels a side\n")
+    assert ran.err.endswith("a.png: 1x1 is too small to enlarge: each side needs at least 4 pixels\n")
     assert left_in(tmp_path) == ["a.png"]
 
 
