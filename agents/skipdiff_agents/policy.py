@@ -1,9 +1,9 @@
 """The skip proposal network as policies of Stable-Baselines3.
 
-sb3-contrib knows recurrent policies with LSTM only. :class:`SPNPolicy` puts a GRU into its place that
-takes and returns (h, c) and leaves c alone, and lets the critic's gradient through the shared memory,
-as in the paper. Agents without memory get :class:`ClockExtractor`: the same convolutions, and the
-number of decisions taken, from the dictionary observation.
+sb3-contrib has recurrent policies with LSTM only. :class:`SPNPolicy` replaces the LSTM by a GRU that takes
+and returns (h, c) and leaves c unchanged, and lets the critic's gradient through the shared memory, as in the
+paper. Agents without memory use :class:`ClockExtractor`: the same convolutions, and the number of decisions
+so far from the dictionary observation.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ class ClockExtractor(BaseFeaturesExtractor):
 
 
 class SPNPolicy(RecurrentActorCriticPolicy):
-    """The paper's agent for RecurrentPPO: SPN convolutions, GRU, linear actor and critic on one memory.
+    """The paper's agent for RecurrentPPO: convolutions, a GRU, and a linear actor and critic on one memory.
 
     Args:
-        observation_space, action_space, lr_schedule: from the algorithm.
-        memory: ``gru``, or ``lstm``.
-        hidden_size: of the memory.
-        norm: ``batch`` (the paper) or ``group``.
+        observation_space, action_space, lr_schedule: passed by the algorithm.
+        memory: kind of memory, ``gru`` or ``lstm``.
+        hidden_size: width of the memory.
+        norm: kind of normalisation, ``batch`` (as in the paper) or ``group``.
         ortho_init, optimizer_class, optimizer_kwargs: as for all policies of Stable-Baselines3.
-        use_sde: always False; RecurrentPPO passes it.
+        use_sde: must be False; RecurrentPPO passes it.
     """
 
     def __init__(

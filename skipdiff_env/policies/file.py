@@ -49,13 +49,13 @@ def as_seen(latent: Tensor, side: int) -> Tensor:
 
 
 class NetworkPolicy:
-    """A policy (see :mod:`skipdiff_env.policies`) that takes the more likely action of a network.
+    """A policy (see :mod:`skipdiff_env.policies`) that takes the more probable action of a network.
 
     Args:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
-        config: what it was built from.
-        step_cost: price of an evaluation, in units of reward, for networks that are told of it.
-        about: what a record says of the policy: two of the same settings decide alike.
+        config: the configuration of the network.
+        step_cost: price of an evaluation, in units of reward, for networks that are told the price.
+        about: settings for a record; two policies with the same settings decide in the same way.
 
     Raises:
         SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if

@@ -319,7 +319,8 @@ def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
     write_image(tmp_path / "small.png", np.zeros((10, 30, 3), np.uint8))
     page.upload(tmp_path / "small.png")
     page.says(
-        "#note [role=alert]", "small.png: is 30x10 pixels; at this model's 4x both sides need 16 or more"
+        "#note [role=alert]",
+        "small.png: is 30x10 pixels; with this model's scale of 4 both sides need at least 16",
     )
     page.forget_upload()
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
@@ -344,7 +345,7 @@ def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
     page.click("#denoise")
     page.says("#standing", f"Level 2 of 10, {calls + 1} network calls")
     page.click("#denoise")
-    page.says("#standing", "All is decided after 16 network calls.")
+    page.says("#standing", "All decisions are taken, after 16 network calls.")
     assert not page.all("#denoise")[0].is_enabled()
     page.click("#compare")
     rows = page.wait(
