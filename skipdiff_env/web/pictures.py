@@ -121,8 +121,8 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
     least = MIN_LR * scale if reference else MIN_LR
     if min(height, width) < least:
         raise SkipDiffError(
-            f"{name}: is {width}x{height} pixels; with this model's scale of {scale} both sides need at least "
-            f"{least}"
+            f"{name}: is {width}x{height} pixels; with this model's scale of {scale} both sides need "
+            f"at least {least}"
         )
     # The short side must hold MIN_LR * scale pixels after the rest has been cut to the scale.
     side = max(side, round(ASPECT * MIN_LR * scale) + scale)
