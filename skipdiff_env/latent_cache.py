@@ -1,8 +1,9 @@
 """A store of computed latents, so that agents train on lookups instead of network calls.
 
-Noise is a function of (image, noise seed, level), so a latent is one of (model, S, image, noise seed,
-history): the levels at which it was denoised. :class:`CachedProcess` is the process with a memory; it
-gives the same states and counts the same evaluations, whether a latent was computed or remembered.
+Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, S, image, noise
+seed, history), where the history is the levels at which it was denoised. :class:`CachedProcess` is the
+process with a cache; it gives the same states and counts the same evaluations, whether a latent is computed
+or looked up.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class LatentCache:
             self._disk.put(self._name(key), entry)
 
     def score(self, key: tuple[Any, ...]) -> Any | None:
-        """What :meth:`put_score` kept under a key, or None."""
+        """The value that :meth:`put_score` kept under a key, or None."""
         with self._lock:
             if key in self._scores:
                 self._scores.move_to_end(key)

@@ -104,7 +104,7 @@ class SkipDiffSampler:
                 sampler with steps other than the paper's refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
-            callback: called after every level with the :class:`.chains.State` reached.
+            callback: function that is called after every level with the :class:`.chains.State` reached.
 
         Raises:
             SkipDiffError: if the images have another form or several sizes in one batch, or if the policy

@@ -138,9 +138,9 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **fused, **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
-        """What the memory is told of latents (D, 3, n, n), behind ``before``.
+        """The input of the memory for latents (D, 3, n, n), appended to ``before``.
 
-        (D, 1536), and of a GRU the input's product with the weights already, (D, 3 hidden).
+        It is (D, 1536); for a GRU it is already multiplied by the input weights, (D, 3 hidden).
         """
         if before is not None and not len(latents):
             return before
@@ -153,11 +153,12 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         """The memory after each decision of whole sequences.
 
         Args:
-            told: see :meth:`tell`, (L, B, ·).
-            state: what this returned of the decisions before; None at the start of episodes.
+            told: the inputs from :meth:`tell`, (L, B, ·).
+            state: the state that this method returned for the previous decisions; None at the start of
+                episodes.
 
         Returns:
-            what actor and critic see, (L, B, hidden), and the state for the next decisions.
+            The input of actor and critic, (L, B, hidden), and the state for the next decisions.
         """
         if not isinstance(self.lstm_actor, GRUWithCell):
             return self.lstm_actor(told, state)
@@ -175,10 +176,10 @@ class SPNPolicy(RecurrentActorCriticPolicy):
     def evaluate_actions(  # type: ignore[override]
         self, obs: Tensor | Seen, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As in the base class, which detaches the memory; here the critic trains it, too (the paper).
+        """As in the base class, but the critic also trains the memory, as in the paper.
 
-        Of whole episodes, :class:`.sequence.Seen`, actions and results are (L · B,), and no states are asked
-        for: they begin with none.
+        For whole episodes, :class:`.sequence.Seen`, actions and results are (L · B,), and the states are not
+        used, since episodes begin without one.
         """
         if isinstance(obs, Seen):
             told = self.tell(obs.latents).index_select(0, obs.numbers.flatten())

@@ -66,7 +66,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
         raise SkipDiffError(f"{path} must be a table of settings")
     for name in settings:
         if name not in FIELDS:
-            raise SkipDiffError(f"{path}: unknown field {name!r}; there are {', '.join(FIELDS)}")
+            raise SkipDiffError(f"{path}: unknown field {name!r}: use {', '.join(FIELDS)}")
     for name in FIELDS:
         if name not in settings and name not in OPTIONAL:
             raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
@@ -87,7 +87,7 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
     except (ValueError, ImportError, AttributeError) as error:
         raise SkipDiffError(
             f"unknown algorithm {name!r} ({error}): use one of {', '.join(CLASSES)}, or module.Class of a "
-            "module that Python finds (PYTHONPATH)"
+            "module on PYTHONPATH"
         ) from None
 
 
@@ -107,7 +107,7 @@ def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
     price = checked_step_cost(settings.get("step_cost", 0.0))
     if isinstance(price, tuple) and observation_kind(settings) == "latent":
         raise SkipDiffError(
-            f"{settings['algorithm']} sees latents alone, so it cannot be told of prices: give one step_cost"
+            f"{settings['algorithm']} sees only latents, so that it cannot be told the price: give a single step_cost"
         )
     return price
 

@@ -4,7 +4,7 @@ A chain is called with a model, a condition and noise keys, and returns a :class
 and the packages below, so that training can use it where neither Gymnasium nor pyiqa is installed.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
-- :mod:`.plan`: fixed calls, each told any level
+- :mod:`.plan`: chains of fixed calls, each with any told level
 - :mod:`.ccsr`, :mod:`.addsr`: two related systems that need a handful of evaluations
 - :mod:`.detail`: scales the detail of a chain's picture
 - :mod:`.parse`: turns what users write into a chain, and holds the default

@@ -231,7 +231,7 @@ def usual_coarse_steps(levels: int) -> int:
     """The usual S for a model of ``levels`` levels: the largest divisor of T up to 10.
 
     Raises:
-        SkipDiffError: if there is none but 1, which would be the full chain.
+        SkipDiffError: if the only such divisor is 1, which leaves no coarse jump.
     """
     found = _largest_divisor(levels)
     if found == 1 < levels:

@@ -62,7 +62,7 @@ class Call:
     told: float
     """r, the told level."""
     to: float
-    """u, the level that the call leads to; 0 ends on x̂0."""
+    """u, the level that the call leads to; 0 ends the chain with x̂0."""
     eta: float = 0.0
     """η, 0 … 1; 0 where x_r contributes no noise (``to`` is 0, or ``fresh``)."""
     fresh: bool = False

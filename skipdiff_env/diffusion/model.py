@@ -92,10 +92,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Read back what :meth:`to_dict` wrote.
+        """The configuration that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: naming an unknown, missing or malformed field.
+            ValueError: if a field is unknown, missing or malformed; the message names it.
         """
         _check_fields(cls, data, "")
         unet, refiner = _unet(data["unet"], "unet."), data.get("refiner")
@@ -108,7 +108,7 @@ class ModelConfig:
         return cls(**{**data, "unet": unet, "refiner": refiner})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-plain form."""
+        """The configuration as plain JSON."""
         return asdict(self)
 
 

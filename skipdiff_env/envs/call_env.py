@@ -16,7 +16,7 @@ from .single import SceneEnv
 
 
 class SkipDiffusionCallEnv(SceneEnv):
-    """Decide every network call of a super-resolution diffusion model: how far each one leads.
+    """Decide how far each network call of a super-resolution diffusion model leads.
 
     ## Description
 

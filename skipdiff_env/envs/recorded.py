@@ -292,8 +292,8 @@ class RecordedEnv(SceneEnv):
 
 
 class RecordedVectorEnv(SceneVectorEnv):
-    """What ``gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=n)`` makes: see :class:`.SceneVectorEnv`, and
-    :class:`.RecordedEnv` for the arguments."""
+    """The class that ``gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=n)`` makes; see
+    :class:`.SceneVectorEnv`, and :class:`.RecordedEnv` for the arguments."""
 
     metadata = SceneVectorEnv.metadata | {"render_modes": []}
     scenes = RecordedEpisodes

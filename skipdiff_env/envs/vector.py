@@ -121,7 +121,9 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
             raise ResetNeeded("no episode is running: call reset() first")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             over = np.flatnonzero(self._done).tolist()
-            raise ResetNeeded(f"the episodes of environments {over} are over: reset them by reset_mask first")
+            raise ResetNeeded(
+                f"the episodes of environments {over} are over: reset them with reset_mask first"
+            )
         rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, np.bool_)
         cut = np.zeros_like(ended)
         again = np.flatnonzero(self._done)
@@ -192,7 +194,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         if not mask.any():
             raise SkipDiffError("reset_mask selects no environment: set at least one element to True")
         if not (mask.all() or self._episodes.begun):
-            raise ResetNeeded("reset all environments once before resetting some of them by reset_mask")
+            raise ResetNeeded("reset all environments once before resetting some of them with reset_mask")
         return mask
 
     def _infos(self, finals: dict[int, dict[str, Any]], rows: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Real photographs that need no download: those that scikit-image, scikit-learn and matplotlib carry inside
-their wheels.
+"""Real photographs that need no download, since the wheels of scikit-image, scikit-learn and matplotlib hold
+them.
 
 Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
 microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
@@ -29,7 +29,7 @@ background, and a random crop still has some 65 places a side to go."""
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph in an installed package's wheel, and where it comes from."""
+    """A photograph in the wheel of an installed package, and its source."""
 
     name: str
     file: str
@@ -38,11 +38,11 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """Whose wheel carries it, by the name that pip knows."""
+    """Name, as pip knows it, of the package whose wheel holds the photograph."""
 
     @property
     def path(self) -> Path:
-        """Where its file lies."""
+        """Path of its file."""
         return _data_folder(self.package) / self.file
 
     def read(self) -> RGB8:

@@ -49,7 +49,8 @@ def make_pair(
             None crops the centre.
 
     Raises:
-        SkipDiffError: if the image is too small, by name, or ``image_size`` does not fit ``scale``.
+        SkipDiffError: if the image is too small (the message names it), or ``image_size`` does not fit
+            ``scale``.
     """
     if image_size is not None and (image_size < scale or image_size % scale):
         fitting = max(image_size // scale, 1) * scale

@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     if stat.S_ISDIR(mode):
         raise SkipDiffError("is a folder, not an image file")
     if not stat.S_ISREG(mode):
-        raise SkipDiffError("is no regular file")
+        raise SkipDiffError("is not a regular file")
     try:
         file = path.open("rb")
     except OSError as error:

@@ -75,7 +75,7 @@ def check_size(size: tuple[int, int], fmt: Format) -> None:
     """Raise a SkipDiffError if the format cannot hold a picture of this width and height."""
     if max(size) > fmt.max_side:
         raise SkipDiffError(
-            f"{size[0]}x{size[1]} does not fit {fmt.name.upper()} (at most {fmt.max_side} a side): "
+            f"{size[0]}x{size[1]} does not fit {fmt.name.upper()} (at most {fmt.max_side} pixels per side): "
             "use --format png"
         )
 

@@ -220,7 +220,7 @@ def _read_member(path: Path, name: str, offset: int, size: int) -> RGB8:
             archive.seek(offset)
             data = archive.read(size)
     except OSError as error:
-        raise SkipDiffError(f"{path}: cannot be read any more ({error.strerror})") from error
+        raise SkipDiffError(f"{path}: can no longer be read ({error.strerror})") from error
     return decode_image(io.BytesIO(data), f"{path}: {name}")
 
 

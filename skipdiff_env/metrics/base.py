@@ -25,7 +25,7 @@ class Metric(ABC):
         name: its name in tables.
         lower_better: whether a smaller score means a better picture.
         reference: whether it needs the undistorted pictures.
-        min_size: the smallest height and width in pixels that can be scored (1 where unknown).
+        min_size: the smallest height and width in pixels that can be scored (1 if unknown).
         device: device on which it computes.
 
     A score depends only on the picture (and its reference): random numbers inside a metric are seeded

@@ -40,7 +40,7 @@ def load_metric(
             - any other name that pyiqa knows; most of those download weights when first used;
             - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
               arrays (B, H, W, 3). Its attributes ``lower_better`` (default False), ``reference`` (default:
-              whether the second parameter has no default value), ``min_size`` and ``name`` are read where
+              whether the second parameter has no default value), ``min_size`` and ``name`` are read if
               present. Its exceptions are not caught;
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
               higher values are better is inverted, so that a lower product is better; NaN where one of
@@ -118,7 +118,7 @@ class ProductMetric(Metric):
 
     def __init__(self, weights: Mapping[str, float], device: torch.device) -> None:
         if not weights or not all(isinstance(name, str) and weight > 0 for name, weight in weights.items()):
-            raise SkipDiffError(f"the weights {dict(weights)} must be numbers above 0 by names of metrics")
+            raise SkipDiffError(f"the weights {dict(weights)} must map names of metrics to numbers above 0")
         self._parts = {load_metric(name, device): float(weight) for name, weight in weights.items()}
         super().__init__(
             device,

@@ -73,7 +73,7 @@ class FixedStart:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The settings of the policy, for a record."""
         return {"start": self.start}
 
 
@@ -92,7 +92,7 @@ class CoinFlip:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The settings of the policy, for a record."""
         return {"policy": "random", **({"policy_seed": self.seed} if self.seed else {})}
 
 

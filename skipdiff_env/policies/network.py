@@ -67,7 +67,7 @@ class SPNConfig:
         if self.step_costs is not None:
             low, high = self.step_costs
             if self.memory != "clock" or not 0 < low < high < math.inf:
-                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and wants a clock")
+                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and needs a clock")
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:

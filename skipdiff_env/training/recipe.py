@@ -224,9 +224,7 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise ValueError(
-            f"unknown key {path + str(unknown[0])!r}: {path or 'a recipe '}knows {', '.join(known)}"
-        )
+        raise ValueError(f"unknown key {path + str(unknown[0])!r}: use {', '.join(known)}")
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"key {path + name!r} is missing")

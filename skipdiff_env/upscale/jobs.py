@@ -92,7 +92,7 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
     if os.path.isdir(path):
         raise SkipDiffError(f"{out} is a folder: name a file in it, or a folder without {suffix}")
     if not one_file:
-        raise SkipDiffError(f"several photographs cannot all become {out}: give a folder with -o")
+        raise SkipDiffError(f"several photographs cannot all be written to {out}: give a folder with -o")
     named = FORMATS[SUFFIXES[suffix]]
     if asked and asked is not named:
         raise SkipDiffError(

@@ -47,7 +47,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
     except (SkipDiffError, OSError) as error:
         if path.is_file() and path.stat().st_size == 0:  # nor are pipes and links to nowhere results
             return f"{path} was empty: made again"
-        raise _InTheWay(f"is there and {error}") from None
+        raise _InTheWay(f"exists and {error}") from None
     if found is None and (has_record or size not in (None, photo.size)):
         raise _InTheWay("does not say that it was made here")
     if found is None or "source" not in found:

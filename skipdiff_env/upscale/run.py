@@ -46,13 +46,21 @@ class Options:
     """How results are written."""
 
     scaling: Scaling = Scaling()
+    """Size of the results."""
     quality: int = 95
+    """Quality of JPEG and WebP files, 1 … 100."""
     keep_location: bool = False
+    """Whether to keep GPS data and other traces of the place."""
     force: bool = False
+    """Whether to replace existing files."""
     resume: bool = False
+    """Whether to keep complete results of the same photographs and settings."""
     compare: bool = False
+    """Whether to write a comparison beside each result."""
     metric: Metric | None = None
+    """Metric, without references, that rates each result; None: not rated."""
     jobs: int = 1
+    """Number of photographs processed at once."""
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ def test_archive_that_went_away(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "a.tar", {"a.png": encode_image(noise(0), "a.png")})
     source = open_source(path)
     path.unlink()
-    with pytest.raises(SkipDiffError, match=r"a\.tar: cannot be read any more \(No such file"):
+    with pytest.raises(SkipDiffError, match=r"a\.tar: can no longer be read \(No such file"):
         source[0]
 
 

@@ -213,7 +213,7 @@ def test_wrong_pictures_are_refused(images: Array, references: Array | None, mes
         ("NIQE", "unknown metric 'NIQE': did you mean .*niqe"),
         ("niqe-ful", "unknown metric 'niqe-ful': did you mean .*niqe-full"),
         ("zzzzzzzz", r"unknown metric 'zzzzzzzz': pyiqa.list_models\(\) lists the names"),
-        ("fid", "'fid' scores a whole set of pictures"),
+        ("fid", "'fid' scores sets of pictures"),
         (7, "a metric is a name or a function, got int"),
     ],
 )

@@ -264,7 +264,7 @@ def test_init_refuses_other_architectures_by_name(run: Run, tmp_path: Path) -> N
             run(tmp_path / "out", 1, init=tmp_path / "other")
     attending = replace(recipe.model, unet=replace(recipe.model.unet, attention_sizes=(16,)))
     save_model(tmp_path / "other", random_model(attending).network, attending)
-    with pytest.raises(SkipDiffError, match="attention lies at other levels"):
+    with pytest.raises(SkipDiffError, match="it has attention at other levels"):
         run(tmp_path / "out", 1, init=tmp_path / "other")
     with pytest.raises(SkipDiffError, match="unknown model"):
         run(tmp_path / "out", 1, init=tmp_path / "nowhere")

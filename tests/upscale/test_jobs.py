@@ -82,7 +82,7 @@ def test_what_was_made_is_not_made_again(here: Path) -> None:
         (["in/a.png"], "x.gif", {}, "cannot write .gif files"),
         (["in/a.png"], "", {}, "-o is empty"),
         (["in/a.png"], "x.heic", {}, "cannot write .heic files"),
-        (["in"], "x.png", {}, "several photographs cannot all become x.png"),
+        (["in"], "x.png", {}, "several photographs cannot all be written to x.png"),
         (["in/*.png"], "x.png", {}, "several photographs"),
         (["in/a.png", "in/b.JPG"], "x.png", {}, "several photographs"),
         (["in/a.png"], "folder.png", {}, "folder.png is a folder: name a file in it"),

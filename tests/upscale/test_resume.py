@@ -234,8 +234,8 @@ def test_pipes_and_links_to_nowhere_are_in_the_way_of_one_photograph(
     os.mkfifo(out / "b.png")
     ran = upscale(tmp_path / "in", "-o", out, "--resume")
     assert ran.status == 2
-    assert f"in/a.png: {out}/a.png is there and no such file: --force replaces it\n" in ran.err
-    assert f"in/b.png: {out}/b.png is there and is no regular file: --force replaces it\n" in ran.err
+    assert f"in/a.png: {out}/a.png exists and no such file: --force replaces it\n" in ran.err
+    assert f"in/b.png: {out}/b.png exists and is not a regular file: --force replaces it\n" in ran.err
     assert (out / "a.png").is_symlink() and (out / "b.png").is_fifo() and (out / "c.png").is_file()
 
 

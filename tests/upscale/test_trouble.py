@@ -126,7 +126,7 @@ def test_what_a_format_cannot_hold_is_known_beforehand(upscale: Upscale, tmp_pat
     (tmp_path / "a.png").write_bytes(pillow(np.zeros((4, 4097, 1), np.uint8), "PNG"))
     ran = upscale(tmp_path / "a.png", "-o", tmp_path / "a.webp", "--dry-run")
     assert ran.status == 2
-    assert "16388x16 does not fit WEBP (at most 16383 a side): use --format png" in ran.err
+    assert "16388x16 does not fit WEBP (at most 16383 pixels per side): use --format png" in ran.err
 
 
 def test_memory_limits_how_many_are_made_at_once(
