@@ -100,7 +100,7 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
         metavar="S",
         help=f"number of coarse steps, a divisor of T [{COARSE_STEPS}]",
     )
-    add("--fine-steps", type=_positive, metavar="F", help="number of fine levels, at most T/S [T/S]")
+    add("--fine-steps", type=_positive, metavar="F", help="number of fine levels [T/S]")
     add(
         "--skip-rule",
         choices=("reset", "hold"),
@@ -143,7 +143,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--held-out",
         metavar="PATH",
         help="images to evaluate on [every tenth training image of each kind is kept back for it, or every "
-        "third if there are fewer than ten]",
+        "third if there are only four to nine]",
     )
     add(
         "--seed",

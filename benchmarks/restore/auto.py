@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="KIND",
         default=[kind.name for kind in KINDS],
-        help="kinds of inputs [all]",
+        help="kinds of inputs to use [all]",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="KIND",
         default=[kind.name for kind in KINDS],
-        help="kinds of inputs [all]",
+        help="kinds of inputs to use [all]",
     )
     parser.add_argument(
         "--other", nargs="+", type=Path, default=[], metavar="FOLDER",

@@ -12,7 +12,7 @@ DESCRIPTION = """Average the weights of two models that were trained from the sa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("models", nargs=2, metavar="MODEL", help="name or folder of a model, given twice")
+    parser.add_argument("models", nargs=2, metavar="MODEL", help="names or folders of the two models")
     parser.add_argument(
         "--share", type=float, default=0.5, metavar="W", help="weight of the second model, 0 to 1 [0.5]"
     )

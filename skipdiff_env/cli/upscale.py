@@ -26,7 +26,7 @@ GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP; GIF, HEIC and AVIF are read.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--start", type=_positive, metavar="K", help="level at which refinement begins [the model's own]")
     add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N, plan:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",
-        help="price of an evaluation, for agents told prices [0]")
+        help="price of an evaluation, if the agent uses it [0]")
     add("--coarse-steps", type=_positive, metavar="S",
         help="number of coarse steps [10, or less to divide T]")
     add("--refiner", default="own", metavar="NAME",
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clean", type=_share, default=1.0, metavar="C",
         help="how much noise and blocking to remove, 0 to 1 [1]")
     add("--detail", type=_share, default=1.0, metavar="D",
-        help="how much detail to invent, 0 (the mean) to 1 [1]")
+        help="how much invented detail to keep, 0 to 1 [1]")
     add("--seed", type=_seed, default=0, metavar="N", help="noise seed; each seed gives another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",

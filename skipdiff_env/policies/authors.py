@@ -32,7 +32,8 @@ def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[st
     memory = weights.get("gru.weight_hh_l0")
     if memory is None or memory.ndim != 2:
         raise SkipDiffError(
-            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is not an agent (to import a network, give its JSON file)"
+            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is not an agent (to import a "
+            "network, give its JSON file)"
         )
     try:
         config = SPNConfig(FINAL_SIDE * 2**convolutions, hidden_size=memory.shape[1])

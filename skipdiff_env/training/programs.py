@@ -73,6 +73,6 @@ def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
     began = provenance.init or {}
     if model is not None and model.hash != began.get("hash"):
         raise SkipDiffError(
-            f"the run started with the model {began.get('model')} (hash {began.get('hash')}), and {model.name} "
-            f"is another one ({model.hash}): give the same model"
+            f"the run started with the model {began.get('model')} (hash {began.get('hash')}), and "
+            f"{model.name} is another one ({model.hash}): give the same model"
         )
