@@ -65,8 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=names,
         metavar="NAME[:N]",
-        help="algorithms to train, each with its number of decisions if it is not --timesteps "
-        f"[{' '.join(names)}]",
+        help=f"algorithms to train, each optionally with its own number N of decisions [{' '.join(names)}]",
     )
     add("--chain", type=int, default=0, metavar="N", help="add a row for the full chain on N test images [0]")
     add(

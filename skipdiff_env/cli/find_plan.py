@@ -10,8 +10,8 @@ from .streams import say
 
 HELP = "search for the best fixed plans with given numbers of network calls"
 DESCRIPTION = """Search for the best fixed plan with each given number of network calls, on high-resolution
-pictures that the model was not trained on. Needs pip install 'skipdiff[plans]'. A search that was
-stopped continues from its --study.
+pictures that the model was not trained on. A search that was stopped continues from its --study.
+The command needs the extra 'plans': pip install 'skipdiff[plans]'.
 
   skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
   skipdiff upscale holiday.jpg -o large.png --policy plan:5     (reads plans.json in the model's folder)"""

@@ -7,8 +7,8 @@ import sys
 
 HELP = "serve a web page that enlarges photographs and shows how"
 DESCRIPTION = """Serve a web page on which you enlarge a photograph, see the latents and the
-decisions, and decide in the agent's place. Needs pip install 'skipdiff[web]'.
-Press Ctrl-C to end it.
+decisions, and decide in the agent's place. Press Ctrl-C to end it.
+It needs the extra 'web': pip install 'skipdiff[web]'.
 
 examples:
   skipdiff web

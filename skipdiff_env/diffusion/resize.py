@@ -28,7 +28,7 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
     height, width = hr.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(
-            f"a {width}x{height} image cannot be shrunk {scale} times: crop it to a multiple first"
+            f"a {width}x{height} image cannot be shrunk by {scale}: crop it to a multiple of {scale} first"
         )
     # As Pillow does: rows first, then columns, each rounded half up to 8 bits. Transposed, because
     # torch 2.15 miscomputes the height of images that are one pixel wide.

@@ -143,7 +143,7 @@ class NoiseSchedule:
         """
         if not isinstance(levels, int) or not 1 <= levels <= self.steps:
             raise ValueError(
-                f"levels={levels!r} must be a whole number from 1 to the schedule's {self.steps}"
+                f"levels={levels!r} must be a whole number from 1 to {self.steps}, the schedule's T"
             )
         if levels == self.steps:
             return self

@@ -106,7 +106,7 @@ def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
     height, width = (side - side % scale for side in image.shape[:2])
     if not (height and width):
         raise SkipDiffError(
-            f"{name}: is {image.shape[1]}x{image.shape[0]} pixels, too small to be shrunk {scale} times"
+            f"{name}: is {image.shape[1]}x{image.shape[0]} pixels, too small to be shrunk by {scale}"
         )
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width].copy()

@@ -89,7 +89,7 @@ class ImageSource:
             SkipDiffError: if the images are inputs already.
         """
         if self.low_resolution:
-            raise SkipDiffError("images: low-resolution inputs are taken as they are, not degraded further")
+            raise SkipDiffError("images: low-resolution inputs cannot be degraded further")
         return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
 
     def repeated(self, words: Sequence[str]) -> ImageSource:

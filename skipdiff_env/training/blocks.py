@@ -59,7 +59,7 @@ class DataRecipe:
         check_range("crop", self.crop, 1)
         check_range("drawings", self.drawings, 0)
         if self.drawings and (self.crop > SIDE or not self.in_memory):
-            raise ValueError(f"drawings = {self.drawings} need in_memory, and a crop of at most {SIDE}")
+            raise ValueError(f"drawings = {self.drawings} needs in_memory, and a crop of at most {SIDE}")
         check_range("resize_short", self.resize_short, 1)
         check_range("zoom", self.zoom, 1)  # HR must not be blurred
         check_range("colour", self.colour, 0, 1)
@@ -103,7 +103,7 @@ class OptimiserRecipe:
         check_range("clip", self.clip, 0, math.inf, above=True)
         for name, decay in (("betas", min(self.betas)), ("betas", max(self.betas)), ("ema", self.ema)):
             if not 0 <= decay < 1:
-                raise ValueError(f"{name} = {decay} must lie in 0 … 1, below 1")
+                raise ValueError(f"{name} = {decay} must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)

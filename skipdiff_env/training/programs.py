@@ -40,7 +40,7 @@ def load_program(
     if init or recipe.init:
         frozen = json.dumps(str(init or recipe.init))
         return load_recipe(source, cuda, [f"model={frozen}", f"init={frozen}", *overrides])  # type: ignore[arg-type]
-    raise SkipDiffError(f"recipe {recipe.name} names no model to learn from: give one (init)")
+    raise SkipDiffError(f"recipe {recipe.name} does not name a model to train from: give one with init")
 
 
 def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:

@@ -187,7 +187,7 @@ class Offers:
         """
         chosen = self._chosen(model, task)
         if coarse_steps not in self.step_pairs(model):
-            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not on offer for {model!r}")
+            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not available for {model!r}")
         if policy not in self.policies(model, coarse_steps):
             raise SkipDiffError(f"there is no policy {policy!r} for {model!r}")
         if effort not in EFFORTS:

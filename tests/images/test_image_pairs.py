@@ -141,7 +141,7 @@ def test_a_crop_draws_two_numbers_whatever_the_size() -> None:
 def test_too_small_is_refused_by_name() -> None:
     with pytest.raises(SkipDiffError, match=r"^cat\.png: is 20x9 pixels, too small for a crop of 10x10$"):
         crop(numbered(9, 20), 10, name="cat.png")
-    with pytest.raises(SkipDiffError, match=r"^images\[0\]: is 6x3 pixels, too small to be shrunk 4 times$"):
+    with pytest.raises(SkipDiffError, match=r"^images\[0\]: is 6x3 pixels, too small to be shrunk by 4$"):
         make_pair(open_source([numbered(3, 6)]), 0, scale=4)
 
 

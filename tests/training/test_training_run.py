@@ -107,7 +107,7 @@ def test_processes_draw_rows_of_the_same_batch(pictures: list[np.ndarray], degra
     for name in ("target", "condition", "level", "noise"):
         assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)), name
     assert not torch.equal(BatchMaker(recipe, bank, cpu, World())(8).noise, whole.noise)
-    with pytest.raises(SkipDiffError, match="batch = 12 must be a multiple of the 5 processes"):
+    with pytest.raises(SkipDiffError, match="batch = 12 must be a multiple of 5, the number of processes"):
         BatchMaker(recipe, bank, cpu, World(0, 5))
 
 
