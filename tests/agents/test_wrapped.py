@@ -103,7 +103,7 @@ def test_what_a_sampler_cannot_ask_is_said(make):
     with pytest.raises(SkipDiffError, match="sees 'lr', which a sampler does not show its policies"):
         as_policy(PPO("MultiInputPolicy", told, **STEPS))
     flat = gymnasium.wrappers.FlattenObservation(make())
-    with pytest.raises(SkipDiffError, match="no square latent"):
+    with pytest.raises(SkipDiffError, match="not a square latent"):
         as_policy(PPO("MlpPolicy", flat, **STEPS))
     with pytest.raises(SkipDiffError, match=r"not Discrete\(2\)"):
         as_policy(_with_three_actions(make))

@@ -121,7 +121,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"coarse_steps": 7}, "coarse_steps=7 must divide"),
         ({"fine_steps": -1}, "fine_steps=-1 must be a whole number from 0 to 100"),
         ({"fine_steps": 101}, "fine_steps=101 must be a whole number"),
-        ({"fine_steps": 0, "spec": 7}, "nothing to decide: leave out the policy"),
+        ({"fine_steps": 0, "spec": 7}, "nothing is decided: leave out the policy"),
         ({"skip_rule": "keep"}, "unknown skip_rule 'keep': use 'reset' or 'hold'"),
         ({"step_cost": -0.1}, "step_cost=-0.1 must be a finite number, 0 or more"),
         ({"step_cost": float("nan")}, "step_cost=nan must be"),

@@ -323,8 +323,8 @@ def test_bad_requests_are_named(make_calls, make_batch):
         ({"episode": "plan", "plans": ["ccsr:2"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["20>5>0"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["100>50"]}, "last call must lead to 0"),
-        ({"metric": {"lpips": -1}}, "must be numbers above 0"),
-        ({"plans": PLANS}, "give that, too"),
+        ({"metric": {"lpips": -1}}, "must map names of metrics to numbers above 0"),
+        ({"plans": PLANS}, "give that too"),
     ):
         with pytest.raises(ValueError, match=words):
             make_calls(**arguments)

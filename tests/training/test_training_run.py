@@ -182,7 +182,7 @@ def test_a_resumed_run_must_be_the_same_run(run: Run, reference: Path, tmp_path:
         run(reference, 9, resume=True, data=[tmp_path])
     with pytest.raises(SkipDiffError, match="it holds no checkpoint"):
         run(tmp_path, 9, resume=True)
-    with pytest.raises(SkipDiffError, match="give one of them"):
+    with pytest.raises(SkipDiffError, match="give only one of them"):
         run(tmp_path, 9, resume=True, init="x")
 
 

@@ -289,7 +289,7 @@ def test_a_plan_of_ones_own_and_its_strip(width: int, height: int, page: Visitor
     page.open_advanced()
     page.choose("Policy", "a plan of your own")
     page.says("#estimate", "6 network calls")
-    assert not page.all("#effort input")[0].is_enabled() and "Advanced decides" in page.text("#effort")
+    assert not page.all("#effort input")[0].is_enabled() and "policy under Advanced" in page.text("#effort")
     box = page.wait(lambda: page.all("#plan input, #plan textarea"))[0]
     box.send_keys("\ue009a\ue009", "100>57|")
     page.says("#note [role=alert]", "is not a plan")
