@@ -263,7 +263,7 @@ def test_a_run_goes_on_with_its_own_frozen_model_alone(start: Start, model: Path
     start("refiner", tmp_path / "run", 1)
     config = load_recipe("tiny").model
     other = save_model(tmp_path / "other", random_model(config, 4).network, config)
-    with pytest.raises(SkipDiffError, match="began with the model tiny .*: give the same model"):
+    with pytest.raises(SkipDiffError, match="started with the model tiny .*: give the same model"):
         start("refiner", tmp_path / "run", 2, resume=True, init=other)
 
 

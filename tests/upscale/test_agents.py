@@ -98,7 +98,7 @@ def test_start_and_policy_exclude_each_other(
 ) -> None:
     ran = upscale(photograph, "-o", tmp_path / "out.png", "--policy", agent)  # the fixture adds --start
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == "skipdiff: error: give one of --effort, --start and --policy\n"
+    assert ran.err == "skipdiff: error: give only one of --effort, --start and --policy\n"
     assert not (tmp_path / "out.png").exists()
 
 
