@@ -17,7 +17,10 @@ COMMANDS = {
     "ceilings": ("agents.ceilings", "measure how much an agent could learn, and from what"),
     "texture": ("agents.texture", "test whether the texture of the latents predicts the best start"),
     "step-cost": ("agents.step_cost", "train one agent that is told the price of an evaluation"),
-    "agent-training": ("agents.training", "compare the cost of training an agent with the paper's recipe"),
+    "agent-training": (
+        "agents.training",
+        "compare the cost of training an agent with that of the paper's recipe",
+    ),
     "agent-recipe": ("agents.recipe", "find which choices of its recipe let the paper's agent learn"),
     "agent-calls": (
         "agents.calls",
