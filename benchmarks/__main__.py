@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME``: everything that prints a number of the README."""
+"""``python -m benchmarks NAME``: the commands behind every published number."""
 
 from __future__ import annotations
 
@@ -10,33 +10,45 @@ from skipdiff_env.errors import SkipDiffError
 
 COMMANDS = {
     "demo": ("paper.demo", "enlarge a bundled photograph and print a table"),
-    "paper": ("paper.command", "every table and figure of the paper on your weights and images"),
-    "photographs": ("paper.gather", "freely licensed photographs to learn from, out of Debian's packages"),
-    "test-set": ("measure.test_set", "rebuild a test folder from your own copies of the data sets"),
-    "agents": ("agents.command", "agents beside every fixed schedule and the exact optimum"),
-    "ceilings": ("agents.ceilings", "how much there is for an agent to learn, and from what"),
-    "texture": ("agents.texture", "can the best start be told from the texture of what agents see"),
-    "step-cost": ("agents.step_cost", "one agent that is told the price of an evaluation"),
-    "agent-training": ("agents.training", "what training an agent costs, beside the paper's recipe"),
-    "agent-recipe": ("agents.recipe", "which choices of its recipe the paper's agent learns by"),
-    "agent-calls": ("agents.calls", "agents on SkipDiff-v1 beside the best fixed chain and the optimum"),
-    "spn": ("agents.spn", "norm and width of the skip proposal network"),
-    "animate": ("paper.animate", "a photograph before and after, and episodes as small animations"),
-    "stability": ("paper.stability", "how much of a result is the noise seed's doing (G-STD and L-STD)"),
-    "refiner": ("paper.refiner", "how much of a refiner's change pays: perception against distortion"),
-    "plans": ("paper.plans", "a model's plans against its fixed start and the standard samplers"),
-    "inputs": ("paper.inputs", "models beside one another on clean inputs and on JPEGs"),
-    "restore": ("restore.command", "models beside other programs on the inputs that people own"),
+    "paper": ("paper.command", "make every table and figure of the paper with your weights and images"),
+    "photographs": ("paper.gather", "gather freely licensed photographs to train on, from Debian's packages"),
+    "test-set": ("measure.test_set", "rebuild a test set from your own copies of the data sets"),
+    "agents": ("agents.command", "compare agents with every fixed schedule and the exact optimum"),
+    "ceilings": ("agents.ceilings", "measure how much an agent could learn, and from what"),
+    "texture": ("agents.texture", "test whether the texture of the latents predicts the best start"),
+    "step-cost": ("agents.step_cost", "train one agent that is told the price of an evaluation"),
+    "agent-training": (
+        "agents.training",
+        "compare the cost of training an agent with that of the paper's recipe",
+    ),
+    "agent-recipe": ("agents.recipe", "find which choices of its recipe let the paper's agent learn"),
+    "agent-calls": (
+        "agents.calls",
+        "compare agents on SkipDiff-v1 with the best fixed chain and the optimum",
+    ),
+    "spn": ("agents.spn", "compare norms and widths of the skip proposal network"),
+    "animate": (
+        "paper.animate",
+        "make the manual's picture before and after, and its animations of episodes",
+    ),
+    "stability": (
+        "paper.stability",
+        "measure how much a result varies with the noise seed (G-STD and L-STD)",
+    ),
+    "refiner": ("paper.refiner", "measure a refiner's trade of distortion for perception"),
+    "plans": ("paper.plans", "compare a model's plans with its fixed start and the standard samplers"),
+    "inputs": ("paper.inputs", "compare models on clean inputs and on JPEGs"),
+    "restore": ("restore.command", "compare models with other programs on realistic inputs"),
     "auto": (
         "restore.auto",
-        "choose anew which model a photograph gets by itself, by what is measured of it",
+        "fit the rule by which --model auto chooses a model for a photograph",
     ),
-    "recipes": ("paper.recipes", "short training runs side by side: which choices of a recipe pay"),
-    "companions": ("paper.companions", "which parts of CCSR's and AddSR's trainings earn their place"),
+    "recipes": ("paper.recipes", "compare choices of a training recipe in short runs"),
+    "companions": ("paper.companions", "measure what each part of CCSR's and AddSR's training is worth"),
     "tutorials": ("measure.tutorials", "run the manual's tutorials and render their pages"),
-    "docs": ("measure.docs", "copy result tables into README and model cards"),
-    "speed": ("speed.command", "ratios of running times, each within one run"),
-    "tiling": ("speed.tiling", "seams between tiles, agreement of tile sizes, and peak memory"),
+    "docs": ("measure.docs", "copy result tables into the README and the model cards"),
+    "speed": ("speed.command", "measure ratios of running times, each within one run"),
+    "tiling": ("speed.tiling", "measure seams between tiles, agreement of tile sizes, and peak memory"),
 }
 
 
@@ -47,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
-        if name in argv[:1]:  # the others' imports cost seconds, and some need extras
+        if name in argv[:1]:  # importing the others takes seconds, and some need extras
             importlib.import_module(f"benchmarks.{module}").add_arguments(sub)
     args = parser.parse_args(argv)
     try:

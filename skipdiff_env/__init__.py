@@ -1,7 +1,7 @@
 """SkipDiff: reinforcement-learning environments around a frozen super-resolution diffusion model.
 
-Importing this package registers ``SkipDiff-v0`` and ``SkipDiff-v1`` with Gymnasium; without an import,
-``gymnasium.make("skipdiff_env:SkipDiff-v0")`` does the same.
+Importing this package registers ``SkipDiff-v0``, ``SkipDiff-v1`` and ``SkipDiffRecorded-v0`` with Gymnasium.
+``gymnasium.make("skipdiff_env:SkipDiff-v0")`` imports it by itself.
 """
 
 from importlib import import_module
@@ -55,9 +55,9 @@ _LATER = {
     "load_metric": ".metrics",
     "load_pretrained": ".diffusion",
 }
-"""What is imported when it is first asked for, since torch, images, metrics and Gymnasium come with it."""
+"""Names that are imported when they are first used, since they need torch, images, metrics or Gymnasium."""
 
-# Training needs no Gymnasium, and machines that only train need not have it.
+# Training does not need Gymnasium, which may be missing on machines that only train.
 if find_spec("gymnasium") is not None:
     from .envs.registration import register_envs
 

@@ -1,4 +1,4 @@
-"""The errors that SkipDiff raises on purpose: one line each, saying what is wrong and what to do."""
+"""The errors that SkipDiff raises on purpose, each one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a
 
 
 def visible(text: str) -> str:
-    """A text from elsewhere, such as a file's name, on one line; what terminals obey is escaped."""
+    """Escape the control characters of a text from elsewhere, such as a file name, and keep it on one
+    line."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
-    """The same with single spaces for white space, also fit for a terminal."""
+    """The same, with every run of white space replaced by one space."""
     return visible(" ".join(text.split()))
 
 
@@ -25,7 +26,7 @@ class SkipDiffError(ValueError):
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """A value as an integer; what is none, a truth value, or out of range is refused by name."""
+    """Return a value as an integer; refuse, by name, one that is not whole, is a bool or is out of range."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -37,7 +38,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def fraction(name: str, value: Any) -> float:
-    """A value as a number from 0 to 1; anything else is refused by name."""
+    """Return a value as a number from 0 to 1; refuse anything else, by name."""
     try:
         number = float(value)
     except (TypeError, ValueError):

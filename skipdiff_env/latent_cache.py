@@ -1,8 +1,9 @@
-"""Latents already computed, so that agents train on lookups instead of network calls.
+"""A store of computed latents, so that agents train on lookups instead of network calls.
 
-Noise is a function of (image, noise seed, level), so a latent is one of (model, S, image, noise seed,
-history): the levels at which it was denoised. :class:`CachedProcess` is the process with a memory; it
-gives the same states and counts the same evaluations, whether a latent was computed or remembered.
+Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, S, image, noise
+seed, history), where the history is the levels at which it was denoised. :class:`CachedProcess` is the
+process with a cache; it gives the same states and counts the same evaluations, whether a latent is computed
+or looked up.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ class Entry(NamedTuple):
 
 
 class LatentCache:
-    """A bounded store of latents and scores; the least recently used go first.
+    """A bounded store of latents and scores, which drops the least recently used first.
 
     Share one object among environments, :class:`CachedProcess` objects, oracles and threads: keys carry
-    everything that a latent depends on, the model's hash included, and a lock keeps threads apart.
+    everything that a latent depends on, including the model's hash, and a lock keeps threads apart.
 
     Args:
-        max_bytes: bound on the tensors in memory, and once more on the scores.
-        half: keep latents as float16, half the memory; they then come back rounded to 3 digits, so that
-            cached and uncached runs differ a little.
+        max_bytes: bound on the bytes of tensors in memory; a second bound of the same size holds for scores.
+        half: whether to keep latents as float16, which halves the memory. They are then rounded to 3 digits,
+            so that cached and uncached runs differ slightly.
         file: path of an LMDB file (memory-mapped, extra ``cache``) behind the memory, which outlives
             the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
-        max_file_bytes: bound on that file.
+        max_file_bytes: bound on the size of that file in bytes.
 
     Raises:
         SkipDiffError: if the file cannot be opened, or lmdb is not installed.
@@ -74,11 +75,11 @@ class LatentCache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and copies start empty: a copy in another process is better filled there."""
+        """Pickles and copies start empty, since a copy in another process is better filled there."""
         return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry of a key, latent in float32, or None."""
+        """The entry of a key, with its latent in float32, or None."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
@@ -90,7 +91,7 @@ class LatentCache:
         return entry and Entry(entry.latent.float(), entry.x0)
 
     def put(self, key: bytes, latent: Tensor, x0: Tensor) -> None:
-        """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W); not of one that is not finite."""
+        """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W), unless the latent is not finite."""
         if not latent.isfinite().all():
             return
         stored = latent.detach().to("cpu", torch.float16 if self.half else torch.float32, copy=True)
@@ -101,7 +102,7 @@ class LatentCache:
             self._disk.put(self._name(key), entry)
 
     def score(self, key: tuple[Any, ...]) -> Any | None:
-        """What :meth:`put_score` kept under a key, or None."""
+        """The value that :meth:`put_score` kept under a key, or None."""
         with self._lock:
             if key in self._scores:
                 self._scores.move_to_end(key)
@@ -159,7 +160,7 @@ class _Disk:
         except lmdb.Error as error:
             reason = str(error).removeprefix(f"{file}: ")
             raise SkipDiffError(
-                f"cache file {file}: {reason}: name another, in a folder that exists"
+                f"cache file {file}: {reason}: name another file, in an existing folder"
             ) from None
 
     def get(self, key: bytes) -> Entry | None:
@@ -198,7 +199,7 @@ class CachedProcess(SkipProcess):
         identity = self.model.hash
         if not identity:
             raise SkipDiffError(
-                "a latent cache needs a model with a hash, which tells its latents from others'"
+                "a latent cache needs a model with a hash, which distinguishes its latents from others"
             )
         numbers = (self.model.dtype, self.model.device)
         levels = self.coarse_alpha_bar.tolist()

@@ -1,9 +1,10 @@
-"""The exact best schedule of an image and a noise seed, by trying every one that matters.
+"""The exact best schedule of an image and a noise seed, found by trying all schedules that differ.
 
 Under one noise seed a latent is determined by the levels at which it was denoised (the state's
 ``history``). The walk below branches into skip and denoise at every level and keeps one row for each
-distinct history, so that no latent is computed twice: F outcomes and F(F + 1)/2 calls under ``reset``,
-where a skip forgets; 2^(F-1) outcomes and 2^F - 1 calls under ``hold``; S - 1 calls of CSA before.
+distinct history, so that no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2
+calls for F outcomes under ``reset``, where a skip forgets, and 2^F - 1 calls for 2^(F-1) outcomes under
+``hold``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from .metrics import load_metric
 
 @dataclass(frozen=True)
 class Outcome:
-    """A schedule and what it leads to. Of the schedules with this result, the cheapest."""
+    """A schedule and its result. Of all schedules with this result, it is the cheapest."""
 
     actions: tuple[int, ...]
     """F - 1 actions, level F first: 0 = denoise, 1 = skip."""
     value: float
     """The metric M of the result, NaN if it cannot be computed."""
     reward: float
-    """As the environment pays it without step costs: 1/M or M, 0 if it cannot be computed."""
+    """The reward in the environment without step costs: 1/M or M, 0 if it cannot be computed."""
     evaluations: int
     """Network calls of a sampler that follows the schedule."""
 
@@ -42,9 +43,9 @@ class Optimum:
     """Every outcome of an image and a noise seed."""
 
     outcomes: tuple[Outcome, ...]
-    """All distinct results, best first; of equals the cheaper one first."""
+    """All distinct results, best first; among equals, the cheaper one first."""
     calls: int
-    """Network calls that finding them took."""
+    """Number of network calls that the search took."""
 
     @property
     def best(self) -> Outcome:
@@ -53,7 +54,7 @@ class Optimum:
 
     @property
     def reward(self) -> float:
-        """The highest reward there is."""
+        """The highest reward that any schedule reaches."""
         return self.best.reward
 
     @property
@@ -62,7 +63,7 @@ class Optimum:
         return self.best.actions
 
     def regret(self, reward: float) -> float:
-        """What an episode with this reward left on the table, 0 or more."""
+        """How much higher the highest reward is than this one, 0 or more."""
         return self.reward - reward
 
 
@@ -87,21 +88,23 @@ def find_optimum(
     process: SkipProcess | None = None,
     lr: np.ndarray | None = None,
 ) -> Optimum:
-    """Every outcome that schedules can reach on one image under one noise seed.
+    """Find every outcome that schedules can reach on one image under one noise seed.
 
     Args:
         model: the frozen model.
-        image: HR, uint8 (H, W, 3), which is shrunk to the LR input; or LR with ``low_resolution``.
-        noise_seed: fixes all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: what to be best at, see :func:`skipdiff_env.metrics.load_metric`.
+        image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
+            input.
+        noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
+        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
-        max_calls: refuse a walk that would take more network calls than this.
-        batch_size: rows a network call.
-        process: drive this process instead, one with a cache for instance; the three above are then its.
-        lr: the input, uint8 (h, w, 3), where it is another than ``image`` shrunk (a degraded one, say).
+        max_calls: greatest number of network calls; a longer search is refused.
+        batch_size: greatest number of rows per network call.
+        process: process to use, for instance one with a cache; its steps and rule then replace those above.
+        lr: the input, uint8 (h, w, 3), if it is not just ``image`` shrunk (a degraded one, say).
 
     Raises:
-        SkipDiffError: if the walk is too long, naming the count, or the metric needs an HR image.
+        SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
+            HR image.
     """
     model = as_model(model)
     process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
@@ -116,7 +119,7 @@ def find_optimum(
     judge = load_metric(metric, model.device)
     if judge.reference and low_resolution:
         raise SkipDiffError(
-            f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"
+            f"metric {judge.name!r} needs an HR image: use a no-reference metric such as 'niqe'"
         )
     hr = None if low_resolution else cut_to_multiple(image, model.scale)
     if lr is None:

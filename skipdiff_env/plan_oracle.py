@@ -1,4 +1,4 @@
-"""What the best chain of network calls would have been: every outcome of SkipDiff-v1 on one picture."""
+"""The exact best chain of network calls: every outcome of SkipDiff-v1 on one picture."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .metrics import load_metric
 
 @dataclass(frozen=True)
 class PlanOutcome:
-    """Where one sequence of calls leads."""
+    """The result of one sequence of calls."""
 
     plan: Plan
     value: float
-    """M of the result."""
+    """The metric M of the result."""
     worth: float
     """-ln M, or ln M if high values are good; 0 where M cannot be computed."""
 
     @property
     def evaluations(self) -> int:
-        """Network calls."""
+        """Number of network calls."""
         return len(self.plan.calls)
 
 
@@ -43,14 +43,15 @@ class PlanOptimum:
 
     outcomes: tuple[PlanOutcome, ...]
     calls: int
-    """Network calls that it took."""
+    """Number of network calls that the search took."""
 
     def best(self, price: float = 0.0) -> PlanOutcome:
-        """The outcome with the highest return at a price of a network call; of equals the cheapest."""
+        """The outcome with the highest return if a network call costs ``price``; among equals, the
+        cheapest."""
         return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
 
     def regret(self, reward: float, price: float = 0.0) -> float:
-        """What an episode with this return left on the table, 0 or more."""
+        """How much higher the best return at this price is than ``reward``, 0 or more."""
         best = self.best(price)
         return best.worth - price * best.evaluations - reward
 
@@ -63,7 +64,8 @@ class _Node(NamedTuple):
 
 
 def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
-    """Network calls that :func:`find_optimal_plan` makes, at most, with so many levels above 0.
+    """The greatest number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
+    0.
 
     Under ``jump`` a latent is told the level that it reached, and one estimate serves all next levels: a call
     for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates of each latent,
@@ -87,20 +89,22 @@ def find_optimal_plan(
     max_calls: int = 2000,
     batch_size: int = 16,
 ) -> PlanOptimum:
-    """Every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
+    """Find every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
 
     Args:
         model: the frozen model.
-        image: HR, uint8 (H, W, 3), which is shrunk to the LR input; or LR with ``low_resolution``.
-        noise_seed: fixes all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: what to be best at, see :func:`skipdiff_env.metrics.load_metric`.
-        budget: network calls of a chain, at most.
+        image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
+            input.
+        noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
+        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
+        budget: greatest number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
-        max_calls: refuse a search that would take more network calls than this.
-        batch_size: rows a network call.
+        max_calls: greatest number of network calls in all; a longer search is refused.
+        batch_size: greatest number of rows per network call.
 
     Raises:
-        SkipDiffError: if the search is too long, naming the count, or the metric needs an HR image.
+        SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
+            HR image.
     """
     model = as_model(model)
     grid = checked_levels(levels, model.schedule.steps)
@@ -113,7 +117,7 @@ def find_optimal_plan(
     judge = load_metric(metric, model.device)
     if judge.reference and low_resolution:
         raise SkipDiffError(
-            f"metric {judge.name!r} compares with an HR image: use a no-reference one such as 'niqe'"
+            f"metric {judge.name!r} needs an HR image: use a no-reference metric such as 'niqe'"
         )
     hr = None if low_resolution else cut_to_multiple(image, model.scale)
     lr = image if hr is None else shrink(hr, model.scale)

@@ -1,4 +1,4 @@
-"""From a low-resolution image to a high-resolution one: a model, a chain, a trace."""
+"""Enlarges images with a model and a chain, and records how."""
 
 from __future__ import annotations
 
@@ -24,47 +24,48 @@ class Trace:
     """How one image was made."""
 
     levels: list[int]
-    """Levels visited, from T down to 0; those of few-step chains are rounded."""
+    """The levels visited, from T down to 0; those of few-step chains are rounded."""
     actions: list[int]
-    """The policy's F - 1 decisions: 0 = denoise, 1 = skip. None where a chain decides nothing."""
+    """The policy's F - 1 decisions: 0 = denoise, 1 = skip. Empty for a chain without decisions."""
     evaluations: int
     """Network calls spent on the image."""
     seconds: float
     """Wall time of the batch, divided by its images."""
     calls: list[Call] = field(default_factory=list)
-    """Of a plan, the level that each network call was told, the level that it led to, and η."""
+    """For a plan, the told level, the next level and η of each network call."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What the sampler returns."""
+    """The result of a call of the sampler."""
 
     images: np.ndarray
     """uint8 (B, H, W, 3)."""
     trace: list[Trace]
-    """One a picture."""
+    """How each picture was made, one entry per picture."""
     x0: Tensor
-    """The pictures before they were rounded to 8 bits, float32 (B, 3, H, W) in [-1, 1]."""
+    """The pictures before rounding to 8 bits, float32 (B, 3, H, W) in [-1, 1]."""
 
 
 class SkipDiffSampler:
-    """Enlarges images with a model by any chain.
+    """Enlarges images with a model and any chain.
 
     Args:
         model: a frozen model, see :func:`skipdiff_env.load_pretrained`.
-        coarse_steps: S, a divisor of the model's T; None means 10, or the largest divisor below.
-        fine_steps: F; None means T/S, 0 CSA alone.
-        skip_rule: ``reset`` (Eq. 14) or ``hold``.
-        refiner: ``"own"``: the model's, after the chain that it was made for; None or ``"none"``; the name or
-            folder of a model with a refiner; with a strength, as ``"own:0.5"``; or a function
-            (x̂0, condition) → image. It gives the result its last touch and is not counted as an evaluation.
-            See :mod:`.diffusion.refiner`.
-        clean: how much of what the model removed (noise, blocks) stays removed, 0 … 1; at 0 the result
+        coarse_steps: number of coarse steps S, a divisor of the model's T. None: 10, or the largest divisor
+            of T below it.
+        fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
+        skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
+        refiner: network that retouches the result: ``"own"`` (the model's, after the chain that it was made
+            for), None or ``"none"``, the name or folder of a model with a refiner, ``own`` or a name
+            with a strength after a colon, as ``"own:0.5"``, or a function (x̂0, condition) → image. It does
+            not count as an evaluation. See :mod:`.diffusion.refiner`.
+        clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0 the result
             shrinks to the input. See :func:`.diffusion.resize.back_project`.
         colour_fix: whether the colours of large areas are made those of the input. See
             :func:`.diffusion.resize.fix_colours`.
-        detail: how much of the detail counts that the model made up, 0 … 1; 0 is the faithful mean. It takes
-            one evaluation more, at 0 that one alone. See :mod:`.chains.detail`.
+        detail: share, 0 … 1, of the invented detail that is kept; 0 gives the faithful mean. Below 1 it takes
+            one more evaluation, and at 0 only that one. See :mod:`.chains.detail`.
 
     Examples:
         >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))
@@ -103,16 +104,16 @@ class SkipDiffSampler:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
-                exported agent, a callable, a chain such as ``"ccsr:2"`` or a plan (which have levels of their
-                own: a sampler that was given others than the paper's refuses them), or None for what is best
-                for the model; see :mod:`skipdiff_env.chains.parse`.
-            seed: noise seed, one for all or one an image. An image's result depends on its own pixels
-                and seed alone, not on its batch (but for floating-point rounding).
-            callback: called after every level with the :class:`.chains.State` that was reached.
+                exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for what is best for
+                the model; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, and a
+                sampler with steps other than the paper's refuses them.
+            seed: noise seed, one for all images or one per image. The result of an image depends only on its
+                own pixels and seed, not on its batch (except for floating-point rounding).
+            callback: function that is called after every level with the :class:`.chains.State` reached.
 
         Raises:
-            SkipDiffError: for images of another form, or of several sizes in one batch, or a policy that
-                cannot be had.
+            SkipDiffError: if the images have another form or several sizes in one batch, or if the policy
+                does not exist or does not fit.
         """
         images = as_batch(lr)
         seeds = [int(seed)] * len(images) if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
@@ -144,7 +145,7 @@ class SkipDiffSampler:
 
 
 def as_batch(lr: Any) -> np.ndarray:
-    """Whatever holds images → uint8 (B, h, w, 3), see :meth:`SkipDiffSampler.__call__`."""
+    """Turn anything that holds images into uint8 (B, h, w, 3); see :meth:`SkipDiffSampler.__call__`."""
     from .images import to_rgb8  # here, because the model alone needs no Pillow
 
     if not isinstance(lr, (list, tuple)):
@@ -155,5 +156,5 @@ def as_batch(lr: Any) -> np.ndarray:
         raise SkipDiffError("there is no image in the batch: give at least one")
     if len(sizes) > 1:
         shown = ", ".join(f"{w}x{h}" for h, w in sizes)
-        raise SkipDiffError(f"a batch must hold images of one size, got {shown}: call once for each size")
+        raise SkipDiffError(f"all images of a batch must have one size, got {shown}: call once for each size")
     return np.stack(images)

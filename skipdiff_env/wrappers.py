@@ -1,8 +1,8 @@
-"""Wrappers for recorded episodes: rewards relative to what an episode pays on average.
+"""Wrappers for recorded episodes: rewards relative to the mean of the episode's outcomes.
 
-How well an image can be done at all makes up most of the variance of a reward, and no decision changes it.
-A recording knows every outcome of its episode, so that their mean can be taken off. Which actions are best
-does not change.
+Most of the variance of a reward comes from how well an image can be enlarged at all, which no decision
+changes. A recording holds every outcome of its episode, so that their mean can be subtracted. The best
+actions stay the same.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from .errors import SkipDiffError
 def _scale(env: Any, scale: float | None) -> float:
     if not isinstance(env, (RecordedEnv, RecordedVectorEnv)):
         raise SkipDiffError(
-            "relative rewards need recorded episodes, whose every outcome is known: make "
+            "relative rewards need recorded episodes, all of whose outcomes are known: make "
             f"SkipDiffRecorded-v0, not {type(env).__name__}"
         )
     return env.reward_spread if scale is None else float(scale)
 
 
 class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Pays (r - the mean reward of the episode's outcomes) / scale at the end, and costs / scale.
+    """Subtracts the mean reward of the episode's outcomes from its last reward, and divides all by a scale.
 
-    ``info["episode_return"]`` and ``info["regret"]`` are as without it.
+    ``info["episode_return"]`` and ``info["regret"]`` are unchanged.
 
     Args:
-        env: SkipDiffRecorded-v0.
-        scale: what rewards and costs are divided by; None: the mean standard deviation of an episode's
-            outcomes, so that returns are of the order of 1.
+        env: an environment of ``SkipDiffRecorded-v0``.
+        scale: number that rewards and costs are divided by. None: the standard deviation of an episode's
+            outcomes, averaged over episodes, so that returns are of the order of 1.
 
     Raises:
-        SkipDiffError: for another environment.
+        SkipDiffError: for any other environment.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], scale: float | None = None) -> None:
@@ -52,14 +52,14 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
-    """:class:`RelativeReward` for batches of SkipDiffRecorded-v0, with NumPy arrays; arguments as there."""
+    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``, with NumPy arrays; same arguments."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], scale: float | None = None) -> None:
         super().__init__(env)
         self.scale = _scale(env.unwrapped, scale)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """A decision in each copy."""
+        """Take a decision in each copy."""
         seen, rewards, terminated, truncated, infos = self.env.step(actions)
         same_step = self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         told = infos.get("final_info", infos) if same_step else infos
@@ -67,7 +67,7 @@ class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
         return seen, (rewards - means) / self.scale, terminated, truncated, infos
 
     def __getattr__(self, name: str) -> Any:
-        """What is no wrapper's is the environment's."""
+        """Forward any other attribute to the environment."""
         if name.startswith("_") or name == "env":
             raise AttributeError(name)
         return getattr(self.env, name)

@@ -99,7 +99,7 @@ def test_bad_requests_are_named(model: FrozenModel) -> None:
             find_plan(model, HR, evaluations, "psnr", image_size=32)
     with pytest.raises(SkipDiffError, match="have several sizes: give image_size="):
         find_plan(model, [HR[0], HR[1][:16]], 4, image_size=None)
-    with pytest.raises(SkipDiffError, match="no plan was tried to its end"):
+    with pytest.raises(SkipDiffError, match="no trial was finished"):
         find_plan(model, HR, 4, "psnr", trials=0, image_size=32)
     with pytest.raises(SkipDiffError, match="unknown"):
         find_plan(model, HR, 4, "beauty", image_size=32)

@@ -2,7 +2,7 @@
 
     python agents/examples/async_vector_env.py --model natural-4x --num-envs 4
 
-Each worker loads a model of its own. ``gymnasium.make_vec("SkipDiff-v0", num_envs=4)`` shares one model
+Each worker loads its own model. ``gymnasium.make_vec("SkipDiff-v0", num_envs=4)`` shares one model
 and steps all episodes as one batch, which is faster on one machine; workers are for metrics or models
 that hold the interpreter, and for code that expects them.
 """
@@ -21,13 +21,14 @@ import skipdiff_env  # noqa: F401  (registers SkipDiff-v0)
 
 
 def make_env(**arguments: Any) -> gymnasium.Env:
-    """One environment; called in its worker, so that nothing large is sent there."""
-    torch.set_num_threads(1)  # workers would fight for the cores
+    """Make one environment, in its worker, so that nothing large is sent there."""
+    torch.set_num_threads(1)  # more threads would compete for the cores
     return gymnasium.make("SkipDiff-v0", **arguments)
 
 
 def make_workers(num_envs: int, **arguments: Any) -> AsyncVectorEnv:
-    """``num_envs`` workers. "spawn", because a process in which torch has run threads must not be forked."""
+    """Start ``num_envs`` workers by "spawn", since a process in which torch has run threads must not be
+    forked."""
     thunks = [lambda: make_env(**arguments) for _ in range(num_envs)]
     return AsyncVectorEnv(thunks, context="spawn")
 

@@ -1,9 +1,9 @@
-"""SkipDiff-v0 the way CleanRL's scripts make environments: ``SyncVectorEnv`` over thunks.
+"""SkipDiff-v0 made as in CleanRL's scripts: ``SyncVectorEnv`` over thunks.
 
     python agents/examples/cleanrl_style.py --model natural-4x --num-envs 4
 
-In a script of CleanRL's, put this ``make_env`` in the place of its own; the rest stays as it is, but for
-the network, which must take observations of (3, H, W).
+In a script of CleanRL, replace ``make_env`` by the one below. The rest stays as it is, except for the
+network, which must take observations (3, H, W).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import skipdiff_env  # noqa: F401  (registers SkipDiff-v0)
 def make_env(
     env_id: str, idx: int, capture_video: bool, run_name: str, **arguments: Any
 ) -> Callable[[], gym.Env]:
-    """The thunk of CleanRL's PPO; the first environment is filmed if ``capture_video``."""
+    """The thunk of CleanRL's PPO, which records videos of the first environment if ``capture_video`` is
+    set."""
 
     def thunk() -> gym.Env:
         if capture_video and idx == 0:
@@ -35,7 +36,7 @@ def make_env(
 
 
 def main() -> None:
-    """One roll-out of random actions, as CleanRL's loop sees it."""
+    """Run one roll-out of random actions, as in CleanRL's loop."""
     parser = argparse.ArgumentParser(description="SkipDiff-v0 in CleanRL's style")
     parser.add_argument("--model", default="natural-4x")
     parser.add_argument("--metric", default="niqe")

@@ -1,9 +1,9 @@
-"""SkipDiff-v0 in Ray RLlib: PPO, new API stack, each env runner stepping a batch in a process of its own.
+"""SkipDiff-v0 in Ray RLlib: PPO on the new API stack, where each env runner steps a batch in its own process.
 
-    make test-ray                                       # Ray in an environment of its own, .venv-ray/
+    make test-ray                                       # Ray in its own virtual environment, .venv-ray/
     .venv-ray/bin/python agents/examples/ray_rllib.py --model natural-4x --env-runners 2 --num-envs 8
 
-RLlib 2.60 pins gymnasium 1.2.2, hence the second environment; see ray-requirements.txt beside this file.
+RLlib 2.60 requires gymnasium 1.2.2, hence the second environment; see ray-requirements.txt beside this file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Roll-outs are small; Ray would take a third of the memory, and containers often have little /dev/shm."""
+"""Small, since roll-outs are: Ray would take a third of the memory, and containers often have little
+/dev/shm."""
 
 
 class SkipModule(TorchRLModule, ValueFunctionAPI):
-    """Actor and critic for latents (B, 3, n, n) of any size; RLlib's own networks want channels last."""
+    """Actor and critic for latents (B, 3, n, n) of any size; RLlib's own networks expect channels last."""
 
     def setup(self) -> None:
         """Build the network; RLlib calls it."""
@@ -57,12 +58,12 @@ def build_algorithm(
     """The algorithm.
 
     Args:
-        env_runners: processes that play, each with a model of its own; 0 plays in this one.
-        num_envs: episodes that each of them plays as one batch, in one call of the network.
-        steps: decisions an iteration.
-        learning_rate: of Adam.
-        seed: of everything random.
-        environment: arguments of SkipDiff-v0 that a process can be sent.
+        env_runners: number of processes that play, each with its own model; 0: play in this process.
+        num_envs: number of episodes that each of them plays as one batch.
+        steps: number of decisions per iteration.
+        learning_rate: learning rate of Adam.
+        seed: seed of all random numbers.
+        environment: arguments of SkipDiff-v0 that can be sent to another process.
     """
     config = (
         PPOConfig()
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--step-cost", type=float, default=0.0)
     parser.add_argument("--env-runners", type=int, default=2)
     parser.add_argument("--num-envs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=288, help="decisions an iteration")
+    parser.add_argument("--steps", type=int, default=288, help="decisions per iteration")
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,9 +2,9 @@
 
     python agents/examples/reinforce.py --images photos/ --out agent.safetensors
 
-It shows all there is to know: make the environments, play whole episodes as one batch, carry the memory,
-remember log-probabilities, reward the ones that led to more than the others of the same picture did.
-The file it writes is run by ``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
+It makes the environments, plays whole episodes as one batch, carries the memory, keeps log-probabilities, and
+reinforces the actions of episodes that did better than others on the same picture. The sampler runs the file
+that it writes: ``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 def play(
     envs: gymnasium.vector.VectorEnv, network: SkipProposalNetwork, image: int, noise_seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same picture and noise in every environment, different actions.
+    """Play the same picture and noise in every environment, with different actions.
 
     Returns:
-        rewards (B,), summed log-probabilities of the actions (B,), summed entropy.
+        The rewards (B,), the summed log-probabilities of the actions (B,), and the summed entropy.
     """
     latent, _ = envs.reset(options={"image": image, "noise_seed": noise_seed})
     hidden = network.initial(envs.num_envs)
@@ -58,12 +58,13 @@ def train(
     """Train a network.
 
     Args:
-        episodes: batches of ``num_envs`` episodes, an update each.
-        num_envs: episodes side by side, on one picture.
-        noise_seeds: noise seeds a picture; few, so that the cache pays.
-        config: of the network.
-        learning_rate, entropy_weight: of Adam, and of the bonus that keeps it curious.
-        seed: of everything random.
+        episodes: number of batches of ``num_envs`` episodes, each with one update.
+        num_envs: number of episodes played at once, on one picture.
+        noise_seeds: number of noise seeds per picture; few, so that the cache pays.
+        config: configuration of the network.
+        learning_rate: learning rate of Adam.
+        entropy_weight: weight of the entropy bonus, which keeps the policy exploring.
+        seed: seed of all random numbers.
         environment: arguments of the environment (model, images, metric, ...).
     """
     envs = gymnasium.make_vec(

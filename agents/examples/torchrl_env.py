@@ -14,8 +14,8 @@ import skipdiff_env  # noqa: F401  (registers SkipDiff-v0)
 
 
 def make_env(num_envs: int, **arguments: Any) -> Any:
-    """``GymEnv`` knows the environment by its name. A batch is wrapped, and its infos are read:
-    ``GymEnv(num_envs=...)`` plays each episode in a process of its own and loses what the last steps tell."""
+    """Make one environment by ``GymEnv``, or wrap a batch and read its infos: ``GymEnv(num_envs=...)`` would
+    play each episode in its own process and lose the infos of the last steps."""
     from torchrl.envs import GymEnv, GymWrapper
 
     if num_envs == 1:
@@ -25,7 +25,7 @@ def make_env(num_envs: int, **arguments: Any) -> Any:
 
 
 def main() -> None:
-    """One episode of random actions, or one of each copy, as a TensorDict."""
+    """Play one episode of random actions, or one in each copy; returns a TensorDict."""
     from torchrl.envs import RewardSum, TransformedEnv
 
     parser = argparse.ArgumentParser(description="SkipDiff-v0 in TorchRL")

@@ -1,6 +1,7 @@
 """The Stable-Baselines3 side of SkipDiff: agents that learn when to skip.
 
-``EpisodicPPO`` and ``SPNPolicy`` train, ``as_policy`` hands a trained agent to the sampler.
+``EpisodicPPO`` with ``SPNPolicy`` trains the paper's agent; ``as_policy`` makes any trained agent a policy of
+the sampler.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EpisodicPPO", "SPNPolicy", "as_policy"]
 
 _MODULES = {"EpisodicPPO": "episodic", "SPNPolicy": "policy", "as_policy": "wrapped"}
-"""Imported when first asked for, since Stable-Baselines3 comes with them."""
+"""Names that are imported when they are first used, since they need Stable-Baselines3."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``skipdiff-agent``: train, evaluate, export, oracle."""
+"""``skipdiff-agent``: train, evaluate and export agents, and find the optimum."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ with pictures of your own:
   skipdiff-agent oracle --images test.tar --noise-seeds 2"""
 MODEL, COARSE_STEPS, OUT = "natural-4x", 10, "runs/agent"
 TRAINING, HELD_OUT = 24, 8
-"""Episodes to learn from and to evaluate on, at least; few images are shown in as many crops."""
+"""Least numbers of episodes to learn from and to evaluate on; of few images, more crops are taken."""
 STARTS = 20
-"""Fixed starts that a run is compared with, at most."""
+"""Greatest number of fixed starts that a run is compared with."""
 
 
 def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The parser of the command and its sub-commands; ``run`` holds defaults of ``evaluate``."""
+    """The parser of the command and its sub-commands; ``run`` holds the defaults of ``evaluate``."""
     parser = argparse.ArgumentParser(
-        prog="skipdiff-agent", description="Agents that learn when to skip.", epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="skipdiff-agent", description="Train, evaluate and export agents that learn when to skip.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, about, add in (
         ("train", "train an agent", _train_arguments),
         ("evaluate", "compare policies on the same images and noise", _evaluate_arguments),
-        ("export", "write an agent in another format, for the sampler or other runtimes", _export_arguments),
-        ("oracle", "the exact best schedule of each image and noise seed", _oracle_arguments),
+        ("export", "write an agent as a file for the sampler or another runtime", _export_arguments),
+        ("oracle", "find the exact best schedule of each image and noise seed", _oracle_arguments),
     ):
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         add(command)
@@ -78,26 +78,41 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     add = parser.add_argument
     add("--model", default=MODEL, metavar="NAME", help=f"name or folder of the diffusion model [{MODEL}]")
     add("--images", metavar="PATH", help=f"{images} [the bundled photographs]")
-    add("--limit", type=_positive, metavar="N", help="take the first N images alone")
-    add("--mixed", action="store_true", help="degrade inputs: clean, JPEG, noise and blur in turn")
-    add("--precision", choices=PRECISIONS, help="of the network [bfloat16 on CUDA, else float32]")
+    add("--limit", type=_positive, metavar="N", help="use only the first N images [all]")
+    add("--mixed", action="store_true", help="degrade the inputs: clean, JPEG, noise and blur in turn")
+    add("--precision", choices=PRECISIONS, help="precision of the network [bfloat16 on CUDA, else float32]")
     add(
         "--noise-seeds",
         type=_positive,
         metavar="N",
-        help="noise seeds an image, which is cropped anew under each [3, or as many as few images need]",
+        help="noise seeds per image; each seed also takes another crop [3, or more if there are few images]",
     )
-    add("--metric", default="niqe", metavar="NAME", help="niqe, lpips, psnr, ... [niqe]")
+    add(
+        "--metric",
+        default="niqe",
+        metavar="NAME",
+        help="metric that is rewarded: niqe, lpips, psnr, ... [niqe]",
+    )
     add(
         "--coarse-steps",
         type=_positive,
         default=COARSE_STEPS,
         metavar="S",
-        help=f"coarse steps [{COARSE_STEPS}]",
+        help=f"number of coarse steps, a divisor of T [{COARSE_STEPS}]",
     )
-    add("--fine-steps", type=_positive, metavar="F", help="fine levels [T/S]")
-    add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
-    add("--image-size", type=_positive, metavar="PX", help="side of the crops [as the environment has it]")
+    add("--fine-steps", type=_positive, metavar="F", help="number of fine levels [T/S]")
+    add(
+        "--skip-rule",
+        choices=("reset", "hold"),
+        default="reset",
+        help="what a skip does to the latent [reset]",
+    )
+    add(
+        "--image-size",
+        type=_positive,
+        metavar="PX",
+        help="side of the crops in pixels [that of the environment]",
+    )
     add("--crop", choices=("random", "center"), default="random", help="where images are cropped [random]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ... [auto]")
     add(
@@ -105,9 +120,13 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
         type=_positive,
         default=2048,
         metavar="MB",
-        help="memory for latents already computed, or recorded [2048]",
+        help="memory for computed or recorded latents, in MB [2048]",
     )
-    add("--cache-file", metavar="FILE", help="keep them in a file, too, for the next run (needs lmdb)")
+    add(
+        "--cache-file",
+        metavar="FILE",
+        help="also keep computed latents in this file, for the next run (needs lmdb)",
+    )
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,24 +135,41 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--algo",
         default="recurrent_ppo",
         metavar="NAME",
-        help=f"{', '.join(algorithms())}, or a YAML file [recurrent_ppo, the paper's]",
+        help=f"{', '.join(algorithms())} or a YAML file [recurrent_ppo, as in the paper]",
     )
-    _setting_arguments(parser, "training images: folder, .tar, image")
+    _setting_arguments(parser, "training images: a folder, .tar or image file")
     add("--out", default=OUT, metavar="DIR", help=f"folder of the run [{OUT}]")
     add(
         "--held-out",
         metavar="PATH",
-        help="images to evaluate on [every tenth of each kind is kept back, of four to nine every third]",
+        help="images to evaluate on [every tenth training image of each kind is kept back for it, or every "
+        "third if there are only four to nine]",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of weights, actions and order [0]")
-    add("--timesteps", type=_positive, metavar="N", help="decisions to learn from [the algorithm's own]")
-    add("--every", type=_positive, metavar="N", help="decisions between evaluations [a twentieth]")
-    add("--resume", action="store_true", help="continue the run in --out (a replay buffer is filled anew)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the weights, the actions and the order of the episodes [0]",
+    )
+    add(
+        "--timesteps",
+        type=_positive,
+        metavar="N",
+        help="number of decisions to learn from [the algorithm's own]",
+    )
+    add(
+        "--every",
+        type=_positive,
+        metavar="N",
+        help="number of decisions between evaluations [a twentieth of all]",
+    )
+    add("--resume", action="store_true", help="continue the run in --out (a replay buffer starts empty)")
     add(
         "--record",
         metavar="DIR",
-        help="play every schedule of the episodes once, and keep that here, then learn by lookups [in the "
-        "user's cache, if that takes fewer network calls than playing]",
+        help="play every schedule of the episodes once, keep the results in this folder, and learn from them "
+        "[done in the user's cache, if it takes fewer network calls than playing as the agent learns]",
     )
     parser.set_defaults(run=_train)
 
@@ -144,36 +180,44 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="the folder of a run (played as it was trained, on what it held out, beside all fixed starts), "
-        "a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
+        help="the folder of a run (played as it was trained, on the images it held out, beside all fixed "
+        "starts), a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
     )
     _setting_arguments(parser, "images to evaluate on")
-    add("--first-seed", type=int, metavar="N", help="first noise seed [1000000, which training never uses]")
-    add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be given again")
-    add("--best-start-on", metavar="PATH", help="add the fixed start that is best on these (training) images")
-    add("--optimum", action="store_true", help="add regret and the share of the gap that is closed")
-    add("-o", "--out", metavar="FILE", help="CSV of all episodes; continues one that is there")
+    add("--first-seed", type=int, metavar="N", help="first noise seed [one that training never uses]")
+    add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be repeated")
+    add(
+        "--best-start-on",
+        metavar="PATH",
+        help="add the fixed start that is best on these images, usually the training images",
+    )
+    add(
+        "--optimum",
+        action="store_true",
+        help="add the regret, and the share of the gap to the optimum that is closed",
+    )
+    add("-o", "--out", metavar="FILE", help="CSV file of all episodes; an existing one is continued")
     parser.set_defaults(run=_evaluate, only=None, observation_size=None)
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write an agent as a policy file for the sampler. policy.safetensors of a run is its best agent, "
-        "the one that was evaluated; checkpoint.zip is the last one. Other .zip files of Stable-Baselines3 "
-        "will do if they were trained with SPNPolicy, or with ClockExtractor and net_arch=[]. "
-        "A .zip holds pickled objects, "
-        "which could run any code: here only its tensors are read, but do not load() one from a stranger."
+        "Write an agent as a policy file for the sampler. In the folder of a run, policy.safetensors is the "
+        "agent that did best on the held-out images; checkpoint.zip is the last one. Other .zip files of "
+        "Stable-Baselines3 are accepted if they were trained with SPNPolicy, or with ClockExtractor and "
+        "net_arch=[]. A .zip file holds pickled objects, which can run any code. This command reads only its "
+        "tensors, but never load() such a file from a stranger."
     )
     add = parser.add_argument
-    add("agent", metavar="AGENT", help="folder of a run (its best agent), policy.safetensors, or a .zip")
-    add("--format", choices=("safetensors", "onnx", "torch-export"), help="[by the suffix of FILE]")
-    add("-o", "--out", required=True, metavar="FILE", help=".safetensors, .onnx or .pt2")
+    add("agent", metavar="AGENT", help="folder of a run (its best agent), policy.safetensors or a .zip file")
+    add("--format", choices=("safetensors", "onnx", "torch-export"), help="format [by the suffix of FILE]")
+    add("-o", "--out", required=True, metavar="FILE", help="file to write: .safetensors, .onnx or .pt2")
     parser.set_defaults(run=_export)
 
 
 def _oracle_arguments(parser: argparse.ArgumentParser) -> None:
-    _setting_arguments(parser, "images")
-    parser.add_argument("-o", "--out", metavar="FILE", help="CSV of every outcome")
+    _setting_arguments(parser, "images: a folder, .tar or image file")
+    parser.add_argument("-o", "--out", metavar="FILE", help="CSV file of every outcome")
     parser.set_defaults(run=_oracle)
 
 
@@ -204,7 +248,7 @@ def _source(args: argparse.Namespace, path: str | None) -> Any:
 
 
 def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | None) -> Any:
-    """The same setting with its episodes recorded."""
+    """The same setting, but its episodes are recorded."""
     from .recording import RecordedSetting
 
     return RecordedSetting(
@@ -214,7 +258,7 @@ def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | N
 
 
 def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
-    """Whether recording takes fewer network calls than playing as long as the agent learns."""
+    """Whether recording takes fewer network calls than playing for as long as the agent learns."""
     from skipdiff_env.oracle import optimum_calls
 
     process = setting.process
@@ -244,7 +288,7 @@ def _train(args: argparse.Namespace) -> int:
         training, watched = list(images), list(range(len(held_out.source)))
     else:
         kept = kept_back(len(images), len(KINDS) if args.mixed else 1)
-        # With fewer than four images there is none to spare: then new noise on the same.
+        # With fewer than four images none can be spared: new noise on the same images is used then.
         held_out, training, watched = setting, sorted({*images} - {*kept}), kept or list(images)
     pairs = all_pairs(training, args.noise_seeds or max(3, enough(TRAINING, len(training))))
     held_out_pairs = all_pairs(watched, enough(HELD_OUT, len(watched)), UNSEEN)
@@ -264,7 +308,9 @@ def _train(args: argparse.Namespace) -> int:
     if recorded:
         setting.recordings.prepare(pairs)
         held_out.recordings.prepare(held_out_pairs)
-        torch.set_num_threads(1)  # small networks alone are left: more threads would only wait for each other
+        torch.set_num_threads(
+            1
+        )  # only small networks run from here on: more threads would wait for each other
     shown = sys.stderr.isatty()
     progress = run.train(args.resume, progress_bar=shown, say=None if shown else _say)
     if progress.best_reward is None:
@@ -282,7 +328,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
-    """How the command plays what a run held out: arguments of ``evaluate``."""
+    """The arguments of ``evaluate`` with which the images that a run held out are played."""
     names = ("limit", "mixed", "precision", "metric", "coarse_steps", "fine_steps", "skip_rule", "image_size")
     asked = {name: getattr(args, name) for name in (*names, "crop", "record")}
     asked["model"] = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
@@ -291,12 +337,12 @@ def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
 
 
 def _run_among(policies: Sequence[str]) -> Path | None:
-    """The folder of a run among what is to be compared."""
+    """The first of the policies that is the folder of a run, if there is one."""
     return next((Path(p) for p in policies if (Path(p) / RUN).is_file()), None)
 
 
 def _command(run: Path) -> dict[str, Any]:
-    """What a run says of how it is evaluated."""
+    """The arguments of ``evaluate`` that a run stored."""
     return json.loads((run / RUN).read_text(encoding="utf-8")).get("command", {})
 
 
@@ -354,7 +400,7 @@ def _export(args: argparse.Namespace) -> int:
     file = save_policy(args.out, network_from_file(args.agent), args.format)
     print(file)
     asked = _command(run) if (run := _run_among([args.agent])) else {}
-    # By name, since upscale takes another model for JPEGs.
+    # Named, because upscale chooses another model for JPEGs.
     more = f" --model {asked['model']}" if "model" in asked else ""
     if (steps := asked.get("coarse_steps", COARSE_STEPS)) != COARSE_STEPS:
         more += f" --coarse-steps {steps}"

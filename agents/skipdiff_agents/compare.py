@@ -89,7 +89,7 @@ def _read(file: Path, header: Sequence[str]) -> Known:
         lines = []
     if file.stat().st_size and lines[:1] != [list(header)]:
         raise SkipDiffError(
-            f"{file} has other columns: give another file, or the metrics that it was begun with"
+            f"{file} has other columns: give another file, or the metrics that it was started with"
         )
     for cells in lines[1:]:
         row = dict(zip(header, cells, strict=False))

@@ -1,10 +1,10 @@
-"""PPO for agents with a memory where all episodes have the same length and begin together.
+"""PPO for agents with a memory, if all episodes have the same length and begin together.
 
-sb3-contrib's RecurrentPPO cuts its roll-outs anywhere, pads the pieces and masks what it padded. Here a
-roll-out is whole episodes and a minibatch is some of them, (F - 1, B), from zero memory: nothing is padded,
+sb3-contrib's RecurrentPPO cuts its roll-outs anywhere, pads the pieces and masks the padding. Here a roll-out
+consists of whole episodes, and a minibatch is some of them, (F - 1, B), from zero memory. Nothing is padded,
 the memory takes one pass, and the convolutions see each latent once, since a skip under ``reset`` shows the
-same again.
-The loss is RecurrentPPO's own code.
+same latent again.
+The loss is computed by RecurrentPPO's own code.
 """
 
 from __future__ import annotations
@@ -101,15 +101,16 @@ class EpisodeBuffer(RolloutBuffer):
 
 
 class EpisodicPPO(RecurrentPPO):
-    """RecurrentPPO on whole episodes, with :class:`.policy.SPNPolicy`; arguments are those of RecurrentPPO.
+    """RecurrentPPO on whole episodes, with :class:`.policy.SPNPolicy`.
 
-    ``n_steps`` is a multiple of F - 1. ``batch_size`` is rounded to whole episodes. All else, ``learn``,
-    ``predict``, callbacks, saving, loading and wrappers of the environment, is as with RecurrentPPO.
+    ``learn``, ``predict``, callbacks, saving, loading and wrappers of the environment work as with
+    RecurrentPPO.
 
     Args:
-        arguments: of RecurrentPPO.
-        ent_coef_end: the entropy coefficient at the end of training, to which ``ent_coef`` falls as decisions
-            are taken; None: it stays.
+        arguments: the arguments of RecurrentPPO. ``n_steps`` must be a multiple of F - 1, and ``batch_size``
+            is rounded to whole episodes.
+        ent_coef_end: entropy coefficient at the end of training, to which ``ent_coef`` falls linearly; None:
+            it is constant.
     """
 
     rollout_buffer: EpisodeBuffer
@@ -130,7 +131,7 @@ class EpisodicPPO(RecurrentPPO):
     def _setup_model(self) -> None:
         if not isinstance(self.observation_space, spaces.Box):
             raise SkipDiffError(
-                'EpisodicPPO sees latents alone: make the environment with observation="latent"'
+                'EpisodicPPO sees only latents: make the environment with observation="latent"'
             )
         super()._setup_model()
         if not isinstance(self.policy, SPNPolicy):
@@ -191,11 +192,13 @@ class EpisodicPPO(RecurrentPPO):
         if not dones.all() or n_steps % length or any(info.get("TimeLimit.truncated") for info in infos):
             raise SkipDiffError(
                 "EpisodicPPO needs episodes of one length that begin and end together and are never cut "
-                "short, as SkipDiffVecEnv plays them: use sb3-contrib's RecurrentPPO for others"
+                "short, as SkipDiffVecEnv plays them: use sb3-contrib's RecurrentPPO for other episodes"
             )
 
     def _advice(self, length: int | None) -> str:
         many = (
-            "shorter than an episode" if length is None else f"no multiple of an episode's {length} decisions"
+            "shorter than an episode"
+            if length is None
+            else f"not a multiple of an episode's {length} decisions"
         )
         return f"n_steps={self.n_steps} is {many}: give a multiple of F - 1"

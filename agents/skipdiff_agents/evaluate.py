@@ -1,4 +1,4 @@
-"""How good is a policy: every policy on the same images and noise seeds, beside the exact optimum."""
+"""Evaluates policies on the same images and noise seeds, and compares them with the exact optimum."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Setting:
-    """What an agent is trained for and judged in; fields are arguments of the environment."""
+    """The setting in which an agent is trained and evaluated; its fields are arguments of the environment."""
 
     model: DiffusionModel
     source: ImageSource
@@ -47,7 +47,7 @@ class Setting:
     image_size: int | None = None
     cache: LatentCache | None = None
     max_calls: int = WALK
-    """Network calls that finding the optimum of an image may take."""
+    """Greatest number of network calls for finding the optimum of an image."""
     crop: Literal["random", "center"] = "center"
 
     def __post_init__(self) -> None:
@@ -55,15 +55,15 @@ class Setting:
 
     @property
     def side(self) -> int:
-        """Side of the SR images, pixels."""
+        """Side of the SR images in pixels."""
         side = self.image_size or self.model.image_size
         if side is None:
-            raise SkipDiffError("this model names no image_size of its own: give one (pixels)")
+            raise SkipDiffError("this model has no image_size of its own: give one in pixels")
         return side
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that its episodes tell without their pictures."""
+        """Metrics that its episodes report without their pictures."""
         return ()
 
     def pair(self, image: int, noise_seed: int) -> ImagePair:
@@ -82,7 +82,8 @@ class Setting:
         return hashes(self.pair(image, noise_seed))
 
     def digest(self, pairs: Iterable[Pair]) -> str:
-        """A name for episodes, 24 hexadecimal digits: another for other pixels, noise seeds or order."""
+        """A name for episodes, 24 hexadecimal digits, which differs for other pixels, noise seeds or
+        order."""
         about = json.dumps([[self.content(*pair), pair[1]] for pair in pairs], sort_keys=True)
         return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
@@ -110,7 +111,7 @@ class Setting:
         )  # fmt: skip
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """Arguments that make an environment's rewards easier to learn from; none, without recordings."""
+        """Arguments that make an environment's rewards easier to learn from; empty without recordings."""
         return {}
 
     def options(self, **others: Any) -> Options:
@@ -130,7 +131,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Result:
-    """An episode that was played."""
+    """A played episode."""
 
     image: str
     noise_seed: int
@@ -148,10 +149,10 @@ class Evaluator:
     """Plays policies on fixed episodes.
 
     Args:
-        setting: model, images, metric and steps.
-        pairs: (image, noise seed) of the episodes.
-        batch: episodes side by side.
-        others: further metrics to judge the results by.
+        setting: the model, images, metric and steps.
+        pairs: (image, noise seed) of each episode.
+        batch: number of episodes played at once.
+        others: further metrics of the results.
     """
 
     def __init__(
@@ -168,14 +169,14 @@ class Evaluator:
         self.process = self.envs.process
 
     def __call__(self, policy: ChainSpec) -> list[Result]:
-        """One result for each pair, in their order.
+        """Play a policy; returns one result per pair, in their order.
 
         Args:
-            policy: whatever the sampler takes, if it decides in the environment's steps: see
+            policy: any policy of the sampler that decides in the environment's steps, see
                 :mod:`skipdiff_env.chains.parse`.
 
         Raises:
-            SkipDiffError: if it cannot be had, or is a chain in which nothing is decided.
+            SkipDiffError: if the policy does not exist, or is a chain in which nothing is decided.
         """
         decide = self.policy(policy)
         count, results = self.envs.num_envs, []
@@ -185,7 +186,7 @@ class Evaluator:
         return results
 
     def policy(self, spec: ChainSpec) -> Policy:
-        """What a user writes for a policy, as one; raises as :meth:`__call__` does."""
+        """Turn what a user writes into a policy; raises the same errors as :meth:`__call__`."""
         steps = (self.process.coarse_steps, self.process.fine_steps, self.process.skip_rule)
         return parse_skipdiff(spec, self.setting.model, *steps).policy
 
@@ -209,7 +210,7 @@ class Evaluator:
         return [Result(*row) for row in columns]
 
     def _judge(self, pairs: Sequence[Pair], infos: Mapping[str, Any]) -> list[tuple[float, ...]]:
-        """Each result's scores by the other metrics."""
+        """The other metrics of each result."""
         if not self.others:
             return [()] * len(pairs)
         if not self._pictures:
@@ -233,20 +234,20 @@ class Evaluator:
         return np.array([paid(rewards, schedules, price).max(axis=1) for price in prices])
 
     def can_find_optima(self) -> bool:
-        """Whether the walk through all schedules is short enough."""
+        """Whether the search through all schedules is short enough."""
         return optimum_calls(self.process) <= self.setting.max_calls
 
     def optima(self) -> list[Optimum]:
         """The optimum of each pair.
 
         Raises:
-            SkipDiffError: if the walk is too long, see :func:`skipdiff_env.find_optimum`.
+            SkipDiffError: if the search is too long, see :func:`skipdiff_env.find_optimum`.
         """
         return [self.setting.optimum(*pair) for pair in self.pairs]
 
 
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
-    """Rewards of the starts 1 … F (Table 5), float64 (len(optima), F), read off the optima."""
+    """Rewards of the starts 1 … F (Table 5), float64 (len(optima), F), taken from the optima."""
     rewards = np.empty((len(optima), fine_steps))
     for row, optimum in enumerate(optima):
         by_actions = {outcome.actions: outcome.reward for outcome in optimum.outcomes}
@@ -261,7 +262,7 @@ def paid_starts(optima: Sequence[Optimum], fine_steps: int, price: float) -> np.
 
 
 def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
-    """The fixed start with the highest mean reward; of equals the cheapest."""
+    """The fixed start with the highest mean reward; among equals, the cheapest."""
     return int(fixed_starts(optima, fine_steps).mean(axis=0).argmax()) + 1
 
 
@@ -271,19 +272,19 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean, or ratio of means, with its 95 % bootstrap interval; of paired differences, too.
+    """A mean, or a ratio of means, with its 95 % bootstrap interval; also for paired differences.
 
-    Images are drawn with replacement, and training seeds are. The noise seeds of an image stay together:
-    their results resemble each other, so that they count for less than as many images.
+    Images and training seeds are drawn with replacement. The noise seeds of an image stay together, since
+    their results resemble each other and count for less than as many images.
 
     Args:
         values: (images,), (images, noise seeds) or (images, noise seeds, training seeds); NaNs are left out.
         over: denominator of a ratio of means, of the same shape or one that extends to it.
         draws: number of resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        mean (or ratio), lower and upper bound; all NaN without a value.
+        The mean (or ratio) and its lower and upper bound; all NaN if there is no value.
     """
     table = _with_axes(values)
     rng, (images, _, runs) = np.random.default_rng(seed), table.shape

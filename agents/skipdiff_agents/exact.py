@@ -1,10 +1,10 @@
 """The policy gradient without sampling: on recorded episodes the expected reward of a policy is a finite sum.
 
-Algorithms that explore estimate the return of an action from the episodes they happen to play. A recording
-knows where every action leads and what every outcome pays, so that nothing need be estimated: with the
-probabilities π(a | state) of all states at hand, the expected reward is a walk from the outcomes back to
+Algorithms that explore estimate the return of an action from the episodes that they happen to play. A
+recording holds the result of every action and the reward of every outcome, so that nothing need be estimated.
+Given the probabilities π(a | state) in all states, the expected reward is computed from the outcomes back to
 x_S1, V(state) = Σ_a π(a | state) (V(state after a) − price of a), and its gradient is exact for the episode.
-Among agents on the same observation this is the one that loses nothing to chance but the choice of pictures.
+Only the choice of pictures is left to chance.
 """
 
 from __future__ import annotations
@@ -108,18 +108,18 @@ def train_exactly(
     """Train a network with a clock by gradient ascent on the exact expected reward.
 
     Args:
-        training: its episodes, which must be recorded, are learned from, mirrored at random.
-        validation: the network is kept as it was after the epoch that did best here.
-        config: of the network; memory ``clock``.
-        epochs: how often each episode is seen.
-        learning_rate: of AdamW, falling to zero.
-        batch: episodes an update.
-        price: of an evaluation, in standard deviations of an episode's outcomes, so that a denoise which a
-            skip undoes is not free.
-        temperature: worth of a nat of entropy in the same units at the beginning, falling to zero: keeps
-            decisions open until pictures can be told apart.
-        seed: of weights, order and mirrors.
-        device: where it learns.
+        training: evaluator of the training episodes, which must be recorded; they are mirrored at random.
+        validation: evaluator of the validation episodes; the network of the best epoch on them is kept.
+        config: configuration of the network, with memory ``clock``.
+        epochs: number of times that each episode is seen.
+        learning_rate: learning rate of AdamW, which falls to zero.
+        batch: number of episodes per update.
+        price: price of an evaluation, in standard deviations of an episode's outcomes, so that a denoise
+            which a skip undoes is not free.
+        temperature: value of a nat of entropy at the beginning, in the same units, which falls to zero; it
+            keeps decisions open until pictures can be distinguished.
+        seed: seed of weights, order and mirroring.
+        device: device to train on.
 
     Raises:
         SkipDiffError: without recordings, or for a network with a memory, whose state is not the episode's.

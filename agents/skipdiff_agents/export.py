@@ -1,8 +1,8 @@
-"""From what Stable-Baselines3 trained to the plain network.
+"""Turns agents of Stable-Baselines3 into plain networks.
 
-Every algorithm here ends in the same shape: convolutions, a memory, one linear layer of two outputs,
-be they logits, values (DQN) or means of quantiles (QR-DQN). It is read off the names and shapes of the
-weights, so that no pickled object of an agent's file is needed.
+The agents of all algorithms have the same shape: convolutions, a memory, and one linear layer with two
+outputs, which are logits, values (DQN) or means of quantiles (QR-DQN). It is inferred from the names and
+shapes of the weights, so that no pickled object in an agent's file is needed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.
 
 
 def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network of an agent: of a run's folder (its best), a ``.safetensors`` file or a ``.zip`` of SB3.
+    """The network of an agent, from a run's folder (its best), a ``.safetensors`` file or a ``.zip`` of SB3.
 
     Raises:
-        SkipDiffError: as :func:`network_from_zip`; for a graph, which is no network any more, too.
+        SkipDiffError: as :func:`network_from_zip`, and for a graph, from which no network can be restored.
     """
     file = Path(path)
     if file.is_dir():
@@ -39,16 +39,17 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
     network = load_policy(file).network
     if not isinstance(network, SkipProposalNetwork):
         raise SkipDiffError(
-            f"{file} is a graph for running alone: give the .safetensors or .zip it came from"
+            f"{file} is a graph, which can only be run: give the .safetensors or .zip that it came from"
         )
     return network
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network in a file of SB3's ``save()``; only its tensors are read, by torch's restricted loader.
+    """The network in a file of SB3's ``save()``, of which only the tensors are read, by torch's restricted
+    loader.
 
     Raises:
-        SkipDiffError: if the file is missing, damaged, or of a policy that is none of ours.
+        SkipDiffError: if the file is missing, damaged, or holds a policy of another kind.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -72,7 +73,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     """The network of a policy's ``state_dict()``.
 
     Raises:
-        KeyError, StopIteration: if it is of another kind of policy.
+        KeyError, StopIteration: if the policy is of another kind.
         SkipDiffError: if a weight has another shape than the network's.
     """
     head = next(name for name in HEADS if f"{name}.weight" in weights)

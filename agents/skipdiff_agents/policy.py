@@ -1,9 +1,9 @@
 """The skip proposal network as policies of Stable-Baselines3.
 
-sb3-contrib knows recurrent policies with LSTM only. :class:`SPNPolicy` puts a GRU into its place that
-takes and returns (h, c) and leaves c alone, and lets the critic's gradient through the shared memory,
-as in the paper. Agents without memory get :class:`ClockExtractor`: the same convolutions, and the
-number of decisions taken, from the dictionary observation.
+sb3-contrib has recurrent policies with LSTM only. :class:`SPNPolicy` replaces the LSTM by a GRU that takes
+and returns (h, c) and leaves c unchanged, and lets the critic's gradient through the shared memory, as in the
+paper. Agents without memory use :class:`ClockExtractor`: the same convolutions, and the number of decisions
+so far from the dictionary observation.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ class ClockExtractor(BaseFeaturesExtractor):
 
 
 class SPNPolicy(RecurrentActorCriticPolicy):
-    """The paper's agent for RecurrentPPO: SPN convolutions, GRU, linear actor and critic on one memory.
+    """The paper's agent for RecurrentPPO: convolutions, a GRU, and a linear actor and critic on one memory.
 
     Args:
-        observation_space, action_space, lr_schedule: from the algorithm.
-        memory: ``gru``, or ``lstm``.
-        hidden_size: of the memory.
-        norm: ``batch`` (the paper) or ``group``.
+        observation_space, action_space, lr_schedule: passed by the algorithm.
+        memory: kind of memory, ``gru`` or ``lstm``.
+        hidden_size: width of the memory.
+        norm: kind of normalisation, ``batch`` (as in the paper) or ``group``.
         ortho_init, optimizer_class, optimizer_kwargs: as for all policies of Stable-Baselines3.
-        use_sde: always False; RecurrentPPO passes it.
+        use_sde: must be False; RecurrentPPO passes it.
     """
 
     def __init__(
@@ -138,9 +138,9 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **fused, **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
-        """What the memory is told of latents (D, 3, n, n), behind ``before``.
+        """The input of the memory for latents (D, 3, n, n), appended to ``before``.
 
-        (D, 1536), and of a GRU the input's product with the weights already, (D, 3 hidden).
+        It is (D, 1536); for a GRU it is already multiplied by the input weights, (D, 3 hidden).
         """
         if before is not None and not len(latents):
             return before
@@ -153,11 +153,12 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         """The memory after each decision of whole sequences.
 
         Args:
-            told: see :meth:`tell`, (L, B, ·).
-            state: what this returned of the decisions before; None at the start of episodes.
+            told: the inputs from :meth:`tell`, (L, B, ·).
+            state: the state that this method returned for the previous decisions; None at the start of
+                episodes.
 
         Returns:
-            what actor and critic see, (L, B, hidden), and the state for the next decisions.
+            The input of actor and critic, (L, B, hidden), and the state for the next decisions.
         """
         if not isinstance(self.lstm_actor, GRUWithCell):
             return self.lstm_actor(told, state)
@@ -175,10 +176,10 @@ class SPNPolicy(RecurrentActorCriticPolicy):
     def evaluate_actions(  # type: ignore[override]
         self, obs: Tensor | Seen, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As in the base class, which detaches the memory; here the critic trains it, too (the paper).
+        """As in the base class, but the critic also trains the memory, as in the paper.
 
-        Of whole episodes, :class:`.sequence.Seen`, actions and results are (L · B,), and no states are asked
-        for: they begin with none.
+        For whole episodes, :class:`.sequence.Seen`, actions and results are (L · B,), and the states are not
+        used, since episodes begin without one.
         """
         if isinstance(obs, Seen):
             told = self.tell(obs.latents).index_select(0, obs.numbers.flatten())

@@ -1,4 +1,4 @@
-"""Settings whose episodes are recorded once, and then looked up; see :mod:`skipdiff_env.envs.recordings`."""
+"""Settings whose episodes are recorded once and then looked up; see :mod:`skipdiff_env.envs.recordings`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .pairs import Pair
 
 @dataclass(frozen=True)
 class RecordedSetting(Setting):
-    """A setting whose episodes are recorded; ``metric`` is a name.
+    """A setting whose episodes are recorded. Its ``metric`` must be a name.
 
-    What is missing is recorded when it is first asked for.
+    Missing recordings are made when they are first needed.
 
     Args:
-        folder: where recordings are kept; shared by any settings. None: the user's cache.
-        sizes: of the latents that agents may see; the largest where nothing is said.
-        max_bytes: of latents that are kept in memory; what was used longest ago goes first.
+        folder: folder of the recordings, which settings may share. None: the user's cache.
+        sizes: sides in pixels of the latents that agents may see; by default agents see the largest.
+        max_bytes: bound on the bytes of latents kept in memory; the least recently used are dropped first.
     """
 
     folder: Path | None = None
@@ -60,7 +60,7 @@ class RecordedSetting(Setting):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What outcomes are scored by."""
+        """The metrics of the outcomes."""
         return self.recordings.metrics
 
     def content(self, image: int, noise_seed: int) -> dict[str, Any]:
@@ -73,15 +73,15 @@ class RecordedSetting(Setting):
         return self.recordings.record(pairs, watch)
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
-        """What agents see in each state, float16 (states, 3, size, size)."""
+        """The latents that agents see in each state, float16 (states, 3, size, size)."""
         return self.recordings.latents(image, noise_seed, size)[: len(self.graph.states)]
 
     def rewards(self, image: int, noise_seed: int) -> np.ndarray:
-        """What each outcome pays, float64 (outcomes,); 0 where it cannot be computed."""
+        """The reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
         return self.recordings.rewards(image, noise_seed)
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """``reward_scale``: the mean standard deviation of an episode's outcomes."""
+        """``reward_scale``: the standard deviation of an episode's outcomes, averaged over episodes."""
         return {"reward_scale": self.recordings.spread(pairs)}
 
     def envs(
@@ -89,7 +89,7 @@ class RecordedSetting(Setting):
     ) -> Any:
         """``count`` environments that look everything up, their rewards relative if a scale is given."""
         if others.pop("return_image", False):
-            raise SkipDiffError("recordings hold no images: judge results by metrics that are recorded")
+            raise SkipDiffError("recordings hold no images: use only metrics that are recorded")
         options = vars(self.options(**others))
         for name in ("cache", "noise", "return_image", "refiner"):
             del options[name]
@@ -100,5 +100,5 @@ class RecordedSetting(Setting):
         return envs if reward_scale is None else RelativeVectorReward(envs, reward_scale)
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Every outcome, read off the recording; ``calls`` is what making it took."""
+        """Every outcome, from the recording; ``calls`` is the number of network calls that recording took."""
         return self.recordings.optimum(image, noise_seed)

@@ -1,4 +1,4 @@
-"""The algorithms: one YAML each in ``configs/``, and how an agent is built from it.
+"""The algorithms: each is a YAML file in ``configs/``, from which an agent is built.
 
 An algorithm of your own is a YAML file that names its class by module, ``algorithm: my_module.MyAlgorithm``.
 """
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 RUN, BEST = "run.json", "policy.safetensors"
-"""Of the files in a run's folder, what it is of, and its best agent."""
+"""Files in the folder of a run: its settings, and its best agent."""
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
     "EpisodicPPO": "skipdiff_agents.episodic",
     "RecurrentPPO": "sb3_contrib", "TRPO": "sb3_contrib", "QRDQN": "sb3_contrib",
     "PPO": "stable_baselines3", "A2C": "stable_baselines3", "DQN": "stable_baselines3",
 }  # fmt: skip
-"""Where the classes come from that need no module before their name."""
+"""The modules of the classes that need no module before their name."""
 FIELDS = {
     "algorithm": "class of Stable-Baselines3 or sb3-contrib, or module.Class of your own",
-    "timesteps": "decisions to learn from",
-    "num_envs": "episodes side by side",
-    "observation_size": "side of the latents that the agent sees",
-    "episodes": "of each environment between updates (on-policy algorithms)",
-    "minibatches": "an update is cut into (PPO and its kin)",
-    "policy": "options of the network: memory (of agents that have one), hidden_size, norm",
-    "arguments": "of the class",
-    "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told of",
-    "relative_rewards": "whether recorded episodes pay relative to the mean of their outcomes [true]",
+    "timesteps": "number of decisions to learn from",
+    "num_envs": "number of episodes played at once",
+    "observation_size": "side in pixels of the latents that the agent sees",
+    "episodes": "episodes per environment between updates (on-policy algorithms)",
+    "minibatches": "number of minibatches per update (PPO and its variants)",
+    "policy": "options of the network: memory (for agents that have one), hidden_size, norm",
+    "arguments": "arguments of the class",
+    "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told",
+    "relative_rewards": "whether recorded rewards are relative to the mean of an episode's outcomes [true]",
 }
 OPTIONAL = ("episodes", "minibatches", "step_cost", "relative_rewards")
 
@@ -51,7 +51,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
     """The settings of a shipped algorithm, or of a YAML file of your own.
 
     Raises:
-        SkipDiffError: naming the file and the field that is wrong.
+        SkipDiffError: if a field is wrong; the message names it and the file.
     """
     path = CONFIGS / f"{name_or_path}.yaml" if name_or_path in algorithms() else Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
@@ -66,7 +66,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
         raise SkipDiffError(f"{path} must be a table of settings")
     for name in settings:
         if name not in FIELDS:
-            raise SkipDiffError(f"{path}: unknown field {name!r}; there are {', '.join(FIELDS)}")
+            raise SkipDiffError(f"{path}: unknown field {name!r}: use {', '.join(FIELDS)}")
     for name in FIELDS:
         if name not in settings and name not in OPTIONAL:
             raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
@@ -87,7 +87,7 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
     except (ValueError, ImportError, AttributeError) as error:
         raise SkipDiffError(
             f"unknown algorithm {name!r} ({error}): use one of {', '.join(CLASSES)}, or module.Class of a "
-            "module that Python finds (PYTHONPATH)"
+            "module on PYTHONPATH"
         ) from None
 
 
@@ -107,7 +107,8 @@ def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
     price = checked_step_cost(settings.get("step_cost", 0.0))
     if isinstance(price, tuple) and observation_kind(settings) == "latent":
         raise SkipDiffError(
-            f"{settings['algorithm']} sees latents alone, so it cannot be told of prices: give one step_cost"
+            f"{settings['algorithm']} sees only latents, so that it cannot be told the price: give "
+            "a single step_cost"
         )
     return price
 

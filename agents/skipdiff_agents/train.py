@@ -1,14 +1,14 @@
-"""Training an agent: a folder for the run, evaluation on held-out images, checkpoints, and a clean stop.
+"""Trains an agent, with a folder for the run, evaluation on held-out images, checkpoints, and a clean stop.
 
-The folder holds ``run.json`` (what was asked for, and how ``skipdiff-agent evaluate`` is to play it),
-``evaluations.csv``, ``policy.safetensors`` (the best agent so far, ready for the sampler),
-``checkpoint.zip`` and ``checkpoint.json`` (to resume from) and ``tensorboard/``. ``played.csv`` tells how
-the agent plays: while it learns, by chance (``reward`` and ``skip_LEVEL``, the share of episodes that
-skipped there, since the evaluation before), and on the held-out episodes, always the more probable action
-(``held_out_skip_LEVEL``).
+The folder holds ``run.json`` (the settings, and how ``skipdiff-agent evaluate`` plays the run),
+``evaluations.csv``, ``policy.safetensors`` (the best agent so far, ready for the sampler), ``checkpoint.zip``
+and ``checkpoint.json`` (from which to resume) and ``tensorboard/``. ``played.csv`` describes how the agent
+plays. ``reward`` and ``skip_LEVEL``, the share of episodes that skipped at the level, are means over the
+episodes since the last evaluation, in which actions are drawn at random; ``held_out_skip_LEVEL`` is for the
+held-out episodes, in which the more probable action is taken.
 
-Resuming restores the weights and the optimiser. DQN and QR-DQN begin with an empty replay buffer again: they
-first play ``learning_starts`` decisions at random, and learn from then on.
+Resuming restores the weights and the optimiser. DQN and QR-DQN start again with an empty replay buffer: they
+first play ``learning_starts`` decisions at random, and then continue to learn.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ LOG, CHECKPOINT, PLAYED = "evaluations.csv", "checkpoint", "played.csv"
 
 @dataclass
 class Progress:
-    """How far a run is; what ``checkpoint.json`` holds."""
+    """The progress of a run, which ``checkpoint.json`` holds."""
 
     timesteps: int = 0
     seconds: float = 0.0
     best_reward: float | None = None
-    """Highest mean reward on the evaluation's episodes."""
+    """Highest mean reward on the held-out episodes."""
     best_evaluations: float = math.inf
-    """Network evaluations an episode of the agent that had it."""
+    """Network evaluations per episode of the agent with that reward."""
     stopped_by: str = ""
     """Name of the signal that ended the run early."""
 
     def improve(self, reward: float, evaluations: float) -> bool:
-        """Note an agent, and say whether it is the best so far; of equal ones the faster is."""
+        """Record an agent, and return whether it is the best so far; among equals, the faster is better."""
         former = (-math.inf if self.best_reward is None else self.best_reward, -self.best_evaluations)
         better = (reward, -evaluations) > former
         if better:
@@ -73,14 +73,14 @@ class Run:
     """A training run.
 
     Args:
-        settings: of the algorithm, see :func:`.settings.read_settings`.
-        setting: model, images, metric and steps.
-        pairs: (image, noise seed) of the training episodes.
-        evaluator: plays the held-out episodes.
-        folder: where everything goes.
-        seed: of weights, actions and the order of episodes.
-        device: where the agent learns.
-        every: decisions between evaluations, with a checkpoint each; None means a twentieth of the run.
+        settings: settings of the algorithm, see :func:`.settings.read_settings`.
+        setting: the model, images, metric and steps.
+        pairs: (image, noise seed) of each training episode.
+        evaluator: evaluator of the held-out episodes.
+        folder: folder of the run.
+        seed: seed of the weights, the actions and the order of episodes.
+        device: device on which the agent learns.
+        every: number of decisions between evaluations, each with a checkpoint; None: a twentieth of the run.
         command: arguments of ``skipdiff-agent evaluate`` for this run, by name.
     """
 
@@ -98,16 +98,16 @@ class Run:
     def train(
         self, resume: bool = False, progress_bar: bool = False, say: Callable[[str], None] | None = None
     ) -> Progress:
-        """Train to the end, or until a signal; returns how far it came.
+        """Train to the end, or until a signal; returns the progress.
 
         Args:
-            resume: go on with the run in the folder.
-            progress_bar: draw one.
-            say: told how far it is at every evaluation.
+            resume: whether to continue the run in the folder.
+            progress_bar: whether to show a progress bar.
+            say: function that is given a line about the progress at every evaluation.
 
         Raises:
-            SkipDiffError: if the folder holds a run and ``resume`` is not set, or one of other settings, or
-                another run is writing into it; or if there are too few decisions to learn from once.
+            SkipDiffError: if the folder holds a run and ``resume`` is False, or a run with other settings; if
+                another run is writing into it; or if there are too few decisions for one update.
         """
         self._check_length()
         with alone(self.folder):
@@ -161,16 +161,17 @@ class Run:
             )
 
     def check(self, resume: bool) -> None:
-        """Refuse beforehand what :meth:`train` would refuse, but for other runs in the folder.
+        """Raise beforehand the errors that :meth:`train` would raise, except for another run in the folder.
 
         Raises:
-            SkipDiffError: see there.
+            SkipDiffError: see :meth:`train`.
         """
         self._check_length()
         self._about(resume)
 
     def comparison(self) -> str:
-        """The best agent beside the best fixed start and the optimum of the held-out episodes."""
+        """A line that compares the best agent with the best fixed start and the optimum on the held-out
+        episodes."""
         price, fine = _prices(step_cost(self.settings))[0], self.evaluator.process.fine_steps
         starts = paid_starts(self.evaluator.optima(), fine, price).mean(axis=0)
         best = int(starts.argmax())
@@ -218,7 +219,7 @@ class Run:
                     raise SkipDiffError(
                         f"{self.folder} holds a run with {name} = {was.get(name)!r}, "
                         f"not {wanted.get(name)!r}: "
-                        "resume with what it was begun with, or use another folder"
+                        "resume with the settings that it was started with, or use another folder"
                     )
         return about
 

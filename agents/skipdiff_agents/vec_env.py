@@ -1,7 +1,7 @@
-"""The batched environment as Stable-Baselines3 sees it.
+"""The batched environment as a ``VecEnv`` of Stable-Baselines3.
 
-All episodes last F - 1 steps and begin together, so they end together: a step is one call of the
-batched environment, and so is the reset after the last one.
+All episodes last F - 1 steps and begin together, so that they also end together: a step is one call of the
+batched environment, and so is the reset after the last step.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .pairs import Pair
 
 
 class SkipDiffVecEnv(VecEnv):
-    """Plays given episodes again and again, in an order drawn anew each time round.
+    """Plays given episodes again and again, each time in another random order.
 
     Args:
         env: the batched environment, with ``autoreset_mode="Disabled"``, or a recorded one.
         pairs: (image, noise seed) of the episodes; a small set can be cached.
-        seed: of the order, and of prices if each episode draws its own.
+        seed: seed of the order, and of prices if each episode draws its own.
     """
 
     def __init__(self, env: Any, pairs: Sequence[Pair], seed: int = 0) -> None:

@@ -1,7 +1,7 @@
-"""Agents of Stable-Baselines3 and sb3-contrib as policies: for the sampler, ``upscale`` and comparisons.
+"""Agents of Stable-Baselines3 and sb3-contrib as policies for the sampler, ``upscale`` and comparisons.
 
-Nothing is exported and no layer is looked for: whatever learned on ``SkipDiff-v0`` is asked by its own
-``predict``. Files for machines without Stable-Baselines3 come from ``skipdiff-agent export``.
+Nothing is exported, and the agent may have any architecture: its own ``predict`` decides. ``skipdiff-agent
+export`` writes files for machines without Stable-Baselines3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
 KNOWN = ("latent", "step", "step_cost")
-"""What a policy can be shown of a dictionary observation: a sampler's policies see no LR image."""
+"""The keys of a dictionary observation that a policy can see; a sampler's policies do not see the LR
+image."""
 
 
 class AgentPolicy:
@@ -70,26 +71,29 @@ class AgentPolicy:
 
 
 def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool = True) -> AgentPolicy:
-    """An agent that learned on ``SkipDiff-v0``, as ``policy=`` of the sampler, ``upscale`` or comparisons.
+    """Make an agent that learned on ``SkipDiff-v0`` a policy for the sampler, ``upscale`` or comparisons.
 
     Args:
-        agent: of Stable-Baselines3 or sb3-contrib, with or without a memory, trained on
+        agent: an agent of Stable-Baselines3 or sb3-contrib, with or without a memory, trained on
             ``observation="latent"``, or on ``latent``, ``step`` and ``step_cost`` of the dictionary.
-        step_cost: price of an evaluation, for agents that were told of one.
-        deterministic: whether the more probable action is taken, or one is drawn.
+        step_cost: price of an evaluation, for agents that were trained with prices.
+        deterministic: whether to take the more probable action instead of drawing one.
 
     Raises:
-        SkipDiffError: if it was trained for something else, or sees what a policy is not shown.
+        SkipDiffError: if the agent was trained for something else, or needs observations that a policy does
+            not see.
     """
     space, actions = agent.observation_space, agent.action_space
     if not (isinstance(actions, spaces.Discrete) and actions.n == 2):
-        raise SkipDiffError(f"the agent's actions are {actions}, not Discrete(2): it is none of SkipDiff-v0")
+        raise SkipDiffError(
+            f"the agent's actions are {actions}, not Discrete(2): it is not an agent for SkipDiff-v0"
+        )
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"latent": space}
     latent = parts.get("latent")
     shape = None if latent is None else latent.shape
     if shape is None or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
         raise SkipDiffError(
-            f"the agent sees {space}, and no square latent (3, n, n): train it on SkipDiff-v0, not flattened"
+            f"the agent sees {space}, not a square latent (3, n, n): train it on SkipDiff-v0, not flattened"
         )
     unknown = sorted(set(parts) - {*KNOWN, *(["lr"] if _ignores_lr(agent) else [])})
     if unknown:
@@ -100,7 +104,9 @@ def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool 
     if agent.get_vec_normalize_env() is not None:
         raise SkipDiffError("the agent sees observations that VecNormalize scaled: train it without")
     if step_cost and "step_cost" not in parts:
-        raise SkipDiffError(f"step_cost={step_cost} was given to an agent that was not trained with prices")
+        raise SkipDiffError(
+            f"step_cost={step_cost} was given, but this agent was not trained with prices: leave it out"
+        )
     return AgentPolicy(agent, step_cost, deterministic)
 
 

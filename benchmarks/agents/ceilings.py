@@ -50,8 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     add_study_arguments(parser)
     add = parser.add_argument
-    add("--inputs", nargs="+", choices=("clean", "mixed"), default=["clean", "mixed"], help="[both]")
-    add("--metrics", nargs="+", default=["niqe", "lpips"], help="rewards [niqe lpips]")
+    add(
+        "--inputs",
+        nargs="+",
+        choices=("clean", "mixed"),
+        default=["clean", "mixed"],
+        help="quality of inputs [both]",
+    )
+    add("--metrics", nargs="+", default=["niqe", "lpips"], help="metrics that are rewarded [niqe lpips]")
     add("--epochs", type=int, default=100, help="how often imitation sees each training episode [100]")
 
 

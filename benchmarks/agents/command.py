@@ -66,10 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=names,
         metavar="NAME[:N]",
-        help="which algorithms, and the decisions that one learns from if not --timesteps "
-        f"[{' '.join(names)}]",
+        help=f"algorithms to train, each optionally with its own number N of decisions [{' '.join(names)}]",
     )
-    add("--chain", type=int, default=0, metavar="N", help="the full chain of N test images as a row [0]")
+    add("--chain", type=int, default=0, metavar="N", help="add a row for the full chain on N test images [0]")
     add(
         "--epochs",
         type=int,
@@ -79,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--ship",
         action="store_true",
-        help="copy the agent that did best on validation to the model's folder, unless the lower bound of "
-        "its difference to the best start there is below -1 %%",
+        help="copy the agent that did best in validation to the model's folder, unless the lower bound of "
+        "its difference from the best start is below -1 %%",
     )
 
 

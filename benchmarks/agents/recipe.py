@@ -75,10 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
     parser.add_argument(
         "--variants", nargs="*", default=list(VARIANTS), metavar="NAME", choices=VARIANTS,
-        help=f"which [{', '.join(VARIANTS)}]",
+        help=f"variants of the recipe to train [{', '.join(VARIANTS)}]",
     )  # fmt: skip
     parser.add_argument(
-        "--letter", type=int, default=0, metavar="N", help="also N decisions of the paper's recipe [0]"
+        "--letter",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also train the paper's own recipe for N decisions [0]",
     )
 
 

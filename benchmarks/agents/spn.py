@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study_arguments(parser, test=False)
     add = parser.add_argument
     add("--metric", default="niqe", help="the reward's metric [niqe]")
-    add("--norms", nargs="+", default=["batch", "group"], help="[batch group]")
-    add("--widths", nargs="+", type=int, default=[1536, 128], help="of the GRU [1536 128]")
-    add("--sizes", nargs="+", type=int, default=[64, 32], help="of the latents [64 32]")
-    add("--envs", type=int, default=4, help="episodes an update [4, as in the paper]")
+    add("--norms", nargs="+", default=["batch", "group"], help="kinds of normalisation [batch group]")
+    add("--widths", nargs="+", type=int, default=[1536, 128], help="widths of the GRU [1536 128]")
+    add("--sizes", nargs="+", type=int, default=[64, 32], help="sides of the latents in pixels [64 32]")
+    add("--envs", type=int, default=4, help="episodes per update [4, as in the paper]")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     add_study_arguments(parser)
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
-    parser.add_argument("--mixed", action="store_true", help="inputs of mixed quality")
+    parser.add_argument(
+        "--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -36,46 +36,56 @@ MANY = 20
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> None:
-    """Arguments that say which episodes."""
+    """Add the arguments that say which episodes are played."""
     add = parser.add_argument
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add("--images", required=True, help="training images")
     add(
         "--only",
         metavar="LIST",
-        help="those training images alone that a list of held-out pictures names, which no network has seen: "
-        "faces128, natural256, or a file of names",
+        help="use only the training images named in this list of held-out pictures, which no network has "
+        "seen: faces128, natural256 or a file of names",
     )
-    add("--train-images", type=int, default=60, help="how many of them [60]")
-    add("--every", type=int, default=1, metavar="K", help="every K-th [1]")
-    add("--noise-seeds", type=int, default=3, help="noise seeds a training image [3]")
-    add("--valid", help="images that choose the best agent [the last sixth of the training images, one seed]")
-    add("--valid-images", type=int, default=30, help="how many of them [30]")
-    add("--valid-seeds", type=int, default=3, help="noise seeds a --valid image, never trained on [3]")
+    add("--train-images", type=int, default=60, help="number of training images [60]")
+    add("--every", type=int, default=1, metavar="K", help="take every K-th training image [1]")
+    add("--noise-seeds", type=int, default=3, help="noise seeds per training image [3]")
+    add(
+        "--valid",
+        help="validation images, which choose the best agent [the last sixth of the training images]",
+    )
+    add("--valid-images", type=int, default=30, help="number of validation images [30]")
+    add("--valid-seeds", type=int, default=3, help="noise seeds per --valid image, never trained on [3]")
     if test:
-        add("--test", required=True, help="test images, never trained on nor chosen by")
-        add("--test-images", type=int, default=30, help="how many of them [30]")
-        add("--test-seeds", type=int, default=2, help="noise seeds a test image, never trained on [2]")
+        add("--test", required=True, help="test images, used for neither training nor choosing")
+        add("--test-images", type=int, default=30, help="number of test images [30]")
+        add("--test-seeds", type=int, default=2, help="noise seeds per test image, never trained on [2]")
     add("--seeds", type=int, default=3, help="training seeds of every agent [3]")
     add("--timesteps", type=int, help="decisions that every agent learns from [each algorithm's own]")
-    add("--coarse-steps", type=int, default=10, help="S [10]")
-    add("--fine-steps", type=int, help="F [T/S]")
+    add("--coarse-steps", type=int, default=10, help="number of coarse steps S [10]")
+    add("--fine-steps", type=int, help="number of fine levels F [T/S]")
     add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
     add(
         "--max-calls",
         type=int,
-        help="network calls that recording an episode may take; longer ones are played as agents learn, with "
-        f"no optimum [{WALK}; all of reset]",
+        help="greatest number of network calls for recording an episode; longer episodes are played as "
+        f"agents learn, without an optimum [{WALK}; no limit under reset]",
     )
-    add("--image-size", type=int, help="side of the crops [the model's own]")
-    add("--size", type=int, default=32, help="side of the latents that agents see [32]")
-    add("--precision", choices=("float32", "bfloat16"), help="of the network [the device's default]")
-    add("--runs", type=Path, default=Path("runs/agents"), help="recordings and trained agents [runs/agents]")
+    add("--image-size", type=int, help="side of the crops in pixels [the model's own]")
+    add("--size", type=int, default=32, help="side in pixels of the latents that agents see [32]")
+    add(
+        "--precision", choices=("float32", "bfloat16"), help="precision of the network [the device's default]"
+    )
+    add(
+        "--runs",
+        type=Path,
+        default=Path("runs/agents"),
+        help="folder of recordings and trained agents [runs/agents]",
+    )
     add("--out", type=Path, default=RESULTS / "agents", help="folder of the results")
 
 
 def judged() -> list[Metric]:
-    """The metrics that results are judged by, in this order: those of all tables that recordings hold."""
+    """The metrics by which results are judged, in this order: those of all tables that recordings hold."""
     known = {metric.of: metric for metric in METRICS if not metric.on_input}
     return [known[name] for name in recordings.METRICS if name in known]
 

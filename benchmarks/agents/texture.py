@@ -171,7 +171,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(image_size=128, size=128)
     add = parser.add_argument
     add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
-    add("--agent", nargs="*", default=[], metavar="FILE", help="exported agents that see latents of --size")
+    add(
+        "--agent",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="exported agents to compare with, which see latents of --size",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study_arguments(parser, test=False)
     parser.set_defaults(train_images=120, seeds=1)
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
-    parser.add_argument("--algo", default="recurrent_ppo", help="which agent [recurrent_ppo, the paper's]")
+    parser.add_argument("--algo", default="recurrent_ppo", help="the algorithm [recurrent_ppo, the paper's]")
     parser.add_argument(
-        "--own-size", action="store_true", help="latents of the algorithm's own size, not --size"
+        "--own-size", action="store_true", help="show the agent latents of its own size, not of --size"
     )
 
 

@@ -77,15 +77,23 @@ class Case:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument(
-        "--models", nargs=2, default=[USUAL, REAL], metavar="NAME", help="for clean input, and for the rest"
+        "--models",
+        nargs=2,
+        default=[USUAL, REAL],
+        metavar="NAME",
+        help="the model for clean inputs and the model for the rest",
     )
-    parser.add_argument("--images", type=Path, help="folder or tar of originals (default: the bundled ones)")
-    parser.add_argument("--pictures", type=int, default=31, help="so many of them, evenly spaced [31]")
+    parser.add_argument("--images", type=Path, help="folder or tar of originals [the bundled photographs]")
+    parser.add_argument("--pictures", type=int, default=31, help="number of originals, evenly spaced [31]")
     parser.add_argument(
-        "--kinds", nargs="+", metavar="KIND", default=[kind.name for kind in KINDS], help="of inputs [all]"
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        default=[kind.name for kind in KINDS],
+        help="kinds of inputs to use [all]",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the network (default: float32)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 

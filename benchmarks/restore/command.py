@@ -41,22 +41,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument(
         "--models", nargs="+", default=["natural-4x", "natural-4x-real"], metavar="NAME[=FOLDER]",
-        help="shipped models, or model folders with the names that they are to have in the tables",
+        help="names of shipped models, or model folders with the names that they get in the tables",
     )  # fmt: skip
-    parser.add_argument("--images", type=Path, help="folder or tar of originals (default: the bundled ones)")
-    parser.add_argument("--pictures", type=int, default=50, help="so many of them, evenly spaced [50]")
-    parser.add_argument("--drawings", type=int, default=10, help="so many texts, and as many drawings [10]")
+    parser.add_argument("--images", type=Path, help="folder or tar of originals [the bundled photographs]")
+    parser.add_argument("--pictures", type=int, default=50, help="number of originals, evenly spaced [50]")
+    parser.add_argument("--drawings", type=int, default=10, help="number of texts, and of drawings [10]")
     parser.add_argument(
-        "--kinds", nargs="+", metavar="KIND", default=[kind.name for kind in KINDS], help="of inputs [all]"
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        default=[kind.name for kind in KINDS],
+        help="kinds of inputs to use [all]",
     )
     parser.add_argument(
         "--other", nargs="+", type=Path, default=[], metavar="FOLDER",
-        help="what another program made of the inputs, files of the same names",
+        help="results of another program for the inputs, in files of the same names",
     )  # fmt: skip
-    parser.add_argument("--write-inputs", type=Path, metavar="FOLDER", help="write the inputs, and stop")
-    parser.add_argument("--no-auto", action="store_true", help="without a line for --model auto")
+    parser.add_argument(
+        "--write-inputs", type=Path, metavar="FOLDER", help="write the inputs to this folder and stop"
+    )
+    parser.add_argument("--no-auto", action="store_true", help="leave out the line for --model auto")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the network (default: float32)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 

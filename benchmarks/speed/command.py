@@ -40,19 +40,33 @@ from .training import training_speed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the speed table."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="which sections")
-    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="few-steps: CCSR's model [shipped]")
-    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="few-steps: AddSR's student [shipped]")
-    parser.add_argument("--repeats", type=int, default=5, help="alternating repeats; medians are reported")
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure [all]"
+    )
+    parser.add_argument(
+        "--ccsr", type=Path, metavar="FOLDER", help="CCSR's model, for few-steps [the shipped one]"
+    )
+    parser.add_argument(
+        "--addsr", type=Path, metavar="FOLDER", help="AddSR's student, for few-steps [the shipped one]"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        help="number of alternating repeats, of which medians are reported [5]",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
     parser.add_argument(
-        "--beside", type=Path, metavar="DIR", help="agents: a worktree of another commit, measured by turns"
+        "--beside",
+        type=Path,
+        metavar="DIR",
+        help="for agents: the worktree of another commit, measured in alternation",
     )
     parser.add_argument(
         "--runs",
         type=Path,
         default=Path("runs/speed"),
-        help="recorded, agents: where recordings are kept [runs/speed]",
+        help="for recorded and agents: folder of recordings [runs/speed]",
     )
 
 

@@ -189,8 +189,12 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", default="natural-4x", help="name or folder (default: %(default)s)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="(default: 1 4 16)")
-    parser.add_argument("--episodes", type=int, default=5, help="measured a copy (default: %(default)s)")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 4, 16], help="batch sizes (default: 1 4 16)"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=5, help="episodes measured per copy (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     args = parser.parse_args(argv)
     model = load_pretrained(args.model, args.device)

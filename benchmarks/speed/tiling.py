@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--what", nargs="+", choices=["seams", "memory", "largest", "largest-model"],
         default=["seams", "memory"],
     )  # fmt: skip
-    parser.add_argument("--tiles", type=int, nargs="+", default=[512, 256], help="tile sizes to compare")
+    parser.add_argument(
+        "--tiles", type=int, nargs="+", default=[512, 256], help="tile sizes to compare, in pixels [512 256]"
+    )
     parser.add_argument(
         "--formats", nargs="+", default=["jpg"], help="suffixes of the largest results: jpg png tif webp"
     )

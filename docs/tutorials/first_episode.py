@@ -1,10 +1,10 @@
 """# A first episode
 
-One picture is made, and at each of its last levels you decide whether to denoise or to skip. This tutorial plays an episode by hand and looks at what each decision does.
+An episode makes one picture, and at each of the last levels you decide whether to denoise or to skip. This tutorial plays an episode by hand and shows what each decision does.
 """
 
 # %%
-# The model is a small one that ships, and the pictures are bundled photographs. `render_mode="rgb_array"` lets us see what is going on.
+# The model is one of the shipped ones, and the pictures are bundled photographs. `render_mode="rgb_array"` lets us draw the episode.
 
 # %%
 import os
@@ -18,14 +18,14 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 env = gymnasium.make("SkipDiff-v0", model=model, crop="center", render_mode="rgb_array")
 
 # %%
-# `reset` draws a picture, shrinks it, and takes the S − 1 coarse jumps. With `options` we ask for a certain picture and noise, so that the episode can be played again.
+# `reset` draws a picture, shrinks it and makes the S − 1 coarse jumps. With `options` we choose the picture and the noise seed, so that the episode can be played again.
 
 # %%
 latent, info = env.reset(options={"image": 1, "noise_seed": 0})
 print("latent", latent.shape, "evaluations", info["evaluations"])
 
 # %%
-# Now nine decisions. To skip costs nothing and lowers the level that the network is told, so that what noise is left counts as detail. Here we skip three levels and denoise the rest: start 7, the paper's.
+# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so that the noise that is left counts as detail. Here we skip three levels and denoise at the others, which is start 7, as in the paper.
 
 # %%
 done, level = False, 10
@@ -37,7 +37,7 @@ while not done:
 print(f"reward {reward:.4f}, NIQE {info['metric']:.2f}, PSNR {info['psnr']:.2f} dB")
 
 # %%
-# The last level was denoised by itself: it is never skipped. The reward is 1/NIQE of the finished picture, as 8-bit pixels. This is what the environment shows:
+# The environment takes the last step itself, since it is never skipped. The reward is 1/NIQE of the finished 8-bit picture. The environment draws the episode:
 
 # %%
 Image.fromarray(env.render()).save("first_episode.webp", quality=80)
@@ -45,7 +45,7 @@ Image.fromarray(env.render()).save("first_episode.webp", quality=80)
 # %%
 # ![The input, the result and the original, and the decisions below](first_episode.webp)
 #
-# The same picture, noise and actions give the same result, always and in every batch:
+# The same picture, noise seed and actions always give the same result:
 
 # %%
 env.reset(options={"image": 1, "noise_seed": 0})

@@ -1,6 +1,6 @@
 """# The optimum and regret
 
-How good is an agent? The best fixed start is one yardstick. The other is the best that any agent could have done on this picture and this noise, which can be computed exactly, since there are few possible results.
+How good is an agent? One yardstick is the best fixed start. Another is the best result that any agent could have reached on this picture with this noise, which can be computed exactly, since there are few possible results.
 """
 
 # %%
@@ -15,7 +15,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 picture = bundled_images()[1][:192, :192]
 
 # %%
-# Under `reset`, what was denoised before the last skip is thrown away: an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them, with no latent computed twice.
+# Under `reset`, everything that was denoised before the last skip is discarded, so that an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
 
 # %%
 optimum = skipdiff_env.find_optimum(model, picture, noise_seed=0, metric="niqe")
@@ -25,7 +25,7 @@ for outcome in optimum.outcomes:
     print(f"start {start:2}: reward {outcome.reward:.4f} in {outcome.evaluations} evaluations")
 
 # %%
-# *Regret* is how much an episode left on the table:
+# The *regret* of an episode is the difference between the optimal reward and its own:
 
 # %%
 starts = {1 + sum(action == 0 for action in o.actions): o.reward for o in optimum.outcomes}
@@ -33,7 +33,7 @@ for start in (7, 10, 1):
     print(f"regret of start {start}: {optimum.regret(starts[start]):.4f}")
 
 # %%
-# How much of the optimum is a matter of the picture, and how much of the noise? Look at another noise seed, and take the start that was best under the first:
+# How much of the optimum depends on the picture, and how much on the noise? We try another noise seed, with the start that was best under the first:
 
 # %%
 other = skipdiff_env.find_optimum(model, picture, noise_seed=1, metric="niqe")
@@ -46,4 +46,4 @@ print(
 print(f"and the best start there is {max(again, key=again.get)}")
 
 # %%
-# One picture says little. `python -m benchmarks ceilings` asks this of many, and finds that under 1/NIQE next to nothing of the optimum survives another noise seed: [what agents learned](../agents.md).
+# One picture says little. `python -m benchmarks ceilings` repeats this for many pictures, and finds that under 1/NIQE almost nothing of the optimum carries over to another noise seed; see [What agents learned](../agents.md).

@@ -1,6 +1,6 @@
 """# An algorithm of your own
 
-REINFORCE in plain torch on the batched environment: play whole episodes as one batch, remember the probabilities of the actions, and reward those that led to more than the others of the same picture did.
+This tutorial writes REINFORCE in plain torch on the batched environment. It plays whole episodes as one batch, keeps the probabilities of the actions, and reinforces the actions of episodes that did better than others on the same picture.
 """
 
 # %%
@@ -28,7 +28,7 @@ envs = gymnasium.make_vec(
 )
 
 # %%
-# Eight episodes share every network call. With the cache, a latent that was computed once is looked up from then on: there are seven pictures, and we use one noise seed. The agent is the paper's skip proposal network, made small; it sees the latent and carries a memory.
+# Eight episodes share every network call. With the cache, a latent is computed once and then looked up, since there are only seven pictures and one noise seed. The agent is a small version of the paper's skip proposal network; it sees the latent and carries a memory.
 
 # %%
 torch.manual_seed(0)
@@ -57,7 +57,7 @@ print(
 )
 
 # %%
-# What was learned is a file that the sampler, `skipdiff upscale` and the page can play, without this script:
+# The agent is saved to a file that the sampler, `skipdiff upscale` and the web page can use without this script:
 
 # %%
 file = save_policy("own_algorithm.safetensors", network.eval())
@@ -67,4 +67,4 @@ print(out.trace[0].actions, out.trace[0].evaluations)
 os.remove(file)
 
 # %%
-# A longer run on more pictures, with evaluation on pictures that were held out, is `agents/examples/reinforce.py`; the commands for that are in [Train an agent](../train.md).
+# `agents/examples/reinforce.py` is a longer version, with more pictures and an evaluation on held-out pictures. The commands that train and evaluate the paper's agent are in [Train an agent](../train.md).

@@ -1,6 +1,6 @@
 """# A diffusion model of your own
 
-Any object with `predict` and a `schedule` is a model. This one is no network at all, and yet everything works on it: the environment, the sampler, the optimum, plans. That is a good way to test an idea, since its answers are known in closed form.
+Any object with `predict` and a `schedule` is a model. The one in this tutorial is not even a network, and yet everything works with it: the environment, the sampler, the optimum and plans. Such a model is a good way to test an idea, since its results are known in closed form.
 """
 
 # %%
@@ -11,7 +11,7 @@ import skipdiff_env
 from skipdiff_env.diffusion import NoiseSchedule
 
 # %%
-# Suppose that pixels lie about the bicubic enlargement $c$ with a standard deviation of 0.1. Then the best estimate of the picture, given a noisy latent, is a weighted mean of the two.
+# Suppose that the pixels scatter about the bicubic enlargement $c$ with a standard deviation of 0.1. Then the best estimate of the picture, given a noisy latent, is a weighted mean of the two.
 
 # %%
 
@@ -29,7 +29,7 @@ class Guess:
 
 
 # %%
-# An exact sampler would reproduce that deviation about $c$. The full chain comes a little below it, since the variance of the posterior is the smallest that a step may have. Each skip raises it, since noise that is left counts as detail:
+# An exact sampler would reproduce this standard deviation about $c$. The full chain gives a slightly smaller one, since the variance of the posterior is the smallest that a step may have. Each skip raises it, since the noise that is left counts as detail:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(Guess(), coarse_steps=10)
@@ -41,7 +41,7 @@ whole = skipdiff_env.SkipDiffSampler(Guess(), coarse_steps=100, fine_steps=0)
 print(f"chain    deviation {whole(grey, seed=0).x0.std():.4f} in 100 evaluations")
 
 # %%
-# The environment takes the object as it is:
+# The environment takes the same object:
 
 # %%
 env = gymnasium.make("SkipDiff-v0", model=Guess(), image_size=128, metric="psnr")

@@ -1,6 +1,6 @@
 """# Plan a chain of six evaluations
 
-A plan fixes every network call beforehand: which level the network is told, to which level it leads, and how much fresh noise is drawn. A skip is a level told lower than the one that was reached. This tutorial writes plans by hand, compares them, and lets a search look for a better one.
+A plan fixes every network call beforehand: its told level, the level that it leads to, and its share of fresh noise. A call skips if its told level is below the level reached. This tutorial writes plans by hand, compares them, and searches for a better one.
 """
 
 # %%
@@ -17,7 +17,7 @@ lpips, psnr = skipdiff_env.load_metric("lpips"), skipdiff_env.load_metric("psnr"
 pairs = [make_pair(bundled_images(), i, scale=model.scale, image_size=128) for i in range(7)]
 
 # %%
-# Six evaluations of DDIM, evenly spaced; the same with fresh noise; and one that ends early and skips: from level 14, which it reached, it tells the network 11.
+# We compare three plans with six evaluations: DDIM at evenly spaced levels, the same levels with fresh noise, and a plan that descends faster and skips, telling the network level 11 when it has reached level 14.
 
 # %%
 plans = {
@@ -38,7 +38,7 @@ for name, plan in plans.items():
 print(f"start 7      {judge(7)}, in 16 evaluations")
 
 # %%
-# DDIM without noise has the lowest LPIPS of these, and pays for it in PSNR. The search tries plans at a number of calls with Optuna and ends hopeless ones early. It looks for the lowest LPIPS among plans that do not lose PSNR, SSIM or smooth areas against start 7, so that what it finds may have a higher LPIPS than one of the above. A few trials on seven pictures are a demonstration: choose plans for use on many pictures that are not your test set (`skipdiff find-plan` keeps a study that can be resumed).
+# DDIM without noise has the lowest LPIPS of these, but a lower PSNR. The search tries plans with a given number of calls by means of Optuna and ends hopeless trials early. It looks for the lowest LPIPS among plans that are not worse than start 7 in PSNR, SSIM or smooth areas, so that the plan it finds may have a higher LPIPS than one of those above. A few trials on seven pictures are only a demonstration: for real use, choose plans on many pictures that are not your test set (`skipdiff find-plan` keeps a study that can be resumed).
 
 # %%
 found = skipdiff_env.find_plan(

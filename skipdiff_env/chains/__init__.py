@@ -1,13 +1,13 @@
-"""Everything that leads from noise and a condition to a picture.
+"""Chains, which lead from noise and a condition to a picture.
 
-A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. It needs torch and
-the rooms below alone, so that training can use it where neither Gymnasium nor pyiqa is installed.
+A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. It needs only torch
+and the packages below, so that training can use it where neither Gymnasium nor pyiqa is installed.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
-- :mod:`.plan`: fixed calls, told any level
-- :mod:`.ccsr`, :mod:`.addsr`: two neighbouring systems that need a handful of evaluations
-- :mod:`.detail`: how much of a chain's detail counts
-- :mod:`.parse`: what users may write for a chain, and the default
+- :mod:`.plan`: chains of fixed calls, each with any told level
+- :mod:`.ccsr`, :mod:`.addsr`: two related systems that need a handful of evaluations
+- :mod:`.detail`: scales the detail of a chain's picture
+- :mod:`.parse`: turns what users write into a chain, and holds the default
 """
 
 from .addsr import AddSR

@@ -1,4 +1,4 @@
-"""What a chain is: everything that leads from noise and a condition to a picture."""
+"""The interface of chains, which lead from noise and a condition to a picture."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..diffusion.schedule import NoiseSchedule
 
 
 class State(Protocol):
-    """What there is to see of a batch in mid-chain."""
+    """What can be seen of a batch in mid-chain."""
 
     @property
     def latent(self) -> Tensor:
-        """The latent that was reached, (B, 3, H, W)."""
+        """The latent reached, (B, 3, H, W)."""
 
     @property
     def x0(self) -> Tensor:
@@ -30,7 +30,7 @@ class State(Protocol):
 
     @property
     def level(self) -> np.ndarray:
-        """The level that was reached, int64 (B,), rounded where a chain's levels lie between whole ones."""
+        """The level reached, int64 (B,), rounded where a chain's levels are not whole."""
 
     @property
     def evaluations(self) -> np.ndarray:
@@ -42,25 +42,25 @@ OnState = Callable[[State], None]
 
 @dataclass(frozen=True)
 class Final:
-    """What a chain ends on."""
+    """The result of a chain."""
 
     x0: Tensor
     """The pictures, (B, 3, H, W) in [-1, 1]."""
     evaluations: np.ndarray
     """Network calls spent on each row, int64 (B,)."""
     levels: tuple[int, ...]
-    """The levels that were visited, from T down to 0."""
+    """The levels visited, from T down to 0."""
     actions: np.ndarray
     """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) where nothing is decided."""
     calls: tuple[Call, ...] = ()
-    """What each network call was told, of chains that say so."""
+    """The network calls, for chains that record them."""
 
 
 class Chain(ABC):
-    """Leads from noise and a condition to a picture. A chain is a value: it holds no model and no state."""
+    """Leads from noise and a condition to a picture. A chain is a value: it holds neither model nor state."""
 
     name: str
-    """What tables and labels call it."""
+    """Name in tables and labels."""
 
     @abstractmethod
     def __call__(
@@ -75,25 +75,25 @@ class Chain(ABC):
         Args:
             model: the frozen model.
             condition: c, (B, 3, H, W) in [-1, 1].
-            keys: B noise keys, on which alone all random numbers depend.
-            on_state: called after each level with what was reached.
+            keys: B noise keys, which determine all random numbers.
+            on_state: function that is called after each level with the :class:`State` reached.
         """
 
     @abstractmethod
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """Network calls of a picture, at most."""
+        """The greatest number of network calls per picture."""
 
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """JSON-plain: two chains of the same settings make the same pictures."""
+        """The settings as plain JSON; two chains with the same settings make the same pictures."""
 
     def __str__(self) -> str:
         return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.settings.items())
 
 
 def described(kind: str, part: Any) -> dict[str, Any]:
-    """What settings say of a part that users may bring: what it says itself, else the name of its code."""
+    """The settings of a part that a user may supply: its own, or else the name of its code."""
     code = part if hasattr(part, "__qualname__") else type(part)
     return getattr(part, "settings", {kind: f"{code.__module__}.{code.__qualname__}"})
 
@@ -105,13 +105,13 @@ def no_actions(batch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Around(Chain):
-    """A chain that does something to what another one ends on, whose name it has."""
+    """A chain that changes the result of another one, and has its name."""
 
     chain: Chain
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """That of the chain."""
+        """The name of the chain."""
         return self.chain.name
 
     def __call__(
@@ -126,7 +126,7 @@ class Around(Chain):
 
     @abstractmethod
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
-        """What becomes of the chain's end."""
+        """Change the result of the chain."""
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """Those of the chain."""
@@ -135,20 +135,21 @@ class Around(Chain):
 
 @dataclass(frozen=True)
 class Refined(Around):
-    """A chain whose pictures a refiner gives their last touch. It is not counted as an evaluation."""
+    """A chain whose pictures a refiner retouches. The refiner does not count as an evaluation."""
 
     refine: Refine
-    """x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined pictures, alike."""
+    """Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined pictures, of the same
+    form."""
     about: dict[str, Any] = field(default_factory=dict)
-    """What the settings say of the refiner."""
+    """The settings of the refiner."""
 
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
-        """The refined picture."""
+        """Refine the pictures."""
         return replace(final, x0=apply_refiner(self.refine, final.x0, condition))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of the chain, and what identifies the refiner."""
+        """The settings of the chain, and what identifies the refiner."""
         return {**self.chain.settings, **self.about}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How much of a chain's detail counts, between the faithful mean and all of it."""
+"""Scales the detail of a chain's picture, between none (the faithful mean) and all of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .plan import Plan, through
 
 
 def mean_plan(schedule: NoiseSchedule) -> Plan:
-    """One call at level T: its x̂0, where the latent tells the network nothing, is the mean E[x0 | c]."""
+    """One call at level T. The latent tells the network nothing there, so that x̂0 is the mean E[x0 | c]."""
     return through([schedule.steps, 0])
 
 
 def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
-    """The chain with a share of its detail: itself at 1, the mean's one call at 0.
+    """The chain with a share ``detail`` of its detail: at 1 the chain itself, at 0 the one call of the mean.
 
     Raises:
         SkipDiffError: if ``detail`` lies outside 0 … 1.
@@ -35,24 +35,24 @@ def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
 
 @dataclass(frozen=True)
 class Detailed(Around):
-    """A chain whose pictures x become m + d (x - m), m the mean; its call is one evaluation more."""
+    """A chain whose pictures x become m + d (x - m), where m is the mean, which takes one more evaluation."""
 
     detail: float
     """d, 0 … 1."""
 
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
-        """The mean's call, and the picture between."""
+        """Make the call of the mean, and mix it with the picture."""
         mean = mean_plan(model.schedule)(model, condition, keys)
         x0 = (final.x0 - mean.x0).mul_(self.detail).add_(mean.x0)
         return replace(final, x0=x0, evaluations=final.evaluations + mean.evaluations)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """Those of the chain, and one."""
+        """Those of the chain, plus one."""
         return super().most_evaluations(schedule) + 1
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of the chain, and d."""
+        """The settings of the chain, and d."""
         return {**self.chain.settings, "detail": self.detail}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Chains of a few evaluations at levels that may lie between those of the table."""
+"""Chains of a few evaluations, at levels that need not be whole."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Reached:
 
 @dataclass(frozen=True)
 class FewSteps(Chain):
-    """A chain of a few evaluations. A subclass says at which levels, and how one leads to the next."""
+    """A chain of a few evaluations. A subclass defines their levels, and how one leads to the next."""
 
     steps: int
     """Evaluations."""
     word: ClassVar[str]
-    """What users write before the colon."""
+    """The word that users write before the colon."""
     most: ClassVar[int | None] = None
-    """Evaluations that the chain can have; None: any number."""
+    """Numbers of evaluations that the chain can have; None: any number."""
 
     @abstractmethod
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """The levels t that are evaluated, falling from T, float64 (steps,)."""
+        """The levels t of the evaluations, falling from T, float64 (steps,)."""
 
     @abstractmethod
     def advance(
@@ -53,18 +53,18 @@ class FewSteps(Chain):
         condition: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """From evaluation ``index`` (0 is the first) to what the next one sees; all (B, 3, H, W).
+        """Go from evaluation ``index`` (0 is the first) to the inputs of the next one; all (B, 3, H, W).
 
         Args:
-            model: whose schedule and target the chain follows.
-            index: the evaluation that gave ``x0``.
-            latent, used: what that evaluation saw: the latent, and the condition.
+            model: the model, whose schedule and target the chain follows.
+            index: number of the evaluation that gave ``x0``.
+            latent, used: the latent and the condition that this evaluation saw.
             x0: its x̂0, in image space.
             condition: c, of the LR image.
-            noise: standard normal, free to be overwritten.
+            noise: standard normal noise, which may be overwritten.
 
         Returns:
-            The next latent, and the condition to evaluate it under.
+            The next latent, and the condition for its evaluation.
         """
 
     def signals(self, schedule: NoiseSchedule) -> Float64:
@@ -86,15 +86,16 @@ class FewSteps(Chain):
         noise: Callable[[int], Tensor],
         visited: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the chain as far as evaluation ``index``, and return what that one will see.
+        """Run the chain up to evaluation ``index``, and return the inputs of that evaluation.
 
         Args:
             model: the model.
-            index: 0 … steps - 1.
+            index: number of the evaluation, 0 … steps - 1.
             condition: c, (B, 3, H, W).
-            latent: x_T, alike.
-            noise: standard normal numbers for the way to evaluation 1, 2, …
-            visited: called with the number of evaluations made, their last x̂0 and the new latent.
+            latent: x_T, (B, 3, H, W).
+            noise: function from the number of an evaluation, 1, 2, …, to the standard normal noise before it.
+            visited: function that is called with the number of evaluations made, the last x̂0 and the new
+                latent.
 
         Returns:
             The latent and the condition of evaluation ``index``.
@@ -114,7 +115,7 @@ class FewSteps(Chain):
         keys: Sequence[NoiseKey],
         on_state: OnState | None = None,
     ) -> Final:
-        """Run the chain. x_T is that of CSA."""
+        """Run the chain. x_T is the same as that of CSA."""
         model = as_model(model)
         top, batch, last = model.schedule.steps, len(condition), self.steps - 1
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
@@ -141,7 +142,7 @@ class FewSteps(Chain):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How users write the chain, with those of its other arguments that are not the usual ones."""
+        """The chain as users write it, with those arguments that differ from their defaults."""
         others = ((f.name, getattr(self, f.name), f.default) for f in fields(self) if f.name != "steps")
         unusual = "".join(f",{name}={value!r}" for name, value, usual in others if value != usual)
         return {"policy": f"{self.word}:{self.steps}{unusual}"}

@@ -1,18 +1,18 @@
-"""From what users write to a chain: one grammar and one default, whichever door they come in by.
+"""Turns what users write into a chain, with one grammar and one default for all interfaces.
 
 =====================  =======================================================================
 ``7``, ``"7"``         SkipDiff with the fixed start 7
 ``"denoise"``          never skip
 ``"skip"``             skip whenever possible
-``"random"``           skip every other time, at random
+``"random"``           skip with probability ½
 ``"agent"``            the agent in the model's folder
 a file, a callable     an exported agent, or any policy (see :mod:`skipdiff_env.policies`)
-``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or with so many evaluations; its other
-                       arguments follow: ``"ccsr:4,t_max=0.5"``, ``"addsr:4,self_refinement=0"``
-``"plan:6"``           the model's own plan of so many evaluations
+``"ccsr"``, ``"ccsr:4"``  a chain of :data:`CHAINS`, with its usual or the given number of evaluations; other
+                       arguments may follow: ``"ccsr:4,t_max=0.5"``, ``"addsr:4,self_refinement=0"``
+``"plan:6"``           the model's own plan with six evaluations
 ``"100>57>14|11>0"``   a plan, see :mod:`.plan`, or a ``.json`` file ``{"plan": "..."}``
 ``"fast"``, ``"best"``  other efforts than the model's normal one, see :func:`efforts`
-None, ``"normal"``     what is best for the model, see :func:`default_for`
+None, ``"normal"``     the default of the model, see :func:`default_for`
 =====================  =======================================================================
 """
 
@@ -51,36 +51,37 @@ from .shipped import read_plan, shipped_efforts, shipped_plan
 from .skipdiff import CSA, SkipDiff
 
 COARSE_STEPS = 10
-"""S, unless given, as in the paper."""
+"""The usual S, as in the paper."""
 
 CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
-"""Chains by the names that users write, which take a number of evaluations. A new one is one more entry."""
+"""Chains that take a number of evaluations, by the names that users write. A new chain is a new entry."""
 
 PLAN = "plan"
-"""``plan:6`` is the model's own plan of six evaluations."""
+"""``plan:6`` is the model's own plan with six evaluations."""
 
 FAST, NORMAL, BEST = EFFORTS = ("fast", "normal", "best")
-"""How much may be spent on a picture, in words; see :func:`efforts`."""
+"""Words for how much may be spent on a picture; see :func:`efforts`."""
 
 ChainSpec = PolicySpec | Chain
 
 
 def default_for(model: DiffusionModel) -> Chain:
-    """What is done with a model unless something else is asked for: the normal one of :func:`efforts`."""
+    """The chain that a model runs unless another is given: the normal one of :func:`efforts`."""
     return parse(None, model)
 
 
 def efforts(model: DiffusionModel) -> dict[str, Chain]:
-    """What fast, normal and best are for a model, with its refiner where it has one for the chain.
+    """The chains of a model for ``fast``, ``normal`` and ``best``, with its refiner if it has one for the
+    chain.
 
-    That is what its ``plans.json`` says, where the file is for these weights. Else a model that was made for
-    a chain of few evaluations runs half as many, those, and twice as many, as far as the chain has them; any
-    other model CSA alone, SkipDiff in the usual steps under the agent in its folder (if it was trained for
-    these weights, steps and rule; else under the fixed start that its card recommends), and all levels.
-    A model of at most ten levels runs all of them.
+    They are those of its ``plans.json``, if that file is for these weights. Otherwise, a model that was made
+    for a chain of few evaluations runs half as many, as many and twice as many, as far as the chain allows.
+    Any other model runs CSA alone for ``fast``; SkipDiff with the usual steps for ``normal``, under the agent
+    in its folder if that was trained for these weights, steps and rule, else with the fixed start that the
+    model recommends; and all levels for ``best``. A model of at most ten levels always runs all of them.
 
     Raises:
-        SkipDiffError: if the file is damaged, or names what there is not.
+        SkipDiffError: if the file is damaged or names a chain that does not exist.
     """
     return {effort: parse(effort, model) for effort in EFFORTS}
 
@@ -97,18 +98,19 @@ def parse(
     """Turn what a user writes into a chain.
 
     Args:
-        spec: see the table above.
-        model: whose levels, agent, start and refiner count.
-        coarse_steps: S of SkipDiff, a divisor of T; None means 10, or the largest divisor of T below.
-        fine_steps: F of SkipDiff; None means T/S, 0 CSA alone.
-        skip_rule: SkipDiff's, ``reset`` (Eq. 14) or ``hold``.
+        spec: what the user wrote, see the table above.
+        model: the model, whose levels, agent, start and refiner are used.
+        coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: 10, or the largest divisor
+            of T below it.
+        fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
+        skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
         step_cost: price of an evaluation, for agents that were trained with prices.
-        refiner: ``own``: the model's, if it was made for this kind of chain; ``none``; the name or folder of
-            a model that has one; any of these with a strength, such as ``own:0.5``; or a function
-            (x̂0, condition) → image.
+        refiner: ``own`` (the model's, if it was made for this kind of chain), ``none``, the name or folder of
+            a model that has a refiner, any of these but ``none`` with a strength, such as ``own:0.5``, or a
+            function (x̂0, condition) → image.
 
     Raises:
-        SkipDiffError: if it cannot be had, or does not fit.
+        SkipDiffError: if the chain does not exist or does not fit the model.
     """
     model = as_model(model)
     unusual = _unusual(model.schedule.steps, coarse_steps, fine_steps, skip_rule, step_cost)
@@ -128,9 +130,11 @@ def parse(
     if chain is None:
         chain = _skipdiff(spec, model, coarse_steps, fine_steps, skip_rule, step_cost)  # type: ignore[arg-type]
     elif unusual:
-        raise SkipDiffError(f"{chain} has levels of its own: leave out {' and '.join(unusual)}")
+        raise SkipDiffError(f"{chain} has its own levels: leave out {' and '.join(unusual)}")
     if step_cost and not (isinstance(chain, SkipDiff) and "step_cost" in chain.settings):
-        raise SkipDiffError(f"step_cost={step_cost} needs an agent that knows prices: give the file of one")
+        raise SkipDiffError(
+            f"step_cost={step_cost} needs an agent that was trained with prices: give its file"
+        )
     return _with_refiner(chain, refiner, model)
 
 
@@ -141,10 +145,10 @@ def parse_skipdiff(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> SkipDiff:
-    """As :func:`parse`, where a policy's decisions are wanted: SkipDiff, without a refiner.
+    """As :func:`parse`, but for SkipDiff only, in which a policy decides, and without a refiner.
 
     Raises:
-        SkipDiffError: for a chain in which no policy decides, too.
+        SkipDiffError: as :func:`parse`, and for a chain in which no policy decides.
     """
     model = as_model(model)
     given = isinstance(spec, Chain)
@@ -153,12 +157,12 @@ def parse_skipdiff(
     chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
     if not isinstance(chain, SkipDiff):
         raise SkipDiffError(
-            f"{chain} is no policy, for nothing is decided in it: give a start level, a word or a file"
+            f"{chain} is not a policy, since nothing is decided in it: give a start level, a word or a file"
         )
     asked = SkipDiff(chain.policy, coarse_steps or chain.coarse_steps, fine_steps, skip_rule)
     if given and asked.steps(model.schedule) != chain.steps(model.schedule):
         raise SkipDiffError(
-            f"{chain} is for other steps than {asked.steps(model.schedule)}: give its policy alone"
+            f"{chain} is for other steps than {asked.steps(model.schedule)}: give only its policy"
         )
     return chain
 
@@ -185,10 +189,10 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
 
 
 def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
-    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text name; None for anything else.
+    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or the text of a plan names; None for anything else.
 
     Raises:
-        SkipDiffError: for a number of evaluations that the chain cannot have, or what is no plan.
+        SkipDiffError: for a number of evaluations that the chain cannot have, or a text that is not a plan.
     """
     if not isinstance(spec, str | os.PathLike):
         return None
@@ -233,7 +237,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
     chain = named_chain(word, model)
     if word and chain is None:
         raise SkipDiffError(
-            f"{model.name!r} is to be run by {word!r}, which is no chain: use one of "
+            f"{model.name!r} asks for the chain {word!r}, which does not exist: use one of "
             f"{', '.join([*CHAINS, PLAN])} in its plans.json and its configuration"
         )
     if isinstance(chain, FewSteps) and word == model.chain:
@@ -247,10 +251,10 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
 
 
 def usual_coarse_steps(levels: int) -> int:
-    """S for a model of so many levels: the largest divisor of T up to 10.
+    """The usual S for a model of ``levels`` levels: the largest divisor of T up to 10.
 
     Raises:
-        SkipDiffError: if there is none but 1, which would be the full chain.
+        SkipDiffError: if the only such divisor is 1, which leaves no coarse jump.
     """
     found = _largest_divisor(levels)
     if found == 1 < levels:
@@ -277,14 +281,16 @@ def _skipdiff(
     fine = model.schedule.stride(coarse) if fine_steps is None else fine_steps
     if fine == 0:
         if spec is not None:
-            raise SkipDiffError("fine_steps=0 is CSA alone, with nothing to decide: leave out the policy")
+            raise SkipDiffError(
+                "fine_steps=0 is CSA alone, in which nothing is decided: leave out the policy"
+            )
         return CSA(coarse)
     if spec in (None, "agent"):
         found = shipped_policy(model, coarse, fine, skip_rule)
         if spec == "agent" and found is None:
             raise SkipDiffError(
                 f"{model.name!r} has no agent for {coarse} coarse and {fine} fine steps under {skip_rule!r}: "
-                "give the file of one, or a start level"
+                "give an agent's file or a start level"
             )
         spec = found
     return SkipDiff(_policy(spec, fine, model.start, step_cost), coarse, fine_steps, skip_rule)
@@ -317,7 +323,7 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
         if refiner in (None, NONE):
             return chain.chain
         if refiner != OWN:
-            raise SkipDiffError(f"the chain brings a refiner with it: leave out refiner={refiner!r}")
+            raise SkipDiffError(f"the chain has a refiner already: leave out refiner={refiner!r}")
         return chain
     if is_own(refiner) and not _suits(model, chain):
         refiner = NONE

@@ -1,9 +1,10 @@
-"""Plans: chains whose calls are fixed beforehand, as values that people can read.
+"""Plans: chains whose calls are fixed beforehand, written as readable texts.
 
-A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level,
-``|`` a skip: the network is told the level behind it instead of the one that was reached. ``eta`` gives the η
-of the calls: one number for all, or, between ``|``, one number or a list ``0.5,1,1`` for the calls of each
-part. Two marks are rare: ``>~67`` draws all noise anew on x̂0, and ``>90#190`` names the number of the draw.
+A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level.
+``|`` is a skip: the network is told the level after it instead of the level reached. ``eta`` gives the η of
+the calls: one number for all, or, between ``|``, one number or a list ``0.5,1,1`` for the calls of each part.
+Two rare marks are ``>~67``, which adds fresh noise to x̂0, and ``>90#190``, which gives the number of the
+draw.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ class Plan(Chain):
     """A chain of fixed calls.
 
     Args:
-        top: T of the models that it is for.
-        calls: from T down to 0.
+        top: T of the models that the plan is for.
+        calls: the network calls, from T down to 0.
 
     Raises:
-        SkipDiffError: if a call is told a level above the one that was reached, or does not lead below, or
-            the last does not lead to 0, or an η lies outside 0 … 1.
+        SkipDiffError: if a told level is above the level reached, a call does not lead below its told level,
+            the last call does not lead to 0, or an η lies outside 0 … 1.
     """
 
     top: int
@@ -78,7 +79,7 @@ class Plan(Chain):
         process = CallProcess(model)
         if process.schedule.steps != self.top:
             raise SkipDiffError(
-                f"the plan is for models of {self.top} levels, and this one has {process.schedule.steps}"
+                f"the plan is for models of {self.top} levels, but this one has {process.schedule.steps}"
             )
         state, rows = process.start(condition, keys), len(keys)
         for call in self.calls:
@@ -94,7 +95,7 @@ class Plan(Chain):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How users write it."""
+        """The plan as users write it."""
         return {"policy": str(self)}
 
     def __str__(self) -> str:
@@ -119,11 +120,11 @@ class Plan(Chain):
         """The plan that a text describes, see this module.
 
         Raises:
-            SkipDiffError: if it describes none.
+            SkipDiffError: if it does not describe a plan.
         """
         whole = _TEXT.fullmatch(text)
         if not whole:
-            raise SkipDiffError(f"{text!r} is no plan: write one like '100>57>27>14|11>5>2>0 eta 0|1'")
+            raise SkipDiffError(f"{text!r} is not a plan: write one like '100>57>27>14|11>5>2>0 eta 0|1'")
         parts: list[list[Call]] = [[]]
         top = told = float(whole[1])
         for sign, fresh, level, number in _STEP.findall(whole[2]):
@@ -172,13 +173,13 @@ def _number(value: float) -> str:
 
 
 def through(levels: Sequence[float], eta: float = 0.0) -> Plan:
-    """One call after another through levels T … 0, without a skip; with η = 1 DDPM's chain over them."""
+    """Calls through the given levels T … 0, without a skip; with η = 1 this is DDPM's chain over them."""
     pairs = zip(levels, levels[1:], strict=False)
     return Plan(int(levels[0]), tuple(Call(told, to, eta) for told, to in pairs))
 
 
 def uniform(top: int, steps: int, eta: float = 0.0) -> Plan:
-    """DDIM in so many calls, at levels as evenly spread as whole levels allow; with η = 1 DDPM's chain."""
+    """DDIM in ``steps`` calls, at levels as evenly spaced as whole levels allow; with η = 1 DDPM's chain."""
     return through(np.rint(np.linspace(top, 0, steps + 1)).tolist(), eta)
 
 
@@ -189,17 +190,17 @@ def skipdiff_plan(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> Plan:
-    """What CSA and a schedule of decisions come to; calls whose latent was thrown away are left out.
+    """The plan that equals CSA and a schedule of decisions, without the calls whose latents are discarded.
 
     Args:
-        schedule: of the model.
-        coarse_steps: S.
-        actions: the F - 1 decisions.
-        fine_steps: F; 0 for CSA alone.
-        skip_rule: what a skip does.
+        schedule: noise schedule of the model.
+        coarse_steps: number of coarse steps S.
+        actions: the F - 1 decisions, 0 = denoise, 1 = skip.
+        fine_steps: number of fine levels F; 0: CSA alone.
+        skip_rule: what a skip does, ``reset`` or ``hold``.
 
     Raises:
-        SkipDiffError: if F lies above N and a decision is taken there: no skip leads up.
+        SkipDiffError: if a level above N is denoised (F above N), since a plan cannot lead up.
     """
     top, stride = schedule.steps, schedule.stride(coarse_steps)
     fine = stride if fine_steps is None else fine_steps

@@ -1,8 +1,8 @@
 """The plans in a model's folder: ``plans.json``.
 
-``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, "efforts": {"normal": "plan:6"}, ...}``: one plan for
-each number of evaluations, and which chain an effort stands for. Further keys say how the plans were chosen,
-and what they reached.
+``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, "efforts": {"normal": "plan:6"}, ...}`` holds one plan
+for each number of evaluations, and the chain of each effort. Further keys say how the plans were chosen and
+how well they did.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .plan import Plan
 
 
 def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
-    """Plans by their number of evaluations, the fewest first; none if the file is for other weights.
+    """A model's plans by number of evaluations, in rising order; empty if the file is for other weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -28,7 +28,7 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """Which chain an effort stands for, such as ``plan:6``; empty if the file is for other weights.
+    """The chain of each effort, such as ``plan:6``; empty if the file is for other weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -49,24 +49,24 @@ def _read(model: DiffusionModel) -> tuple[dict[int, Plan], dict[str, str]]:
         efforts = {str(effort): str(chain) for effort, chain in about.get("efforts", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error) if isinstance(error, SkipDiffError) else "no plans in the form that find-plan writes"
-        raise SkipDiffError(f"{file} is damaged ({why}): make it anew") from None
+        raise SkipDiffError(f"{file} is damaged ({why}): make it again") from None
     return {len(plan.calls): plan for plan in sorted(plans, key=lambda plan: len(plan.calls))}, efforts
 
 
 def save_plans(
     file: Path, model_hash: str, plans: dict[Plan, dict[str, Any]], efforts: dict[str, str], **about: Any
 ) -> None:
-    """Write a ``plans.json``: plans, each with its figures; ``about`` says how they were chosen."""
+    """Write a ``plans.json`` with plans and their figures; ``about`` says how they were chosen."""
     entries = {str(len(plan.calls)): {"plan": str(plan), **figures} for plan, figures in plans.items()}
     content = {"model": model_hash, **about, "efforts": efforts, "plans": entries}
     write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def read_plan(file: Path) -> Plan:
-    """The plan in a file of one's own, ``{"plan": TEXT}``.
+    """The plan in a user's file, ``{"plan": TEXT}``.
 
     Raises:
-        SkipDiffError: if there is none.
+        SkipDiffError: if the file holds no plan.
     """
     try:
         return Plan.read(json.loads(file.read_text(encoding="utf-8"))["plan"])
@@ -81,11 +81,11 @@ def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
     """The plan that ``plan:6`` names.
 
     Raises:
-        SkipDiffError: if there is none of so many evaluations, saying which there are.
+        SkipDiffError: if the model has no such plan; the message lists those that it has.
     """
     plans = shipped_plans(model)
     if evaluations.isascii() and evaluations.isdigit() and int(evaluations) in plans:
         return plans[int(evaluations)]
-    there = f"use one of {', '.join(f'plan:{n}' for n in plans)}" if plans else "it comes with no plans"
-    asked = f"plan of {evaluations} evaluations" if evaluations else "plan without a number of evaluations"
+    there = f"use one of {', '.join(f'plan:{n}' for n in plans)}" if plans else "it has no plans"
+    asked = f"plan with {evaluations} evaluations" if evaluations else "plan without a number of evaluations"
     raise SkipDiffError(f"{model.name!r} has no {asked}: {there}, or write one like '100>26|20>0'")

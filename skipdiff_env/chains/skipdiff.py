@@ -1,4 +1,4 @@
-"""SkipDiff's chain, coarse skip approximation and fine skip refinement under a policy, and CSA alone."""
+"""SkipDiff's chain (coarse skip approximation, then fine skip refinement under a policy), and CSA alone."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class SkipDiff(Chain):
     """F, at least 1; None means T/S."""
     skip_rule: SkipRule = "reset"
     process: ProcessFactory = SkipProcess
-    """What walks the levels; one with a memory gives the same pictures."""
+    """The process that walks the levels; one with a cache gives the same pictures."""
 
     name = "SkipDiff"
 
     def __post_init__(self) -> None:
         if self.fine_steps == 0:
-            raise SkipDiffError("SkipDiff needs at least 1 fine step: CSA is the chain without any")
+            raise SkipDiffError("SkipDiff needs at least 1 fine step: use CSA for a chain without fine steps")
 
     def steps(self, schedule: NoiseSchedule) -> tuple[int, int, SkipRule]:
         """S, F and the rule."""
@@ -81,14 +81,14 @@ class SkipDiff(Chain):
         return Final(state.x0, state.evaluations, tuple(visited.levels), actions)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """S - 1, and the policy's start or F."""
+        """S - 1 plus the policy's start, or plus F."""
         coarse, fine, _ = self.steps(schedule)
         start = self.policy.start if isinstance(self.policy, FixedStart) else fine
         return coarse - 1 + start
 
     @property
     def settings(self) -> dict[str, Any]:
-        """S, F and rule unless they are the usual ones, and what the policy says of itself."""
+        """S, F and the rule unless they are the usual ones, and the settings of the policy."""
         unusual: dict[str, Any] = {} if self.fine_steps is None else {"fine_steps": self.fine_steps}
         if self.skip_rule != "reset":
             unusual["skip_rule"] = self.skip_rule
@@ -130,5 +130,5 @@ class CSA(Chain):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """S, and that F is 0."""
+        """S, and F = 0."""
         return {"coarse_steps": self.steps, "fine_steps": 0}

@@ -1,10 +1,10 @@
-"""The ``skipdiff`` command: one module a sub-command, no logic of its own.
+"""The ``skipdiff`` command: one module per sub-command, without logic of its own.
 
-A sub-command's module has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
-imported for every call, to show its help, so it imports what is heavy inside ``run``.
+The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
+imported at every call, to show its help, so it imports heavy libraries inside ``run``.
 
-Exit status: 0 done; 2 wrong request or bad input, said in one line; 130 interrupted by Ctrl-C; 143 ended by
-SIGTERM.
+Exit status: 0 if all is done; 2 for a wrong request or bad input, reported in one line; 130 after Ctrl-C;
+143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ COMMANDS = {
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Descriptions as they are written, and one line an option."""
+    """Descriptions as they are written, and one line per option."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, **{"max_help_position": 26, **kwargs})
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and which knows no abbreviations.
+    """An argument parser whose errors are one line long and which accepts no abbreviations.
 
-    ``make_epilog``, if there is one, makes the end of its help; it is called when help is asked for.
+    ``make_epilog``, if it is set, writes the end of the help; it is called when the help is shown.
     """
 
     make_epilog: Callable[[], str] | None = None
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def format_help(self) -> str:
-        """The help, with what is found out for it."""
+        """The help, with the epilog that ``make_epilog`` writes."""
         if self.make_epilog:
             self.epilog = self.make_epilog()
         return super().format_help()
@@ -104,5 +104,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_error(message: str) -> None:
-    """One line on the standard error output, whatever the message looks like."""
+    """Print a message as one line on the standard error output."""
     say(f"skipdiff: error: {one_line(message)}")

@@ -1,22 +1,22 @@
-"""``skipdiff average``: one model between two."""
+"""``skipdiff average``: average the weights of two models."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "average the weights of two models of one architecture"
-DESCRIPTION = """Average the weights of two models that were trained from the same one.
+HELP = "average the weights of two models of the same architecture"
+DESCRIPTION = """Average the weights of two models that were trained from the same model.
 
   skipdiff average natural-4x runs/natural-4x/model --share 0.5 -o runs/between"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("models", nargs=2, metavar="MODEL", help="names or folders of two models")
+    parser.add_argument("models", nargs=2, metavar="MODEL", help="names or folders of the two models")
     parser.add_argument(
-        "--share", type=float, default=0.5, metavar="W", help="of the second, 0 to 1 (default: 0.5)"
+        "--share", type=float, default=0.5, metavar="W", help="weight of the second model, 0 to 1 [0.5]"
     )
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the new model")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``skipdiff completion``: completion scripts for shells, made by shtab from the argument parser."""
+"""``skipdiff completion``: completion scripts for shells, which shtab makes from the argument parser."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ DESCRIPTION = """Print a script that completes this command in your shell.
 
 
 PATHS = ("INPUT", "OUT", "FILE", "PATH", "DIR", "JSON")
-"""How sub-commands call arguments that are files or folders."""
+"""The metavars of arguments that are files or folders."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("shell", choices=["bash", "zsh", "fish"])
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell to complete in")
 
 
 def run(args: argparse.Namespace) -> int:

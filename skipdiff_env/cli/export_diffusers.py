@@ -1,4 +1,4 @@
-"""``skipdiff export-diffusers``: a model as a folder of diffusers."""
+"""``skipdiff export-diffusers``: write a model as a folder that diffusers reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HELP = "export a model for the diffusers library"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="name or folder of a model")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the exported model")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,34 +8,47 @@ from pathlib import Path
 
 from .streams import say
 
-HELP = "look for the best fixed plans at given numbers of network calls"
-DESCRIPTION = """Look for the best fixed plan at each of several numbers of network calls, on HR pictures that
-the model was not trained on (extra 'plans'). A search that was broken off goes on from its --study.
+HELP = "search for the best fixed plans with given numbers of network calls"
+DESCRIPTION = """Search for the best fixed plan with each given number of network calls, on high-resolution
+pictures that the model was not trained on. A search that was stopped continues from its --study.
+The command needs the extra 'plans': pip install 'skipdiff[plans]'.
 
   skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
-  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (plans.json is in the model's folder)"""
+  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (reads plans.json in the model's folder)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("-m", "--model", default="natural-4x", metavar="NAME", help="name or folder [natural-4x]")
-    add("--images", required=True, metavar="PATH", help="folder, tar or file of HR pictures")
-    add("--evaluations", nargs="+", type=int, required=True, metavar="N", help="network calls, 2 or more")
     add(
-        "--metric", nargs="+", default=["lpips"], metavar="M[:W]", help="what to be good at, weighted [lpips]"
+        "-m", "--model", default="natural-4x", metavar="NAME", help="name or folder of the model [natural-4x]"
     )
-    add("--trials", type=int, default=150, metavar="N", help="plans to try at each number [150]")
-    add("--minutes", type=float, metavar="T", help="end each search after so long")
-    add("--image-size", type=int, default=128, metavar="PX", help="side of the pictures' crops [128]")
-    add("--study", metavar="FILE", help="keeps every trial, and is gone on from")
-    add("--seed", type=int, default=0, metavar="N", help="of the search [0]")
+    add("--images", required=True, metavar="PATH", help="high-resolution pictures: a folder, .tar or file")
+    add(
+        "--evaluations", nargs="+", type=int, required=True, metavar="N",
+        help="numbers of network calls, each at least 2",
+    )  # fmt: skip
+    add(
+        "--metric", nargs="+", default=["lpips"], metavar="M[:W]",
+        help="metrics to optimise, each with an optional weight [lpips]",
+    )  # fmt: skip
+    add("--trials", type=int, default=150, metavar="N", help="plans to try for each number of calls [150]")
+    add("--minutes", type=float, metavar="T", help="time limit of each search, in minutes [none]")
+    add(
+        "--image-size",
+        type=int,
+        default=128,
+        metavar="PX",
+        help="side of the pictures' crops in pixels [128]",
+    )
+    add("--study", metavar="FILE", help="file that keeps all trials, from which a stopped search continues")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the search [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ... [auto]")
-    add("-o", "--output", metavar="FILE", help="plans.json to write [the one in the model's folder]")
+    add("-o", "--output", metavar="FILE", help="file to write [plans.json in the model's folder]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search at each number, and print the plans; the file is written when all are found."""
+    """Search for each number of calls and print the plans; write the file when all are found."""
     from ..chains.shipped import save_plans
     from ..diffusion import load_pretrained
     from ..diffusion.folder import PLANS
@@ -44,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_pretrained(args.model, args.device)
     if model.folder is None:
-        raise SkipDiffError(f"{args.model} lies in no folder: give the folder of a model")
+        raise SkipDiffError(f"{args.model} is not in a folder: give the folder of a model")
     metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
     search = PlanSearch(
         model, args.images, metrics, image_size=args.image_size, study=args.study, seed=args.seed
@@ -81,4 +94,4 @@ def _weight(text: str) -> float:
     try:
         return float(text or 1)
     except ValueError:
-        raise SkipDiffError(f"the weight {text!r} of a metric is no number") from None
+        raise SkipDiffError(f"the weight {text!r} of a metric is not a number") from None

@@ -1,4 +1,4 @@
-"""``skipdiff info``: versions, devices, models."""
+"""``skipdiff info``: versions, devices and models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> dict[str, str]:
-    """Names that --device takes, and what they are; the first is what `auto` means."""
+    """The names that ``--device`` accepts, with descriptions; the first is what ``auto`` chooses."""
     import torch
 
     from ..images.tiling import free_memory
@@ -123,7 +123,7 @@ def _text(facts: dict[str, Any]) -> str:
         ]
         if model["plans"]:
             words = ", ".join(f"plan:{count}" for count in model["plans"])
-            lines.append(f"  {'':18} plans of so many evaluations: --policy {words}")
+            lines.append(f"  {'':18} plans by number of network calls: --policy {words}")
         if model["notice"]:
             lines.append(f"  {'':18} {model['notice']}")
     return "\n".join(lines if facts["models"] else [*lines, "  none"])

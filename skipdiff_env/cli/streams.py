@@ -1,4 +1,4 @@
-"""What a process is started with: streams that may be missing, names in any encoding, a polite end."""
+"""The standard streams, which may be missing or limited in encoding, and the signals that end a process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..errors import SkipDiffError, visible
 def prepare_streams() -> None:
     """Make the standard streams fit for a command. Streams that are not the process's own are left alone.
 
-    Those that are missing, as under cron or after ``>&-``, become the null device: what is opened later would
-    otherwise get their numbers, and in it what libraries print. Characters that a stream cannot encode, as
-    those that stand for the bytes of a file name which is no UTF-8, are escaped.
+    Missing streams, as under cron or after ``>&-``, become the null device; otherwise a file that is opened
+    later would get their number, and receive what libraries print. Characters that a stream cannot encode,
+    such as those that stand for the bytes of a file name that is not UTF-8, are escaped.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -34,7 +34,7 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """A line on the standard error output, fit for a terminal. If that has no room or no reader, the work
+    """Print a line on the standard error output, made safe for a terminal. If it cannot be written, the work
     goes on without it."""
     try:
         print(visible(text), file=sys.stderr)
@@ -43,10 +43,10 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """A line on the standard output, at once.
+    """Print a line on the standard output at once.
 
     Raises:
-        SkipDiffError: if there is no room for it.
+        SkipDiffError: if it cannot be written.
         BrokenPipeError: if nobody reads it any more.
     """
     try:
@@ -56,20 +56,20 @@ def tell(text: str) -> None:
     except OSError as error:
         silence(sys.stdout)
         raise SkipDiffError(
-            f"cannot write to the standard output ({error.strerror}): give it another place"
+            f"cannot write to the standard output ({error.strerror}): redirect it elsewhere"
         ) from None
 
 
 def silence(stream: TextIO) -> None:
-    """Let what is written to a stream from now on, and what it still holds back, go nowhere."""
+    """Discard what is written to a stream from now on, and what it still buffers."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM (``kill``, service managers) raises SystemExit, so that all is tidied up; so does SIGHUP.
+    """SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
 
-    It stays SystemExit where a library in C, interrupted by it, makes an error of its own of it.
+    They do so even where an interrupted C library raises an error of its own.
     """
     ended: list[int] = []
 

@@ -1,4 +1,4 @@
-"""``skipdiff train-addsr``: AddSR's distillation, a student of four steps from a frozen model."""
+"""``skipdiff train-addsr``: AddSR, which distils a frozen model into a student of four steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
     parser.add_argument(
         "--model", metavar="MODEL",
-        help="the teacher, a model folder or name; also with --resume (default: the recipe's)",
+        help="name or folder of the teacher; also needed with --resume [the recipe's]",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0, or 128 + the number of the signal that stopped it."""
+    """Train; returns 0, or 128 plus the number of the signal that stopped it."""
     return train_program(args, "addsr", args.model)

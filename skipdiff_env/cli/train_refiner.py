@@ -1,4 +1,4 @@
-"""``skipdiff train-refiner``: CCSR's second stage, a refiner beside a frozen model."""
+"""``skipdiff train-refiner``: CCSR's second stage, a refiner for a frozen model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from .train_ddpm import add_common, train_program
 
-HELP = "train a refiner of a model's truncated outputs (CCSR's second stage)"
+HELP = "train a refiner for a model's truncated outputs (CCSR's second stage)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
     parser.add_argument(
         "--model", metavar="MODEL",
-        help="the model whose outputs to refine, folder or name; also with --resume (default: the recipe's)",
+        help="name or folder of the model whose outputs to refine; also needed with --resume [the recipe's]",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0, or 128 + the number of the signal that stopped it."""
+    """Train; returns 0, or 128 plus the number of the signal that stopped it."""
     return train_program(args, "refiner", args.model)

@@ -26,7 +26,7 @@ GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge photographs: PNG, JPEG, WebP, TIFF, BMP; GIF, HEIC and AVIF are read.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -35,11 +35,11 @@ examples:
 
 
 def epilog() -> str:
-    """What each effort costs with the models that are there."""
+    """How many network calls each effort takes with each available model."""
     from ..chains import efforts
     from ..diffusion import available_models, load_pretrained
 
-    lines = [f"network calls a picture, by effort: {', '.join(EFFORTS)}"]
+    lines = [f"network calls per picture, by effort: {', '.join(EFFORTS)}"]
     for name, folder in available_models().items():
         with contextlib.suppress(SkipDiffError, OSError):
             model = load_pretrained(folder, "cpu")
@@ -53,51 +53,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "skipdiff upscale INPUT ... -o OUT [options]"
     # fmt: off
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image files, folders, quoted glob patterns")
+    add("inputs", nargs="+", metavar="INPUT", help="image files, folders or quoted glob patterns")
     add("-o", "--out", required=True, metavar="OUT",
         help="a file if it ends in .png, .jpg, ...; else a folder")
     add("-m", "--model", default="auto", metavar="NAME",
-        help="name (see skipdiff info) or folder [by its faults]")
+        help="name or folder of a model [chosen per photograph]")
     add = parser.add_argument_group("size").add_argument
-    add("--scale", type=_factor, metavar="X", help="times larger, such as 2 or 3 [the model's own]")
-    add("--width", type=_positive, metavar="PX", help="or as large as fits this width ...")
-    add("--height", type=_positive, metavar="PX", help="... and this height")
+    add("--scale", type=_factor, metavar="X", help="factor of enlargement, 1 to 64 [the model's own]")
+    add("--width", type=_positive, metavar="PX", help="instead: greatest width of the result in pixels")
+    add("--height", type=_positive, metavar="PX", help="instead: greatest height of the result in pixels")
     add = parser.add_argument_group("method").add_argument
-    add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best, see below [normal]")
-    add("--start", type=_positive, metavar="K", help="level where refinement begins [the model's own]")
-    add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N or plan:N")
+    add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best (see below) [normal]")
+    add("--start", type=_positive, metavar="K", help="level at which refinement begins [the model's own]")
+    add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N, plan:N")
     add("--step-cost", type=_price, default=0.0, metavar="C",
-        help="price of a step, for agents that know prices [0]")
-    add("--coarse-steps", type=_positive, metavar="S", help="coarse steps [10, or what divides T]")
+        help="price of an evaluation, if the agent uses it [0]")
+    add("--coarse-steps", type=_positive, metavar="S",
+        help="number of coarse steps [10, or less to divide T]")
     add("--refiner", default="own", metavar="NAME",
-        help="own, none or a model with one; own:0.5 is half of it")
+        help="whose refiner to use, own or none; own:0.5 halves it")
     add("--clean", type=_share, default=1.0, metavar="C",
         help="how much noise and blocking to remove, 0 to 1 [1]")
     add("--colour-fix", action="store_true", help="keep the colours of large areas")
     add("--detail", type=_share, default=1.0, metavar="D",
-        help="how much invented detail, 0 (faithful mean) to 1 [1]")
-    add("--seed", type=_seed, default=0, metavar="N", help="another seed, another result [0]")
+        help="how much invented detail to keep, 0 to 1 [1]")
+    add("--seed", type=_seed, default=0, metavar="N", help="noise seed; each seed gives another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
     add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
-        help="float32, or the faster bfloat16 [on CUDA bfloat16]")
+        help="float32, or the faster bfloat16 [bfloat16 on CUDA]")
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
-        help="torch, or onnx: ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX", help="side of a tile [by free memory]")
-    add("--jobs", type=_positive, metavar="N", help="photographs at once [1; on CUDA 4]")
+        help="torch, or onnx for ONNX Runtime on the CPU [torch]")
+    add("--tile", type=_positive, metavar="PX", help="side of a tile in pixels [by free memory]")
+    add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
-    add("-r", "--recursive", action="store_true", help="look into folders in folders, not through links")
+    add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")
     add("--format", choices=FORMATS, metavar="NAME",
-        help="png, jpeg, webp, tiff or bmp [as OUT or INPUT]")
-    add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 [95]")
-    add("--force", action="store_true", help="replace files that exist")
-    add("--resume", action="store_true", help="skip results of the same photographs that are whole")
+        help="png, jpeg, webp, tiff or bmp [that of OUT or INPUT]")
+    add("--quality", type=_quality, default=95, metavar="Q",
+        help="quality of JPEG and WebP files, 1 to 100 [95]")
+    add("--force", action="store_true", help="replace existing files")
+    add("--resume", action="store_true", help="keep complete results of the same photographs")
     add("--keep-location", action="store_true", help="keep GPS and other traces of the place")
     add = parser.add_argument_group("report").add_argument
-    add("--compare", action="store_true", help="also write OUT-compare.png: bicubic, full DDPM, this")
-    add("--score", metavar="METRIC", help="rate each result, such as niqe (no reference needed)")
-    add("-n", "--dry-run", action="store_true", help="say what would be done")
-    add("-q", "--quiet", action="store_true", help="print errors alone")
-    add("--json", action="store_true", help="print a JSON line for each photograph")
+    add("--compare", action="store_true", help="also write OUT-compare.png: bicubic, DDPM, result")
+    add("--score", metavar="METRIC", help="rate each result by a metric such as niqe")
+    add("-n", "--dry-run", action="store_true", help="only say what would be done")
+    add("-q", "--quiet", action="store_true", help="print only errors")
+    add("--json", action="store_true", help="print one JSON line per photograph")
     # fmt: on
 
 
@@ -136,13 +138,13 @@ def _seed(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge; returns 2 if any photograph failed."""
+    """Enlarge photographs; returns 2 if any of them failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
     if args.scale and (args.width or args.height):
-        raise SkipDiffError("give --scale, or --width and --height, not both")
+        raise SkipDiffError("give either --scale, or --width and --height")
     if sum(how is not None for how in (args.effort, args.start, args.policy)) > 1:
-        raise SkipDiffError("give one of --effort, --start and --policy")
+        raise SkipDiffError("give only one of --effort, --start and --policy")
     announce(args.inputs, args.out, args.quiet)
     from ..upscale import Failure, list_jobs  # torch takes seconds to import
 
@@ -173,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _runner(args: argparse.Namespace, report: Report) -> Runner:
-    """All that the command asks for; models are loaded when they are needed."""
+    """A runner with the options of the command; models are loaded when they are needed."""
     import torch
 
     from ..metrics import load_metric
@@ -183,11 +185,9 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     torch.backends.cudnn.deterministic = True  # the same settings give the same bytes, see Runner
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
-        raise SkipDiffError(
-            f"metric {args.score!r} compares with a reference, which there is none of: try niqe"
-        )
+        raise SkipDiffError(f"metric {args.score!r} needs an original, and there is none: try niqe")
     if metric and metric.name.startswith("niqe"):
-        report.note("NIQE praises grain: a noisier result may score better, look at both")
+        report.note("NIQE rewards grain, so a noisier result may score better: look at the pictures too")
     scaling = Scaling(args.scale, args.width, args.height)
     jobs = args.jobs or (GPU_JOBS if device.type == "cuda" else 1)
     options = Options(
@@ -197,7 +197,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
 
 
 def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report: Report) -> Enlarger:
-    """A model with the settings that the command asks for."""
+    """An enlarger with the settings of the command."""
     import torch
 
     from ..chains import parse, with_detail

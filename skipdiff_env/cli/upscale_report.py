@@ -1,4 +1,4 @@
-"""What ``skipdiff upscale`` prints: lines for people or JSON lines, errors, and the progress bar."""
+"""What ``skipdiff upscale`` prints: text or JSON lines, errors, and the progress bar."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def announce(inputs: Sequence[str], out: str, quiet: bool) -> None:
-    """Say at once, to whoever watches, what is going to happen."""
+    """Print at once, on a terminal, what is going to happen."""
     if not quiet and sys.stderr.isatty():
         more = f" and {len(inputs) - 1} more" if len(inputs) > 1 else ""
         say(f"skipdiff: enlarging {inputs[0]}{more} -> {out}")
 
 
 class Report:
-    """Tells the user what happens, names of files escaped where a terminal would obey them.
+    """Tells the user what happens; control characters in file names are escaped.
 
-    Results go to the standard output; errors, notes about the whole run and the progress bar (on
-    terminals only) to the standard error output.
+    Results go to the standard output. Errors, notes about the whole run and the progress bar (on terminals
+    only) go to the standard error output.
     """
 
     def __init__(self, total: int, quiet: bool, as_json: bool) -> None:
@@ -38,13 +38,13 @@ class Report:
         self._bar: tqdm | None = None
 
     def note(self, text: str) -> None:
-        """Something to know about the whole run."""
+        """Print a note about the whole run."""
         if not self.quiet:
             with self._off_the_bar():
                 say(f"skipdiff: note: {text}")
 
     def failed(self, failure: Failure) -> None:
-        """A photograph that could not be enlarged."""
+        """Report a photograph that could not be enlarged."""
         self._failed.append(failure.source)
         self._ended += 1
         with self._off_the_bar():
@@ -53,11 +53,11 @@ class Report:
             say(f"skipdiff: error: {failure.source}: {failure.reason}")
 
     def there(self, task: Task) -> None:
-        """A result of an earlier run."""
+        """Report the result of an earlier run."""
         self._line({**_sizes(task), "skipped": True}, visible(f"{task.job.target}: is there already"))
 
     def planned(self, task: Task, enlarger: Enlarger) -> None:
-        """What would be done."""
+        """Report what would be done."""
         work, seconds = task.work, enlarger.seconds(task.work)
         calls = {"runs": work.runs, "tiles": work.tiles, "calls": work.calls, "seconds": round(seconds, 3)}
         passes = "" if work.runs == 1 else f" in {work.runs} runs"
@@ -70,7 +70,7 @@ class Report:
         self._line(entry, _noted(text, task.notes))
 
     def done(self, outcome: Outcome, enlarger: Enlarger) -> None:
-        """A photograph enlarged."""
+        """Report a photograph that was enlarged."""
         self._ended += 1
         entry = {
             **_sizes(outcome.task), **enlarger.settings, "levels": outcome.levels,
@@ -83,14 +83,14 @@ class Report:
         self._line({**entry, "score": outcome.score}, _noted(text, outcome.notes))
 
     def summary(self) -> int:
-        """Sum up, where there is more than one photograph; the exit status."""
+        """Sum up a run over more than one photograph; returns the exit status."""
         if self.total > 1 and self._failed:
             self.note(f"{len(self._failed)} of {self.total} failed: {', '.join(self._failed)}")
         return 2 if self._failed else 0
 
     @contextlib.contextmanager
     def progress(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """A bar for these tasks; :meth:`tick` moves it."""
+        """A progress bar for these tasks; :meth:`tick` advances it."""
         from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where it is not installed
 
         self._images, self._all_calls = len(tasks), sum(task.work.calls for task in tasks)
@@ -105,7 +105,7 @@ class Report:
         self._bar = None
 
     def tick(self, pixels: int) -> None:
-        """A tile of so many pixels has been through the network: one call of many."""
+        """Count a network call on a tile of this many pixels."""
         self._calls += 1
         if self._bar is not None:
             image = min(self._ended + 1, self._images)

@@ -1,13 +1,14 @@
-"""``skipdiff web``: a web page to play with."""
+"""``skipdiff web``: a web page on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-HELP = "open a web page to play with"
-DESCRIPTION = """Serve a web page: enlarge a photograph, see the latents and the decisions,
-play the agent's part. Needs pip install 'skipdiff[web]'. Ctrl-C ends it.
+HELP = "serve a web page that enlarges photographs and shows how"
+DESCRIPTION = """Serve a web page on which you enlarge a photograph, see the latents and the
+decisions, and decide in the agent's place. Press Ctrl-C to end it.
+It needs the extra 'web': pip install 'skipdiff[web]'.
 
 examples:
   skipdiff web
@@ -19,14 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # fmt: off
     add = parser.add_argument
     add("-m", "--model", action="append", default=[], metavar="NAME",
-        help="offer this model or folder, too; may be repeated")
+        help="also offer this model (name or folder); may be repeated")
     add("--policy", action="append", default=[], metavar="FILE",
-        help="offer this exported agent, too; may be repeated")
+        help="also offer this exported agent; may be repeated")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
-    add("--side", type=int, default=288, metavar="PX", help="longer side of results [288]")
+    add("--side", type=int, default=288, metavar="PX",
+        help="longer side, in pixels, of pictures that are compared [288]")
     add("--host", default="127.0.0.1", metavar="NAME",
-        help="address to listen on; 0.0.0.0 lets in everybody [127.0.0.1]")
-    add("--port", type=int, default=7860, metavar="N", help="0 takes a free one [7860]")
+        help="address to listen on; 0.0.0.0 lets everybody in [127.0.0.1]")
+    add("--port", type=int, default=7860, metavar="N", help="port to listen on; 0 takes a free one [7860]")
     # fmt: on
 
 

@@ -1,13 +1,13 @@
-"""A chain of network calls, each of which says as what the network sees the latent and where it leads.
+"""A chain of network calls, each of which has a told level and a level that it leads to.
 
-This state machine knows nothing of coarse and fine::
+This state machine does not distinguish coarse and fine steps::
 
     state = process.start(condition, keys)             # x_T at level T
-    state = process.call(state, told, to, eta)         # one network call a row, r → u
+    state = process.call(state, told, to, eta)         # one network call per row, r → u
     ...                                                # until u = 0, where state.x0 is the result
 
-A call is told a level r. If r lies below the level that was reached, the latent is taken to stand at r: that
-is a *skip* (under the rule ``hold`` of :mod:`.process`), by which left-over noise is read as detail.
+A call is told a level r. If r is below the level reached, the network treats the latent as one of level r.
+That is a *skip* (under the rule ``hold`` of :mod:`.process`): the noise that is left over is read as detail.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.24, 0.19, 0.15, 0.11, 0.09, 0.07,
 """The usual levels, over T: evenly spread down to 0.3, where calls move the latent most, then about evenly in
 log-SNR."""
 TOLD = (1.0, 0.75, 0.5)
-"""Shares of the level that was reached which the network may be told, under ``actions="full"``."""
+"""Told levels under ``actions="full"``, as shares of the level reached."""
 ETAS = (0.0, 0.5, 1.0)
-"""η that a call may have, under ``actions="full"``."""
+"""Values of η that a call may have under ``actions="full"``."""
 
 
 def usual_levels(top: int) -> list[float]:
-    """The levels that calls may lead to unless others are given, whole ones below T, falling to 0."""
+    """The usual levels that calls may lead to: whole numbers below T, falling to 0."""
     return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
 
 
 def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
-    """Levels that calls may lead to, falling to 0, which need not be given.
+    """Check the levels that calls may lead to, and sort them, falling to 0, which is added if it is missing.
 
     Raises:
-        SkipDiffError: if they are not levels below T.
+        SkipDiffError: if they do not lie in 0 … T without T.
     """
     if levels is None:
         return usual_levels(top)
@@ -57,23 +57,23 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Call:
-    """What a network call is told, see :meth:`CallProcess.call`."""
+    """The arguments of a network call, see :meth:`CallProcess.call`."""
 
     told: float
-    """r, the level that the network is told."""
+    """r, the told level."""
     to: float
-    """u, the level that the call leads to; 0 ends on x̂0."""
+    """u, the level that the call leads to; 0 ends the chain with x̂0."""
     eta: float = 0.0
-    """η, 0 … 1; 0 where no noise is kept from x_r (``to`` 0, or ``fresh``)."""
+    """η, 0 … 1; 0 where x_r contributes no noise (``to`` is 0, or ``fresh``)."""
     fresh: bool = False
-    """Whether all noise is drawn anew on x̂0."""
+    """Whether all noise is drawn afresh and added to x̂0."""
     number: int | None = None
-    """Of the draw; None: by the level."""
+    """Number of the noise draw; None: given by the level."""
 
 
 @dataclass(frozen=True)
 class CallState(Rows):
-    """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
+    """A batch in mid-chain. States are never changed in place, and each row has its own level."""
 
     condition: Tensor
     """c, (B, 3, H, W) in [-1, 1]."""
@@ -82,20 +82,20 @@ class CallState(Rows):
     x0: Tensor
     """The newest x̂0, (B, 3, H, W) in image space (c itself before any call)."""
     level: np.ndarray
-    """The level that was reached, float64 (B,); 0 = finished."""
+    """The level reached, float64 (B,); 0 = finished."""
     evaluations: np.ndarray
     """Network calls spent on each row, int64 (B,)."""
     keys: tuple[NoiseKey, ...]
-    """What each row's noise depends on."""
+    """The noise key of each row."""
     drawn: tuple[tuple[int, ...], ...]
-    """The numbers of each row's draws so far, beginning with that of x_T."""
+    """The numbers of the draws of each row so far, beginning with that of x_T."""
 
 
 class CallProcess:
     """Single network calls around a frozen model.
 
     Args:
-        model: anything with a ``schedule`` and ``predict``.
+        model: a model, which needs ``schedule`` and ``predict``.
     """
 
     def __init__(self, model: DiffusionModel) -> None:
@@ -103,10 +103,10 @@ class CallProcess:
         self.schedule = self.model.schedule
 
     def start(self, condition: Tensor, keys: Sequence[NoiseKey]) -> CallState:
-        """x_T ~ N(0, I), the same as that of :meth:`.process.SkipProcess.start`.
+        """Draw x_T ~ N(0, I), the same as in :meth:`.process.SkipProcess.start`.
 
         Args:
-            condition: c, (B, 3, H, W).
+            condition: the condition c, (B, 3, H, W) in [-1, 1].
             keys: B noise keys.
         """
         batch, top = len(condition), self.schedule.steps
@@ -126,17 +126,18 @@ class CallProcess:
         number: Sequence[int | None] | None = None,
         x0: Tensor | None = None,
     ) -> CallState:
-        """One network call of every row. All but ``state`` and ``x0`` may be one a row, (B,), or one for all.
+        """Make one network call for every row. All arguments but ``state`` and ``x0`` are one value per row,
+        (B,), or one for all.
 
         Args:
-            state: what was reached; no row may be finished.
-            told: r, the level that the network is told, above 0 and at most the level that was reached.
-            to: u, the level that the call leads to, below r; 0 ends the chain on x̂0.
+            state: the state reached; no row may be finished.
+            told: the told level r, above 0 and at most the level reached.
+            to: the level u that the call leads to, below r; 0 ends the chain with x̂0.
             eta: η of the jump from r to u, 0 … 1, see :func:`.schedule.jump`.
-            fresh: whether x_u is x̂0 with noise drawn anew, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
-            number: of the draw under each row's noise key. None: that of the level u, rounded, to which T is
-                added as long as the row has drawn that number before, so that no draw comes twice.
-            x0: what :meth:`predict` gave for ``state`` and ``told``, which then is not asked for again.
+            fresh: whether x_u is x̂0 with fresh noise, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
+            number: number of the draw under each row's noise key. None: the level u, rounded, plus T as often
+                as the row has drawn that number before, so that no draw is repeated.
+            x0: the result of :meth:`predict` for ``state`` and ``told``, if it is known already.
 
         Raises:
             ValueError: if a level or η is out of range.
@@ -145,7 +146,7 @@ class CallProcess:
         r, u, eta = (np.broadcast_to(np.asarray(value, np.float64), rows) for value in (told, to, eta))
         if not np.all((u >= 0) & (u < r) & (r <= state.level)):
             raise ValueError(
-                f"a call must be told a level up to the one that was reached, {state.level}, and lead below: "
+                f"a call must be told at most the level reached, {state.level}, and lead below it: "
                 f"told {r}, to {u}"
             )
         coefficients = self._coefficients(r, u, eta, np.broadcast_to(fresh, rows))
@@ -164,7 +165,7 @@ class CallProcess:
         return CallState(state.condition, reached, x0, u.copy(), spent, state.keys, drawn)
 
     def predict(self, state: CallState, told: ArrayLike) -> Tensor:
-        """x̂0 of every row, (B, 3, H, W) in image space, if the network is told these levels."""
+        """x̂0 of every row, (B, 3, H, W) in image space, for these told levels."""
         levels = np.broadcast_to(np.asarray(told, np.float64), len(state))
         signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(levels)))
         latent = state.latent

@@ -1,8 +1,8 @@
-"""What runs a model's network: torch itself, or another library that computes the same.
+"""Engines, which run a model's network: torch itself, or another library that computes the same.
 
-An engine makes a function of the same meaning, (B, 6, H, W), (B,) → (B, 3, H, W), out of a network;
-:class:`.model.FrozenModel` calls it and is otherwise as it was. A new one is an entry of :data:`ENGINES`.
-``python -m benchmarks speed --only engines`` measures them, and others that were not worth an entry.
+An engine turns a network into an equivalent function, (B, 6, H, W), (B,) → (B, 3, H, W), which
+:class:`.model.FrozenModel` calls. A new engine is an entry of :data:`ENGINES`. ``python -m benchmarks speed
+--only engines`` measures them, and others that were not worth an entry.
 """
 
 from __future__ import annotations

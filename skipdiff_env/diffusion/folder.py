@@ -1,7 +1,7 @@
-"""A model folder of ours: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card), and, where
-there are some, ``refiner.safetensors`` and the model's agent, ``policy.safetensors`` with ``policy.json``.
+"""SkipDiff's own model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card) and, if
+the model has them, ``refiner.safetensors`` and its agent, ``policy.safetensors`` with ``policy.json``.
 
-A :class:`Format` is a form in which a model may lie in a folder; :mod:`.pretrained` holds the list of them.
+A :class:`Format` is a form that a model folder may have; :mod:`.pretrained` lists them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
             return UNet(config.unet)
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        raise SkipDiffError(f"{where}: 'unet' describes no network: {why}") from None
+        raise SkipDiffError(f"{where}: 'unet' does not describe a network: {why}") from None
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -140,14 +140,14 @@ def save_model(
     card: str = "",
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Write a model folder; each file appears whole or not at all.
+    """Write a model folder. Each file appears whole or not at all.
 
     Args:
-        folder: made if it is missing.
-        network: whose weights to write.
-        config: what goes into ``config.json``.
-        card: the model card, if there is one.
-        dtype: what the weights are stored as; half precision takes half the space.
+        folder: the folder, which is made if it is missing.
+        network: the network whose weights are written.
+        config: the content of ``config.json``.
+        card: text of the model card, or None.
+        dtype: type in which the weights are stored; half precision halves the space.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

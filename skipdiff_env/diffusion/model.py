@@ -1,11 +1,11 @@
-"""The frozen conditional DDPM: what a network predicts, turned into an image.
+"""The frozen conditional DDPM, which turns the output of a network into an image.
 
-Input of the network: [condition c, latent x_t] and the level √ᾱ_t. Output, by ``prediction``:
+The network sees [condition c, latent x_t] and the level √ᾱ_t. Its output, by ``prediction``:
 
 - ``noise``: ε̂, x̂0 = (x_t - √(1-ᾱ) ε̂) / √ᾱ (Ho et al. 2020; SR3, the paper)
 - ``v``: v̂ = √ᾱ ε - √(1-ᾱ) x0, x̂0 = √ᾱ x_t - √(1-ᾱ) v̂ (Salimans & Ho 2022), well behaved at level T
 
-What the chain is made of, by ``target``:
+The target of the chain, by ``target``:
 
 - ``image``: the HR image in [-1, 1], as in the paper
 - ``residual``: k · (HR - c) with ``residual_scale`` k (SRDiff, Li et al. 2022)
@@ -35,23 +35,24 @@ from .unet import UNet, UNetConfig
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """What ``config.json`` says of a model folder's refiner."""
+    """The refiner of a model folder, as ``config.json`` describes it."""
 
     unet: UNetConfig
     strength: float = 1.0
-    """Share of its change that counts, chosen on validation images: perception against distortion."""
+    """Share of its change that is applied, chosen on validation images as a balance of perception and
+    distortion."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Provenance, as of the model itself."""
+    """Provenance, in the form of the model's own."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything in a model folder's ``config.json``."""
+    """The content of a model folder's ``config.json``."""
 
     scale: int
     """Enlargement factor."""
     image_size: int
-    """Side of the HR images the model is meant for, in pixels; other sizes work."""
+    """Side in pixels of the HR images that the model is meant for; other sizes work."""
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: dict[str, Any] = field(default_factory=lambda: NoiseSchedule.cosine().config)
     prediction: Literal["noise", "v"] = "noise"
@@ -59,18 +60,18 @@ class ModelConfig:
     residual_scale: float = 1.0
     """k of a residual target, such that k · (HR - c) has about unit variance."""
     coarse_levels: Literal["strided", "rebuilt"] = "strided"
-    """Where CSA's topmost level lies, see :meth:`NoiseSchedule.coarse`."""
+    """Rule for CSA's topmost level, see :meth:`NoiseSchedule.coarse`."""
     start: int | None = None
-    """Fixed FSR start at S = 10 that did best on validation images; None if never chosen."""
+    """The fixed start of FSR at S = 10 that did best on validation images; None if none was chosen."""
     chain: str | None = None
     """The chain that the model was made for, such as ``ccsr:2``, which its refiner follows too; None for CSA
     and FSR."""
     refiner: RefinerConfig | None = None
     """The refiner beside the model, if there is one, see :mod:`.refiner`."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Provenance: data, steps, hours, hardware."""
+    """Provenance: data, steps, hours and hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
-    """Measured figures, by test set."""
+    """Measured figures for each test set."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -91,10 +92,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Read back what :meth:`to_dict` wrote.
+        """The configuration that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: naming an unknown, missing or malformed field.
+            ValueError: if a field is unknown, missing or malformed; the message names it.
         """
         _check_fields(cls, data, "")
         unet, refiner = _unet(data["unet"], "unet."), data.get("refiner")
@@ -107,7 +108,7 @@ class ModelConfig:
         return cls(**{**data, "unet": unet, "refiner": refiner})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-plain form."""
+        """The configuration as plain JSON."""
         return asdict(self)
 
 
@@ -188,17 +189,18 @@ def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
 
 
 class FrozenModel:
-    """A trained network behind :class:`~.protocol.DiffusionModel`: eval mode, no gradients, channels-last.
+    """A trained network as a :class:`~.protocol.DiffusionModel`, in eval mode, without gradients,
+    channels-last.
 
     Args:
-        network: (B, 6, H, W), (B,) → (B, 3, H, W).
-        config: the model folder's configuration.
-        device: where it runs.
-        dtype: autocast type on the device; float32 = none.
-        name: how people call it.
+        network: the network, (B, 6, H, W), (B,) → (B, 3, H, W).
+        config: the configuration of the model folder.
+        device: device on which it runs.
+        dtype: autocast type on the device; float32: no autocast.
+        name: name of the model.
         hash: identity of the weights, for caches and provenance.
-        folder: where it was loaded from; None for nowhere.
-        engine: what runs the network, see :mod:`.engines`.
+        folder: folder from which it was loaded, or None.
+        engine: library that runs the network, see :mod:`.engines`.
     """
 
     def __init__(
@@ -223,22 +225,24 @@ class FrozenModel:
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def condition(self, lr: Tensor) -> Tensor:
-        """Bicubic enlargement of uint8 (B, 3, h, w) by the model's scale, float32 in [-1, 1]."""
+        """The condition c: uint8 (B, 3, h, w), enlarged bicubically by the model's scale, float32 in [-1,
+        1]."""
         return bicubic_condition(lr.to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Image in [-1, 1] → x_0 of the chain: the image, or k · (image - condition)."""
+        """x_0 of the chain for an image in [-1, 1]: the image, or k · (image - condition)."""
         return chain_target(image, condition, self.config)
 
     # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """x̂0 in image space, clamped to [-1, 1]; shapes as in :meth:`~.protocol.DiffusionModel.predict`."""
+        """Estimate x̂0 in image space, clamped to [-1, 1]; shapes as in
+        :meth:`~.protocol.DiffusionModel.predict`."""
         return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
 
     @torch.no_grad()
     def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """:meth:`predict` before the clamp."""
+        """As :meth:`predict`, but not clamped."""
         x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
@@ -255,7 +259,7 @@ class FrozenModel:
 
 
 def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
-    """A network of a few thousand weights that steps within milliseconds, for trying things out."""
+    """The configuration of a network of a few thousand weights that steps within milliseconds, for trials."""
     unet = UNetConfig(
         channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
         middle_attention=False, patch_size=2, image_size=image_size,
@@ -267,7 +271,7 @@ def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelCo
 def random_model(
     config: ModelConfig | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> FrozenModel:
-    """A model with random weights drawn from ``seed``; a :func:`tiny_config` unless one is given."""
+    """A model with random weights drawn from ``seed``, of the given configuration or :func:`tiny_config`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = config or tiny_config()

@@ -1,9 +1,8 @@
-"""Noise as a function of (image, noise seed, level), never of draw order.
+"""Noise as a function of (image, noise seed, level), independent of the order of draws.
 
-Two runs that reach the same level of the same image under the same noise seed see the same noise,
-whatever they did before and whoever shares their batch: common random numbers, which make
-schedules comparable and every episode replayable. Noise is drawn on the CPU, so that a seed means
-the same on every device.
+Two runs that reach the same level of the same image under the same noise seed see the same noise, whatever
+they did before and whatever shares their batch. These common random numbers make schedules comparable and
+every episode replayable. Noise is drawn on the CPU, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 
 
 class NoiseKey(NamedTuple):
-    """What the noise of one batch element depends on, besides the level."""
+    """All that the noise of one batch element depends on besides the level."""
 
     image: int
     """Identity of the low-resolution image, see :func:`image_key`."""
@@ -36,9 +35,9 @@ def image_key(lr: np.ndarray) -> int:
 def keyed_normal(
     keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], like: Tensor | None = None
 ) -> Tensor:
-    """Standard normal noise, float32 (len(keys), *shape), one independent draw a (key, level).
+    """Standard normal noise, float32 (len(keys), *shape), with an independent draw for each key and level.
 
-    It lies where ``like`` lies, in memory of the same kind; on the CPU if none is given.
+    It is on the device of ``like``, in memory of the same kind; on the CPU if ``like`` is None.
     """
     near = torch.empty(0) if like is None or like.device.type != "cpu" else like
     out = near.new_empty((len(keys), *shape), dtype=torch.float32)

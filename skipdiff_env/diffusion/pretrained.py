@@ -1,4 +1,4 @@
-"""Models by name, by folder or by their id on the Hugging Face hub.
+"""Loads models by name, by folder or by their id on the Hugging Face hub.
 
 Names are looked up in the shipped ``pretrained/`` folder: package data of an installed wheel, or
 the folder beside the package in a source tree. A folder may be in any form of :data:`FORMATS`.
@@ -25,7 +25,7 @@ FORMATS: list[Format] = [diffusers.FORMAT, OURS, sr3.FORMAT]
 
 
 def pretrained_folder() -> Path:
-    """Where the shipped models lie."""
+    """The folder of the shipped models."""
     # Not files("skipdiff_env.pretrained"): for a folder without __init__.py that is no single path.
     package = Path(str(resources.files("skipdiff_env")))
     inside = package / "pretrained"
@@ -80,16 +80,16 @@ def load_pretrained(
     """Load a frozen model by name or folder. The same arguments give the same object.
 
     Args:
-        name_or_path: a shipped model's name, a model folder of ours or of diffusers (with the extra
-            ``diffusers``), or the Hugging Face id of either.
-        device: ``"auto"`` takes CUDA if there is one, else the CPU.
-        dtype: autocast type: None means bfloat16 on CUDA and float32 elsewhere.
-        engine: what runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``; float32 on
-            the CPU alone, the picture equal to a unit of its 8 bits). See :mod:`.engines`.
+        name_or_path: name of a shipped model, a model folder of SkipDiff or (with the extra ``diffusers``) of
+            diffusers, or the Hugging Face id of either.
+        device: device on which it runs; ``"auto"`` takes CUDA if there is one, else the CPU.
+        dtype: autocast type; None: bfloat16 on CUDA and float32 elsewhere.
+        engine: library that runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``),
+            which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.
 
     Raises:
-        SkipDiffError: naming file and key if the folder, its configuration or its weights are bad; or for a
-            device, ``dtype`` or ``engine`` that this machine lacks.
+        SkipDiffError: if the folder, its configuration or its weights are bad (the message names file and
+            key), or if this machine lacks the device, ``dtype`` or ``engine``.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""SkipDiff's process, once: coarse skip approximation (CSA) and fine skip refinement (FSR).
+"""SkipDiff's process: coarse skip approximation (CSA) and fine skip refinement (FSR).
 
 The environments, the sampler, the oracle and the benchmarks all drive this batched state machine::
 
@@ -30,25 +30,25 @@ from .schedule import CoarseRule, Jump, jump
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
 SKIP_RULES: tuple[SkipRule, ...] = get_args(SkipRule)
-"""The paper's (Eq. 14) first."""
+"""The paper's rule (Eq. 14) comes first."""
 History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
-"""x̂0 and condition, both (B, 3, H, W) in [-1, 1] → the refined image, alike."""
+"""Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, of the same form."""
 CHANGED = ("latent", "x0", "level", "evaluations", "history")
 """What a denoising step changes of a :class:`SkipState`; the rest, most of its memory, is shared."""
 
 
 @dataclass(frozen=True)
 class SkipState(Rows):
-    """A batch in mid-chain. States are never changed in place; each row has a level of its own."""
+    """A batch in mid-chain. States are never changed in place, and each row has its own level."""
 
     condition: Tensor
     """c, (B, 3, H, W) in [-1, 1]."""
     latent: Tensor
     """u_t, (B, 3, H, W): what the agent sees."""
     coarse: Tensor
-    """x_S1, the latent that CSA ended on, (B, 3, H, W)."""
+    """x_S1, the latent at the end of CSA, (B, 3, H, W)."""
     x0: Tensor
     """The newest x̂0 behind ``latent``, (B, 3, H, W) in image space (c itself before any call)."""
     coarse_x0: Tensor
@@ -58,24 +58,24 @@ class SkipState(Rows):
     evaluations: np.ndarray
     """Network calls spent on each row, int64 (B,)."""
     keys: tuple[NoiseKey, ...]
-    """What each row's noise depends on."""
+    """The noise key of each row."""
     history: tuple[History, ...]
-    """The levels at which ``latent`` was denoised since ``coarse``, a tuple a row. Under one noise key
-    it determines the latent: schedules that share it share the latent."""
+    """For each row, the levels at which ``latent`` was denoised since ``coarse``. Under one noise key they
+    determine the latent: schedules that share them share the latent."""
 
 
 class SkipProcess:
     """CSA and FSR around a frozen model.
 
     Args:
-        model: anything with ``schedule``, ``predict`` and ``to_latent``.
-        coarse_steps: S, a divisor of T. S - 1 jumps of N = T/S levels are taken.
-        fine_steps: F, 1 … T; None means N. x_S1 is taken for level F whatever F is, as in the paper's
-            ablations (10, 100) and (1, 100). 0 means CSA alone: the last jump goes from N to 0, S
-            evaluations in all; with S = T that is the full chain, SR3's sampler.
-        skip_rule: what a skip puts into the next level: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
-        coarse_levels: see :meth:`NoiseSchedule.coarse`; None asks the model.
-        refine: what :meth:`finish` does to the result last, see :mod:`.refiner`; None for nothing.
+        model: a model, which needs ``schedule``, ``predict`` and ``to_latent``.
+        coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
+        fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
+            is, as in the paper's ablations (10, 100) and (1, 100). 0: CSA alone, whose last jump goes from N
+            to 0, with S evaluations in all; with S = T that is the full chain, SR3's sampler.
+        skip_rule: the latent after a skip: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
+        coarse_levels: rule for the coarse levels, see :meth:`NoiseSchedule.coarse`; None: the model's own.
+        refine: function that :meth:`finish` applies to the result, see :mod:`.refiner`, or None.
 
     Attributes:
         coarse_alpha_bar: ᾱ at the coarse levels, float64 (S + 1,).
@@ -104,18 +104,19 @@ class SkipProcess:
 
     @property
     def decisions(self) -> int:
-        """F - 1, the agent's decisions an episode."""
+        """F - 1, the number of decisions in an episode."""
         return max(self.fine_steps - 1, 0)
 
     def start(
         self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
     ) -> SkipState:
-        """CSA: from x_T ~ N(0, I) through S - 1 jumps to x_S1, the latent at level N.
+        """Run CSA: from x_T ~ N(0, I) through S - 1 jumps to x_S1, the latent at level N.
 
         Args:
-            condition: c, (B, 3, H, W).
-            keys: B noise keys. Noise of level t is used when level t is *reached*.
-            callback: called with the state after each jump; ``state.level`` is then the level reached.
+            condition: the condition c, (B, 3, H, W) in [-1, 1].
+            keys: B noise keys. The noise of level t is used when level t is *reached*.
+            callback: function that is called with the state after each jump, whose ``level`` is the level
+                reached.
         """
         batch, top = len(condition), self.schedule.steps
         if len(keys) != batch:
@@ -134,7 +135,7 @@ class SkipProcess:
         return replace(state, coarse=state.latent, coarse_x0=state.x0, level=level)
 
     def step(self, state: SkipState, actions: Sequence[int] | np.ndarray | Tensor) -> SkipState:
-        """One decision a row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows need t > 1.
+        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows need t > 1.
 
         Only the rows that denoise go through the network.
         """
@@ -152,7 +153,8 @@ class SkipProcess:
         return self._denoise_some(state, rows, skipped) if len(rows) else skipped
 
     def finish(self, state: SkipState) -> SkipState:
-        """The last denoise, 1 → 0, which is never skipped. The result is ``x0`` of the new state."""
+        """Take the last denoising step, 1 → 0, which is never skipped. The result is ``x0`` of the new
+        state."""
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
             raise SkipDiffError(
@@ -161,7 +163,7 @@ class SkipProcess:
         return refined(self._refine(state, np.zeros_like(state.level)), self.model, self.refine)
 
     def denoise(self, state: SkipState) -> SkipState:
-        """One posterior jump t → t - 1 of every row (Eq. 8 with N = 1)."""
+        """Make one posterior jump t → t - 1 for every row (Eq. 8 with N = 1)."""
         return self._refine(state, state.level - 1)
 
     def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
@@ -226,7 +228,7 @@ def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
     made = refine(to_signed(to_uint8(x0)), condition)
     if made.shape != x0.shape:
         raise SkipDiffError(
-            f"the refiner made {tuple(made.shape)} of {tuple(x0.shape)}: it must keep the pictures' shape"
+            f"the refiner turned {tuple(x0.shape)} into {tuple(made.shape)}: it must keep the shape"
         )
     return made.clamp(-1, 1)
 
@@ -260,6 +262,7 @@ def history_after(history: History, level: int, action: int, rule: SkipRule) -> 
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
-    """Actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and at 1)."""
+    """The F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and at
+    1)."""
     whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

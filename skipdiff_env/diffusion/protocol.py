@@ -1,4 +1,4 @@
-"""What everything that drives a model asks of it, and what the answers are where a model leaves them open."""
+"""The interface of a model, and the defaults for what a model leaves out."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ REQUIRED = ("predict", "schedule")
 
 
 class DiffusionModel(Protocol):
-    """A frozen model. An object of yours needs only ``predict`` and ``schedule``, see :func:`as_model`."""
+    """The interface of a frozen model. Your own object needs only ``predict`` and ``schedule``, see
+    :func:`as_model`."""
 
     schedule: NoiseSchedule
 
     @property
     def scale(self) -> int:
-        """Enlargement factor; 4 unless the model says otherwise."""
+        """Enlargement factor; 4 by default."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; the CPU unless it says otherwise."""
+        """Device on which it computes; the CPU by default."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in; float32 unless it says otherwise."""
+        """Type in which it computes; float32 by default."""
 
     @property
     def name(self) -> str:
-        """How people call it; its class unless it says otherwise."""
+        """Name of the model; by default that of its class."""
 
     @property
     def hash(self) -> str:
-        """Identity of its weights, by which caches and agents know it; empty if it has none."""
+        """Identity of its weights, by which caches and agents recognise it; empty by default."""
 
     @property
     def folder(self) -> Path | None:
-        """Where it was loaded from, and where its agent and its refiner lie; None for nowhere."""
+        """Folder from which it was loaded, with its agent and its refiner, or None."""
 
     @property
     def image_size(self) -> int | None:
-        """Side of the HR images that it is meant for, in pixels; None if it does not say."""
+        """Side in pixels of the HR images that it is meant for, or None."""
 
     @property
     def start(self) -> int | None:
-        """FSR's start at S = 10 that did best on validation images; None if it does not say."""
+        """The start of FSR at S = 10 that did best on validation images, or None."""
 
     @property
     def chain(self) -> str | None:
@@ -59,16 +60,17 @@ class DiffusionModel(Protocol):
 
     @property
     def coarse_levels(self) -> CoarseRule:
-        """Where CSA's topmost level lies, see :meth:`NoiseSchedule.coarse`."""
+        """Rule for CSA's topmost level, see :meth:`NoiseSchedule.coarse`."""
 
     def condition(self, lr: Tensor) -> Tensor:
-        """uint8 (B, 3, h, w) → the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+        """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Latent and condition (B, 3, H, W), √ᾱ (B,) → x̂0 (B, 3, H, W) in image space, [-1, 1]."""
+        """Estimate x̂0, (B, 3, H, W) in image space, [-1, 1], from latent and condition (B, 3, H, W) and √ᾱ
+        (B,)."""
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Image in [-1, 1] → what the chain is made of at level 0; both (B, 3, H, W)."""
+        """Turn an image in [-1, 1] into x_0 of the chain, both (B, 3, H, W)."""
 
 
 USUAL: dict[str, Any] = {
@@ -82,27 +84,27 @@ USUAL: dict[str, Any] = {
     "chain": None,
     "coarse_levels": "strided",
 }
-"""What holds for a model that does not say otherwise."""
+"""The defaults of a model."""
 COMPUTED = ("name", "condition", "to_latent")
 
 
 def as_model(model: Any) -> DiffusionModel:
-    """``model`` itself if it has all of :class:`DiffusionModel`, else one that adds what is missing.
+    """Return ``model`` itself if it has all of :class:`DiffusionModel`, else a wrapper with the defaults.
 
     Args:
-        model: any object with ``predict`` and a ``schedule``. ``condition`` is the bicubic enlargement and
-            ``to_latent`` the image itself unless it says otherwise; for the rest see :data:`USUAL`. Its
-            further members stay within reach.
+        model: any object with ``predict`` and a ``schedule``. By default ``condition`` is the bicubic
+            enlargement and ``to_latent`` the image itself; for the rest see :data:`USUAL`. The wrapper
+            forwards all other members.
 
     Raises:
-        SkipDiffError: naming what is missing, if ``predict`` or ``schedule`` is.
+        SkipDiffError: if ``predict`` or ``schedule`` is missing.
     """
     if isinstance(model, str | os.PathLike):
-        raise SkipDiffError(f"{os.fspath(model)!r} names a model: give load_pretrained of it")
+        raise SkipDiffError(f"{os.fspath(model)!r} is the name of a model: pass load_pretrained(...) of it")
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
-                f"a {type(model).__name__} is no model, for it lacks {name!r}: give a loaded one, or "
+                f"a {type(model).__name__} is not a model, since it lacks {name!r}: give a loaded model, or "
                 "an object with predict(latent, condition, noise_level) and a schedule"
             )
     if all(hasattr(model, name) for name in (*USUAL, *COMPUTED)):

@@ -1,11 +1,11 @@
-"""The refiner: a small network that brings back what a chain that was cut short leaves out.
+"""The refiner: a small network that restores what a truncated chain leaves out.
 
-CCSR's second stage fine-tunes the decoder on truncated outputs; a DDPM of pixels has no decoder, so a small
-U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. Its last
-convolution starts at zero, so that an untrained refiner is the identity. It may follow any chain: CCSR's,
-AddSR's, or CSA and FSR.
+CCSR's second stage fine-tunes the decoder on truncated outputs. A DDPM of pixels has no decoder, so that a
+small U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. Its
+last convolution starts at zero, so that an untrained refiner is the identity. It may follow any chain:
+CCSR's, AddSR's, or CSA and FSR.
 
-It lies in a model's folder as ``refiner.safetensors``, its architecture in the key ``refiner`` of
+It is the file ``refiner.safetensors`` in a model's folder, and its architecture is the key ``refiner`` of
 ``config.json``.
 """
 
@@ -31,11 +31,11 @@ from .unet import UNet, UNetConfig
 MAX_WEIGHTS = 2_000_000
 
 OWN, NONE = "own", "none"
-"""The words for the model's own refiner, if it has one, and for no refiner."""
+"""The words for the model's own refiner, if it has one, and for none."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
-"""What users may give as ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a
-refiner, one of these with a strength behind a colon (``own:0.5``), or a function."""
+"""The values of ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a refiner,
+``own`` or such a name with a strength after a colon (``own:0.5``), or a function."""
 
 
 class RefinerNetwork(nn.Module):

@@ -1,7 +1,7 @@
-"""Bicubic resizing and the low-resolution side of a task, the same for training and evaluation.
+"""Bicubic resizing, and how low-resolution inputs are made, the same for training and evaluation.
 
-The kernel is the one Pillow uses: a = -0.5, widened when shrinking (antialiased), weights
-renormalised at the borders.
+The kernel is that of Pillow: a = -0.5, widened when shrinking (antialiased), with weights renormalised at the
+borders.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
     height, width = hr.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(
-            f"a {width}x{height} image cannot be shrunk {scale} times: crop it to a multiple first"
+            f"a {width}x{height} image cannot be shrunk by {scale}: crop it to a multiple of {scale} first"
         )
     # As Pillow does: rows first, then columns, each rounded half up to 8 bits. Transposed, because
     # torch 2.15 miscomputes the height of images that are one pixel wide.
@@ -38,21 +38,21 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
 
 
 AGREEMENT = 12
-"""Rounds of back-projection: of white noise, which converges slowest, they leave 0.5 % of the deviation."""
+"""Rounds of back-projection; for white noise, which converges slowest, 0.5 % of the deviation is left."""
 
 
 def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
-    """Give a picture back what of its input it lacks: x + share · ↑v, where ↓↑v = LR - ↓x.
+    """Restore what a picture lacks of its input: x + share · ↑v, where ↓↑v = LR - ↓x.
 
-    That is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
-    and antialiased bicubic ↓. As both are linear, its rounds need the small picture alone: v⁽⁰⁾ = 0,
-    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, faults and all; at
-    0 it is x. Every channel is treated alone.
+    This is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
+    and antialiased bicubic ↓. As both are linear, its rounds need only the small picture: v⁽⁰⁾ = 0,
+    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, including its faults;
+    at 0 it is x. Every channel is treated separately.
 
     Args:
-        x: what was made of the input, float (B, C, H, W).
-        lr: the input, float (B, C, h, w) in the same units.
-        share: 0 … 1.
+        x: the picture made from the input, float (B, C, H, W).
+        lr: the input, float (B, C, h, w), in the same units.
+        share: share of the difference that is restored, 0 … 1.
 
     Returns:
         Like ``x``, not clamped.

@@ -1,10 +1,10 @@
 """Noise schedules and the posterior of a jump between any two levels.
 
-Levels run t = 0 … T; ``alpha_bar[0] = 1`` is the clean image. All tables are float64: at level T of
-the cosine schedule ``alpha_bar`` is 2.4e-7, and the posterior there is lost in float32.
+Levels run from t = 0, the clean image with ``alpha_bar[0] = 1``, to T. All tables are float64: at level T of
+the cosine schedule ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in float32.
 
-Sources: cosine schedule, Nichol & Dhariwal 2021 (SkipDiff, Eq. 9); posterior, Ho et al. 2020
-(SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
+Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), the posterior that of Ho et
+al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import SkipDiffError, whole_number
 Float64 = NDArray[np.float64]
 
 MAX_BETA = 0.999
-"""Largest noise variance of one step (Nichol & Dhariwal 2021); only the topmost is ever clipped."""
+"""Largest noise variance of one step (Nichol & Dhariwal 2021), which clips only the topmost step."""
 
 CoarseRule = Literal["strided", "rebuilt"]
 
@@ -43,11 +43,11 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
     """Posterior of a jump between two cumulative signal levels, elementwise.
 
     Args:
-        alpha_bar_t: ᾱ of the level that is left, in (0, 1).
-        alpha_bar_u: ᾱ of the level that is reached, in (ᾱ_t, 1]. At 1 (level 0) the jump returns x_0
-            exactly, with no noise.
-        eta: η of DDIM (Song et al. 2021, Eqs. 12 and 16), 0 … 1: how much of the posterior's noise is drawn
-            anew. 1 is the posterior itself; at 0 all noise is that of x_t.
+        alpha_bar_t: ᾱ of the level that the jump leaves, in (0, 1).
+        alpha_bar_u: ᾱ of the level that the jump reaches, in (ᾱ_t, 1]. At 1 (level 0) the jump returns
+            exactly x_0, without noise.
+        eta: η of DDIM (Song et al. 2021, Eqs. 12 and 16), 0 … 1: how much of the posterior's noise is fresh.
+            At 1 this is the posterior itself; at 0 all noise is that of x_t.
 
     Raises:
         ValueError: if a jump does not lead towards less noise, or η lies outside 0 … 1.
@@ -75,7 +75,7 @@ class NoiseSchedule:
     """A table of ᾱ_t, t = 0 … T.
 
     Attributes:
-        alpha_bar: float64 (T + 1,), strictly falling from exactly 1.
+        alpha_bar: ᾱ_t, float64 (T + 1,), strictly falling from exactly 1.
         config: the arguments that rebuild this schedule with :meth:`from_config`.
     """
 
@@ -110,13 +110,13 @@ class NoiseSchedule:
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> NoiseSchedule:
-        """Any schedule, by its T step variances β_1 … β_T, each in (0, 1)."""
+        """Any schedule, given by its T step variances β_1 … β_T, each in (0, 1)."""
         table = np.asarray(betas, np.float64)
         return cls(np.r_[1.0, np.cumprod(1 - table)], {"kind": "betas", "betas": table.tolist()})
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Rebuild from ``{"kind": "cosine" | "linear" | "betas" | "respaced", **arguments}``."""
+        """Rebuild a schedule from ``{"kind": "cosine" | "linear" | "betas" | "respaced", **arguments}``."""
         arguments = dict(config)
         kind = arguments.pop("kind", None)
         builders: dict[Any, Callable[..., NoiseSchedule]] = {
@@ -133,17 +133,17 @@ class NoiseSchedule:
             raise ValueError(f"bad {kind} schedule {arguments}: {error}") from None
 
     def respaced(self, levels: int) -> NoiseSchedule:
-        """The same way from image to noise in fewer steps, for networks that see the continuous level.
+        """The same path from image to noise in fewer steps, for networks that see the continuous level.
 
-        √ᾱ is read off, linearly between neighbours, at the ``levels`` + 1 evenly spaced t = 0 … T: where
-        ``levels`` divides T these are levels of the full table.
+        √ᾱ is interpolated linearly at ``levels`` + 1 evenly spaced t = 0 … T. If ``levels`` divides T, these
+        are levels of the full table.
 
         Raises:
             ValueError: unless 1 ≤ ``levels`` ≤ T.
         """
         if not isinstance(levels, int) or not 1 <= levels <= self.steps:
             raise ValueError(
-                f"levels={levels!r} must be a whole number from 1 to the schedule's {self.steps}"
+                f"levels={levels!r} must be a whole number from 1 to {self.steps}, the schedule's T"
             )
         if levels == self.steps:
             return self
@@ -151,9 +151,9 @@ class NoiseSchedule:
         return type(self)(table, {"kind": "respaced", "levels": levels, "of": self.config})
 
     def alpha_bar_at(self, t: ArrayLike) -> Float64:
-        """ᾱ at levels t in 0 … T that may lie between two of the table: √ᾱ is linear between neighbours.
+        """ᾱ at levels t in 0 … T, whole or not: between whole levels √ᾱ is interpolated linearly.
 
-        At whole levels it is that of the table, to the bit.
+        At whole levels it is exactly that of the table.
         """
         levels = np.asarray(t, np.float64)
         below = np.floor(levels).astype(np.int64)
@@ -162,7 +162,7 @@ class NoiseSchedule:
 
     @property
     def steps(self) -> int:
-        """T, the number of denoising steps of the full chain."""
+        """T, the number of denoising steps in the full chain."""
         return len(self.alpha_bar) - 1
 
     def noise_level(self, t: ArrayLike) -> Float64:
@@ -170,7 +170,7 @@ class NoiseSchedule:
         return np.sqrt(self.alpha_bar[np.asarray(t)])
 
     def jump(self, t: ArrayLike, u: ArrayLike) -> Jump:
-        """Posterior of a jump from level t to level u < t, elementwise over integer arrays."""
+        """The posterior of a jump from level t to level u < t, elementwise over integer arrays."""
         return jump(self.alpha_bar[np.asarray(t)], self.alpha_bar[np.asarray(u)])
 
     def stride(self, coarse_steps: int) -> int:
@@ -189,9 +189,9 @@ class NoiseSchedule:
     def coarse(self, coarse_steps: int, rule: CoarseRule = "strided") -> Float64:
         """ᾱ at the coarse levels 0, N, 2N, …, T (Eqs. 11 and 12), float64 (S + 1,).
 
-        ``strided`` takes them from the full table. ``rebuilt`` clips each coarse β at 0.999 once more,
-        which is what rebuilding Eq. 9 with S steps amounts to: only the topmost level moves (for
-        T = 100, S = 10 from 2.43e-7 to 2.41e-5). Published SkipDiff checkpoints expect ``rebuilt``.
+        ``strided`` takes them from the full table. ``rebuilt`` clips each coarse β at 0.999 once more, which
+        is equivalent to rebuilding Eq. 9 with S steps. It moves only the topmost level (for T = 100 and S =
+        10 from 2.43e-7 to 2.41e-5). Published SkipDiff checkpoints expect ``rebuilt``.
         """
         table = self.alpha_bar[:: self.stride(coarse_steps)]
         if rule == "strided":

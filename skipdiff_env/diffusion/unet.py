@@ -1,9 +1,9 @@
-"""The U-Net of SR3 (Saharia et al., TPAMI 2022), laid out as its best-known PyTorch re-implementation.
+"""The U-Net of SR3 (Saharia et al., TPAMI 2022), with the layout of its best-known PyTorch re-implementation.
 
-Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so that
-those load without renaming. What a small machine needs is reached by configuration alone:
-``patch_size`` (pixel-unshuffle in front, shuffle behind), widths, depth, attention, the scale on
-which the noise level is embedded.
+Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so that these load
+without renaming. The configuration alone adapts the network to a small machine: ``patch_size``
+(pixel-unshuffle before, shuffle after), widths, depth, attention, and the scale on which the noise level is
+embedded.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ class UNetConfig:
     multipliers: Sequence[int] = (1, 2, 4, 8, 8)
     """Width of each level, in units of ``channels``; each level halves the resolution."""
     res_blocks: int = 2
-    """Residual blocks a level on the way down (one more on the way up)."""
+    """Residual blocks per level on the way down (one more on the way up)."""
     norm_groups: int = 32
     """Groups of every group norm."""
     dropout: float = 0.2
     """Dropout inside residual blocks, in training only."""
     image_size: int = 128
-    """Nominal input size in pixels; only decides which levels ``attention_sizes`` names."""
+    """Nominal input size in pixels; it decides only which levels ``attention_sizes`` names."""
     attention_sizes: Sequence[int] = (16,)
-    """Sides, in pixels at ``image_size``, of the levels whose blocks attend."""
+    """Sides, in pixels at ``image_size``, of the levels whose blocks have attention."""
     middle_attention: bool = True
-    """Whether the first of the two middle blocks attends."""
+    """Whether the first of the two middle blocks has attention."""
     patch_size: int = 1
     """Side of the pixel blocks folded into channels before the first convolution; 1 = SR3."""
     zero_init: bool = False
-    """Start every residual branch at zero, so that a fresh block is the identity."""
+    """Whether every residual branch starts at zero, so that a new block is the identity."""
     level_embedding: Literal["signal", "log_snr"] = "signal"
-    """What is embedded: √ᾱ itself (SR3) or its log signal-to-noise ratio, which tells the last few
-    levels apart (√ᾱ of levels 1 and 10 differ by 1.4 %)."""
+    """What is embedded: √ᾱ itself (SR3) or its log signal-to-noise ratio, which distinguishes the last few
+    levels (√ᾱ of levels 1 and 10 differ by 1.4 %)."""
 
     @property
     def multiple(self) -> int:
@@ -170,10 +170,10 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """(B, 6, H, W) = [condition, latent] and the level √ᾱ (B,) → (B, 3, H, W), any H and W.
+    """Maps (B, 6, H, W) = [condition, latent] and the level √ᾱ (B,) to (B, 3, H, W), for any H and W.
 
-    Sides are padded by reflection (by edge pixels where the picture is smaller than the padding) to
-    the network's multiple, and cropped back.
+    Sides are padded by reflection (or by edge pixels if the picture is smaller than the padding) to the
+    network's multiple, and the result is cropped back.
     """
 
     def __init__(self, config: UNetConfig, in_channels: int = 6, out_channels: int = 3) -> None:

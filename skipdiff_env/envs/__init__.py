@@ -1,7 +1,7 @@
-"""SkipDiff as Gymnasium environments: v0, the paper's skip decisions; v1, every network call a decision;
-and recorded episodes of v0, which are looked up.
+"""SkipDiff as Gymnasium environments: v0, with the paper's decisions to skip; v1, in which every network call
+is a decision; and recorded episodes of v0, in which every step is a lookup.
 
-Nothing heavy is imported before one of the classes is asked for.
+Heavy libraries are imported only when one of the classes is first used.
 """
 
 from __future__ import annotations

@@ -16,35 +16,35 @@ from .single import SceneEnv
 
 
 class SkipDiffusionCallEnv(SceneEnv):
-    """Decide every network call of a super-resolution diffusion model: how far each one leads.
+    """Decide how far each network call of a super-resolution diffusion model leads.
 
     ## Description
 
     A frozen conditional diffusion model enlarges a low-resolution image (LR) by a chain of network calls
-    from level T, pure noise, down to level 0. SkipDiff-v0 fixes most of the chain and leaves ten decisions
-    at its end; here each call is a decision, so that an agent can spend a handful of calls where they
-    matter. A call from level r to level u estimates the picture, x0, and moves the latent to level u by a
-    step of DDIM. A *skip* tells the network a lower level than the one that was reached: what noise is left
-    then counts as detail.
+    from level T, pure noise, down to level 0. SkipDiff-v0 fixes most of the chain and leaves only the
+    decisions at its end. Here each call is a decision, so that an agent can spend a handful of calls where
+    they matter. A call from level r to level u estimates the picture, x0, and moves the latent to level u
+    by a step of DDIM. A *skip* tells the network a lower level than the level reached: the noise that is
+    left then counts as detail.
 
-    The model never changes, all noise follows from the image and a noise seed, and the metric scores the
-    8-bit image that would be saved.
+    The model never changes, all noise is determined by the image and a noise seed, and the metric scores
+    the 8-bit image that would be saved.
 
     ## Action Space
 
     `actions="jump"`: `Discrete(n)`, the level that the call leads to, one of `levels`, from the highest down
-    to 0. The network is told the level that was reached, and eta is 0 (no new noise).
+    to 0. The network is told the level reached, and eta is 0 (no new noise).
 
     `actions="full"`: `Discrete(9 n)`. Action a = (3 n) told + 3 next + eta, with told in 0 ... 2 (the level
-    that was reached, three quarters or half of it), next as above, and eta in 0 ... 2 (0, 0.5 or 1).
+    reached, three quarters of it or half of it), next as above, and eta in 0 ... 2 (0, 0.5 or 1).
 
-    `episode="plan"`: `Discrete(number of plans)`, one of the plans, fewest calls first. The episode is this
-    one decision.
+    `episode="plan"`: `Discrete(number of plans)`, one of the plans, ordered by their number of calls. The
+    episode consists of this one decision.
 
-    A call must lead below the level that is told, and the last one that the budget allows must lead to 0.
-    `info["action_mask"]` and `action_masks()` say which actions do; sb3-contrib's MaskablePPO asks the
-    latter. An action that does not is taken for the call to the next level below, or to 0 if it is the
-    last.
+    A call must lead below the told level, and the last call that the budget allows must lead to 0.
+    `info["action_mask"]` and `action_masks()` say which actions are allowed; sb3-contrib's MaskablePPO uses
+    the latter. An action that is not allowed is replaced by the call to the next lower level, or to 0 if it
+    is the last call.
 
     ## Observation Space
 
@@ -56,33 +56,33 @@ class SkipDiffusionCallEnv(SceneEnv):
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `x0` | `Box(-20, 20, (3, H, W), float32)` | its newest estimate, -1 ... 1; at first bicubic |
-    | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in it |
+    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate of the picture, -1 ... 1; at first bicubic |
+    | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in `x0` |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
-    | `level` | `Box(0, T, (1,), float32)` | the level that was reached |
+    | `level` | `Box(0, T, (1,), float32)` | the level reached |
     | `evaluations` | `Box(0, budget, (1,), float32)` | network calls so far |
-    | `budget` | `Box(0, budget, (1,), float32)` | network calls that are left |
-    | `step_cost` | `Box(low, high, (1,), float32)` | this episode's, if `step_cost` is a range |
+    | `budget` | `Box(0, budget, (1,), float32)` | network calls left |
+    | `step_cost` | `Box(low, high, (1,), float32)` | this episode's price, if `step_cost` is a range |
 
     ## Rewards
 
-    Each decision is paid what it gains in -ln M, and pays `step_cost` for each of its network calls. M is
-    the metric of x0 as it stands (its inverse, if high values of the metric are good), and before the first
+    The reward of a decision is what it adds to -ln M, less `step_cost` for each of its network calls. M is
+    the metric of the current x0 (or its inverse, if high values of the metric are good). Before the first
     call -ln M counts as 0, so that the rewards of an episode add up to -ln M of its result, less the price
-    of its calls. While M cannot be computed nothing is gained or lost; if it cannot at the end, the result
-    is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)` each episode draws its own
-    price between the two, log-uniformly.
+    of its calls. While M cannot be computed, nothing is gained or lost; if it cannot be computed at the
+    end, the result is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)` each
+    episode draws its own price between the two, log-uniformly.
 
     ## Starting State
 
-    An image is drawn from `images`, cropped to `image_size`, and shrunk to LR; the latent is pure noise at
-    level T. No call has been made. `reset(seed=...)` and `reset(options={"image": i, "noise_seed": n,
-    "step_cost": c})` are those of SkipDiff-v0.
+    An image is drawn from `images`, cropped to `image_size` and shrunk to LR. The latent is pure noise at
+    level T, and no call has been made. `reset(seed=...)` and `reset(options={"image": i, "noise_seed": n,
+    "step_cost": c})` work as in SkipDiff-v0.
 
     ## Episode End
 
-    With the call that leads to level 0. Nothing is truncated, unless `gymnasium.make` or `make_vec` is told
-    a `max_episode_steps`.
+    The episode ends with the call that leads to level 0. It is truncated only if `gymnasium.make` or
+    `make_vec` is given a `max_episode_steps`.
 
     ## Arguments
 
@@ -92,53 +92,53 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `model` | `"natural-4x"` | shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop` |
-    | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
+    | `model` | `"natural-4x"` | a name, folder, hub id or model object (`skipdiff_env.diffusion.interop`) |
+    | `images` | `None` | a folder, `.tar`, file, list or torch Dataset; None: the bundled photographs |
     | `metric` | `"lpips"` | a name, a function, or names with weights: `{"lpips": 1, "niqe-full": 0.5}` |
-    | `actions` | `"jump"` | what is decided of a call, see Action Space: `"jump"`, `"full"` |
-    | `episode` | `"call"` | `"call"`: a decision a network call; `"plan"`: one in all |
-    | `levels` | `None` | levels that calls may lead to, below T; None: 18, see below |
+    | `actions` | `"jump"` | what is decided about a call, see Action Space: `"jump"` or `"full"` |
+    | `episode` | `"call"` | `"call"`: one decision per network call; `"plan"`: one decision per episode |
+    | `levels` | `None` | levels below T that calls may lead to; None: 18, see `env.unwrapped.levels` |
     | `plans` | `None` | plans to choose from, as text; None: the model's own |
-    | `budget` | `None` | network calls of an episode, at most; None: as many as there are levels |
-    | `noise` | `"fresh"` | `"fresh"`: a new noise seed each episode; `"fixed"`: noise seed 0 always |
+    | `budget` | `None` | greatest number of network calls in an episode; None: the number of levels |
+    | `noise` | `"fresh"` | `"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0 |
     | `observation` | `"latent"` | `"latent"` or `"dict"` |
-    | `observation_size` | `None` | side of the observed latent in pixels; None: as it is |
-    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
+    | `observation_size` | `None` | side of the observed latent in pixels; None: not resized |
+    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, or 192 if `images` is None |
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
-    | `low_resolution` | `False` | whether `images` are LR images that have no original |
+    | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network call, or a range (low, high) |
-    | `return_image` | `False` | whether infos carry the SR image |
-    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
+    | `return_image` | `False` | whether `info` holds the SR image |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     `gymnasium.make_vec("SkipDiff-v1", num_envs=n, ...)` takes the same arguments and runs n episodes as
-    one batch, see `SkipDiffusionCallVectorEnv`.
+    one batch; see `SkipDiffusionCallVectorEnv`.
 
     ## The optimum
 
     `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` plays every sequence of calls
-    that the budget allows, and its `regret(reward, price)` is what an episode left on the table.
+    that the budget allows. The `regret(reward, price)` of its result is the return that an episode missed.
 
     ## Info
 
-    The same keys, with the same types and shapes, in `reset` and in every step:
+    `reset` and every step return the same keys, with the same types and shapes:
 
     | Key | Type | Meaning |
     |---|---|---|
     | `evaluations` | `int` | network calls of this episode so far |
-    | `calls` | float32 (budget, 3) | level told, level led to, and eta of each call; -1 for those to come |
+    | `calls` | float32 (budget, 3) | told level, next level and eta of each call; -1 for those to come |
     | `action_mask` | int8 (actions,) | 1 for the actions that are allowed next |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | `int` | what replays the episode, together with `image` |
+    | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
     | `step_cost` | `float` | this episode's price of a network call |
-    | `metric` | `float` | M of x0 as it stands, NaN if it cannot be computed; before the first call -1 |
-    | `reward_valid` | `bool` | whether M of the result gave a reward; before the end False |
-    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB, NaN without original; before the end -1 |
-    | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; before the end 0 |
+    | `metric` | `float` | M of the current x0, NaN if it cannot be computed; -1 before the first call |
+    | `reward_valid` | `bool` | whether M of the result gave a reward; False before the end |
+    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |
+    | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History
 
-    * v1: every network call is a decision; SkipDiff-v0 is the problem of the paper
+    * v1: every network call is a decision; SkipDiff-v0 is the paper's problem
     """
 
     scenes = CallEpisodes
@@ -169,7 +169,7 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     @property
     def process(self) -> CallProcess:
-        """What makes the calls, and through it ``process.model``."""
+        """The process that makes the calls; its model is ``process.model``."""
         return self._episodes.process
 
     @property

@@ -66,7 +66,7 @@ class CallEpisodes(Scenes):
         plans = tuple(plan for plan in plans if budget is None or len(plan.calls) <= budget)
         if not plans:
             raise SkipDiffError(
-                f"{self.model.name!r} comes with no plans that fit: give plans=['100>26|20>0', ...], or make "
+                f"{self.model.name!r} has no plans that fit: give plans=['100>26|20>0', ...], or make "
                 "some with skipdiff find-plan"
             )
         return plans

@@ -13,8 +13,8 @@ from .vector import SceneVectorEnv
 
 
 class SkipDiffusionCallVectorEnv(SceneVectorEnv):
-    """What ``gymnasium.make_vec("SkipDiff-v1", num_envs=n)`` makes: see :class:`.SceneVectorEnv`, and
-    :class:`.SkipDiffusionCallEnv` for the arguments."""
+    """The class that ``gymnasium.make_vec("SkipDiff-v1", num_envs=n)`` makes; see :class:`.SceneVectorEnv`,
+    and :class:`.SkipDiffusionCallEnv` for the arguments."""
 
     scenes = CallEpisodes
     options = CallOptions
@@ -22,7 +22,7 @@ class SkipDiffusionCallVectorEnv(SceneVectorEnv):
 
     @property
     def process(self) -> CallProcess:
-        """What makes the calls, and through it ``process.model``."""
+        """The process that makes the calls; its model is ``process.model``."""
         return self._episodes.process
 
     @property

@@ -1,4 +1,4 @@
-"""What the environments can be told: every argument once, with its default and its meaning."""
+"""The arguments of the environments: each one once, with its default and its meaning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _option(default: Any, meaning: str) -> Any:
 
 
 class SceneOptions:
-    """What the arguments of both environments have in common; a base of frozen dataclasses."""
+    """The arguments that all environments have in common; a base of frozen dataclasses."""
 
     model: str | os.PathLike[str] | DiffusionModel
     images: Any
@@ -51,12 +51,12 @@ class SceneOptions:
 
     @classmethod
     def pick(cls: type[Some], arguments: Mapping[str, Any]) -> Some:
-        """The options among the ``locals()`` of a function that names them all."""
+        """Pick the options out of the ``locals()`` of a function that has them all as arguments."""
         return cls(**{option.name: arguments[option.name] for option in fields(cls)})  # type: ignore[arg-type]
 
     @property
     def priced(self) -> bool:
-        """Whether every episode draws a price of its own."""
+        """Whether every episode draws its own price."""
         return isinstance(self.step_cost, tuple)
 
 
@@ -65,49 +65,51 @@ Some = TypeVar("Some", bound=SceneOptions)
 
 @dataclass(frozen=True, eq=False)
 class Options(SceneOptions):
-    """The arguments of :class:`.SkipDiffusionEnv`, but for ``render_mode``.
+    """The arguments of :class:`.SkipDiffusionEnv` except ``render_mode``.
 
     Raises:
         SkipDiffError: for a value that no model and no images could make right.
     """
 
     model: str | os.PathLike[str] | DiffusionModel = _option(
-        "natural-4x", "shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop`"
+        "natural-4x", "a name, folder, hub id or model object (`skipdiff_env.diffusion.interop`)"
     )
-    images: Any = _option(None, "folder, `.tar`, file, list, torch Dataset; None: the bundled photographs")
+    images: Any = _option(
+        None, "a folder, `.tar`, file, list or torch Dataset; None: the bundled photographs"
+    )
     metric: Any = _option("niqe", '`"niqe"`, `"lpips"`, the name of any pyiqa metric, or a function')
-    coarse_steps: int = _option(10, "S, a divisor of T")
-    fine_steps: int | None = _option(None, "F, 2 ... T; None: T/S")
+    coarse_steps: int = _option(10, "number of coarse steps S, a divisor of T")
+    fine_steps: int | None = _option(None, "number of fine levels F, 2 ... T; None: T/S")
     skip_rule: Literal["reset", "hold"] = _option(
         "reset", 'what a skip does, see Action Space: `"reset"` or `"hold"`'
     )
     noise: Literal["fresh", "fixed"] = _option(
-        "fresh", '`"fresh"`: a new noise seed each episode; `"fixed"`: noise seed 0 always'
+        "fresh", '`"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0'
     )
     observation: Literal["latent", "dict"] = _option("latent", '`"latent"` or `"dict"`')
-    observation_size: int | None = _option(None, "side of the observed latent in pixels; None: as it is")
+    observation_size: int | None = _option(None, "side of the observed latent in pixels; None: not resized")
     image_size: int | None = _option(
-        None, "side of HR and SR in pixels; None: the model's, 192 if `images` is None"
+        None, "side of HR and SR in pixels; None: the model's, or 192 if `images` is None"
     )
     crop: Literal["random", "center"] = _option(
         "random", 'where larger images are cropped: `"random"` or `"center"`'
     )
-    low_resolution: bool = _option(False, "whether `images` are LR images that have no original")
+    low_resolution: bool = _option(False, "whether `images` are LR images without originals")
     step_cost: float | tuple[float, float] = _option(
-        0.0, "cost of a network evaluation, in units of reward, or a range (low, high)"
+        0.0, "price of a network evaluation in units of reward, or a range (low, high)"
     )
-    return_image: bool = _option(False, "whether infos carry the SR image")
+    return_image: bool = _option(False, "whether `info` holds the SR image")
     device: str | torch.device = _option(
-        "auto", 'where model and metric run: `"auto"` takes CUDA if there is one'
+        "auto", 'where the model and the metric run; `"auto"` takes CUDA if there is one'
     )
     cache: LatentCache | None = _option(None, "a `skipdiff_env.latent_cache.LatentCache`, see below")
     refiner: RefinerSpec = _option(
-        None, '`"own"`, the model\'s; name or folder of a model with one; or a function'
+        None, '`"own"` (the model\'s), name or folder of a model with a refiner, or a function'
     )
 
 
 def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
-    """A price, or the range of prices that episodes draw from; anything else is refused."""
+    """Check a price, or the range of prices that episodes draw from; refuse anything else."""
     if isinstance(step_cost, (tuple, list)):
         if not (len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
             raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
@@ -131,7 +133,7 @@ def _as_in_v0(name: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class RecordedOptions(SceneOptions):
-    """The arguments of :class:`.RecordedEnv`, but for ``render_mode``.
+    """The arguments of :class:`.RecordedEnv` except ``render_mode``.
 
     Raises:
         SkipDiffError: for a value that no model and no images could make right.
@@ -146,7 +148,7 @@ class RecordedOptions(SceneOptions):
     coarse_steps: int = _as_in_v0("coarse_steps")
     fine_steps: int | None = _as_in_v0("fine_steps")
     skip_rule: Literal["reset", "hold"] = _as_in_v0("skip_rule")
-    noise_seeds: int = _option(2, "noise seeds that episodes on each image draw from: 0, 1, ...")
+    noise_seeds: int = _option(2, "number of noise seeds per image: 0, 1, ...")
     recordings: str | os.PathLike[str] | Recordings | None = _option(
         None, "folder of the recordings; None: `skipdiff/recordings` in the user's cache"
     )
@@ -165,7 +167,7 @@ class RecordedOptions(SceneOptions):
 
 @dataclass(frozen=True, eq=False)
 class CallOptions(SceneOptions):
-    """The arguments of :class:`.SkipDiffusionCallEnv`, but for ``render_mode``.
+    """The arguments of :class:`.SkipDiffusionCallEnv` except ``render_mode``.
 
     Raises:
         SkipDiffError: for a value that no model and no images could make right.
@@ -177,17 +179,17 @@ class CallOptions(SceneOptions):
         "lpips", 'a name, a function, or names with weights: `{"lpips": 1, "niqe-full": 0.5}`'
     )
     actions: Literal["jump", "full"] = _option(
-        "jump", 'what is decided of a call, see Action Space: `"jump"`, `"full"`'
+        "jump", 'what is decided about a call, see Action Space: `"jump"` or `"full"`'
     )
     episode: Literal["call", "plan"] = _option(
-        "call", '`"call"`: a decision a network call; `"plan"`: one in all'
+        "call", '`"call"`: one decision per network call; `"plan"`: one decision per episode'
     )
     levels: Sequence[float] | None = _option(
-        None, "levels that calls may lead to, below T; None: 18, see below"
+        None, "levels below T that calls may lead to; None: 18, see `env.unwrapped.levels`"
     )
     plans: Sequence[Any] | None = _option(None, "plans to choose from, as text; None: the model's own")
     budget: int | None = _option(
-        None, "network calls of an episode, at most; None: as many as there are levels"
+        None, "greatest number of network calls in an episode; None: the number of levels"
     )
     noise: Literal["fresh", "fixed"] = _as_in_v0("noise")
     observation: Literal["latent", "dict"] = _as_in_v0("observation")
@@ -206,4 +208,4 @@ class CallOptions(SceneOptions):
         if self.budget is not None:
             whole_number("budget", self.budget, 1)
         if self.plans is not None and self.episode != "plan":
-            raise SkipDiffError("plans= are chosen from under episode='plan': give that, too")
+            raise SkipDiffError("plans= is used only with episode='plan': give that too")

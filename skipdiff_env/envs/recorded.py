@@ -30,8 +30,8 @@ class RecordedEpisodes(Scenes):
 
     Args:
         count: number of rows.
-        options: the arguments of the environment. With ``recordings`` that are open already nothing is
-            recorded before it is asked for; else all that may be drawn is.
+        options: the arguments of the environment. If ``recordings`` are open already, episodes are recorded
+            when they are first played; otherwise all that may be drawn are recorded now.
     """
 
     options: RecordedOptions
@@ -46,7 +46,7 @@ class RecordedEpisodes(Scenes):
         if self.side not in self.recordings.sizes:
             raise SkipDiffError(
                 f"recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
-                f"those of {self.side} pixels, too, or play without recordings"
+                f"those of {self.side} pixels too, or play without recordings"
             )
         self.observation_space = observation_space(options, self.side, self.process.fine_steps)
         self.action_space = spaces.Discrete(2)
@@ -68,7 +68,7 @@ class RecordedEpisodes(Scenes):
             )
 
     def _has(self, metric: Metric) -> bool:
-        """Whether results can be judged by a metric; psnr and ssim are told in any case."""
+        """Whether results can be judged by a metric; psnr and ssim are reported in any case."""
         known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
         return known or metric.name in OUTCOME
 
@@ -90,7 +90,7 @@ class RecordedEpisodes(Scenes):
 
     @property
     def spread(self) -> float:
-        """The mean standard deviation of the outcomes' rewards over these episodes."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over these episodes."""
         return self.recordings.spread(self.drawn)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,10 +187,10 @@ class RecordedEnv(SceneEnv):
     ## Description
 
     Under one noise seed an episode has a few dozen states. They are computed once, when the environment is
-    made for the first time (64 network calls an episode at S = F = 10, with a line on standard error that
-    says how long it takes), kept in files, and looked up ever after: a batch of 64 takes tens of thousands
-    of steps a second on one core. `reset(options={"image": i, "noise_seed": n})` plays what SkipDiff-v0
-    plays under the same options and arguments; noise seeds that are not recorded yet are.
+    made for the first time (64 network calls per episode at S = F = 10; a line on standard error says how
+    long it takes), kept in files, and looked up from then on: a batch of 64 takes tens of thousands of
+    steps per second on one core. `reset(options={"image": i, "noise_seed": n})` plays the episode that
+    SkipDiff-v0 plays under the same options and arguments; it is recorded first if need be.
 
     ## Action Space
 
@@ -198,14 +198,14 @@ class RecordedEnv(SceneEnv):
 
     ## Observation Space
 
-    As in SkipDiff-v0 with `observation_size=32`, rounded to half precision (float16, given as float32).
-    The dictionary holds no `lr`.
+    As in SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16, given as float32).
+    The dictionary has no key `lr`.
 
     ## Rewards
 
-    Those of SkipDiff-v0. `skipdiff_env.wrappers.RelativeReward`, and `RelativeVectorReward` for batches, pay
-    relative to the mean of the episode's outcomes, which takes out of a return how well an image can be
-    done at all, most of its variance.
+    Those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for batches,
+    `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes most of
+    the variance of returns, which comes from how well an image can be enlarged at all.
 
     ## Starting State
 
@@ -223,31 +223,31 @@ class RecordedEnv(SceneEnv):
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `model` | `"natural-4x"` | shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop` |
-    | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
+    | `model` | `"natural-4x"` | a name, folder, hub id or model object (`skipdiff_env.diffusion.interop`) |
+    | `images` | `None` | a folder, `.tar`, file, list or torch Dataset; None: the bundled photographs |
     | `metric` | `"niqe"` | `"niqe"`, `"lpips"`, or the name of any pyiqa metric |
-    | `coarse_steps` | `10` | S, a divisor of T |
-    | `fine_steps` | `None` | F, 2 ... T; None: T/S |
+    | `coarse_steps` | `10` | number of coarse steps S, a divisor of T |
+    | `fine_steps` | `None` | number of fine levels F, 2 ... T; None: T/S |
     | `skip_rule` | `"reset"` | what a skip does, see Action Space: `"reset"` or `"hold"` |
-    | `noise_seeds` | `2` | noise seeds that episodes on each image draw from: 0, 1, ... |
+    | `noise_seeds` | `2` | number of noise seeds per image: 0, 1, ... |
     | `recordings` | `None` | folder of the recordings; None: `skipdiff/recordings` in the user's cache |
     | `observation` | `"latent"` | `"latent"` or `"dict"` |
     | `observation_size` | `32` | side of the observed latent in pixels |
-    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
+    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, or 192 if `images` is None |
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
-    | `low_resolution` | `False` | whether `images` are LR images that have no original |
-    | `step_cost` | `0.0` | cost of a network evaluation, in units of reward, or a range (low, high) |
-    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
+    | `low_resolution` | `False` | whether `images` are LR images without originals |
+    | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
 
     ## Info
 
-    That of SkipDiff-v0, and at the end:
+    As in SkipDiff-v0, and at the end also:
 
     | Key | Type | Meaning |
     |---|---|---|
-    | `niqe`, `lpips` | `float` | the result by these metrics, if it can be judged by them |
-    | `episode_return` | `float` | all that the episode was paid |
-    | `regret` | `float` | what the best schedule would have been paid more |
+    | `niqe`, `lpips` | `float` | these metrics of the result, where they can be computed |
+    | `episode_return` | `float` | the sum of the episode's rewards |
+    | `regret` | `float` | how much higher the return of the best schedule is |
     | `mean_reward` | `float` | the mean reward of all outcomes of the episode, without costs |
 
     ## Version History
@@ -287,13 +287,13 @@ class RecordedEnv(SceneEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The mean standard deviation of the outcomes' rewards over the episodes that are drawn."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over the episodes drawn."""
         return self._episodes.spread
 
 
 class RecordedVectorEnv(SceneVectorEnv):
-    """What ``gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=n)`` makes: see :class:`.SceneVectorEnv`, and
-    :class:`.RecordedEnv` for the arguments."""
+    """The class that ``gymnasium.make_vec("SkipDiffRecorded-v0", num_envs=n)`` makes; see
+    :class:`.SceneVectorEnv`, and :class:`.RecordedEnv` for the arguments."""
 
     metadata = SceneVectorEnv.metadata | {"render_modes": []}
     scenes = RecordedEpisodes
@@ -307,5 +307,5 @@ class RecordedVectorEnv(SceneVectorEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The mean standard deviation of the outcomes' rewards over the episodes that are drawn."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over the episodes drawn."""
         return self._episodes.spread

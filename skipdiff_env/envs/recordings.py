@@ -202,7 +202,7 @@ class Recordings:
         max_calls: int = WALK,
     ) -> None:
         if not isinstance(metric, str):
-            raise SkipDiffError(f"recordings are named by their metric: give its name, not {metric!r}")
+            raise SkipDiffError(f"recordings are named after their metric: give its name, not {metric!r}")
         self.calls = optimum_calls(process)
         if self.calls > max_calls:
             raise SkipDiffError(
@@ -289,7 +289,9 @@ class Recordings:
                 self._check(path, opened.metadata() or {}, self.about(image, noise_seed))
                 return opened.get_tensor(what)
         except (SafetensorError, OSError) as error:
-            raise SkipDiffError(f"{path} is damaged ({error}): delete it, and it is made anew") from None
+            raise SkipDiffError(
+                f"{path} is damaged ({error}): delete it, and it will be made again"
+            ) from None
 
     @staticmethod
     def _check(path: Path, metadata: dict[str, str], wanted: dict[str, Any]) -> None:
@@ -299,7 +301,7 @@ class Recordings:
             if found.get(name) != value:
                 raise SkipDiffError(
                     f"{path} is a recording with {name} = {found.get(name)!r}, not {value!r}: delete it, "
-                    "and it is made anew"
+                    "and it will be made again"
                 )
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Makes ``gymnasium.make("SkipDiff-v0")``, ``"SkipDiff-v1"`` and ``"SkipDiffRecorded-v0"`` known."""
+"""Registers ``SkipDiff-v0``, ``SkipDiff-v1`` and ``SkipDiffRecorded-v0`` with Gymnasium."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ENTRY_POINTS = {
     CALL_ENV_ID: ("call_env:SkipDiffusionCallEnv", "call_vector:SkipDiffusionCallVectorEnv"),
     RECORDED_ENV_ID: ("recorded:RecordedEnv", "recorded:RecordedVectorEnv"),
 }
-"""By id, the environment and its batched form, in this room."""
+"""For each id, the environment and its batched form in this package."""
 
 
 def register_envs() -> None:
-    """Register the environments, once, without importing them. ``import skipdiff_env`` calls this."""
+    """Register the environments once, without importing them. ``import skipdiff_env`` calls this."""
     for name, (single, vector) in ENTRY_POINTS.items():
         if name not in gymnasium.registry:
             gymnasium.register(
@@ -23,5 +23,5 @@ def register_envs() -> None:
                 entry_point=f"skipdiff_env.envs.{single}",
                 vector_entry_point=f"skipdiff_env.envs.{vector}",
             )
-    # v1 is another problem and no successor of v0, which Gymnasium would call out of date at every make
+    # v1 is another problem and does not replace v0, which Gymnasium would call out of date at every make
     gymnasium.registry[CALL_ENV_ID].name, gymnasium.registry[CALL_ENV_ID].version = CALL_ENV_ID, None

@@ -141,7 +141,7 @@ class Scenes(ABC):
             own = self.model.device
             if device != "auto" and torch.device(device).type != own.type:
                 raise SkipDiffError(
-                    f"the model lies on {own}, not on {device}: move it there, or leave device='auto'"
+                    f"the model is on {own}, not on {device}: move it there, or leave device='auto'"
                 )
         self.device = self.model.device
         self._load_process()
@@ -157,11 +157,11 @@ class Scenes(ABC):
     def _checked_size(self, size: int | None) -> int:
         """``size``, if the images, the model and the metric can all live with it."""
         if size is None:
-            raise SkipDiffError("this model names no image_size of its own: give image_size= (pixels)")
+            raise SkipDiffError("this model has no image_size of its own: give image_size= in pixels")
         if self.metric.reference and self.source.low_resolution:
             raise SkipDiffError(
-                f"metric {self.metric.name!r} compares with the original, but low_resolution=True says that "
-                "there is none: use a no-reference metric such as 'niqe'"
+                f"metric {self.metric.name!r} needs the originals, but low_resolution=True says that "
+                "there are none: use a no-reference metric such as 'niqe'"
             )
         for metric in [self.metric] + ([] if self.source.low_resolution else [load_metric("ssim")]):
             if size < metric.min_size:

@@ -1,4 +1,4 @@
-"""What the environments have in common that play one episode at a time."""
+"""What the environments that play one episode at a time have in common."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
-    """One row of a :class:`.Scenes`, as Gymnasium wants it."""
+    """One row of a :class:`.Scenes` as a Gymnasium environment."""
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": RENDER_FPS}
     scenes: ClassVar[type[Scenes]]
-    """What a subclass plays."""
+    """The episodes that a subclass plays."""
 
     def _open(self, options: SceneOptions, render_mode: str | None) -> None:
-        """What a constructor does that has gathered its arguments."""
+        """Set the environment up once the constructor has gathered its arguments."""
         self._spec: EnvSpec | None = None
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
@@ -51,7 +51,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """What the environment was made from; unless it was told, ``max_episode_steps`` is the longest."""
+        """The spec of the environment; ``max_episode_steps`` is the longest episode unless it was given."""
         return self._spec
 
     @spec.setter
@@ -77,7 +77,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         """Take a decision.
 
         Raises:
-            SkipDiffError: if ``action`` is no integer, or another one.
+            SkipDiffError: if ``action`` is not an integer of the action space.
         """
         if self._episodes.finished(0):
             raise ResetNeeded("no episode is running: call reset() first")
@@ -86,7 +86,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.books.info(0)
 
     def render(self) -> np.ndarray | None:
-        """The picture of the episode, uint8 (h, w, 3), in mode ``rgb_array``; a window needs no call."""
+        """Draw the episode, uint8 (h, w, 3), in mode ``rgb_array``; mode ``human`` needs no call."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() needs gymnasium.make(..., render_mode="rgb_array")')
         if self.render_mode != "rgb_array":
@@ -110,13 +110,13 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
 
 def checked_action(action: Any, space: spaces.Discrete) -> int:
-    """An action as an integer; whatever is no integer, or not of the action space, is refused."""
+    """Return an action as an integer; refuse what is not an integer of the action space."""
     try:
         chosen = operator.index(action)
     except TypeError:
         chosen = -1
     if not 0 <= chosen < space.n:
-        raise SkipDiffError(f"action {action!r} is not of {space}: give an integer from 0 to {space.n - 1}")
+        raise SkipDiffError(f"action {action!r} is not in {space}: give an integer from 0 to {space.n - 1}")
     return chosen
 
 

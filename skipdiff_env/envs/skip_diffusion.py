@@ -21,12 +21,12 @@ class SkipDiffusionEnv(SceneEnv):
     ## Description
 
     A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising
-    steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them: *coarse skip approximation*
-    (CSA) takes S - 1 long jumps and ends on a latent x_S1; *fine skip refinement* (FSR), this
-    environment, then walks F fine levels and lets an agent denoise or skip at each of them. A good
-    agent turns the noise that is left into detail where the image needs it and stops in time.
+    steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them. *Coarse skip approximation*
+    (CSA) takes S - 1 long jumps and ends at a latent x_S1. *Fine skip refinement* (FSR), which is this
+    environment, then walks down F fine levels and lets an agent denoise or skip at each of them. A good
+    agent turns the noise that is left into detail where the image needs it, and stops in time.
 
-    The model never changes, all noise follows from the image and a noise seed, and the metric scores
+    The model never changes, all noise is determined by the image and a noise seed, and the metric scores
     the 8-bit image that would be saved.
 
     ## Action Space
@@ -41,10 +41,9 @@ class SkipDiffusionEnv(SceneEnv):
     ## Observation Space
 
     `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
-    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). Latents are those of the
-    model's target: a noisy image in [-1, 1], or for residual models k (HR - c), a noisy scaled detail
-    layer. They are clipped at +-20, which they do not reach: that would take noise of ten standard
-    deviations.
+    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are those of the
+    model's target: a noisy image in [-1, 1] or, for residual models, a noisy scaled detail layer
+    k (HR - c). They are clipped at +-20, a value that only noise of ten standard deviations would reach.
 
     `observation="dict"`:
 
@@ -52,42 +51,43 @@ class SkipDiffusionEnv(SceneEnv):
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
-    | `step` | `Discrete(F)` | decisions taken so far; the level is t = F - step |
-    | `step_cost` | `Box(low, high, (1,), float32)` | this episode's, if `step_cost` is a range |
+    | `step` | `Discrete(F)` | number of decisions so far; the level is t = F - step |
+    | `step_cost` | `Box(low, high, (1,), float32)` | this episode's price, if `step_cost` is a range |
 
-    Float images are no "image space" to Stable-Baselines3: pass `normalize_images=False` and a
-    features extractor of your own (its `check_env` says so in three warnings an image).
+    Stable-Baselines3 does not treat float images as an "image space": pass `normalize_images=False` and
+    a features extractor of your own (its `check_env` says so in three warnings per image).
 
     ## Rewards
 
-    0 until the episode ends, then 1/M if low values of the metric M are good, else M, where M is the
-    metric of the final image. A score that cannot be computed (NIQE of a flat image; also M <= 0 where
-    1/M is meant, or a result that is not finite) counts 0 and sets `info["reward_valid"]` to False.
-    NIQE reads whole blocks of 96 pixels from the top left and ignores the rest: of 256 pixels a side it
-    sees 192. Give an `image_size` that is a multiple of 96, or `metric="niqe-full"`, which averages
-    shifted crops so that every pixel counts.
-    Each step costs `step_cost` times the evaluations it made, and so does a step whose score is
-    invalid. The S - 1 evaluations of CSA happen in `reset` and cost nothing: they are the same
+    The reward is 0 until the episode ends. Then it is 1/M if low values of the metric M are good, and M
+    otherwise, where M is the metric of the final image. If the score cannot be computed (NIQE of a flat
+    image, M <= 0 where 1/M is needed, or a result that is not finite), it counts as 0 and
+    `info["reward_valid"]` is False. NIQE reads whole blocks of 96 pixels from the top left and ignores
+    the rest: of an image of 256 x 256 pixels it sees 192 x 192. Give an `image_size` that is a multiple
+    of 96, or use `metric="niqe-full"`, which averages shifted crops so that every pixel counts.
+
+    Each step costs `step_cost` times the number of evaluations that it made, whether or not its score is
+    valid. The S - 1 evaluations of CSA take place in `reset` and cost nothing, since they are the same
     whatever the agent does. With `step_cost=(low, high)` each episode draws its own price between the
-    two, log-uniformly, so that one agent can learn to be fast or fine as it is told.
+    two, log-uniformly, so that one agent can learn to be fast or thorough as the price demands.
 
     ## Starting State
 
-    An image is drawn from `images`, cropped to `image_size`, and shrunk to LR; CSA runs from pure noise
+    An image is drawn from `images`, cropped to `image_size` and shrunk to LR. CSA runs from pure noise
     down to x_S1, which becomes the first latent u_F. `reset(seed=...)` seeds the choice of images and of
     noise seeds for this and all later episodes. With `noise="fixed"` the noise seed is 0 in every
-    episode: an image then has exactly F possible results under `reset`, 2^(F-1) under `hold`, and one
-    crop, so that there are as many different episodes as images.
+    episode. Each image then has a single crop and exactly F possible results under `reset`, or 2^(F-1)
+    under `hold`, so that there are as many different episodes as images.
 
-    `reset(options={"image": i, "noise_seed": n})` plays one given episode: the random crop is a
-    function of the two, so that `info` holds all that replays it. Either option may be left out.
-    `options={"step_cost": c}` sets the price of an episode.
+    `reset(options={"image": i, "noise_seed": n})` plays one given episode. The random crop is a
+    function of the two, so that `info` holds all that is needed to replay it. Either option may be left
+    out. `options={"step_cost": c}` sets the price of an episode.
 
     ## Episode End
 
-    After F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which is never
-    skipped, and returns `terminated=True` and the final latent (level 0). Nothing is truncated, unless
-    `gymnasium.make` or `make_vec` is told a `max_episode_steps`; in the spec it is F - 1.
+    The episode ends after F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which
+    is never skipped, and returns `terminated=True` and the final latent (level 0). Episodes are truncated
+    only if `gymnasium.make` or `make_vec` is given a `max_episode_steps`; in the spec it is F - 1.
 
     ## Arguments
 
@@ -97,51 +97,51 @@ class SkipDiffusionEnv(SceneEnv):
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `model` | `"natural-4x"` | shipped model, folder, hub id, or object: `skipdiff_env.diffusion.interop` |
-    | `images` | `None` | folder, `.tar`, file, list, torch Dataset; None: the bundled photographs |
+    | `model` | `"natural-4x"` | a name, folder, hub id or model object (`skipdiff_env.diffusion.interop`) |
+    | `images` | `None` | a folder, `.tar`, file, list or torch Dataset; None: the bundled photographs |
     | `metric` | `"niqe"` | `"niqe"`, `"lpips"`, the name of any pyiqa metric, or a function |
-    | `coarse_steps` | `10` | S, a divisor of T |
-    | `fine_steps` | `None` | F, 2 ... T; None: T/S |
+    | `coarse_steps` | `10` | number of coarse steps S, a divisor of T |
+    | `fine_steps` | `None` | number of fine levels F, 2 ... T; None: T/S |
     | `skip_rule` | `"reset"` | what a skip does, see Action Space: `"reset"` or `"hold"` |
-    | `noise` | `"fresh"` | `"fresh"`: a new noise seed each episode; `"fixed"`: noise seed 0 always |
+    | `noise` | `"fresh"` | `"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0 |
     | `observation` | `"latent"` | `"latent"` or `"dict"` |
-    | `observation_size` | `None` | side of the observed latent in pixels; None: as it is |
-    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, 192 if `images` is None |
+    | `observation_size` | `None` | side of the observed latent in pixels; None: not resized |
+    | `image_size` | `None` | side of HR and SR in pixels; None: the model's, or 192 if `images` is None |
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
-    | `low_resolution` | `False` | whether `images` are LR images that have no original |
-    | `step_cost` | `0.0` | cost of a network evaluation, in units of reward, or a range (low, high) |
-    | `return_image` | `False` | whether infos carry the SR image |
-    | `device` | `"auto"` | where model and metric run: `"auto"` takes CUDA if there is one |
+    | `low_resolution` | `False` | whether `images` are LR images without originals |
+    | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
+    | `return_image` | `False` | whether `info` holds the SR image |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
-    | `refiner` | `None` | `"own"`, the model's; name or folder of a model with one; or a function |
+    | `refiner` | `None` | `"own"` (the model's), name or folder of a model with a refiner, or a function |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
-    What exactly `images` and `metric` may be is told by `skipdiff_env.images.open_source` and
-    `skipdiff_env.metrics.load_metric`. `low_resolution` needs a metric without references.
+    For all that `images` and `metric` accept, see `skipdiff_env.images.open_source` and
+    `skipdiff_env.metrics.load_metric`. `low_resolution` requires a metric that needs no reference.
 
     A `LatentCache` remembers latents and scores, so that an episode with an image and a noise seed seen
-    before needs no network call for the levels that were denoised the same way. It may be shared by
-    environments of any metric and skip rule. It pays where episodes recur: with `noise="fixed"`, or
+    before needs no network call for the levels that were denoised in the same way. Environments with
+    different metrics and skip rules may share it. It pays where episodes recur: with `noise="fixed"`, or
     when `reset` is given images and noise seeds.
 
     `gymnasium.make_vec("SkipDiff-v0", num_envs=n, ...)` takes the same arguments and runs n episodes as
-    one batch, see `SkipDiffusionVectorEnv`.
+    one batch; see `SkipDiffusionVectorEnv`.
 
     ## Info
 
-    The same keys, with the same types and shapes, in `reset` and in every step:
+    `reset` and every step return the same keys, with the same types and shapes:
 
     | Key | Type | Meaning |
     |---|---|---|
-    | `evaluations` | `int` | network evaluations of this episode so far, those of CSA included |
-    | `actions` | int8 (F - 1,) | the actions so far, and -1 for those to come |
+    | `evaluations` | `int` | network evaluations of this episode so far, including those of CSA |
+    | `actions` | int8 (F - 1,) | the actions so far, and -1 for those still to come |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | `int` | what replays the episode, together with `image` |
+    | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
     | `step_cost` | `float` | this episode's price of an evaluation |
-    | `metric` | `float` | M of the result, NaN if it cannot be computed; before the end -1 |
-    | `reward_valid` | `bool` | whether M gave a reward; before the end False |
-    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB, NaN without original; before the end -1 |
-    | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; before the end 0 |
+    | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
+    | `reward_valid` | `bool` | whether M gave a reward; False before the end |
+    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |
+    | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History
 
@@ -176,5 +176,5 @@ class SkipDiffusionEnv(SceneEnv):
 
     @property
     def process(self) -> SkipProcess:
-        """The diffusion process, and through it ``process.model``."""
+        """The diffusion process; its model is ``process.model``."""
         return self._episodes.process

@@ -9,8 +9,8 @@ from .vector import SceneVectorEnv
 
 
 class SkipDiffusionVectorEnv(SceneVectorEnv):
-    """What ``gymnasium.make_vec("SkipDiff-v0", num_envs=n)`` makes: see :class:`.SceneVectorEnv`, and
-    :class:`.SkipDiffusionEnv` for the arguments."""
+    """The class that ``gymnasium.make_vec("SkipDiff-v0", num_envs=n)`` makes; see :class:`.SceneVectorEnv`,
+    and :class:`.SkipDiffusionEnv` for the arguments."""
 
     scenes = Episodes
     options = Options
@@ -18,5 +18,5 @@ class SkipDiffusionVectorEnv(SceneVectorEnv):
 
     @property
     def process(self) -> SkipProcess:
-        """The diffusion process, and through it ``process.model``."""
+        """The diffusion process; its model is ``process.model``."""
         return self._episodes.process

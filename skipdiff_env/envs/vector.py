@@ -27,9 +27,10 @@ Batch = Any
 class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
     """``num_envs`` copies of a :class:`.SceneEnv` that share every call of network and metric.
 
-    Seeded with s, copy i plays what a single environment seeded with s + i plays, up to float32 rounding,
-    which depends on the size of the batch. Infos have Gymnasium's layout: an array (num_envs, ...) under each
-    key of the single environment's, in every step, and under ``_key`` a mask of the copies it was filled for.
+    If it is seeded with s, copy i plays what a single environment seeded with s + i plays, up to float32
+    rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step, each key
+    of the single environment holds an array (num_envs, ...), and ``_key`` a mask of the copies it was filled
+    for.
 
     Args:
         num_envs: number of copies.
@@ -38,11 +39,11 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
             observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``), or
             ``"Disabled"`` (you call ``reset(options={"reset_mask": ...})``); or a member of
             ``gymnasium.vector.AutoresetMode``.
-        tensors: whether observations, rewards (float32) and ends are torch tensors on the device
-            instead of NumPy arrays. Actions may be either in any case.
+        tensors: whether observations, rewards (float32) and flags are torch tensors on the device
+            instead of NumPy arrays. Actions may always be either.
         render_mode: ``"rgb_array"`` or None.
-        max_episode_steps: decisions after which an episode is truncated; None: never.
-        arguments: those of the single environment.
+        max_episode_steps: number of decisions after which an episode is truncated; None: never.
+        arguments: the arguments of the single environment.
     """
 
     metadata: dict[str, Any] = {
@@ -51,9 +52,9 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
     scenes: ClassVar[type[Scenes]]
-    """What a subclass plays."""
+    """The episodes that a subclass plays."""
     options: ClassVar[type[SceneOptions]]
-    """Its arguments."""
+    """The class of its arguments."""
 
     def __init__(
         self,
@@ -94,11 +95,12 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
         Args:
             seed: s, giving copy i the seed s + i, or one seed (or None) for each copy.
-            options: ``image``, ``noise_seed`` and ``step_cost`` as for the single environment, for all copies
-                or one for each; and ``reset_mask``, bool (num_envs,): which copies to reset (default: all).
+            options: ``image``, ``noise_seed`` and ``step_cost`` as for the single environment, one value for
+                all copies or one for each; and ``reset_mask``, bool (num_envs,): which copies to reset
+                (default: all).
 
         Returns:
-            observations of all copies, and the infos of those that were reset.
+            The observations of all copies, and the infos of those that were reset.
         """
         options = dict(options or {})
         mask = self._reset_mask(options)
@@ -111,7 +113,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         return self._numpy(self._episodes.observe()), self._infos({}, rows)
 
     def step(self, actions: Batch) -> tuple[Batch, Batch, Batch, Batch, dict[str, Any]]:
-        """A decision in each copy; ``actions`` is an array, tensor or list (num_envs,)."""
+        """Take a decision in each copy; ``actions`` is an array, tensor or list (num_envs,)."""
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (self.num_envs,):
             raise SkipDiffError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
@@ -119,7 +121,9 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
             raise ResetNeeded("no episode is running: call reset() first")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             over = np.flatnonzero(self._done).tolist()
-            raise ResetNeeded(f"the episodes of environments {over} are over: reset them by reset_mask first")
+            raise ResetNeeded(
+                f"the episodes of environments {over} are over: reset them with reset_mask first"
+            )
         rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, np.bool_)
         cut = np.zeros_like(ended)
         again = np.flatnonzero(self._done)
@@ -149,7 +153,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         return observations, reward, end, torch.tensor(cut, device=self._episodes.device), infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """One picture for each copy, uint8 (h, w, 3), in mode ``rgb_array``."""
+        """Draw one picture per copy, uint8 (h, w, 3), in mode ``rgb_array``."""
         if self.render_mode is None:
             return None
         return tuple(draw_frame(self._episodes, row) for row in range(self.num_envs))
@@ -190,7 +194,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         if not mask.any():
             raise SkipDiffError("reset_mask selects no environment: set at least one element to True")
         if not (mask.all() or self._episodes.begun):
-            raise ResetNeeded("reset all environments once before resetting some of them by reset_mask")
+            raise ResetNeeded("reset all environments once before resetting some of them with reset_mask")
         return mask
 
     def _infos(self, finals: dict[int, dict[str, Any]], rows: np.ndarray) -> dict[str, Any]:

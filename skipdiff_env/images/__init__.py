@@ -1,4 +1,4 @@
-"""Images in and out: files, sources of episodes, bundled photographs, low-resolution inputs."""
+"""Images: files, the sources of an episode's images, bundled photographs, and low-resolution inputs."""
 
 from .bundled import BUNDLED_IMAGE_SIZE, PHOTOGRAPHS, Photograph, demo_photograph
 from .io import FORMATS, RGB8, check_rgb8, decode_image, encode_image, from_pillow, read_image, write_image

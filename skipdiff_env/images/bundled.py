@@ -1,5 +1,5 @@
-"""Real photographs that need no download: those that scikit-image, scikit-learn and matplotlib carry inside
-their wheels.
+"""Real photographs that need no download, since the wheels of scikit-image, scikit-learn and matplotlib hold
+them.
 
 Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
 microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
@@ -29,7 +29,7 @@ background, and a random crop still has some 65 places a side to go."""
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph in an installed package's wheel, and where it comes from."""
+    """A photograph in the wheel of an installed package, and its source."""
 
     name: str
     file: str
@@ -38,11 +38,11 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """Whose wheel carries it, by the name that pip knows."""
+    """Name, as pip knows it, of the package whose wheel holds the photograph."""
 
     @property
     def path(self) -> Path:
-        """Where its file lies."""
+        """Path of its file."""
         return _data_folder(self.package) / self.file
 
     def read(self) -> RGB8:
@@ -123,7 +123,7 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
         package="matplotlib",
     ),
 )
-"""All of them colour; sizes as shipped 512x512, 451x300, 600x400, 640x427, twice 640x427, and 512x600."""
+"""Colour photographs, in pixels 512x512, 451x300, 600x400, 640x427 (three times) and 512x600."""
 
 _DEMO = "chelsea"
 
@@ -131,8 +131,8 @@ _DEMO = "chelsea"
 def demo_photograph() -> RGB8:
     """The photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
-    Fur and whiskers are detail that bicubic loses visibly, every pixel is natural texture, and it is
-    no portrait of a person.
+    Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and it
+    is not a portrait of a person.
     """
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
 
@@ -150,7 +150,7 @@ def _data_folder(package: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise SkipDiffError(
-            f"a photograph comes with {package}, which is not installed: pip install {package}, "
+            f"a bundled photograph comes with {package}, which is not installed: pip install {package}, "
             "or give your own images="
         )
     return Path(spec.submodule_search_locations[0]) / folder

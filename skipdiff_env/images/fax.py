@@ -162,7 +162,7 @@ class _Reader:
             else:
                 assert isinstance(mode, int)
                 if above[number] + mode < max(column, 0):
-                    raise ValueError("fax codes that go back")
+                    raise ValueError("fax codes that run backwards")
                 column = above[number] + mode
                 self._change(changes, column)
                 colour ^= 1
@@ -172,7 +172,7 @@ class _Reader:
     def _change(self, changes: list[int], column: int) -> None:
         """Add a change; one where there is one already takes it back."""
         if column > self._width:
-            raise ValueError("fax codes of more than a row")
+            raise ValueError("fax codes longer than a row")
         if changes and changes[-1] == column:
             changes.pop()
         else:
@@ -191,7 +191,7 @@ class _Reader:
     def _code(self, table: list[_Entry]) -> int | str:
         found = table[self._next(_LONGEST)]
         if found is None:
-            raise ValueError("a fax code that means nothing")
+            raise ValueError("an invalid fax code")
         self.place += found[0]
         return found[1]
 

@@ -1,7 +1,7 @@
-"""Reading and writing image files as plain pictures, without what a photograph file holds besides.
+"""Reads and writes image files as plain pictures, without the metadata of photographs.
 
-Every image inside SkipDiff is uint8 RGB of shape (H, W, 3), upright. What a file may hold besides
-(orientation, palette, transparency, 16 bits) is settled here on the way in.
+Every image inside SkipDiff is uint8 RGB of shape (H, W, 3), upright. Orientation, palette, transparency and
+16 bits are dealt with here when a file is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RGB8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: Pillow's name for it and the settings we save with."""
+    """A file format: Pillow's name for it, and the settings with which files are saved."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -54,19 +54,19 @@ FORMATS: Mapping[str, Format] = {
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
     """Read an image file as upright RGB: :func:`.photo.read_photo`, flattened to 8 bits.
 
-    Transparency is laid over white, 16 bits are rounded to 8. Colours stay as they are numbered, whatever a
-    profile says; CMYK and Lab become sRGB.
+    Transparency is laid over white, and 16 bits are rounded to 8. The numbers of colours stay as they are,
+    whatever a profile says; CMYK and Lab become sRGB.
 
     Args:
         path: the file.
-        max_pixels: refuse larger pictures before their pixels are decoded.
+        max_pixels: greatest number of pixels; larger pictures are refused before they are decoded.
 
     Returns:
-        uint8 (H, W, 3).
+        The picture, uint8 (H, W, 3).
 
     Raises:
-        SkipDiffError: in one line naming the file, if it is missing, a folder, no image, damaged, of no
-            size, or larger than ``max_pixels``.
+        SkipDiffError: naming the file, if it is missing, a folder, not an image, damaged, without pixels, or
+            larger than ``max_pixels``.
     """
     try:
         return flattened(read_photo(Path(path), max_pixels))
@@ -75,7 +75,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
 
 
 def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> RGB8:
-    """:func:`read_image` from an open binary file; ``name`` stands for it in error messages."""
+    """As :func:`read_image`, from an open binary file; ``name`` stands for it in error messages."""
     try:
         return flattened(decode_photo(file, max_pixels))
     except SkipDiffError as error:
@@ -119,8 +119,8 @@ def write_image(path: str | Path, image: RGB8) -> None:
     same folder and then renamed, replacing a file of that name.
 
     Raises:
-        SkipDiffError: in one line, if the suffix is unknown, the image does not fit the format, or
-            the file cannot be written. Nothing is left behind.
+        SkipDiffError: if the suffix is unknown, the image does not fit the format, or the file cannot be
+            written. Nothing is left behind.
     """
     path = Path(path)
     data = encode_image(image, path)
@@ -141,7 +141,8 @@ def write_image(path: str | Path, image: RGB8) -> None:
 
 
 def encode_image(image: RGB8, path: str | Path) -> bytes:
-    """The bytes that :func:`write_image` would put at ``path``. Same errors, and nothing is written."""
+    """The bytes that :func:`write_image` would write to ``path``. Raises the same errors and writes
+    nothing."""
     path = Path(path)
     fmt = FORMATS.get(path.suffix.lower())
     if fmt is None:
@@ -160,6 +161,6 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

@@ -35,7 +35,7 @@ def decoded(
         if marker in _FRAMES:
             height, width = (int.from_bytes(segment[at : at + 2], "big") for at in (5, 7))
             if width != size[0] or height < size[1] or segment[9] != channels:
-                raise ValueError(f"a JPEG of {width}x{height}x{segment[9]} where another belongs")
+                raise ValueError(f"a JPEG of an unexpected size, {width}x{height}x{segment[9]}")
     adobe = b""
     if transformed is not None:
         adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transformed])
@@ -44,7 +44,7 @@ def decoded(
         image.load()
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
     if pixels.shape[2] != channels:
-        raise ValueError(f"a JPEG of {pixels.shape[2]} channels where another belongs")
+        raise ValueError(f"a JPEG with an unexpected number of channels, {pixels.shape[2]}")
     # four channels are taken for Adobe's CMYK, which is the other way round
     return 255 - pixels[: size[1]] if channels == 4 else pixels[: size[1]]
 

@@ -12,26 +12,26 @@ from .sources import ImageSource
 KINDS = ("clean", "jpeg", "noise", "blur")
 """Image number i is of kind i modulo 4."""
 JPEG, NOISE, BLUR = (40.0, 90.0), (2.0, 15.0), (0.4, 1.2)
-"""Ranges of JPEG's quality, of σ of Gaussian noise in grey levels, of σ of a Gaussian blur in LR pixels."""
+"""Ranges of JPEG quality, of σ of Gaussian noise in grey levels, and of σ of Gaussian blur in LR pixels."""
 
 
 def kind(index: int) -> str:
-    """What is wrong with the input of image ``index``."""
+    """The kind of degradation of image ``index``."""
     return KINDS[index % len(KINDS)]
 
 
 @dataclass(frozen=True)
 class MixedQuality:
-    """Degrades LR images, uint8 (h, w, 3): each index has its kind and a strength of its own.
+    """Degrades LR images, uint8 (h, w, 3): each index has its own kind and strength.
 
     Args:
-        seed: of strengths and noise; the same for the same index and seed.
+        seed: seed of strengths and noise, which are functions of it and the index.
     """
 
     seed: int = 0
 
     def __call__(self, lr: RGB8, index: int) -> RGB8:
-        """The LR image of number ``index``, degraded."""
+        """Degrade the LR image number ``index``."""
         chosen = kind(index)
         if chosen == "clean":
             return lr
@@ -50,12 +50,12 @@ class MixedQuality:
 
 
 def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:
-    """The images of a source of originals, with inputs of mixed quality; ``images=`` of an environment.
+    """The images of a source with inputs of mixed quality, for ``images=`` of an environment.
 
     Args:
-        source: see :func:`.open_source`.
-        seed: see :class:`MixedQuality`.
-        every_kind: each image once in every kind, one after the other, instead of in one kind each: four
-            times as many images.
+        source: source of originals, see :func:`.open_source`.
+        seed: seed of the degradations, see :class:`MixedQuality`.
+        every_kind: whether each image appears once in every kind, which makes four times as many images,
+            instead of in one kind.
     """
     return (source.repeated(KINDS) if every_kind else source).degraded(MixedQuality(seed))

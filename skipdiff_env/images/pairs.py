@@ -1,4 +1,4 @@
-"""An episode's images: a crop of the original (HR) and the low-resolution input (LR) made of it."""
+"""The images of an episode: a crop of the original (HR) and the low-resolution input (LR) made from it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .sources import ImageSource
 
 @dataclass(frozen=True)
 class Pair:
-    """The input of one episode, and the original where there is one.
+    """The input of one episode, and the original if there is one.
 
     Attributes:
-        lr: uint8 (h, w, 3).
-        hr: uint8 (h * scale, w * scale, 3), or None for a source of low-resolution images.
-        name: what the source calls the image.
+        lr: the input, uint8 (h, w, 3).
+        hr: the original, uint8 (h * scale, w * scale, 3), or None for a source of low-resolution images.
+        name: name of the image in its source.
     """
 
     lr: RGB8
@@ -36,23 +36,25 @@ def make_pair(
     image_size: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> Pair:
-    """Image ``index`` of a source, cropped, with its low-resolution input.
+    """Crop image ``index`` of a source and make its low-resolution input.
 
     Args:
-        source: its ``low_resolution`` says whether its images are originals or inputs.
-        index: which image.
-        scale: how many times larger HR is than LR.
+        source: source of images; its ``low_resolution`` says whether they are originals or inputs.
+        index: number of the image.
+        scale: factor by which HR is larger than LR.
         image_size: side of the square crop in HR pixels (LR images are cropped to
             ``image_size // scale``), a multiple of ``scale``. None takes the whole image; originals
             then lose at most ``scale - 1`` columns and rows at their edges.
-        rng: where to crop; None crops the centre. Draws exactly two numbers if ``image_size`` is given.
+        rng: generator that draws the place of the crop, with exactly two numbers if ``image_size`` is given;
+            None crops the centre.
 
     Raises:
-        SkipDiffError: if the image is too small, by name, or ``image_size`` does not fit ``scale``.
+        SkipDiffError: if the image is too small (the message names it), or ``image_size`` does not fit
+            ``scale``.
     """
     if image_size is not None and (image_size < scale or image_size % scale):
         fitting = max(image_size // scale, 1) * scale
-        raise SkipDiffError(f"image_size={image_size} is no multiple of the scale {scale}; use {fitting}")
+        raise SkipDiffError(f"image_size={image_size} is not a multiple of the scale {scale}; use {fitting}")
     image, name, lr_only = source[index], source.name(index), source.low_resolution
     if image_size is None:
         image = cut_to_multiple(image, 1 if lr_only else scale, name=name)
@@ -73,16 +75,17 @@ def episode_pair(
     image_size: int | None = None,
     crop: Literal["random", "center"] = "random",
 ) -> Pair:
-    """The pictures of an episode, see :func:`make_pair`: a random crop is a function of what replays it."""
+    """The pictures of an episode, see :func:`make_pair`; a random crop is a function of image and noise
+    seed."""
     rng = np.random.default_rng([index, noise_seed]) if crop == "random" else None
     return make_pair(source, index, scale=scale, image_size=image_size, rng=rng)
 
 
 def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name: str = "image") -> RGB8:
-    """A square crop (a copy) of side ``size``: at random by ``rng``, else from the centre.
+    """A copy of a square crop of side ``size``, at a random place if ``rng`` is given, else in the centre.
 
     Raises:
-        SkipDiffError: if the image is smaller than that; ``name`` is how the message calls it.
+        SkipDiffError: if the image is too small; the message calls it ``name``.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:
@@ -95,7 +98,7 @@ def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name
 
 
 def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
-    """The image (a copy) without the few columns and rows, from all edges alike, that ``scale`` leaves over.
+    """A copy of the image, cropped equally at all edges to multiples of ``scale``.
 
     Raises:
         SkipDiffError: if a side is shorter than ``scale``.
@@ -103,7 +106,7 @@ def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
     height, width = (side - side % scale for side in image.shape[:2])
     if not (height and width):
         raise SkipDiffError(
-            f"{name}: is {image.shape[1]}x{image.shape[0]} pixels, too small to be shrunk {scale} times"
+            f"{name}: is {image.shape[1]}x{image.shape[0]} pixels, too small to be shrunk by {scale}"
         )
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width].copy()

@@ -130,7 +130,7 @@ def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
             photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
         left_out = [f"its {what} is left out" for what in xmp.companions(source.xmp)]
         if not xmp.is_legible(source.xmp):
-            left_out.append("its XMP is damaged or no plain XML and is left out")
+            left_out.append("its XMP is damaged or not plain XML, and is left out")
         notes = tuple(dict.fromkeys((*photo.notes, *left_out)))
         photo = replace(photo, metadata=source.metadata, notes=notes, coding=source.coding)
         return upright(photo, source.orientation)
@@ -147,7 +147,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     if stat.S_ISDIR(mode):
         raise SkipDiffError("is a folder, not an image file")
     if not stat.S_ISREG(mode):
-        raise SkipDiffError("is no regular file")
+        raise SkipDiffError("is not a regular file")
     try:
         file = path.open("rb")
     except OSError as error:

@@ -75,7 +75,7 @@ def check_size(size: tuple[int, int], fmt: Format) -> None:
     """Raise a SkipDiffError if the format cannot hold a picture of this width and height."""
     if max(size) > fmt.max_side:
         raise SkipDiffError(
-            f"{size[0]}x{size[1]} does not fit {fmt.name.upper()} (at most {fmt.max_side} a side): "
+            f"{size[0]}x{size[1]} does not fit {fmt.name.upper()} (at most {fmt.max_side} pixels per side): "
             "use --format png"
         )
 
@@ -93,12 +93,14 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
         alpha = None
     if photo.deep and not fmt.deep:
         colour, alpha = eight_bits(colour), None if alpha is None else eight_bits(alpha)
-        notes.append(f"16 bits reduced to 8, all that {fmt.name.upper()} holds: PNG and TIFF keep them")
+        notes.append(f"16 bits reduced to 8, the most that {fmt.name.upper()} holds: PNG and TIFF keep them")
     codes = photo.code_points
     if codes and not fmt.code_points:
         if profile is None:
             what = f"HDR ({icc.HDR[codes[1]]})" if codes[1] in icc.HDR else "its colour space"
-            notes.append(f"{fmt.name.upper()} has no word for {what}, so colours look wrong: PNG keeps it")
+            notes.append(
+                f"{fmt.name.upper()} cannot describe {what}, so that colours look wrong: PNG keeps it"
+            )
         codes = None
     grey = colour.shape[2] == 1
     if profile and (not fmt.baggage or (grey and not fmt.grey) or len(profile) > fmt.max_profile):

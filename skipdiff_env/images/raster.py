@@ -125,9 +125,7 @@ def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
         SkipDiffError: if its pixels have 32 bits.
     """
     if image.mode in ("I", "F"):
-        raise SkipDiffError(
-            "has 32-bit pixels, which do not say what white is: convert it to 8 or 16 bits first"
-        )
+        raise SkipDiffError("has 32-bit pixels without a defined white: convert it to 8 or 16 bits first")
     if image.mode.startswith("I;16"):
         return with_profile(Photo(np.asarray(image).astype(np.uint16)[..., None]), profile)
     if image.mode in ("CMYK", "LAB"):

@@ -1,4 +1,4 @@
-"""Where images come from: everything that an environment's ``images=`` accepts, behind one small class."""
+"""Sources of images: everything that an environment's ``images=`` accepts, behind one small class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .io import RGB8, check_rgb8, decode_image, from_pillow, read_image
 from .photo import is_image_name
 
 Item = tuple[str, Callable[[], RGB8]]
-"""A name and what loads the image of that name."""
+"""A name, and a function that loads the image of that name."""
 
 _CACHE_BYTES = 512 * 2**20
 
@@ -29,17 +29,18 @@ _CACHE_BYTES = 512 * 2**20
 class ImageSource:
     """A fixed sequence of named images, decoded when first asked for.
 
-    ``len(source)``, ``source.name(i)`` and ``source[i]``, which is a read-only uint8 (H, W, 3) array
-    (negative ``i`` count from the end, others raise IndexError). Decoded images are kept up to
-    ``cache_bytes`` in memory, the least recently used leave first. Made by :func:`open_source`;
-    pickles without its cache if its items do. Not meant for several threads at once.
+    It has ``len(source)``, ``source.name(i)`` and ``source[i]``, a read-only uint8 (H, W, 3) array; a
+    negative ``i`` counts from the end, and an ``i`` out of range raises IndexError. Up to ``cache_bytes`` of
+    decoded images are kept in memory, and the least recently used are dropped first. A source is made by
+    :func:`open_source`. It can be pickled if its items can, without its cache. It is not safe for several
+    threads at once.
 
     Args:
-        items: names, shown in messages and infos, and loaders.
+        items: names, which messages and infos show, and functions that load the images.
         low_resolution: whether the images are low-resolution inputs without a known original.
-        cache_bytes: upper bound of the memory that decoded images take; a larger image is not kept.
-        degrade: what happens to the low-resolution input (uint8 (h, w, 3)) that is made of image
-            ``index``, besides being shrunk: ``degrade(lr, index)``; see :mod:`.mixed`.
+        cache_bytes: upper bound of the memory that decoded images take, in bytes; a larger image is not kept.
+        degrade: function ``degrade(lr, index)`` that further degrades the low-resolution input, uint8
+            (h, w, 3), made from image ``index``; see :mod:`.mixed`.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class ImageSource:
         return len(self._items)
 
     def name(self, index: int) -> str:
-        """Name of image ``index``: file name in a folder, member of an archive, or what fits."""
+        """Name of image ``index``, such as its file name in a folder or an archive."""
         return self._items[index][0]
 
     def take(self, count: int, first: int = 0, every: int = 1) -> ImageSource:
-        """Up to ``count`` of the images, each ``every``-th from number ``first`` on.
+        """Up to ``count`` of the images: every ``every``-th from number ``first`` on.
 
-        Each keeps what ``degrade`` does to it.
+        Each image keeps its degradation.
         """
         items = self._items[first::every][:count]
         degrade = self.degrade and partial(_numbered, self.degrade, first, every)
@@ -77,22 +78,22 @@ class ImageSource:
         )
 
     def only(self, stems: Container[str]) -> ImageSource:
-        """Those images whose file's name, without folder and suffix, is among ``stems``; not degraded."""
+        """The images whose file name, without folder and suffix, is among ``stems``; not degraded."""
         items = [item for item in self._items if PurePath(item[0].replace(":", "/")).stem in stems]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
     def degraded(self, degrade: Callable[[RGB8, int], RGB8]) -> ImageSource:
-        """The same originals, with ``degrade`` done to the inputs made of them.
+        """The same originals, with ``degrade`` applied to the inputs made from them.
 
         Raises:
-            SkipDiffError: if these are inputs already.
+            SkipDiffError: if the images are inputs already.
         """
         if self.low_resolution:
-            raise SkipDiffError("images: low-resolution inputs are taken as they are, not degraded further")
+            raise SkipDiffError("images: low-resolution inputs cannot be degraded further")
         return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
 
     def repeated(self, words: Sequence[str]) -> ImageSource:
-        """Each image as often as there are words, one after the other, named ``NAME, WORD``; not degraded."""
+        """Each image once for every word, named ``NAME, WORD``; not degraded."""
         items = [(f"{name}, {word}", load) for name, load in self._items for word in words]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
@@ -105,7 +106,7 @@ class ImageSource:
             self._cache.move_to_end(index)
             return self._cache[index]
         image = self._items[index][1]().view()
-        image.setflags(write=False)  # it is shared: nobody may paint on it
+        image.setflags(write=False)  # it is shared, so that nobody may change it
         self._keep(index, image)
         return image
 
@@ -130,7 +131,7 @@ def _numbered(degrade: Callable[[RGB8, int], RGB8], first: int, every: int, lr: 
 
 
 def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSource:
-    """Open whatever ``images=`` names.
+    """Open the images that ``images=`` names.
 
     Args:
         images:
@@ -145,23 +146,23 @@ def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSou
               with one of these;
             - an :class:`ImageSource`, returned as it is.
 
-            Files are looked for now but decoded when first used; arrays are not copied.
-        low_resolution: the images are themselves the low-resolution inputs, and there is no original
-            to compare with. By default they are originals, from which the inputs are made.
+            Files are found now but decoded when first used; arrays are not copied.
+        low_resolution: whether the images are themselves the low-resolution inputs, without originals. By
+            default they are originals, from which the inputs are made.
 
     Raises:
-        SkipDiffError: if there is nothing there, or nothing that can be an image; names the offender.
+        SkipDiffError: if there is nothing, or something that cannot be an image; the message names it.
     """
     if isinstance(images, ImageSource):
         if images.low_resolution != low_resolution:
             raise SkipDiffError(
                 f"images: this ImageSource was opened with low_resolution={images.low_resolution}, "
-                f"not {low_resolution}; open it as it is to be used"
+                f"not {low_resolution}: open it as it will be used"
             )
         return images
     items = _items(images)
     if not items:
-        raise SkipDiffError(f"images: the {type(images).__name__} given holds no images")
+        raise SkipDiffError(f"images: the given {type(images).__name__} holds no images")
     return ImageSource(items, low_resolution=low_resolution)
 
 
@@ -206,7 +207,7 @@ def _tar_items(path: Path) -> list[Item]:
         with tarfile.open(path, "r:") as archive:
             members = [member for member in archive if member.isreg() and is_image_name(member.name)]
     except tarfile.TarError as error:
-        raise SkipDiffError(f"{path}: is not a whole, uncompressed tar archive ({error})") from error
+        raise SkipDiffError(f"{path}: is not a complete, uncompressed tar archive ({error})") from error
     if not members:
         raise SkipDiffError(f"{path}: no image files in this archive")
     members.sort(key=lambda member: member.name)
@@ -219,7 +220,7 @@ def _read_member(path: Path, name: str, offset: int, size: int) -> RGB8:
             archive.seek(offset)
             data = archive.read(size)
     except OSError as error:
-        raise SkipDiffError(f"{path}: cannot be read any more ({error.strerror})") from error
+        raise SkipDiffError(f"{path}: can no longer be read ({error.strerror})") from error
     return decode_image(io.BytesIO(data), f"{path}: {name}")
 
 
@@ -238,11 +239,11 @@ def _dataset_item(dataset: Any, index: int, name: str) -> RGB8:
 
 
 def to_rgb8(item: Any, name: str) -> RGB8:
-    """One image as uint8 (H, W, 3), from such an array, a PIL image or a tensor (3, H, W), uint8 or float
-    in [0, 1]; ``name`` is how errors call it.
+    """One image as uint8 (H, W, 3), from such an array, a PIL image, or a tensor (3, H, W) that is uint8 or
+    float in [0, 1]; error messages call it ``name``.
 
     Raises:
-        SkipDiffError: if it is none of them.
+        SkipDiffError: if it is none of these.
     """
     if isinstance(item, Image.Image):
         return from_pillow(item, name)

@@ -186,7 +186,9 @@ def _layout(base: Directory, order: str) -> _Layout:
 def _check(layout: _Layout, base: Directory) -> None:
     """Refuse what would not be read right."""
     if _is_reduced(base) and _SUB_DIRECTORIES in base:
-        raise SkipDiffError("is a TIFF with a reduced copy first, as camera raw files have: develop it")
+        raise SkipDiffError(
+            "is a TIFF that begins with a reduced copy, as camera raw files do: develop it first"
+        )
     problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
     if problem:
         raise SkipDiffError(f"is a TIFF with {problem}: convert it to 8 or 16 bits of grey or RGB first")

@@ -77,7 +77,7 @@ def _lzw(data: bytes, size: int) -> bytearray:
                 if start + length > place:  # its last byte is the first of what it writes
                     found.append(found[place])
             else:
-                raise ValueError("an LZW code that means nothing")
+                raise ValueError("an invalid LZW code")
             starts.append(place)
             lengths.append(length)
         if len(found) >= size:
@@ -100,7 +100,7 @@ def _periods(data: bytes) -> Iterator[list[int]]:
     padded = np.frombuffer(data + b"\0" * 4, np.uint8).astype(np.uint32)
     bit, last = 0, 8 * len(data)
     if last < 9 or (data[0] << 1 | data[1] >> 7) != _CLEAR:
-        raise ValueError("LZW data that does not begin as TIFF's does")
+        raise ValueError("LZW data that does not begin with TIFF's clear code")
     while bit + 9 <= last:
         ends = bit + _ENDS[: np.searchsorted(_ENDS, last - bit, side="right")]
         starts = ends - _WIDTHS[: len(ends)]

@@ -1,4 +1,4 @@
-"""What every metric looks like from outside."""
+"""The interface of every metric."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from skipdiff_env.errors import SkipDiffError
 Images = NDArray[np.uint8]
 """8-bit RGB pictures (B, H, W, 3): exactly the pixels that would be saved."""
 Scores = NDArray[np.float64]
-"""One score a picture, (B,); NaN where it cannot be computed."""
+"""One score per picture, (B,); NaN where it cannot be computed."""
 
 
 class Metric(ABC):
-    """A quality score for 8-bit pictures. Made by :func:`skipdiff_env.metrics.load_metric`.
+    """A quality score for 8-bit pictures, made by :func:`skipdiff_env.metrics.load_metric`.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
         lower_better: whether a smaller score means a better picture.
-        reference: whether the undistorted pictures are needed.
-        min_size: the smallest height and width in pixels that can be scored (1 where unknown).
-        device: where it computes.
+        reference: whether it needs the undistorted pictures.
+        min_size: the smallest height and width in pixels that can be scored (1 if unknown).
+        device: device on which it computes.
 
-    A score depends on the picture (and its reference) alone: random numbers inside a metric are seeded
+    A score depends only on the picture (and its reference): random numbers inside a metric are seeded
     for each picture, and the caller's generators are left as they were. Pickles and copies carry only
     the name and the device, never weights.
     """
 
     restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None
-    """A function and its arguments that make this metric again; ``load_metric`` sets it."""
+    """A function and its arguments that recreate this metric; ``load_metric`` sets it."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Metric(ABC):
 
         Args:
             images: uint8 (B, H, W, 3), RGB.
-            references: the undistorted pictures, same shape; only read where the metric uses them.
+            references: the undistorted pictures, of the same shape; read only if the metric needs them.
 
         Returns:
-            float64 (B,). NaN where this picture has no score (NIQE of a flat picture, say); PSNR of a
-            perfect copy is infinite.
+            The scores, float64 (B,); NaN where a picture has no score (NIQE of a flat picture, for
+            example). PSNR of a perfect copy is infinite.
 
         Raises:
             SkipDiffError: if the pictures are of the wrong kind or too small, a reference is missing, or
@@ -67,7 +67,7 @@ class Metric(ABC):
         self.check_size(*images.shape[1:3])
         if references is None:
             if self.reference:
-                raise SkipDiffError(f"metric {self.name!r} compares with references: pass the HR pictures")
+                raise SkipDiffError(f"metric {self.name!r} needs references: pass the HR pictures")
         else:
             check_images(references, "references")
             if references.shape != images.shape:
@@ -77,8 +77,8 @@ class Metric(ABC):
         return self._score(images, references) if len(images) else np.empty(0)
 
     def rewards(self, scores: Scores) -> Scores:
-        """Eq. 15: 1/M where a lower M is better, else M; float64 (B,), NaN where there is none (M ≤ 0
-        has no meaningful inverse)."""
+        """The rewards of Eq. 15: 1/M where a lower M is better, else M. float64 (B,); NaN where there is no
+        reward (M ≤ 0 has no meaningful inverse)."""
         if not self.lower_better:
             return np.where(np.isfinite(scores), scores, np.nan)
         return np.divide(1.0, scores, where=scores > 0, out=np.full(len(scores), np.nan))

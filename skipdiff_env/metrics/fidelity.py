@@ -1,8 +1,8 @@
 """PSNR and SSIM as the super-resolution papers report them: on the luma of BT.601.
 
-Luma is not rounded and runs from 16 to 235, as MATLAB's rgb2ycbcr without its rounding; data range 255;
-no border is cut off. SSIM (Wang et al. 2004) has an 11x11 Gaussian window of sigma 1.5. Both are
-scikit-image's functions.
+Luma is not rounded and runs from 16 to 235, as in MATLAB's rgb2ycbcr without its rounding. The data range is
+255, and no border is cut off. SSIM (Wang et al. 2004) has an 11x11 Gaussian window of sigma 1.5. Both are
+computed by scikit-image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels, so the smallest picture."""
+"""Side of SSIM's window in pixels, and so the least side of a picture."""
 
 
 def studio_luma(images: Images) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def studio_luma(images: Images) -> NDArray[np.float64]:
 
 
 def psnr_y(a: Images, b: Images) -> Scores:
-    """Peak signal-to-noise ratio of luma in dB: uint8 (B, H, W, 3) twice to float64 (B,).
+    """Peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
 
     Infinite where the luma of a pair is equal.
     """
@@ -38,7 +38,7 @@ def psnr_y(a: Images, b: Images) -> Scores:
 
 
 def ssim_y(a: Images, b: Images) -> Scores:
-    """Structural similarity of luma, at most 1: uint8 (B, H, W, 3) twice to float64 (B,).
+    """Structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
 
     Raises:
         ValueError: if a side is shorter than 11 pixels.

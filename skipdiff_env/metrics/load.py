@@ -1,4 +1,4 @@
-"""From what users write (``metric="niqe"``) to a metric."""
+"""Turns what users write (``metric="niqe"``) into a metric."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ from skipdiff_env.metrics.shift_tolerant import ShiftTolerantMetric
 def load_metric(
     spec: str | Callable[..., Any] | Mapping[str, float] | Metric = "niqe", device: str | torch.device = "cpu"
 ) -> Metric:
-    """A metric by name, or made of a function.
+    """Load a metric by name, or make one of a function.
 
     Args:
         spec: One of
 
-            - ``"niqe"``: no reference; reads only the part of a picture that 96x96 blocks fill from the
-              top left, and is comparable only between pictures of one size (of at least 192x192; a
-              single block has no covariance);
+            - ``"niqe"``: needs no reference. It reads only the part of a picture that 96x96 blocks fill from
+              the top left, and is comparable only between pictures of one size (of at least 192x192, since
+              a single block has no covariance);
             - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
               counts; equal to ``"niqe"`` where both sides are multiples of 96;
-            - ``"lpips"``: LPIPS 0.1 with AlexNet, needs references;
-            - ``"st-lpips"``: ST-LPIPS with AlexNet, needs references, and the package stlpips_pytorch;
-            - ``"residue"``: grain in flat areas over the original's, see :func:`.residue.flat_residue`;
+            - ``"lpips"``: LPIPS 0.1 with AlexNet; needs references;
+            - ``"st-lpips"``: ST-LPIPS with AlexNet; needs references, and the package stlpips_pytorch;
+            - ``"residue"``: grain in flat areas relative to the original's, see
+            :func:`.residue.flat_residue`;
               needs references;
-            - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`, need references;
+            - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`; need references;
             - any other name that pyiqa knows; most of those download weights when first used;
             - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
               arrays (B, H, W, 3). Its attributes ``lower_better`` (default False), ``reference`` (default:
-              whether the second parameter has no default value), ``min_size`` and ``name`` are read where
-              present. What it raises is not caught;
-            - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, M inverted where a
-              higher M is better, so that lower products are; NaN where one of them is not above 0;
+              whether the second parameter has no default value), ``min_size`` and ``name`` are read if
+              present. Its exceptions are not caught;
+            - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
+              higher values are better is inverted, so that a lower product is better; NaN where one of
+              them is not above 0;
             - a metric, which is returned as it is.
-        device: Where pyiqa's metrics compute.
+        device: Device on which pyiqa's metrics compute.
 
     Returns:
-        The metric. For names the same object each time; ``"niqe"`` and ``"lpips"`` load at the first score.
+        The metric. The same name gives the same object; ``"niqe"`` and ``"lpips"`` load at the first score.
 
     Raises:
-        SkipDiffError: if the name is unknown, or if pyiqa or the weights of one of its metrics cannot be
-            had.
+        SkipDiffError: if the name is unknown, or if pyiqa or the weights of one of its metrics are not
+            available.
     """
     if isinstance(spec, Metric):
         return spec
@@ -83,7 +85,7 @@ def _by_name(name: str, device: torch.device) -> Metric:
 
 
 class CallableMetric(Metric):
-    """A user's function as a metric; see :func:`load_metric` for what it may look like."""
+    """A user's function as a metric; see :func:`load_metric` for its form."""
 
     def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
         second = _second_parameter(function)
@@ -105,7 +107,7 @@ class CallableMetric(Metric):
         scores = np.asarray(values, np.float64)
         if scores.shape != (len(images),):
             raise SkipDiffError(
-                f"metric {self.name!r} must return one number an image, shape ({len(images)},), "
+                f"metric {self.name!r} must return one number per image, shape ({len(images)},), "
                 f"got shape {scores.shape}"
             )
         return scores
@@ -116,7 +118,7 @@ class ProductMetric(Metric):
 
     def __init__(self, weights: Mapping[str, float], device: torch.device) -> None:
         if not weights or not all(isinstance(name, str) and weight > 0 for name, weight in weights.items()):
-            raise SkipDiffError(f"the weights {dict(weights)} must be numbers above 0 by names of metrics")
+            raise SkipDiffError(f"the weights {dict(weights)} must map names of metrics to numbers above 0")
         self._parts = {load_metric(name, device): float(weight) for name, weight in weights.items()}
         super().__init__(
             device,

@@ -40,7 +40,7 @@ def properties(name: str) -> tuple[bool, bool]:
         import_pyiqa()
         from pyiqa.default_model_configs import DEFAULT_CONFIGS as known
     if name in SET_METRICS:
-        raise SkipDiffError(f"metric {name!r} scores a whole set of pictures, not each: use another metric")
+        raise SkipDiffError(f"metric {name!r} scores sets of pictures, not single ones: use another metric")
     if name not in known:
         close = difflib.get_close_matches(name.lower(), [*known, "niqe-full", "residue", "st-lpips"], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "pyiqa.list_models() lists the names"

@@ -1,4 +1,4 @@
-"""What is left in flat areas: grain, blotches and blocks where the original has next to none."""
+"""Grain, blotches and blocks in flat areas, relative to the original."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from numpy.typing import NDArray
 from skipdiff_env.metrics.base import Images, Scores
 
 BLOCK = 16
-"""Side of the blocks among which the smoothest are looked for, in pixels."""
+"""Side in pixels of the blocks among which the smoothest are chosen."""
 SIGMA = 2.0
-"""Of the Gaussian that separates grain from shading, in pixels."""
+"""σ in pixels of the Gaussian that separates grain from shading."""
 SHARE = 0.1
 """Share of the blocks that count as flat."""
 ROUNDING = 12**-0.5
-"""Deviation of the error of rounding, in grey levels: what a perfectly flat original counts as."""
+"""Standard deviation of the rounding error in grey levels, the least deviation that counts."""
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
-    """Deviation of the high-pass in the original's smoothest tenth of blocks, over the original's own.
+    """Standard deviation of the high-pass in the smoothest tenth of the original's blocks, over the
+    original's.
 
-    1 is as smooth as the original, above it there is grain that was not there, below it something was lost.
-    The high-pass is the picture minus its Gaussian blur, all three channels count alike, and the blocks are
+    At 1 the picture is as smooth as the original, above 1 it has more grain, and below 1 it has lost some.
+    The high-pass is the picture minus its Gaussian blur, all three channels count equally, and the blocks are
     those in which the original's high-pass deviates least.
 
     Args:
-        images: uint8 (B, H, W, 3), at least 16 pixels a side.
-        references: the originals, likewise.
+        images: the pictures, uint8 (B, H, W, 3), each side at least 16 pixels.
+        references: the originals, uint8 of the same shape.
 
     Returns:
-        float64 (B,), at least 0.
+        The ratios, float64 (B,), at least 0.
     """
     return np.array([_one(image, original) for image, original in zip(images, references, strict=True)])
 

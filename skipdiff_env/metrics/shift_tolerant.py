@@ -118,7 +118,7 @@ def _unit(x: Tensor) -> Tensor:
 def _weights(trunk: Trunk) -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise SkipDiffError(f"ST-LPIPS needs weights that are not here: pip install --no-deps {PACKAGE}")
+        raise SkipDiffError(f"ST-LPIPS needs weights that are not installed: pip install --no-deps {PACKAGE}")
     return Path(spec.submodule_search_locations[0]) / "weights" / "vST0.0" / f"{trunk}_shift_tolerant.pth"
 
 

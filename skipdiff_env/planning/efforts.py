@@ -1,4 +1,4 @@
-"""Which of a model's plans are its fast, its normal and its best one."""
+"""Chooses a model's fast, normal and best plan."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ LIMITS: dict[str, dict[str, float]] = {
 def choose_efforts(
     plans: Mapping[Plan, Mapping[str, float]], reference: Mapping[str, float], objective: Mapping[str, float]
 ) -> dict[str, Plan]:
-    """Which plan each effort stands for.
+    """Choose the plan of each effort.
 
-    ``normal`` and ``fast`` are the plans of the fewest evaluations that fall behind the reference by no more
-    than :data:`LIMITS` in any figure; ``best`` is the one whose Σ w ln(M/M of the reference) is smallest. An
-    effort that no plan is good enough for is left out, and so is ``best`` if the reference is better.
+    ``normal`` and ``fast`` are the plans with the fewest evaluations that are worse than the reference by no
+    more than :data:`LIMITS` in any figure. ``best`` is the plan whose Σ w ln(M / M of the reference) is
+    smallest. An effort for which no plan is good enough is left out, and so is ``best`` if the reference is
+    better than all plans.
 
     Args:
-        plans: each with its mean by metric.
-        reference: the means of what they are held against.
-        objective: M, the metrics that were searched for, with their weights w.
+        plans: for each plan, its mean of each metric.
+        reference: the means of the chain that plans are compared with.
+        objective: the metrics M that the search optimised, with their weights w.
     """
     worse = {
         plan: {

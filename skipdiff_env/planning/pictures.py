@@ -39,10 +39,10 @@ class Pictures:
         self, model: DiffusionModel, source: ImageSource, metrics: Iterable[str], size: int | None, batch: int
     ) -> None:
         if source.low_resolution or not len(source):
-            raise SkipDiffError("plans are judged by their originals: give HR pictures")
+            raise SkipDiffError("plans are scored against originals: give HR pictures")
         pairs = [make_pair(source, i, scale=model.scale, image_size=size) for i in range(len(source))]
         if len({pair.lr.shape for pair in pairs}) > 1:
-            raise SkipDiffError("the pictures have several sizes: give image_size= for crops of one")
+            raise SkipDiffError("the pictures have several sizes: give image_size= to crop them to one")
         self.model, self._batch = model, batch
         self._lr, self._hr = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("lr", "hr"))
         self.metrics: dict[str, Metric] = {name: load_metric(name, model.device) for name in metrics}

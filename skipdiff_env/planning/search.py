@@ -1,4 +1,4 @@
-"""Which fixed plan is best at a budget of network calls: what every agent has to be compared with."""
+"""The search for the best fixed plan with a given number of network calls, the baseline for every agent."""
 
 from __future__ import annotations
 
@@ -38,39 +38,40 @@ VERSION = 1
 """Of the family of plans and the objective: another one begins other studies."""
 
 Tell = Callable[[int, float], None]
-"""Called after each trial with their number and the best objective so far."""
+"""A function that is called after each trial with the number of trials and the best objective so far."""
 
 
 @dataclass(frozen=True)
 class FoundPlan:
-    """What a search found."""
+    """The result of a search."""
 
     plan: Plan
     figures: dict[str, float]
     """Means over the pictures and two noise seeds, by metric."""
     trials: int
-    """Plans that were tried, in all runs of the study."""
+    """Number of plans tried in all runs of the study."""
     seconds: float
-    """Of this run."""
+    """Seconds that this run took."""
 
 
 class PlanSearch:
-    """Looks for the best fixed plans of a model, by Optuna's tree-structured Parzen estimator.
+    """Searches for the best fixed plans of a model with Optuna's tree-structured Parzen estimator.
 
-    The plans are those of :func:`.shapes.shaped_plan`: jumps of DDIM down to a level, at most one skip, jumps
-    down to 0. What is minimised is the mean over pictures of Σ w ln(M/M of the reference), to which falling
-    behind in PSNR, SSIM or flat areas adds, see :data:`GUARDS`.
+    The plans are those of :func:`.shapes.shaped_plan`: jumps of DDIM down to a level, at most one skip, and
+    jumps down to 0. The search minimises the mean over pictures of Σ w ln(M / M of the reference), plus a
+    penalty for falling behind in PSNR, SSIM or flat areas, see :data:`GUARDS`.
 
     Args:
         model: the frozen model.
-        images: HR pictures, as :func:`skipdiff_env.images.open_source` takes them, that neither the model
-            was trained on nor anything will be judged by.
-        metric: M, a name, or names with their weights w.
-        image_size: side of the crops from the pictures' middle, pixels; None for whole pictures of one size.
-        study: a file that holds every trial, from which a later search goes on; None keeps them in memory.
-        reference: the chain that plans are held against; None: SkipDiff from the model's own start.
-        batch: pictures a network call.
-        seed: of the search; trials are drawn one after the other.
+        images: HR pictures, as :func:`skipdiff_env.images.open_source` takes them. They should be neither
+            training pictures of the model nor test pictures.
+        metric: the metric M to optimise: a name, or names with their weights w.
+        image_size: side in pixels of the crops from the pictures' centres; None for whole pictures of one
+            size.
+        study: file that keeps every trial, from which a later search continues; None keeps them in memory.
+        reference: the chain that plans are compared with; None: SkipDiff from the model's own start.
+        batch: number of pictures per network call.
+        seed: seed of the search; trials are drawn one after the other.
 
     Raises:
         SkipDiffError: if Optuna is not installed, or a request cannot be met.
@@ -100,13 +101,13 @@ class PlanSearch:
 
     @property
     def reference(self) -> dict[str, float]:
-        """Means of the reference over the pictures and two noise seeds, by metric."""
+        """The reference's mean of each metric over the pictures and two noise seeds."""
         return means(*(self._reference(seed) for seed in self._seeds))
 
     def find(
         self, evaluations: int, trials: int = 150, minutes: float | None = None, tell: Tell | None = None
     ) -> FoundPlan:
-        """The best plan in so many network calls; see :func:`find_plan`.
+        """Find the best plan with ``evaluations`` network calls; see :func:`find_plan`.
 
         Raises:
             SkipDiffError: if Optuna is not installed, or a request cannot be met.
@@ -165,7 +166,7 @@ class PlanSearch:
         whole = optuna.trial.TrialState.COMPLETE
         done = {t.user_attrs["plan"]: t.value or 0.0 for t in study.trials if t.state == whole}
         if not done:
-            raise SkipDiffError("no plan was tried to its end: allow more minutes or trials")
+            raise SkipDiffError("no trial was finished: allow more minutes or trials")
         other = self._seeds[1]
         losses = {
             text: done[text] + self._loss(self._pictures.measure(Plan.read(text), other), other)
@@ -179,7 +180,7 @@ class PlanSearch:
             import optuna
             from optuna.storages.journal import JournalFileBackend
         except ImportError:
-            raise SkipDiffError("looking for plans needs Optuna: pip install 'skipdiff[plans]'") from None
+            raise SkipDiffError("the search for plans needs Optuna: pip install 'skipdiff[plans]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = None
         if self._file is not None:
@@ -217,16 +218,17 @@ def find_plan(
     tell: Tell | None = None,
     **settings: Any,
 ) -> FoundPlan:
-    """The best fixed plan in so many network calls.
+    """Find the best fixed plan with a given number of network calls.
 
     Args:
         model, images, metric: see :class:`PlanSearch`.
-        evaluations: network calls, 2 or more.
-        trials: plans to try, those of earlier runs of the study included. Hopeless ones end early.
-        minutes: end the search after so long, in the middle of the trials.
-        tell: see :data:`Tell`.
-        settings: the others of :class:`PlanSearch`: ``image_size``, ``study``, ``reference``, ``batch`` and
-            ``seed``.
+        evaluations: number of network calls, 2 or more.
+        trials: number of plans to try, including those of earlier runs of the study. Hopeless trials end
+            early.
+        minutes: time limit of the search in minutes; None: no limit.
+        tell: function that is told the progress, see :data:`Tell`.
+        settings: further arguments of :class:`PlanSearch`: ``image_size``, ``study``, ``reference``,
+            ``batch`` and ``seed``.
 
     Raises:
         SkipDiffError: if Optuna is not installed, or a request cannot be met.

@@ -1,4 +1,4 @@
-"""The family of plans that is searched."""
+"""The family of plans that the search covers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def shaped_plan(
     etas: tuple[float, float],
     powers: tuple[float, float],
 ) -> Plan:
-    """T → ``reached`` in ``jumps`` calls, told ``told``, → 0 in the other calls.
+    """The plan that goes from T to ``reached`` in ``jumps`` calls, skips to ``told``, and goes on to 0.
 
     The levels of a part of m calls from a down to b are b + (a - b)((m - i)/m)^power, i = 0 … m, rounded to
-    whole ones and moved up as far as they must to fall.
+    whole numbers, and moved up as far as needed for them to fall.
 
     Args:
         top: T.
-        evaluations: calls in all.
-        jumps: calls before the skip, fewer than ``evaluations``; 0 means that there is one part alone.
-        reached: level at the skip.
-        told: level that the network is told there, a share of ``reached`` in 0 … 1; 1 is no skip.
+        evaluations: number of network calls in all.
+        jumps: number of calls before the skip, below ``evaluations``; 0: the plan has only one part.
+        reached: level reached before the skip.
+        told: told level at the skip, as a share of ``reached``, 0 … 1; 1 is no skip.
         etas: η of the two parts.
-        powers: spacing of the two parts: below 1 the levels lie high, above 1 low.
+        powers: spacing of the levels in the two parts: below 1 they lie high, above 1 low.
     """
     after = evaluations - jumps
     low = int(np.clip(round(reached), after, top - jumps)) if jumps else top

@@ -1,8 +1,8 @@
-"""What can decide when to skip, without any reinforcement-learning library.
+"""Policies, which decide when to skip, without any reinforcement-learning library.
 
-- :mod:`.base`: what a policy is, fixed starts, chance, and the agent in a model's folder
+- :mod:`.base`: the interface of policies, fixed starts, random skips, and the agent in a model's folder
 - :mod:`.network`: the skip proposal network
-- :mod:`.file`: agents as files
+- :mod:`.file`: reading and writing agents as files
 - :mod:`.authors`: the agent that the paper's authors published
 """
 

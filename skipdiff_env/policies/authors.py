@@ -32,12 +32,13 @@ def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[st
     memory = weights.get("gru.weight_hh_l0")
     if memory is None or memory.ndim != 2:
         raise SkipDiffError(
-            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is no agent (a network needs a JSON)"
+            f"{checkpoint} has no matrix 'gru.weight_hh_l0': it is not an agent (to import a "
+            "network, give its JSON file)"
         )
     try:
         config = SPNConfig(FINAL_SIDE * 2**convolutions, hidden_size=memory.shape[1])
     except ValueError as error:
-        raise SkipDiffError(f"{checkpoint} is no agent of this kind: {error}") from None
+        raise SkipDiffError(f"{checkpoint} is not an agent of this kind: {error}") from None
     network = SkipProposalNetwork(config)
     check_weights(str(checkpoint), weights, network)
     network.load_state_dict(weights)

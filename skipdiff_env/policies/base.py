@@ -1,10 +1,11 @@
-"""Policies: what decides when to skip.
+"""Policies, which decide when to skip.
 
-A policy is a callable ``(latent, memory) -> (actions, memory)``: it sees the latents u_t, float32
-(B, 3, H, W), returns one action a row (0 = denoise, 1 = skip), and carries whatever it wants to
-remember. ``memory`` is None at the start of an episode, or what the policy's ``begin(keys)`` returns, if it
-has such a method: a policy that draws random numbers seeds them there. One that was made for a certain F has
-a method ``check_steps(fine_steps)``, which raises for another.
+A policy is a callable ``(latent, memory) -> (actions, memory)``. It sees the latents u_t, float32
+(B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and carries in ``memory`` whatever it has to
+remember. At the start of an episode ``memory`` is None, or what the policy's method ``begin(keys)`` returns
+if it has one: a policy that draws random numbers seeds them there. A policy that was made for a certain F has
+    a
+method ``check_steps(fine_steps)``, which raises for any other F.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from ..errors import SkipDiffError
 
 
 class Policy(Protocol):
-    """Decides a batch of latents at once."""
+    """The interface of a policy, which decides for a batch of latents at once."""
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[Any, Any]:
-        """Latents (B, 3, H, W) and memory (None at first) → actions (B,) of 0 or 1, and memory."""
+        """Map latents (B, 3, H, W) and memory (None at first) to actions (B,), each 0 or 1, and the new
+        memory."""
         ...
 
 
@@ -40,7 +42,7 @@ class FixedStart:
     """Skips at levels F … k + 1 and denoises at k … 1 (Table 5).
 
     Args:
-        start: k, 1 … F. F never skips, 1 skips whenever it may.
+        start: k, 1 … F. With k = F it never skips, with k = 1 it skips whenever possible.
         fine_steps: F.
 
     Raises:
@@ -51,7 +53,7 @@ class FixedStart:
     fine_steps: int
 
     def __post_init__(self) -> None:
-        start_actions(self.start, self.fine_steps)  # refuses a start that there is not
+        start_actions(self.start, self.fine_steps)  # raises if the start is out of range
 
     @property
     def actions(self) -> list[int]:
@@ -59,7 +61,7 @@ class FixedStart:
         return start_actions(self.start, self.fine_steps)
 
     def check_steps(self, fine_steps: int) -> None:
-        """Refuse another F."""
+        """Raise for any other F."""
         if fine_steps != self.fine_steps:
             raise SkipDiffError(
                 f"{self} is for {self.fine_steps} fine steps, not {fine_steps}: give a start level"
@@ -71,13 +73,13 @@ class FixedStart:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The settings of the policy, for a record."""
         return {"start": self.start}
 
 
 @dataclass(frozen=True)
 class CoinFlip:
-    """Skips every other time, at random; a picture's decisions depend on its noise key and ``seed`` alone."""
+    """Skips with probability ½. A picture's decisions depend only on its noise key and on ``seed``."""
 
     seed: int = 0
 
@@ -90,7 +92,7 @@ class CoinFlip:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The settings of the policy, for a record."""
         return {"policy": "random", **({"policy_seed": self.seed} if self.seed else {})}
 
 
@@ -106,13 +108,13 @@ def shipped_policy(
     """The agent in a model's folder, if there is one that was trained for these steps and this rule.
 
     Args:
-        model: whose ``folder`` may hold an agent.
+        model: a model, whose ``folder`` may hold an agent.
         coarse_steps, fine_steps, skip_rule: as in :class:`.diffusion.SkipProcess`.
 
     Returns:
-        its file, for any ``policy=``, or None. An agent of weights that were replaced since is not
-        found either: it decides by what the former ones' latents looked like. Nor is a file other than
-        the one whose SHA-256 ``policy.json`` tells.
+        The agent's file, for any ``policy=``, or None. An agent that was trained for other weights than the
+        model's is not returned, since it knows only their latents; nor is a file whose SHA-256 is not the one
+        in ``policy.json``.
     """
     folder = model.folder
     if folder is None or not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
@@ -129,24 +131,24 @@ def shipped_policy(
 
 
 def usual_start(fine_steps: int, own: int | None = None) -> int:
-    """The start that a model recommends if it lies within F, else 0.7 F, the paper's 7 of 10."""
+    """The start that a model recommends if it is at most F, else 0.7 F, which is the paper's 7 of 10."""
     return own if own and own <= fine_steps else max(1, round(0.7 * fine_steps))
 
 
 def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
-    """What a policy remembers before episodes with these noise keys: None, or what ``begin`` says."""
+    """A policy's memory before episodes with these noise keys: None, or what ``begin`` returns."""
     begin = getattr(policy, "begin", None)
     return begin(keys) if begin else None
 
 
 def check_steps(policy: Policy, fine_steps: int) -> None:
-    """Refuse an F that a policy was not made for, if its method ``check_steps`` says so."""
+    """Raise for an F that the policy's method ``check_steps``, if it has one, refuses."""
     check = getattr(policy, "check_steps", None)
     if check:
         check(fine_steps)
 
 
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-    """A policy's actions as an array (B,), and its memory."""
+    """A policy's actions as an array (B,), and its new memory."""
     chosen, memory = policy(latent, memory)
     return np.asarray(chosen.cpu() if isinstance(chosen, Tensor) else chosen), memory

@@ -1,7 +1,8 @@
-"""Agents as files, written by ``skipdiff-agent export``, run here without any reinforcement-learning library.
+"""Agents as files, which ``skipdiff-agent export`` writes and which run without a reinforcement-learning
+library.
 
-Three formats, told apart by their suffix, all without pickled objects, so that a file from a stranger
-can spoil a picture but run no code of its own:
+There are three formats, distinguished by their suffix. None holds pickled objects, so that a file from a
+stranger may spoil a picture but cannot run code:
 
 - ``.safetensors``: weights, and the network's shape as JSON in the header
 - ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, the JSON in its metadata
@@ -48,13 +49,13 @@ def as_seen(latent: Tensor, side: int) -> Tensor:
 
 
 class NetworkPolicy:
-    """A policy (see :mod:`skipdiff_env.policies`) that takes the more likely action of a network.
+    """A policy (see :mod:`skipdiff_env.policies`) that takes the more probable action of a network.
 
     Args:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
-        config: what it was built from.
-        step_cost: price of an evaluation, in units of reward, for networks that are told of it.
-        about: what a record says of the policy: two of the same settings decide alike.
+        config: the configuration of the network.
+        step_cost: price of an evaluation, in units of reward, for networks that are told the price.
+        about: settings for a record; two policies with the same settings decide in the same way.
 
     Raises:
         SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if
@@ -70,7 +71,7 @@ class NetworkPolicy:
     ) -> None:
         if step_cost and config.step_costs is None:
             raise SkipDiffError(
-                f"step_cost={step_cost} was given to an agent that was not trained with prices: leave it out"
+                f"step_cost={step_cost} was given, but this agent was not trained with prices: leave it out"
             )
         self.network, self.config, self.step_cost = network, config, step_cost
         self.settings: dict[str, Any] = about or {"policy": repr(self)}
@@ -118,14 +119,14 @@ def save_policy(
     Args:
         path: the file; it appears whole or not at all.
         network: what to write.
-        format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None goes by the
+        format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None: by the
             suffix.
 
     Returns:
-        the path, with the format's suffix.
+        The path, with the format's suffix.
 
     Raises:
-        SkipDiffError: for an unknown format, or one that needs a package which is missing.
+        SkipDiffError: for an unknown format, or one that needs a missing package.
     """
     target = Path(path)
     if format is None:
@@ -149,14 +150,15 @@ def save_policy(
 
 
 def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> NetworkPolicy:
-    """Read a policy file of any format. It runs where its latents are; ONNX runs on the CPU.
+    """Read a policy file of any format. The policy runs where its latents are; ONNX runs on the CPU.
 
     Args:
         path: the file.
-        step_cost: price of an evaluation, for agents trained with prices: the higher, the faster.
+        step_cost: price of an evaluation, for agents that were trained with prices; a higher price makes
+            the agent faster.
 
     Raises:
-        SkipDiffError: in one line, if the file is missing, damaged, of another kind or another shape than
+        SkipDiffError: if the file is missing, damaged, of another kind or another shape than
             it says, or holds pickled objects.
     """
     file = Path(path)
@@ -165,7 +167,7 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
         raise SkipDiffError(f"{file} is missing: give a policy file ({', '.join(readers)})")
     if file.suffix not in readers or _is_pickle(file):
         raise SkipDiffError(
-            f"{file} is no policy file, and pickled agents are never opened here: write one of "
+            f"{file} is not a policy file, and pickled agents are never opened here: write one of "
             f"{', '.join(readers)} with 'skipdiff-agent export'"
         )
     network, config = readers[file.suffix](file)
@@ -204,7 +206,7 @@ def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> 
             have, need = (f"{tuple(t.shape)} {str(t.dtype)[6:]}" for t in (weights[name], tensor))
             raise SkipDiffError(f"{what}: {name!r} is {have}, but its configuration needs {need}")
     if extra := sorted(set(weights) - set(wanted)):
-        raise SkipDiffError(f"{what} holds the unknown key {extra[0]!r}: it is of another network")
+        raise SkipDiffError(f"{what} holds the unknown key {extra[0]!r}: it belongs to another network")
 
 
 def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:

@@ -1,8 +1,9 @@
-"""The skip proposal network (SPN): latent and memory in, two logits and memory out.
+"""The skip proposal network (SPN), which maps a latent and a memory to two logits and a memory.
 
-The paper's agent: strided convolutions down to 8x8, GRU, a linear actor and a linear critic. At 128
-pixels and a hidden size of 1536 it is theirs, and so are its state-dict keys (``state_encoder.*``,
-``gru.*``, ``actor.0.*``, ``critic.0.*``). Plain torch: ``skipdiff_agents`` trains it, the sampler runs it.
+It is the paper's agent: strided convolutions down to 8x8, a GRU, a linear actor and a linear critic. At 128
+pixels and with a hidden size of 1536 it equals the authors' network, with the same state-dict keys
+(``state_encoder.*``, ``gru.*``, ``actor.0.*``, ``critic.0.*``). It needs only torch: ``skipdiff_agents``
+trains it, and the sampler runs it.
 """
 
 from __future__ import annotations
@@ -20,30 +21,31 @@ Memory = Literal["gru", "lstm", "clock"]
 ACTIONS = 2
 FINAL_SIDE, FIRST_CHANNELS, CHANNELS, GROUPS = 8, 32, 24, 8
 FEATURES = CHANNELS * FINAL_SIDE**2
-"""1536 numbers describe a latent, whatever its size."""
+"""Number of features of a latent, whatever its size."""
 LARGEST = 4096
 
 
 @dataclass(frozen=True)
 class SPNConfig:
-    """All that a skip proposal network's shape depends on.
+    """The configuration of a skip proposal network.
 
     Raises:
-        ValueError: naming the field that is out of range.
+        ValueError: if a field is out of range; the message names it.
     """
 
     observation_size: int = 128
-    """Side of the latents it sees, 8 times a power of two, pixels: 128 takes four convolutions, 256 five."""
+    """Side in pixels of the latents that it sees, 8 times a power of two: 128 takes four convolutions, 256
+    five."""
     hidden_size: int = 1536
-    """Width of what it remembers, or with a clock of its hidden layer."""
+    """Width of its memory or, with a clock, of its hidden layer."""
     norm: Norm = "batch"
-    """The paper's batch norm; group norm is the same in roll-out, update and use."""
+    """Batch norm, as in the paper, or group norm, which acts the same in roll-out, update and use."""
     memory: Memory = "gru"
-    """``gru`` (the paper), ``lstm``, or ``clock``: no memory but the number of decisions taken."""
+    """``gru`` (as in the paper), ``lstm``, or ``clock``: no memory but the number of decisions so far."""
     fine_steps: int = 0
-    """F, which a clock counts to; 0 for the others."""
+    """F, up to which a clock counts; 0 for the others."""
     step_costs: tuple[float, float] | None = None
-    """Range of prices of an evaluation that a network with a clock is told of; None if it is not."""
+    """Range of the prices of an evaluation that a network with a clock is told, or None."""
 
     def __post_init__(self) -> None:
         for name in ("observation_size", "hidden_size", "fine_steps"):
@@ -65,14 +67,14 @@ class SPNConfig:
         if self.step_costs is not None:
             low, high = self.step_costs
             if self.memory != "clock" or not 0 < low < high < math.inf:
-                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and wants a clock")
+                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and needs a clock")
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:
-        """Read back what :meth:`to_dict` wrote.
+        """The configuration that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: naming what is missing, unknown or out of range.
+            ValueError: if a field is missing, unknown or out of range; the message names it.
         """
         if not isinstance(data, dict):
             raise ValueError("the configuration is not a table")
@@ -85,12 +87,12 @@ class SPNConfig:
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-plain form."""
+        """The configuration as plain JSON."""
         return asdict(self)
 
     @property
     def memory_size(self) -> int:
-        """Length of a row's memory: h, with LSTM h and c, with a clock the count and the price, if any."""
+        """Length of a row's memory: h; with LSTM h and c; with a clock the count and, if told, the price."""
         clock = 1 + (self.step_costs is not None)
         return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": clock}[self.memory]
 
@@ -157,10 +159,10 @@ def initial_memory(like: Tensor, batch: int, config: SPNConfig, step_cost: float
 
 
 class SkipProposalNetwork(nn.Module):
-    """The whole network, one decision at a time.
+    """The network, for one decision at a time.
 
     Args:
-        config: its shape.
+        config: its configuration.
     """
 
     def __init__(self, config: SPNConfig) -> None:
@@ -177,14 +179,15 @@ class SkipProposalNetwork(nn.Module):
         self.critic = nn.Sequential(nn.Linear(config.hidden_size, 1))
 
     def initial(self, batch: int, step_cost: float = 0.0) -> Tensor:
-        """The memory at the start of an episode, (B, memory_size): zeros, and the price if it is told."""
+        """The memory at the start of an episode, (B, memory_size): zeros and, if told, the price."""
         return initial_memory(next(self.parameters()), batch, self.config, step_cost)
 
     def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (B, 3, n, n), n the observation size, and memory (B, memory_size) → logits (B, 2), memory.
+        """Map latents (B, 3, n, n), with the observation size n, and memory (B, memory_size) to logits (B, 2)
+        and memory.
 
-        The larger logit is the better action: 0 = denoise, 1 = skip. Agents that learn values instead
-        of probabilities (DQN) give these.
+        The larger logit marks the better action: 0 = denoise, 1 = skip. Agents that learn values (DQN) return
+        values instead of logits.
         """
         out, hidden = self.remember(latent, hidden)
         return self.actor(out), hidden

@@ -1,4 +1,5 @@
-"""Training of the diffusion model (Step 1 of the paper). Needs torch, numpy, OpenCV, safetensors, PyYAML."""
+"""Training of the diffusion model (Step 1 of the paper). It needs only torch, numpy, OpenCV, safetensors and
+PyYAML."""
 
 from .recipe import Recipe, available_recipes, load_recipe
 from .start import TrainResult, train

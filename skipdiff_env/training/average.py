@@ -1,9 +1,9 @@
-"""Two models' weights averaged: one network between them, at the cost of one.
+"""Averages the weights of two models into one network.
 
-Two trainings that went separate ways from the same weights end in one low region of the loss, and points
-of the line between them are often better than either end (Wortsman et al. 2022, model soups). Between a
-faithful network and a sharp one the line trades the one for the other (Wang et al. 2018, ESRGAN, §3.4).
-Which share is best is for validation pictures to say.
+Two trainings that start from the same weights end in one low region of the loss, and points on the line
+between them are often better than either end (Wortsman et al. 2022, model soups). Between a faithful and a
+sharp network, the line trades faithfulness for sharpness (Wang et al. 2018, ESRGAN, §3.4). Validation
+pictures decide which share is best.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def average_models(
     """Write the model with weights (1 - share) · first + share · second.
 
     Args:
-        first: a shipped model's name, or a model folder.
-        second: another one of the same architecture, schedule and target.
-        share: of the second, in [0, 1].
-        folder: made if it is missing; one that holds a model is left alone.
+        first: name of a shipped model, or a model folder.
+        second: another model of the same architecture, schedule and target.
+        share: weight of the second model, in [0, 1].
+        folder: folder of the new model, which is made if it is missing; one that holds a model is refused.
 
     Returns:
-        the folder. Its configuration has no FSR start: choose one on validation pictures.
+        The folder. Its configuration has no start for FSR: choose one on validation pictures.
 
     Raises:
         SkipDiffError: for a share outside [0, 1], models that differ in more than their weights, or a
@@ -65,12 +65,14 @@ def average_models(
 def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
     for model in (ours, theirs):
         if not isinstance(model.network, UNet):
-            raise SkipDiffError(f"{model.name} is no network of ours, but a {type(model.network).__name__}")
+            raise SkipDiffError(
+                f"{model.name} is not a network of SkipDiff, but a {type(model.network).__name__}"
+            )
     mine, other = ours.config.to_dict(), theirs.config.to_dict()
     for key in sorted(set(mine) - OPTIONAL):
         if mine[key] != other[key]:
             raise SkipDiffError(
-                f"{ours.name} and {theirs.name} cannot be averaged, for they differ in {key}: "
+                f"{ours.name} and {theirs.name} cannot be averaged, since they differ in {key}: "
                 f"{mine[key]!r} and {other[key]!r}"
             )
 

@@ -1,4 +1,4 @@
-"""The blocks of a recipe, see :mod:`.recipe`; each refuses values that cannot be meant."""
+"""The blocks of a recipe, see :mod:`.recipe`. Each refuses values that make no sense."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..diffusion.unet import UNetConfig
 from .drawings import SIDE
 
 POOL = 1000
-"""Batches that a refiner's training goes back to, see :attr:`RefinerRecipe.reuse`."""
+"""Number of batches that the training of a refiner uses again, see :attr:`RefinerRecipe.reuse`."""
 
 
 def check_range(
@@ -32,33 +32,34 @@ def check_range(
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """How crops are cut from the training images, and how they are varied."""
+    """How crops are cut from the training images and augmented."""
 
     crop: int
     """Side of the HR crops in pixels; a multiple of the model's scale. Smaller images are left out."""
     resize_short: int | None = None
-    """Shrink larger images until their shorter side is this many pixels, before anything else."""
+    """Larger images are first shrunk until their shorter side has this many pixels; null: not shrunk."""
     in_memory: bool = True
-    """Decode everything once and keep it; if false, decode what a step needs when it needs it."""
+    """Whether to decode all images once and keep them, instead of decoding them at each step."""
     weights: dict[str, float] = field(default_factory=dict)
     """How often an image is drawn, by the beginning of its file name; 1 for all others."""
     held_out: str | None = None
-    """A list of pictures that no training may see, see :mod:`.held_out`: a shipped one's name, or a file."""
+    """List of pictures that no training may see, see :mod:`.held_out`: the name of a shipped list, or a
+    file."""
     orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
-    """All eight flips and quarter turns, left-right mirroring alone, or neither."""
+    """All eight flips and quarter turns, only left-right mirroring, or neither."""
     zoom: float = 1.0
-    """Cut windows of up to this many times the crop's side and shrink them to it."""
+    """Windows of up to this many times the crop's side are cut and shrunk to it."""
     colour: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; half as much of each channel's gain."""
+    """Largest relative change of brightness, contrast and saturation; half of it for each channel's gain."""
 
     drawings: int = 0
-    """Add so many pictures of text and line art, see :mod:`.drawings`; needs ``in_memory``."""
+    """Number of added pictures of text and line art, see :mod:`.drawings`; needs ``in_memory``."""
 
     def __post_init__(self) -> None:
         check_range("crop", self.crop, 1)
         check_range("drawings", self.drawings, 0)
         if self.drawings and (self.crop > SIDE or not self.in_memory):
-            raise ValueError(f"drawings = {self.drawings} need in_memory, and a crop of at most {SIDE}")
+            raise ValueError(f"drawings = {self.drawings} needs in_memory, and a crop of at most {SIDE}")
         check_range("resize_short", self.resize_short, 1)
         check_range("zoom", self.zoom, 1)  # HR must not be blurred
         check_range("colour", self.colour, 0, 1)
@@ -68,12 +69,12 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """Eq. 7."""
+    """The loss of Eq. 7."""
 
     norm: Literal["l1", "l2"] = "l2"
-    """L1 is the authors'."""
+    """Norm of the error; the authors use L1."""
     min_snr: float | None = None
-    """γ of min-SNR-γ weights; null for uniform ones."""
+    """γ of min-SNR-γ weights; null for uniform weights."""
 
     def __post_init__(self) -> None:
         check_range("min_snr", self.min_snr, 0, above=True)
@@ -81,7 +82,7 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """Linear warm-up, then a constant rate."""
+    """The optimiser, with a linear warm-up and then a constant learning rate."""
 
     lr: float
     kind: Literal["adamw", "muon"] = "adamw"
@@ -89,11 +90,11 @@ class OptimiserRecipe:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 300
-    """Steps until the full rate."""
+    """Number of steps until the full learning rate."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.999
-    """Decay a step of the moving average of the weights, which is what gets exported."""
+    """Decay per step of the moving average of the weights, which is exported."""
 
     def __post_init__(self) -> None:
         check_range("lr", self.lr, 0)
@@ -102,7 +103,7 @@ class OptimiserRecipe:
         check_range("clip", self.clip, 0, math.inf, above=True)
         for name, decay in (("betas", min(self.betas)), ("betas", max(self.betas)), ("ema", self.ema)):
             if not 0 <= decay < 1:
-                raise ValueError(f"{name} = {decay} must lie in 0 … 1, below 1")
+                raise ValueError(f"{name} = {decay} must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ class ValidationRecipe:
     every: int = 2000
     """Steps between validations."""
     images: int = 8
-    """Validation images used, at most."""
+    """Greatest number of validation images."""
     grid: int = 2
-    """How many of them are in the picture grid, which takes the full chain."""
+    """Number of them in the picture grid, which takes the full chain."""
     metrics: tuple[str, ...] = ("lpips", "niqe")
-    """Metrics of skipdiff_env.metrics, besides PSNR; left out with a word where they are missing."""
+    """Metrics of skipdiff_env.metrics besides PSNR; those not available are left out with a note."""
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -126,10 +127,10 @@ class ValidationRecipe:
 
 @dataclass(frozen=True)
 class ConsistencyRecipe:
-    """CCSR's first stage, see :mod:`.consistency`; Eq. 7 then keeps to levels up to t_max."""
+    """CCSR's first stage, see :mod:`.consistency`; Eq. 7 is then restricted to levels up to t_max."""
 
     every: int = 2
-    """Of so many steps the last one takes the consistency loss."""
+    """The consistency loss is taken in every ``every``-th step."""
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -137,12 +138,12 @@ class ConsistencyRecipe:
 
 @dataclass(frozen=True)
 class AdversarialRecipe:
-    """A discriminator and what it counts for."""
+    """A discriminator and its weight."""
 
     weight: float
-    """Of the adversarial term in the generator's loss; at 0 there is no discriminator."""
+    """Weight of the adversarial term in the generator's loss; at 0 there is no discriminator."""
     lr_share: float = 1.0
-    """The discriminator's rate, in units of the generator's."""
+    """Learning rate of the discriminator, in units of the generator's."""
 
     def __post_init__(self) -> None:
         check_range("weight", self.weight, 0)
@@ -154,19 +155,19 @@ class RefinerRecipe:
     """CCSR's second stage, see :mod:`.stage2`."""
 
     unet: UNetConfig
-    """The refiner."""
+    """Architecture of the refiner."""
     adversarial: AdversarialRecipe
     steps: tuple[int, ...] = (1, 2, 4)
-    """Evaluations of CCSR's chains whose outputs it learns from, one of them in each step. The most frequent
-    number is the chain that the refiner is meant for."""
+    """Numbers of evaluations of CCSR's chains whose outputs it learns from, one of them in each step. The
+    most frequent number is that of the chain that the refiner is meant for."""
     reuse: int = 1
-    """Steps that a batch serves in the mean, since a chain may cost more than learning from what it made:
-    the steps between new batches go back to one of the last :data:`POOL`."""
+    """Number of steps, on average, that use a batch, since running a chain may cost more than learning from
+    its result. The steps between new batches use one of the last :data:`POOL`."""
     lpips: float = 1.0
-    """Weight of LPIPS with AlexNet; L1, in [-1, 1], counts 1."""
+    """Weight of LPIPS with AlexNet; the weight of L1, in [-1, 1], is 1."""
     vgg: float = 0.0
-    """Weight of ST-LPIPS with VGG16, which no table judges by, so that those do not judge their own pupil; it
-    needs the package stlpips_pytorch, see :mod:`skipdiff_env.metrics.shift_tolerant`."""
+    """Weight of ST-LPIPS with VGG16, which is in no table, so that no table reports a loss that was trained
+    on. It needs the package stlpips_pytorch, see :mod:`skipdiff_env.metrics.shift_tolerant`."""
     init: str | None = None
     """Name or folder of a model whose refiner to start from; null for the identity."""
 
@@ -186,9 +187,9 @@ class AddSRRecipe:
     self_refinement: float = 0.5
     """w of prediction-based self-refinement."""
     adaptive: bool = True
-    """Whether steps count by the time-step-adaptive weight; if not, all alike."""
+    """Whether steps are weighted by the time-step-adaptive weight instead of equally."""
     teacher: Literal["hr", "lr"] = "hr"
-    """What the teacher is conditioned on: the original, or what the student sees too."""
+    """Condition of the teacher: made from the original, or the same as the student's."""
 
     def __post_init__(self) -> None:
         check_range("self_refinement", self.self_refinement, 0, 1)

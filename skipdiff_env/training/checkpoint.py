@@ -63,7 +63,7 @@ def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], 
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             say(f"warning: {path} is damaged ({reason}): falling back to the checkpoint before it")
     what = "none of its checkpoints can be read" if files else "it holds no checkpoint"
-    raise SkipDiffError(f"cannot resume {run}: {what}; leave out --resume to start anew in another folder")
+    raise SkipDiffError(f"cannot resume {run}: {what}; leave out --resume to start again in another folder")
 
 
 def delete_checkpoints(run: Path) -> None:

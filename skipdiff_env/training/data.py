@@ -109,7 +109,7 @@ class ImageBank:
         weights: Sequence[float] | None = None,
     ) -> None:
         if not images:
-            raise SkipDiffError("no training images: give folders, tar files or lists that hold some")
+            raise SkipDiffError("no training images: give folders, tar files or lists that contain some")
         self.device = torch.device(device)
         sides = np.array([image.shape[:2] for image in images], np.int64)
         self.heights, self.widths = (torch.from_numpy(sides[:, i].copy()) for i in (0, 1))

@@ -36,7 +36,7 @@ class World:
             SkipDiffError: if the batch cannot be shared evenly.
         """
         if batch % self.size:
-            raise SkipDiffError(f"batch = {batch} must be a multiple of the {self.size} processes")
+            raise SkipDiffError(f"batch = {batch} must be a multiple of {self.size}, the number of processes")
         share = batch // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 

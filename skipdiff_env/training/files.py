@@ -89,5 +89,5 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = str(error).splitlines()[0]
         raise SkipDiffError(
-            f"{path} is not an image, a folder, a .txt list or a whole tar file: {why}"
+            f"{path} is not an image, a folder, a .txt list or a complete tar file: {why}"
         ) from None

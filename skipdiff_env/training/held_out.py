@@ -58,6 +58,6 @@ def read_list(name: str | Path | None) -> frozenset[str]:
     if not path.is_file():
         raise SkipDiffError(
             f"there is no list {str(name)!r} of held-out pictures: use {', '.join(shipped)}, or a text "
-            "file with a name a line"
+            "file with one name per line"
         )
     return frozenset(line for line in path.read_text(encoding="utf-8").split("\n") if line)

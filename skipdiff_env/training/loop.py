@@ -136,7 +136,7 @@ class Run:
         """
         state, path = load_newest(self.folder, self.session.say)
         if state.get("format") != FORMAT:
-            raise SkipDiffError(f"{path} has format {state.get('format')}, this version reads {FORMAT}")
+            raise SkipDiffError(f"{path} has format {state.get('format')}, but this version reads {FORMAT}")
         changed = differences(state["recipe"], self.recipe.to_dict())
         changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
         if changed:

@@ -38,13 +38,13 @@ def load_program(
     """
     recipe = load_recipe(source, cuda, overrides)  # type: ignore[arg-type]
     if recipe.program != program:
-        raise SkipDiffError(f"recipe {recipe.name} is one for skipdiff {COMMANDS[recipe.program]}")
+        raise SkipDiffError(f"recipe {recipe.name} is for skipdiff {COMMANDS[recipe.program]}")
     if program == "ddpm":
         return recipe
     if init or recipe.init:
         frozen = json.dumps(str(init or recipe.init))
         return load_recipe(source, cuda, [f"model={frozen}", f"init={frozen}", *overrides])  # type: ignore[arg-type]
-    raise SkipDiffError(f"recipe {recipe.name} names no model to learn from: give one (init)")
+    raise SkipDiffError(f"recipe {recipe.name} does not name a model to train from: give one with init")
 
 
 def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
@@ -54,7 +54,7 @@ def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
     folder = model_folder(recipe.init or "")
     if not (folder / WEIGHTS).is_file():
         raise SkipDiffError(
-            f"{folder} holds no {WEIGHTS}: only models in this package's form can be learnt from"
+            f"{folder} holds no {WEIGHTS}: only models in SkipDiff's own format can be trained from"
         )
     model = load_pretrained(folder, device, training_dtype(recipe, device))
     if recipe.program == "refiner":
@@ -77,6 +77,6 @@ def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
     began = provenance.init or {}
     if model is not None and model.hash != began.get("hash"):
         raise SkipDiffError(
-            f"the run began with the model {began.get('model')} (hash {began.get('hash')}), and {model.name} "
-            f"is another one ({model.hash}): give the same model"
+            f"the run started with the model {began.get('model')} (hash {began.get('hash')}), and "
+            f"{model.name} is another one ({model.hash}): give the same model"
         )

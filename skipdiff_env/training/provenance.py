@@ -89,7 +89,7 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
     try:
         trainer.network.load_state_dict(model.network.state_dict())
     except RuntimeError:  # image_size and attention_sizes together decide which levels attend
-        raise SkipDiffError(f"cannot start from {source}: attention lies at other levels") from None
+        raise SkipDiffError(f"cannot start from {source}: it has attention at other levels") from None
     trainer.restart_ema()
     provenance.earlier = earlier_legs(model)
     provenance.init = {"model": model.name, "hash": model.hash}

@@ -1,8 +1,8 @@
-"""Recipes: everything that decides what is trained and how, read from one YAML file.
+"""Recipes: one YAML file holds everything that decides what is trained, and how.
 
-A recipe is a tree of dataclasses; a key that none of them knows is refused by name. Its ``cuda:`` block
-holds what is different on a GPU (bigger batches and crops) in the same layout, and is laid over the rest
-when the training device is one.
+A recipe is a tree of dataclasses; an unknown key is refused by name. The block ``cuda:`` has the same layout
+and holds what is different on a GPU (larger batches and crops); it replaces those values when the training
+device is a GPU.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ Program = Literal["ddpm", "refiner", "addsr"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run."""
+    """Everything that decides a training run."""
 
     name: str
     model: ModelConfig
     data: DataRecipe
     optimiser: OptimiserRecipe
     batch: int
-    """Images a step, over all processes together."""
+    """Images per step, over all processes together."""
     seed: int = 0
-    """What the random numbers of every step are derived from, and the first weights."""
+    """Seed of the random numbers of every step and of the first weights."""
     init: str | None = None
-    """Name or folder of the model whose weights to start from; null for random ones."""
+    """Name or folder of the model whose weights to start from; null for random weights."""
     degradation: DegradationRecipe | None = None
-    """Faults of the LR side; null for none."""
+    """Degradations of the LR images; null for none."""
     loss: LossRecipe = LossRecipe()
     consistency: ConsistencyRecipe | None = None
-    """Train CCSR's first stage."""
+    """Settings for training CCSR's first stage."""
     refiner: RefinerRecipe | None = None
-    """Train a refiner of the model ``init``, which stays as it is."""
+    """Settings for training a refiner of the model ``init``, which stays as it is."""
     addsr: AddSRRecipe | None = None
-    """Train a student of the model ``init``."""
+    """Settings for training a student of the model ``init``."""
     validation: ValidationRecipe = ValidationRecipe()
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
@@ -72,8 +72,8 @@ class Recipe:
     compile: bool = True
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Autocast type: auto is bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains much
-    faster in bfloat16; one without it is refused."""
+    """Autocast type; auto: bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains much faster in
+    bfloat16; one without it refuses it."""
 
     def __post_init__(self) -> None:
         if self.data.crop % self.model.scale:
@@ -90,13 +90,13 @@ class Recipe:
         if self.program == "ddpm" and not blocks:
             return
         if self.model.prediction != "v":
-            raise ValueError(f"{blocks[0]} needs prediction v: at level T, x̂0 made from ε is beyond use")
+            raise ValueError(f"{blocks[0]} needs prediction v: at level T, x̂0 made from ε is useless")
         if self.program != "ddpm" and self.data.crop < MIN_SIZE:
             raise ValueError(f"data.crop = {self.data.crop} must be at least {MIN_SIZE}, for AlexNet")
 
     @property
     def program(self) -> Program:
-        """What is trained, by the block that is there."""
+        """The program that trains the recipe, by its block."""
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Recipe:
 
 
 def available_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """The names of the recipes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -115,12 +115,12 @@ def load_recipe(
     """Read a recipe.
 
     Args:
-        source: a shipped recipe's name, a YAML file, or what one would hold.
-        cuda: whether to lay the ``cuda:`` block over the rest.
-        overrides: changes such as ``"data.crop=64"``, applied last; values are YAML.
+        source: name of a shipped recipe, a YAML file, or the content of one.
+        cuda: whether to apply the block ``cuda:``.
+        overrides: changes such as ``"data.crop=64"``, which are applied last; values are YAML.
 
     Raises:
-        SkipDiffError: naming the recipe and the key that is unknown, missing or of the wrong kind.
+        SkipDiffError: if a key is unknown, missing or of the wrong kind; the message names recipe and key.
     """
     data, name = _read(source)
     block = data.pop("cuda", None) or {}
@@ -148,7 +148,7 @@ def _check_networks(recipe: Recipe) -> None:
             with torch.device("meta"), torch.no_grad():
                 UNet(unet)(torch.zeros(1, 6, recipe.data.crop, recipe.data.crop), torch.ones(1))
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-            raise ValueError(f"{name} describes no network: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{name} does not describe a network: {str(error).splitlines()[0]}") from None
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -226,9 +226,7 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise ValueError(
-            f"unknown key {path + str(unknown[0])!r}: {path or 'a recipe '}knows {', '.join(known)}"
-        )
+        raise ValueError(f"unknown key {path + str(unknown[0])!r}: use {', '.join(known)}")
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"key {path + name!r} is missing")
@@ -270,7 +268,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             pass
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
         return value
-    raise ValueError(f"{path} = {value!r} is not of the kind {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{path} = {value!r} is not of type {getattr(hint, '__name__', hint)}")
 
 
 def _plain(value: Any) -> Any:

@@ -64,7 +64,7 @@ class RefinerTrainer(AdversarialTrainer):
     def _start_from(self, source: str) -> None:
         began = load_refiner(source)
         if began.network.unet.config != self.options.unet:
-            raise SkipDiffError(f"refiner.init: the refiner of {source} is of another architecture")
+            raise SkipDiffError(f"refiner.init: the refiner of {source} has another architecture")
         self.network.load_state_dict(began.network.state_dict())
         self.restart_ema()
         folder = model_folder(source)

@@ -1,4 +1,4 @@
-"""``train()``: from a recipe and data to a model folder."""
+"""``train()``, which makes a model folder from a recipe and data."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class TrainResult:
     """How a leg of training ended."""
 
     step: int
-    """Steps of the run so far."""
+    """Number of steps of the run so far."""
     reason: str
     """``steps``, ``minutes``, ``cool-down`` (finished), or the name of the signal that stopped it."""
     model: Path
-    """The model folder written last: the cool-down branch's if one was trained."""
+    """The model folder written last, which is the cool-down branch's if one was trained."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When the trunk ends, and what cool-down follows; see :func:`train`."""
+    """When the trunk of a run ends, and which cool-down follows; see :func:`train`."""
 
     max_steps: int | None = None
     max_minutes: float | None = None
@@ -59,10 +59,10 @@ class Limits:
         if self.cooldown is not None and self.cooldown_minutes is not None:
             raise SkipDiffError("give the cool-down in steps or in minutes, not both")
         if (self.cooldown is not None and self.cooldown < 1) or (self.cooldown_minutes or 1) <= 0:
-            raise SkipDiffError("a cool-down must be longer than nothing")
+            raise SkipDiffError("a cool-down must be longer than 0")
         if self.cooldown_minutes is not None and self.cooldown_minutes > (self.max_minutes or 0):
             raise SkipDiffError(
-                "the cool-down's minutes are the last of max-minutes: give that, and not less"
+                "the cool-down's minutes are the last of max-minutes: give max-minutes, and at least as many"
             )
 
     @property
@@ -92,35 +92,37 @@ def train(
     overrides: Sequence[str] = (),
     program: Program = "ddpm",
 ) -> TrainResult:
-    """Train a model until a limit, SIGTERM or SIGINT; then there is a checkpoint and a model folder.
+    """Train a model until a limit, SIGTERM or SIGINT, and then write a checkpoint and a model folder.
 
-    Under ``torchrun`` all processes share each batch; ``out`` must then be a folder that all of them see.
+    Under ``torchrun`` all processes share each batch, and ``out`` must be a folder that all of them see.
 
     Args:
-        recipe: a shipped recipe's name, a YAML file, or what one would hold.
-        data: folders, tar files, .txt lists and image files.
-        out: the run's folder, see :mod:`.loop` for what appears in it.
-        resume: continue the run in ``out`` from its newest checkpoint.
-        init: model folder or name whose weights to start from, instead of what the recipe says; for a
-            refiner or a student the frozen model, which a resumed run needs again.
-        max_minutes: stop after this time, counted from this call; a last validation comes on top.
-        device: ``"auto"`` takes CUDA if there is one.
-        val: validation images; without any, a few training images are held out.
-        max_steps: stop the trunk at this step.
-        cooldown: then take a branch that cools down over this many steps; without ``max_steps`` it is
-            taken at once.
-        cooldown_minutes: spend the last of ``max_minutes`` on a branch that cools down.
-        overrides: changes of the recipe, such as ``"batch=4"``.
-        program: what the recipe must be for.
+        recipe: name of a shipped recipe, a YAML file, or the content of one.
+        data: training images: folders, tar files, .txt lists and image files.
+        out: folder of the run; see :mod:`.loop` for its content.
+        resume: whether to continue the run in ``out`` from its newest checkpoint.
+        init: name or folder of the model whose weights to start from, instead of the recipe's; for a refiner
+            or a student, the frozen model, which is also needed to resume.
+        max_minutes: time limit in minutes, counted from this call; a last validation takes additional time.
+        device: device to train on; ``"auto"`` takes CUDA if there is one.
+        val: validation images; if there are none, a few training images are held out.
+        max_steps: step at which the trunk stops.
+        cooldown: number of steps of a branch in which the learning rate falls to zero. The branch starts when
+            the trunk reaches ``max_steps``, or at once if that is not given.
+        cooldown_minutes: length of such a branch in minutes, the last of ``max_minutes``.
+        overrides: changes to the recipe, such as ``"batch=4"``.
+        program: kind of training that the recipe must be for.
 
     Raises:
-        SkipDiffError: for a recipe, data, checkpoint or request that will not do, for a folder that another
-            training is writing into, and for a loss that is not finite any more.
+        SkipDiffError: if the recipe, the data, the checkpoint or the request is not usable, if another
+            training is writing into the folder, or if the loss is no longer finite.
     """
     began = time.monotonic()
     limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
     if resume and init is not None and program == "ddpm":
-        raise SkipDiffError("resume continues a run's own weights and init brings others: give one of them")
+        raise SkipDiffError(
+            "resume continues with a run's own weights, init starts from others: give only one of them"
+        )
     place = pick_device(device)
     loaded = load_program(recipe, program, init, place.type == "cuda", overrides)
     torch.set_flush_denormal(place.type == "cpu")
@@ -150,7 +152,7 @@ def _alone_in(out: Path, world: World, resume: bool) -> Iterator[None]:
     """Let no other training into a run's folder; the first process holds it for all."""
     with alone(out) if world.main else nullcontext():
         if not resume and checkpoint_files(out):
-            raise SkipDiffError(f"{out} holds a run already: resume it, or choose another folder")
+            raise SkipDiffError(f"{out} already holds a run: resume it, or choose another folder")
         yield
 
 

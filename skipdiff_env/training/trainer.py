@@ -276,5 +276,5 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[-1].strip()
-            raise SkipDiffError(f"the checkpoint is of another recipe: {first}") from None
+            raise SkipDiffError(f"the checkpoint belongs to another recipe: {first}") from None
         self.step = state["step"]

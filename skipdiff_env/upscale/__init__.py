@@ -1,4 +1,4 @@
-"""Enlarging photographs: what is to be done, doing it, and what came of it. The command line is in cli/."""
+"""Enlarges photographs: plans the work, does it, and reports the results. The command line is in ``cli/``."""
 
 from .choice import Choice, choose_model
 from .clock import Clock

@@ -1,9 +1,8 @@
-"""Which of the shipped models a photograph gets by itself: ``--model auto``.
+"""Chooses one of the shipped models for a photograph: ``--model auto``.
 
-The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds says whether it is
-one for ``natural-4x``, which is for clean input, or for ``natural-4x-real``. The rule lies in the latter's
-folder and was chosen on validation pictures by ``python -m benchmarks auto``; without one, ``auto`` is
-``natural-4x``.
+The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds decides between
+``natural-4x``, which is for clean input, and ``natural-4x-real``. The rule is a file in the latter's folder,
+fitted to validation pictures by ``python -m benchmarks auto``; without it, ``auto`` means ``natural-4x``.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from ..errors import SkipDiffError
 from ..images.measure import Measured
 
 AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
-"""``auto`` stands for one of the other two."""
+"""``auto`` means one of the other two."""
 RULE = "auto.json"
-"""The rule, in the folder of the model for what people own."""
+"""File of the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
-"""What is less goes without saying: texture and sharp edges measure as much."""
+"""Smaller values are not reported, since texture and sharp edges measure as much."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a model has seen in training."""
+    """The strongest degradations that a model saw in training."""
 
     jpeg: float
     """The lowest quality, 1 … 100."""
@@ -42,19 +41,19 @@ class Range:
 
 @dataclass(frozen=True)
 class Rule:
-    """A photograph is for ``natural-4x-real`` if any of its faults is beyond one of these."""
+    """Thresholds: a photograph with any fault beyond one of them is enlarged by ``natural-4x-real``."""
 
     jpeg: float
-    """Of JPEGs and former ones, the quality below which they are."""
+    """JPEG quality, of the file or an earlier one, below which it is."""
     webp: float
-    """The same of WebP."""
+    """WebP quality below which it is."""
     noise: float
-    """σ in 8-bit units from which on it is."""
+    """σ of noise in 8-bit units from which it is."""
     blur: float
-    """σ in input pixels from which on it is."""
+    """σ of blur in input pixels from which it is."""
 
     def __call__(self, seen: Measured) -> bool:
-        """Whether a photograph is one for ``natural-4x-real``."""
+        """Whether a photograph is to be enlarged by ``natural-4x-real``."""
         least = {"JPEG": self.jpeg, "WebP": self.webp}
         coded = seen.coding is not None and seen.coding.quality < least[seen.coding.name]
         return coded or seen.noise >= self.noise or seen.blur >= self.blur
@@ -62,22 +61,22 @@ class Rule:
 
 @dataclass(frozen=True)
 class Choice:
-    """A model for a photograph."""
+    """The model chosen for a photograph."""
 
     model: str
     notes: tuple[str, ...] = ()
-    """Why, in words for the user."""
+    """The reasons, in words for the user."""
 
 
 def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
-    """The model for a photograph: what was asked for, or for ``auto`` what the rule says.
+    """Choose the model for a photograph: the one asked for or, for ``auto``, the one that the rule gives.
 
     Args:
-        asked: a model's name or folder, or ``auto``.
-        look: measures the photograph; called only where there is something to choose.
+        asked: name or folder of a model, or ``auto``.
+        look: function that measures the photograph; it is called only if there is a choice.
 
     Raises:
-        SkipDiffError: what ``look`` raises; or if the rule's file is damaged.
+        SkipDiffError: if ``look`` raises it, or if the file of the rule is damaged.
     """
     if asked != AUTO:
         return Choice(asked)
@@ -93,10 +92,10 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
 
 
 def described(seen: Measured) -> str:
-    """What is wrong with a photograph, such as ``looks like JPEG quality 60, noise 4``."""
+    """The faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4``."""
     faults = []
     if seen.coding:
-        faults.append(f"a former {seen.coding}" if seen.former else str(seen.coding))
+        faults.append(f"{seen.coding} in an earlier file" if seen.former else str(seen.coding))
     if seen.noise >= _NOISE_TOLD:
         faults.append(f"noise {seen.noise:.0f}")
     if seen.blur >= _BLUR_TOLD:
@@ -105,13 +104,13 @@ def described(seen: Measured) -> str:
 
 
 def beyond(seen: Measured, trained: Range) -> list[str]:
-    """Warnings of faults that are greater than any in training."""
+    """Warnings about faults that are stronger than any in training."""
     found = []
     if seen.coding and seen.coding.quality < trained.jpeg:
         found.append(f"{seen.coding} is below what {REAL} was trained on ({trained.jpeg:g} and more)")
     if seen.noise > trained.noise:
         found.append(f"noise {seen.noise:.0f} is more than {REAL} was trained on ({trained.noise:g})")
-    found = [f"{text}: some of it will stay" for text in found]
+    found = [f"{text}: some of it will remain" for text in found]
     if seen.blur > trained.blur:
         text = f"blur {seen.blur:.1f} pixels is more than {REAL} was trained on ({trained.blur:g})"
         found.append(f"{text}: shrink the picture first")
@@ -119,7 +118,7 @@ def beyond(seen: Measured, trained: Range) -> list[str]:
 
 
 def trained_range(config: ModelConfig) -> Range | None:
-    """What a model's record says that it saw in its last leg of training; None if it does not say."""
+    """The degradations in the last leg of a model's training, from its record; None if it does not say."""
     try:
         faults = config.training["degradation"]
         found = Range(faults["jpeg"][0], faults["noise"][1], faults["blur"][1])

@@ -1,4 +1,4 @@
-"""How long the calls of a network take on this machine: what every forecast of time goes by."""
+"""Measures how long network calls take on this machine, as the basis of all forecasts of time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..diffusion.process import Refine
 from ..diffusion.protocol import DiffusionModel
 
 CALIBRATION = 256
-"""Side in pixels of the image that tells how fast this machine is, at most."""
+"""Greatest side in pixels of the image on which the speed of this machine is measured."""
 
 
 class Clock:
-    """Seconds a pixel of a model's network and of refiners, each by one call until something better is known.
+    """Seconds per pixel of a model's network and of refiners, each from one call until more is known.
 
     Args:
         model: the model.
-        side: of the images or tiles that it will be given, in pixels.
+        side: side in pixels of the images or tiles that it will be given.
     """
 
     def __init__(self, model: DiffusionModel, side: int = CALIBRATION) -> None:
@@ -33,16 +33,16 @@ class Clock:
 
     @cached_property
     def call(self) -> float:
-        """Seconds of a network call, a pixel."""
+        """Seconds per pixel of a network call."""
         level = torch.ones(1, device=self.model.device)
         return self._timed(lambda x: self.model.predict(x, x, level))
 
     def learn(self, pixels: int, seconds: float) -> None:
-        """What calls of so many pixels took, by which :attr:`call` goes from now on."""
+        """Set :attr:`call` from calls on ``pixels`` pixels that took ``seconds``."""
         self.call = seconds / pixels
 
     def refiner(self, chain: Chain) -> float:
-        """Seconds of a chain's refiner, a pixel; 0 where it has none."""
+        """Seconds per pixel of a chain's refiner; 0 if it has none."""
         refine = refiner_of(chain)
         if refine is None:
             return 0.0
@@ -52,7 +52,7 @@ class Clock:
 
     @torch.no_grad()
     def _timed(self, function: Callable[[Tensor], Any]) -> float:
-        """Seconds a pixel of the second of two calls, for the first also gets things ready."""
+        """Seconds per pixel of the second of two calls, since the first includes preparations."""
         x = torch.zeros(1, 3, self.side, self.side, device=self.model.device)
         for _ in range(2):
             began = time.perf_counter()
@@ -62,7 +62,7 @@ class Clock:
 
 
 def refiner_of(chain: Chain) -> Refine | None:
-    """What gives a chain's pictures their last touch; None if nothing does."""
+    """The refiner of a chain, or None."""
     while isinstance(chain, Around) and not isinstance(chain, Refined):
         chain = chain.chain
     return chain.refine if isinstance(chain, Refined) else None

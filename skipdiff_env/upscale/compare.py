@@ -1,4 +1,4 @@
-"""The labelled side by side: bicubic, the full chain, SkipDiff."""
+"""The labelled comparison: bicubic, the full chain and SkipDiff, side by side."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work
 
 PANEL = 1024
-"""Larger results are compared by their centres, this wide and high at most."""
+"""Greatest width and height of a comparison; of larger results only the centres are compared."""
 
 
 class Comparison:
-    """Compares results of an enlarger with the full chain, T network evaluations of what is shown."""
+    """Compares results of an enlarger with the full chain, which takes T network evaluations of the part
+    shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
         same, model = enlarger.tiles, enlarger.model
@@ -29,7 +30,7 @@ class Comparison:
         self.full = Enlarger(model, full, enlarger.seed, same.tile, same.batch, same.on_tile)
 
     def work(self, size: Size, target: Size) -> Work:
-        """What comparing a photograph of ``size`` takes."""
+        """The work of comparing a photograph of ``size``."""
         return self.full.work(*_shown(size, target)[1:])
 
     def __call__(self, photo: Photo, result: Photo, evaluations: int) -> np.ndarray:
@@ -51,7 +52,7 @@ class Comparison:
 
 
 def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
-    """Corner and size of what is shown of the photograph, and its size in the result."""
+    """Corner and size of the part of the photograph that is shown, and its size in the result."""
     shown = [max(1, min(side, PANEL * side // goal)) for side, goal in zip(size, target, strict=True)]
     corner = [(side - part) // 2 for side, part in zip(size, shown, strict=True)]
     large = [part * goal // side for part, side, goal in zip(shown, size, target, strict=True)]
@@ -59,7 +60,8 @@ def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures of one size, uint8 (H, W, 3), in a row with their labels above, as one such picture."""
+    """Join pictures of one size, uint8 (H, W, 3), into a row with labels above, one picture uint8 (h, w,
+    3)."""
     height, width = panels[0][1].shape[:2]
     text = max(11, min(28, width // 24))
     bar, gap = 2 * text, max(2, text // 4)

@@ -1,4 +1,4 @@
-"""One photograph → a larger one, at its own depth and with its transparency."""
+"""Enlarges one photograph, with its bit depth and its transparency."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..images.tiling import Tiled, TiledModel
 from .clock import Clock
 
 MIN_SIDE = 4
-"""A photograph's least side in pixels; below, there is nothing to go by."""
+"""Least side of a photograph in pixels; smaller ones hold too little information."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -36,22 +36,22 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Scaling:
-    """How large a photograph is to become: by a factor, or the largest that fits a width and a height."""
+    """The size of a result: by a factor, or the largest that fits a width and a height."""
 
     factor: float | None = None
     width: int | None = None
     height: int | None = None
 
     def target(self, size: Size, model_scale: int) -> Size:
-        """The size to make of ``size``; the model's own scale if nothing was asked.
+        """The size of the result for a photograph of ``size``, by default with the model's own scale.
 
         Raises:
-            SkipDiffError: if it is not larger than the photograph, or the photograph is too small.
+            SkipDiffError: if the result is not larger than the photograph, or the photograph is too small.
         """
         width, height = size
         if min(size) < MIN_SIDE:
             raise SkipDiffError(
-                f"{width}x{height} is too small to enlarge: at least {MIN_SIDE} pixels a side"
+                f"{width}x{height} is too small to enlarge: each side needs at least {MIN_SIDE} pixels"
             )
         if self.width or self.height:
             factor = min(
@@ -62,15 +62,15 @@ class Scaling:
         found = max(1, round(width * factor)), max(1, round(height * factor))
         if factor <= 1 or found == size:
             raise SkipDiffError(
-                f"{width}x{height} would become {found[0]}x{found[1]}, which is no enlargement: ask for more"
+                f"{width}x{height} would become {found[0]}x{found[1]}, which is not larger: ask for more"
             )
         return found
 
 
 def passes(size: Size, target: Size, scale: int) -> list[Size]:
-    """What goes into each run of a model that enlarges by ``scale``: the photograph, then results.
+    """The size of the input of each run of a model that enlarges by ``scale``: the photograph, then results.
 
-    A result that goes in again is first shrunk so that the last run ends just at the target, with
+    A result that is enlarged again is first shrunk so that the last run ends exactly at the target, with
     detail of the target's own size.
     """
     count = 1
@@ -81,16 +81,16 @@ def passes(size: Size, target: Size, scale: int) -> list[Size]:
 
 
 class Work(NamedTuple):
-    """What enlarging a photograph takes."""
+    """The work of enlarging a photograph."""
 
     runs: int
-    """Runs of the model."""
+    """Number of runs of the model."""
     tiles: int
-    """Tiles that the images are cut into, over all runs."""
+    """Number of tiles that the images are cut into, over all runs."""
     calls: int
-    """Network calls, each of one tile, over all runs and evaluations."""
+    """Number of network calls, each on one tile, over all runs and evaluations."""
     pixels: int
-    """Pixels of those calls, to which time is proportional."""
+    """Pixels of those calls; the time is proportional to them."""
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]
         return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
@@ -98,34 +98,34 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Enlargement:
-    """What came of a photograph."""
+    """The result for a photograph."""
 
     photo: Photo
     levels: list[list[int]]
     """Levels visited in each run of the model."""
     evaluations: int
-    """Network evaluations of the whole image."""
+    """Number of network evaluations of the whole image."""
 
 
 class Enlarger:
-    """Enlarges photographs by a chain.
+    """Enlarges photographs with a chain.
 
     Args:
         model: the frozen model.
-        chain: what leads from noise to a picture, see :mod:`skipdiff_env.chains`.
+        chain: the chain that makes the pictures, see :mod:`skipdiff_env.chains`.
         seed: noise seed.
-        tile: side of a tile in output pixels.
-        batch: tiles a network call.
-        on_tile: called after each tile of each evaluation with its number of pixels. Evaluations that an
-            agent saves are reported too, when their run ends.
-        clean: how much of what the model removed stays removed, 0 … 1: at 0 what a run makes shrinks to what
-            went into it, see :func:`~skipdiff_env.diffusion.resize.back_project`.
-        colour_fix: whether large areas get the colours of what went into a run, see
+        tile: side of a tile in pixels of the result.
+        batch: number of tiles per network call.
+        on_tile: function that is called after each tile of each evaluation with its number of pixels.
+            Evaluations that an agent saves are reported too, when their run ends.
+        clean: share, 0 … 1, of what the model removed that stays removed; at 0 the result of a run shrinks to
+            its input, see :func:`~skipdiff_env.diffusion.resize.back_project`.
+        colour_fix: whether large areas get the colours of a run's input, see
             :func:`~skipdiff_env.diffusion.resize.fix_colours`.
-        clock: of the model, if something is known of how fast it is here.
+        clock: clock of the model, if its speed on this machine is known already.
 
     Raises:
-        SkipDiffError: if the model does not enlarge, or a network cannot take such a tile.
+        SkipDiffError: if the model does not enlarge, or a network cannot process such a tile.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Enlarger:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what becomes of a photograph, JSON-plain."""
+        """All settings that decide the result for a photograph, as plain JSON."""
         return {
             "model": self.model.name, "model_hash": self.model.hash, **self.chain.settings,
             **({"clean": self.clean} if self.clean < 1 else {}),
@@ -165,14 +165,15 @@ class Enlarger:
         }  # fmt: skip
 
     def work(self, size: Size, target: Size) -> Work:
-        """What it takes at most to make ``target`` out of a photograph of ``size``."""
+        """The greatest work of enlarging a photograph of ``size`` to ``target``."""
         steps = passes(size, target, self.model.scale)
         tiles = [pixels for step in steps for pixels in self._tiles(step)]
         most = self.most_evaluations
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
-        """About how long ``work`` takes here, going by one network call (and one of the refiner)."""
+        """An estimate, in seconds, of the time for ``work`` here, from one network call (and one of the
+        refiner)."""
         return work.pixels * (self.clock.call + self.clock.refiner(self._plain) / self.most_evaluations)
 
     def _tiles(self, size: Size) -> list[int]:
@@ -182,23 +183,24 @@ class Enlarger:
         return [(row.stop - row.start) * (column.stop - column.start) for row, column in grid]
 
     def held(self, size: Size, target: Size) -> int:
-        """Pixels of the largest image on the way from a photograph of ``size`` to ``target``."""
+        """Pixels of the largest intermediate image in enlarging a photograph of ``size`` to ``target``."""
         return max(width * height for width, height in passes(size, target, self.model.scale)) * (
             self.model.scale**2
         )
 
     @torch.no_grad()
     def __call__(self, photo: Photo, target: Size, scratch: Path | None = None) -> Enlargement:
-        """Enlarge to ``target``. Grey photographs, and colour ones without colour, stay neutral.
+        """Enlarge a photograph to ``target``. Grey photographs, and colour files that hold only grey, stay
+        neutral.
 
         Args:
             photo: the photograph.
             target: width and height of the result.
-            scratch: the folder for images on the way that are too large for memory; on CUDA they stay on the
+            scratch: folder for intermediate images that are too large for memory; on CUDA they stay on the
                 device. None: the system's folder for temporary files.
 
         Raises:
-            SkipDiffError: if there is no room in ``scratch``.
+            SkipDiffError: if ``scratch`` is full.
         """
         folder = (scratch or Path(tempfile.gettempdir())) if self.model.device.type == "cpu" else None
         if photo.alpha is not None:

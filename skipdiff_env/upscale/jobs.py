@@ -1,4 +1,4 @@
-"""What the user typed → which file becomes which. Nothing is decoded or written here."""
+"""Turns the inputs and output that a user named into pairs of files. Nothing is decoded or written here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Job:
     format: Format
     header: Header
     sheet: Path | None = None
-    """Where the side by side goes, if one is wanted."""
+    """The file of the comparison, if one is wanted."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,24 @@ class Failure:
 def list_jobs(
     inputs: Sequence[str], out: str, recursive: bool = False, format: str | None = None, compare: bool = False
 ) -> tuple[list[Job], list[Failure]]:
-    """Pair every photograph with the files it becomes.
+    """Pair every photograph with the files of its result.
 
     Args:
         inputs: files, folders and glob patterns.
-        out: a file if it ends as image files do, else a folder.
-        recursive: whether folders are searched to the bottom; their shape is kept in ``out``.
-        format: name of the format to write; None keeps each photograph's own, or goes by ``out``.
-        compare: whether each gets a side by side.
+        out: a file if it has the suffix of an image file, else a folder.
+        recursive: whether sub-folders are searched too; they are kept in ``out``.
+        format: name of the format to write; None: that of ``out``, or else each photograph's own.
+        compare: whether each photograph also gets a comparison.
 
     Returns:
-        What can be done, and what cannot (missing, no image, out of reach, two that would write one file).
+        The jobs that can be done, and the failures (missing files, files that are not images, results that
+        cannot be written, two photographs with the same result file).
 
     Raises:
-        SkipDiffError: if ``out`` is empty, does not fit the inputs or names no format that can be written.
+        SkipDiffError: if ``out`` is empty, does not fit the inputs or names a format that cannot be written.
     """
     if not out:
-        raise SkipDiffError("-o names nothing: give a file or a folder")
+        raise SkipDiffError("-o is empty: give a file or a folder")
     target, fmt = _target_file(inputs, out, format)
     folder = Path(out)
     found, failures = _find(inputs, recursive, None if target else folder)
@@ -91,11 +92,11 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
     if os.path.isdir(path):
         raise SkipDiffError(f"{out} is a folder: name a file in it, or a folder without {suffix}")
     if not one_file:
-        raise SkipDiffError(f"several photographs cannot all become {out}: give a folder with -o")
+        raise SkipDiffError(f"several photographs cannot all be written to {out}: give a folder with -o")
     named = FORMATS[SUFFIXES[suffix]]
     if asked and asked is not named:
         raise SkipDiffError(
-            f"{out} would be no {asked.name.upper()} file: leave out --format or end it in {asked.suffix}"
+            f"{out} would not be a {asked.name.upper()} file: leave out --format or end it in {asked.suffix}"
         )
     return path, named
 
@@ -113,10 +114,10 @@ def _find(
     for text in inputs:
         path, closed = Path(text), list[Failure]()
         if not text:  # as of a shell's variable that is not set; to Path it is the current folder
-            files, reason = [], "names nothing: give a file, a folder or a pattern"
+            files, reason = [], "is empty: give a file, a folder or a pattern"
         elif os.path.isdir(path):
             files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out, closed)]
-            reason = "holds no images" + ("" if recursive else "; --recursive looks into its folders too")
+            reason = "holds no images" + ("" if recursive else "; --recursive searches its sub-folders too")
         elif _is_pattern(text):
             matches = sorted(glob.glob(text, recursive=True))
             if out and not _begins_in(text, out):  # its own work of an earlier run
@@ -225,10 +226,10 @@ def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
 def _out_of_reach(path: Path) -> str:
     """Why there cannot be such a file, as far as that is known beforehand; empty if there can."""
     if os.path.isdir(path):
-        return "which is a folder: move that away"
+        return "which is a folder: move it away"
     existing = existing_folder(path)
     if not os.path.isdir(existing):
-        return f"but {existing} is no folder"
+        return f"but {existing} is not a folder"
     names = path.relative_to(
         existing
     ).parts  # each is tried alone: of a path, only what is there is looked at
@@ -238,7 +239,7 @@ def _out_of_reach(path: Path) -> str:
         except (FileNotFoundError, PermissionError):
             pass
         except OSError as error:  # such as a name that is too long
-            return f"which cannot be ({error.strerror}): rename it, or give another -o"
+            return f"which is not possible ({error.strerror}): rename it, or give another -o"
     return ""
 
 

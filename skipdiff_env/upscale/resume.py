@@ -1,4 +1,4 @@
-"""What ``--resume`` makes of the files that are there already: keep, make anew, or refuse to touch."""
+"""Decides what ``--resume`` does with existing files: keep them, make them again, or refuse."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
         photo = read_photo(path, most)
         found, has_record = read_record(photo.metadata), read_header(path, most).format != "bmp"
     except DamagedError:
-        return f"{path} was not whole: made anew"
+        return f"{path} was incomplete: made again"
     except (SkipDiffError, OSError) as error:
         if path.is_file() and path.stat().st_size == 0:  # nor are pipes and links to nowhere results
-            return f"{path} was empty: made anew"
-        raise _InTheWay(f"is there and {error}") from None
+            return f"{path} was empty: made again"
+        raise _InTheWay(f"exists and {error}") from None
     if found is None and (has_record or size not in (None, photo.size)):
         raise _InTheWay("does not say that it was made here")
     if found is None or "source" not in found:
-        return f"{path} does not say which photograph it was made of: made anew"
+        return f"{path} does not say which photograph it was made from: made again"
     if found["source"] != record["source"]:
-        return f"{path} was made of another photograph, or of an earlier state of this one: made anew"
+        return f"{path} was made from another photograph, or from an earlier state of this one: made again"
     if found != record or size not in (None, photo.size):
         raise _InTheWay("was made with other settings")
     return ""

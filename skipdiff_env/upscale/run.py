@@ -1,4 +1,4 @@
-"""All the photographs of a command: one after another or several at once, each whole or not at all."""
+"""Enlarges all photographs of a command, one after another or several at once, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -46,62 +46,71 @@ class Options:
     """How results are written."""
 
     scaling: Scaling = Scaling()
+    """Size of the results."""
     quality: int = 95
+    """Quality of JPEG and WebP files, 1 … 100."""
     keep_location: bool = False
+    """Whether to keep GPS data and other traces of the place."""
     force: bool = False
+    """Whether to replace existing files."""
     resume: bool = False
+    """Whether to keep complete results of the same photographs and settings."""
     compare: bool = False
+    """Whether to write a comparison beside each result."""
     metric: Metric | None = None
+    """Metric, without references, that rates each result; None: not rated."""
     jobs: int = 1
+    """Number of photographs processed at once."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job that can be done, and what it takes."""
+    """A job that can be done, and its work."""
 
     job: Job
     size: Size
     """Width and height of the result."""
     work: Work
     there: bool = False
-    """Whether all that was asked for is there already, and whole."""
+    """Whether complete results exist already."""
     notes: Sequence[str] = ()
-    """What the photograph looks like, where the model was chosen by that, and which files that are there will
-    be made anew, and why."""
+    """What the photograph looks like, if the model was chosen by that, and which existing files will be made
+    again, and why."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A photograph enlarged."""
+    """An enlarged photograph."""
 
     task: Task
     levels: Sequence[Sequence[int]] = ()
     evaluations: int = 0
     seconds: float = 0.0
-    """From reading to encoding; neither scoring nor comparing nor writing."""
+    """Seconds from reading to encoding, without scoring, comparing and writing."""
     score: float | None = None
     notes: Sequence[str] = ()
 
 
 class _Tools(NamedTuple):
-    """What a model's photographs are made with."""
+    """The tools that make a model's results."""
 
     enlarger: Enlarger
     compare: Comparison | None
 
 
 class Runner:
-    """Looks at jobs, and carries them out.
+    """Inspects jobs and carries them out.
 
-    The same photograph and the same :meth:`record` give the same bytes, whoever is made at the same time, on
-    one device of one machine with the same library versions and, on a CPU, the same number of threads. With
-    another number of threads sums are added up in another order, and a few of the 8-bit values (measured: 1
-    to 8 in 100,000) differ by 1.
+    The same photograph and the same :meth:`record` give the same bytes, whatever else is made at the same
+    time, on one device of one machine with the same library versions and, on a CPU, the same number of
+    threads. With another number of threads sums are added in another order, and a few of the 8-bit values
+    (measured: 1 to 8 in 100,000) differ by 1.
 
     Args:
-        open_model: a model by its name, with all its settings; called when a photograph first needs it.
+        open_model: function that opens a model, with all settings, by its name, when a photograph first needs
+            it.
         options: how results are written.
-        model: its name, or ``auto``, see :mod:`.choice`.
+        model: name of the model, or ``auto``, see :mod:`.choice`.
     """
 
     def __init__(self, open_model: Callable[[str], Enlarger], options: Options, model: str = AUTO) -> None:
@@ -111,11 +120,11 @@ class Runner:
         self._chosen: dict[Path, Choice] = {}
 
     def enlarger(self, job: Job) -> Enlarger:
-        """What enlarges this photograph."""
+        """The enlarger for this photograph."""
         return self._tools(job).enlarger
 
     def _choice(self, job: Job) -> Choice:
-        """The model for a photograph, which is read for it if there is something to choose.
+        """The model for a photograph, which is read if there is a choice.
 
         Raises:
             SkipDiffError: if it cannot be read.
@@ -145,7 +154,7 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """How a result of this size is made, all of it: what its metadata say, and what ``resume`` goes by.
+        """The record of how a result of this size is made, which its metadata hold and ``resume`` compares.
 
         Raises:
             SkipDiffError: if the photograph cannot be read.
@@ -157,10 +166,10 @@ class Runner:
         return {**made, **written, "source": digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
-        """What a job takes, or why it cannot be done, without running the network.
+        """The work of a job, or why it cannot be done, without running the network.
 
         Raises:
-            SkipDiffError: if its model cannot be opened.
+            SkipDiffError: if the model cannot be opened.
         """
         source = job.header.width, job.header.height
         try:
@@ -197,7 +206,7 @@ class Runner:
         return not notes and len(present) == len(files), notes
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome | Failure]:
-        """Yield what came of each task, in order. Being interrupted leaves no partial file."""
+        """Yield the outcome of each task, in order. An interruption leaves no partial file."""
         at_once = self._at_once(tasks)
         if at_once <= 1:
             yield from map(self._attempt, tasks)
@@ -237,7 +246,7 @@ class Runner:
         record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
         photo = read_photo(job.source)
         if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
-            raise SkipDiffError("was replaced by another size meanwhile: run this again")
+            raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:
@@ -289,7 +298,7 @@ class Runner:
                 raise _exists(path) from None
             if isinstance(error, OSError):
                 raise SkipDiffError(
-                    f"cannot write {path}: {error.strerror or error}; nothing is left of it: make room or "
+                    f"cannot write {path}: {error.strerror or error}; no partial file is left: make room or "
                     "give another -o"
                 ) from None
             raise
@@ -344,7 +353,7 @@ def _exists(path: Path) -> SkipDiffError:
 def _score(metric: Metric, photo: Photo) -> tuple[float | None, list[str]]:
     """A no-reference score of the picture as 8-bit sRGB, or None and why it has none."""
     if min(photo.size) < metric.min_size:
-        return None, [f"not rated: {metric.name} needs {metric.min_size} pixels a side"]
+        return None, [f"not rated: {metric.name} needs {metric.min_size} pixels per side"]
     flat, _ = fit_format(photo, FORMATS["bmp"])
     pixels = np.array(np.broadcast_to(flat.colour, (*flat.colour.shape[:2], 3)))
     value = float(metric(pixels[None])[0])

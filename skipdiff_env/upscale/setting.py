@@ -1,4 +1,4 @@
-"""Where a model runs, and what its card warns of."""
+"""Chooses a model's device and tiles, and reads the warning on its card."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..errors import SkipDiffError
 from ..images.tiling import choose_tile, free_memory
 
 GPU_BATCH = 4
-"""Tiles a network call on CUDA."""
+"""Number of tiles per network call on CUDA."""
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by name; ``auto`` is CUDA where there is one.
+    """The device of a name; ``auto`` is CUDA if there is one.
 
     Raises:
         SkipDiffError: if there is no such device.
@@ -34,15 +34,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:
-    """Side of a tile, by free memory unless it is given, and tiles a network call, on the model's device."""
+    """Side of a tile in pixels, by free memory unless ``tile`` is given, and number of tiles per network
+    call."""
     batch = GPU_BATCH if model.device.type == "cuda" else 1
     return tile or choose_tile(model.config.unet, free_memory(model.device), batch), batch
 
 
 def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
-    """The ``notice`` in the YAML header of a model's card: what a user should know before using it.
+    """The ``notice`` in the YAML header of a model's card, which a user should know before using the model.
 
-    A face model has, say, ``notice: trained on centred faces; anything else comes out badly``.
+    A face model may have ``notice: trained on centred faces; anything else comes out badly``.
     """
     notice = _card_header(name_or_path).get("notice")
     return " ".join(str(notice).split()) if notice else None

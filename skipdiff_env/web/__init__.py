@@ -1,12 +1,12 @@
-"""The web page: enlarge a photograph, watch the latents, play the agent's part.
+"""The web page, on which visitors enlarge a photograph, see the latents, and decide in the agent's place.
 
-- :mod:`.pictures`: what visitors upload, bounded and cut to a size that a CPU copes with
-- :mod:`.study`: one picture, model, step pair and seed, and all that can be asked about them
-- :mod:`.offers`: what may be chosen, and requests checked
-- :mod:`.workshop`: one job at a time, time estimates
+- :mod:`.pictures`: uploads, bounded and cut to a size that a CPU can process
+- :mod:`.study`: one picture, model, step pair and seed, and all that the page asks about them
+- :mod:`.offers`: all that may be chosen, and the check of requests
+- :mod:`.workshop`: one job at a time, and estimates of time
 - :mod:`.show`: film strips and tables as HTML
-- :mod:`.choices`, :mod:`.game`, :mod:`.page`: the widgets (Gradio), which call the workshop and nothing else
-- :mod:`.server`: what of Gradio can be reached from outside, and the port
+- :mod:`.choices`, :mod:`.game`, :mod:`.page`: the widgets (Gradio), which call only the workshop
+- :mod:`.server`: the port, and the gate that limits what can be reached of Gradio
 
-Everything up to :mod:`.show` works without Gradio and a browser.
+Everything up to :mod:`.show` works without Gradio and without a browser.
 """

@@ -1,4 +1,4 @@
-"""What visitors choose: the photograph, what is done to it, and how."""
+"""The choices of visitors: the photograph, and what is done with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .workshop import EXAMPLE, Workshop
 
 
 class Choices:
-    """The widgets of all that can be chosen, and what they do to each other.
+    """The widgets of all choices, and how they depend on each other.
 
     Args:
         workshop: what is on offer.
@@ -61,7 +61,10 @@ class Choices:
             **share, label="Clean", info="how much noise and blocking to remove", elem_id="clean"
         )
         self.detail = gr.Slider(
-            **share, label="Detail", info="how much invented detail; 0 is the faithful mean", elem_id="detail"
+            **share,
+            label="Detail",
+            info="how much detail to invent; 0 is the faithful mean",
+            elem_id="detail",
         )
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             self._advanced()
@@ -87,12 +90,12 @@ class Choices:
         )  # fmt: skip
         self.plan = gr.Textbox(
             PLAN, label="Plan", max_length=MAX_PLAN, visible=False, elem_id="plan",
-            info="> is a network call that leads to the next level, | a skip to the level that the network "
-            "is told; eta is how much noise is drawn anew",
+            info="> is a network call that leads to the next level; | is a skip, after which the network is "
+            "told the next level instead; eta is the share of fresh noise",
         )  # fmt: skip
         self.seed = gr.Number(0, label="Noise seed", precision=0, minimum=0, maximum=MAX_SEED)
         self.with_chain = gr.Checkbox(
-            False, label="also the full chain, where there is an original to compare with", elem_id="chain"
+            False, label="also run the full chain, if there is an original to compare with", elem_id="chain"
         )
 
     def wire(self) -> None:
@@ -150,7 +153,7 @@ class Choices:
         """
         file, folder = Path((upload or {}).get("path") or "").resolve(), self.folder.resolve()
         if file == folder or not file.is_relative_to(folder):
-            raise SkipDiffError("this is no file that was uploaded here")
+            raise SkipDiffError("this file was not uploaded here")
         try:
             return read_upload(file, file.name), "", gr.Gallery(selected_index=None), False
         except SkipDiffError as error:
@@ -197,7 +200,7 @@ class Choices:
         except SkipDiffError as error:
             return message(str(error), bad=True), ""
         notes = [request.task.note, *request.notes, shop.notice(request.model)]
-        return message("; ".join(filter(None, notes))), message(text + "One job at a time; others wait.")
+        return message("; ".join(filter(None, notes))), message(text + "One job runs at a time; others wait.")
 
     def _time(self, request: Request, with_chain: bool) -> str:
         shop = self.workshop

@@ -1,4 +1,4 @@
-"""The tab in which visitors decide themselves."""
+"""The tab in which visitors take the decisions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .show import comparison_table, duration, film_strip, message
 from .widgets import Choice, meter, told
 from .workshop import Workshop
 
-RULES = """Take the agent's part. Each level shows its latent and what the model takes the picture to be.
-**Denoise** costs a network call and goes one level down; **skip** goes down, too, but back to the latent the
-coarse steps ended on, and everything you denoised so far is lost. At level 1 the model always denoises.
-Of photographs that are enlarged as they are, this takes the middle."""
+RULES = """Decide in the agent's place. Each level shows its latent and the model's estimate of the picture.
+**Denoise** costs a network call and goes down one level. **Skip** also goes down one level, but back to the
+latent at the end of the coarse steps, so that all your denoising so far is lost. At level 1 the model always
+denoises. If the photograph is enlarged as it is, only its middle is used here."""
 
 
 class Game:
@@ -35,7 +35,7 @@ class Game:
             off: dict[str, Any] = {"interactive": False, "min_width": 100}
             self.denoise = gr.Button("Denoise", elem_id="denoise", **off)
             self.skip = gr.Button("Skip", elem_id="skip", **off)
-            self.back = gr.Button("Take back", elem_id="back", **off)
+            self.back = gr.Button("Undo", elem_id="back", **off)
         self.standing = gr.HTML(elem_id="standing", min_height=48)
         self.film = gr.HTML(elem_id="film")
         self.estimated = gr.Image(
@@ -43,7 +43,7 @@ class Game:
             elem_id="estimated",
         )  # fmt: skip
         with gr.Row():
-            self.judge = gr.Radio([("NIQE", "niqe"), ("LPIPS", "lpips")], value="niqe", label="Judged by")
+            self.judge = gr.Radio([("NIQE", "niqe"), ("LPIPS", "lpips")], value="niqe", label="Scored by")
             self.compare = gr.Button("Compare with the policy and the optimum", elem_id="compare", **off)
         self.ranking = gr.HTML(elem_id="ranking", min_height=48)
 
@@ -84,10 +84,10 @@ class Game:
         fine = self.workshop.fine_steps(request.model, request.coarse_steps)
         text = f"Level {place.level} of {fine}, {place.evaluations} network calls so far."
         if over:
-            text = f"All is decided after {place.evaluations} network calls. "
+            text = f"All decisions are taken, after {place.evaluations} network calls. "
             calls = self.workshop.optimum_calls(request)
             text += f"Comparing takes up to {calls} calls, about "
-            text += f"{duration(self.workshop.seconds(request, calls))}; what you reached is looked up."
+            text += f"{duration(self.workshop.seconds(request, calls))}; known latents are looked up."
         return (
             (request, actions), message(text), film_strip(place.frames, not over),
             place.picture, gr.Button(interactive=not over), gr.Button(interactive=not over),

@@ -77,7 +77,7 @@ class Offers:
         shipped = sorted(available_models().items(), key=lambda item: item[0] != USUAL_MODEL)
         self.folders = {**folders, **{k: v for k, v in shipped if k not in folders}}
         if not self.folders:
-            raise SkipDiffError("no model ships with this installation: name one with --model FOLDER")
+            raise SkipDiffError("this installation has no models: name one with --model FOLDER")
         if not MIN_SIDE <= side <= MAX_SIDE:
             raise SkipDiffError(f"side {side} must lie in {MIN_SIDE} … {MAX_SIDE} pixels")
         self.agents = {f"agent {Path(path).name}": Path(path) for path in policies}
@@ -150,7 +150,9 @@ class Offers:
         steps = self.levels(model)
         pairs = [s for s in range(2, steps) if steps % s == 0 and 2 <= steps // s <= MAX_FINE]
         if not pairs:
-            raise SkipDiffError(f"the {steps} levels of {model!r} cannot be shared out into coarse and fine")
+            raise SkipDiffError(
+                f"the {steps} levels of {model!r} cannot be divided into coarse and fine steps"
+            )
         return pairs
 
     def fine_steps(self, model: str, coarse_steps: int) -> int:
@@ -185,7 +187,7 @@ class Offers:
         """
         chosen = self._chosen(model, task)
         if coarse_steps not in self.step_pairs(model):
-            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not on offer for {model!r}")
+            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not available for {model!r}")
         if policy not in self.policies(model, coarse_steps):
             raise SkipDiffError(f"there is no policy {policy!r} for {model!r}")
         if effort not in EFFORTS:

@@ -35,7 +35,7 @@ MAX_NAME = 100
 KEEP = 3600
 """Seconds that uploads and results stay on the server."""
 LOW, CUBIC, CHAIN, SKIP, ORIGINAL = "low resolution", "bicubic", "full chain", "SkipDiff", "original"
-CANCELLED = "cancelled; nothing is left of it"
+CANCELLED = "cancelled; no result was kept"
 
 
 def mount(app: Any, workshop: Workshop, folder: Path) -> Any:

@@ -123,7 +123,8 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
     least = MIN_LR * scale if reference else MIN_LR
     if min(height, width) < least:
         raise SkipDiffError(
-            f"{name}: is {width}x{height} pixels; at this model's {scale}x both sides need {least} or more"
+            f"{name}: is {width}x{height} pixels; with this model's scale of {scale} both sides need "
+            f"at least {least}"
         )
     # The short side must hold MIN_LR * scale pixels after the rest has been cut to the scale.
     side = max(side, round(ASPECT * MIN_LR * scale) + scale)

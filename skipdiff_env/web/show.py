@@ -17,8 +17,8 @@ from .study import Frame, Result
 LONGEST = 25
 """Frames that are shown of a chain in which nothing is decided."""
 PLAN_LEGEND = (
-    "A network call each: from the level that was reached to the next, with the latent there and the call's "
-    "estimate x̂0. Told a lower level than was reached (a skip), it takes left-over noise for detail."
+    "Each cell is a network call, from the level reached to the next, with the latent there and the call's "
+    "estimate x̂0. If the told level is below the level reached (a skip), left-over noise is taken for detail."
 )
 QUANTILE = 0.995
 """Latents are shown so that this share of all values lies between black and white; 0 is grey."""
@@ -113,7 +113,7 @@ def _cell(frame: Frame, bound: float, first: int, decided: bool, waiting: bool) 
 def _told(call: Call, reached: float) -> str:
     """What a network call was told, where it was a skip in another colour, and the noise on its way."""
     kind = ' class="skip"' if call.told < reached else ""
-    noise = "result" if call.to == 0 else "all noise anew" if call.fresh else f"η {call.eta:g}"
+    noise = "result" if call.to == 0 else "all noise fresh" if call.fresh else f"η {call.eta:g}"
     return f"<b{kind}>told {call.told:g}</b><small>{noise}</small>"
 
 

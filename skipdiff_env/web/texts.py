@@ -1,18 +1,19 @@
-"""What the page says and looks like."""
+"""The texts and the layout of the page."""
 
 INTRO = """# SkipDiff
-Photographs, four times larger, by a diffusion model that leaves out most of its steps."""
-ADVANCED = """Without these, everything is as `skipdiff upscale` does it, with what suits the model.
+Make photographs four times larger with a diffusion model that skips most of its steps."""
+ADVANCED = """By default, everything is done as `skipdiff upscale` does it, with the settings that suit the
+model.
 
 A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each
 over many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a
-network call and adds detail, *skip* goes down for nothing, back to what the coarse steps ended on. A fixed
-start *k* skips down to level *k* and denoises from there. A **plan** has all its calls fixed beforehand, at
-any levels. Choose a model first: `auto` takes what suits the photograph."""
-MAY_SPEND, DECIDED = "how many network calls may be spent on it", "the policy under Advanced decides"
-"""Of the effort, where it counts and where it does not."""
+network call and adds detail; *skip* goes down one level for free, but back to the result of the coarse steps.
+A fixed start *k* skips down to level *k* and denoises from there. The calls of a **plan** are all fixed
+beforehand, at any levels. Choose a model first: `auto` chooses the one that suits the photograph."""
+MAY_SPEND, DECIDED = "how many network calls may be spent", "decided by the policy under Advanced"
+"""Descriptions of the effort where it counts, and where it does not."""
 PLAN = "100>57>27>14|11>5>2>0 eta 0|1"
-"""What a visitor's plan is at first."""
+"""The plan shown at first."""
 LAYOUT = """
 .gradio-container {max-width: 1280px !important; width: 100% !important; margin: auto !important;
   box-sizing: border-box; --block-info-text-color: var(--block-label-text-color)}
@@ -29,4 +30,4 @@ LAYOUT = """
 }
 """
 TO_RESULT = "() => {if (innerWidth < 700) document.querySelector('#slider').scrollIntoView()}"
-"""On a phone the result lies below all that can be chosen."""
+"""On a phone the result is below all controls."""

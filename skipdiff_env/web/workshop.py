@@ -118,7 +118,7 @@ class Workshop(Offers):
                 raise SkipDiffError("the game is not over yet")
             best = study.optimum(metric)
             if not np.isfinite([outcome.value for outcome in best.outcomes]).any():
-                raise SkipDiffError(f"{metric} has no value for this picture: judge by another metric")
+                raise SkipDiffError(f"{metric} has no value for this picture: choose another metric")
             judge = load_metric(metric, self.model(request.model).device)
             lines = []
             for who, taken in (

@@ -219,5 +219,5 @@ def test_prices_are_drawn_and_told(settings):
         policy = NetworkPolicy(network, network.config, float(seen["step_cost"][row, 0]))
         logits, _ = policy.logits(tensors["latent"][row : row + 1], None)
         torch.testing.assert_close(logits[0], expected[row], atol=1e-4, rtol=0)
-    with pytest.raises(SkipDiffError, match="sees latents alone"):
+    with pytest.raises(SkipDiffError, match="sees only latents"):
         price_range(read_settings("recurrent_ppo") | {"step_cost": [1, 2]})

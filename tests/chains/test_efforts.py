@@ -78,9 +78,9 @@ def test_of_a_model_with_plans(tmp_path: Path) -> None:
     assert default_for(model) == six
     # Where decisions are wanted, or steps are given, it is SkipDiff all the same
     assert parse_skipdiff(None, model) == USUAL == parse(None, model, 10)
-    with pytest.raises(SkipDiffError, match="is no policy, for nothing is decided in it"):
+    with pytest.raises(SkipDiffError, match="is not a policy, since nothing is decided in it"):
         parse_skipdiff("normal", model)
-    with pytest.raises(SkipDiffError, match="has levels of its own: leave out the coarse steps"):
+    with pytest.raises(SkipDiffError, match="has its own levels: leave out the coarse steps"):
         parse("fast", model, 20)
     save_plans(tmp_path / "plans.json", "other weights", {four: {}}, {"normal": "plan:4"})
     assert default_for(model) == USUAL
@@ -91,7 +91,9 @@ def test_a_refiner_s_model_may_have_efforts_of_its_own(tmp_path: Path) -> None:
     save_plans(tmp_path / "plans.json", model.hash, {}, {"best": "ccsr:8"})
     assert efforts(model) == {"fast": CCSR(1), "normal": CCSR(2), "best": CCSR(8)}
     save_plans(tmp_path / "plans.json", model.hash, {}, {"normal": "quickly"})
-    with pytest.raises(SkipDiffError, match="is to be run by 'quickly', which is no chain: use one of ccsr"):
+    with pytest.raises(
+        SkipDiffError, match="asks for the chain 'quickly', which does not exist: use one of ccsr"
+    ):
         default_for(model)
 
 

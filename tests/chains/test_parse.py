@@ -111,7 +111,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": "ccsr:"}, "must end in a number of steps"),
         (
             {"spec": "plan:6"},
-            "has no plan of 6 evaluations: it comes with no plans, or write one like '100>26|20>0'",
+            "has no plan with 6 evaluations: it has no plans, or write one like '100>26|20>0'",
         ),
         ({"spec": "100>50"}, "last call must lead to 0"),
         ({"spec": "ccsr:-1"}, "must end in a number of steps"),
@@ -129,18 +129,18 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"coarse_steps": 7}, "coarse_steps=7 must divide"),
         ({"fine_steps": -1}, "fine_steps=-1 must be a whole number from 0 to 100"),
         ({"fine_steps": 101}, "fine_steps=101 must be a whole number"),
-        ({"fine_steps": 0, "spec": 7}, "nothing to decide: leave out the policy"),
+        ({"fine_steps": 0, "spec": 7}, "nothing is decided: leave out the policy"),
         ({"skip_rule": "keep"}, "unknown skip_rule 'keep': use 'reset' or 'hold'"),
         ({"step_cost": -0.1}, "step_cost=-0.1 must be a finite number, 0 or more"),
         ({"step_cost": float("nan")}, "step_cost=nan must be"),
-        ({"step_cost": 0.1, "spec": 7}, "needs an agent that knows prices"),
-        ({"spec": "ccsr:2", "coarse_steps": 20}, "ccsr:2 has levels of its own: leave out the coarse steps"),
+        ({"step_cost": 0.1, "spec": 7}, "needs an agent that was trained with prices"),
+        ({"spec": "ccsr:2", "coarse_steps": 20}, "ccsr:2 has its own levels: leave out the coarse steps"),
         (
             {"spec": CSA(5), "fine_steps": 20, "skip_rule": "hold"},
-            "has levels of its own: leave out the fine steps and the skip rule",
+            "has its own levels: leave out the fine steps and the skip rule",
         ),
         ({"refiner": 7}, "refiner=7 must be 'own', 'none', the name or folder of a model, or a function"),
-        ({"spec": Refined(CSA(5), torch.add), "refiner": "natural-4x"}, "the chain brings a refiner with it"),
+        ({"spec": Refined(CSA(5), torch.add), "refiner": "natural-4x"}, "the chain has a refiner already"),
         ({"spec": FixedStart(3, 20)}, "is for 20 fine steps, not 10: give a start level"),
         ({"spec": "50>0"}, "is a plan for models of 50 levels: 'random-0' has 100"),
     ],
@@ -154,13 +154,15 @@ def test_what_cannot_be_had_is_named_before_the_network_runs(
 
 
 def test_a_configuration_with_an_unknown_chain_is_named() -> None:
-    with pytest.raises(SkipDiffError, match="is to be run by 'ddim:4', which is no chain: use one of ccsr"):
+    with pytest.raises(
+        SkipDiffError, match="asks for the chain 'ddim:4', which does not exist: use one of ccsr"
+    ):
         parse(None, of_levels(100, chain="ddim:4"))
 
 
 def test_the_sampler_does_not_ignore_its_steps(model: FrozenModel) -> None:
     lr = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(SkipDiffError, match="addsr:2 has levels of its own: leave out the coarse steps"):
+    with pytest.raises(SkipDiffError, match="addsr:2 has its own levels: leave out the coarse steps"):
         SkipDiffSampler(model, 20)(lr, "addsr:2")
     with pytest.raises(SkipDiffError, match="there is no image in the batch"):
         SkipDiffSampler(model)([])
@@ -176,7 +178,7 @@ def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
     save_plans(file, model.hash, {four: {"psnr": 26.2}, two: {}}, {"normal": "plan:4"}, pictures=24)
     assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
     assert list(shipped_plans(model)) == [2, 4]
-    with pytest.raises(SkipDiffError, match="has no plan of 3 evaluations: use one of plan:2, plan:4, or"):
+    with pytest.raises(SkipDiffError, match="has no plan with 3 evaluations: use one of plan:2, plan:4, or"):
         parse("plan:3", model)
     with pytest.raises(SkipDiffError, match="has no plan without a number of evaluations: use"):
         parse("plan:", model)
@@ -214,7 +216,7 @@ def test_only_skipdiff_has_a_policy(model: FrozenModel) -> None:
         with pytest.raises(SkipDiffError, match="is for other steps than"):
             parse_skipdiff(five, model, *steps)
     for spec in ("ccsr:4", CSA(10)):
-        with pytest.raises(SkipDiffError, match="is no policy, for nothing is decided in it: give"):
+        with pytest.raises(SkipDiffError, match="is not a policy, since nothing is decided in it: give"):
             parse_skipdiff(spec, model)
 
 

@@ -272,8 +272,8 @@ def test_no_draw_comes_twice(model: FrozenModel, condition: Tensor) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no plan: write one like"),
-        ("100", "is no plan"),
+        ("", "is not a plan: write one like"),
+        ("100", "is not a plan"),
         ("100>50", "last call must lead to 0"),
         ("100>50>60>0", "from 50 to 60 must start at 50 or below"),
         ("100>50|60>0", "from 60 to 0 must start at 50 or below"),
@@ -283,7 +283,7 @@ def test_no_draw_comes_twice(model: FrozenModel, condition: Tensor) -> None:
         ("100>50>0 eta 0|1", "'eta 0|1' does not fit the plan"),
         ("100>50|40>20>10>0 eta 0|1,0,1", "its 2 parts"),
         ("100>50>0 eta half", "does not fit the plan"),
-        ("100>-50>0", "is no plan"),
+        ("100>-50>0", "is not a plan"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_line(text: str, words: str) -> None:
@@ -293,13 +293,13 @@ def test_what_is_no_plan_is_refused_in_one_line(text: str, words: str) -> None:
 
 
 def test_a_plan_for_another_number_of_levels_is_refused(model: FrozenModel, condition: Tensor) -> None:
-    with pytest.raises(SkipDiffError, match="is for models of 100 levels, and this one has 20"):
+    with pytest.raises(SkipDiffError, match="is for models of 100 levels, but this one has 20"):
         Plan.read("100>50>0")(model, condition, KEYS)
     process = CallProcess(model)
     state = process.start(condition, KEYS)
     with pytest.raises(ValueError, match="2 noise keys were given for 1 images"):
         process.start(condition[:1], KEYS)
     for told, to in ((21, 5), (10, 10), (10, -1), (0, 0)):
-        with pytest.raises(ValueError, match="must be told a level up to the one that was reached"):
+        with pytest.raises(ValueError, match="must be told at most the level reached"):
             process.call(state, told, to)
     assert image_key(np.zeros((2, 2, 3), np.uint8)) >= 0

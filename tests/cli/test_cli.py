@@ -156,7 +156,7 @@ def test_info_of_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_says_what_efforts_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    ending = helped(capsys, "upscale").split("network calls a picture, by effort: fast, normal, best\n")[1]
+    ending = helped(capsys, "upscale").split("network calls per picture, by effort: fast, normal, best\n")[1]
     costs = {name: counts for name, counts in (line.split(maxsplit=1) for line in ending.splitlines())}
     for name in available_models():
         chains = efforts(load_pretrained(name, "cpu")).values()

@@ -89,7 +89,7 @@ def test_degrade_clips_and_treats_rows_alone():
 
 @pytest.mark.parametrize("size", [(10, 12), (12, 10), (3, 3)])
 def test_sides_that_are_no_multiple_are_refused(size):
-    with pytest.raises(ValueError, match=f"a {size[1]}x{size[0]} image cannot be shrunk 4 times"):
+    with pytest.raises(ValueError, match=f"a {size[1]}x{size[0]} image cannot be shrunk by 4"):
         degrade(torch.zeros(1, 3, *size, dtype=torch.uint8), 4)
 
 

@@ -304,7 +304,7 @@ def test_copies_and_pickles_go_on_alike(make_calls):
 def test_what_is_no_action_is_refused(make_calls, make_batch, action):
     env = make_calls().unwrapped
     env.reset(seed=0)
-    with pytest.raises(SkipDiffError, match=r"is not of Discrete\(19\): give an integer from 0 to 18"):
+    with pytest.raises(SkipDiffError, match=r"is not in Discrete\(19\): give an integer from 0 to 18"):
         env.step(action)
 
 
@@ -318,13 +318,13 @@ def test_bad_requests_are_named(make_calls, make_batch):
         ({"actions": "all"}, "unknown actions 'all'"),
         ({"episode": "plans"}, "unknown episode 'plans'"),
         ({"budget": 0}, "budget=0 must be a whole number of at least 1"),
-        ({"episode": "plan"}, "comes with no plans that fit: give plans="),
-        ({"episode": "plan", "plans": ["100>50>0"], "budget": 1}, "comes with no plans that fit"),
+        ({"episode": "plan"}, "has no plans that fit: give plans="),
+        ({"episode": "plan", "plans": ["100>50>0"], "budget": 1}, "has no plans that fit"),
         ({"episode": "plan", "plans": ["ccsr:2"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["20>5>0"]}, "must be plans from 100 down"),
         ({"episode": "plan", "plans": ["100>50"]}, "last call must lead to 0"),
-        ({"metric": {"lpips": -1}}, "must be numbers above 0"),
-        ({"plans": PLANS}, "give that, too"),
+        ({"metric": {"lpips": -1}}, "must map names of metrics to numbers above 0"),
+        ({"plans": PLANS}, "give that too"),
     ):
         with pytest.raises(ValueError, match=words):
             make_calls(**arguments)

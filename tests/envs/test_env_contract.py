@@ -223,7 +223,7 @@ def test_vector_env_passes_gymnasiums_own_wrappers(make_vec):
 def test_what_is_no_action_is_refused(make, action):
     env = make().unwrapped
     env.reset(seed=0)
-    with pytest.raises(SkipDiffError, match=r"is not of Discrete\(2\): give an integer from 0 to 1"):
+    with pytest.raises(SkipDiffError, match=r"is not in Discrete\(2\): give an integer from 0 to 1"):
         env.step(action)
     env.step(0)  # the episode is as it was
     assert env._episodes.books.actions[0, :2].tolist() == [0, -1]

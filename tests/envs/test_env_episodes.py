@@ -295,13 +295,13 @@ FLAT = np.full((64, 64, 3), 128, np.uint8)
         ({"image_size": 8}, "'ssim' needs images of at least 11 pixels, but image_size is 8"),
         ({"metric": "no-such-metric"}, "no-such-metric"),
         ({"metric": 3}, "a metric is a name or a function"),
-        ({"metric": "lpips", "low_resolution": True}, "'lpips' compares with the original"),
+        ({"metric": "lpips", "low_resolution": True}, "'lpips' needs the originals"),
         ({"image_size": 44}, r"images\[0\]: is 48x40 pixels, too small"),
         ({"images": [FLAT, FLAT[:, :40]], "image_size": 64}, r"images\[1\]: is 40x64 pixels, too small"),
-        ({"image_size": 30}, "image_size=30 is no multiple of the scale 4"),
+        ({"image_size": 30}, "image_size=30 is not a multiple of the scale 4"),
         ({"images": "no/such/folder"}, "no/such/folder"),
         ({"model": "no-such-model"}, "unknown model 'no-such-model'"),
-        ({"device": "cuda"}, "the model lies on cpu, not on cuda"),
+        ({"device": "cuda"}, "the model is on cpu, not on cuda"),
     ],
 )  # fmt: skip
 def test_what_is_refused_when_the_env_is_made(make, make_vec, arguments, message):
@@ -312,7 +312,7 @@ def test_what_is_refused_when_the_env_is_made(make, make_vec, arguments, message
 
 
 def test_model_without_a_size_needs_image_size(make, interpolation):
-    with pytest.raises(ValueError, match="names no image_size of its own: give image_size="):
+    with pytest.raises(ValueError, match="has no image_size of its own: give image_size="):
         make(model=interpolation())
 
 

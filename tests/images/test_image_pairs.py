@@ -141,7 +141,7 @@ def test_a_crop_draws_two_numbers_whatever_the_size() -> None:
 def test_too_small_is_refused_by_name() -> None:
     with pytest.raises(SkipDiffError, match=r"^cat\.png: is 20x9 pixels, too small for a crop of 10x10$"):
         crop(numbered(9, 20), 10, name="cat.png")
-    with pytest.raises(SkipDiffError, match=r"^images\[0\]: is 6x3 pixels, too small to be shrunk 4 times$"):
+    with pytest.raises(SkipDiffError, match=r"^images\[0\]: is 6x3 pixels, too small to be shrunk by 4$"):
         make_pair(open_source([numbered(3, 6)]), 0, scale=4)
 
 
@@ -181,6 +181,6 @@ def test_pair_of_a_low_resolution_image() -> None:
 @pytest.mark.parametrize(("image_size", "advice"), [(190, "use 188"), (3, "use 4"), (0, "use 4")])
 def test_image_size_must_fit_the_scale(image_size: int, advice: str) -> None:
     with pytest.raises(
-        SkipDiffError, match=f"image_size={image_size} is no multiple of the scale 4; {advice}"
+        SkipDiffError, match=f"image_size={image_size} is not a multiple of the scale 4; {advice}"
     ):
         make_pair(bundled_images(), 0, scale=4, image_size=image_size)

@@ -235,8 +235,8 @@ def test_pickles_without_its_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], "list given holds no images"),
-        (Listed(), "Listed given holds no images"),
+        ([], "the given list holds no images"),
+        (Listed(), "the given Listed holds no images"),
         (["missing.png"], r"missing\.png: no such image file \(images\[0\]\)"),
         ("missing", "missing: no such file or folder"),
         ([noise(0), np.zeros((4, 4, 3))], r"images\[1\]: an image must be a uint8"),
@@ -272,14 +272,14 @@ def test_bad_folders_and_archives(tmp_path: Path) -> None:
     refused(tmp_path / "empty", "no image files directly in this folder")
     refused(make_tar(tmp_path / "none.tar", {"a.txt": b"x"}), "no image files in this archive")
     (tmp_path / "text.tar").write_text("x" * 2000)
-    refused(tmp_path / "text.tar", "not a whole, uncompressed tar")
+    refused(tmp_path / "text.tar", "not a complete, uncompressed tar")
     zipped = make_tar(tmp_path / "zipped.tar", {"a.png": encode_image(noise(0), "a.png")}, "w:gz")
-    refused(zipped, "not a whole, uncompressed tar")
+    refused(zipped, "not a complete, uncompressed tar")
     whole = make_tar(
         tmp_path / "cut.tar", {f"{n}.png": encode_image(noise(n, 99, 99), "a.png") for n in (0, 1)}
     )
     whole.write_bytes(whole.read_bytes()[:35_000])
-    refused(whole, "not a whole, uncompressed tar")
+    refused(whole, "not a complete, uncompressed tar")
     with pytest.raises(SkipDiffError, match=r"broken\.tar: x/a\.png: is not a readable image"):
         open_source(make_tar(tmp_path / "broken.tar", {"x/a.png": b"broken"}))[0]
 
@@ -288,7 +288,7 @@ def test_archive_that_went_away(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "a.tar", {"a.png": encode_image(noise(0), "a.png")})
     source = open_source(path)
     path.unlink()
-    with pytest.raises(SkipDiffError, match=r"a\.tar: cannot be read any more \(No such file"):
+    with pytest.raises(SkipDiffError, match=r"a\.tar: can no longer be read \(No such file"):
         source[0]
 
 

@@ -305,7 +305,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "half float": (written((RGB8 / 255).astype(np.float16)), "16-bit float pixels"),
     "signed": (written(RGB8.astype(np.int16)), "16-bit signed pixels"),
     "32-bit": (written(RGB8.astype(np.uint32)), "32-bit pixels"),
-    "camera raw": (plain_tiff(RGB8, 8, 2, {254: (1,), 330: (8,)}), "a reduced copy first"),
+    "camera raw": (plain_tiff(RGB8, 8, 2, {254: (1,), 330: (8,)}), "begins with a reduced copy"),
     "mosaic": (written(RGB16[..., 0], "cfa"), "colour filter array pixels"),
     "mask": (plain_tiff((X[..., None] % 2).astype(np.uint8), 1, 4), "mask pixels"),
     "inks": (plain_tiff(np.zeros((4, 4, 5), np.uint8), 8, 5, {332: (2,)}), "inks other than CMYK"),

@@ -87,7 +87,7 @@ def test_what_diffusers_cannot_express_is_refused(tmp_path, unet, word):
 
 def test_what_is_not_ours_is_refused(tmp_path):
     make(tmp_path / "theirs")
-    with pytest.raises(SkipDiffError, match="no network of ours"):
+    with pytest.raises(SkipDiffError, match="not a network of SkipDiff"):
         export_diffusers(tmp_path / "theirs", tmp_path / "out")
 
 

@@ -55,7 +55,7 @@ def test_betas_are_step_variances():
 
 @pytest.mark.parametrize("levels", [0, -1, 101, 2.5, "7", None])
 def test_impossible_levels_are_refused(levels):
-    with pytest.raises(ValueError, match=r"levels=.* from 1 to the schedule's 100"):
+    with pytest.raises(ValueError, match=r"levels=.* from 1 to 100, the schedule's T"):
         NoiseSchedule.cosine().respaced(levels)
 
 

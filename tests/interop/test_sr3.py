@@ -201,7 +201,7 @@ def test_json_of_the_wild(tmp_path):
     (tmp_path / "wild.json").write_text(text, encoding="utf-8-sig")  # as Windows' editors write it
     assert read_json(tmp_path / "wild.json") == wanted
     (tmp_path / "wild.json").write_text('{\n"a": 1, // one\n"b": }\n')
-    with pytest.raises(SkipDiffError, match=r"wild.json is no JSON: .*line 3"):
+    with pytest.raises(SkipDiffError, match=r"wild.json is not JSON: .*line 3"):
         read_json(tmp_path / "wild.json")
 
 
@@ -254,7 +254,7 @@ def unnamed(weights):
         (stranger, ["unknown key", "denoise_fn.wings.weight"]),
         (unprefixed, ["unknown key", "'wings'"]),
         (untensor, [KEY, "is a str, not a tensor"]),
-        (unnamed, ["the key 7 is no name"]),
+        (unnamed, ["the key 7 is not a name"]),
     ],
 )
 def test_wrong_checkpoints_are_refused_naming_the_key(tmp_path, spoil, words):
@@ -292,7 +292,7 @@ def test_code_in_a_file_is_not_run(published, tmp_path):
 @pytest.mark.parametrize("data", [b"", b"\x80", b"PK\x03\x04 no archive", b"hello" * 99])
 def test_damaged_files_are_refused(published, tmp_path, data):
     published[0].write_bytes(data)
-    refused(published, tmp_path, ["I9_E9_gen.pth is damaged or no PyTorch checkpoint"])
+    refused(published, tmp_path, ["I9_E9_gen.pth is damaged or not a PyTorch checkpoint"])
     published[0].unlink()
     refused(published, tmp_path, ["I9_E9_gen.pth is missing"])
 
@@ -306,13 +306,13 @@ def test_damaged_files_are_refused(published, tmp_path, data):
         ('"inner_channel": 8,', "", ["'model.unet.inner_channel' is missing"]),
         ('"inner_channel": 8', '"inner_channel": "8"', ["'model.unet.inner_channel' must be a number"]),
         ('"inner_channel": 8', '"inner_channel": 8.5', ["'model.unet.inner_channel' must be 1, 2, 3"]),
-        ('"inner_channel": 8', '"inner_channel": 6', ["'unet' describes no network"]),
+        ('"inner_channel": 8', '"inner_channel": 6', ["'unet' does not describe a network"]),
         ("[1, 2]", "2", ["'model.unet.channel_multiplier' must be a list"]),
         ("[1, 2]", '[1, "2"]', ["'model.unet.channel_multiplier.1' must be a number"]),
         ('"linear", "n_timestep": 2000, //', '"quad", "n_timestep": 2000, //', ["'quad'"]),
         ('"n_timestep": 2000, //', "//", ["'model.beta_schedule.val.n_timestep' is missing"]),
         ('"r_resolution": 16', '"r_resolution": 18', ["18 pixels", "'datasets.val.r_resolution'"]),
-        ('"model": {', '"model": 3, "other": {', ["'model' is no JSON object"]),
+        ('"model": {', '"model": 3, "other": {', ["'model' is not a JSON object"]),
     ],
 )  # fmt: skip
 def test_other_configurations_are_refused_naming_the_field(published, tmp_path, old, new, words):

@@ -197,7 +197,7 @@ def test_too_small_pictures_are_refused(name: str) -> None:
         (torch.zeros(1, 99, 99, 3, dtype=torch.uint8), None, "images must be a uint8 NumPy array"),
         (np.zeros((99, 99, 3), np.uint8), None, r"shape \(batch, height, width, 3\), got \(99, 99, 3\)"),
         (np.zeros((1, 3, 99, 99), np.uint8), None, "got .1, 3, 99, 99."),
-        (noise(1, 99, 99), None, "'psnr' compares with references: pass the HR pictures"),
+        (noise(1, 99, 99), None, "'psnr' needs references: pass the HR pictures"),
         (noise(1, 99, 99), noise(1, 99, 98), "the shapes must be equal"),
         (noise(1, 99, 99), noise(1, 99, 99).astype(np.int64), "references must be a uint8"),
     ],
@@ -213,7 +213,7 @@ def test_wrong_pictures_are_refused(images: Array, references: Array | None, mes
         ("NIQE", "unknown metric 'NIQE': did you mean .*niqe"),
         ("niqe-ful", "unknown metric 'niqe-ful': did you mean .*niqe-full"),
         ("zzzzzzzz", r"unknown metric 'zzzzzzzz': pyiqa.list_models\(\) lists the names"),
-        ("fid", "'fid' scores a whole set of pictures"),
+        ("fid", "'fid' scores sets of pictures"),
         (7, "a metric is a name or a function, got int"),
     ],
 )
@@ -233,7 +233,7 @@ def test_functions_as_metrics(crops: Array, bicubic: Array) -> None:
     scores = metric(crops, bicubic)
     assert scores.dtype == np.float64
     assert np.array_equal(scores, np.abs(crops.astype(int) - bicubic).max((1, 2, 3)))
-    with pytest.raises(SkipDiffError, match="'largest_error' compares with references"):
+    with pytest.raises(SkipDiffError, match="'largest_error' needs references"):
         metric(crops)
 
     metric = load_metric(needs_references_where_known)
@@ -241,7 +241,9 @@ def test_functions_as_metrics(crops: Array, bicubic: Array) -> None:
     assert metric(crops).tolist() == [0] * 4 and metric(crops, bicubic).tolist() == [1] * 4
 
     assert load_metric(psnr_y).reference
-    with pytest.raises(SkipDiffError, match=r"must return one number an image, shape \(4,\), got shape \(\)"):
+    with pytest.raises(
+        SkipDiffError, match=r"must return one number per image, shape \(4,\), got shape \(\)"
+    ):
         load_metric(np.mean)(crops)
     with pytest.raises(ZeroDivisionError):
         load_metric(lambda images: 1 / 0)(crops)

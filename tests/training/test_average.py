@@ -86,7 +86,7 @@ def test_models_that_mean_something_else_are_refused(
     first: Path, tmp_path: Path, changes: dict[str, Any], field: str
 ) -> None:
     other = write(tmp_path / "other", 1, [TRUNK], **changes)
-    with pytest.raises(SkipDiffError, match=f"cannot be averaged, for they differ in {field}"):
+    with pytest.raises(SkipDiffError, match=f"cannot be averaged, since they differ in {field}"):
         average_models(first, other, 0.5, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -45,5 +45,5 @@ def test_a_bank_draws_them_like_other_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["{crop: 260, drawings: 4}", "{crop: 64, drawings: 4, in_memory: false}"])
 def test_drawings_that_cannot_be_had_are_refused(change: str) -> None:
-    with pytest.raises(SkipDiffError, match="drawings = 4 need in_memory, and a crop of at most 256"):
+    with pytest.raises(SkipDiffError, match="drawings = 4 needs in_memory, and a crop of at most 256"):
         load_recipe("tiny", overrides=[f"data={change}"])

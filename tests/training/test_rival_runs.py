@@ -143,7 +143,7 @@ def test_a_refiner_starts_from_another_one(start: Start, runs: dict[str, Path], 
     assert config.refiner.training["steps"] == 5
     assert (init["model"], init["refiner_of"]) == ("tiny", "model")
     assert init["refiner_hash"] == load_refiner(earlier).hash
-    with pytest.raises(SkipDiffError, match=r"refiner.init: the refiner of .* is of another architecture"):
+    with pytest.raises(SkipDiffError, match=r"refiner.init: the refiner of .* has another architecture"):
         start("refiner", tmp_path / "other", 1, "refiner.init=ccsr-natural-4x")
 
 
@@ -276,19 +276,19 @@ def test_a_run_goes_on_with_its_own_frozen_model_alone(start: Start, model: Path
     start("refiner", tmp_path / "run", 1)
     config = load_recipe("tiny").model
     other = save_model(tmp_path / "other", random_model(config, 4).network, config)
-    with pytest.raises(SkipDiffError, match="began with the model tiny .*: give the same model"):
+    with pytest.raises(SkipDiffError, match="started with the model tiny .*: give the same model"):
         start("refiner", tmp_path / "run", 2, resume=True, init=other)
 
 
 def test_recipes_and_commands_must_fit(tmp_path: Path, data: Path) -> None:
     for recipe, program, words in (
-        ("tiny", "refiner", "recipe tiny is one for skipdiff train-ddpm"),
-        ("ccsr-refiner-4x", "addsr", "is one for skipdiff train-refiner"),
-        ("addsr-natural-4x", "ddpm", "is one for skipdiff train-addsr"),
+        ("tiny", "refiner", "recipe tiny is for skipdiff train-ddpm"),
+        ("ccsr-refiner-4x", "addsr", "is for skipdiff train-refiner"),
+        ("addsr-natural-4x", "ddpm", "is for skipdiff train-addsr"),
     ):
         with pytest.raises(SkipDiffError, match=words):
             train(recipe, [data], tmp_path / "out", device="cpu", max_steps=1, program=program)  # type: ignore[arg-type]
-    with pytest.raises(SkipDiffError, match="names no model to learn from"):
+    with pytest.raises(SkipDiffError, match="does not name a model to train from"):
         train(
             "addsr-natural-4x",
             [data],

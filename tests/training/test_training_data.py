@@ -207,7 +207,7 @@ def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SkipDiffError, match="none of the images"):
         load_bank([tmp_path], 16)
     (tmp_path / "x.tar").write_bytes(b"x" * 1000)
-    with pytest.raises(SkipDiffError, match="is not an image, a folder, a .txt list or a whole tar"):
+    with pytest.raises(SkipDiffError, match="is not an image, a folder, a .txt list or a complete tar"):
         load_bank([tmp_path / "x.tar"], 16)
     with pytest.raises(SkipDiffError, match="is not an image, a folder or a .txt list"):
         StreamedBank([tmp_path / "x.tar"], 16)

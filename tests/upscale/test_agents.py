@@ -98,7 +98,7 @@ def test_start_and_policy_exclude_each_other(
 ) -> None:
     ran = upscale(photograph, "-o", tmp_path / "out.png", "--policy", agent)  # the fixture adds --start
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == "skipdiff: error: give one of --effort, --start and --policy\n"
+    assert ran.err == "skipdiff: error: give only one of --effort, --start and --policy\n"
     assert not (tmp_path / "out.png").exists()
 
 
@@ -171,7 +171,8 @@ def test_only_agents_hear_of_prices(
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)
     assert (ran.status, ran.out) == (2, "")
     assert (
-        ran.err == "skipdiff: error: step_cost=0.1 needs an agent that knows prices: give the file of one\n"
+        ran.err
+        == "skipdiff: error: step_cost=0.1 needs an agent that was trained with prices: give its file\n"
     )
     method = "--policy", str(agent)
     ran = upscale(photograph, "-o", tmp_path / "x.png", "--step-cost", "0.1", method=method)

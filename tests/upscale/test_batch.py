@@ -91,7 +91,7 @@ def test_a_sheets_place_is_looked_at_like_a_results(here: Path) -> None:
     flat(here / "in" / "a.png"), flat(here / "in" / "b.png"), flat(here / "in" / f"{'c' * 245}.png")
     (here / "out" / "a-compare.png").mkdir(parents=True)
     found = failures_of(["in"], "out", compare=True)
-    assert found["in/a.png"] == ("would be compared in out/a-compare.png, which is a folder: move that away")
+    assert found["in/a.png"] == ("would be compared in out/a-compare.png, which is a folder: move it away")
     assert "File name too long" in found[f"in/{'c' * 245}.png"]
     assert len(found) == 2
     assert failures_of(["in"], "out") == {}
@@ -246,7 +246,7 @@ FILLED = DEEP[: os.pathconf("/", "PC_PATH_MAX") - 10]
 def test_folders_that_cannot_be_are_known_beforehand(out: str, here: Path) -> None:
     flat(here / "a.png")
     (reason,) = failures_of(["a.png"], out).values()
-    assert reason.endswith("which cannot be (File name too long): rename it, or give another -o")
+    assert reason.endswith("which is not possible (File name too long): rename it, or give another -o")
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

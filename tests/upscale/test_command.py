@@ -252,7 +252,7 @@ def test_score(upscale: Upscale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         )
     large, small = upscale(tmp_path / "*.png", "-o", tmp_path / "out", "--score", "niqe", "--json").json
     assert small["score"] is None
-    assert small["notes"] == ["not rated: niqe needs 96 pixels a side"]  # it has 80
+    assert small["notes"] == ["not rated: niqe needs 96 pixels per side"]  # it has 80
     assert large["notes"] == []
     assert 1 < large["score"] < 100
     out = upscale(tmp_path / "large.png", "-o", tmp_path / "x.png", "--score", "niqe").out

@@ -46,10 +46,10 @@ def test_target_sizes(scaling: Scaling, size: tuple[int, int], target: tuple[int
 @pytest.mark.parametrize(
     ("scaling", "size", "message"),
     [
-        (Scaling(1), (100, 50), "no enlargement"),
-        (Scaling(1.004), (100, 50), "100x50 would become 100x50, which is no enlargement"),
-        (Scaling(width=100), (100, 50), "no enlargement"),
-        (Scaling(width=900, height=40), (100, 50), "100x50 would become 80x40, which is no enlargement"),
+        (Scaling(1), (100, 50), "which is not larger"),
+        (Scaling(1.004), (100, 50), "100x50 would become 100x50, which is not larger"),
+        (Scaling(width=100), (100, 50), "which is not larger"),
+        (Scaling(width=900, height=40), (100, 50), "100x50 would become 80x40, which is not larger"),
         (Scaling(), (1, 1), "1x1 is too small"),
         (Scaling(), (500, MIN_SIDE - 1), "too small"),
     ],

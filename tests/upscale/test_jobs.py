@@ -80,13 +80,13 @@ def test_what_was_made_is_not_made_again(here: Path) -> None:
     ("inputs", "out", "options", "message"),
     [
         (["in/a.png"], "x.gif", {}, "cannot write .gif files"),
-        (["in/a.png"], "", {}, "-o names nothing"),
+        (["in/a.png"], "", {}, "-o is empty"),
         (["in/a.png"], "x.heic", {}, "cannot write .heic files"),
-        (["in"], "x.png", {}, "several photographs cannot all become x.png"),
+        (["in"], "x.png", {}, "several photographs cannot all be written to x.png"),
         (["in/*.png"], "x.png", {}, "several photographs"),
         (["in/a.png", "in/b.JPG"], "x.png", {}, "several photographs"),
         (["in/a.png"], "folder.png", {}, "folder.png is a folder: name a file in it"),
-        (["in/a.png"], "x.png", {"format": "jpeg"}, "x.png would be no JPEG file"),
+        (["in/a.png"], "x.png", {"format": "jpeg"}, "x.png would not be a JPEG file"),
     ],
 )
 def test_outputs_that_do_not_fit(
@@ -110,13 +110,13 @@ def test_folders_as_output(here: Path, out: str) -> None:
         (["gone.png"], "out", "no such file"),
         (["in/notes.txt"], "out", "not a readable image"),
         (["nothing*"], "out", "matches no file"),
-        ([""], "out", "names nothing"),
+        ([""], "out", "is empty"),
         (["empty"], "out", "holds no images; --recursive"),
         (["in/a.png"], "in", "would replace the photograph in/a.png"),
         (["in/a.png"], "in/a.png", "would replace the photograph"),
         (["in/a.png", "in/sub/a.png"], "out", "which is taken by in/a.png: rename one of them"),
-        (["in/a.png"], "in/b.JPG/x.png", "in/b.JPG is no folder"),
-        (["in/a.png"], "taken", "is a folder: move that away"),
+        (["in/a.png"], "in/b.JPG/x.png", "in/b.JPG is not a folder"),
+        (["in/a.png"], "taken", "is a folder: move it away"),
     ],
 )
 def test_single_photographs_that_cannot_be_done(here: Path, inputs: list[str], out: str, reason: str) -> None:

@@ -88,7 +88,7 @@ def test_the_limit_is_pillows() -> None:
 
 
 def test_devices_and_pipes_are_refused() -> None:
-    with pytest.raises(SkipDiffError, match="no regular file"):
+    with pytest.raises(SkipDiffError, match="not a regular file"):
         read_photo(Path("/dev/zero"))
 
 

@@ -225,7 +225,7 @@ def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str, pri
     np.testing.assert_array_equal(back.colour, RGB16)
     for other in ("jpeg", "webp", "tiff", "bmp"):
         _, notes = encode_photo(photo, FORMATS[other], "test", {})
-        assert any(f"no word for HDR ({name})" in note for note in notes)
+        assert any(f"cannot describe HDR ({name})" in note for note in notes)
     # the profile that comes along is for those who know no code points
     both = decoded(
         chunk(b"cICP", bytes([primaries, transfer, 0, 1])),

@@ -107,7 +107,7 @@ def test_no_room_for_the_file(album: Path, tmp_path: Path, plain_folder: Path) -
     assert process.returncode == 2
     assert out == ""
     assert len(error.splitlines()) == 1
-    assert "a.png: File too large; nothing is left of it" in error
+    assert "a.png: File too large; no partial file is left" in error
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
@@ -122,13 +122,13 @@ def test_no_room_on_the_standard_output(album: Path, tmp_path: Path, plain_folde
             _, error = process.communicate(timeout=120)
         assert process.returncode == 2
         assert error == (
-            "skipdiff: error: cannot write to the standard output (No space left on device): give it another "
-            "place\n"
+            "skipdiff: error: cannot write to the standard output (No space left on device): redirect it "
+            "elsewhere\n"
         )
         assert read_photo(tmp_path / "a.png").size == (240, 160)
     process = start(album / "00.png", "-o", "/dev/full", *options)
     assert process.wait(timeout=120) == 2
-    assert process.communicate()[1].endswith("would become /dev/full/00.png, but /dev/full is no folder\n")
+    assert process.communicate()[1].endswith("would become /dev/full/00.png, but /dev/full is not a folder\n")
 
 
 @pytest.mark.slow

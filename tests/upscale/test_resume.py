@@ -49,7 +49,7 @@ def test_another_photographs_result_is_made_anew(
     ran = upscale(second, "-o", out, "--compare", "--resume")
     assert (ran.status, ran.err) == (0, "")
     for path in (out, sheet):
-        reason = "was made of another photograph, or of an earlier state of this one: made anew"
+        reason = "was made from another photograph, or from an earlier state of this one: made again"
         assert f"\n  note: {path} {reason}\n" in ran.out
     assert is_blue(out) and sheet.read_bytes() != made
     record = read_record(read_photo(out).metadata)
@@ -67,7 +67,7 @@ def test_a_photograph_that_was_changed_is_made_anew(upscale: Upscale, tmp_path: 
     flat(source, BLUE)
     (planned,) = upscale(source, "-o", out, "--resume", "--dry-run", "--json").json
     assert planned["notes"] == [
-        f"{out} was made of another photograph, or of an earlier state of this one: made anew"
+        f"{out} was made from another photograph, or from an earlier state of this one: made again"
     ]
     assert not is_blue(out)
     (done,) = upscale(source, "-o", out, "--resume", "--json").json
@@ -104,7 +104,7 @@ def test_a_result_that_does_not_say_of_what_it_was_made(upscale: Upscale, tmp_pa
         out.write_bytes(encode_photo(photo, FORMATS[name[-3:]], "SkipDiff", record)[0])
         ran = upscale(source, "-o", out, "--resume")
         assert (ran.status, ran.err) == (0, "")
-        assert f"note: {out} does not say which photograph it was made of: made anew\n" in ran.out
+        assert f"note: {out} does not say which photograph it was made from: made again\n" in ran.out
         assert is_blue(out)
 
 
@@ -144,7 +144,7 @@ def test_only_what_is_surely_half_a_result_is_made_anew(upscale: Upscale, tmp_pa
     assert upscale(source, "-o", out, "--resume").status == 0
     whole = out.read_bytes()
     out.write_bytes(whole[:-60])
-    assert "was not whole: made anew" in upscale(source, "-o", out, "--resume").out
+    assert "was incomplete: made again" in upscale(source, "-o", out, "--resume").out
     assert out.read_bytes() == whole
 
 
@@ -219,7 +219,7 @@ def test_a_photograph_of_another_size_meanwhile_fails_alone(
     monkeypatch.setattr(run_module, "read_photo", exchanging)
     ran = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert ran.status == 2
-    assert "in/b.png: was replaced by another size meanwhile: run this again\n" in ran.err
+    assert "in/b.png: was replaced by a photograph of another size meanwhile: run this again\n" in ran.err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
@@ -235,8 +235,8 @@ def test_pipes_and_links_to_nowhere_are_in_the_way_of_one_photograph(
     os.mkfifo(out / "b.png")
     ran = upscale(tmp_path / "in", "-o", out, "--resume")
     assert ran.status == 2
-    assert f"in/a.png: {out}/a.png is there and no such file: --force replaces it\n" in ran.err
-    assert f"in/b.png: {out}/b.png is there and is no regular file: --force replaces it\n" in ran.err
+    assert f"in/a.png: {out}/a.png exists and no such file: --force replaces it\n" in ran.err
+    assert f"in/b.png: {out}/b.png exists and is not a regular file: --force replaces it\n" in ran.err
     assert (out / "a.png").is_symlink() and (out / "b.png").is_fifo() and (out / "c.png").is_file()
 
 

@@ -35,7 +35,7 @@ def test_one_pixel_is_too_small(upscale: Upscale, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(pillow(np.zeros((1, 1, 3), np.uint8), "PNG"))
     ran = upscale(tmp_path / "a.png", "-o", tmp_path / "out/")
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.endswith("a.png: 1x1 is too small to enlarge: at least 4 pixels a side\n")
+    assert ran.err.endswith("a.png: 1x1 is too small to enlarge: each side needs at least 4 pixels\n")
     assert left_in(tmp_path) == ["a.png"]
 
 
@@ -64,17 +64,17 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--device", "cuda:99"], "there is no device 'cuda:99' here: use auto or cpu"),
         (["--device", "rubbish"], "there is no device 'rubbish'"),
         (["--tile", "100"], "a tile of 100 pixels does not fit the model"),
-        (["--scale", "2", "--width", "100"], "give --scale, or --width and --height, not both"),
+        (["--scale", "2", "--width", "100"], "give either --scale, or --width and --height"),
         (["--policy", "gone.onnx"], "gone.onnx is missing: give a policy file"),
         (["--policy", "agent.zip"], "unknown policy 'agent.zip'"),
-        (["--policy", "skip", "--start", "3"], "give one of --effort, --start and --policy"),
-        (["--policy", "ccsr:2"], "ccsr:2 has levels of its own: leave out the coarse steps"),
+        (["--policy", "skip", "--start", "3"], "give only one of --effort, --start and --policy"),
+        (["--policy", "ccsr:2"], "ccsr:2 has its own levels: leave out the coarse steps"),
         (["--policy", "ccsr:0"], "CCSR: steps=0 must be a whole number of at least 1"),
         (["--policy", "addsr:5"], "AddSR: steps=5 must be a whole number from 1 to 4"),
         (["--policy", "addsr:few"], "policy 'addsr:few' must end in a number of steps, such as addsr:2"),
         (["--refiner", "natural-4x"], "has no refiner"),
-        (["--width", "14"], "is no enlargement"),
-        (["--score", "psnr"], "compares with a reference"),
+        (["--width", "14"], "is not larger"),
+        (["--score", "psnr"], "needs an original"),
         (["--score", "no-such-metric"], "no-such-metric"),
     ],
 )
@@ -126,7 +126,7 @@ def test_what_a_format_cannot_hold_is_known_beforehand(upscale: Upscale, tmp_pat
     (tmp_path / "a.png").write_bytes(pillow(np.zeros((4, 4097, 1), np.uint8), "PNG"))
     ran = upscale(tmp_path / "a.png", "-o", tmp_path / "a.webp", "--dry-run")
     assert ran.status == 2
-    assert "16388x16 does not fit WEBP (at most 16383 a side): use --format png" in ran.err
+    assert "16388x16 does not fit WEBP (at most 16383 pixels per side): use --format png" in ran.err
 
 
 def test_memory_limits_how_many_are_made_at_once(

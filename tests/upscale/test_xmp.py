@@ -27,7 +27,7 @@ RDF, XML, X = (
     "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace", "adobe:ns:meta/",
 )  # fmt: skip
 PLAIN = packet([(DC, "title", "public ö京")], "element")
-ILLEGIBLE = "its XMP is damaged or no plain XML and is left out"
+ILLEGIBLE = "its XMP is damaged or not plain XML, and is left out"
 
 
 @settings(deadline=None)

@@ -289,10 +289,10 @@ def test_a_plan_of_ones_own_and_its_strip(width: int, height: int, page: Visitor
     page.open_advanced()
     page.choose("Policy", "a plan of your own")
     page.says("#estimate", "6 network calls")
-    assert not page.all("#effort input")[0].is_enabled() and "Advanced decides" in page.text("#effort")
+    assert not page.all("#effort input")[0].is_enabled() and "policy under Advanced" in page.text("#effort")
     box = page.wait(lambda: page.all("#plan input, #plan textarea"))[0]
     box.send_keys("\ue009a\ue009", "100>57|")
-    page.says("#note [role=alert]", "is no plan")
+    page.says("#note [role=alert]", "is not a plan")
     box.send_keys("40>14|11>2>0 eta 0.5|0.5|1")
     page.says("#estimate", "4 network calls")
     page.click("#run")
@@ -319,7 +319,8 @@ def test_bad_files_are_messages(page: Visitor, tmp_path: Path) -> None:
     write_image(tmp_path / "small.png", np.zeros((10, 30, 3), np.uint8))
     page.upload(tmp_path / "small.png")
     page.says(
-        "#note [role=alert]", "small.png: is 30x10 pixels; at this model's 4x both sides need 16 or more"
+        "#note [role=alert]",
+        "small.png: is 30x10 pixels; with this model's scale of 4 both sides need at least 16",
     )
     page.forget_upload()
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
@@ -344,7 +345,7 @@ def test_a_game_against_the_policy_and_the_optimum(page: Visitor) -> None:
     page.click("#denoise")
     page.says("#standing", f"Level 2 of 10, {calls + 1} network calls")
     page.click("#denoise")
-    page.says("#standing", "All is decided after 16 network calls.")
+    page.says("#standing", "All decisions are taken, after 16 network calls.")
     assert not page.all("#denoise")[0].is_enabled()
     page.click("#compare")
     rows = page.wait(

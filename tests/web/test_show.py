@@ -48,7 +48,7 @@ def test_a_strip_of_a_plan() -> None:
     ]
     html = film_strip(frames)
     words = [" ".join(re.sub(r"<[^>]*>", " ", figure).split()) for figure in figures(html)]
-    assert words == ["100 → 14 told 100 η 0.5", "14 → 2.5 told 11 all noise anew", "2.5 → 0 told 2.5 result"]
+    assert words == ["100 → 14 told 100 η 0.5", "14 → 2.5 told 11 all noise fresh", "2.5 → 0 told 2.5 result"]
     assert [' class="skip"' in figure for figure in figures(html)] == [False, True, False]
     assert 'class="legend"' in html and 'class="legend"' not in film_strip([frame(1), frame(0)])
 

@@ -1,19 +1,19 @@
-'''Other people's models.
+'''Models in other formats.
 
 - :mod:`.sr3`: checkpoints of the SR3 re-implementation and of SkipDiff's authors become model folders
 - :mod:`.diffusers`: folders of diffusers' ``UNet2DModel`` load as they are
-- :mod:`.diffusers_export`: the way back
-- :mod:`.hub`: either kind of folder, by its id on the Hugging Face hub
+- :mod:`.diffusers_export`: model folders become folders of diffusers
+- :mod:`.hub`: folders of either kind load by their id on the Hugging Face hub
 
-Anything else is an object with ``predict`` and a ``schedule``. It needs no base class and no registration,
-and what computes x̂0 need not even be a network::
+Any other model is an object with ``predict`` and a ``schedule``. It needs neither a base class nor a
+registration, and x̂0 need not even come from a network::
 
     import torch
     from skipdiff_env import SkipDiffSampler
     from skipdiff_env.diffusion import NoiseSchedule
 
     class Guess:
-        """Pixels lie about the bicubic enlargement: x_0 ~ N(c, 0.1²). The best x̂0 is E[x_0 | x_t]."""
+        """Pixels scatter about the bicubic enlargement: x_0 ~ N(c, 0.1²). The best x̂0 is E[x_0 | x_t]."""
 
         schedule = NoiseSchedule.cosine(steps=100)
 
@@ -24,11 +24,11 @@ and what computes x̂0 need not even be a network::
 
     image = SkipDiffSampler(Guess())(torch.zeros(3, 16, 16), policy=7, seed=0).images[0]
 
-The same object is ``gymnasium.make("SkipDiff-v0", model=Guess(), image_size=128)``. It may also
-have a ``scale`` (4 unless it says otherwise), a ``condition(lr)`` (the bicubic enlargement), a
-``to_latent(image, condition)`` (what the chain is made of: the image), a ``device`` and a ``dtype``, an
-``image_size`` (spares that argument), a ``name``, a ``hash`` (a name for its weights; a latent cache needs
-it), a ``start`` or a ``chain`` (what is done with it by default), ``coarse_levels``, and a ``folder`` (where
-its agent and its refiner lie). For type checkers the whole is the protocol
+The same object works in ``gymnasium.make("SkipDiff-v0", model=Guess(), image_size=128)``. It may also have
+a ``scale`` (by default 4), ``condition(lr)`` (by default the bicubic enlargement), ``to_latent(image,
+condition)`` (the target of the chain, by default the image), a ``device`` and a ``dtype``, an ``image_size``
+(which makes that argument unnecessary), a ``name``, a ``hash`` (identity of its weights, which a latent
+cache needs), a ``start`` or a ``chain`` (which it runs by default), ``coarse_levels``, and a ``folder`` (of
+its agent and its refiner). For type checkers, all of this is the protocol
 :class:`~skipdiff_env.diffusion.DiffusionModel`.
 '''

@@ -121,7 +121,7 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
         with torch.device("meta"):
             network = import_diffusers().UNet2DModel.from_config(described)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, KeyError) as error:
-        raise SkipDiffError(f"{place / CONFIG} describes no network: {_first_line(error)}") from None
+        raise SkipDiffError(f"{place / CONFIG} does not describe a network: {_first_line(error)}") from None
     fill(network, _read_weights(place), str(place / WEIGHTS))
     try:
         config = _model_config(network.config, schedule, prediction, extras)
@@ -173,7 +173,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: a folder of diffusers needs it") from None
     except ValueError as error:
-        raise SkipDiffError(f"{path} is no JSON: {error}") from None
+        raise SkipDiffError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise SkipDiffError(f"{path} holds no JSON object")
     return data
@@ -221,7 +221,7 @@ def _check_network(described: dict[str, Any], path: Path, extras: Extras) -> Non
                 f"{path}: {field!r} is {described[field]!r}, but only {shown or 'none'} can be used here"
             )
     if learned and extras.timesteps != "integer":
-        raise SkipDiffError(f"{path}: a learned time embedding knows no timesteps but integer ones")
+        raise SkipDiffError(f"{path}: a learned time embedding accepts only integer timesteps")
 
 
 def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedule, str]:
@@ -240,7 +240,7 @@ def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedul
     except SkipDiffError:
         raise
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        raise SkipDiffError(f"{path} is no usable schedule: {_first_line(error)}") from None
+        raise SkipDiffError(f"{path} is not a usable schedule: {_first_line(error)}") from None
 
 
 def _model_config(network: Any, schedule: NoiseSchedule, prediction: str, extras: Extras) -> ModelConfig:

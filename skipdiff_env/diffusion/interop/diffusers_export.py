@@ -1,4 +1,4 @@
-"""Our models as folders of diffusers, where a ``UNet2DModel`` can have their architecture."""
+"""Writes models as folders of diffusers, if a ``UNet2DModel`` can have their architecture."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
         model = load_pretrained(model, "cpu")
     diffusers, target, config = import_diffusers(), fresh_folder(folder), model.config
     if not isinstance(model.network, UNet):
-        raise SkipDiffError(f"{model.name!r} is no network of ours, but a {type(model.network).__name__}")
+        raise SkipDiffError(
+            f"{model.name!r} is not a network of SkipDiff, but a {type(model.network).__name__}"
+        )
     for field, wanted, found in (
         ("patch_size", 1, config.unet.patch_size),
         ("multipliers", "to begin with 1", config.unet.multipliers[0]),

@@ -75,7 +75,7 @@ def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[
         if key.startswith(PREFIX):
             weights[key[len(PREFIX) :]] = tensor
         elif key not in TABLES:
-            raise SkipDiffError(f"{checkpoint} holds the unknown key {key!r}: it is no SR3 network")
+            raise SkipDiffError(f"{checkpoint} holds the unknown key {key!r}: it is not an SR3 network")
     network = empty_network(described, str(source))
     fill(network, weights, str(checkpoint), PREFIX)
     return network, described
@@ -111,7 +111,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None:
-            raise SkipDiffError(f"{path} is damaged or no PyTorch checkpoint: copy it again") from None
+            raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint: copy it again") from None
         raise SkipDiffError(
             f"{path} holds a pickled {found[1]}, and pickled objects are never opened: load it where it was "
             "made, and torch.save() its state_dict()"
@@ -120,15 +120,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # damage can make an unpickler raise anything
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SkipDiffError(f"{path} is damaged or no PyTorch checkpoint ({why}): copy it again") from None
+        raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
         raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str):
-            raise SkipDiffError(f"{path}: the key {key!r} is no name: it is no state dict")
+            raise SkipDiffError(f"{path}: the key {key!r} is not a name: it is not a state dict")
         if not isinstance(value, Tensor):
             raise SkipDiffError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is no state dict"
+                f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is not a state dict"
             )
     return dict(loaded)
 
@@ -144,13 +144,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: give the JSON that the network was trained with") from None
     except UnicodeDecodeError:
-        raise SkipDiffError(f"{path} is no text: give the JSON that the network was trained with") from None
+        raise SkipDiffError(f"{path} is not text: give the JSON that the network was trained with") from None
     for junk in (_COMMENT, _STRAY_COMMA):  # a string is matched first, and kept: "https://…" has no comment
         text = junk.sub(lambda found: found[1] or "", text)
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise SkipDiffError(f"{path} is no JSON: {error}") from None
+        raise SkipDiffError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise SkipDiffError(f"{path} holds no JSON object")
     return data
@@ -161,7 +161,7 @@ class _Fields:
 
     def __init__(self, data: Any, where: str, name: str = "") -> None:
         if not isinstance(data, dict):
-            raise SkipDiffError(f"{where}: {name or 'the whole'!r} is no JSON object")
+            raise SkipDiffError(f"{where}: {name or 'the whole'!r} is not a JSON object")
         self.data, self.where, self.name = data, where, name
 
     def __contains__(self, key: str) -> bool:
@@ -230,7 +230,7 @@ def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> Mode
     low, high = images.whole("l_resolution"), images.whole("r_resolution")
     if high % low:
         raise SkipDiffError(
-            f"{where}: {high} pixels are no whole multiple of {low} ({images.path('r_resolution')!r})"
+            f"{where}: {high} pixels are not a whole multiple of {low} ({images.path('r_resolution')!r})"
         )
     return ModelConfig(
         scale=high // low,
@@ -261,7 +261,7 @@ def _schedule(schedules: _Fields, levels: int) -> NoiseSchedule:
         try:
             schedule = NoiseSchedule.linear(steps, first, last)
         except ValueError as error:
-            raise SkipDiffError(f"{fields.where}: {fields.name!r} is no schedule: {error}") from None
+            raise SkipDiffError(f"{fields.where}: {fields.name!r} is not a schedule: {error}") from None
     try:
         return schedule.respaced(min(levels, steps))
     except ValueError as error:
