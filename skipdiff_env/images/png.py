@@ -380,7 +380,7 @@ def _coded_grey_alpha(pixels: np.ndarray) -> bytes:
     filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # the filter's number, and bytes
     filtered[:, 1:] = rows
     filtered[1:, 1:] -= rows[:-1]
-    packed = zlib.compress(filtered)
+    packed = zlib.compress(filtered.tobytes())
     parts = [packed[place : place + _MOST_IN_CHUNK] for place in range(0, len(packed), _MOST_IN_CHUNK)]
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
     return b"".join([SIGNATURE, head, *(_chunk(b"IDAT", part) for part in parts), _chunk(b"IEND", b"")])

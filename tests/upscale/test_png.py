@@ -114,11 +114,7 @@ MEANINGS: dict[str, tuple[list[bytes], np.ndarray]] = {
     ),
     "Display P3": ([chunk(b"cICP", bytes([12, 13, 0, 1]))], converted(srgb_light(RGB8 / 255), P3)),
     "cICP comes first": (
-        [
-            chunk(b"cICP", bytes([12, 13, 0, 1])),
-            ICCP,
-            *gamma_chunks(1.0),
-        ],
+        [chunk(b"cICP", bytes([12, 13, 0, 1])), ICCP, *gamma_chunks(1.0)],
         converted(srgb_light(RGB8 / 255), P3),
     ),
     "a profile comes before sRGB": (
@@ -141,10 +137,7 @@ MEANINGS: dict[str, tuple[list[bytes], np.ndarray]] = {
         [chunk(b"cICP", bytes([12, 2, 0, 1])), *gamma_chunks(1.0, ADOBE_CHRM)],
         converted(RGB8 / 255, P3),
     ),
-    "cICP of a transfer alone": (
-        [chunk(b"cICP", bytes([2, 8, 0, 1]))],
-        converted(RGB8 / 255, icc.SRGB),
-    ),
+    "cICP of a transfer alone": ([chunk(b"cICP", bytes([2, 8, 0, 1]))], converted(RGB8 / 255, icc.SRGB)),
     "cICP of a transfer, cHRM of primaries": (
         [chunk(b"cICP", bytes([2, 8, 0, 1])), *gamma_chunks(0.45455, ADOBE_CHRM)],
         converted(RGB8 / 255, icc.ADOBE_RGB),
@@ -168,8 +161,7 @@ def test_numbers_mean_what_the_file_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff"])
 @pytest.mark.parametrize(
-    "meaning",
-    ["linear", "Adobe RGB", "Display P3", "cICP that leaves it open", "cICP of primaries alone"],
+    "meaning", ["linear", "Adobe RGB", "Display P3", "cICP that leaves it open", "cICP of primaries alone"]
 )
 def test_results_of_every_format_say_it_too(meaning: str, name: str) -> None:
     chunks, expected = MEANINGS[meaning]
@@ -227,11 +219,7 @@ def test_hdr_stays_hdr_where_the_format_can_say_so(transfer: int, name: str, pri
         _, notes = encode_photo(photo, FORMATS[other], "test", {})
         assert any(f"cannot describe HDR ({name})" in note for note in notes)
     # the profile that comes along is for those who know no code points
-    both = decoded(
-        chunk(b"cICP", bytes([primaries, transfer, 0, 1])),
-        ICCP,
-        pixels=RGB16,
-    )
+    both = decoded(chunk(b"cICP", bytes([primaries, transfer, 0, 1])), ICCP, pixels=RGB16)
     assert both.profile == SRGB
     assert encode_photo(both, FORMATS["tiff"], "test", {})[1] == []
 
