@@ -44,6 +44,7 @@ COMMANDS = {
         "fit the rule by which --model auto chooses a model for a photograph",
     ),
     "recipes": ("paper.recipes", "compare choices of a training recipe in short runs"),
+    "legs": ("paper.legs", "measure what each leg of a training brought"),
     "companions": ("paper.companions", "measure what each part of CCSR's and AddSR's training is worth"),
     "tutorials": ("measure.tutorials", "run the manual's tutorials and render their pages"),
     "docs": ("measure.docs", "copy result tables into the README and the model cards"),

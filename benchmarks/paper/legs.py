@@ -1,0 +1,209 @@
+"""What each leg of a model's training brought, and what ten times as much training would.
+
+    python -m benchmarks legs --legs natural-4x runs/one runs/two --images val_set14_bsd20.tar
+
+A leg is a shipped model, a model folder, or the folder of a run, whose ``log.jsonl`` is then drawn, too. Each
+leg begins from the one before it. Their models enlarge the same images at every fixed start. Writes
+``legs.md``, ``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``;
+rows that are there are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.files import write_atomically
+from skipdiff_env.training.log import LOG, read_log
+
+from ..agents.plot import figure, save
+from ..measure.evaluate import Evaluation
+from ..measure.family import same_scale
+from ..measure.metrics import METRICS, columns
+from ..measure.options import add_setting, made_by, network_dtype, open_images
+from ..measure.quality import count, data, data_head, estimates, means
+from ..measure.records import csv_text
+from ..measure.results import Estimate, Results, estimate
+from ..measure.samplers import catalogue
+from ..measure.store import Row, Store
+from ..measure.tables import Report, Table
+from .claims import compared
+
+CHOICE = "lpips"
+"""The metric by which each leg's best start is chosen: a better network wants another start."""
+DRAWN = ("loss", "val_loss")
+"""What the left figure shows."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """The state of a training at the end of one of its legs."""
+
+    name: str
+    model: FrozenModel
+    log: list[dict[str, Any]]
+    """Lines of the run, empty where there is none; ``minutes`` are those of the leg."""
+
+    @property
+    def hours(self) -> float:
+        """Of all training up to here."""
+        return float(self.model.config.training.get("hours", 0))
+
+    @property
+    def images(self) -> int:
+        """Crops that were seen up to here."""
+        return int(self.model.config.training.get("images", 0))
+
+    def curve(self) -> list[dict[str, float]]:
+        """The log against the hours of the whole training."""
+        last = self.log[-1] if self.log else {}
+        before = self.hours - max((line.get("minutes", 0) for line in self.log), default=0) / 60
+        found, hours = [], before
+        for line in self.log:
+            hours = before + line["minutes"] / 60 if "minutes" in line else hours
+            found.append({"hours": self.hours if line is last else hours, **line})
+        return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument(
+        "--legs", nargs="+", required=True, metavar="PATH",
+        help="models or folders of runs, in the order in which they continue each other",
+    )  # fmt: skip
+    add_setting(parser)
+    parser.add_argument("--jpeg", type=int, metavar="Q", help="save LR inputs as JPEG of quality Q")
+    parser.set_defaults(only=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge what is missing, compare, write."""
+    legs = [open_leg(args, given, number) for number, given in enumerate(args.legs, 1)]
+    if len({leg.model.hash for leg in legs}) < len(legs):
+        raise SkipDiffError("--legs: two of them have the same weights")
+    for leg, given in zip(legs, args.legs, strict=True):
+        same_scale(leg.model, given, legs[0].model.scale)
+    folder = args.out / legs[-1].model.config.training.get("recipe", legs[-1].model.name) / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "rows.csv")
+    results = Results([row for leg in legs for row in rows(args, leg, store)])
+    best = [best_start(results, leg) for leg in legs]
+    lines = [(leg, key, estimates(results, key)) for leg, key in zip(legs, best, strict=True)]
+    report = Report(
+        "legs",
+        f"The legs of {folder.parent.name}'s training",
+        f"Means over {count(results)}, each leg at the start that gives it the best {CHOICE.upper()}. "
+        f"{made_by('legs', args, add_arguments)}",
+        [
+            Table(
+                ["leg", "hours", "crops", "start", *(column.label for column in columns())],
+                [
+                    [leg.name, f"{leg.hours:.1f}", f"{leg.images}", key.rsplit("-", 1)[1], *means(found)]
+                    for leg, key, found in lines
+                ],
+            ),
+            "\n".join(f"- {sentence}" for sentence in sentences(results, legs, best)),
+        ],
+        [
+            ["leg", "hours", "crops", "sampler", *data_head()],
+            *([leg.name, leg.hours, leg.images, key, *data(found.values())] for leg, key, found in lines),
+        ],
+    )
+    report.write(folder)
+    curve = [line for leg in legs for line in ({"leg": leg.name, **point} for point in leg.curve())]
+    names = list(dict.fromkeys(name for line in curve for name in line))
+    cells = [names, *([line.get(name, "") for name in names] for line in curve)]
+    write_atomically(folder / "curves.csv", csv_text(cells).encode())
+    draw(folder / "legs.png", legs, [found for *_, found in lines])
+    print("\n" + report.text)
+    return 0
+
+
+def open_leg(args: argparse.Namespace, given: str, number: int) -> Leg:
+    """A leg by what was given, a model or the folder of a run."""
+    folder = Path(given)
+    inner = folder / "model"
+    model = load_pretrained(inner if inner.is_dir() else given, args.device, network_dtype(args))
+    if not model.config.training.get("images"):
+        raise SkipDiffError(f"{given}: its config.json does not say how long it was trained")
+    return Leg(f"{number}", model, read_log(folder / LOG) if inner.is_dir() else [])
+
+
+def rows(args: argparse.Namespace, leg: Leg, store: Store) -> list[Row]:
+    """Of every fixed start, under keys that name the leg."""
+    fine = leg.model.schedule.steps // 10
+    samplers = catalogue(leg.model, fine)
+    wanted = [samplers[f"skip-10-{fine}-{k}"] for k in range(1, fine + 1)]
+    evaluation = Evaluation(leg.model, open_images(args), wanted, store, limit=args.limit)
+    return [
+        replace(row, sampler=f"{leg.name}-{row.sampler}", model="legs")
+        for row in evaluation.run(progress=True)
+    ]
+
+
+def best_start(results: Results, leg: Leg) -> str:
+    """The key of the leg's start with the best mean of :data:`CHOICE`."""
+    fine = leg.model.schedule.steps // 10
+    keys = [f"{leg.name}-skip-10-{fine}-{k}" for k in range(1, fine + 1)]
+    return min(keys, key=lambda key: results.mean(key, CHOICE))
+
+
+def sentences(results: Results, legs: Sequence[Leg], best: Sequence[str]) -> list[str]:
+    """What each leg brought, and the slope over all of them."""
+    found = [
+        f"*Leg {leg.name} against leg {before.name}* ({leg.hours - before.hours:.1f} hours, "
+        f"{leg.images - before.images} crops): {compared(results, key, other)}"
+        for before, leg, other, key in zip(legs, legs[1:], best, best[1:], strict=False)
+    ]
+    if len(legs) > 1:
+        tens = np.log10([leg.images for leg in legs])
+        gains = "; ".join(
+            f"{metric.title} {slope.mean:+.{metric.digits}f} ({slope.low:+.{metric.digits}f} … "
+            f"{slope.high:+.{metric.digits}f})"
+            for metric in METRICS
+            if (slope := per_tenfold(results, best, tens, metric.name)).images
+        )
+        found.append(
+            f"*Ten times as many crops*, by the line through the means over the logarithm of their number: "
+            f"{gains}. It is an extrapolation from {legs[0].images} to {legs[-1].images} crops."
+        )
+    return found
+
+
+def per_tenfold(results: Results, keys: Sequence[str], tens: NDArray[np.float64], column: str) -> Estimate:
+    """The least-squares slope of a column over ``tens``, log10 of the crops, and its interval over images.
+
+    The slope of the means is the mean of the images' slopes, as it is linear in the values.
+    """
+    weights = (tens - tens.mean()) / ((tens - tens.mean()) ** 2).sum()
+    return estimate(weights @ np.stack([results.values(key, column) for key in keys]))
+
+
+def draw(path: Path, legs: Sequence[Leg], found: Sequence[dict[Any, Estimate]]) -> None:
+    """Left: losses against hours. Right: the chosen metric of each leg against its crops."""
+    drawn, (left, right) = figure(2)
+    for name in DRAWN:
+        points = [
+            (line["hours"], line[name]) for leg in legs for line in leg.curve() if line.get(name) is not None
+        ]
+        if points:
+            left.plot(*np.transpose(points), "." if name == "loss" else "o-", markersize=3, label=name)
+    left.set(xlabel="hours of training", ylabel="loss")
+    if left.get_legend_handles_labels()[0]:
+        left.legend()
+    column = next(column for column in columns() if column.name == CHOICE)
+    points = [each[column] for each in found]
+    right.errorbar(
+        [leg.images for leg in legs], [e.mean for e in points],
+        yerr=np.transpose([(e.mean - e.low, e.high - e.mean) for e in points]), fmt="o-", capsize=3,
+    )  # fmt: skip
+    right.set(xlabel="crops", ylabel=column.label, xscale="log")
+    save(drawn, path)
