@@ -31,7 +31,7 @@ BLOCK = re.compile(
 FROM = re.compile(r"<!-- from (?P<file>\S+)(?: lines (?P<lines>[^\n]+?))? -->")
 UNREAD = re.compile(
     r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)|\$[^$\n]+\$|^---$.*?^---$|https?://\S+"
-    r"|\b(?:Python|torch|version|arXiv) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+|95 % (?:bootstrap )?intervals?",
+    r"|\b(?:Python|torch|version|arXiv|CC BY(?:-SA)?) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+|95 % (?:bootstrap )?intervals?",
     re.DOTALL | re.MULTILINE,
 )
 """What holds no figures of results: code, targets of links, formulas, a page's head, names of versions, and

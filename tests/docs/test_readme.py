@@ -21,8 +21,6 @@ def test_tables_are_those_of_the_result_files(path):
 
 
 YET_TO_NAME = {
-    ROOT / "docs" / "train.md",
-    ROOT / "docs" / "tutorials" / "own_model.md",
     ROOT / "pretrained" / "addsr-natural-4x" / "README.md",
     ROOT / "pretrained" / "ccsr-natural-4x" / "README.md",
 }
