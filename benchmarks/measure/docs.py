@@ -31,11 +31,12 @@ BLOCK = re.compile(
 FROM = re.compile(r"<!-- from (?P<file>\S+)(?: lines (?P<lines>[^\n]+?))? -->")
 UNREAD = re.compile(
     r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)|\$[^$\n]+\$|^---$.*?^---$|https?://\S+"
-    r"|\b(?:Python|torch|version|arXiv|CC BY(?:-SA)?) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+|95 % (?:bootstrap )?intervals?",
+    r"|\b(?:Python|torch|version|arXiv|CC BY(?:-SA)?) \d[\d.]*|(?<!\S)\d+\.\d+\.\d+"
+    r"|95 % (?:bootstrap )?intervals?",
     re.DOTALL | re.MULTILINE,
 )
-"""What holds no figures of results: code, targets of links, formulas, a page's head, names of versions, and
-how wide intervals are."""
+"""What holds no figures of results: code, targets of links, formulas, a page's head, versions of
+software and licences, and how wide intervals are."""
 FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= ?%| per cent))(?![\w.]*\w)")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
