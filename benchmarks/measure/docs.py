@@ -44,7 +44,9 @@ NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNO
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit status 1 if a block or a figure is old"
+        "--check",
+        action="store_true",
+        help="change nothing; exit with status 1 if a block or a figure is out of date",
     )
 
 

@@ -30,24 +30,26 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     """The arguments that all of them take."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add_setting(parser)
-    parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")
-    parser.add_argument("--jpeg", type=int, metavar="Q", help="LR inputs are saved as JPEG of quality Q")
-    parser.add_argument("--start", type=int, help="fixed start at S = 10 (default: the model's)")
+    parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
+    parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
+    parser.add_argument("--start", type=int, help="fixed start at S = 10 [that of the model]")
     parser.add_argument(
         "--agent", action="append", default=[], metavar="NAME=FILE",
-        help=f"policy file for one of {', '.join(AGENT_PAIRS)} (that of its reward: the model's own, if any)",
+        help=f"policy file for one of {', '.join(AGENT_PAIRS)} [the agent of the model, by its reward]",
     )  # fmt: skip
-    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="a model of CCSR's (default: shipped)")
-    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="a student of AddSR's, likewise")
+    parser.add_argument("--ccsr", type=Path, metavar="FOLDER", help="CCSR's model [the shipped one]")
+    parser.add_argument("--addsr", type=Path, metavar="FOLDER", help="AddSR's student [the shipped one]")
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
     """Which images, computed where and how, and where results go."""
-    parser.add_argument("--images", type=Path, help="folder or tar of HR images (default: the bundled ones)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--images", type=Path, help="folder or tar of HR images [the bundled ones]")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images [all]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="of the network (default: bfloat16 on CUDA alone)"
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="precision of the network [bfloat16 on CUDA, else float32]",
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 

@@ -43,7 +43,7 @@ class Wanted:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     names = sorted(file.stem for file in LISTS.glob("*.csv"))
-    parser.add_argument("set", choices=names, help="which test set")
+    parser.add_argument("set", choices=names, help="the test set")
     parser.add_argument(
         "--copy", type=Path, nargs="+", required=True, help="folders of the original pictures"
     )

@@ -32,8 +32,10 @@ OUTPUT = re.compile(r"^```text\n.*?^```\n\n", re.MULTILINE | re.DOTALL)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="all of them")
-    parser.add_argument("--check", action="store_true", help="run nothing; exit status 1 if a page is old")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="tutorials to run [all]")
+    parser.add_argument(
+        "--check", action="store_true", help="run nothing; exit with status 1 if a page is out of date"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

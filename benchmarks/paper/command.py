@@ -70,18 +70,22 @@ QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     add_common(parser)
-    parser.add_argument("--seeds", type=int, default=1, help="noise seeds an image: 0 … SEEDS - 1")
+    parser.add_argument("--seeds", type=int, default=1, help="number of noise seeds per image [1]")
     parser.add_argument(
-        "--tables", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}; all of them"
+        "--tables",
+        nargs="+",
+        choices=PARTS,
+        metavar="NAME",
+        help=f"what to make, of {', '.join(PARTS)} [all]",
     )
-    parser.add_argument("--quick", action="store_true", help="2 images; tables 1 or 2, 3 and 5")
+    parser.add_argument("--quick", action="store_true", help="only 2 images, and tables 1 or 2, 3 and 5")
     parser.add_argument(
-        "--variants", nargs="+", default=[], metavar="FOLDER", help="more models for the ablation table"
+        "--variants", nargs="+", default=[], metavar="FOLDER", help="further models for the ablation table"
     )
     parser.add_argument(
-        "--variant-images", type=int, metavar="N", help="the first N images alone for --variants"
+        "--variant-images", type=int, metavar="N", help="number of images for --variants [all]"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of table 3")
+    parser.add_argument("--repeats", type=int, default=3, help="number of rounds of table 3 [3]")
 
 
 @dataclass(frozen=True)

@@ -73,18 +73,22 @@ COMPARED = ("lpips", "niqe", "psnr", "residue")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("--model", default="natural-4x", help="the teacher, and what the rest began from")
+    parser.add_argument("--model", default="natural-4x", help="the teacher, from which the others began")
     parser.add_argument(
         "--ccsr", default="ccsr-natural-4x", metavar="MODEL", help="CCSR's first stage [ccsr-natural-4x]"
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
     parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of training for each variant [30]")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS)} [all]")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes of training per variant [30]")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"variants to train, of {', '.join(VARIANTS)} [all]"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
+    )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
-    parser.add_argument("--runs", type=Path, default=Path("runs/companions"), help="where models go")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
+    parser.add_argument("--runs", type=Path, default=Path("runs/companions"), help="folder of the models")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 

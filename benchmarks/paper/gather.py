@@ -59,7 +59,9 @@ class Found:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("--out", type=Path, default=Path("photographs"), help="folder [photographs]")
+    parser.add_argument(
+        "--out", type=Path, default=Path("photographs"), help="folder to write to [photographs]"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,8 +33,16 @@ from .claims import compared
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names or model folders")
-    parser.add_argument("--jpeg", type=int, nargs="+", default=[75], metavar="Q", help="qualities [75]")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="names of shipped models, or model folders",
+    )
+    parser.add_argument(
+        "--jpeg", type=int, nargs="+", default=[75], metavar="Q", help="JPEG qualities of the inputs [75]"
+    )
     add_setting(parser)
 
 

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="models or folders of runs, in the order in which they continue each other",
     )  # fmt: skip
     add_setting(parser)
-    parser.add_argument("--jpeg", type=int, metavar="Q", help="save LR inputs as JPEG of quality Q")
+    parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
     parser.set_defaults(only=None)
 
 

@@ -65,7 +65,7 @@ class Against:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     add_common(parser)
-    parser.add_argument("--seeds", type=int, default=1, help="noise seeds of every image [1]")
+    parser.add_argument("--seeds", type=int, default=1, help="number of noise seeds per image [1]")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -51,18 +51,23 @@ START = 7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
-    parser.add_argument("--recipe", default="natural-4x", help="name or file [natural-4x]")
+    parser.add_argument("--recipe", default="natural-4x", help="name or file of the recipe [natural-4x]")
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
     parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
-    parser.add_argument("--init", metavar="MODEL", help="start from its weights [random ones]")
-    parser.add_argument("--minutes", type=float, default=6.0, help="of training for each variant [6]")
+    parser.add_argument("--init", metavar="MODEL", help="model whose weights to start from [random weights]")
+    parser.add_argument("--minutes", type=float, default=6.0, help="minutes of training per variant [6]")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help=f"of {', '.join(VARIANTS | SOURCES)} [the former]"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help=f"variants to train, of {', '.join(VARIANTS | SOURCES)} [those before {next(iter(SOURCES))}]",
     )
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes for all variants")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
+    )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N validation images")
-    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="where models go")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="folder of the models")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 

@@ -59,14 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument("--model", default="natural-4x-real", help="a shipped model's name or a model folder")
     add_setting(parser)
-    parser.add_argument("--only", metavar="PREFIX", help="only the images whose names begin with PREFIX")
-    parser.add_argument("--jpeg", type=int, metavar="Q", help="LR inputs are saved as JPEG of quality Q")
+    parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
+    parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
     parser.add_argument(
-        "--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="S", help="shares to try"
+        "--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="S", help="strengths to try"
     )
     parser.add_argument(
         "--choose", nargs="*", metavar="METRIC=LIMIT",
-        help="write the share of the least LPIPS within these limits into the model's config.json",
+        help="write the strength with the least LPIPS within these limits into the model's config.json",
     )  # fmt: skip
 
 

@@ -259,12 +259,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the stability table."""
     add_common(parser)
     parser.add_argument(
-        "--pictures", type=int, default=PICTURES, metavar="N", help=f"so many images, drawn [{PICTURES}]"
+        "--pictures",
+        type=int,
+        default=PICTURES,
+        metavar="N",
+        help=f"number of images, drawn at random [{PICTURES}]",
     )
-    parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="of the images' draw [0]")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"noise seeds an image [{SEEDS}]")
+    parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="seed of the draw [0]")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"number of noise seeds per image [{SEEDS}]")
     parser.add_argument(
-        "--samplers", nargs="+", metavar="KEY", help="only these, on whatever weights: csa-10 ccsr-16 …"
+        "--samplers",
+        nargs="+",
+        metavar="KEY",
+        help="keys of the samplers to measure, such as csa-10 ccsr-16 [all]",
     )
 
 
