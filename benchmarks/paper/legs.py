@@ -24,7 +24,6 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
 from skipdiff_env.training.log import LOG, read_log
 
-from ..agents.plot import figure, save
 from ..measure.evaluate import Evaluation
 from ..measure.family import same_scale
 from ..measure.metrics import METRICS, columns
@@ -36,6 +35,7 @@ from ..measure.samplers import catalogue
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
 from .claims import compared
+from .figures import new_figure, save
 
 CHOICE = "lpips"
 """The metric by which each leg's best start is chosen: a better network wants another start."""
@@ -118,9 +118,9 @@ def run(args: argparse.Namespace) -> int:
         ],
     )
     report.write(folder)
-    curve = [line for leg in legs for line in ({"leg": leg.name, **point} for point in leg.curve())]
+    curve: list[dict[str, Any]] = [{"leg": leg.name, **point} for leg in legs for point in leg.curve()]
     names = list(dict.fromkeys(name for line in curve for name in line))
-    cells = [names, *([line.get(name, "") for name in names] for line in curve)]
+    cells: list[list[Any]] = [names, *([line.get(name, "") for name in names] for line in curve)]
     write_atomically(folder / "curves.csv", csv_text(cells).encode())
     draw(folder / "legs.png", legs, [found for *_, found in lines])
     print("\n" + report.text)
@@ -189,7 +189,8 @@ def per_tenfold(results: Results, keys: Sequence[str], tens: NDArray[np.float64]
 
 def draw(path: Path, legs: Sequence[Leg], found: Sequence[dict[Any, Estimate]]) -> None:
     """Left: losses against hours. Right: the chosen metric of each leg against its crops."""
-    drawn, (left, right) = figure(2)
+    figure = new_figure(11, 4.2)
+    left, right = figure.subplots(1, 2)
     for name in DRAWN:
         points = [
             (line["hours"], line[name]) for leg in legs for line in leg.curve() if line.get(name) is not None
@@ -200,10 +201,10 @@ def draw(path: Path, legs: Sequence[Leg], found: Sequence[dict[Any, Estimate]]) 
     if left.get_legend_handles_labels()[0]:
         left.legend()
     column = next(column for column in columns() if column.name == CHOICE)
-    points = [each[column] for each in found]
+    ends = [each[column] for each in found]
     right.errorbar(
-        [leg.images for leg in legs], [e.mean for e in points],
-        yerr=np.transpose([(e.mean - e.low, e.high - e.mean) for e in points]), fmt="o-", capsize=3,
+        [leg.images for leg in legs], [e.mean for e in ends],
+        yerr=np.transpose([(e.mean - e.low, e.high - e.mean) for e in ends]), fmt="o-", capsize=3,
     )  # fmt: skip
     right.set(xlabel="crops", ylabel=column.label, xscale="log")
-    save(drawn, path)
+    save(figure, path)

@@ -16,11 +16,11 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 ANSWERS = {
     "how to enlarge a folder": ("folder", r"skipdiff upscale \S+/ -o \S+/"),
-    "what a skip does": ("what a skip does", r"lets the level fall"),
+    "what a skip does": ("what a skip does", r"lowers the level"),
     "how to add a metric": ("a function", r"metric=\w+\)"),
     "which agent ships": ("which agents ship", r"natural-4x.*PPO"),
     "what it beats": ("what they beat", r"best fixed start"),
-    "how the weights were made": ("how they were made", r"commands that made them"),
+    "how the weights were made": ("how they were made", r"commands that made the models"),
     "what the licence of the weights allows": ("terms", r"weights .* research only"),
     "how to cite": ("cite", r"@inproceedings"),
     "how to resume training": ("resume", r"skipdiff-agent train .*--resume"),

@@ -305,7 +305,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "half float": (written((RGB8 / 255).astype(np.float16)), "16-bit float pixels"),
     "signed": (written(RGB8.astype(np.int16)), "16-bit signed pixels"),
     "32-bit": (written(RGB8.astype(np.uint32)), "32-bit pixels"),
-    "camera raw": (plain_tiff(RGB8, 8, 2, {254: (1,), 330: (8,)}), "begins with a reduced copy"),
+    "camera raw": (plain_tiff(RGB8, 8, 2, {254: (1,), 330: (8,)}), "a reduced copy"),
     "mosaic": (written(RGB16[..., 0], "cfa"), "colour filter array pixels"),
     "mask": (plain_tiff((X[..., None] % 2).astype(np.uint8), 1, 4), "mask pixels"),
     "inks": (plain_tiff(np.zeros((4, 4, 5), np.uint8), 8, 5, {332: (2,)}), "inks other than CMYK"),
@@ -325,7 +325,7 @@ def test_other_layouts_are_refused_by_name(name: str, tmp_path: Path) -> None:
         assert "dimensions" in refusal(data)
         return
     (tmp_path / "a.tif").write_bytes(data)
-    with pytest.raises(SkipDiffError, match=f"is a TIFF with .*{layout}"):
+    with pytest.raises(SkipDiffError, match=f"is a TIFF (with|that) .*{layout}"):
         read_header(tmp_path / "a.tif")  # before anything is decoded: a dry run says so, too
     assert "damaged" not in refusal(data)
     with pytest.raises(SkipDiffError, match=layout):

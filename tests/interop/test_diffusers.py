@@ -227,7 +227,7 @@ BROKEN = {
     "prediction": (lambda f: edit(f / SCHEDULER, prediction_type="flow"), [SCHEDULER, "flow"]),
     "betas": (lambda f: edit(f / SCHEDULER, beta_schedule="round"), [SCHEDULER, "round"]),
     "zero signal": (lambda f: edit(f / SCHEDULER, rescale_betas_zero_snr=True), [SCHEDULER, "stay above 0"]),
-    "no JSON": (lambda f: (f / SCHEDULER).write_text("{"), [SCHEDULER, "no JSON"]),
+    "no JSON": (lambda f: (f / SCHEDULER).write_text("{"), [SCHEDULER, "not JSON"]),
     "no object": (lambda f: (f / SCHEDULER).write_text("[]"), [SCHEDULER, "no JSON object"]),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), [WEIGHTS, "missing"]),
     "damaged": (lambda f: (f / WEIGHTS).write_bytes(b"no"), [WEIGHTS, "damaged"]),
