@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -32,8 +31,8 @@ from ..measure.results import Estimate, Results
 from ..measure.sampler import Sampler
 from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Row, Store
-from ..measure.tables import RESULTS, Report, Table, basis
-from .side_by_side import COOLING, SHORT, Short
+from ..measure.tables import Report, Table, basis
+from .side_by_side import COOLING, SHORT, Short, add_short_arguments
 
 CCSR_CHAINS = (CCSR(1), CCSR(2))
 ADDSR_CHAINS = (AddSR(1), AddSR(4))
@@ -77,19 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ccsr", default="ccsr-natural-4x", metavar="MODEL", help="CCSR's first stage [ccsr-natural-4x]"
     )
-    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
-    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
-    parser.add_argument("--minutes", type=float, default=30.0, help="minutes of training per variant [30]")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help=f"variants to train, of {', '.join(VARIANTS)} [all]"
     )
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
-    )
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
-    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
-    parser.add_argument("--runs", type=Path, default=Path("runs/companions"), help="folder of the models")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+    add_short_arguments(parser, minutes=30.0, runs="runs/companions")
 
 
 def run(args: argparse.Namespace) -> int:

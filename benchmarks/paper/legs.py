@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
+from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.training.log import LOG, read_log
 
 from ..measure.evaluate import Evaluation
 from ..measure.family import same_scale
 from ..measure.metrics import METRICS, columns
-from ..measure.options import add_setting, made_by, network_dtype, open_images
+from ..measure.options import add_setting, made_by, network_dtype, with_jpeg
 from ..measure.quality import count, data, data_head, estimates, means
 from ..measure.records import csv_text
 from ..measure.results import Estimate, Results, estimate
@@ -81,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_setting(parser)
     parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
-    parser.set_defaults(only=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out / legs[-1].model.config.training.get("recipe", legs[-1].model.name) / "training"
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "rows.csv")
-    results = Results([row for leg in legs for row in rows(args, leg, store)])
+    source = with_jpeg(open_source(args.images), args.jpeg)
+    results = Results([row for leg in legs for row in rows(leg, source, store, args.limit)])
     best = [best_start(results, leg) for leg in legs]
     lines = [(leg, key, estimates(results, key)) for leg, key in zip(legs, best, strict=True)]
     report = Report(
@@ -137,12 +138,12 @@ def open_leg(args: argparse.Namespace, given: str, number: int) -> Leg:
     return Leg(f"{number}", model, read_log(folder / LOG) if inner.is_dir() else [])
 
 
-def rows(args: argparse.Namespace, leg: Leg, store: Store) -> list[Row]:
+def rows(leg: Leg, source: ImageSource, store: Store, limit: int | None) -> list[Row]:
     """Of every fixed start, under keys that name the leg."""
     fine = leg.model.schedule.steps // 10
     samplers = catalogue(leg.model, fine)
     wanted = [samplers[f"skip-10-{fine}-{k}"] for k in range(1, fine + 1)]
-    evaluation = Evaluation(leg.model, open_images(args), wanted, store, limit=args.limit)
+    evaluation = Evaluation(leg.model, source, wanted, store, limit=limit)
     return [
         replace(row, sampler=f"{leg.name}-{row.sampler}", model="legs")
         for row in evaluation.run(progress=True)

@@ -11,7 +11,6 @@ trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models sta
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
@@ -25,8 +24,8 @@ from ..measure.options import command_line
 from ..measure.results import Results
 from ..measure.samplers import catalogue
 from ..measure.store import Store
-from ..measure.tables import RESULTS, Report, Table
-from .side_by_side import COOLING, SHORT, Short
+from ..measure.tables import Report, Table
+from .side_by_side import COOLING, SHORT, Short, add_short_arguments
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
@@ -52,23 +51,14 @@ START = 7
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     parser.add_argument("--recipe", default="natural-4x", help="name or file of the recipe [natural-4x]")
-    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
-    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    add_short_arguments(parser, minutes=6.0, runs="runs/recipes")
     parser.add_argument("--init", metavar="MODEL", help="model whose weights to start from [random weights]")
-    parser.add_argument("--minutes", type=float, default=6.0, help="minutes of training per variant [6]")
     parser.add_argument(
         "--only",
         nargs="+",
         metavar="NAME",
         help=f"variants to train, of {', '.join(VARIANTS | SOURCES)} [those before {next(iter(SOURCES))}]",
     )
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
-    )
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
-    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
-    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"), help="folder of the models")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -16,10 +17,28 @@ from skipdiff_env.training.distributed import pick_device
 from skipdiff_env.training.programs import load_program
 from skipdiff_env.training.recipe import Program
 
+from ..measure.tables import RESULTS
+
 SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99", "validation.images=0")
 """Of all: a few hundred steps would else be warm-up, and their average mostly the first weights."""
 COOLING = 0.25
 """The share of the time in which the rate falls."""
+
+
+def add_short_arguments(parser: argparse.ArgumentParser, minutes: float, runs: str) -> None:
+    """What every comparison of short trainings is told; ``minutes`` and ``runs`` are the defaults."""
+    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
+    parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help=f"minutes of training per variant [{minutes:g}]"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
+    )
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
+    parser.add_argument("--runs", type=Path, default=Path(runs), help="folder of the models")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 @dataclass(frozen=True)
