@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -20,23 +21,36 @@ from .store import Row, Store
 
 SECONDS = "seconds"
 """Where rows keep the time that a result took, if that was measured."""
-SHOWN_AT_ONCE = 8
-"""Results that are scored and kept together, within one image and seed."""
+SCORED_AT_ONCE = 8
+"""Results of an image and a noise seed that are scored and kept together."""
+BATCH = 8
+"""Images that are enlarged together."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """An image and a noise seed, and what is missing of them."""
+class Episode(NamedTuple):
+    """An image and a noise seed."""
 
     index: int
     image: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images of one size, each with a noise seed, and what is missing of all of them."""
+
+    episodes: tuple[Episode, ...]
     missing: tuple[Sampler, ...]
 
     @property
+    def rows(self) -> int:
+        """How many rows it makes."""
+        return len(self.episodes) * len(self.missing)
+
+    @property
     def calls(self) -> int:
-        """Network calls that it takes, at most."""
-        return len(frozenset().union(*(sampler.calls for sampler in self.missing)))
+        """Network calls that it takes, at most; a call for several images counts for each."""
+        return len(self.episodes) * len(frozenset().union(*(sampler.calls for sampler in self.missing)))
 
 
 class Evaluation:
@@ -71,24 +85,30 @@ class Evaluation:
             raise SkipDiffError("tables need HR images, which are shrunk to make the input")
         self.model, self.source, self.store, self.metrics = model, source, store, metrics
         self.dtype = f"{str(model.dtype).removeprefix('torch.')} {model.device.type}"
-        self.images = [
-            image_name(make_pair(source, index, scale=model.scale))
-            for index in range(min(len(source), limit or len(source)))
-        ]
+        count = min(len(source), limit or len(source))
+        pairs = (make_pair(source, index, scale=model.scale) for index in range(count))
+        about = [(image_name(pair), pair.lr.shape) for pair in pairs]
+        self.images = [image for image, _ in about]
         self.keys = [
             (model.hash, self.dtype, image, seed, sampler.key)
             for image in self.images
             for seed in seeds
             for sampler in samplers
         ]
-        self.jobs = []
-        for index, image in enumerate(self.images):
+        alike: dict[tuple[object, ...], tuple[list[Episode], tuple[Sampler, ...]]] = {}
+        for index, (image, shape) in enumerate(about):
             for seed in seeds:
                 start = (model.hash, self.dtype, image, seed)
                 found = {s: store.find((*start, s.key)) for s in samplers}
                 missing = tuple(s for s, row in found.items() if not row or (complete and self._lacks(row)))
                 if missing:
-                    self.jobs.append(Job(index, image, seed, missing))
+                    kind = (shape, *(s.key for s in missing))
+                    alike.setdefault(kind, ([], missing))[0].append(Episode(index, image, seed))
+        self.jobs = [
+            Job(tuple(episodes[first : first + BATCH]), missing)
+            for episodes, missing in alike.values()
+            for first in range(0, len(episodes), BATCH)
+        ]
 
     @property
     def calls(self) -> int:
@@ -104,7 +124,7 @@ class Evaluation:
         every = 0.5 if sys.stderr.isatty() else 60.0
         with tqdm(total=self.calls, unit="call", mininterval=every, disable=not progress) as bar:
             for number, job in enumerate(self.jobs, 1):
-                bar.set_postfix_str(f"image {number}/{len(self.jobs)}: {job.image}", refresh=False)
+                bar.set_postfix_str(f"batch {number}/{len(self.jobs)}", refresh=False)
                 self._work(job, bar)
         self.jobs = []
         found = [self.store.find(key) for key in self.keys]
@@ -115,24 +135,28 @@ class Evaluation:
         return any(metric.name not in row.scores for metric in self.metrics)
 
     def _work(self, job: Job, bar: tqdm) -> None:
-        pair = make_pair(self.source, job.index, scale=self.model.scale)
+        pairs = [make_pair(self.source, episode.index, scale=self.model.scale) for episode in job.episodes]
+        seeds = [episode.seed for episode in job.episodes]
         made: set[tuple[object, ...]] = set()
-        for first in range(0, len(job.missing), SHOWN_AT_ONCE):
-            some = job.missing[first : first + SHOWN_AT_ONCE]
+        for first in range(0, len(job.missing), SCORED_AT_ONCE):
+            some = job.missing[first : first + SCORED_AT_ONCE]
             pictures = []
             for sampler in some:
-                pictures.append(sampler.of(pair, job.seed))
-                bar.update(len(sampler.calls - made))
+                pictures.append(sampler.of(pairs, seeds))
+                bar.update(len(pairs) * len(sampler.calls - made))
                 made |= sampler.calls
-            self._keep(job, pair, some, pictures)
+            for episode, pair, own in zip(job.episodes, pairs, zip(*pictures, strict=True), strict=True):
+                self._keep(episode, pair, some, own)
 
-    def _keep(self, job: Job, pair: Pair, samplers: Sequence[Sampler], pictures: Sequence[Picture]) -> None:
+    def _keep(
+        self, episode: Episode, pair: Pair, samplers: Sequence[Sampler], pictures: Sequence[Picture]
+    ) -> None:
         assert pair.hr is not None  # the source has originals
         scores = score([p.image for p in pictures], pair.hr, pair.lr, self.model.scale, self.metrics)
         for sampler, picture, found in zip(samplers, pictures, scores, strict=True):
             if math.isfinite(picture.seconds):
                 found = {**found, SECONDS: picture.seconds}
-            about = (self.model.hash, self.dtype, job.image, job.seed, sampler.key)
+            about = (self.model.hash, self.dtype, episode.image, episode.seed, sampler.key)
             self.store.add(Row(*about, found, picture.evaluations, picture.start))
 
 

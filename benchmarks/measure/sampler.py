@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from skipdiff_env.diffusion import FrozenModel, to_uint8
+from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
 from skipdiff_env.diffusion.resize import to_arrays, to_planes
 from skipdiff_env.images import Pair
 
@@ -28,6 +28,15 @@ class Picture:
     """What it took, where that was measured."""
 
 
+Batch = Callable[[Sequence[np.ndarray], Sequence[int]], list[Picture]]
+"""(LR images of one size, uint8 (h, w, 3); a noise seed for each) → a result for each."""
+
+
+def each(run: Callable[[np.ndarray, int], Picture]) -> Batch:
+    """What enlarges one image after the other, of a function of one image and its noise seed."""
+    return lambda lrs, seeds: [run(lr, seed) for lr, seed in zip(lrs, seeds, strict=True)]
+
+
 @dataclass(frozen=True)
 class Sampler:
     """A way to enlarge an image."""
@@ -36,8 +45,8 @@ class Sampler:
     """What rows are kept under."""
     label: str
     """What tables say."""
-    run: Callable[[np.ndarray, int], Picture]
-    """(LR image uint8 (h, w, 3), noise seed) → result."""
+    run: Batch
+    """See :data:`Batch`; a function of one image becomes one by :func:`each`."""
     calls: frozenset[tuple[Any, ...]]
     """Its network calls; those of one name are made once for an image and seed."""
     family: str = ""
@@ -53,25 +62,33 @@ class Sampler:
     original: bool = False
     """It stands for the originals themselves, of which ``run`` cannot know."""
 
-    def of(self, pair: Pair, seed: int) -> Picture:
-        """What stands in tables for a pair that has an original: that, or what ``run`` makes of the LR."""
+    def one(self, lr: np.ndarray, seed: int) -> Picture:
+        """The result for one LR image, uint8 (h, w, 3)."""
+        return self.run([lr], [seed])[0]
+
+    def of(self, pairs: Sequence[Pair], seeds: Sequence[int]) -> list[Picture]:
+        """What stands in tables for pairs that have originals: these, or what ``run`` makes of the LR."""
         if not self.original:
-            return self.run(pair.lr, seed)
-        assert pair.hr is not None
-        return Picture(pair.hr, 0)
+            return self.run([pair.lr for pair in pairs], seeds)
+        return [Picture(pair.hr, 0) for pair in pairs if pair.hr is not None]
 
 
-def condition_of(model: FrozenModel, lr: np.ndarray) -> Tensor:
-    """c of one LR image, uint8 (h, w, 3): (1, 3, H, W)."""
-    return model.condition(to_planes(lr))
+def conditions_of(model: FrozenModel, lrs: Sequence[np.ndarray]) -> Tensor:
+    """c of LR images of one size, uint8 (h, w, 3): (B, 3, H, W)."""
+    return model.condition(to_planes(np.stack(lrs)))
 
 
-def picture_of(x0: Tensor) -> np.ndarray:
-    """An image (1, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
-    return to_arrays(to_uint8(x0))[0]
+def noise_of(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[NoiseKey]:
+    """The key of each image's noise."""
+    return [NoiseKey(image_key(lr), seed) for lr, seed in zip(lrs, seeds, strict=True)]
 
 
-def _unknown(lr: np.ndarray, seed: int) -> Picture:
+def pictures_of(x0: Tensor) -> list[np.ndarray]:
+    """Images (B, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
+    return list(to_arrays(to_uint8(x0)))
+
+
+def _unknown(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
     raise ValueError("an LR image does not tell its original: ask Sampler.of")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.chains import CCSR, AddSR, Chain, FewSteps, Refined, named_chain, shipped_plans, uniform
-from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
@@ -29,7 +29,7 @@ from skipdiff_env.policies.base import shipped_policy
 
 from . import standard
 from .family import Case, Family, Folder
-from .sampler import HR, Picture, Sampler, condition_of, picture_of
+from .sampler import HR, Picture, Sampler, conditions_of, noise_of, pictures_of
 from .walks import Unclamped, Walks
 
 COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
@@ -100,9 +100,9 @@ def chain_sampler(
     """A chain without decisions; ``weights`` are the hashes of those that are not the other samplers'."""
     steps = chain.most_evaluations(model.schedule)
 
-    def run(lr: np.ndarray, seed: int) -> Picture:
-        final = chain(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
-        return Picture(picture_of(final.x0), steps)
+    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+        final = chain(model, conditions_of(model, lrs), noise_of(lrs, seeds))
+        return [Picture(image, steps) for image in pictures_of(final.x0)]
 
     calls = frozenset((key, i) for i in range(steps))
     return Sampler(key, label, run, calls, steps=steps, tag=str(steps), weights=weights)
@@ -124,8 +124,8 @@ def trained_chains(
 
 
 def _bicubic(case: Case) -> Iterable[Sampler]:
-    def run(lr: np.ndarray, seed: int) -> Picture:
-        return Picture(picture_of(condition_of(case.model, lr)), 0)
+    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+        return [Picture(image, 0) for image in pictures_of(conditions_of(case.model, lrs))]
 
     return [Sampler("bicubic", "bicubic", run, frozenset())]
 
@@ -172,11 +172,11 @@ def _diffusers(name: str, label: str, scheduler: Any, counts: Iterable[int], cas
 
 
 def _standard(model: FrozenModel, key: str, label: str, scheduler: Any, steps: int) -> Sampler:
-    def run(lr: np.ndarray, seed: int) -> Picture:
+    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
         made, levels = scheduler(model.schedule, steps)
-        noise = NoiseKey(image_key(lr), seed)
-        x0 = standard.sample(model, made, levels, condition_of(model, lr), noise)
-        return Picture(picture_of(x0), steps)
+        condition = conditions_of(model, lrs)
+        x0 = standard.sample(model, made, levels, condition, noise_of(lrs, seeds))
+        return [Picture(image, steps) for image in pictures_of(x0)]
 
     calls = frozenset((key, i) for i in range(steps))
     return Sampler(key, label, run, calls, steps=steps, tag=str(steps))

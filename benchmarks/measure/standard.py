@@ -7,6 +7,7 @@ x̂0. x̂0 is clamped in image space by the model, as everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,27 +80,27 @@ def dpm_solver(schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
 
 
 def sample(
-    model: DiffusionModel, scheduler: Any, levels: list[int], condition: Tensor, key: NoiseKey
+    model: DiffusionModel, scheduler: Any, levels: list[int], condition: Tensor, keys: Sequence[NoiseKey]
 ) -> Tensor:
-    """The image that a diffusers scheduler makes, (1, 3, H, W) in [-1, 1].
+    """The images that a diffusers scheduler makes, (B, 3, H, W) in [-1, 1].
 
     Args:
         model: the frozen model.
         scheduler: with its timesteps set, predicting ``sample``.
         levels: the model's level at each of them.
-        condition: c, (1, 3, H, W).
-        key: where x_T, and the noise of schedulers that draw some, come from.
+        condition: c, (B, 3, H, W).
+        keys: of each image; where x_T, and the noise of schedulers that draw some, come from.
     """
-    latent = keyed_normal([key], [model.schedule.steps], condition.shape[1:]).to(condition)
-    generator = torch.Generator().manual_seed((key.image ^ key.seed) % 2**63)
+    latent = keyed_normal(keys, [model.schedule.steps] * len(keys), condition.shape[1:]).to(condition)
+    generators = [torch.Generator().manual_seed((key.image ^ key.seed) % 2**63) for key in keys]
     image = condition
     for timestep, level in zip(scheduler.timesteps, levels, strict=True):
-        signal = torch.tensor([model.schedule.noise_level(level)]).to(latent)
+        signal = torch.full((len(latent),), model.schedule.noise_level(level)).to(latent)
         image = model.predict(latent, condition, signal)
         x0 = model.to_latent(image, condition)
-        latent = scheduler.step(x0, timestep, latent, **_noise(scheduler, generator)).prev_sample
+        latent = scheduler.step(x0, timestep, latent, **_noise(scheduler, generators)).prev_sample
     return image
 
 
-def _noise(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
-    return {"generator": generator} if type(scheduler).__name__ == "DDPMScheduler" else {}
+def _noise(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    return {"generator": generators} if type(scheduler).__name__ == "DDPMScheduler" else {}

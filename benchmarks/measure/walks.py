@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from skipdiff_env.chains import parse_skipdiff
-from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
 
-from .sampler import Picture, Sampler, condition_of, picture_of
+from .sampler import Batch, Picture, Sampler, conditions_of, noise_of, pictures_of
 
-CACHE_BYTES = 2**28
+CACHE_BYTES = 2**30
+"""What all starts of a batch of 256-pixel images share takes half of it."""
 
 
 class Walks:
@@ -47,9 +48,10 @@ class Walks:
         """CSA alone, S evaluations; with S = T the full chain."""
         process = self.process(coarse)
 
-        def run(lr: np.ndarray, seed: int) -> Picture:
-            state = process.start(condition_of(self.model, lr), [NoiseKey(image_key(lr), seed)])
-            return Picture(picture_of(process.denoise(state).x0), coarse)  # x̂0 at level N: the jump N → 0
+        def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+            state = process.start(conditions_of(self.model, lrs), noise_of(lrs, seeds))
+            # x̂0 at level N: the jump N → 0
+            return [Picture(image, coarse) for image in pictures_of(process.denoise(state).x0)]
 
         full = coarse == self.model.schedule.steps
         label = f"full chain ({coarse} steps)" if full else f"CSA alone (S = {coarse})"
@@ -74,14 +76,17 @@ class Walks:
         run = self._runner(coarse, fine, str(policy))
         return Sampler(key, f"SkipDiff, agent {name}", run, calls, steps=coarse, agent=name)
 
-    def _runner(self, coarse: int, fine: int, policy: int | str) -> Callable[[np.ndarray, int], Picture]:
+    def _runner(self, coarse: int, fine: int, policy: int | str) -> Batch:
         chain = replace(parse_skipdiff(policy, self.model, coarse, fine), process=self._process)
 
-        def run(lr: np.ndarray, seed: int) -> Picture:
-            final = chain(self.model, condition_of(self.model, lr), [NoiseKey(image_key(lr), seed)])
-            actions = final.actions[0].tolist()
-            denoised = next((i for i, action in enumerate(actions[::-1]) if action), fine - 1)
-            return Picture(picture_of(final.x0), int(final.evaluations[0]), denoised + 1)
+        def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+            final = chain(self.model, conditions_of(self.model, lrs), noise_of(lrs, seeds))
+            starts = [
+                1 + next((i for i, action in enumerate(actions[::-1]) if action), fine - 1)
+                for actions in final.actions.tolist()
+            ]
+            made = zip(pictures_of(final.x0), final.evaluations.tolist(), starts, strict=True)
+            return [Picture(*picture) for picture in made]
 
         return run
 

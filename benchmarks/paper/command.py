@@ -228,7 +228,7 @@ def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
 
 def announce(evaluation: Evaluation, model: FrozenModel) -> None:
     """Say what is to be done and how long it may take."""
-    missing, calls = sum(len(job.missing) for job in evaluation.jobs), evaluation.calls
+    missing, calls = sum(job.rows for job in evaluation.jobs), evaluation.calls
     print(
         f"{model}\n{len(evaluation.images)} images, {len(evaluation.keys)} rows, {missing} of them missing: "
         f"at most {calls} network calls",

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         sampler = catalogue(model, start, agent)[key]  # a fresh one, which remembers nothing
         print(f"  {sampler.label} …", flush=True)
         began = time.perf_counter()
-        picture = sampler.run(pair.lr, 0)
+        picture = sampler.one(pair.lr, 0)
         seconds[key], evaluations[key] = time.perf_counter() - began, picture.evaluations
         panels.append((sampler.label, picture.image))
         measured[key] = score([picture.image], pair.hr, pair.lr, model.scale)[0]

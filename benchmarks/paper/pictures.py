@@ -17,7 +17,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 
-from ..measure.sampler import Sampler, condition_of
+from ..measure.sampler import Sampler, conditions_of
 from .figures import new_figure, save
 from .portraits import portraits
 from .published import FACES_SCALE
@@ -65,7 +65,7 @@ def draw_samples(
         pair = make_pair(source, index, scale=model.scale, image_size=size)
         assert pair.hr is not None
         blocks = np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1)
-        made = [((labels or {}).get(s.key, s.label), s.run(pair.lr, 0).image) for s in samplers]
+        made = [((labels or {}).get(s.key, s.label), s.one(pair.lr, 0).image) for s in samplers]
         rows.append(side_by_side([("input", blocks), *made, ("original", pair.hr)]))
     text, file = PngInfo(), io.BytesIO()
     text.add_text(MADE_OF, about)
@@ -77,7 +77,7 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
     """Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, and the x̂0 behind them."""
     top = model.schedule.steps
     pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=_side(source, model))
-    condition = condition_of(model, pair.lr)
+    condition = conditions_of(model, [pair.lr])
     keys = [NoiseKey(image_key(pair.lr), 0)]
     full, coarse = (_states(SkipProcess(model, s), condition, keys) for s in (top, 10))
     figure = new_figure(1.35 * len(coarse), 6.1)

@@ -42,7 +42,7 @@ from ..measure.options import (
 )
 from ..measure.quality import Line, Part, report
 from ..measure.results import Results
-from ..measure.sampler import Picture, Sampler
+from ..measure.sampler import Picture, Sampler, each
 from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Store
 
@@ -126,7 +126,7 @@ def given_back(model: FrozenModel, plain: Sequence[Sampler]) -> list[Sampler]:
             return Picture(enlarge(lr, chain, seed).images[0], chain.steps)
 
         key, label = f"{sampler.key}+{name.replace(' ', '-')}", f"{sampler.label}, {name}"
-        return replace(sampler, key=key, label=label, run=run)
+        return replace(sampler, key=key, label=label, run=each(run))
 
     return [with_options(sampler, *given) for given in GIVEN_BACK.items() for sampler in plain]
 

@@ -133,7 +133,7 @@ def measure(
         for sampler in samplers:
             key = (model.hash, dtype, image_name(pair), seeds, sampler.key)
             if key not in done:
-                made = [sampler.run(pair.lr, seed) for seed in range(seeds)]
+                made = sampler.run([pair.lr] * seeds, range(seeds))
                 images = [picture.image for picture in made]
                 figures = spread(images, score(images, pair.hr, pair.lr, model.scale))
                 calls = float(np.mean([picture.evaluations for picture in made]))

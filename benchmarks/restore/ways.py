@@ -15,13 +15,13 @@ import numpy as np
 
 from skipdiff_env import SkipDiffError
 from skipdiff_env.chains import Chain, default_for
-from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key
+from skipdiff_env.diffusion import FrozenModel, image_key
 from skipdiff_env.images import read_image
 from skipdiff_env.images.measure import measure
 from skipdiff_env.images.photo import decode_photo
 from skipdiff_env.upscale.choice import AUTO, choose_model
 
-from ..measure.sampler import Picture, Sampler, condition_of, picture_of
+from ..measure.sampler import Picture, Sampler, conditions_of, each, noise_of, pictures_of
 
 BICUBIC = "bicubic"
 SECONDS = "seconds.csv"
@@ -38,10 +38,10 @@ def bicubic(model: FrozenModel) -> Sampler:
 
     def run(lr: np.ndarray, seed: int) -> Picture:
         began = time.perf_counter()
-        made = picture_of(condition_of(model, lr))
+        (made,) = pictures_of(conditions_of(model, [lr]))
         return Picture(made, 0, seconds=time.perf_counter() - began)
 
-    return Sampler(BICUBIC, BICUBIC, run, frozenset())
+    return Sampler(BICUBIC, BICUBIC, each(run), frozenset())
 
 
 def default_way(model: FrozenModel, label: str) -> Sampler:
@@ -52,12 +52,12 @@ def default_way(model: FrozenModel, label: str) -> Sampler:
 
     def run(lr: np.ndarray, seed: int) -> Picture:
         began = time.perf_counter()
-        final = chain(model, condition_of(model, lr), [NoiseKey(image_key(lr), seed)])
-        made = picture_of(final.x0)
+        final = chain(model, conditions_of(model, [lr]), noise_of([lr], [seed]))
+        (made,) = pictures_of(final.x0)
         return Picture(made, int(final.evaluations[0]), seconds=time.perf_counter() - began)
 
     calls = frozenset((key, i) for i in range(chain.most_evaluations(model.schedule)))
-    return Sampler(key, label, run, calls)
+    return Sampler(key, label, each(run), calls)
 
 
 def other_program(name: str, folder: Path) -> Sampler:
@@ -77,7 +77,7 @@ def other_program(name: str, folder: Path) -> Sampler:
             raise SkipDiffError(f"{file} is {made.shape[1]}x{made.shape[0]}: no whole multiple of its input")
         return Picture(np.array(made), 0, seconds=times.get(file.name, math.nan))
 
-    return Sampler(name, name, run, frozenset())
+    return Sampler(name, name, each(run), frozenset())
 
 
 def _seconds(folder: Path) -> dict[str, float]:

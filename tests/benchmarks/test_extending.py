@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.measure.family import Case, Family
 from benchmarks.measure.metrics import METRICS, Metric
 from benchmarks.measure.records import append
-from benchmarks.measure.sampler import Picture, Sampler
+from benchmarks.measure.sampler import Picture, Sampler, each
 from benchmarks.measure.samplers import FAMILIES, catalogue
 from benchmarks.measure.store import Row, read_rows
 from benchmarks.measure.tables import RESULTS
@@ -37,7 +37,7 @@ def blocks(case: Case) -> Iterable[Sampler]:
     for n in (2, 3):
         calls = frozenset(("blocks", i) for i in range(n))
         run = Blocks(case.model.scale, n)
-        yield Sampler(f"blocks-{n}", f"blocks, {n} steps", run, calls, steps=n, tag=f"{n} blocks")
+        yield Sampler(f"blocks-{n}", f"blocks, {n} steps", each(run), calls, steps=n, tag=f"{n} blocks")
 
 
 def redness(images: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_ours_are_the_package_s_sampler(wide, lr):
         ("skip-10-10-7", SkipDiffSampler(wide), 7),
         ("skip-5-20-14", SkipDiffSampler(wide, 5), 14),
     ):
-        picture, expected = found[key].run(lr, 3), sampler(lr, policy, seed=3)
+        picture, expected = found[key].one(lr, 3), sampler(lr, policy, seed=3)
         assert np.array_equal(picture.image, expected.images[0]), key
         assert picture.evaluations == expected.trace[0].evaluations
         assert picture.start == (policy or 0)
@@ -64,23 +64,37 @@ def test_ours_are_the_package_s_sampler(wide, lr):
 def test_what_table_4_repeats_is_the_same_computation(wide, lr):
     """Without agents: (1, T) that never skips is the full chain; (10, T) at a start is (10, 10) at it."""
     walks = Walks(wide)
-    full, fsr = walks.coarse(100).run(lr, 0), Walks(wide).skip(1, 100, 100).run(lr, 0)
+    full, fsr = walks.coarse(100).one(lr, 0), Walks(wide).skip(1, 100, 100).one(lr, 0)
     assert np.array_equal(full.image, fsr.image) and fsr.evaluations == 100
-    short, whole = walks.skip(10, 10, 7).run(lr, 0), Walks(wide).skip(10, 100, 7).run(lr, 0)
+    short, whole = walks.skip(10, 10, 7).one(lr, 0), Walks(wide).skip(10, 100, 7).one(lr, 0)
     assert np.array_equal(short.image, whole.image) and short.evaluations == whole.evaluations == 16
+
+
+def test_a_batch_is_what_its_images_are_alone(wide, lr, tmp_path):
+    """Every sampler, with a noise seed for each image; sums may be taken in another order."""
+    network = SkipProposalNetwork(SPNConfig(observation_size=16, hidden_size=8, norm="group")).eval()
+    agent = save_policy(tmp_path / "agent.safetensors", network)
+    lrs, seeds = [lr, 255 - lr, lr], [0, 4, 5]
+    alone, together = (catalogue(wide, 7, {"NIQE": agent}) for _ in range(2))
+    for key in [key for key in together if key != "hr"]:
+        made = together[key].run(lrs, seeds)
+        for picture, lr_, seed in zip(made, lrs, seeds, strict=True):
+            own = alone[key].one(lr_, seed)
+            assert (picture.evaluations, picture.start) == (own.evaluations, own.start), key
+            assert np.abs(picture.image.astype(int) - own.image).max() <= 1, key
 
 
 def test_announced_calls_are_made_and_no_more(wide, lr, calls):
     """Every sampler costs what it says; all manual starts and CSA share CSA, F(F + 1)/2 calls come on top."""
     for key, sampler in catalogue(wide, 7).items():
         calls.clear()
-        evaluations = sampler.run(lr, 0).evaluations if key.startswith(("bi", "c", "d", "a")) else None
+        evaluations = sampler.one(lr, 0).evaluations if key.startswith(("bi", "c", "d", "a")) else None
         assert evaluations is None or sum(calls) == evaluations == len(sampler.calls), key
     calls.clear()
     walks = Walks(wide)
     some = [walks.coarse(10), *(walks.skip(10, 10, k) for k in range(10, 0, -1))]
     for sampler in some:
-        sampler.run(lr, 0)
+        sampler.one(lr, 0)
     assert sum(calls) == len(frozenset().union(*(s.calls for s in some))) == 9 + 55
 
 
@@ -95,12 +109,12 @@ def test_every_rival_is_there_at_skipdiff_s_own_evaluations(wide, lr):
     added = {f"{kind}-{n}" for kind in (*kinds, "ddim-half") for n in (13, 14)}
     assert {key for key in found if key.startswith(kinds)} == usual | added
     for key in ("ddim-13", "ddim-half-13", "dpm-13", "ancestral-13", "ccsr-13"):
-        assert found[key].run(lr, 0).evaluations == 13 == found["skip-10-10-4"].run(lr, 0).evaluations
+        assert found[key].one(lr, 0).evaluations == 13 == found["skip-10-10-4"].one(lr, 0).evaluations
 
 
 def test_variants_change_what_they_name(wide, lr):
     found = catalogue(wide, 7)
-    plain, moved, free = (found[f"csa-10{end}"].run(lr, 0).image for end in ("", "+rebuilt", "+unclamped"))
+    plain, moved, free = (found[f"csa-10{end}"].one(lr, 0).image for end in ("", "+rebuilt", "+unclamped"))
     assert not np.array_equal(plain, moved) and not np.array_equal(plain, free)
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     level = torch.full((1,), 0.01)
@@ -117,7 +131,7 @@ def test_an_agent_s_start_is_read_off_its_actions(model, lr, tmp_path):
     assert [key.rsplit("-", 1)[0] for key in keys] == ["agent-10-2", "agent-10-20"]
     trace = SkipDiffSampler(model, 10, 20)(lr, str(file)).trace[0]
     expected = 1 + next((i for i, a in enumerate(trace.actions[::-1]) if a), 19)
-    assert sampler[keys[1]].run(lr, 0).start == expected
+    assert sampler[keys[1]].one(lr, 0).start == expected
 
 
 def test_levels_that_ten_does_not_divide_are_refused():
@@ -139,7 +153,7 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
     assert sum(calls) == 4 * (9 + 3 + 10)
     assert len(rows) == 20 and len({row.key for row in rows}) == 20
     row, pair = rows[1], make_pair(source, 0, scale=4)
-    image = found["csa-10"].run(pair.lr, 0).image
+    image = found["csa-10"].one(pair.lr, 0).image
     for name in ("psnr", "ssim", "niqe", "lpips"):
         assert row.value(name) == pytest.approx(load_metric(name)(image[None], pair.hr[None])[0], rel=1e-6)
     assert row.evaluations == 10 and row.start == 0 and row.dtype == "float32 cpu"
@@ -153,16 +167,17 @@ def test_rows_are_right_and_never_computed_twice(model, source, tmp_path, calls)
     assert not there.jobs and {row.dtype for row in there.run()} == {"float32 cuda"}
     assert Results(there.run()).computed == {"float32 cuda": 20}
     file.write_text(file.read_text().replace("float32 cuda", "bfloat16 cuda"))
-    assert sum(len(job.missing) for job in evaluate().jobs) == 20
+    assert sum(job.rows for job in evaluate().jobs) == 20
 
 
 def test_the_originals_stand_for_themselves(wide, source):
     pair = make_pair(source, 1, scale=4)
     originals, bicubic = (catalogue(wide, 7)[key] for key in ("hr", "bicubic"))
-    assert np.array_equal(originals.of(pair, 0).image, pair.hr) and originals.of(pair, 0).evaluations == 0
-    assert np.array_equal(bicubic.of(pair, 0).image, bicubic.run(pair.lr, 0).image)
+    (original,), (enlarged,) = (sampler.of([pair], [0]) for sampler in (originals, bicubic))
+    assert np.array_equal(original.image, pair.hr) and original.evaluations == 0
+    assert np.array_equal(enlarged.image, bicubic.one(pair.lr, 0).image)
     with pytest.raises(ValueError, match="does not tell its original"):
-        originals.run(pair.lr, 0)
+        originals.one(pair.lr, 0)
 
 
 def test_every_column_is_what_it_says(source):

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.measure.records import read
-from benchmarks.measure.sampler import Picture, Sampler
+from benchmarks.measure.sampler import Picture, Sampler, each
 from benchmarks.measure.samplers import catalogue
 from benchmarks.paper.stability import (
     Spread,
@@ -42,7 +42,7 @@ def constant(key: str, label: str, evaluations: int, strength: int) -> Sampler:
         image = np.full((4 * lr.shape[0], 4 * lr.shape[1], 3), 128 + sign * strength, np.uint8)
         return Picture(image, evaluations)
 
-    return Sampler(key, label, run, frozenset(), key.partition("-")[0])
+    return Sampler(key, label, each(run), frozenset(), key.partition("-")[0])
 
 
 def test_deviations_once_more_in_float64() -> None:
@@ -88,9 +88,9 @@ def test_rows_table_and_verdict(model, source, tmp_path) -> None:
 
     def counted(lr: np.ndarray, seed: int) -> Picture:
         made.append(seed)
-        return restless.run(lr, seed)
+        return restless.one(lr, seed)
 
-    again = measure(model, source, [steady, replace(restless, run=counted)], 4, [0, 1], store)
+    again = measure(model, source, [steady, replace(restless, run=each(counted))], 4, [0, 1], store)
     assert made == [0, 1, 2, 3] and [r.l_std for r in again] == [r.l_std for r in rows]
     assert [r.key for r in read(store, Spread)] == [r.key for r in rows]
     text = table(lines(rows, [restless, steady], "csa-20")).markdown()
