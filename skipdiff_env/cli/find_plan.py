@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .precision import add_precision, dtype_of
 from .streams import say
 
 HELP = "search for the best fixed plans with given numbers of network calls"
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--study", metavar="FILE", help="file that keeps all trials, from which a stopped search continues")
     add("--seed", type=int, default=0, metavar="N", help="seed of the search [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ... [auto]")
+    add_precision(parser)
     add("-o", "--output", metavar="FILE", help="file to write [plans.json in the model's folder]")
 
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import SkipDiffError
     from ..planning import PlanSearch, choose_efforts
 
-    model = load_pretrained(args.model, args.device)
+    model = load_pretrained(args.model, args.device, dtype_of(args))
     if model.folder is None:
         raise SkipDiffError(f"{args.model} is not in a folder: give the folder of a model")
     metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output) if args.output else model.folder / PLANS
     save_plans(
         output, model.hash, found, efforts, pictures=Path(args.images).name, image_size=args.image_size,
-        objective=metrics, reference=reference,
+        objective=metrics, precision=str(model.dtype).removeprefix("torch."), reference=reference,
     )  # fmt: skip
     say(f"efforts: {', '.join(f'{effort} {chain}' for effort, chain in efforts.items()) or 'none'}")
     print(output)

@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SkipDiffError
+from .precision import add_precision, dtype_of
 from .upscale_report import Report, announce
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ EFFORTS = ("fast", "normal", "best")
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp")
 ENGINES = ("torch", "onnx")
 """As in :data:`skipdiff_env.diffusion.engines.ENGINES`."""
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 GPU_JOBS = 4
 """Photographs at once on CUDA; small ones then share calls."""
@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=_factor, metavar="X", help="factor of enlargement, 1 to 64 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="instead: greatest width of the result in pixels")
     add("--height", type=_positive, metavar="PX", help="instead: greatest height of the result in pixels")
-    add = parser.add_argument_group("method").add_argument
+    method = parser.add_argument_group("method")
+    add = method.add_argument
     add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best (see below) [normal]")
     add("--start", type=_positive, metavar="K", help="level at which refinement begins [the model's own]")
     add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N, plan:N")
@@ -79,8 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much invented detail to keep, 0 to 1 [1]")
     add("--seed", type=_seed, default=0, metavar="N", help="noise seed; each seed gives another result [0]")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... [auto]")
-    add("--precision", choices=PRECISIONS, default="auto", metavar="NAME",
-        help="float32, or the faster bfloat16 [bfloat16 on CUDA]")
+    add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
     add("--tile", type=_positive, metavar="PX", help="side of a tile in pixels [by free memory]")
@@ -198,14 +198,11 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
 
 def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report: Report) -> Enlarger:
     """An enlarger with the settings of the command."""
-    import torch
-
     from ..chains import parse, with_detail
     from ..diffusion import load_pretrained
     from ..upscale import Enlarger, model_notice, usual_tiles
 
-    dtype = None if args.precision == "auto" else getattr(torch, args.precision)
-    model = load_pretrained(name, device, dtype, args.engine)
+    model = load_pretrained(name, device, dtype_of(args), args.engine)
     notice = model_notice(name)
     if notice:
         report.note(f"{model.name}: {notice}")

@@ -1,0 +1,26 @@
+"""``--precision`` of the commands that run a network."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def add_precision(parser: argparse._ActionsContainer) -> None:
+    """Declare the argument, in a parser or a group of one."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", metavar="NAME",
+        help="float32, or the faster bfloat16 [bfloat16 on CUDA]",
+    )  # fmt: skip
+
+
+def dtype_of(args: argparse.Namespace) -> torch.dtype | None:
+    """The network's type; None leaves it to the device."""
+    import torch
+
+    return None if args.precision == "auto" else getattr(torch, args.precision)
