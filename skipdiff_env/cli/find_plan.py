@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", default="natural-4x", metavar="NAME", help="name or folder of the model [natural-4x]"
     )
     add("--images", required=True, metavar="PATH", help="high-resolution pictures: a folder, .tar or file")
+    add("--every", type=int, default=1, metavar="K", help="take every K-th picture [1]")
     add(
         "--evaluations", nargs="+", type=int, required=True, metavar="N",
         help="numbers of network calls, each at least 2",
@@ -54,15 +55,18 @@ def run(args: argparse.Namespace) -> int:
     from ..chains.shipped import save_plans
     from ..diffusion import load_pretrained
     from ..diffusion.folder import PLANS
-    from ..errors import SkipDiffError
+    from ..errors import SkipDiffError, whole_number
+    from ..images import open_source
     from ..planning import PlanSearch, choose_efforts
 
     model = load_pretrained(args.model, args.device, dtype_of(args))
     if model.folder is None:
         raise SkipDiffError(f"{args.model} is not in a folder: give the folder of a model")
     metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
+    pictures = open_source(args.images)
+    pictures = pictures.take(len(pictures), every=whole_number("every", args.every, 1, len(pictures)))
     search = PlanSearch(
-        model, args.images, metrics, image_size=args.image_size, study=args.study, seed=args.seed
+        model, pictures, metrics, image_size=args.image_size, study=args.study, seed=args.seed
     )
     found = {}
     for number in sorted(set(args.evaluations)):
@@ -82,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     }
     output = Path(args.output) if args.output else model.folder / PLANS
     save_plans(
-        output, model.hash, found, efforts, pictures=Path(args.images).name, image_size=args.image_size,
+        output, model.hash, found, efforts,
+        pictures=Path(args.images).name, every=args.every, image_size=args.image_size,
         objective=metrics, precision=str(model.dtype).removeprefix("torch."), reference=reference,
     )  # fmt: skip
     say(f"efforts: {', '.join(f'{effort} {chain}' for effort, chain in efforts.items()) or 'none'}")
