@@ -14,6 +14,7 @@ from skipdiff_agents.settings import BEST
 from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
 from skipdiff_env.diffusion.pretrained import model_folder
 from skipdiff_env.files import write_atomically
+from skipdiff_env.policies import Policy
 from skipdiff_env.policies.file import load_policy
 
 from .study import Study, relative, say
@@ -38,7 +39,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The agent with the highest validation reward."""
+    """The agent with the fewest evaluations among those that validation cannot tell from the best one."""
 
     algorithm: str
     seed: int
@@ -60,19 +61,28 @@ class Chosen:
 
 
 def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -> Chosen:
-    """The best of all training runs, of equal ones the fastest; no test episode has a say."""
-    *_, name, seed = max(
-        (run.reward, -run.evaluations, name, seed)
-        for name, runs in trained.items()
-        for seed, run in enumerate(runs)
-    )
-    run, evaluator = trained[name][seed], study.evaluator("valid")
-    images = study.photographs("valid")
-    own, fixed = (
-        np.array([r.reward for r in evaluator(policy)]).reshape(1, images, -1)
-        for policy in (load_policy(run.folder / BEST), start)
-    )
-    return Chosen(name, seed, run.folder / BEST, run.reward, relative(own, fixed))
+    """The agent with the fewest evaluations of all that are no further than one standard error, over
+    images, below the highest validation reward; no test episode has a say."""
+    evaluator, images = study.evaluator("valid"), study.photographs("valid")
+
+    def rewards(policy: int | Policy) -> np.ndarray:
+        return np.array([r.reward for r in evaluator(policy)]).reshape(images, -1)
+
+    runs = {(name, seed): run for name, some in trained.items() for seed, run in enumerate(some)}
+    own = {key: rewards(load_policy(run.folder / BEST)) for key, run in runs.items()}
+    best = max(own, key=lambda key: own[key].mean())
+    able = [key for key in own if not _behind(own[best], own[key])]
+    name, seed = min(able, key=lambda key: (runs[key].evaluations, -own[key].mean()))
+    run = runs[name, seed]
+    difference = relative(own[name, seed][None], rewards(start)[None])
+    return Chosen(name, seed, run.folder / BEST, run.reward, difference)
+
+
+def _behind(best: np.ndarray, own: np.ndarray) -> bool:
+    """Whether rewards (images, noise seeds) lie below the best ones by more than a standard error."""
+    lost = (best - own).mean(axis=1)
+    error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return bool(lost.mean() > error)
 
 
 def ship(study: Study, chosen: Chosen) -> bool:

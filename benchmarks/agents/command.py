@@ -78,8 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--ship",
         action="store_true",
-        help="copy the agent that did best in validation to the model's folder, unless the lower bound of "
-        "its difference from the best start is below -1 %%",
+        help="copy an agent to the model's folder: of those whose validation reward is within a standard "
+        "error of the highest the one with the fewest evaluations, unless the lower bound of its difference "
+        "from the best start is below -1 %%",
     )
 
 

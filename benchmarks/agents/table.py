@@ -159,7 +159,7 @@ def verdict(
 
     Args:
         rows, best, images: as in :func:`table`.
-        chosen: the row of the agent that did best on validation.
+        chosen: the row of the agent that was chosen on validation.
         on_validation: its difference to the best start there.
         paper: the row of the paper's agent; left out if there is none.
     """

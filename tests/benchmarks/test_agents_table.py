@@ -273,25 +273,43 @@ def agent(path, seed=0):
     return save_policy(path, network)
 
 
-def test_the_agent_with_the_highest_validation_reward_is_chosen(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("evaluations", "expected"),
+    [
+        # dqn 0 is behind the best, ppo 1, by .15 ± .05, dqn 1 by .05 ± .05 and ppo 0 by .1 ± .1.
+        ({"ppo": (15, 15), "dqn": (10, 12)}, ("dqn", 1)),
+        ({"ppo": (15, 15), "dqn": (10, 15)}, ("ppo", 1)),
+        ({"ppo": (13, 15), "dqn": (10, 14)}, ("ppo", 0)),
+    ],
+)
+def test_of_agents_that_validation_cannot_tell_apart_the_fastest_is_chosen(
+    files, tmp_path, monkeypatch, evaluations, expected
+):
+    gains = {("ppo", 0): (0.3, 0.0), ("ppo", 1): (0.3, 0.2), ("dqn", 0): (0.2, 0.0), ("dqn", 1): (0.3, 0.1)}
+    rewards = {1: BASE.ravel()} | {
+        tmp_path / name / str(seed) / BEST: (BASE + np.array(gain)[:, None]).ravel()
+        for (name, seed), gain in gains.items()
+    }
     trained = {
         name: [
-            Trained(agent(tmp_path / name / str(k) / BEST).parent, 1.0, r, 15.0)
-            for k, r in enumerate(rewards)
+            Trained(tmp_path / name / str(seed), 1.0, 0.0, calls)
+            for seed, calls in enumerate(evaluations[name])
         ]
-        for name, rewards in {"ppo": (1.0, 3.0), "dqn": (2.0, 2.5)}.items()
+        for name in evaluations
     }
     here = study(files, "--valid", str(files / "valid"), "--valid-seeds", "2")
-    rewards = {1: BASE.ravel(), "agent": (BASE * [[1.1], [1.2]]).ravel()}
 
     def evaluator(part):
         assert part == "valid"
-        return lambda policy: [SimpleNamespace(reward=r) for r in rewards[policy if policy == 1 else "agent"]]
+        return lambda policy: [SimpleNamespace(reward=r) for r in rewards[policy]]
 
     monkeypatch.setattr(here, "evaluator", evaluator)
+    monkeypatch.setattr(choice, "load_policy", lambda file: file)
     chosen = choose(here, trained, 1)
-    assert (chosen.algorithm, chosen.seed, chosen.file) == ("ppo", 1, tmp_path / "ppo" / "1" / BEST)
-    assert chosen.ahead == pytest.approx((0.25 / 1.5, 0.1 / 1.5, 0.4 / 1.5))
+    assert (chosen.algorithm, chosen.seed) == expected
+    assert chosen.file == tmp_path / expected[0] / str(expected[1]) / BEST
+    low, high = sorted(gains[expected])
+    assert chosen.ahead == pytest.approx(np.array([(low + high) / 2, low, high]) / BASE.mean())
 
 
 def test_an_agent_behind_the_best_start_is_not_shipped(files, tmp_path, capsys):
