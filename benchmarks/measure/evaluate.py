@@ -23,6 +23,8 @@ SECONDS = "seconds"
 """Where rows keep the time that a result took, if that was measured."""
 SCORED_AT_ONCE = 8
 """Results of an image and a noise seed that are scored and kept together."""
+DIGITS = 7
+"""Significant ones of a score that rows keep: float32 has no more."""
 BATCH = 8
 """Images that are enlarged together."""
 
@@ -156,6 +158,7 @@ class Evaluation:
         for sampler, picture, found in zip(samplers, pictures, scores, strict=True):
             if math.isfinite(picture.seconds):
                 found = {**found, SECONDS: picture.seconds}
+            found = {name: float(f"{value:.{DIGITS}g}") for name, value in found.items()}
             about = (self.model.hash, self.dtype, episode.image, episode.seed, sampler.key)
             self.store.add(Row(*about, found, picture.evaluations, picture.start))
 
