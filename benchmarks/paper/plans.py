@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.chains import shipped_plans
 
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS, RESIDUE
@@ -71,12 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compute what is missing, and write the page."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
-    every = catalogue(model, fixed_start(model, args.start), folder=args.model)
-    plans = [sampler for sampler in every.values() if sampler.family == "plan"]
-    if not plans:
+    start, counts = fixed_start(model, args.start), set(shipped_plans(model))
+    if not counts:
         raise SkipDiffError(f"{args.model} comes with no plans: make them by 'skipdiff find-plan'")
-    reference = every[f"skip-10-{model.schedule.steps // 10}-{fixed_start(model, args.start)}"]
-    counts = {plan.steps for plan in plans}
+    every = catalogue(model, start, budgets=counts, folder=args.model)
+    plans = [sampler for sampler in every.values() if sampler.family == "plan"]
+    reference = every[f"skip-10-{model.schedule.steps // 10}-{start}"]
     rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)

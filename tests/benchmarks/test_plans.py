@@ -96,7 +96,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     stored = read_rows(tmp_path / "out" / model.name / "pictures" / "rows.csv")
     keys = {row.sampler for row in stored}
     plans = {s.key for s in catalogue(model, 7).values() if s.family == "plan"}
-    assert keys == plans | {"hr", "skip-10-10-7", "ddim-3", "ddim-half-3", "dpm-3", "ancestral-3"}
+    rivals = {f"{kind}-{n}" for kind in ("ddim", "ddim-half", "dpm", "ancestral") for n in (3, 7)}
+    assert keys == plans | rivals | {"hr", "skip-10-10-7"}
     assert [row.value("residue") for row in stored if row.sampler == "hr"] == pytest.approx([1, 1])
     assert "\n| HR | – | 1.0000 |" in text
     assert all("residue" in row.scores for row in stored if row.sampler in plans | {"skip-10-10-7"})
