@@ -35,6 +35,7 @@ COMMANDS = {
         "paper.stability",
         "measure how much a result varies with the noise seed (G-STD and L-STD)",
     ),
+    "precision": ("paper.precision", "test whether bfloat16 changes the figures of the tables"),
     "refiner": ("paper.refiner", "measure a refiner's trade of distortion for perception"),
     "plans": ("paper.plans", "compare a model's plans with its fixed start and the standard samplers"),
     "inputs": ("paper.inputs", "compare models on clean inputs and on JPEGs"),

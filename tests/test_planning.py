@@ -111,7 +111,7 @@ def test_the_command(model: FrozenModel, tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     command = ["find-plan", "-m", str(folder), "--images", str(tmp_path), "--evaluations", "3", "2"]
     command += ["--metric", "psnr", "ssim:0.5", "--trials", "3", "--image-size", "32", "--device", "cpu"]
-    command += ["--precision", "bfloat16", "--every", "2"]
+    command += ["--precision", "float32", "--every", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "skipdiff_env.cli", *command],
         capture_output=True, text=True, cwd=tmp_path,
@@ -122,7 +122,7 @@ def test_the_command(model: FrozenModel, tmp_path: Path) -> None:
     assert done.stderr.count("(3 plans, ") == 2
     about = json.loads((folder / "plans.json").read_text())
     assert about["objective"] == {"psnr": 1.0, "ssim": 0.5} and about["reference"]["psnr"] > 0
-    assert about["precision"] == "bfloat16" and about["every"] == 2
+    assert about["precision"] == "float32" and about["every"] == 2
     plans = shipped_plans(load_pretrained(folder, "cpu"))
     assert {n: len(plan.calls) for n, plan in plans.items()} == {2: 2, 3: 3}
     assert all(Plan.read(entry["plan"]) in plans.values() for entry in about["plans"].values())
