@@ -49,6 +49,8 @@ TEXTS = frozenset({
     "invokeai_graph",
 })  # fmt: skip
 """Keywords of PNG texts that name no place: those of the standard, and what image generators write."""
+COMMENT = "Comment"
+"""The keyword of the one text that JPEGs and GIFs can hold, too."""
 
 
 @dataclass(frozen=True)

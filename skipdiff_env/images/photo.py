@@ -23,6 +23,7 @@ from . import exif, icc, iptc, xmp
 from .coding import coding_of
 from .exif import Directories
 from .heif import is_heif, open_heif
+from .metadata import COMMENT
 from .png import SIGNATURE as PNG_SIGNATURE
 from .png import open_png
 from .raster import DamagedError, Photo, Source, from_pillow, upright
@@ -203,8 +204,23 @@ def _open_with_pillow(file: BinaryIO) -> Source:
     found, resources = exif.parse(image.info.get("exif") or b""), image.info.get("photoshop") or {}
     packet = image.info.get("xmp") or iptc.as_xmp(resources.get(iptc.RESOURCE, b""))
     dpi = image.info.get("dpi", ())
-    size, coding = image.size, coding_of(image, file)
-    return Source("jpeg" if name == "mpo" else name, size, decode, found, packet, dpi=dpi, coding=coding)
+    size, coding, name = image.size, coding_of(image, file), "jpeg" if name == "mpo" else name
+    return Source(name, size, decode, found, packet, _comment(image), dpi, coding=coding)
+
+
+def _comment(image: Image.Image) -> dict[str, str]:
+    """The comment of a JPEG or GIF, as the PNG text of that keyword."""
+    said = image.info.get("comment") or b""
+    text = said if isinstance(said, str) else _decoded(said)
+    return {COMMENT: text.strip("\0 ")} if text.strip("\0 ") else {}
+
+
+def _decoded(text: bytes) -> str:
+    """UTF-8, else Latin-1: the formats do not say which."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _bmp_profile(file: BinaryIO) -> bytes | None:

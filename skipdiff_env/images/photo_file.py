@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import SkipDiffError
 from . import icc
-from .metadata import Metadata, exif_bytes, exif_directories
+from .metadata import COMMENT, Metadata, exif_bytes, exif_directories
 from .photo import Format
 from .png import encode_png
 from .profiles import to_srgb
@@ -48,6 +48,11 @@ def encode_photo(
     directories = exif_directories(metadata, software, record)
     if fmt.name == "png":
         return encode_png(photo, directories, software), notes
+    comment = metadata.texts.get(COMMENT, "").encode()
+    lost = [key for key in metadata.texts if (fmt.name, key) != ("jpeg", COMMENT)]
+    if lost:
+        what, them = ("text", "it") if len(lost) == 1 else ("texts", "them")
+        notes.append(f"{fmt.name.upper()} has no place for the {what} {_listed(lost)}: PNG keeps {them}")
     if fmt.name == "tiff":
         return encode_tiff(photo, directories), notes
     options: dict[str, Any] = {}
@@ -58,6 +63,10 @@ def encode_photo(
         if len(block) > _JPEG_SEGMENT:
             notes.append("EXIF too long for JPEG, dropped")
             block = exif_bytes(exif_directories(Metadata(), software, record))
+        if len(comment) > _JPEG_SEGMENT:
+            notes.append("comment too long for JPEG, dropped")
+        elif comment:
+            options["comment"] = comment
         options |= {"exif": block, "quality": quality, "subsampling": "4:4:4", "icc_profile": photo.profile}
         if metadata.xmp and len(metadata.xmp) <= _JPEG_SEGMENT:
             options["extra"] = _segment(b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp)
@@ -111,6 +120,12 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
     elif grey and (not fmt.grey or (fmt.name == "tiff" and photo.deep and alpha is not None and not profile)):
         colour = np.repeat(colour, 3, axis=2)  # many programs do not know such a TIFF as grey
     return replace(photo, colour=colour, alpha=alpha, profile=profile, code_points=codes), notes
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Names in quotes, the first few of many."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _segment(payload: bytes) -> bytes:

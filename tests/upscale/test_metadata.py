@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def test_metadata_from_any_format_to_any(source: str, target: str, location: boo
     photo = read_photo(tmp_path / "a")
     metadata = photo.metadata if location else photo.metadata.without_location()
     data, notes = encode_photo(Photo(PIXELS, metadata=metadata), FORMATS[target], "SkipDiff 1", RECORD)
-    assert not notes
+    texts = "'Title', 'Location', 'Author'" if location else "'Title', 'Author'"
+    lost = [f"{target.upper()} has no place for the texts {texts}: PNG keeps them"]
+    assert notes == (lost if source == "PNG" and target != "png" else [])
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         exif = image.getexif()
@@ -152,6 +155,40 @@ def test_what_is_too_long_for_jpeg_is_dropped_and_said() -> None:
     assert read_record(decode_photo(io.BytesIO(data)).metadata) == RECORD
     for name in ("png", "webp", "tiff"):
         assert encode_photo(Photo(PIXELS, metadata=metadata), FORMATS[name], "SkipDiff", RECORD)[1] == []
+
+
+@pytest.mark.parametrize("source", ["JPEG", "GIF", "PNG"])
+@pytest.mark.parametrize("comment", ["At the well", "Zoë, 京"])
+def test_a_comment_survives_where_there_is_a_place_for_it(source: str, comment: str) -> None:
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"comment": comment.encode()}
+    if source == "PNG":
+        options = {"pnginfo": PngImagePlugin.PngInfo()}
+        options["pnginfo"].add_itxt("Comment", comment)
+    Image.fromarray(PIXELS).save(buffer, source, **options)
+    photo = decode_photo(io.BytesIO(buffer.getvalue()))
+    assert photo.metadata.without_location().texts == {"Comment": comment}
+    for target, word in (("png", "Comment"), ("jpeg", "comment")):
+        data, notes = encode_photo(photo, FORMATS[target], "SkipDiff", RECORD)
+        found = Image.open(io.BytesIO(data)).info[word]
+        assert (found if target == "png" else found.decode()) == comment and not notes
+    notes = encode_photo(photo, FORMATS["webp"], "SkipDiff", RECORD)[1]
+    assert notes == ["WEBP has no place for the text 'Comment': PNG keeps it"]
+
+
+def test_comments_of_unknown_spelling_or_length() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "JPEG", comment="Zoë\0".encode("latin-1"))
+    photo = decode_photo(io.BytesIO(buffer.getvalue()))
+    assert photo.metadata.texts == {"Comment": "Zoë"}
+    texts = {"Comment": "x" * 70000, **{f"{i}": "y" for i in range(4)}}
+    metadata = replace(photo.metadata, texts=texts)
+    data, notes = encode_photo(replace(photo, metadata=metadata), FORMATS["jpeg"], "SkipDiff", RECORD)
+    assert notes == [
+        "JPEG has no place for the texts '0', '1', '2' and 1 more: PNG keeps them",
+        "comment too long for JPEG, dropped",
+    ]
+    assert "comment" not in Image.open(io.BytesIO(data)).info
 
 
 def test_a_profile_that_is_too_large_for_jpeg() -> None:
