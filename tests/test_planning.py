@@ -25,8 +25,9 @@ from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import shrink
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.planning import PlanSearch, shaped_plan
+from skipdiff_env.planning.search import _first_guesses, _plan
 
-pytest.importorskip("optuna", reason="the extra 'plans' is not installed")
+optuna = pytest.importorskip("optuna", reason="the extra 'plans' is not installed")
 
 HR = [np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8) for i in range(5)]
 
@@ -86,6 +87,14 @@ def test_a_search_is_gone_on_with_and_says_what_it_found(model: FrozenModel, tmp
         assert value == pytest.approx(mean(more.plan, name), rel=1e-3)
     search = PlanSearch(model, HR, "psnr", **settings)
     assert search.reference["psnr"] == pytest.approx(mean(None, "psnr"), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("evaluations", [2, 3, 6, 12, 16, 40])
+def test_the_first_guesses_are_among_what_is_searched(evaluations: int) -> None:
+    for guess in _first_guesses(evaluations):
+        plan = _plan(optuna.trial.FixedTrial(guess), evaluations, 100)  # warns of what is out of range
+        assert len(plan.calls) == evaluations
 
 
 def test_without_a_file_the_same_seed_finds_the_same(model: FrozenModel) -> None:

@@ -244,7 +244,7 @@ def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
     return shaped_plan(
         top,
         evaluations,
-        trial.suggest_int("jumps", max(0, evaluations - 6), evaluations - 1),
+        trial.suggest_int("jumps", *_jumps(evaluations)),
         trial.suggest_float("reached", 0.02, 0.6) * top,
         trial.suggest_float("told", 0.2, 1.0),
         (eta[0], eta[1]),
@@ -252,15 +252,27 @@ def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
     )
 
 
+def _jumps(evaluations: int) -> tuple[int, int]:
+    """Least and greatest number of jumps before the skip."""
+    return max(0, evaluations - 6), evaluations - 1
+
+
 def _first_guesses(evaluations: int) -> list[dict[str, Any]]:
     """Plans that are worth a try with any model: plain DDIM, and a skip late in the chain."""
     usual = {"power_1": 1.0, "power_2": 1.0, "eta_2": 0.0}
-    last = evaluations - 1
+    first, last = _jumps(evaluations)
     return [
-        {**usual, "jumps": max(0, evaluations - 6), "reached": 0.3, "told": 1.0, "eta_1": 0.0},
+        {**usual, "jumps": first, "reached": 0.3, "told": 1.0, "eta_1": 0.0},
         {**usual, "jumps": last, "reached": 0.26, "told": 0.75, "eta_1": 0.5, "power_1": 0.8},
         {**usual, "jumps": last, "reached": 0.12, "told": 0.6, "eta_1": 0.0, "power_1": 0.8},
-        {**usual, "jumps": max(1, last // 2), "reached": 0.22, "told": 0.8, "eta_1": 0.3, "eta_2": 1.0},
+        {
+            **usual,
+            "jumps": max(first, 1, last // 2),
+            "reached": 0.22,
+            "told": 0.8,
+            "eta_1": 0.3,
+            "eta_2": 1.0,
+        },
     ]
 
 
