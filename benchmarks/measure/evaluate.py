@@ -30,9 +30,9 @@ BATCH = 8
 
 
 class Episode(NamedTuple):
-    """An image and a noise seed."""
+    """An image, by its number in the source and by name, and a noise seed."""
 
-    index: int
+    number: int
     image: str
     seed: int
 
@@ -137,7 +137,7 @@ class Evaluation:
         return any(metric.name not in row.scores for metric in self.metrics)
 
     def _work(self, job: Job, bar: tqdm) -> None:
-        pairs = [make_pair(self.source, episode.index, scale=self.model.scale) for episode in job.episodes]
+        pairs = [make_pair(self.source, episode.number, scale=self.model.scale) for episode in job.episodes]
         seeds = [episode.seed for episode in job.episodes]
         made: set[tuple[object, ...]] = set()
         for first in range(0, len(job.missing), SCORED_AT_ONCE):
