@@ -95,7 +95,7 @@ def sample(
     generators = [torch.Generator().manual_seed((key.image ^ key.seed) % 2**63) for key in keys]
     image = condition
     for timestep, level in zip(scheduler.timesteps, levels, strict=True):
-        signal = torch.full((len(latent),), float(model.schedule.noise_level(level))).to(latent)
+        signal = latent.new_full((len(latent),), float(model.schedule.noise_level(level)))
         image = model.predict(latent, condition, signal)
         x0 = model.to_latent(image, condition)
         latent = scheduler.step(x0, timestep, latent, **_noise(scheduler, generators)).prev_sample

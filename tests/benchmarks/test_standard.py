@@ -43,7 +43,7 @@ def test_the_ancestral_chain_is_ours(case, monkeypatch, steps):
     toy, condition, key = case
     scheduler, levels = standard.ancestral(toy.schedule, steps)
     same_noise(monkeypatch, key, levels)
-    image = standard.sample(toy, scheduler, levels, condition, key)
+    image = standard.sample(toy, scheduler, levels, condition, [key])
     expected = run(
         toy.predict64,
         condition[0].numpy(),
@@ -73,7 +73,7 @@ def test_sixteen_uneven_strides(case, monkeypatch):
     toy, condition, key = case
     scheduler, levels = standard.ancestral(toy.schedule, 16)
     same_noise(monkeypatch, key, levels)
-    image = standard.sample(toy, scheduler, levels, condition, key)
+    image = standard.sample(toy, scheduler, levels, condition, [key])
 
     def step(x, x0, a_t, a_u, level):
         mean, variance = posterior(a_t, a_u, x0, x)
@@ -87,7 +87,7 @@ def test_sixteen_uneven_strides(case, monkeypatch):
 def test_ddim(case, steps):
     toy, condition, key = case
     scheduler, levels = standard.ddim(toy.schedule, steps)
-    image = standard.sample(toy, scheduler, levels, condition, key)
+    image = standard.sample(toy, scheduler, levels, condition, [key])
 
     def step(x, x0, a_t, a_u, level):
         noise = (x - math.sqrt(a_t) * x0) / math.sqrt(1 - a_t)
@@ -103,7 +103,7 @@ def test_dpm_solver_2m(case, steps):
     toy, condition, key = case
     scheduler, levels = standard.dpm_solver(toy.schedule, steps)
     assert len(levels) == steps and levels[0] == 99
-    image = standard.sample(toy, scheduler, levels, condition, key)
+    image = standard.sample(toy, scheduler, levels, condition, [key])
     history: list[tuple[float, np.ndarray]] = []
 
     def half_log_snr(a):
@@ -141,6 +141,11 @@ def test_noise_depends_on_image_and_seed_alone(case):
 
     def image(seed):
         scheduler, levels = standard.ancestral(toy.schedule, 10)
-        return standard.sample(toy, scheduler, levels, condition, key._replace(seed=seed))
+        return standard.sample(toy, scheduler, levels, condition, [key._replace(seed=seed)])
 
     assert torch.equal(image(1), image(1)) and not torch.equal(image(1), image(2))
+    scheduler, levels = standard.ancestral(toy.schedule, 10)
+    both = standard.sample(
+        toy, scheduler, levels, condition.repeat(2, 1, 1, 1), [key._replace(seed=n) for n in (1, 2)]
+    )
+    assert torch.allclose(both, torch.cat([image(1), image(2)]), atol=1e-5)
