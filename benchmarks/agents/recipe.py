@@ -33,7 +33,7 @@ RECIPE, LETTER = "recurrent_ppo", "paper"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "gamma 0.95": {"arguments": {"gamma": 0.95}},
-    "gamma 1": {"arguments": {"gamma": 1.0}},
+    "gamma 0.7": {"arguments": {"gamma": 0.7}},
     "entropy 0.01": {"arguments": {"ent_coef": 0.01}},
     "entropy 0.05 to 0.005": {"arguments": {"ent_coef_end": 0.005}},
     "rewards as paid": {"relative_rewards": False},
