@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -67,8 +67,13 @@ def open_images(args: argparse.Namespace) -> ImageSource:
             raise SkipDiffError(
                 f"--only {args.only}: no image's name begins so; the first is {Path(source.name(0)).name}"
             )
-        source = ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in chosen])
+        source = picked(source, chosen)
     return with_jpeg(source, args.jpeg)
+
+
+def picked(source: ImageSource, numbers: Iterable[int]) -> ImageSource:
+    """The images of these numbers; not degraded."""
+    return ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in numbers])
 
 
 def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:

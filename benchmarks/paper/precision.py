@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from skipdiff_env import load_pretrained
-from skipdiff_env.images import ImageSource, open_source
+from skipdiff_env.images import open_source
 
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS
-from ..measure.options import fixed_start, made_by, rows_file
+from ..measure.options import fixed_start, made_by, picked, rows_file
 from ..measure.results import Estimate, Results
 from ..measure.sampler import Sampler
 from ..measure.samplers import catalogue
@@ -45,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Enlarge what is missing, compare, write."""
-    source = some(open_source(args.images), args.count)
+    source = open_source(args.images)
+    source = picked(source, sorted(drawn(len(source), args.count, 0)))
     rows = []
     for dtype in (EXACT, FAST):
         model = load_pretrained(args.model, args.device, dtype)
@@ -60,12 +60,6 @@ def run(args: argparse.Namespace) -> int:
     page.write(file.parent)
     print(page.text)
     return 0
-
-
-def some(source: ImageSource, count: int) -> ImageSource:
-    """``count`` images of a source, drawn by seed, in their order."""
-    chosen = sorted(drawn(len(source), count, 0))
-    return ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in chosen])
 
 
 def named(key: str, dtype: torch.dtype) -> str:

@@ -212,7 +212,8 @@ def _comment(image: Image.Image) -> dict[str, str]:
     """The comment of a JPEG or GIF, as the PNG text of that keyword."""
     said = image.info.get("comment") or b""
     text = said if isinstance(said, str) else _decoded(said)
-    return {COMMENT: text.strip("\0 ")} if text.strip("\0 ") else {}
+    text = text.replace("\0", " ").strip()  # a PNG's text must not hold it
+    return {COMMENT: text} if text else {}
 
 
 def _decoded(text: bytes) -> str:
