@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from skipdiff_agents.export import network_from_file
 from skipdiff_agents.settings import BEST
 from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
 from skipdiff_env.diffusion.pretrained import model_folder
 from skipdiff_env.files import write_atomically
 from skipdiff_env.policies import Policy
-from skipdiff_env.policies.file import load_policy
+from skipdiff_env.policies.file import load_policy, save_policy
 
 from .study import Study, relative, say
 
@@ -86,7 +87,7 @@ def _behind(best: np.ndarray, own: np.ndarray) -> bool:
 
 
 def ship(study: Study, chosen: Chosen) -> bool:
-    """Copy the agent to the model's folder, if it is good enough; returns whether it was.
+    """Copy the agent to the model's folder, in float16, if it is good enough; returns whether it was.
 
     The weights come first: a model's folder whose ``policy.json`` names others has no agent.
     """
@@ -98,12 +99,12 @@ def ship(study: Study, chosen: Chosen) -> bool:
         )
         return False
     process, target = study.training.process, model_folder(study.args.model)
-    weights = chosen.file.read_bytes()
+    weights = save_policy(target / POLICY, network_from_file(chosen.file), half=True)
     about = {
         "model": study.model.hash,
         "steps": [process.coarse_steps, process.fine_steps],
         "skip_rule": study.training.skip_rule,
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "algorithm": chosen.algorithm,
         "training_seed": chosen.seed,
         "metric": study.args.metric,
@@ -111,7 +112,6 @@ def ship(study: Study, chosen: Chosen) -> bool:
         "validation_reward": chosen.reward,
         "validation_difference": list(chosen.ahead),
     }
-    write_atomically(target / POLICY, weights)
     write_atomically(target / ABOUT_POLICY, (json.dumps(about, indent=2) + "\n").encode())
-    say(f"shipped: {chosen.algorithm}, seed {chosen.seed}, on validation {shown} → {target / POLICY}")
+    say(f"shipped: {chosen.algorithm}, seed {chosen.seed}, on validation {shown} → {weights}")
     return True

@@ -1,42 +1,21 @@
-"""Pictures of the agents' benchmarks; matplotlib comes with the extra ``bench``."""
+"""The plot of the agents' comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from skipdiff_env import SkipDiffError
-
+from ..measure.drawing import new_figure, save_plot
 from .study import interval
 from .table import Rows, grid, rewards
 
 
-def figure(columns: int) -> tuple[Any, Any]:
-    """A figure and its axes, drawn without a display."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SkipDiffError("plots need matplotlib: pip install 'skipdiff[bench]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(1, columns, figsize=(5.5 * columns, 4.2), layout="constrained")
-
-
-def save(drawn: Any, path: Path) -> None:
-    """Write it as PNG."""
-    drawn.savefig(path, dpi=110)
-    import matplotlib.pyplot as pyplot
-
-    pyplot.close(drawn)
-
-
 def plot(path: Path, rows: Rows, best: str, optima: np.ndarray, images: int, agents: Sequence[str]) -> None:
     """Left: reward against evaluations. Right: paired differences to the best fixed start."""
-    drawn, (left, right) = figure(2)
+    figure = new_figure(11, 4.2)
+    left, right = figure.subplots(1, 2)
     starts = [name for name in rows if name.startswith("start ")]
     evaluations = {name: grid(rows[name], images, lambda r: r.evaluations).mean() for name in rows}
     means = {name: rewards(rows[name], images).mean() for name in rows}
@@ -58,4 +37,4 @@ def plot(path: Path, rows: Rows, best: str, optima: np.ndarray, images: int, age
     right.axvline(0, color="0.5")
     right.set_yticks(range(len(agents)), agents, fontsize=8)
     right.set(xlabel="difference to the best fixed start, % (95 %)")
-    save(drawn, path)
+    save_plot(figure, path)

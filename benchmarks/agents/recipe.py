@@ -24,9 +24,9 @@ import numpy as np
 from skipdiff_agents.settings import read_settings
 from skipdiff_agents.train import LOG, PLAYED
 
+from ..measure.drawing import new_figure, save_plot
 from ..measure.options import made_by
 from ..measure.tables import Report, Table
-from .plot import figure, save
 from .study import Study, add_study_arguments, open_study, say
 
 RECIPE, LETTER = "recurrent_ppo", "paper"
@@ -186,7 +186,8 @@ def _skips(curves: list[Curve]) -> list[str | Table]:
 
 def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:
     """Left: the more probable action, on validation episodes; right: by chance, on training episodes."""
-    drawn, axes = figure(2)
+    figure = new_figure(11, 4.2)
+    axes = figure.subplots(1, 2)
     for name, runs in by_variant.items():
         for axis, rows in zip(axes, ("evaluated", "played"), strict=True):
             first = axis.plot([], [], label=name)[0].get_color()
@@ -199,4 +200,4 @@ def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:
     ):
         axis.set(xlabel="decisions", ylabel="reward", title=title)
     axes[0].legend(fontsize=6)
-    save(drawn, path)
+    save_plot(figure, path)

@@ -18,9 +18,9 @@ from skipdiff_agents.evaluate import Result, fixed_starts
 from skipdiff_agents.settings import BEST, read_settings
 from skipdiff_env.policies.file import load_policy
 
+from ..measure.drawing import new_figure, save_plot
 from ..measure.options import made_by
 from ..measure.tables import Report, Table
-from .plot import figure, save
 from .study import Study, add_study_arguments, interval, judged, open_study, say
 
 PRICES, WIDTH = 7, 100.0
@@ -121,12 +121,13 @@ def _write(
         ],
     )
     report.write(study.folder)
-    drawn, axes = figure(2)
+    figure = new_figure(11, 4.2)
+    axes = figure.subplots(1, 2)
     for axis, column, metric in zip(axes, (2, 3), judged(), strict=False):
         for kind, style, means in (("fixed start", "o-", fixed_means), ("agent", "s--", agent_means)):
             points = np.array([*means.values()])
             axis.plot(points[:, 0], points[:, column], style, label=kind)
         axis.set(xlabel="network evaluations an image", ylabel=metric.title)
         axis.legend()
-    save(drawn, study.folder / f"{report.name}.png")
+    save_plot(figure, study.folder / f"{report.name}.png")
     say("\n" + report.text)

@@ -21,6 +21,7 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource
 
+from ..measure.drawing import made_of
 from ..measure.evaluate import Evaluation
 from ..measure.family import same_scale
 from ..measure.options import (
@@ -306,9 +307,9 @@ def draw_rest(session: Session) -> None:
             repeats = args.repeats if authors.device.type == "cuda" else 1
             cost.table(session.folder, [authors], [7], repeats, cost.SIZE, session.made)
     keys = ["bicubic", subject.full, "csa-10", subject.skipdiff, "ddim-16", subject.refined]
-    samples, latents = session.folder / "samples.png", session.folder / "figure6.png"
+    samples, latents = session.folder / "samples.webp", session.folder / "figure6.webp"
     photographs = with_jpeg(pictures.photographs(session.model), args.jpeg)
-    if "samples" in session.wanted and not pictures.is_current(samples, session.about):
+    if "samples" in session.wanted and made_of(samples) != session.about:
         shown = [subject.samplers[key] for key in keys if key in subject.samplers]
         short = {
             subject.full: "full chain",
@@ -320,7 +321,7 @@ def draw_rest(session: Session) -> None:
         pictures.draw_samples(samples, session.model, shown, session.about, photographs, short)
     if "rivals" in session.wanted:
         draw_rivals(session, photographs)
-    if "figure6" in session.wanted and not pictures.is_current(latents, session.about):
+    if "figure6" in session.wanted and made_of(latents) != session.about:
         pictures.draw_latents(latents, session.model, session.about, photographs)
 
 
@@ -328,8 +329,8 @@ def draw_rivals(session: Session, photographs: ImageSource) -> None:
     """CCSR's and AddSR's pictures beside the full chain's and SkipDiff's, if there are such models."""
     subject = session.subject
     few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
-    file, about = session.folder / "rivals.png", " ".join([session.about, *few])
-    if few and not pictures.is_current(file, about):
+    file, about = session.folder / "rivals.webp", " ".join([session.about, *few])
+    if few and made_of(file) != about:
         shown = [subject.samplers[key] for key in ("bicubic", subject.full, subject.skipdiff, *few)]
         short = {subject.full: "full chain", subject.skipdiff: "SkipDiff"}
         pictures.draw_samples(file, session.model, shown, about, photographs, short)

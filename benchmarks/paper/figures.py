@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..measure.drawing import new_figure, save_plot
 from ..measure.family import Family
 from ..measure.metrics import column, major
 from ..measure.quality import Part, count, report
@@ -19,23 +20,6 @@ from .claims import optimum_starts
 from .parts import Subject
 
 INK, SECOND, THIRD = "#1f4e79", "#c55a11", "#7f7f7f"
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure that no window system knows of."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save(figure: Any, path: Path, about: Mapping[str, str] | None = None, dpi: int = 130) -> None:
-    """Write a PNG, whole or not at all; ``about`` becomes its text."""
-    part = path.with_name(f".{path.name}")
-    try:
-        figure.savefig(part, format="png", dpi=dpi, metadata={"Software": None, **(about or {})})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def draw_coarse(folder: Path, part: Part, subject: Subject, results: Results) -> None:
@@ -56,7 +40,7 @@ def draw_coarse(folder: Path, part: Part, subject: Subject, results: Results) ->
         axes.set_title(f"{metric.label}   (Spearman's ρ = {rho[metric].mean:+.2f})", size=10)
         axes.set_xlabel("S, steps of CSA alone")
         axes.grid(alpha=0.3)
-    save(figure, folder / f"{part.name}.png")
+    save_plot(figure, folder / f"{part.name}.png")
     named = {str(size): [estimates[m][i] for m in metrics] for i, size in enumerate(sizes)}
     digits = [m.digits for m in metrics]
     lines = [[size, *map(interval, found, digits)] for size, found in named.items()]
@@ -100,7 +84,7 @@ def draw_plane(folder: Path, part: Part, samplers: Mapping[str, Sampler], result
         axes.set_title(f"bicubic, outside: PSNR {psnr}, {metric.title} {other}", size=9)
     handles, legends = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, legends, loc="outside lower center", ncols=4, fontsize=8)
-    save(figure, folder / f"{part.name}.png")
+    save_plot(figure, folder / f"{part.name}.png")
     report(part, results).write(folder)
 
 
@@ -144,7 +128,7 @@ def draw_starts(folder: Path, subject: Subject, results: Results, note: str) -> 
     axes.set_xlabel("start")
     axes.set_ylabel("share of images and seeds")
     figure.legend(fontsize=8, loc="outside upper center", ncols=3)
-    save(figure, folder / "starts.png")
+    save_plot(figure, folder / "starts.png")
     lines = [[label, *(str(chosen.count(int(k))) for k in places)] for label, chosen in bars.items()]
     head = ["images and seeds with start", *map(str, places)]
     note = f"Over {count(results)}. {note}"

@@ -25,6 +25,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.training.log import LOG, read_log
 
+from ..measure.drawing import new_figure, save_plot
 from ..measure.evaluate import Evaluation
 from ..measure.family import same_scale
 from ..measure.metrics import METRICS, columns
@@ -36,7 +37,6 @@ from ..measure.samplers import catalogue
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
 from .claims import compared
-from .figures import new_figure, save
 
 CHOICE = "lpips"
 """The metric by which each leg's best start is chosen: a better network wants another start."""
@@ -208,4 +208,4 @@ def draw(path: Path, legs: Sequence[Leg], found: Sequence[dict[Any, Estimate]]) 
         yerr=np.transpose([(e.mean - e.low, e.high - e.mean) for e in ends]), fmt="o-", capsize=3,
     )  # fmt: skip
     right.set(xlabel="crops", ylabel=column.label, xscale="log")
-    save(figure, path)
+    save_plot(figure, path)

@@ -115,8 +115,8 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
         text += links(folder, name, title)
     text += f"- [Every row]({contents['rows']}), [the images](images.csv)\n"
     for name, title in TITLES.items():
-        if (folder / f"{name}.png").is_file():
-            text += f"\n![{title}]({name}.png)\n"
+        for file in files(folder, name, "png", "webp"):
+            text += f"\n![{title}]({file.name})\n"
     write_atomically(folder / "README.md", text.encode())
 
 
@@ -138,9 +138,14 @@ def head(contents: Mapping[str, Any]) -> str:
     return text
 
 
+def files(folder: Path, name: str, *suffixes: str) -> list[Path]:
+    """The files of a table or figure that there are, in this order."""
+    return [file for suffix in suffixes if (file := folder / f"{name}.{suffix}").is_file()]
+
+
 def links(folder: Path, name: str, title: str) -> str:
     """A line with the files of a table or figure and what it rests on; nothing if there are none."""
-    there = [file for s in ("md", "csv", "png") if (file := folder / f"{name}.{s}").is_file()]
+    there = files(folder, name, "md", "csv", "png", "webp")
     if not there:
         return ""
     basis = read_contents(folder).get("bases", {}).get(name)

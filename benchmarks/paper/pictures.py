@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, SkipProcess, SkipState, image_key
 from skipdiff_env.diffusion.resize import to_arrays
-from skipdiff_env.files import write_atomically
 from skipdiff_env.images import BUNDLED_IMAGE_SIZE, ImageSource, bundled_images, make_pair
 from skipdiff_env.upscale.compare import side_by_side
 
+from ..measure.drawing import new_figure, save_picture
 from ..measure.sampler import Sampler, conditions_of
-from .figures import new_figure, save
 from .portraits import portraits
 from .published import FACES_SCALE
 
-MADE_OF = "Source"
-"""PNG text that says of what a picture was made."""
 SHOWN = 4
 """As many of the bundled photographs fit on a page."""
 
@@ -31,14 +25,6 @@ SHOWN = 4
 def photographs(model: FrozenModel) -> ImageSource:
     """What pictures of a model show: the bundled photographs, or of a model of faces portraits."""
     return portraits(model.image_size) if model.scale == FACES_SCALE else bundled_images().take(SHOWN)
-
-
-def is_current(path: Path, about: str) -> bool:
-    """Whether a picture is there and was made of the same."""
-    if not path.is_file():
-        return False
-    with Image.open(path) as image:
-        return image.info.get(MADE_OF) == about
 
 
 def draw_samples(
@@ -52,10 +38,10 @@ def draw_samples(
     """A row for each photograph: input, every sampler, original.
 
     Args:
-        path: PNG file.
+        path: WebP file.
         model: whose scale shrinks the photographs.
         samplers: what to show.
-        about: of what it was made, see :func:`is_current`.
+        about: of what it was made, see :func:`.made_of`.
         source: the photographs, see :func:`photographs`.
         labels: names of samplers, where theirs are too long.
     """
@@ -67,10 +53,7 @@ def draw_samples(
         blocks = np.repeat(np.repeat(pair.lr, model.scale, 0), model.scale, 1)
         made = [((labels or {}).get(s.key, s.label), s.one(pair.lr, 0).image) for s in samplers]
         rows.append(side_by_side([("input", blocks), *made, ("original", pair.hr)]))
-    text, file = PngInfo(), io.BytesIO()
-    text.add_text(MADE_OF, about)
-    Image.fromarray(np.concatenate(rows)).save(file, "PNG", pnginfo=text, optimize=True)
-    write_atomically(path, file.getvalue())
+    save_picture(np.concatenate(rows), path, about)
 
 
 def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource) -> None:
@@ -96,7 +79,7 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
         axes[:, 0], ("latent, full", "latent, coarse", "x̂0, full", "x̂0, coarse"), strict=True
     ):
         place.set_ylabel(name, size=8)
-    save(figure, path, {MADE_OF: about}, dpi=80)  # noise does not compress
+    save_picture(figure, path, about)
 
 
 def _side(source: ImageSource, model: FrozenModel) -> int:

@@ -4,7 +4,7 @@ library.
 There are three formats, distinguished by their suffix. None holds pickled objects, so that a file from a
 stranger may spoil a picture but cannot run code:
 
-- ``.safetensors``: weights, and the network's shape as JSON in the header
+- ``.safetensors``: weights in float32 or float16, and the network's shape as JSON in the header
 - ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, the JSON in its metadata
 - ``.pt2``: the same graph by ``torch.export``, stripped of its sample inputs
 """
@@ -112,7 +112,11 @@ class NetworkPolicy:
 
 
 def save_policy(
-    path: str | os.PathLike[str], network: SkipProposalNetwork, format: str | None = None
+    path: str | os.PathLike[str],
+    network: SkipProposalNetwork,
+    format: str | None = None,
+    *,
+    half: bool = False,
 ) -> Path:
     """Write a network to a file.
 
@@ -121,6 +125,8 @@ def save_policy(
         network: what to write.
         format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None: by the
             suffix.
+        half: whether to write the weights of a ``.safetensors`` file as float16, which halves it and rounds
+            them to 11 bits, as those of the shipped agents are. Networks compute in float32 in any case.
 
     Returns:
         The path, with the format's suffix.
@@ -138,6 +144,8 @@ def save_policy(
     network, about = _copy(network), json.dumps(network.config.to_dict())
     if format == "safetensors":
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        if half:
+            weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
         write_atomically(target, save(weights, metadata={KEY: about}))
         return target
     part = target.with_name(f".{os.getpid()}.{target.name}")
@@ -185,6 +193,7 @@ def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:
         with safe_open(file, framework="pt") as opened:
             config = _config(file, (opened.metadata() or {}).get(KEY))
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        weights = {n: w.float() if w.dtype is torch.float16 else w for n, w in weights.items()}
     except SafetensorError as error:
         raise SkipDiffError(
             f"{file} is damaged or not a safetensors file ({error}): export it again"

@@ -194,7 +194,7 @@ def test_a_missing_key_a_wrong_shape_and_a_wrong_type_are_named(tmp_path):
             weights | {"actor.0.weight": torch.zeros(3, HIDDEN)},
             r"'actor.0.weight' is \(3, 8\).* needs \(2, 8\)",
         ),
-        (weights | {"actor.0.weight": torch.zeros(2, HIDDEN).half()}, "float16"),
+        (weights | {"actor.0.weight": torch.zeros(2, HIDDEN).double()}, "float64"),
         (weights | {"extra": torch.zeros(1)}, "unknown key 'extra'"),
     ]
     for changed, match in changes:
@@ -213,6 +213,19 @@ def test_a_missing_key_a_wrong_shape_and_a_wrong_type_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     refused(path, "damaged")
     refused(tmp_path / "nowhere.safetensors", "is missing")
+
+
+def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path):
+    config = SPNConfig(SIDE, 64, "group")
+    whole = save_policy(tmp_path / "whole.safetensors", network(config))
+    half = save_policy(tmp_path / "half.safetensors", network(config), half=True)
+    assert half.stat().st_size < 0.55 * whole.stat().st_size
+    exact, rounded = load_policy(whole).network.state_dict(), load_policy(half).network.state_dict()
+    for name, weight in exact.items():
+        assert rounded[name].dtype == torch.float32 and torch.equal(rounded[name], weight.half().float())
+    latent = torch.randn(50, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (load_policy(file).logits(latent, None)[0] for file in (half, whole))
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".pt2", ".zip", ".pt"])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main
+from benchmarks.measure.drawing import made_of
 from benchmarks.measure.tables import CONTENTS
 from benchmarks.paper import cost, pictures
 from skipdiff_env.diffusion import FrozenModel, NoiseSchedule, UNet, random_model, tiny_config
@@ -132,11 +133,14 @@ def test_table_3_counts_arithmetic(run_all, model):
 
 def test_every_figure_is_a_picture_of_what_there_is(run_all, model):
     folder, _ = run_all
-    for name in ("figure1", "figure5", "figure6", "samples", "rivals", "starts"):
-        with Image.open(folder / f"{name}.png") as image:
-            assert min(image.size) > 60 and len(image.convert("RGB").getcolors(2**24)) > 20, name
-    with Image.open(folder / "samples.png") as image:
-        assert model.hash[:4] and image.info["Source"].split()[0] == table(folder / "rows.csv")[0]["model"]
+    plots = [folder / f"{name}.png" for name in ("figure1", "figure5", "starts")]
+    pictures = [folder / f"{name}.webp" for name in ("figure6", "samples", "rivals")]
+    for file in plots + pictures:
+        with Image.open(file) as image:
+            assert min(image.size) > 60 and len(image.convert("RGB").getcolors(2**24)) > 20, file
+            assert (image.mode == "P") == (file in plots)
+    for file in pictures:
+        assert made_of(file).split()[0] == table(folder / "rows.csv")[0]["model"]
     figure1 = table(folder / "figure1.csv")
     assert [row["S"] for row in figure1] == ["2", "4", "5", "10", "20", "Spearman's ρ with S"]
     assert all(float(row["psnr_low"]) <= float(row["psnr"]) <= float(row["psnr_high"]) for row in figure1)
