@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env import SkipDiffSampler, find_plan
-from skipdiff_env.chains import Plan, shipped_plans, uniform
+from skipdiff_env.chains import EFFORTS, Plan, parse, shipped_plans, uniform
+from skipdiff_env.cli import main
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, save_model, tiny_config
 from skipdiff_env.diffusion.model import FrozenModel
 from skipdiff_env.errors import SkipDiffError
@@ -135,3 +136,34 @@ def test_the_command(model: FrozenModel, tmp_path: Path) -> None:
     plans = shipped_plans(load_pretrained(folder, "cpu"))
     assert {n: len(plan.calls) for n, plan in plans.items()} == {2: 2, 3: 3}
     assert all(Plan.read(entry["plan"]) in plans.values() for entry in about["plans"].values())
+
+
+def test_efforts_may_be_held_against_another_chain(
+    model: FrozenModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model(tmp_path / "model", model.network, model.config)
+    Image.fromarray(HR[0]).save(tmp_path / "0.png")
+    command = ["find-plan", "-m", str(folder), "--images", str(tmp_path / "0.png"), "--evaluations", "3"]
+    command += ["--metric", "psnr", "--trials", "3", "--image-size", "32", "--device", "cpu"]
+    other = [*command, "--coarse-steps", "4", "--start", "3", "--efforts"]
+    assert main(other) != 0
+    assert "holds no plans whose efforts could be chosen: find plans first" in capsys.readouterr().err
+    assert not (folder / "plans.json").exists()
+    assert main(command) == 0
+    before = json.loads((folder / "plans.json").read_text())
+    assert before["compared_with"] == "start 1 after 10 coarse steps"
+    assert main(other) == 0
+    after = json.loads((folder / "plans.json").read_text())
+    assert after["efforts_from"]["compared_with"] == "start 3 after 4 coarse steps"
+    assert after["efforts_from"]["reference"] != before["reference"]
+    chosen = after["efforts"]
+    assert set(chosen) <= {*EFFORTS} and set(chosen.values()) <= {*after["efforts_from"]["plans"]}
+    assert {k: v for k, v in after.items() if not k.startswith("efforts")} == {
+        k: v for k, v in before.items() if k != "efforts"
+    }
+    frozen = load_pretrained(folder, "cpu")
+    for effort, text in chosen.items():
+        assert parse(effort, frozen) == Plan.read(text)
+    (folder / "plans.json").write_text(json.dumps(after | {"model": "another"}))
+    assert main(other) != 0
+    assert "is for the weights another" in capsys.readouterr().err

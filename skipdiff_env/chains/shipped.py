@@ -1,8 +1,8 @@
 """The plans in a model's folder: ``plans.json``.
 
 ``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, "efforts": {"normal": "plan:6"}, ...}`` holds one plan
-for each number of evaluations, and the chain of each effort. Further keys say how the plans were chosen and
-how well they did.
+for each number of evaluations, and the chain of each effort, which may be another plan, written out. Further
+keys say how the plans were chosen and how well they did.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """The chain of each effort, such as ``plan:6``; empty if the file is for other weights.
+    """The chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty if the file is for other weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -59,6 +59,27 @@ def save_plans(
     """Write a ``plans.json`` with plans and their figures; ``about`` says how they were chosen."""
     entries = {str(len(plan.calls)): {"plan": str(plan), **figures} for plan, figures in plans.items()}
     content = {"model": model_hash, **about, "efforts": efforts, "plans": entries}
+    write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: Any) -> None:
+    """Give a ``plans.json`` other efforts; its plans stay, and ``about`` says how the efforts were chosen.
+
+    Raises:
+        SkipDiffError: if the file is missing, damaged, or for other weights.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        plans, theirs = content.pop("plans"), content["model"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise SkipDiffError(
+            f"{file} holds no plans whose efforts could be chosen: find plans first"
+        ) from None
+    if theirs != model_hash:
+        raise SkipDiffError(
+            f"{file} is for the weights {theirs}, not {model_hash}: find plans for these first"
+        )
+    content |= {"efforts": efforts, "efforts_from": about, "plans": plans}
     write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
 
 

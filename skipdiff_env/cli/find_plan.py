@@ -34,6 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric", nargs="+", default=["lpips"], metavar="M[:W]",
         help="metrics to optimise, each with an optional weight [lpips]",
     )  # fmt: skip
+    add(
+        "--coarse-steps",
+        type=int,
+        metavar="S",
+        help="S of the SkipDiff chain that plans are compared with [10]",
+    )
+    add(
+        "--start", type=int, metavar="K", help="fixed start of that chain [the one that the model recommends]"
+    )
+    add(
+        "--efforts", action="store_true",
+        help="choose fast, normal and best among the plans found, and change nothing else in the file",
+    )  # fmt: skip
     add("--trials", type=int, default=150, metavar="N", help="plans to try for each number of calls [150]")
     add("--minutes", type=float, metavar="T", help="time limit of each search, in minutes [none]")
     add(
@@ -52,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search for each number of calls and print the plans; write the file when all are found."""
-    from ..chains.shipped import save_plans
+    from ..chains import parse_skipdiff
+    from ..chains.shipped import save_efforts, save_plans
     from ..diffusion import load_pretrained
     from ..diffusion.folder import PLANS
     from ..errors import SkipDiffError, whole_number
@@ -65,9 +79,11 @@ def run(args: argparse.Namespace) -> int:
     metrics = {name: _weight(weight) for name, _, weight in (m.partition(":") for m in args.metric)}
     pictures = open_source(args.images)
     pictures = pictures.take(len(pictures), every=whole_number("every", args.every, 1, len(pictures)))
+    other = args.start is not None or args.coarse_steps is not None
     search = PlanSearch(
-        model, pictures, metrics, image_size=args.image_size, study=args.study, seed=args.seed
-    )
+        model, pictures, metrics, image_size=args.image_size, study=args.study, seed=args.seed,
+        reference=parse_skipdiff(args.start, model, args.coarse_steps) if other else None,
+    )  # fmt: skip
     found = {}
     for number in sorted(set(args.evaluations)):
 
@@ -79,17 +95,20 @@ def run(args: argparse.Namespace) -> int:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in plan.figures.items())
         say(f"{plan.plan}   {figures}   ({plan.trials} plans, {plan.seconds / 60:.1f} minutes)")
         found[plan.plan] = {**plan.figures, "trials": plan.trials}
-    reference = search.reference
-    efforts = {
-        effort: f"plan:{len(plan.calls)}"
-        for effort, plan in choose_efforts(found, reference, metrics).items()
-    }
+    chosen = choose_efforts(found, search.reference, metrics)
     output = Path(args.output) if args.output else model.folder / PLANS
-    save_plans(
-        output, model.hash, found, efforts,
-        pictures=Path(args.images).name, every=args.every, image_size=args.image_size,
-        objective=metrics, precision=str(model.dtype).removeprefix("torch."), reference=reference,
-    )  # fmt: skip
+    about = {
+        "pictures": Path(args.images).name, "every": args.every, "image_size": args.image_size,
+        "objective": metrics, "precision": str(model.dtype).removeprefix("torch."),
+        "compared_with": str(search.compared_with), "reference": search.reference,
+    }  # fmt: skip
+    if args.efforts:
+        efforts = {effort: str(plan) for effort, plan in chosen.items()}
+        about["plans"] = {str(plan): figures for plan, figures in found.items()}
+        save_efforts(output, model.hash, efforts, **about)
+    else:
+        efforts = {effort: f"plan:{len(plan.calls)}" for effort, plan in chosen.items()}
+        save_plans(output, model.hash, found, efforts, **about)
     say(f"efforts: {', '.join(f'{effort} {chain}' for effort, chain in efforts.items()) or 'none'}")
     print(output)
     return 0

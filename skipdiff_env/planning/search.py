@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..chains import ChainSpec, parse, parse_skipdiff
+from ..chains import Chain, ChainSpec, parse, parse_skipdiff
 from ..chains.plan import Plan
 from ..diffusion import as_model
 from ..diffusion.protocol import DiffusionModel
@@ -98,6 +98,11 @@ class PlanSearch:
         )
         self._chain = parse_skipdiff(start, model) if reference is None else parse(reference, model)
         self._file, self._seeds, self._known = study, (seed, seed + 1), dict[int, Figures]()
+
+    @property
+    def compared_with(self) -> Chain:
+        """The reference."""
+        return self._chain
 
     @property
     def reference(self) -> dict[str, float]:
