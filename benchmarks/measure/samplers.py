@@ -20,7 +20,18 @@ from typing import Any
 import numpy as np
 
 from skipdiff_env import SkipDiffError, load_pretrained
-from skipdiff_env.chains import CCSR, AddSR, Chain, FewSteps, Refined, named_chain, shipped_plans, uniform
+from skipdiff_env.chains import (
+    CCSR,
+    AddSR,
+    Chain,
+    FewSteps,
+    Plan,
+    Refined,
+    efforts,
+    named_chain,
+    shipped_plans,
+    uniform,
+)
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
@@ -191,10 +202,16 @@ def _half_ddim(case: Case) -> Iterable[Sampler]:
 
 
 def _plans(case: Case) -> Iterable[Sampler]:
-    """Those that ship with the model; the key says which, for a search may find others."""
-    for steps, plan in shipped_plans(case.model).items():
+    """Those that ship with the model, and those that its efforts alone run; the key says which, for a search
+    may find others.
+    """
+    labels = {plan: f"plan of {steps} evaluations" for steps, plan in shipped_plans(case.model).items()}
+    for effort, chain in efforts(case.model).items():
+        if isinstance(chain, Plan):
+            labels.setdefault(chain, f"effort {effort}: another plan of {len(chain.calls)} evaluations")
+    for plan, label in labels.items():
         digest = hashlib.blake2b(str(plan).encode(), digest_size=4).hexdigest()
-        yield chain_sampler(case.model, plan, f"plan-{steps}@{digest}", f"plan of {steps} evaluations")
+        yield chain_sampler(case.model, plan, f"plan-{len(plan.calls)}@{digest}", label)
 
 
 def _ccsr(case: Case) -> Iterable[Sampler]:

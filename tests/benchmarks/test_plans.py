@@ -89,13 +89,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(command) == 2
     assert "comes with no plans: make them by 'skipdiff find-plan'" in capsys.readouterr().err
     model = load_pretrained(folder, "cpu")
-    save_plans(folder / "plans.json", model.hash, {uniform(100, 3): {}, uniform(100, 7): {}}, {})
+    efforts = {"fast": "plan:3", "normal": str(uniform(100, 7, 0.5)), "best": str(uniform(100, 8))}
+    save_plans(folder / "plans.json", model.hash, {uniform(100, 3): {}, uniform(100, 7): {}}, efforts)
     assert main(command) == 0
     text = capsys.readouterr().out
     assert "beaten by none of 4" in text or "beaten by" in text
     stored = read_rows(tmp_path / "out" / model.name / "pictures" / "rows.csv")
     keys = {row.sampler for row in stored}
-    plans = {s.key for s in catalogue(model, 7).values() if s.family == "plan"}
+    family = [s for s in catalogue(model, 7).values() if s.family == "plan"]
+    assert [s.label for s in family] == [
+        "plan of 3 evaluations", "plan of 7 evaluations",
+        "effort normal: another plan of 7 evaluations", "effort best: another plan of 8 evaluations",
+    ]  # fmt: skip
+    plans = {s.key for s in family}
     rivals = {f"{kind}-{n}" for kind in ("ddim", "ddim-half", "dpm", "ancestral") for n in (3, 7)}
     assert keys == plans | rivals | {"hr", "skip-10-10-7"}
     assert [row.value("residue") for row in stored if row.sampler == "hr"] == pytest.approx([1, 1])
