@@ -114,9 +114,8 @@ def _text(facts: dict[str, Any]) -> str:
         trained = model["training"]
         if trained:
             data = ", ".join(trained.get("data", [])) or "unknown data"
-            lines.append(
-                f"  {'':18} trained {trained.get('hours', '?')} h on {data} ({trained.get('hardware', '?')})"
-            )
+            hours = f"{trained['hours']:.1f}" if isinstance(trained.get("hours"), (int, float)) else "?"
+            lines.append(f"  {'':18} trained {hours} hours on {data} ({trained.get('hardware', '?')})")
         lines += [
             f"  {'':18} {effort}: {about['chain']} ({_calls(about['evaluations'])})"
             for effort, about in model["efforts"].items()
