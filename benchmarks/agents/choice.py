@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from skipdiff_agents.export import network_from_file
 from skipdiff_agents.settings import BEST
@@ -84,6 +85,15 @@ def _behind(best: np.ndarray, own: np.ndarray) -> bool:
     lost = (best - own).mean(axis=1)
     error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
     return bool(lost.mean() > error)
+
+
+def same_agent(trained: Path, shipped: Path) -> bool:
+    """Whether an agent ships, whose weights are stored there as float16."""
+    ours, theirs = (network_from_file(file) for file in (trained, shipped))
+    weights = theirs.state_dict()
+    return ours.config == theirs.config and all(
+        torch.equal(weight.half(), weights[name].half()) for name, weight in ours.state_dict().items()
+    )
 
 
 def ship(study: Study, chosen: Chosen) -> bool:

@@ -6,7 +6,7 @@
 Records every schedule of all episodes once (see ``skipdiff_agents.recording``), trains every algorithm with
 every seed, chooses one agent by the validation episodes, and plays all policies on the test episodes. Each
 part resumes where it stopped. Writes
-``benchmarks/results/agents/<model>/<input>-<metric>-<rule>-<S>-<F>.csv``, ``.md`` and ``.png``.
+``benchmarks/results/agents/<model>/<input>-<metric>-<rule>-<S>-<F>.md``, ``.csv.gz`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from skipdiff_env.policies.file import load_policy
 
 from ..measure.options import made_by
 from ..measure.tables import Report, Table
-from .choice import Chosen, Trained, choose, ship
+from .choice import Trained, choose, same_agent, ship
 from .imitation import EXACT, exact_gradient, held_out, imitation
 from .plot import plot
 from .study import Study, add_study_arguments, judged, open_study, say, some_starts
@@ -109,9 +109,11 @@ def run(args: argparse.Namespace) -> int:
         rows[IMITATION] = [test(policy) for policy in taught]
     for name, runs in trained.items():
         rows[name] = [test(load_policy(run.folder / BEST)) for run in runs]
+    ships = _shipped(study)
     if chosen:
-        rows[chosen.row] = [rows[chosen.algorithm][chosen.seed]]
-    ships = _shipped(study, chosen)
+        same = ships is not None and same_agent(chosen.file, ships)
+        rows[chosen.row] = [test(load_policy(ships))] if same else [rows[chosen.algorithm][chosen.seed]]
+        ships = None if same else ships
     if ships:
         rows[SHIPPED] = [test(load_policy(ships))]
     optima = np.array([o.reward for o in test.optima()] if study.recorded else [np.nan] * len(test.pairs))
@@ -138,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
         f"bootstrap intervals over training seeds and images. {made_by('agents', args, add_arguments)}",
         blocks,
         _data(rows),
+        packed=True,
     )
     report.write(study.folder)
     plot(
@@ -169,14 +172,12 @@ def _algorithms(study: Study) -> dict[str, str]:
     return found
 
 
-def _shipped(study: Study, chosen: Chosen | None) -> Path | None:
-    """The agent in the model's folder, if it is for these steps and this reward, and another than chosen."""
+def _shipped(study: Study) -> Path | None:
+    """The agent in the model's folder, if it is for these steps and this reward."""
     process = study.training.process
     file = shipped_policy(process.model, process.coarse_steps, process.fine_steps, study.training.skip_rule)
     about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8")) if file else {}
-    if about.get("metric") != study.args.metric or file is None:
-        return None
-    return None if chosen and chosen.file.read_bytes() == file.read_bytes() else file
+    return file if about.get("metric") == study.args.metric else None
 
 
 def _train(study: Study, name: str, decisions: str) -> list[Trained]:

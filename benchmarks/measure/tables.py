@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Report:
     """The same for programs: lines of cells, the columns' names first."""
     basis: str = ""
     """How many images and noise seeds it rests on, where a page is to say so."""
+    packed: bool = False
+    """Whether the data are so many lines that their file is compressed."""
 
     @property
     def text(self) -> str:
@@ -53,11 +56,15 @@ class Report:
         return paragraphs(f"# {self.title}" * bool(self.title), self.note, *self.blocks)
 
     def write(self, folder: Path) -> None:
-        """Write ``<name>.md`` and, if there are data, ``<name>.csv``; make the folder if it is missing."""
+        """Write ``<name>.md`` and, if there are data, ``<name>.csv`` or ``<name>.csv.gz``; make the folder if
+        it is missing.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{self.name}.md", self.text.encode())
         if self.data:
-            write_atomically(folder / f"{self.name}.csv", csv_text(self.data).encode())
+            lines = csv_text(self.data).encode()
+            suffix, content = (".csv.gz", gzip.compress(lines, mtime=0)) if self.packed else (".csv", lines)
+            write_atomically(folder / f"{self.name}{suffix}", content)
         if self.basis:
             write_contents(folder, bases={**read_contents(folder).get("bases", {}), self.name: self.basis})
 

@@ -1,6 +1,7 @@
 """The benchmarks of agents run, resume and write, on a tiny model; their statistics are right."""
 
 import csv
+import gzip
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ import torch
 pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks.__main__ import main
+from benchmarks.agents.choice import same_agent
 from benchmarks.agents.spn import BATCHES, random_latents
 from benchmarks.agents.step_cost import price_of_start_1
 from benchmarks.agents.study import interval
@@ -23,6 +25,11 @@ from skipdiff_env import load_pretrained
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.policies.base import shipped_policy
+
+
+def lines(file):
+    with gzip.open(file, "rt") as opened:
+        return list(csv.DictReader(opened))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +74,7 @@ def test_agents(files, capsys):
     assert "Training: 6 images of `train` × 1 noise seeds; agents chosen on 3 images of `valid` × 3" in text
     assert "Made by `python -m benchmarks agents --model model --images train --train-images 6 " in text
     assert "takes 19 network calls" in text  # 9 of CSA, and 4 · 5 / 2
-    rows = list(csv.DictReader((folder / "clean-psnr-reset-10-4.csv").open()))
+    rows = lines(folder / "clean-psnr-reset-10-4.csv.gz")
     of = {
         name: [float(r["reward"]) for r in rows if r["policy"] == name]
         for name in ("optimum", "start 2", "ppo")
@@ -87,16 +94,16 @@ def test_agents(files, capsys):
     assert (
         shipped_policy(load_pretrained(files / "model", "cpu")) is None
     )  # it was trained for four fine steps
-    before = (folder / "clean-psnr-reset-10-4.csv").read_bytes()
+    before = (folder / "clean-psnr-reset-10-4.csv.gz").read_bytes()
     assert command(files, "agents", *arguments) == 0  # nothing is recorded or learned again
     printed = capsys.readouterr().out
     assert not [line for line in printed.splitlines() if line.startswith(("recording", "imitation"))]
-    assert (folder / "clean-psnr-reset-10-4.csv").read_bytes() == before
+    assert (folder / "clean-psnr-reset-10-4.csv.gz").read_bytes() == before
     # An agent of an earlier comparison has a row of its own, the one that was chosen here has not.
     assert "the agent that ships" not in text
     policy = files / "model" / "policy.safetensors"
-    others = (file.read_bytes() for file in sorted(files.glob(f"runs/**/{BEST}")))
-    policy.write_bytes(next(data for data in others if data != policy.read_bytes()))
+    trained = sorted(files.glob(f"runs/**/{BEST}"))
+    policy.write_bytes(next(file.read_bytes() for file in trained if not same_agent(file, policy)))
     about["sha256"] = hashlib.sha256(policy.read_bytes()).hexdigest()
     (files / "model" / "policy.json").write_text(json.dumps(about))
     assert command(files, "agents", *(a for a in arguments if a != "--ship")) == 0
@@ -125,7 +132,7 @@ def test_agents_where_recording_takes_too_long(files, capsys):
     command(files, "agents", "--metric", "psnr", "--algos", "--valid", str(files / "valid"), "--epochs", "1")
     of = []
     for place in (folder, files / "out" / "model"):
-        rows = csv.DictReader((place / "clean-psnr-reset-10-4.csv").open())
+        rows = lines(place / "clean-psnr-reset-10-4.csv.gz")
         of.append([float(row["reward"]) for row in rows if row["policy"].startswith("start ")])
     assert len(of[0]) == 4 * 4 and np.allclose(*of, rtol=2e-3)  # half precision
     assert command(files, "agents", *arguments) == 0  # resumes
@@ -141,7 +148,7 @@ def test_agents_on_mixed_quality(files, capsys):
     assert "chosen on 3 images of `valid`, each in all four kinds, × 1 new noise seeds" in text
     assert "Test: 2 images of `test`, each in all four kinds, × 2 new noise seeds" in text
     assert "| difference to best start | clean | jpeg | noise | blur |" in text
-    rows = list(csv.DictReader((folder / "mixed-psnr-reset-10-4.csv").open()))
+    rows = lines(folder / "mixed-psnr-reset-10-4.csv.gz")
     played = [row["image"] for row in rows if row["policy"] == "exact_gradient"]
     assert len(played) == 2 * 2 * 4 * 2 and len(set(played)) == 2 * 4  # seeds, pictures, kinds, noise
     capsys.readouterr()
