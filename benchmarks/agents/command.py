@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
         rows[name] = [test(load_policy(run.folder / BEST)) for run in runs]
     ships = _shipped(study)
     if chosen:
-        same = ships is not None and same_agent(chosen.file, ships)
-        rows[chosen.row] = [test(load_policy(ships))] if same else [rows[chosen.algorithm][chosen.seed]]
-        ships = None if same else ships
+        rows[chosen.row] = [rows[chosen.algorithm][chosen.seed]]
+        if ships and same_agent(chosen.file, ships):
+            rows[chosen.row], ships = [test(load_policy(ships))], None
     if ships:
         rows[SHIPPED] = [test(load_policy(ships))]
     optima = np.array([o.reward for o in test.optima()] if study.recorded else [np.nan] * len(test.pairs))
