@@ -33,12 +33,12 @@ RECIPE, LETTER = "recurrent_ppo", "paper"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "gamma 0.95": {"arguments": {"gamma": 0.95}},
-    "gamma 0.7": {"arguments": {"gamma": 0.7}},
+    "gamma 1": {"arguments": {"gamma": 1.0}},
     "entropy 0.01": {"arguments": {"ent_coef": 0.01}},
     "entropy 0.05 to 0.005": {"arguments": {"ent_coef_end": 0.005}},
     "rewards as paid": {"relative_rewards": False},
     "no price": {"step_cost": 0.0},
-    "GRU 128": {"policy": {"hidden_size": 128}},
+    "GRU 256": {"policy": {"hidden_size": 256}},
     "batch norm": {"policy": {"norm": "batch"}},
     "4 environments": {"num_envs": 4},
 }

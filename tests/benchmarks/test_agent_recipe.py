@@ -44,20 +44,20 @@ def test_the_command(model_folder, tmp_path):
     arguments = [
         "agent-recipe", "--model", str(model_folder), "--images", str(tmp_path), "--metric", "psnr",
         "--only", str(tmp_path / "names.txt"), "--train-images", "7", "--noise-seeds", "1", "--size", "16",
-        "--fine-steps", "5", "--seeds", "1", "--timesteps", "64", "--variants", "GRU 128", "4 environments",
+        "--fine-steps", "5", "--seeds", "1", "--timesteps", "64", "--variants", "GRU 256", "4 environments",
         "--image-size", "32", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(arguments) == 0
     (page,) = (tmp_path / "out").rglob("recipe.md")
     text = page.read_text()
     assert (
-        "| GRU 128 | " in text
+        "| GRU 256 | " in text
         and "| 4 environments | " in text
         and "level 5 | level 4 | level 3 | level 2" in text
     )
     assert page.with_suffix(".png").is_file()
     rows = list(csv.DictReader(page.with_suffix(".csv").open()))
-    for variant in ("GRU 128", "4 environments"):
+    for variant in ("GRU 256", "4 environments"):
         steps = [int(float(row["timesteps"])) for row in rows if row["variant"] == variant]
         assert steps[-1] >= 64 and all(a < b for a, b in pairwise(steps))
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")}
