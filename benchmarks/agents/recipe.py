@@ -115,7 +115,13 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 def _trained(study: Study, settings: dict[str, Any], variant: str, seed: int) -> Curve:
     run, _ = study.train(settings, "recipe-" + variant.replace(" ", "_").replace("'", ""), seed)
-    return Curve(variant, seed, _table(run.folder / LOG), _table(run.folder / PLAYED))
+    return Curve(variant, seed, _table(run.folder / LOG), whole_rounds(_table(run.folder / PLAYED)))
+
+
+def whole_rounds(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Without a last row that is the mean of the few episodes after the last full round."""
+    few = len(rows) > 1 and 2 * (rows[-1]["timesteps"] - rows[-2]["timesteps"]) < rows[0]["timesteps"]
+    return rows[:-1] if few else rows
 
 
 def _table(file: Path) -> list[dict[str, float]]:
@@ -199,5 +205,5 @@ def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:
         axes, ("the more probable action, validation", "by chance, training"), strict=True
     ):
         axis.set(xlabel="decisions", ylabel="reward", title=title)
-    axes[0].legend(fontsize=6)
+    axes[0].legend(fontsize=7, loc="upper center", bbox_to_anchor=(1.0, -0.15), ncols=6)
     save_plot(figure, path)

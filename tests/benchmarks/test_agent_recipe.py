@@ -65,6 +65,17 @@ def test_the_command(model_folder, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")} == before
 
 
+def test_a_mean_of_few_episodes_is_left_out():
+    rows = [{"timesteps": float(n)} for n in (3000, 6000, 9000)]
+    assert (
+        recipe.whole_rounds(rows) == rows
+        and recipe.whole_rounds([]) == []
+        and recipe.whole_rounds(rows[:1]) == rows[:1]
+    )
+    assert recipe.whole_rounds([*rows, {"timesteps": 9012.0}]) == rows
+    assert len(recipe.whole_rounds([*rows, {"timesteps": 11000.0}])) == 4
+
+
 def test_only_some_images(tmp_path):
     source = open_source([np.zeros((8, 8, 3), np.uint8)] * 3)
     names = [source.name(i) for i in range(3)]
