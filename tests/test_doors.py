@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,11 @@ def test_what_the_default_is() -> None:
     assert settings["addsr-natural-4x"] == {"policy": "addsr:4"}
     for name in ("ccsr-natural-4x", "natural-4x-real"):
         assert settings[name]["refiner"] == name
-    for name in ("natural-4x", "face-8x"):
-        assert settings[name]["policy"] == "policy.safetensors" and settings[name]["coarse_steps"] == 10
+    assert settings["natural-4x"]["policy"] == "policy.safetensors"
+    assert settings["natural-4x"]["coarse_steps"] == 10
+    plans = json.loads((available_models()["face-8x"] / "plans.json").read_text())
+    _, evaluations = plans["efforts"]["normal"].split(":")
+    assert settings["face-8x"]["policy"] == plans["plans"][evaluations]["plan"]
 
 
 @pytest.mark.parametrize(

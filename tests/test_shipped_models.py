@@ -30,7 +30,8 @@ def test_a_model_fits_a_laptop_and_says_where_it_comes_from(name):
         assert 1 <= model.config.start <= 10
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "Terms" in card or "terms" in card
-    assert f"{training['hours']}" in card and f"{training['steps']}" in card
+    assert f"{training['hours']:.1f}" in card or f"{training['hours']}" in card
+    assert f"{training['steps']}" in card
 
 
 def test_natural_4x_beats_bicubic_on_the_demo_s_picture():
