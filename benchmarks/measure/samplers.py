@@ -27,11 +27,11 @@ from skipdiff_env.chains import (
     FewSteps,
     Plan,
     Refined,
-    efforts,
     named_chain,
     shipped_plans,
     uniform,
 )
+from skipdiff_env.chains.shipped import shipped_efforts
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
@@ -206,7 +206,8 @@ def _plans(case: Case) -> Iterable[Sampler]:
     may find others.
     """
     labels = {plan: f"plan of {steps} evaluations" for steps, plan in shipped_plans(case.model).items()}
-    for effort, chain in efforts(case.model).items():
+    for effort, word in shipped_efforts(case.model).items():
+        chain = named_chain(word, case.model)
         if isinstance(chain, Plan):
             labels.setdefault(chain, f"effort {effort}: another plan of {len(chain.calls)} evaluations")
     for plan, label in labels.items():

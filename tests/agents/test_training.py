@@ -188,9 +188,9 @@ def test_how_an_agent_plays_is_told(tmp_path, tiny_setting):
         skips = np.mean([result.actions for result in results], axis=0)
         told = [float(row[f"held_out_skip_{level}"]) for level in (5, 4, 3, 2)]
         assert told == pytest.approx(skips.tolist())
-        eighths = [8 * float(row[f"skip_{level}"]) for level in (5, 4, 3, 2)]  # a round is 8 episodes
-        assert all(0 <= share <= 8 and share.is_integer() for share in eighths) and float(row["reward"])
-    assert len({row["skip_5"] for row in rows}) > 1  # by chance
+        assert float(row["reward"])
+    skipped = [8 * float(row[f"skip_{level}"]) for row in rows for level in (5, 4, 3, 2)]
+    assert all(n in range(9) for n in skipped) and {*skipped} - {0, 8}  # of 8 episodes, by chance
 
 
 def test_rewards_are_as_paid_if_settings_say_so(tmp_path, tiny_setting):

@@ -67,11 +67,8 @@ def test_the_command(model_folder, tmp_path):
 
 def test_a_mean_of_few_episodes_is_left_out():
     rows = [{"timesteps": float(n)} for n in (3000, 6000, 9000)]
-    assert (
-        recipe.whole_rounds(rows) == rows
-        and recipe.whole_rounds([]) == []
-        and recipe.whole_rounds(rows[:1]) == rows[:1]
-    )
+    for whole in (rows, rows[:1], []):
+        assert recipe.whole_rounds(whole) == whole
     assert recipe.whole_rounds([*rows, {"timesteps": 9012.0}]) == rows
     assert len(recipe.whole_rounds([*rows, {"timesteps": 11000.0}])) == 4
 
