@@ -223,9 +223,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from skipdiff_env.policies.file import save_policy
 
-    from .export import network_from_file
+    from .export import network_from_file, purpose_of
 
-    file = save_policy(args.out, network_from_file(args.agent), args.format)
+    network = network_from_file(args.agent)
+    file = save_policy(args.out, network, args.format, purpose=purpose_of(args.agent))
     print(file)
     asked = _command(run) if (run := _run_among([args.agent])) else {}
     # Named, because upscale chooses another model for JPEGs.

@@ -27,6 +27,7 @@ from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies.base import Policy, first_memory
+from skipdiff_env.policies.purpose import Purpose
 
 from .pairs import Pair
 
@@ -71,6 +72,14 @@ class Setting:
         return episode_pair(
             self.source, image, noise_seed, scale=self.model.scale, image_size=self.side, crop=self.crop
         )
+
+    def purpose(self, algorithm: str, seed: int) -> Purpose:
+        """What an agent is trained for that learns here, for its file."""
+        process, model = self.plain_process, self.model
+        return Purpose(
+            model.name, model.hash, process.coarse_steps, process.fine_steps, self.skip_rule,
+            load_metric(self.metric).name, algorithm, seed,
+        )  # fmt: skip
 
     @property
     def precision(self) -> str:

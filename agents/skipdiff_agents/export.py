@@ -20,6 +20,7 @@ from skipdiff_env.diffusion.folder import POLICY
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.file import POLICY_FILES, check_weights, load_policy
 from skipdiff_env.policies.network import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.purpose import Purpose
 
 HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
 EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")
@@ -42,6 +43,14 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
             f"{file} is a graph, which can only be run: give the .safetensors or .zip that it came from"
         )
     return network
+
+
+def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
+    """What the agent that :func:`network_from_file` reads was trained for, if that is known."""
+    file = Path(path)
+    file = file / POLICY if file.is_dir() else file
+    beside = file if file.suffix in POLICY_FILES else file.with_name(POLICY)  # a checkpoint of the same run
+    return load_policy(beside).purpose if beside.is_file() else None
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:

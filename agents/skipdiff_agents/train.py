@@ -292,7 +292,8 @@ class Watch(BaseCallback):
             results += played
         reward, evaluations = float(np.mean(rewards)), float(np.mean([r.evaluations for r in results]))
         if progress.improve(reward, evaluations):
-            save_policy(run.folder / BEST, network)
+            purpose = run.setting.purpose(run.settings["algorithm"], run.seed)
+            save_policy(run.folder / BEST, network, purpose=purpose)
         self._note(results, reward)
         if self.say:
             done, total = self.num_timesteps, run.settings["timesteps"]

@@ -109,7 +109,8 @@ def ship(study: Study, chosen: Chosen) -> bool:
         )
         return False
     process, target = study.training.process, model_folder(study.args.model)
-    weights = save_policy(target / POLICY, network_from_file(chosen.file), half=True)
+    purpose = study.training.purpose(chosen.algorithm, chosen.seed)
+    weights = save_policy(target / POLICY, network_from_file(chosen.file), half=True, purpose=purpose)
     about = {
         "model": study.model.hash,
         "steps": [process.coarse_steps, process.fine_steps],

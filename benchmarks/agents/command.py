@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     algorithms = _algorithms(study)
     study.record()
     start = study.best_start()
-    best = f"best start on training images ({start})"
+    best = f"best start on validation images ({start})"
     trained = {name: _train(study, name, decisions) for name, decisions in algorithms.items()}
     taught = [imitation(study, args.epochs, seed) for seed in range(args.seeds) if study.recorded]
     chosen = choose(study, trained, start) if trained else None

@@ -43,7 +43,7 @@ def exact_gradient(study: Study, epochs: int, seed: int) -> Trained:
         config = SPNConfig(size, 128, "group", "clock", fine)
         train, valid = study.evaluator("train"), study.evaluator("valid")
         network = train_exactly(train, valid, config, epochs, seed=seed, device=study.device)
-        save_policy(folder / BEST, network)
+        save_policy(folder / BEST, network, purpose=study.training.purpose(EXACT, seed))
         write_atomically(folder / SECONDS, json.dumps(time.perf_counter() - began).encode())
     minutes = json.loads((folder / SECONDS).read_text(encoding="utf-8")) / 60
     return Trained(folder, minutes, *held_out(study, folder))

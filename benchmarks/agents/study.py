@@ -146,11 +146,11 @@ class Study:
         return sum(s.record(pairs, partial(_told, s)) for s, pairs in parts if isinstance(s, RecordedSetting))
 
     def best_start(self) -> int:
-        """The fixed start that is best on the training images; of :func:`some_starts` if those are played."""
-        known, fine = self.evaluator("known"), self.training.process.fine_steps
+        """The fixed start that is best on validation; of :func:`some_starts` if episodes are played."""
+        valid, fine = self.evaluator("valid"), self.training.process.fine_steps
         if self.recorded:
-            return best_start(known.optima(), fine)
-        rewards = {k: np.mean([r.reward for r in known(k)]) for k in some_starts(fine)}
+            return best_start(valid.optima(), fine)
+        rewards = {k: np.mean([r.reward for r in valid(k)]) for k in some_starts(fine)}
         return max(rewards, key=lambda k: (rewards[k], -k))
 
     def train(self, settings: dict[str, Any], label: str, seed: int) -> tuple[Run, Progress]:

@@ -178,7 +178,10 @@ def verdict(
         text += " " + _share_of_imitation(rows, baseline, images, chosen)
     if paper in rows:
         text += f" The paper's agent ({paper}), over all training seeds: "
-        text += _cell(relative(rewards(rows[paper], images), baseline), "+.2%") + "."
+        ours = rewards(rows[paper], images)
+        text += _cell(relative(ours, baseline), "+.2%")
+        each = (f"{relative(one[None], baseline)[0]:+.2%}" for one in ours)
+        text += f"; seed by seed {', '.join(each)}."
     return text + " The rows of the other agents are exploratory: of many, one may be ahead by chance."
 
 

@@ -79,10 +79,12 @@ METRICS = [
         "consistency", "LR consistency", 2, False, "psnr", on_input=True, minor=True,
         note="LR consistency: PSNR of the result, shrunk again, against its input",
     ),
+    Metric(
+        "residue", "residue", 2, True, "residue", minor=True,
+        note="residue: grain in flat areas over the original's, 1 being right",
+    ),
 ]  # fmt: skip
 """What is measured, in the order of the columns."""
-RESIDUE = Metric("residue", "residue", 2, True, "residue", "residue: grain in flat areas over the original's")
-"""Where grain could be taken for detail; tables of means alone do without it."""
 SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips", "ST-LPIPS with AlexNet")
 """A perceptual distance that no training has used; its weights are in a package of their own."""
 EVALUATIONS = Column("evaluations", "evaluations", 0, True)
@@ -99,13 +101,13 @@ def column(name: str) -> Column:
 
 
 def judges() -> list[Metric]:
-    """All metrics of the tables, residue, and the second judge where its weights are."""
+    """All metrics of the tables, and the second judge where its weights are."""
     try:
         load_metric(SECOND_JUDGE.of)(*[np.zeros((1, 64, 64, 3), np.uint8)] * 2)
     except SkipDiffError as error:
         print(f"without {SECOND_JUDGE.title}: {error}")
-        return [*METRICS, RESIDUE]
-    return [*METRICS, RESIDUE, SECOND_JUDGE]
+        return [*METRICS]
+    return [*METRICS, SECOND_JUDGE]
 
 
 def major() -> list[Metric]:

@@ -18,7 +18,7 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.chains import shipped_plans
 
 from ..measure.evaluate import Evaluation
-from ..measure.metrics import METRICS, RESIDUE
+from ..measure.metrics import METRICS
 from ..measure.options import (
     add_common,
     fixed_start,
@@ -34,8 +34,7 @@ from ..measure.samplers import catalogue
 from ..measure.store import Store
 from ..measure.tables import Report, Table, basis
 
-MEASURED = [*METRICS, RESIDUE]
-STANDARD = ("ddim", "ddim-half", "dpm", "ancestral")
+STANDARD = ("ddim", "ddim-half", "dpm", "ancestral", "ccsr")
 """Families that a plan is compared with at as many evaluations."""
 JUDGES = ("psnr", "lpips", "niqe_full")
 """A plan is beaten where two of these are better, and the third is not worse."""
@@ -81,12 +80,9 @@ def run(args: argparse.Namespace) -> int:
     rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)
-    evaluation = Evaluation(
-        model, source, [HR, reference, *plans], store, seeds, args.limit, MEASURED, complete=True
-    )
-    rows = evaluation.run(progress=True)
-    rows += Evaluation(model, source, rivals, store, seeds, args.limit).run(progress=True)
-    results = Results(rows)
+    compared = [HR, reference, *plans, *rivals]
+    evaluation = Evaluation(model, source, compared, store, seeds, args.limit, complete=True)
+    results = Results(evaluation.run(progress=True))
     made = f"{made_by('plans', args, add_arguments)} Model `{model.hash}`."
     page = report(results, reference, plans, rivals, made)
     page.write(args.out / model.name / folder_name(args))
@@ -99,11 +95,11 @@ def report(
 ) -> Report:
     """Means, what plans gain and lose, and by whom they are beaten."""
     shown = [HR, reference, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
-    head = ["", *(metric.label for metric in MEASURED), "evaluations"]
+    head = ["", *(metric.label for metric in METRICS), "evaluations"]
     means = Table(
         head,
         [
-            [s.label, *(m.shown(results.mean(s.key, m.name)) for m in MEASURED), str(spent(results, s))]
+            [s.label, *(m.shown(results.mean(s.key, m.name)) for m in METRICS), str(spent(results, s))]
             for s in shown
         ],
     )
@@ -122,8 +118,8 @@ def report(
         *sentences(against),
         *beaten(results, plans, rivals),
     ]
-    data = [["sampler", *(m.name for m in MEASURED), "evaluations"]] + [
-        [s.key, *(results.mean(s.key, m.name) for m in MEASURED), spent(results, s)] for s in shown
+    data = [["sampler", *(m.name for m in METRICS), "evaluations"]] + [
+        [s.key, *(results.mean(s.key, m.name) for m in METRICS), spent(results, s)] for s in shown
     ]
     return Report("plans", "Plans", note, blocks, data, basis(len(results.images), len(results.seeds)))
 
@@ -186,7 +182,7 @@ def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]
 
 
 def _titled(name: str) -> str:
-    return next(metric.title for metric in MEASURED if metric.name == name)
+    return next(metric.title for metric in METRICS if metric.name == name)
 
 
 def _interval(found: Estimate) -> str:

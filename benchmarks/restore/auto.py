@@ -34,10 +34,9 @@ from ..measure.options import BUNDLED, command_line, network_dtype
 from ..measure.store import Store
 from ..measure.tables import RESULTS, Report, Table
 from .drawn import DRAWN, drawings
-from .kinds import Kind, blur, known_kinds, noise, shared_again
+from .kinds import CLEAN, Kind, blur, known_kinds, noise, saved_again, shared_again
 from .ways import default_way
 
-CLEAN = "clean"
 KINDS = [
     Kind(CLEAN),
     *(Kind(f"JPEG {q}", "jpg", q) for q in (30, 50, 65, 75, 85, 90, 95)),
@@ -46,6 +45,7 @@ KINDS = [
     *(Kind(f"blur {s}", change=blur(s)) for s in (0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.6)),
     Kind("twice 85, 75", "jpg", 75, shared_again(85)),
     Kind("twice 60, 50", "jpg", 50, shared_again(60)),
+    Kind("twice 40, 95", "jpg", 95, saved_again(40)),
     Kind("text", of="text"),
     Kind("line art", of="line art"),
 ]

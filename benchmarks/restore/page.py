@@ -15,9 +15,8 @@ from ..measure.quality import count
 from ..measure.results import Estimate, Results
 from ..measure.tables import Report, Table
 from .kinds import PHOTOGRAPHS, Kind
+from .verdicts import REFERENCE, choices, limit_table
 
-REFERENCE = "realesrgan-x4plus"
-"""The program that ours are compared with, where it is there."""
 SHOWN = ("psnr", "ssim", "lpips", "stlpips", "niqe", "residue")
 COMPARED = ("lpips", "stlpips", "psnr", "niqe", "residue")
 
@@ -28,21 +27,38 @@ def write(
     found: Mapping[Kind, Results],
     ours: Sequence[str],
     judges: Sequence[Metric],
+    programs: str,
     command: str,
 ) -> None:
-    """Write ``README.md`` and ``README.csv``; ``ours`` are the ways that sentences compare."""
+    """Write ``README.md`` and ``README.csv``.
+
+    Args:
+        folder: where to.
+        images: name of the set of originals.
+        found: rows by kind.
+        ours: the ways that sentences compare with the other program.
+        judges: metrics.
+        programs: models and other programs in words.
+        command: what makes the page again.
+    """
     metrics = [judge for name in SHOWN for judge in judges if judge.name == name]
     photographs = next((r for kind, r in found.items() if kind.of == PHOTOGRAPHS), None)
     basis = count(photographs or next(iter(found.values())))
     threads = torch.get_num_threads()
     note = (
-        f"Means over {basis} ({images}), enlarged four times; text and line art are drawn, "
-        "in smaller number. LPIPS and ST-LPIPS (Ghildyal and Liu 2022) are both with AlexNet; residue is the "
-        "grain in the flattest tenth of the original's blocks, over the original's own (1 is right). Seconds "
-        f"are medians, ours in {threads} thread{'s' * (threads != 1)}. A model stands for what a user gets "
-        f"without options, *auto* for what `--model auto` takes. Made by `{command}`."
+        f"Means over {basis} ({images}), enlarged four times; text and line art are drawn, in smaller "
+        "number; ± is half of the 95 % bootstrap interval over images. LPIPS and ST-LPIPS (Ghildyal and Liu "
+        "2022) are both with AlexNet; residue is the grain in the flattest tenth of the original's blocks, "
+        "over the original's own (1 is right). Seconds are medians, ours in "
+        f"{threads} thread{'s' * (threads != 1)}. A model stands for what a user gets without options, "
+        f"*auto* for what `--model auto` takes. Compared are {programs}. Made by `{command}`."
     )
-    blocks: list[str | Table] = ["## LPIPS by kind of input", overview(found, "lpips")]
+    blocks: list[str | Table] = [
+        "## LPIPS by kind of input",
+        overview(found, "lpips"),
+        choices(found),
+        *limit_table(found),
+    ]
     for kind, results in found.items():
         blocks += [f"## {kind.name}", table(results, metrics), sentences(results, ours, metrics)]
     data: list[Sequence[object]] = [
@@ -67,13 +83,16 @@ def overview(found: Mapping[Kind, Results], metric: str) -> Table:
 
 
 def table(results: Results, metrics: Sequence[Metric]) -> Table:
-    """Means of every way."""
+    """Means of every way, with half of their intervals."""
+
+    def cell(way: str, metric: Metric) -> str:
+        found = results.estimate(way, metric.name)
+        half = (found.high - found.low) / 2
+        return metric.shown(found.mean) + (f" ± {metric.shown(half)}" if math.isfinite(half) else "")
+
     return Table(
         ["", *(metric.label for metric in metrics), "seconds"],
-        [
-            [way, *(m.shown(results.mean(way, m.name)) for m in metrics), shown_seconds(results, way)]
-            for way in results.samplers
-        ],
+        [[way, *(cell(way, m) for m in metrics), shown_seconds(results, way)] for way in results.samplers],
     )
 
 

@@ -24,8 +24,8 @@ from skipdiff_env.upscale.choice import AUTO, choose_model
 from ..measure.sampler import Picture, Sampler, conditions_of, each, noise_of, pictures_of
 
 BICUBIC = "bicubic"
-SECONDS = "seconds.csv"
-"""In a folder of another program's pictures: name, seconds, threads."""
+SECONDS, ABOUT = "seconds.csv", "about.txt"
+"""In a folder of another program's pictures: name, seconds, threads; and a line about the program."""
 
 
 def input_name(lr: np.ndarray) -> str:
@@ -78,6 +78,13 @@ def other_program(name: str, folder: Path) -> Sampler:
         return Picture(np.array(made), 0, seconds=times.get(file.name, math.nan))
 
     return Sampler(name, name, each(run), frozenset())
+
+
+def about_program(folder: Path) -> str:
+    """What another program says of itself, such as its version and threads; its folder's name if nothing."""
+    file = folder / ABOUT
+    said = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    return f"{folder.name} ({said})" if said else folder.name
 
 
 def _seconds(folder: Path) -> dict[str, float]:

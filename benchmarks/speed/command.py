@@ -1,6 +1,7 @@
 """Ratios of running times, each measured side by side within one run.
 
-    python -m benchmarks speed [--only sampler few-steps env cache recorded agents ...]
+    python -m benchmarks speed [--only sampler few-steps env cache recorded ...]
+    python -m benchmarks speed --only agents upscale --beside WORKTREE
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
 joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
@@ -19,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from skipdiff_env import load_pretrained
+from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.files import write_atomically
 from skipdiff_env.latent_cache import LatentCache
@@ -27,7 +28,7 @@ from skipdiff_env.latent_cache import LatentCache
 from ..measure.family import same_scale
 from ..measure.options import fixed_start, made_by, trained_rivals
 from ..measure.tables import RESULTS, Report, Table, paragraphs
-from . import agents, engines
+from . import agents, engines, enlarging
 from .environment import HEAD, WARM_SIDE, measure, measure_warm
 from .few_steps import HEAD as HEAD_FEW
 from .few_steps import few_step_speed
@@ -41,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of the speed table."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure [all]"
-    )
+        "--only", nargs="+", choices=SECTIONS, default=[name for name in SECTIONS if name != "upscale"],
+        help="sections to measure [all but upscale]",
+    )  # fmt: skip
     parser.add_argument(
         "--ccsr", type=Path, metavar="FOLDER", help="CCSR's model, for few-steps [the shipped one]"
     )
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beside",
         type=Path,
         metavar="DIR",
-        help="for agents: the worktree of another commit, measured in alternation",
+        help="for agents and upscale: the worktree of another commit, measured in alternation",
     )
     parser.add_argument(
         "--runs",
@@ -126,7 +128,7 @@ def _few_steps(model: FrozenModel, args: argparse.Namespace) -> Section:
         "of SeeSR, which is another chain on another network."
     )
     lines = [[name, *cost.cells] for name, cost in found.items()]
-    return "Few steps beside SkipDiff and the full chain", told, Table(HEAD_FEW, lines)
+    return "Few steps and plans beside SkipDiff and the full chain", told, Table(HEAD_FEW, lines)
 
 
 def _env(model: FrozenModel, args: argparse.Namespace) -> Section:
@@ -200,6 +202,19 @@ def _agents(model: FrozenModel, args: argparse.Namespace) -> Section:
     ratios = [[name, f"{ratio:.2f}"] for name, ratio in agents.ratios(found)]
     table = Table(["agent", "decisions/s"], lines)
     return "Agents learning from recordings", told, table, Table(["ratio", "median"], ratios)
+
+
+def _upscale(model: FrozenModel, args: argparse.Namespace) -> Section:
+    if args.beside is None:
+        raise SkipDiffError("speed --only upscale needs the worktree of another commit: give --beside")
+    found = enlarging.measure(args.model, args.beside, args.repeats)
+    cells = [f"{statistics.median(seconds):.2f}" for seconds in found.values()]
+    told = (
+        "`skipdiff upscale` with its default settings on the demo's photograph, whole processes; other "
+        f"commit: `{_commit(args.beside)}`, with its own state of the model."
+    )
+    table = Table(["seconds", "other commit", "ratio"], [[*cells, f"{enlarging.ratio(found):.2f}"]], 0)
+    return "Enlarging a photograph, beside another commit", told, table
 
 
 def _commit(tree: Path) -> str:
@@ -292,6 +307,7 @@ SECTIONS = {
     "parts": _parts,
     "tiling": _tiling,
     "engines": _engines,
+    "upscale": _upscale,
 }
 ROUNDS = {
     "sampler": "Medians of {} alternating rounds.",
@@ -303,6 +319,7 @@ ROUNDS = {
     "training": "Medians of 2 × {} steps.",
     "parts": "Medians of 2 × {} steps of each type.",
     "tiling": "One process a size.",
+    "upscale": "Medians of {} alternating rounds.",
     "engines": "Medians of 2 × {} calls of each way, which take turns; a process for each number of threads.",
 }
 """What a section's figures are medians of."""

@@ -1,4 +1,4 @@
-"""What CCSR's and AddSR's chains cost beside SkipDiff and the full chain, by turns in one process."""
+"""What plans, CCSR's and AddSR's chains cost beside SkipDiff and the full chain, by turns in one process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from skipdiff_env import SkipDiffSampler
+from skipdiff_env.chains import ChainSpec, Plan, efforts, shipped_plans
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.images import demo_photograph, shrink
-from skipdiff_env.policies.base import PolicySpec
 
 HEAD = ["way", "evaluations", "seconds", "of the chain's", "times the chain's speed", "SkipDiff's"]
-SAMPLER = tuple[SkipDiffSampler, PolicySpec]
+SAMPLER = tuple[SkipDiffSampler, ChainSpec]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,26 @@ def ways(model: FrozenModel, start: int, trained: Mapping[str, FrozenModel]) -> 
             f"AddSR, {steps} step{'s' * (steps > 1)}": (SkipDiffSampler(addsr), f"addsr:{steps}")
             for steps in (1, 4)
         }
+    found |= {name: (SkipDiffSampler(model), plan) for plan, name in _plans(model).items()}
     found[f"SkipDiff (10, {model.schedule.steps // 10}), start {start}"] = SkipDiffSampler(model, 10), start
     found["full chain"] = SkipDiffSampler(model, model.schedule.steps, 0), None
     return found
+
+
+def _plans(model: FrozenModel) -> dict[Plan, str]:
+    """The plans that ship with a model, and those that its efforts run, with their names."""
+    names = {
+        plan: f"plan of {count} evaluation{'s' * (count > 1)}" for count, plan in shipped_plans(model).items()
+    }
+    words: dict[Plan, list[str]] = {}
+    for effort, chain in efforts(model).items():
+        if isinstance(chain, Plan):
+            names.setdefault(chain, f"another plan of {len(chain.calls)} evaluations")
+            words.setdefault(chain, []).append(effort)
+    return {
+        plan: f"{name} ({', '.join(words[plan])} effort)" if plan in words else name
+        for plan, name in names.items()
+    }
 
 
 def few_step_speed(

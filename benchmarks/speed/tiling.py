@@ -2,11 +2,11 @@
 
         python -m benchmarks tiling [--model NAME] [--what seams memory largest largest-model]
 
-Seams: a photograph is enlarged to 1024x768 in one piece and by tiles. Measured are the mean gradient
-across the lines where tiles fade into each other, and the Laplacian energy where they overlap, each over
-the same of the rest of the picture. No two places of a photograph are equally rough, so the same lines
-and areas of the untiled result stand beside it, and the bound is on the ratio of the two. Agreement is
-PSNR between results.
+Seams: a photograph is enlarged to 1024x768 in one piece and by tiles, by every chain of --chains. Measured
+are the mean gradient across the lines where tiles fade into each other, and the Laplacian energy where they
+overlap, each over the same of the rest of the picture. No two places of a photograph are equally rough, so
+the same lines and areas of the untiled result stand beside it, and the bound is on the ratio of the two.
+Agreement is PSNR between results.
 
 Memory: peak resident memory of a process that enlarges a photograph by ``skipdiff upscale`` to
 1024x768, and to 4096x3072, against 1.3 times the former plus six float32 images of the latter's size.
@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 from skipdiff_env import load_pretrained
-from skipdiff_env.chains import parse
+from skipdiff_env.chains import Chain, parse
 from skipdiff_env.diffusion import FrozenModel, random_model, save_model, tiny_config
 from skipdiff_env.images import PHOTOGRAPHS, write_image
 from skipdiff_env.images.photo import Photo
@@ -76,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats", nargs="+", default=["jpg"], help="suffixes of the largest results: jpg png tif webp"
     )
-    parser.add_argument("--start", type=int, help="start level of the seam test (default: the model's)")
+    parser.add_argument(
+        "--chains", nargs="+", default=["plan:3", "plan:5", "plan:8"], metavar="CHAIN",
+        help="chains of the seam test, as upscale --policy takes them, or a number for a start "
+        "[plan:3 plan:5 plan:8]",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
@@ -85,7 +89,12 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model, "cpu")
     good, folder, made = True, args.out / model.name, made_by("tiling", args, add_arguments)
     if "seams" in args.what:
-        rows = measure_seams(model, SMALL, args.tiles, args.start)
+        chains = {word: parse(int(word) if word.isdecimal() else word, model) for word in args.chains}
+        rows = [
+            {"chain": word, **row}
+            for word, chain in chains.items()
+            for row in measure_seams(model, SMALL, args.tiles, chain)
+        ]
         write_report(folder, "tiling_seams", rows, made)
         good &= seams_hold(rows)
     if "memory" in args.what:
@@ -113,14 +122,11 @@ def photograph(width: int, height: int) -> np.ndarray:
     return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def measure_seams(
-    model: FrozenModel, size: Size, tiles: Sequence[int], start: int | None = None, coarse_steps: int = 10
-) -> list[Row]:
-    """A row a tile size; ``unlike`` is how far the seams' ratio lies from that of the untiled result."""
+def measure_seams(model: FrozenModel, size: Size, tiles: Sequence[int], chain: Chain) -> list[Row]:
+    """A row for each tile size; ``unlike`` is how far the seams' ratio lies from the untiled result's."""
     photo = Photo(photograph(size[0] // model.scale, size[1] // model.scale))
     multiple = model.config.unet.multiple
     whole = max(2 * 64, -(-max(size) // multiple) * multiple)
-    chain = parse(start, model, coarse_steps)
     results = {tile: Enlarger(model, chain, 0, tile)(photo, size).photo.colour for tile in (whole, *tiles)}
     rows: list[Row] = []
     for tile in tiles:

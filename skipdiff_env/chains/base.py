@@ -83,6 +83,10 @@ class Chain(ABC):
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """The greatest number of network calls per picture."""
 
+    def notice(self, model: DiffusionModel) -> str:
+        """What a user should know before running the chain with a model; usually empty."""
+        return ""
+
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -127,6 +131,10 @@ class Around(Chain):
     @abstractmethod
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
         """Change the result of the chain."""
+
+    def notice(self, model: DiffusionModel) -> str:
+        """That of the chain."""
+        return self.chain.notice(model)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """Those of the chain."""

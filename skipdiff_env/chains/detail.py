@@ -11,7 +11,8 @@ from torch import Tensor
 from ..diffusion.noise import NoiseKey
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
-from ..errors import fraction
+from ..errors import SkipDiffError, fraction
+from .addsr import AddSR
 from .base import Around, Chain, Final
 from .plan import Plan, through
 
@@ -25,11 +26,17 @@ def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
     """The chain with a share ``detail`` of its detail: at 1 the chain itself, at 0 the one call of the mean.
 
     Raises:
-        SkipDiffError: if ``detail`` lies outside 0 … 1.
+        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 with AddSR's chain: its student was
+            trained against a discriminator, so that the x̂0 of level T is no mean.
     """
     fraction("detail", detail)
     if detail == 1:
         return chain
+    if isinstance(chain, AddSR):
+        raise SkipDiffError(
+            f"detail={detail:g}: AddSR's student cannot make a picture without invented detail; use detail 1 "
+            "or another model"
+        )
     return Detailed(chain, detail) if detail else mean_plan(schedule)
 
 

@@ -15,6 +15,7 @@ from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import SkipDiffError
 from ..policies.base import FixedStart, Policy, check_steps, decided, first_memory
+from ..policies.file import NetworkPolicy
 from .base import Chain, Final, OnState, described, no_actions
 
 ProcessFactory = Callable[..., SkipProcess]
@@ -85,6 +86,12 @@ class SkipDiff(Chain):
         coarse, fine, _ = self.steps(schedule)
         start = self.policy.start if isinstance(self.policy, FixedStart) else fine
         return coarse - 1 + start
+
+    def notice(self, model: DiffusionModel) -> str:
+        """In what the policy's agent was trained otherwise."""
+        purpose = self.policy.purpose if isinstance(self.policy, NetworkPolicy) else None
+        how = purpose.differs(model, *self.steps(model.schedule)) if purpose else ""
+        return how and f"the agent was {how}, and may decide badly here"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         raise SkipDiffError("give either --scale, or --width and --height")
     if sum(how is not None for how in (args.effort, args.start, args.policy)) > 1:
         raise SkipDiffError("give only one of --effort, --start and --policy")
-    announce(args.inputs, args.out, args.quiet)
+    announce(args.inputs, args.out, args.quiet or args.dry_run)
     from ..upscale import Failure, list_jobs  # torch takes seconds to import
 
     jobs, failures = list_jobs(args.inputs, args.out, args.recursive, args.format, args.compare)
@@ -209,6 +209,8 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     tile, batch = usual_tiles(model, args.tile)
     how = next((how for how in (args.effort, args.start, args.policy) if how is not None), None)
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
+    if notice := chain.notice(model):
+        report.note(notice)
     chain = with_detail(chain, args.detail, model.schedule)
     fix = args.colour_fix
     return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean, colour_fix=fix)

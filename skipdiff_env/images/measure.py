@@ -57,6 +57,8 @@ _EVIDENCE, _PROOF = 0.35, 30.0
 and the least sum."""
 _QUALITIES = range(10, 97)
 """Of which a trace can be left."""
+_RESAVED = 5
+"""By how much a former quality must lie below the file's to be another one."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class Measured:
     blur: float
     """σ in pixels; 0 where there is no edge to tell by. Sharp pictures have about 0.4 of it."""
     coding: Coding | None = None
-    """How the file, or a former one, was compressed."""
+    """How the file was compressed, or a former one, if that was compressed more strongly."""
     former: bool = False
-    """Whether that was seen in the pixels."""
+    """Whether it is a former one's, which was seen in the pixels."""
 
 
 def measure(photo: Photo) -> Measured:
@@ -80,8 +82,11 @@ def measure(photo: Photo) -> Measured:
         return Measured(0.0, 0.0, photo.coding)
     noise = noise_level(windows)
     blur = blur_level([luma(window) for window in windows], noise)
-    former = None if photo.coding else former_coding(windows)
-    return Measured(noise, blur, photo.coding or former, former is not None)
+    coding, former = photo.coding, former_coding(windows)
+    # Of a JPEG's own pixels the lattice is the file's, give or take a step.
+    if former and coding and former.quality > coding.quality - _RESAVED:
+        former = None
+    return Measured(noise, blur, former or coding, former is not None)
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:

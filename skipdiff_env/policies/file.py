@@ -29,9 +29,12 @@ from ..diffusion import bicubic
 from ..errors import SkipDiffError
 from ..files import write_atomically
 from .network import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
+from .purpose import Purpose
 
 KEY = "skipdiff_policy"
 """Where each format keeps the JSON of the network's configuration."""
+PURPOSE = "trained_for"
+"""Key of the :class:`.Purpose` in this JSON, if the agent has one."""
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
 POLICY_FILES = tuple(SUFFIXES.values())
 """Suffixes of exported agents."""
@@ -39,6 +42,8 @@ LATENT_BOUND = 20.0
 """Agents see latents clipped to ± this, as in the environment."""
 
 Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Said = tuple[SPNConfig, Purpose | None]
+"""What a file says of its network."""
 
 
 def as_seen(latent: Tensor, side: int) -> Tensor:
@@ -56,6 +61,7 @@ class NetworkPolicy:
         config: the configuration of the network.
         step_cost: price of an evaluation, in units of reward, for networks that are told the price.
         about: settings for a record; two policies with the same settings decide in the same way.
+        purpose: what the agent was trained for, if that is known.
 
     Raises:
         SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if
@@ -68,12 +74,13 @@ class NetworkPolicy:
         config: SPNConfig,
         step_cost: float = 0.0,
         about: dict[str, Any] | None = None,
+        purpose: Purpose | None = None,
     ) -> None:
         if step_cost and config.step_costs is None:
             raise SkipDiffError(
                 f"step_cost={step_cost} was given, but this agent was not trained with prices: leave it out"
             )
-        self.network, self.config, self.step_cost = network, config, step_cost
+        self.network, self.config, self.step_cost, self.purpose = network, config, step_cost, purpose
         self.settings: dict[str, Any] = about or {"policy": repr(self)}
 
     def check_steps(self, fine_steps: int) -> None:
@@ -117,6 +124,7 @@ def save_policy(
     format: str | None = None,
     *,
     half: bool = False,
+    purpose: Purpose | None = None,
 ) -> Path:
     """Write a network to a file.
 
@@ -127,6 +135,7 @@ def save_policy(
             suffix.
         half: whether to write the weights of a ``.safetensors`` file as float16, which halves it and rounds
             them to 11 bits, as those of the shipped agents are. Networks compute in float32 in any case.
+        purpose: what the agent was trained for; whoever uses it for something else is told.
 
     Returns:
         The path, with the format's suffix.
@@ -141,7 +150,10 @@ def save_policy(
         raise SkipDiffError(f"unknown policy format {format!r}: use one of {', '.join(SUFFIXES)}")
     target = target if target.suffix == SUFFIXES[format] else target.with_name(target.name + SUFFIXES[format])
     target.parent.mkdir(parents=True, exist_ok=True)
-    network, about = _copy(network), json.dumps(network.config.to_dict())
+    network, about = (
+        _copy(network),
+        json.dumps(network.config.to_dict() | ({PURPOSE: purpose.to_dict()} if purpose else {})),
+    )
     if format == "safetensors":
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         if half:
@@ -178,20 +190,20 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             f"{file} is not a policy file, and pickled agents are never opened here: write one of "
             f"{', '.join(readers)} with 'skipdiff-agent export'"
         )
-    network, config = readers[file.suffix](file)
+    network, (config, purpose) = readers[file.suffix](file)
     about: dict[str, Any] = {
         "policy": file.name,
         "policy_hash": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
     }
     if step_cost:
         about["step_cost"] = step_cost
-    return NetworkPolicy(network, config, step_cost, about)
+    return NetworkPolicy(network, config, step_cost, about, purpose)
 
 
-def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:
+def _load_safetensors(file: Path) -> tuple[Network, Said]:
     try:
         with safe_open(file, framework="pt") as opened:
-            config = _config(file, (opened.metadata() or {}).get(KEY))
+            said = config, _ = _said(file, (opened.metadata() or {}).get(KEY))
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         weights = {n: w.float() if w.dtype is torch.float16 else w for n, w in weights.items()}
     except SafetensorError as error:
@@ -202,7 +214,7 @@ def _load_safetensors(file: Path) -> tuple[Network, SPNConfig]:
         network = SkipProposalNetwork(config)
     check_weights(str(file), weights, network)
     network.load_state_dict(weights, assign=True)
-    return network.eval().requires_grad_(False), config
+    return network.eval().requires_grad_(False), said
 
 
 def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> None:
@@ -235,7 +247,7 @@ def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
     file.write_bytes(proto.SerializeToString())
 
 
-def _load_onnx(file: Path) -> tuple[Network, SPNConfig]:
+def _load_onnx(file: Path) -> tuple[Network, Said]:
     try:
         import onnxruntime
     except ImportError:
@@ -247,7 +259,7 @@ def _load_onnx(file: Path) -> tuple[Network, SPNConfig]:
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception class for every kind of damage
         raise SkipDiffError(f"{file} is damaged or not an ONNX file ({error}): export it again") from None
-    config = _config(file, session.get_modelmeta().custom_metadata_map.get(KEY))
+    said = config, _ = _said(file, session.get_modelmeta().custom_metadata_map.get(KEY))
     side = config.observation_size
     shapes = {"latent": [3, side, side], "hidden": [config.memory_size]}
     shapes |= {"logits": [ACTIONS], "next_hidden": [config.memory_size]}
@@ -260,7 +272,7 @@ def _load_onnx(file: Path) -> tuple[Network, SPNConfig]:
         logits, after = session.run(["logits", "next_hidden"], given)
         return torch.from_numpy(logits).to(latent.device), torch.from_numpy(after).to(latent.device)
 
-    return run, config
+    return run, said
 
 
 def _save_torch_export(file: Path, network: SkipProposalNetwork, about: str) -> None:
@@ -271,8 +283,8 @@ def _save_torch_export(file: Path, network: SkipProposalNetwork, about: str) -> 
     os.replace(part, file)
 
 
-def _load_torch_export(file: Path) -> tuple[Network, SPNConfig]:
-    config = _config(file, _checked_archive(file))
+def _load_torch_export(file: Path) -> tuple[Network, Said]:
+    said = config, _ = _said(file, _checked_archive(file))
     try:
         network = torch.export.load(file).module()
         side, rows = config.observation_size, 3
@@ -285,7 +297,7 @@ def _load_torch_export(file: Path) -> tuple[Network, SPNConfig]:
         raise SkipDiffError(
             f"{file}: outputs are {tuple(logits.shape)} and {tuple(hidden.shape)}: export it again"
         )
-    return network, config
+    return network, said
 
 
 def _checked_archive(file: Path) -> str | None:
@@ -326,13 +338,15 @@ def _checked_archive(file: Path) -> str | None:
         ) from None
 
 
-def _config(file: Path, text: str | None) -> SPNConfig:
+def _said(file: Path, text: str | None) -> Said:
     if text is None:
         raise SkipDiffError(
             f"{file} does not say which network it is (no {KEY!r}): write it with 'skipdiff-agent export'"
         )
     try:
-        return SPNConfig.from_dict(json.loads(text))
+        data = json.loads(text)
+        purpose = data.pop(PURPOSE, None) if isinstance(data, dict) else None
+        return SPNConfig.from_dict(data), None if purpose is None else Purpose.from_dict(purpose)
     except (ValueError, TypeError, OverflowError) as error:  # "step_costs": 5, or a number of 400 digits
         raise SkipDiffError(f"{file}: bad {KEY!r}: {error}") from None
 

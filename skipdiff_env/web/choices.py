@@ -199,7 +199,7 @@ class Choices:
             text = self._time(request, with_chain)
         except SkipDiffError as error:
             return message(str(error), bad=True), ""
-        notes = [request.task.note, *request.notes, shop.notice(request.model)]
+        notes = [request.task.note, *request.notes, *shop.notices(request)]
         return message("; ".join(filter(None, notes))), message(text + "One job runs at a time; others wait.")
 
     def _time(self, request: Request, with_chain: bool) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..chains import (
+    CCSR,
     EFFORTS,
     NORMAL,
+    AddSR,
     Chain,
     Plan,
     SkipDiff,
@@ -19,6 +21,7 @@ from ..chains import (
     parse_skipdiff,
     shipped_plans,
     usual_coarse_steps,
+    with_detail,
 )
 from ..diffusion import available_models, load_pretrained
 from ..diffusion.pretrained import model_folder
@@ -33,8 +36,11 @@ from .pictures import SIDE, Task, Upload, make_task
 from .requests import Request
 from .study import Metered
 
-FEW_STEPS = ("ccsr:1", "ccsr:2", "ccsr:4")
-"""Chains of a few calls that any model can run."""
+FEW_STEPS = {
+    CCSR.word: [f"{CCSR.word}:{count}" for count in (1, 2, 4, 8, 16)],
+    AddSR.word: [f"{AddSR.word}:{count}" for count in range(1, AddSR.most + 1)],
+}
+"""Chains of a few calls; any model can run CCSR's, and an AddSR student has its own."""
 USUAL_MODEL = "natural-4x"
 """The shipped model that is meant where none is named."""
 MAX_FINE = 25
@@ -111,9 +117,11 @@ class Offers:
         """A model, before anybody can use it."""
         return Metered(load_pretrained(self.folders[name], self.device))
 
-    def notice(self, name: str) -> str | None:
-        """What a model's card warns of."""
-        return model_notice(self.folders[self.concrete(name)])
+    def notices(self, request: Request) -> list[str]:
+        """What the model's card warns of, and in what an agent was trained otherwise."""
+        name = self.concrete(request.model)
+        notice, other = model_notice(self.folders[name]), self.chain_of(request).notice(self.model(name))
+        return [*([f"{name}: {notice}"] if notice else []), *([other] if other else [])]
 
     def efforts(self, model: str) -> list[str]:
         """The efforts that are more or less than the normal one, and that."""
@@ -129,7 +137,7 @@ class Offers:
         policy can be chosen that is a model's own.
         """
         if model == AUTO:
-            return [USUAL, *FEW_STEPS, WRITTEN]
+            return [USUAL, *FEW_STEPS[CCSR.word], WRITTEN]
         own = shipped_policy(self.model(model), coarse_steps)
         usual = coarse_steps == self.usual_steps(model)
         agent = [f"the agent of {model}"] if own else []
@@ -143,7 +151,10 @@ class Offers:
 
     def chains(self, model: str) -> list[str]:
         """Chains with levels of their own, as :func:`.chains.parse` knows them."""
-        return [*FEW_STEPS, *(f"plan:{count}" for count in shipped_plans(self.model(model)))]
+        loaded = self.model(model)
+        made_for = (loaded.chain or "").partition(":")[0]
+        few = FEW_STEPS.get(made_for, FEW_STEPS[CCSR.word])
+        return [*few, *(f"plan:{count}" for count in shipped_plans(loaded))]
 
     def step_pairs(self, model: str) -> list[int]:
         """S of the step pairs (S, F = T/S) on offer."""
@@ -201,7 +212,8 @@ class Offers:
             task, chosen.model, policy, start, coarse_steps, int(seed), fraction("clean", clean),
             fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,
         )  # fmt: skip
-        self.chain_of(asked)  # a plan may be for other levels
+        # A plan may be for other levels, and a chain without a mean
+        with_detail(self.chain_of(asked), asked.detail, self.model(asked.model).schedule)
         return asked
 
     def _chosen(self, model: str, task: Task) -> Choice:

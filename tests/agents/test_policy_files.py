@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from skipdiff_agents.export import network_from_weights, network_from_zip
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.diffusion import random_model
+from skipdiff_env.chains import Refined, SkipDiff
+from skipdiff_env.diffusion import available_models, random_model
+from skipdiff_env.diffusion.folder import POLICY
 from skipdiff_env.policies.file import KEY, NetworkPolicy, load_policy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.purpose import Purpose
 
 LATENTS, SIDE, HIDDEN, FINE = 1000, 16, 8, 5
 CONFIG = SPNConfig(SIDE, HIDDEN, "group")
@@ -167,6 +171,82 @@ print(len(out.trace[0].actions))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "4\n", done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(n for n, f in available_models().items() if (f / POLICY).is_file()))
+def test_shipped_agents_decide_alike_in_every_format_without_stable_baselines3(tmp_path, name):
+    """In a fresh interpreter, in which a picture is enlarged under the agent, too."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    code = f"""
+import sys
+for package in ("stable_baselines3", "sb3_contrib", "skipdiff_agents"):
+    sys.modules[package] = None
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from skipdiff_env.cli import main
+from skipdiff_env.diffusion.pretrained import model_folder
+from skipdiff_env.policies.file import load_policy, save_policy
+folder = Path({str(tmp_path)!r})
+ours = load_policy(model_folder({name!r}) / "policy.safetensors")
+others = [load_policy(save_policy(folder / "agent", ours.network, f)) for f in ("onnx", "torch-export")]
+side, generator = ours.config.observation_size, torch.Generator().manual_seed(0)
+memories = [None] * 3
+for decision in range(3):
+    latent = torch.randn(4, 3, side, side, generator=generator)
+    found = [p.logits(latent, memory) for p, memory in zip([ours, *others], memories)]
+    memories = [memory for _, memory in found]
+    for logits, memory in found[1:]:
+        torch.testing.assert_close(logits, found[0][0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(memory, found[0][1], atol=1e-4, rtol=0)
+picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+Image.fromarray(picture).save(folder / "in.png")
+for suffix in (".onnx", ".pt2"):
+    agent = str(folder / "agent") + suffix
+    arguments = [str(folder / "in.png"), "-o", str(folder / "out.png"), "--policy", agent, "--force", "-q"]
+    assert main(["upscale", *arguments, "-m", {name!r}]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+PURPOSE = Purpose("face-8x", "0123456789abcdef", 10, 10, "reset", "niqe", "RecurrentPPO", 2)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "onnx", "torch-export"])
+def test_a_file_says_what_its_agent_was_trained_for(tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    policy = load_policy(save_policy(tmp_path / "agent", network(), format, purpose=PURPOSE))
+    assert policy.purpose == PURPOSE and policy.config == CONFIG
+    assert load_policy(saved(tmp_path, format)).purpose is None, "not every agent has one"
+
+
+def test_agents_used_for_something_else_say_so():
+    model = random_model()
+    assert PURPOSE.differs(model, 10, 10, "reset") == "trained for face-8x"
+    own = replace(PURPOSE, model=model.name, model_hash=model.hash)
+    assert own.differs(model, 10, 10, "reset") == ""
+    assert own.differs(model, 20, 5, "reset") == "trained for S = 10 and F = 10"
+    assert own.differs(model, 10, 10, "hold") == "trained under the skip rule reset"
+    older = replace(own, model_hash="other", coarse_steps=5)
+    assert older.differs(model, 10, 10, "reset") == (
+        f"trained for {model.name} with other weights and for S = 5 and F = 10"
+    )
+    agent = NetworkPolicy(network(), CONFIG, purpose=older)
+    assert SkipDiff(agent, 10).notice(model).startswith("the agent was trained for ")
+    assert SkipDiff(NetworkPolicy(network(), CONFIG), 10).notice(model) == ""
+    assert Refined(SkipDiff(agent, 10), torch.add).notice(model) == SkipDiff(agent, 10).notice(model)
+
+
+@pytest.mark.parametrize("change", [{"seed": "1"}, {"seed": True}, {"more": 1}, {"model": None}])
+def test_a_damaged_purpose_is_named(tmp_path, change):
+    path, name = save_policy(tmp_path / "a.safetensors", network(), purpose=PURPOSE), next(iter(change))
+    about = CONFIG.to_dict() | {"trained_for": PURPOSE.to_dict() | change}
+    save_file(load_file(path), path, {KEY: json.dumps(about)})
+    refused(path, f"bad 'skipdiff_policy': field '{name}' is")
 
 
 class Bomb:

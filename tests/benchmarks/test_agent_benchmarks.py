@@ -69,7 +69,7 @@ def test_agents(files, capsys):
     folder = files / "out" / "model"
     text = (folder / "clean-psnr-reset-10-4.md").read_text()
     names = ["always denoise", "always skip", "random", "start 1", "start 4", "optimum", "ppo", "full chain"]
-    names += ["imitation of the optimum", "chosen on validation (", "best start on training images ("]
+    names += ["imitation of the optimum", "chosen on validation (", "best start on validation images ("]
     assert all(f"\n| {name}" in text for name in names) and "Learning " in text
     assert "Training: 6 images of `train` × 1 noise seeds; agents chosen on 3 images of `valid` × 3" in text
     assert "Made by `python -m benchmarks agents --model model --images train --train-images 6 " in text

@@ -6,6 +6,7 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,11 +14,15 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main
+from benchmarks.measure.results import Results
+from benchmarks.measure.store import Row
 from benchmarks.restore import external
 from benchmarks.restore.drawn import DRAWN, drawings
 from benchmarks.restore.kinds import KINDS, Kind
+from benchmarks.restore.sheet import SIDE
+from benchmarks.restore.verdicts import REFERENCE, choices, limit_table, limits
 from benchmarks.restore.ways import input_name
-from skipdiff_env.diffusion import NoiseSchedule, random_model, tiny_config
+from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -54,7 +59,7 @@ def test_the_stronger_of_two_does_more_and_noise_is_what_it_says():
     error = {name: np.square(BY_NAME[name](lr, 0) - lr.astype(float)).mean() for name in BY_NAME}
     for weak, strong in (
         ("JPEG 75", "JPEG 40"), ("noise 6", "noise 12"), ("blur 0.7", "blur 1.2"), ("WebP 75", "WebP 40"),
-        ("twice 85, 75", "twice 60, 50"), ("JPEG 75", "twice 85, 75"),
+        ("twice 85, 75", "twice 60, 50"), ("JPEG 75", "twice 85, 75"), ("JPEG 40", "twice 40, 95"),
     ):  # fmt: skip
         assert 0 < error[weak] < error[strong]
     grey = np.full((64, 64, 3), 128, np.uint8)
@@ -79,6 +84,7 @@ def bicubic(inputs, folder):
         image.resize((4 * image.width, 4 * image.height), Image.Resampling.BICUBIC).save(folder / file.name)
     names = sorted(file.name for file in folder.glob("*.png"))
     (folder / "seconds.csv").write_text("".join(f"{name},2.5,1\n" for name in names))
+    (folder / "about.txt").write_text("ncnn 1.0, 1 threads\n")
 
 
 def test_models_beside_another_program(model_folder, other, image_folder, tmp_path, capsys):
@@ -112,9 +118,55 @@ def test_models_beside_another_program(model_folder, other, image_folder, tmp_pa
     assert float(rows["noise 12", "bicubic"]["residue"]) > float(rows["clean", "bicubic"]["residue"])
     assert "| JPEG 40 | " in text and "*auto against realesrgan-x4plus*: LPIPS × " in text
     assert "`python -m benchmarks restore --models" in text
+    assert "; realesrgan-x4plus (ncnn 1.0, 1 threads). Made by" in text
+    assert f"natural-4x (`{load_pretrained(model_folder, 'cpu').hash}`)" in text
+    assert "| JPEG 40 (LPIPS at most × 1.15) | × " in text
+    assert "*auto* takes the model with the lower LPIPS for " in text
     kept = (folder / "rows.csv").read_bytes()
     assert main(arguments) == 0
     assert (folder / "rows.csv").read_bytes() == kept and (folder / "README.md").read_text() == text
+
+
+def test_a_sheet_shows_bundled_photographs_alone(model_folder, image_folder, tmp_path, capsys):
+    arguments = ["restore", "--models", f"mine={model_folder}", "--kinds", "JPEG 40", "line art", "--sheet"]
+    arguments += ["--out", str(tmp_path), "--drawings", "1"]
+    assert main([*arguments, "--images", str(image_folder)]) == 2
+    assert "leave out --images" in capsys.readouterr().err
+    assert main(arguments) == 0
+    (sheet,) = tmp_path.glob("degraded/*/sheet.webp")
+    with Image.open(sheet) as image:
+        assert image.width >= 4 * SIDE and image.height > 2 * SIDE
+
+
+def rows(way: str, **columns: list[float]) -> list[Row]:
+    """A row for each picture."""
+    names = ("psnr", "ssim", "niqe", "residue", "lpips")
+    return [
+        Row("m", "x", str(i), 0, way, {name: columns.get(name, [1.0] * 4)[i] for name in names}, 1, 0)
+        for i in range(4)
+    ]
+
+
+def test_limits_and_choices():
+    theirs = rows(REFERENCE, lpips=[0.2] * 4, psnr=[25.0] * 4, niqe=[5.0] * 4)
+    real = rows("natural-4x-real", lpips=[0.2, 0.2, 0.2, 0.28], psnr=[24, 25, 26, 27], niqe=[5.6] * 4)
+    usual = rows("natural-4x", lpips=[0.1, 0.3, 0.3, 0.3])
+    auto = [usual[0], real[1], real[2], usual[3]]
+    auto = [replace(row, sampler="auto") for row in auto]
+    found = Results([*theirs, *real, *usual, *auto])
+    held = limits(found, "JPEG 75")
+    assert {name: limit.kept for name, limit in held.items()} == {
+        "lpips": True, "psnr": True, "niqe": False, "residue": True,
+    }  # fmt: skip
+    assert held["lpips"].value == pytest.approx(1.1) and held["psnr"].value == pytest.approx(0.5)
+    said, table, clean = limit_table({BY_NAME["JPEG 75"]: found, BY_NAME["clean"]: found})
+    assert "at most × 1.1, and a residue of at most 1.1" in said
+    assert table.lines[0][1:] == ["× 1.10, kept", "+0.50 dB, kept", "× 1.12, **missed**", "1.00, kept"]
+    assert "× 0.88, kept" in clean
+    text = choices({BY_NAME["clean"]: found})
+    assert "for 75% of these inputs" in text and f"lies {0.8 / 0.78 - 1:.1%} above" in text
+    assert f"loses {0.8 / 1.0 - 1:.1%} by it" in text
+    assert limit_table({BY_NAME["clean"]: Results(theirs)}) == [] and choices({}) == ""
 
 
 def test_what_cannot_be_compared_is_refused(model_folder, image_folder, tmp_path, capsys):

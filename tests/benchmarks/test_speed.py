@@ -9,9 +9,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.speed import command as speed
-from benchmarks.speed import engines, few_steps, parts
+from benchmarks.speed import engines, enlarging, few_steps, parts
 from skipdiff_env import load_pretrained
-from skipdiff_env.diffusion.folder import REFINER, save_model, write_weights
+from skipdiff_env.chains import Plan
+from skipdiff_env.chains.shipped import save_plans
+from skipdiff_env.diffusion.folder import PLANS, REFINER, save_model, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.refiner import RefinerNetwork
 
@@ -62,6 +64,25 @@ def test_few_steps_are_ratios_within_a_round(model_folder, model, tmp_path):
     page = (tmp_path / "tiny" / "speed" / "few-steps.md").read_text()
     assert "| CCSR, 2 steps and the refiner | 2 |" in page and "7 times the speed of SeeSR" in page
     assert "| full chain | 20 |" in page and "| 1.000 | 1.0 |" in page
+
+
+def test_plans_take_part_with_their_efforts(model, tmp_path):
+    folder = save_model(tmp_path / "planned", model.network, model.config)
+    found = {Plan.read(text): {"psnr": 20.0} for text in ("20>0", "20>8|6>0 eta 0.5")}
+    hash_ = load_pretrained(folder, "cpu").hash
+    save_plans(folder / PLANS, hash_, found, {"normal": "plan:2", "fast": "plan:1", "best": "plan:2"})
+    names = [*few_steps.ways(load_pretrained(folder, "cpu"), 2, {})]
+    assert names[:2] == ["plan of 1 evaluation (fast effort)", "plan of 2 evaluations (normal, best effort)"]
+    assert names[2:] == ["SkipDiff (10, 2), start 2", "full chain"]
+
+
+def test_upscale_is_timed_in_whole_processes_by_turns(model_folder, tmp_path, capsys):
+    arguments = ["speed", "--model", str(model_folder), "--only", "upscale", "--out", str(tmp_path)]
+    assert main([*arguments, "--repeats", "1"]) == 2
+    assert "needs the worktree of another commit: give --beside" in capsys.readouterr().err
+    found = enlarging.measure(str(model_folder), enlarging.HERE, 1)
+    assert {side: len(seconds) for side, seconds in found.items()} == {"here": 1, "beside": 1}
+    assert enlarging.ratio({"here": [1.0, 2.0, 3.0], "beside": [2.0, 2.0, 4.0]}) == 0.75
 
 
 def test_a_step_is_the_sum_of_its_parts() -> None:

@@ -59,6 +59,14 @@ def test_all_detail_is_the_chain_itself(model: FrozenModel) -> None:
             with_detail(chain, detail, model.schedule)  # type: ignore[arg-type]
 
 
+def test_addsrs_student_has_no_mean(model: FrozenModel) -> None:
+    chain = parse("addsr:2", model)
+    assert with_detail(chain, 1, model.schedule) is chain
+    for detail in (0, 0.5):
+        with pytest.raises(SkipDiffError, match=f"detail={detail}: AddSR's student cannot .*; use detail 1"):
+            with_detail(chain, detail, model.schedule)
+
+
 def test_the_sampler_takes_both(model: FrozenModel) -> None:
     lr = torch.randint(0, 256, (2, 3, 8, 9), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     usual = SkipDiffSampler(model)(lr, 2)

@@ -192,10 +192,28 @@ def test_nothing_else_was_a_jpeg() -> None:
 # -- photographs of all kinds
 
 
-def test_files_win_over_pixels() -> None:
-    twice = recoded(photographs()[0], 40)
-    seen = measure(decode_photo(as_file(twice, "JPEG", quality=90)))
-    assert seen.coding is not None and seen.coding.quality == 90 and not seen.former
+@pytest.mark.parametrize("again", [90, 95, 100])
+def test_a_poor_jpeg_saved_again_as_a_better_one_is_known(again: int) -> None:
+    for pixels in photographs():
+        seen = measure(decode_photo(as_file(recoded(pixels, 40), "JPEG", quality=again)))
+        assert seen.coding == Coding("JPEG", 40, "") and seen.former
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_a_jpeg_is_not_its_own_former_file(quality: int) -> None:
+    rng = np.random.default_rng(quality)
+    camera = luminance_table(quality) * np.exp(rng.uniform(-0.3, 0.3, (8, 8)))
+    table = np.clip(np.rint(camera), 1, 255).astype(int).ravel().tolist()
+    for pixels in photographs():
+        better = recoded(pixels, 95)
+        for file in (
+            as_file(pixels, "JPEG", quality=quality),
+            as_file(pixels, "JPEG", qtables=[table, table]),
+            as_file(better, "JPEG", quality=quality),
+        ):
+            photo = decode_photo(file)
+            seen = measure(photo)
+            assert seen.coding == photo.coding and not seen.former
 
 
 def test_depth_grey_and_transparency() -> None:

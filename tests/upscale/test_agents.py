@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from skipdiff_env.images.tiling import TiledModel
 from skipdiff_env.policies import file as policy_file
 from skipdiff_env.policies.file import save_policy
 from skipdiff_env.policies.network import CLOCK_WEIGHT, FEATURES, SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.purpose import Purpose
 from skipdiff_env.sampler import SkipDiffSampler
 
 from .conftest import Ran, Upscale
@@ -121,6 +123,20 @@ def test_a_models_own_agent_decides_unless_told_otherwise(
     assert settings("--policy", str(agent)) == ("agent.safetensors", None)
     assert settings("--coarse-steps", "20") == (None, 4)  # not what it was trained for
     assert settings(model=noisy_folder) == (None, 7)
+
+
+def test_an_agent_of_another_model_is_used_with_a_note(
+    upscale: Upscale, photograph: Path, noisy_folder: Path, tmp_path: Path
+) -> None:
+    purpose = Purpose("faces-8x", "0123456789abcdef", 10, 10, "reset", "niqe", "PPO", 0)
+    other = save_policy(tmp_path / "other.safetensors", planner(PLAN), purpose=purpose)
+    arguments = photograph, "-o", tmp_path / "x.png"
+    ran = upscale(*arguments, model=noisy_folder, method=("--policy", other))
+    assert ran.status == 0
+    assert ran.err == "skipdiff: note: the agent was trained for faces-8x, and may decide badly here\n"
+    own = replace(purpose, model_hash=load_pretrained(noisy_folder, "cpu").hash)
+    save_policy(other, planner(PLAN), purpose=own)
+    assert upscale(*arguments, "--force", model=noisy_folder, method=("--policy", other)).err == ""
 
 
 def test_another_agent_is_another_setting(

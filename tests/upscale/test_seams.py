@@ -19,6 +19,7 @@ from benchmarks.speed.tiling import (
     seam_ratios,
     seams_hold,
 )
+from skipdiff_env.chains import parse
 from skipdiff_env.diffusion import FrozenModel, load_pretrained
 from skipdiff_env.images.tiling import RAMP, spans
 
@@ -133,8 +134,9 @@ def test_the_largest_by_a_stand_in_and_by_the_model(
 
 
 @pytest.mark.slow
-def test_the_shipped_model_leaves_no_seams() -> None:
-    """The acceptance bounds on a quarter of the area; the benchmark has the whole."""
+@pytest.mark.parametrize("chain", [7, "ccsr:3"])
+def test_the_shipped_model_leaves_no_seams(chain: int | str) -> None:
+    """The acceptance bounds on a quarter of the area; the benchmark has the whole, and plans."""
     model: FrozenModel = load_pretrained("natural-4x", "cpu")
-    rows = measure_seams(model, (512, 384), (256, 192))
+    rows = measure_seams(model, (512, 384), (256, 192), parse(chain, model))
     assert seams_hold(rows), rows

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from skipdiff_env.chains import EFFORTS
+from skipdiff_env.chains import EFFORTS, Refined
 from skipdiff_env.cli import main
+from skipdiff_env.diffusion import random_model, save_model
+from skipdiff_env.diffusion.folder import REFINER, write_weights
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.refiner import RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images.measure import Measured
 from skipdiff_env.images.metadata import read_record
@@ -34,19 +38,20 @@ def request(workshop: Workshop, **changes: Any) -> Request:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     chosen = {"policy": FIXED, "start": 4, "coarse_steps": 10, "seed": 0} | changes
     photo = Upload("photo", b"", Header(64, 64, "png"), image, Measured(0, 0))
-    return workshop.request(workshop.task(photo, "toy-4x", True), "toy-4x", **chosen)
+    model = chosen.pop("model", "toy-4x")
+    return workshop.request(workshop.task(photo, model, True), model, **chosen)
 
 
 def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
     assert workshop.models[0] == "toy-4x" and "natural-4x" in workshop.models
-    assert workshop.notice("toy-4x") == "a toy"
-    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES, *FEW_STEPS, WRITTEN]
+    assert workshop.notices(request(workshop)) == ["toy-4x: a toy"]
+    assert workshop.policies("toy-4x", 10) == [USUAL, AGENT, *POLICIES, *FEW_STEPS["ccsr"], WRITTEN]
     assert workshop.policies("toy-4x", 5) == list(POLICIES), "it was trained for (10, 10)"
     pairs = {s: workshop.fine_steps("toy-4x", s) for s in workshop.step_pairs("toy-4x")}
     assert pairs == {4: 25, 5: 20, 10: 10, 20: 5, 25: 4, 50: 2}
     assert workshop.usual_steps("toy-4x") == 10
     assert Workshop(device="cpu").models[:2] == ["auto", "natural-4x"]
-    assert Workshop(device="cpu").policies("auto", 10) == [USUAL, *FEW_STEPS, WRITTEN]
+    assert Workshop(device="cpu").policies("auto", 10) == [USUAL, *FEW_STEPS["ccsr"], WRITTEN]
     own = Workshop([toy_folder], [toy_folder / "policy.safetensors"], "cpu")
     assert "agent policy.safetensors" in own.policies("natural-4x", 5)
 
@@ -67,6 +72,7 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
         ({"clean": 1.5}, "clean=1.5 must be a number from 0 to 1"),
         ({"detail": "all"}, "detail='all'"),
         ({"effort": "more"}, "no effort 'more'"),
+        ({"policy": "addsr:4"}, "no policy 'addsr:4'"),
         ({"policy": WRITTEN, "plan": "/etc/passwd"}, "'/etc/passwd' is not a plan"),
         ({"policy": WRITTEN, "plan": "plans.json"}, "'plans.json' is not a plan"),
         ({"policy": WRITTEN, "plan": "50>0"}, "for models of 50 levels"),
@@ -78,6 +84,23 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
 def test_browsers_can_send_anything(changes: dict[str, Any], message: str, workshop: Workshop) -> None:
     with pytest.raises(SkipDiffError, match=message):
         request(workshop, **changes)
+
+
+def test_models_made_for_a_few_calls_come_with_their_own_chains(tmp_path: Path) -> None:
+    model = random_model()
+    student = save_model(tmp_path / "student-4x", model.network, replace(model.config, chain="addsr:4"))
+    refiner = RefinerNetwork(model.config.unet)
+    config = replace(model.config, chain="ccsr:2", refiner=RefinerConfig(model.config.unet))
+    staged = save_model(tmp_path / "staged-4x", model.network, config)
+    write_weights(staged / REFINER, refiner)
+    workshop = Workshop([student, staged], device="cpu", side=96)
+    assert workshop.chains("student-4x") == ["addsr:1", "addsr:2", "addsr:3", "addsr:4"]
+    assert workshop.chains("staged-4x") == FEW_STEPS["ccsr"]
+    with pytest.raises(SkipDiffError, match="AddSR's student cannot"):
+        request(workshop, model="student-4x", policy="addsr:3", detail=0.5)
+    for policy in ("ccsr:1", "ccsr:8"):
+        chain = workshop.chain_of(request(workshop, model="staged-4x", policy=policy))
+        assert isinstance(chain, Refined) and str(chain).startswith(policy)
 
 
 def test_only_models_on_offer_load(workshop: Workshop, tmp_path: Path) -> None:

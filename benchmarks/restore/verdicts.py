@@ -1,0 +1,101 @@
+"""What the figures of :mod:`.command` come to: the limits that a model for real photographs is to keep, and
+how well ``--model auto`` chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from skipdiff_env.upscale.choice import AUTO, REAL, USUAL
+
+from ..measure.results import Results
+from ..measure.tables import Table
+from .kinds import CLEAN, Kind
+
+REFERENCE = "realesrgan-x4plus"
+"""The program that ours are compared with, where it is there."""
+LPIPS_LIMITS = {"JPEG 75": 1.10, "JPEG 40": 1.15, "noise 12": 1.3, "blur 1.2": 1.3}
+"""The most that LPIPS may be, over the other program's, by kind of input."""
+NIQE_LIMIT, RESIDUE_LIMIT, CLEAN_LIMIT = 1.1, 1.1, 1.15
+"""The most that NIQE may be over the other program's; residue; and LPIPS of clean input over natural-4x's."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure beside the limit that it is to keep."""
+
+    value: float
+    limit: float
+    most: bool = True
+    """Whether the limit is the most that is allowed, or the least."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the figure keeps it."""
+        return self.value <= self.limit if self.most else self.value >= self.limit
+
+    def shown(self, form: str) -> str:
+        """Figure and verdict, such as ``× 1.06, kept``."""
+        return f"{form.format(self.value)}, {'kept' if self.kept else '**missed**'}"
+
+
+def limits(results: Results, kind: str, way: str = REAL) -> dict[str, Limit]:
+    """How a model stands to the other program on inputs of one of :data:`LPIPS_LIMITS`, by metric."""
+
+    def ratio(metric: str) -> float:
+        return results.mean(way, metric) / results.mean(REFERENCE, metric)
+
+    return {
+        "lpips": Limit(ratio("lpips"), LPIPS_LIMITS[kind]),
+        "psnr": Limit(results.difference(way, REFERENCE, "psnr").mean, 0.0, most=False),
+        "niqe": Limit(ratio("niqe"), NIQE_LIMIT),
+        "residue": Limit(results.mean(way, "residue"), RESIDUE_LIMIT),
+    }
+
+
+def limit_table(found: Mapping[Kind, Results]) -> list[str | Table]:
+    """The limits of ``natural-4x-real``, kept or missed; nothing where there is nothing to compare."""
+    forms = {"lpips": "× {:.2f}", "psnr": "{:+.2f} dB", "niqe": "× {:.2f}", "residue": "{:.2f}"}
+    lines = [
+        [f"{kind.name} (LPIPS at most × {LPIPS_LIMITS[kind.name]:.2f})"]
+        + [limit.shown(forms[name]) for name, limit in limits(results, kind.name).items()]
+        for kind, results in found.items()
+        if kind.name in LPIPS_LIMITS and {REAL, REFERENCE} <= {*results.samplers}
+    ]
+    blocks: list[str | Table] = []
+    if lines:
+        blocks += [
+            f"Limits that {REAL} is to keep against {REFERENCE}: LPIPS as said in the first column, no less "
+            f"PSNR, NIQE at most × {NIQE_LIMIT}, and a residue of at most {RESIDUE_LIMIT}.",
+            Table(["", "LPIPS", "PSNR", "NIQE", "residue"], lines),
+        ]
+    clean = next((results for kind, results in found.items() if kind.name == CLEAN), None)
+    if clean and {REAL, USUAL} <= {*clean.samplers}:
+        forced = Limit(clean.mean(REAL, "lpips") / clean.mean(USUAL, "lpips"), CLEAN_LIMIT)
+        blocks.append(
+            f"On clean input, LPIPS of {REAL} over that of {USUAL}: {forced.shown('× {:.2f}')} (the limit is "
+            f"× {CLEAN_LIMIT})."
+        )
+    return blocks
+
+
+def choices(found: Mapping[Kind, Results]) -> str:
+    """How often ``auto`` takes the model with the lower LPIPS, and what its choices cost; or nothing."""
+    models = USUAL, REAL
+    some = {kind: results for kind, results in found.items() if {AUTO, *models} <= {*results.samplers}}
+    if not some:
+        return ""
+    taken = {kind: results.values(AUTO, "lpips") for kind, results in some.items()}
+    best = {kind: np.minimum(*(r.values(m, "lpips") for m in models)) for kind, r in some.items()}
+    ours, least = (np.concatenate([*table.values()]) for table in (taken, best))
+    text = (
+        f"*auto* takes the model with the lower LPIPS for {np.mean(ours <= least):.0%} of these inputs, and "
+        f"its mean LPIPS lies {ours.mean() / least.mean() - 1:.1%} above that of the better model of each."
+    )
+    clean = next((kind for kind in some if kind.name == CLEAN), None)
+    if clean:
+        loss = taken[clean].mean() / some[clean].mean(USUAL, "lpips") - 1
+        text += f" Clean input loses {loss:.1%} by it."
+    return text
