@@ -90,9 +90,9 @@ SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips", "ST-LPIPS with
 EVALUATIONS = Column("evaluations", "evaluations", 0, True)
 
 
-def columns() -> list[Column]:
+def columns(metrics: Sequence[Metric] = METRICS) -> list[Column]:
     """What tables of means show."""
-    return [*METRICS, EVALUATIONS]
+    return [*metrics, EVALUATIONS]
 
 
 def column(name: str) -> Column:

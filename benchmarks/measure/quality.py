@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .metrics import METRICS, Column, columns
+from .metrics import METRICS, Column, Metric, columns
 from .results import Estimate, Results
 from .tables import Report, Table, basis
 
@@ -37,9 +37,9 @@ class Part:
         return list(dict.fromkeys(line.sampler for line in self.lines))
 
 
-def estimates(results: Results, sampler: str) -> dict[Column, Estimate]:
+def estimates(results: Results, sampler: str, metrics: Sequence[Metric] = METRICS) -> dict[Column, Estimate]:
     """The mean of every column that tables show."""
-    return {column: results.estimate(sampler, column.name) for column in columns()}
+    return {column: results.estimate(sampler, column.name) for column in columns(metrics)}
 
 
 def means(found: dict[Column, Estimate]) -> list[str]:
@@ -50,13 +50,15 @@ def means(found: dict[Column, Estimate]) -> list[str]:
 def intervals(found: dict[Column, Estimate]) -> list[str]:
     """As cells, of the metrics alone."""
     return [
-        f"{m.shown(found[m].low)} … {m.shown(found[m].high)}" if found[m].images else "–" for m in METRICS
+        f"{m.shown(e.low)} … {m.shown(e.high)}" if e.images else "–"
+        for m, e in found.items()
+        if isinstance(m, Metric)
     ]
 
 
-def data_head() -> list[str]:
+def data_head(metrics: Sequence[Metric] = METRICS) -> list[str]:
     """The columns of :func:`data`."""
-    return [f"{column.name}{end}" for column in columns() for end in ("", "_low", "_high")]
+    return [f"{column.name}{end}" for column in columns(metrics) for end in ("", "_low", "_high")]
 
 
 def data(found: Iterable[Estimate]) -> list[float]:
@@ -69,11 +71,11 @@ def count(results: Results) -> str:
     return basis(len(results.images), len(results.seeds))
 
 
-def report(part: Part, results: Results) -> Report:
+def report(part: Part, results: Results, metrics: Sequence[Metric] = METRICS) -> Report:
     """The means, then their intervals."""
     published = any(line.published for line in part.lines)
-    lines = [(line, estimates(results, line.sampler)) for line in part.lines]
-    head = ["", *(column.label for column in columns())]
+    lines = [(line, estimates(results, line.sampler, metrics)) for line in part.lines]
+    head = ["", *(column.label for column in columns(metrics))]
     shown = Table(
         [*head, *["the paper: PSNR / SSIM / NIQE / LPIPS"] * published],
         [[line.label, *means(found), *[line.published] * published] for line, found in lines],
@@ -85,7 +87,7 @@ def report(part: Part, results: Results) -> Report:
         f"Means over {count(results)}. {part.note}".strip(),
         [shown, "95 % bootstrap intervals of the means:", spread],
         [
-            ["sampler", "label", *data_head(), "paper"],
+            ["sampler", "label", *data_head(metrics), "paper"],
             *([line.sampler, line.label, *data(found.values()), line.published] for line, found in lines),
         ],
         count(results),

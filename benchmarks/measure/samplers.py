@@ -134,11 +134,13 @@ def trained_chains(
     return found
 
 
-def _bicubic(case: Case) -> Iterable[Sampler]:
-    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
-        return [Picture(image, 0) for image in pictures_of(conditions_of(case.model, lrs))]
+def bicubic_way(model: FrozenModel) -> Sampler:
+    """The condition of a model."""
 
-    return [Sampler("bicubic", "bicubic", run, frozenset())]
+    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+        return [Picture(image, 0) for image in pictures_of(conditions_of(model, lrs))]
+
+    return Sampler("bicubic", "bicubic", run, frozenset())
 
 
 def _csa(case: Case) -> Iterable[Sampler]:
@@ -247,7 +249,7 @@ def _own_refiner(case: Case) -> Iterable[Sampler]:
 
 _DDIM, _HALF, _DPM, _CHAIN = "DDIM (η = 0)", "DDIM (η = 0.5)", "DPM-Solver++(2M)", "uniform chain"
 FAMILIES = [
-    Family("bicubic", "bicubic", _bicubic, "", rival=False),
+    Family("bicubic", "bicubic", lambda case: [bicubic_way(case.model)], "", rival=False),
     Family("hr", "the originals", lambda case: [HR], "", rival=False),
     Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
     Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),

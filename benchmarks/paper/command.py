@@ -44,6 +44,7 @@ from ..measure.samplers import AGENT_PAIRS, FAMILIES, catalogue
 from ..measure.store import Row, Store
 from . import cost, figures, pictures
 from .claims import claims, niqe_disagreements, other_choices
+from .few import few_steps
 from .page import Run, write_images, write_index, write_page
 from .parts import Subject, build
 from .published import OWN_SETS
@@ -342,7 +343,8 @@ def finish(session: Session, count: int, results: Results | None, others: Sequen
     write_images(session.folder / "images.csv", session.source, count)
     sentences = None
     if results:
-        sentences = claims(results, subject) + other_choices(results, choices(subject, others))
+        sentences = claims(results, subject) + few_steps(results, subject, folder_name(session.args))
+        sentences += other_choices(results, choices(subject, others))
         sentences.append(niqe_disagreements(results))
     run_ = Run(
         session.model, said(args), count, args.seeds, subject.start, session.agents, other_weights(session),

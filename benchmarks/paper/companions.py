@@ -1,12 +1,12 @@
-"""Which parts of CCSR's and AddSR's trainings earn their place: short trainings side by side.
+"""Which parts of CCSR's and AddSR's trainings are worth their place: short trainings side by side.
 
     python -m benchmarks companions --data natural256_train.tar --val val_set14_bsd20.tar --minutes 60
 
-Trains the refiner and the student as their recipes have them, and with one part changed or left out each, for
-the same time on one thread, the last quarter of it cooling down, and measures them on validation images: at
-one and two evaluations of CCSR's chain, at one and four of AddSR's. A variant that is finished is not trained
-again, and rows that are there are used again. Writes ``companions.md`` and ``companions.csv`` into
-``benchmarks/results/<model>/``.
+Trains CCSR's first stage, its refiner and AddSR's student as their recipes have them, and with one part
+changed or left out each, for the same time on one thread, the last quarter of it cooling down, and measures
+them on validation images: at one and two evaluations of CCSR's chain, at one and four of AddSR's. A variant
+that is finished is not trained again, and rows that are there are used again. Writes ``companions.md`` and
+``companions.csv`` into ``benchmarks/results/<model>/``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ADDSR_CHAINS = (AddSR(1), AddSR(4))
 class Variant:
     """A training, and the chains that its model is measured by."""
 
-    program: Literal["refiner", "addsr"]
+    program: Literal["ddpm", "refiner", "addsr"]
     changes: tuple[str, ...] = ()
     """Of the recipe."""
     chains: tuple[FewSteps, ...] = CCSR_CHAINS
@@ -52,11 +52,14 @@ class Variant:
     """The variant that it is compared with, line by line."""
 
 
-REFINER, STUDENT = "refiner", "student"
+UNTRAINED, STAGE_1, REFINER, STUDENT = "no further training", "stage 1", "refiner", "student"
 VARIANTS = {
+    STAGE_1: Variant("ddpm", of=UNTRAINED),
+    "stage 1 with consistency in one step of four": Variant("ddpm", ("consistency.every=4",), of=STAGE_1),
     REFINER: Variant("refiner"),
     "refiner without the adversarial part": Variant("refiner", ("refiner.adversarial.weight=0",), of=REFINER),
     "refiner without stage 1": Variant("refiner", plain=True, of=REFINER),
+    "refiner on features of VGG16": Variant("refiner", ("refiner.lpips=0", "refiner.vgg=0.5"), of=REFINER),
     STUDENT: Variant("addsr", chains=(*ADDSR_CHAINS, AddSR(4, 0.0))),
     "student without self-refinement": Variant(
         "addsr", ("addsr.self_refinement=0",), (AddSR(1), AddSR(4, 0.0)), of=STUDENT
@@ -65,8 +68,8 @@ VARIANTS = {
     "student of a teacher under LR": Variant("addsr", ("addsr.teacher=lr",), ADDSR_CHAINS, of=STUDENT),
 }
 """By name."""
-RECIPES = {"refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
-COMPARED = ("lpips", "niqe", "psnr", "residue")
+RECIPES = {"ddpm": "ccsr-natural-4x", "refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
+COMPARED = ("lpips", "stlpips", "niqe", "psnr", "residue", "consistency")
 """Metrics of the differences."""
 
 
@@ -91,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     study = Study(args, judges())
     model, stage_1 = (load_pretrained(name, args.device) for name in (args.model, args.ccsr))
     study.measure(model, [catalogue(model, fixed_start(model))["bicubic"]])
-    study.measure(stage_1, trained_chains(stage_1, "stage 1 alone", CCSR_CHAINS))
+    study.measure(model, trained_chains(model, UNTRAINED, CCSR_CHAINS))
+    study.measure(stage_1, trained_chains(stage_1, "the given stage 1", CCSR_CHAINS))
     for name in args.only or VARIANTS:
         study.train(name, VARIANTS[name])
     study.report(model, stage_1).write(args.out / model.name)
@@ -111,6 +115,8 @@ class Study:
         self.args, self.metrics = args, metrics
         self._source, self._store = open_source(args.val), Store(args.runs / "rows.csv")
         self._rows: list[Row] = []
+        self._labels: list[str] = []
+        """Of the lines."""
         self._steps: dict[str, int] = {}
         """Of training, by the label of a line."""
         self._pairs: list[tuple[str, str]] = []
@@ -124,15 +130,18 @@ class Study:
         )  # fmt: skip
         labels = {sampler.key: sampler.label for sampler in samplers}
         self._rows += [replace(row, sampler=labels[row.sampler]) for row in evaluation.run(progress=True)]
+        self._labels += labels.values()
         self._steps |= dict.fromkeys(labels.values(), steps) if steps is not None else {}
 
     def train(self, name: str, variant: Variant) -> None:
         """Train a variant, or find what it came to, and add its rows."""
         args = self.args
         init = args.ccsr if variant.program == "refiner" and not variant.plain else args.model
+        # The recipe of stage 1 names the model whose architecture it has
+        own = (f"model={init}",) if variant.program == "ddpm" else ()
         short = Short(
-            RECIPES[variant.program], (*args.set, *variant.changes), args.data, args.minutes, args.device,
-            init, variant.program,
+            RECIPES[variant.program], (*args.set, *own, *variant.changes), args.data, args.minutes,
+            args.device, init, variant.program,
         )  # fmt: skip
         folder = short.trained(name, args.runs)
         model = load_pretrained(folder, args.device)
@@ -142,7 +151,7 @@ class Study:
         samplers = trained_chains(model, name, variant.chains, refiner)
         self.measure(model, samplers, record.training["legs"][-1]["steps"])
         for sampler in samplers:
-            label = next((x for x in self._steps if x.startswith(f"{variant.of}, {sampler.steps} ")), "")
+            label = next((x for x in self._labels if x.startswith(f"{variant.of}, {sampler.steps} ")), "")
             if variant.of and label:
                 self._pairs.append((sampler.label, label))
 
@@ -168,8 +177,8 @@ class Study:
             f"means over {basis(len(results.images), 1)} of {args.val.stem}. The teacher and the start of "
             f"students: {model.name} `{model.hash}`; CCSR's first stage: {stage_1.name} `{stage_1.hash}`. "
             f"Common changes of the recipes: `{' '.join([*SHORT, *args.set])}`. "
-            f"{'; '.join(m.note for m in self.metrics if m.note)}. The refiner learns from LPIPS, so that "
-            "the other columns alone are judges that it has not seen. Made by "
+            f"{'; '.join(m.note for m in self.metrics if m.note)}. A refiner that learns from LPIPS is not "
+            "judged by it: the other columns are judges that it has not seen. Made by "
             f"`{command_line('companions', args, add_arguments)}`."
         )
         blocks: list[str | Table] = [Table(["", "steps", *(c.label for c in columns)], shown)]

@@ -3,7 +3,8 @@
     python -m benchmarks legs --legs natural-4x runs/one runs/two --images val_set14_bsd20.tar
 
 A leg is a shipped model, a model folder, or the folder of a run, whose ``log.jsonl`` is then drawn, too. Each
-leg begins from the one before it. Their models enlarge the same images at every fixed start. Writes
+leg begins from the one before it. Their models enlarge the same images at every fixed start, and those that
+were made for a few evaluations by their own chain, with their refiner if they have one. Writes
 ``legs.md``, ``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``;
 rows that are there are used again.
 """
@@ -20,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.chains import FewSteps, named_chain
 from skipdiff_env.diffusion import FrozenModel
+from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource, open_source
 from skipdiff_env.training.log import LOG, read_log
@@ -33,15 +36,16 @@ from ..measure.options import add_setting, made_by, network_dtype, with_jpeg
 from ..measure.quality import count, data, data_head, estimates, means
 from ..measure.records import csv_text
 from ..measure.results import Estimate, Results, estimate
-from ..measure.samplers import catalogue
+from ..measure.sampler import Sampler
+from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
 from .claims import compared
 
 CHOICE = "lpips"
 """The metric by which each leg's best start is chosen: a better network wants another start."""
-DRAWN = ("loss", "val_loss")
-"""What the left figure shows."""
+DRAWN = ("loss", "val_loss", "denoising", "consistency", "distillation", "l1", "lpips", "vgg", "critic_loss")
+"""What the left figure shows, as far as a run has it: losses and their parts."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,26 @@ class Leg:
     """Lines of the run, empty where there is none; ``minutes`` are those of the leg."""
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What is known of the training: the refiner's if the model has one, else the model's."""
+        refiner = self.model.config.refiner
+        return refiner.training if refiner else self.model.config.training
+
+    @property
     def hours(self) -> float:
         """Of all training up to here."""
-        return float(self.model.config.training.get("hours", 0))
+        return float(self.record.get("hours", 0))
 
     @property
     def images(self) -> int:
         """Crops that were seen up to here."""
-        return int(self.model.config.training.get("images", 0))
+        return int(self.record.get("images", 0))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Of the weights: the model's hash and the refiner's."""
+        refiner = own_refiner(self.model)
+        return self.model.hash, refiner.hash if refiner else ""
 
     def curve(self) -> list[dict[str, float]]:
         """The log against the hours of the whole training."""
@@ -87,25 +103,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Enlarge what is missing, compare, write."""
     legs = [open_leg(args, given, number) for number, given in enumerate(args.legs, 1)]
-    if len({leg.model.hash for leg in legs}) < len(legs):
+    if len({leg.identity for leg in legs}) < len(legs):
         raise SkipDiffError("--legs: two of them have the same weights")
     for leg, given in zip(legs, args.legs, strict=True):
         same_scale(leg.model, given, legs[0].model.scale)
-    folder = args.out / legs[-1].model.config.training.get("recipe", legs[-1].model.name) / "training"
+    folder = args.out / legs[-1].record.get("recipe", legs[-1].model.name) / "training"
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "rows.csv")
     source = with_jpeg(open_source(args.images), args.jpeg)
     results = Results([row for leg in legs for row in rows(leg, source, store, args.limit)])
-    best = [best_start(results, leg) for leg in legs]
+    best = [best_way(results, leg) for leg in legs]
     lines = [(leg, key, estimates(results, key)) for leg, key in zip(legs, best, strict=True)]
     report = Report(
         "legs",
         f"The legs of {folder.parent.name}'s training",
-        f"Means over {count(results)}, each leg at the start that gives it the best {CHOICE.upper()}. "
+        f"Means over {count(results)}, each leg at the start, or the number of evaluations of its own chain, "
+        f"that gives it the best {CHOICE.upper()}. "
         f"{made_by('legs', args, add_arguments)}",
         [
             Table(
-                ["leg", "hours", "crops", "start", *(column.label for column in columns())],
+                ["leg", "hours", "crops", "start or evaluations", *(column.label for column in columns())],
                 [
                     [leg.name, f"{leg.hours:.1f}", f"{leg.images}", key.rsplit("-", 1)[1], *means(found)]
                     for leg, key, found in lines
@@ -133,27 +150,44 @@ def open_leg(args: argparse.Namespace, given: str, number: int) -> Leg:
     folder = Path(given)
     inner = folder / "model"
     model = load_pretrained(inner if inner.is_dir() else given, args.device, network_dtype(args))
-    if not model.config.training.get("images"):
+    leg = Leg(f"{number}", model, read_log(folder / LOG) if inner.is_dir() else [])
+    if not leg.images:
         raise SkipDiffError(f"{given}: its config.json does not say how long it was trained")
-    return Leg(f"{number}", model, read_log(folder / LOG) if inner.is_dir() else [])
+    return leg
+
+
+def own_refiner(model: FrozenModel) -> Refiner | None:
+    """The refiner in a model's folder, if there is one."""
+    if model.config.refiner is None or model.folder is None:
+        return None
+    return load_refiner(model.folder, model.device, model.dtype)
+
+
+def ways(model: FrozenModel) -> dict[str, Sampler]:
+    """Every fixed start of a model, or every number of evaluations of the chain that it was made for, by
+    that number."""
+    chain = named_chain(model.chain, model)
+    if isinstance(chain, FewSteps):
+        chains = [type(chain)(steps) for steps in range(1, (chain.most or max(2, chain.steps)) + 1)]
+        return {f"{s.steps}": s for s in trained_chains(model, chain.name, chains, own_refiner(model))}
+    fine = model.schedule.steps // 10
+    samplers = catalogue(model, fine)
+    return {f"{start}": samplers[f"skip-10-{fine}-{start}"] for start in range(1, fine + 1)}
 
 
 def rows(leg: Leg, source: ImageSource, store: Store, limit: int | None) -> list[Row]:
-    """Of every fixed start, under keys that name the leg."""
-    fine = leg.model.schedule.steps // 10
-    samplers = catalogue(leg.model, fine)
-    wanted = [samplers[f"skip-10-{fine}-{k}"] for k in range(1, fine + 1)]
-    evaluation = Evaluation(leg.model, source, wanted, store, limit=limit)
+    """Of every one of :func:`ways`, under keys that name the leg and the way."""
+    names = {sampler.key: name for name, sampler in ways(leg.model).items()}
+    evaluation = Evaluation(leg.model, source, [*ways(leg.model).values()], store, limit=limit)
     return [
-        replace(row, sampler=f"{leg.name}-{row.sampler}", model="legs")
+        replace(row, sampler=f"{leg.name}-{names[row.sampler]}", model="legs")
         for row in evaluation.run(progress=True)
     ]
 
 
-def best_start(results: Results, leg: Leg) -> str:
-    """The key of the leg's start with the best mean of :data:`CHOICE`."""
-    fine = leg.model.schedule.steps // 10
-    keys = [f"{leg.name}-skip-10-{fine}-{k}" for k in range(1, fine + 1)]
+def best_way(results: Results, leg: Leg) -> str:
+    """The key of the leg's way with the best mean of :data:`CHOICE`."""
+    keys = [key for key in results.samplers if key.startswith(f"{leg.name}-")]
     return min(keys, key=lambda key: results.mean(key, CHOICE))
 
 

@@ -7,6 +7,9 @@ the model's SkipDiff; and with the model's own share what giving back of the inp
 of all that it lacks, and of its coarsest colours). Writes ``refiner.md`` and ``refiner.csv`` into
 ``benchmarks/results/<model>/<images>/``; rows that are there are used again.
 
+A model without a refiner that was made for a few calls, such as AddSR's student, has the latter alone
+(``given-back.md``). Inputs of all four kinds (``--mixed``) are for models of photographs as they are.
+
 With ``--choose`` the share of the least LPIPS, among those that keep to the limits which follow
 (``--choose psnr=25.8 niqe=5.2``; at its number of evaluations), becomes the model's default.
 """
@@ -22,14 +25,15 @@ from typing import Any
 import numpy as np
 
 from skipdiff_env import SkipDiffError, SkipDiffSampler, load_pretrained
-from skipdiff_env.chains import CCSR, named_chain
+from skipdiff_env.chains import CCSR, FewSteps, named_chain
 from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.folder import CONFIG, read_config, write_config
 from skipdiff_env.diffusion.pretrained import model_folder
 from skipdiff_env.diffusion.refiner import load_refiner
+from skipdiff_env.images import mixed_quality
 
 from ..measure.evaluate import Evaluation
-from ..measure.metrics import METRICS, Column
+from ..measure.metrics import METRICS, Column, judges
 from ..measure.options import (
     add_setting,
     command_line,
@@ -43,7 +47,7 @@ from ..measure.options import (
 from ..measure.quality import Line, Part, report
 from ..measure.results import Results
 from ..measure.sampler import Picture, Sampler, each
-from ..measure.samplers import catalogue, trained_chains
+from ..measure.samplers import bicubic_way, catalogue, trained_chains
 from ..measure.store import Store
 
 STEPS = (1, 2)
@@ -52,7 +56,10 @@ GIVEN_BACK: dict[str, dict[str, Any]] = {
     "back-projected": {"clean": 0.0},
     "colours of the input": {"colour_fix": True},
 }
-"""What may be done to a refined picture; see :class:`.SkipDiffSampler`."""
+"""What may be done to a finished picture; see :class:`.SkipDiffSampler`."""
+GIVEN_BACK_NOTE = "*Back-projected*: the result shrinks to the input; *colours of the input*: in large areas."
+MOST = 4
+"""Evaluations up to which a chain is tried that can have any number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
     parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
+    parser.add_argument(
+        "--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noisy and blurred in turn"
+    )
     parser.add_argument(
         "--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="S", help="strengths to try"
     )
@@ -74,18 +84,14 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge what is missing, write the table, and choose if that was asked for."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
     if model.config.refiner is None:
-        raise SkipDiffError(f"{args.model} has no refiner: train one with skipdiff train-refiner")
+        return _given_back_alone(args, model)
     limits, start = [limit(word) for word in args.choose or ()], fixed_start(model)
     own, every = model.config.refiner.strength, catalogue(model, start)
     by_share = shares(model, args.model, {*args.strengths, own})
     found: list[Sampler] = [every["bicubic"], every[f"skip-10-{model.schedule.steps // 10}-{start}"]]
     found += [sampler for samplers in by_share.values() for sampler in samplers]
-    found += given_back(model, by_share[own])
-    file = rows_file(args, model)
-    folder = file.parent.parent / folder_name(args)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(model, open_images(args), found, Store(file), limit=args.limit)
-    results = Results(evaluation.run(progress=True))
+    found += given_back(model, by_share[own], [CCSR(steps) for steps in STEPS])
+    results, folder = measured(args, model, found)
     choice = ""
     if args.choose is not None:
         usual = [s for samplers in by_share.values() for s in samplers if s.steps == evaluations(model)]
@@ -94,15 +100,58 @@ def run(args: argparse.Namespace) -> int:
         write_strength(model_folder(args.model), own)
         choice = f" It was chosen here, for the least LPIPS{within(limits)}."
     note = (
-        f"Of {model.name} on {said(args)}, in {str(model.dtype).removeprefix('torch.')}. Strength: share of "
-        f"the refiner's change that counts; the model's own is {own:g}.{choice} *Back-projected*: the result "
-        "shrinks to the input; *colours of the input*: in large areas. Made by "
-        f"`{command_line('refiner', args, add_arguments)}`."
+        f"Of {model.name} on {inputs(args)}, in {str(model.dtype).removeprefix('torch.')}. Strength: share "
+        f"of the refiner's change that counts; the model's own is {own:g}.{choice} {GIVEN_BACK_NOTE}"
     )
-    lines = tuple(Line(sampler.key, sampler.label) for sampler in found)
-    made = report(Part("refiner", "The refiner's strength", lines, note), results)
-    made.write(folder)
-    print(made.text)
+    return _written(args, folder, Part("refiner", "The refiner's strength", lines_of(found), note), results)
+
+
+def _given_back_alone(args: argparse.Namespace, model: FrozenModel) -> int:
+    """The table of a model of a few calls without a refiner.
+
+    Raises:
+        SkipDiffError: if the model was made for a longer chain, or a strength is to be chosen.
+    """
+    chain = named_chain(model.chain, model)
+    if not isinstance(chain, FewSteps) or args.choose is not None:
+        raise SkipDiffError(f"{args.model} has no refiner: train one with skipdiff train-refiner")
+    chains = [type(chain)(steps) for steps in range(1, (chain.most or MOST) + 1)]
+    plain = trained_chains(model, chain.name, chains)
+    found = [bicubic_way(model), *plain, *given_back(model, plain, chains)]
+    results, folder = measured(args, model, found)
+    precision = str(model.dtype).removeprefix("torch.")
+    note = f"Of {model.name} on {inputs(args)}, in {precision}. {GIVEN_BACK_NOTE}"
+    part = Part("given-back", "What giving back of the input does", lines_of(found), note)
+    return _written(args, folder, part, results)
+
+
+def inputs(args: argparse.Namespace) -> str:
+    """The images, and what is done to them, in words."""
+    return said(args) + (", inputs of mixed quality" if args.mixed else "")
+
+
+def measured(
+    args: argparse.Namespace, model: FrozenModel, samplers: Sequence[Sampler]
+) -> tuple[Results, Path]:
+    """Every sampler on the images, and the folder of the results."""
+    file = rows_file(args, model)
+    folder = file.parent.parent / (folder_name(args) + "-mixed" * args.mixed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    images = mixed_quality(open_images(args)) if args.mixed else open_images(args)
+    evaluation = Evaluation(model, images, samplers, Store(file), limit=args.limit, metrics=judges())
+    return Results(evaluation.run(progress=True)), folder
+
+
+def lines_of(samplers: Sequence[Sampler]) -> tuple[Line, ...]:
+    """A line for each."""
+    return tuple(Line(sampler.key, sampler.label) for sampler in samplers)
+
+
+def _written(args: argparse.Namespace, folder: Path, part: Part, results: Results) -> int:
+    made = f"{part.note} Made by `{command_line('refiner', args, add_arguments)}`."
+    page = report(replace(part, note=made), results, judges())
+    page.write(folder)
+    print(page.text)
     return 0
 
 
@@ -116,11 +165,13 @@ def shares(model: FrozenModel, folder: str, strengths: Collection[float]) -> dic
     return found
 
 
-def given_back(model: FrozenModel, plain: Sequence[Sampler]) -> list[Sampler]:
-    """The chains of ``plain``, which have the model's own strength, with some of the input given back."""
+def given_back(model: FrozenModel, plain: Sequence[Sampler], chains: Sequence[FewSteps]) -> list[Sampler]:
+    """The samplers ``plain`` of these chains, under the model's own refiner if it has one, with some of the
+    input given back."""
 
-    def with_options(sampler: Sampler, name: str, options: dict[str, Any]) -> Sampler:
-        enlarge, chain = SkipDiffSampler(model, refiner=model.folder, **options), CCSR(sampler.steps)
+    def with_options(sampler: Sampler, chain: FewSteps, name: str, options: dict[str, Any]) -> Sampler:
+        refiner = model.folder if model.config.refiner else None
+        enlarge = SkipDiffSampler(model, refiner=refiner, **options)
 
         def run(lr: np.ndarray, seed: int) -> Picture:
             return Picture(enlarge(lr, chain, seed).images[0], chain.steps)
@@ -128,7 +179,11 @@ def given_back(model: FrozenModel, plain: Sequence[Sampler]) -> list[Sampler]:
         key, label = f"{sampler.key}+{name.replace(' ', '-')}", f"{sampler.label}, {name}"
         return replace(sampler, key=key, label=label, run=each(run))
 
-    return [with_options(sampler, *given) for given in GIVEN_BACK.items() for sampler in plain]
+    return [
+        with_options(sampler, chain, *given)
+        for given in GIVEN_BACK.items()
+        for sampler, chain in zip(plain, chains, strict=True)
+    ]
 
 
 # -- the choice

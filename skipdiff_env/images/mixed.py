@@ -11,7 +11,7 @@ from .sources import ImageSource
 
 KINDS = ("clean", "jpeg", "noise", "blur")
 """Image number i is of kind i modulo 4."""
-JPEG, NOISE, BLUR = (40.0, 90.0), (2.0, 15.0), (0.4, 1.2)
+JPEG, NOISE, BLUR = (30.0, 95.0), (2.0, 15.0), (0.4, 1.2)
 """Ranges of JPEG quality, of σ of Gaussian noise in grey levels, and of σ of Gaussian blur in LR pixels."""
 
 

@@ -36,6 +36,15 @@ def step_weight(step: int) -> float:
     return 0.5 * 2.1 ** ((ADDSR_STEPS if step == 1 else step) - 1)
 
 
+def mean_weight() -> float:
+    """The mean of :func:`step_weight` in training, where half of the batches are of the first step.
+
+    A constant weight of this size leaves the balance with the adversarial term as it is.
+    """
+    later = [step_weight(step) for step in range(2, ADDSR_STEPS + 1)]
+    return (step_weight(1) + sum(later) / len(later)) / 2
+
+
 def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, weight: float) -> Tensor:
     """Weighted squared distance of the student's x̂0 from the teacher's, a scalar.
 
@@ -119,7 +128,7 @@ class AddSRTrainer(AdversarialTrainer):
         level = torch.full((len(latent),), float(signal), device=self.device)
         fake = Student(self._forward, self).predict_unclamped(latent, used, level)
         wanted = self._taught(fake.detach(), hr, batch)
-        weight = step_weight(step) if self.options.adaptive else 1.0
+        weight = step_weight(step) if self.options.adaptive else mean_weight()
         loss = distillation_loss(fake, wanted, batch.level, weight)
         return Attempt(fake, hr, {"distillation": loss})
 

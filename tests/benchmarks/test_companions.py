@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.paper import side_by_side
-from benchmarks.paper.companions import RECIPES, VARIANTS
+from benchmarks.paper.companions import RECIPES, UNTRAINED, VARIANTS
 from skipdiff_env import training
 from skipdiff_env.training import load_recipe
 
-ONLY = ["refiner", "refiner without the adversarial part", "refiner without stage 1"]
+ONLY = ["stage 1", "refiner", "refiner without the adversarial part", "refiner without stage 1"]
 ONLY += ["student", "student without self-refinement"]
 
 
@@ -36,20 +36,22 @@ def test_variants_are_trained_once_and_compared(model_folder, image_folder, tmp_
     with (folder / "companions.csv").open() as file:
         rows = {row["line"]: row for row in csv.DictReader(file)}
     assert list(rows) == [
-        "bicubic", "stage 1 alone, 1 step", "stage 1 alone, 2 steps",
-        *(f"{name}, {steps}" for name in ONLY[:3] for steps in ("1 step", "2 steps")),
+        "bicubic",
+        *(f"{name}, {steps}" for name in ("no further training", "the given stage 1", *ONLY[:4])
+          for steps in ("1 step", "2 steps")),
         "student, 1 step", "student, 4 steps", "student, 4 steps, self_refinement=0.0",
         "student without self-refinement, 1 step",
         "student without self-refinement, 4 steps, self_refinement=0.0",
     ]  # fmt: skip
     for name, row in rows.items():
-        trained = name.startswith(("refiner", "student"))
+        trained = name.startswith(("stage 1", "refiner", "student"))
         assert row["steps"] == ("3" if trained else "")
         assert all(float(row[metric]) for metric in ("psnr", "ssim", "lpips", "niqe", "residue")), name
     assert rows["student, 4 steps"]["psnr"] != rows["student, 4 steps, self_refinement=0.0"]["psnr"]
-    assert f"| {ONLY[1]}, 2 steps − refiner, 2 steps | " in text
+    assert f"| {ONLY[2]}, 2 steps − refiner, 2 steps | " in text
+    assert "| stage 1, 2 steps − no further training, 2 steps | " in text
     assert "4 steps, self_refinement=0.0 − student, 4 steps | " in text
-    lpips = float(rows[f"{ONLY[1]}, 2 steps"]["lpips"]) - float(rows["refiner, 2 steps"]["lpips"])
+    lpips = float(rows[f"{ONLY[2]}, 2 steps"]["lpips"]) - float(rows["refiner, 2 steps"]["lpips"])
     assert f"2 steps − refiner, 2 steps | {lpips:+.4f} (" in text
     assert "0.05 minutes of training each" in text and "Made by `python -m benchmarks companions" in text
     assert "refiner without the adversarial part: `refiner.adversarial.weight=0`" in text
@@ -64,7 +66,10 @@ def test_variants_are_trained_once_and_compared(model_folder, image_folder, tmp_
 
 def test_an_unknown_variant_is_named(image_folder, capsys):
     assert main(["companions", "--data", "x", "--val", str(image_folder), "--only", "none"]) == 2
-    assert "unknown variant 'none': use some of refiner, refiner without the" in capsys.readouterr().err
+    assert (
+        "unknown variant 'none': use some of stage 1, stage 1 with consistency in one"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -74,4 +79,4 @@ def test_every_variant_is_a_recipe_and_another_one(name):
     changed = load_recipe(recipe, overrides=variant.changes)
     assert changed.program == variant.program
     assert (changed == load_recipe(recipe)) == (not variant.changes)
-    assert not variant.of or VARIANTS[variant.of].program == variant.program
+    assert variant.of in ("", UNTRAINED) or VARIANTS[variant.of].program == variant.program

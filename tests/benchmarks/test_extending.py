@@ -122,7 +122,7 @@ def test_a_metric_is_one_entry(metric, paper, image_folder, tmp_path):
     assert "LR consistency: PSNR of" in (folder / "README.md").read_text()
     assert "; Redness: the mean of the first channel; " in (folder / "README.md").read_text()
     assert main(["inputs", "--models", *paper[1:], "--limit", "1"]) == 0
-    assert "| LR consistency ↑ | Redness ↓ | evaluations |" in (folder / "inputs.md").read_text()
+    assert "| LR consistency ↑ | residue ↓ | Redness ↓ | evaluations |" in (folder / "inputs.md").read_text()
     few = ["--limit", "1", "--seeds", "2", "--samplers", "bicubic", "csa-10"]
     assert main(["stability", *paper, *few]) == 0
     still, moving = lines(folder / "stability.csv")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.measure.results import Results
 from benchmarks.measure.store import Row
 from benchmarks.paper.legs import per_tenfold
 from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
+from skipdiff_env.diffusion.folder import REFINER, write_weights
+from skipdiff_env.diffusion.model import RefinerConfig
+from skipdiff_env.diffusion.refiner import RefinerNetwork
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,27 @@ def test_legs_have_a_line_each_and_a_curve(legs, image_folder, tmp_path, capsys)
     assert (folder / "legs.png").read_bytes()[:4] == b"\x89PNG"
     before = (folder / "rows.csv").read_bytes()
     assert main(arguments) == 0 and (folder / "rows.csv").read_bytes() == before  # nothing is computed again
+
+
+def test_a_refiner_s_legs_are_its_own_and_run_its_chain(image_folder, tmp_path):
+    config = tiny_config(image_size=96, chain="ccsr:2", schedule=NoiseSchedule.cosine(20).config)
+    model, given = random_model(config), []
+    for seed, images in enumerate([100, 200]):
+        torch.manual_seed(seed)
+        network = RefinerNetwork(config.unet)
+        torch.nn.init.normal_(network.unet.final_conv.block[-1].weight, std=0.1 * (seed + 1))
+        training = {"recipe": "tiny-refiner", "hours": 0.1 * (seed + 1), "images": images}
+        refined = replace(config, refiner=RefinerConfig(config.unet, training=training))
+        given.append(save_model(tmp_path / f"{seed}", model.network, refined))
+        write_weights(given[-1] / REFINER, network)
+    out = tmp_path / "out"
+    arguments = ["legs", "--legs", *map(str, given), "--images", str(image_folder), "--out", str(out)]
+    assert main(arguments) == 0
+    with (out / "tiny-refiner" / "training" / "legs.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["crops"]) for row in table] == [100, 200]
+    assert all(row["sampler"][2:] in ("1", "2") for row in table)
+    assert table[0]["psnr"] != table[1]["psnr"]
 
 
 def test_the_slope_is_that_of_the_line_through_the_means():

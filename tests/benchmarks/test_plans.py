@@ -14,7 +14,7 @@ from benchmarks.measure.results import Results
 from benchmarks.measure.sampler import Sampler
 from benchmarks.measure.samplers import catalogue
 from benchmarks.measure.store import Row, read_rows
-from benchmarks.paper.plans import beaten, compared, report
+from benchmarks.paper.plans import STANDARD, beaten, compared, report
 from skipdiff_env.chains import uniform
 from skipdiff_env.chains.shipped import save_plans
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model, tiny_config
@@ -102,7 +102,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "effort normal: another plan of 7 evaluations", "effort best: another plan of 8 evaluations",
     ]  # fmt: skip
     plans = {s.key for s in family}
-    rivals = {f"{kind}-{n}" for kind in ("ddim", "ddim-half", "dpm", "ancestral") for n in (3, 7)}
+    rivals = {f"{kind}-{n}" for kind in STANDARD for n in (3, 7)}
     assert keys == plans | rivals | {"hr", "skip-10-10-7"}
     assert [row.value("residue") for row in stored if row.sampler == "hr"] == pytest.approx([1, 1])
     assert "\n| HR | – | 1.0000 |" in text

@@ -15,6 +15,7 @@ from benchmarks.measure.sampler import Sampler
 from benchmarks.measure.samplers import catalogue
 from benchmarks.measure.store import Row
 from benchmarks.paper.claims import claims, niqe_disagreements, optimum_starts, other_choices
+from benchmarks.paper.few import few_steps
 from benchmarks.paper.figures import families
 from benchmarks.paper.parts import Subject, build, main_table, starts
 from benchmarks.paper.published import FACES, NATURAL, REWARDS, shown
@@ -266,11 +267,11 @@ def test_tables_show_every_line_with_its_interval_and_the_paper_s_column():
     results, part = made_up(), Part("t", "T", (Line("csa-100", "chain", "1 / 2"), Line("ddim-16", "DDIM")))
     made = report(part, results)
     table = [line for line in made.text.splitlines() if line.startswith("|")]
-    assert len(table) == 8 and all(line.count("|") == 10 for line in table[:4])
+    assert len(table) == 8 and all(line.count("|") == 11 for line in table[:4])
     assert table[2].startswith("| chain |") and table[2].endswith("| 100 | 1 / 2 |")
     assert count(results) == "8 images, 2 noise seeds each" and count(results) in made.note
     assert made.basis == count(results)
-    assert len(made.data) == 3 and all(len(cells) == 2 + 3 * 7 + 1 for cells in made.data)
+    assert len(made.data) == 3 and all(len(cells) == 2 + 3 * (len(METRICS) + 1) + 1 for cells in made.data)
 
 
 def test_spearman_is_that_of_ranks():
@@ -366,3 +367,36 @@ def test_the_fall_of_table_5_is_said():
         ]
         assert line.startswith("*From start 9 to start 1*: PSNR -0.08 dB, interval -0.08 … -0.08; LPIPS × ")
         assert line.endswith(f".{said}") and ("The paper" in line) == bool(said)
+
+
+def test_few_step_models_are_told_what_they_come_to():
+    families_ = {"one-1": "ccsr-stage-1", "both-2": "ccsr-both", "student-1": "addsr", "student-4": "addsr"}
+    made = subject(**families_)
+    results = Results(
+        rows("bicubic", 0, psnr=25.0)
+        + rows("ccsr-1", 1, psnr=26.0, lpips=0.30)
+        + rows("one-1", 1, psnr=26.5, lpips=0.25)
+        + rows("ccsr-2", 2, psnr=26.0, lpips=0.25, niqe=6.0)
+        + rows("ddim-2", 2, psnr=25.0, lpips=0.30, niqe=5.0)
+        + rows("both-2", 2, psnr=25.9, lpips=0.19, niqe=5.1)
+        + rows("student-1", 1, psnr=24.0, lpips=0.3, niqe=5.0)
+        + rows("student-4", 4, psnr=25.5, lpips=0.2, niqe=4.5)
+    )
+    text = "\n".join(few_steps(results, made, "imagenet256_test"))
+    assert (
+        "*CCSR, stage 1 against the same sampler on the model itself, at 1 evaluation*: better in PSNR"
+        in text
+    )
+    assert (
+        "*both-2, beside 2 others at 2 evaluations*: worse than DDIM (η = 0) in NIQE; CCSR's sampler in"
+        in text
+    )
+    assert "*student-4, beside 0 others at 4 evaluations*: none is better" in text
+    for metric, limit, form in (("lpips", 0.185, ".4f"), ("psnr", 25.8, ".2f")):
+        mean = results.mean("both-2", metric)
+        kept = mean <= limit if metric == "lpips" else mean >= limit
+        which = f"({'kept' if kept else 'missed'}: at {'most' if metric == 'lpips' else 'least'} {limit})"
+        assert f"{metric.upper()} {mean:{form}} {which}" in text
+    assert "*AddSR at 1 evaluation against bicubic*: " in text and "; worse in PSNR (-1.00, interval" in text
+    assert "Limits of" not in "\n".join(few_steps(results, made, "photographs"))
+    assert few_steps(Results(rows("ddim-2", 2)), made, "imagenet256_test") == []

@@ -131,12 +131,12 @@ def test_an_agent_of_another_model_is_used_with_a_note(
     purpose = Purpose("faces-8x", "0123456789abcdef", 10, 10, "reset", "niqe", "PPO", 0)
     other = save_policy(tmp_path / "other.safetensors", planner(PLAN), purpose=purpose)
     arguments = photograph, "-o", tmp_path / "x.png"
-    ran = upscale(*arguments, model=noisy_folder, method=("--policy", other))
+    ran = upscale(*arguments, model=noisy_folder, method=("--policy", str(other)))
     assert ran.status == 0
     assert ran.err == "skipdiff: note: the agent was trained for faces-8x, and may decide badly here\n"
     own = replace(purpose, model_hash=load_pretrained(noisy_folder, "cpu").hash)
     save_policy(other, planner(PLAN), purpose=own)
-    assert upscale(*arguments, "--force", model=noisy_folder, method=("--policy", other)).err == ""
+    assert upscale(*arguments, "--force", model=noisy_folder, method=("--policy", str(other))).err == ""
 
 
 def test_another_agent_is_another_setting(
