@@ -167,7 +167,9 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
         Table(["cold steps/s", "warm steps/s", "ratio"], [cells], 0),
         told,
         Table(
-            ["batch", "scalar", "ratio"], [[f"{batched:.0f}", f"{single:.0f}", f"{batched / single:.2f}"]], 0
+            ["batch", "scalar", "ratio", "aimed at"],
+            [[f"{batched:.0f}", f"{single:.0f}", f"{batched / single:.2f}", "4"]],
+            0,
         ),
     )
 
@@ -199,9 +201,9 @@ def _agents(model: FrozenModel, args: argparse.Namespace) -> Section:
         "One thread; decisions a second of the processor, of new agents, which skip every other time."
         f"{other}"
     )
-    ratios = [[name, f"{ratio:.2f}"] for name, ratio in agents.ratios(found)]
+    ratios = [[name, f"{ratio:.2f}", aim] for name, ratio, aim in agents.ratios(found)]
     table = Table(["agent", "decisions/s"], lines)
-    return "Agents learning from recordings", told, table, Table(["ratio", "median"], ratios)
+    return "Agents learning from recordings", told, table, Table(["ratio", "median", "aimed at"], ratios)
 
 
 def _upscale(model: FrozenModel, args: argparse.Namespace) -> Section:

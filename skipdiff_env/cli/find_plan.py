@@ -94,12 +94,14 @@ def run(args: argparse.Namespace) -> int:
         plan = search.find(number, args.trials, args.minutes, tell)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in plan.figures.items())
         say(f"{plan.plan}   {figures}   ({plan.trials} plans, {plan.seconds / 60:.1f} minutes)")
-        found[plan.plan] = {**plan.figures, "trials": plan.trials}
+        found[plan.plan] = {
+            **plan.figures, "trials": plan.trials, "minutes": round(plan.seconds / 60, 1)
+        }  # fmt: skip
     chosen = choose_efforts(found, search.reference, metrics)
     output = Path(args.output) if args.output else model.folder / PLANS
     about = {
         "pictures": Path(args.images).name, "every": args.every, "image_size": args.image_size,
-        "objective": metrics, "precision": str(model.dtype).removeprefix("torch."),
+        "objective": metrics, "precision": str(model.dtype).removeprefix("torch."), "seed": args.seed,
         "compared_with": str(search.compared_with), "reference": search.reference,
     }  # fmt: skip
     if args.efforts:

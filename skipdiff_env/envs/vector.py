@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -74,6 +75,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         self.num_envs, self.render_mode, self.tensors = num_envs, render_mode, tensors
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._longest = max_episode_steps
+        self._spec: EnvSpec | None = None
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._episodes = self.scenes(num_envs, self.options(**arguments))
         self.single_observation_space = self._episodes.observation_space
@@ -82,6 +84,17 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._random: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._done = np.zeros(num_envs, np.bool_)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The spec; ``max_episode_steps`` is the longest episode unless it was given."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None and spec.max_episode_steps is None:
+            spec.max_episode_steps = self._longest or self._episodes.longest
+        self._spec = spec
 
     @property
     def source(self) -> ImageSource:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ class FoundPlan:
     trials: int
     """Number of plans tried in all runs of the study."""
     seconds: float
-    """Seconds that this run took."""
+    """Seconds that the plans took to try, in all runs of the study."""
 
 
 class PlanSearch:
@@ -117,7 +116,7 @@ class PlanSearch:
         Raises:
             SkipDiffError: if Optuna is not installed, or a request cannot be met.
         """
-        began, top = time.monotonic(), self._pictures.model.schedule.steps
+        top = self._pictures.model.schedule.steps
         whole_number("evaluations", evaluations, 2, top)
         study = self._study(evaluations)
 
@@ -127,7 +126,8 @@ class PlanSearch:
         _run(study, objective, trials, minutes, tell)
         plan = self._choose(study)
         figures = means(*(self._pictures.measure(plan, seed) for seed in self._seeds))
-        return FoundPlan(plan, figures, len(_finished(study)), time.monotonic() - began)
+        tried = _finished(study)
+        return FoundPlan(plan, figures, len(tried), sum(map(_seconds, tried)))
 
     def _reference(self, seed: int) -> Figures:
         """What plans are held against; measured once."""
@@ -306,3 +306,8 @@ def _run(
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that are over, to their end or not."""
     return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+
+
+def _seconds(trial: optuna.trial.FrozenTrial) -> float:
+    """How long a trial took, while the computer may have been busy with other things, too."""
+    return trial.duration.total_seconds() if trial.duration else 0.0

@@ -32,7 +32,9 @@ class Range:
     """The strongest degradations that a model saw in training."""
 
     jpeg: float
-    """The lowest quality, 1 … 100."""
+    """The lowest JPEG quality, 1 … 100."""
+    webp: float
+    """The lowest WebP quality, 1 … 100."""
     noise: float
     """The largest σ in 8-bit units."""
     blur: float
@@ -73,13 +75,16 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
 
     Args:
         asked: name or folder of a model, or ``auto``.
-        look: function that measures the photograph; it is called only if there is a choice.
+        look: function that measures the photograph; it is called only if there is a choice, or if the model
+            was trained on faults, about which it can be told that they are too strong.
 
     Raises:
         SkipDiffError: if ``look`` raises it, or if the file of the rule is damaged.
     """
     if asked != AUTO:
-        return Choice(asked)
+        named = available_models().get(asked, Path(asked))
+        known = trained_range(read_config(named / CONFIG)) if (named / CONFIG).is_file() else None
+        return Choice(asked, tuple(beyond(look(), known, named.name)) if known else ())
     folder = available_models().get(REAL)
     file = folder / RULE if folder else None
     if file is None or not file.is_file():
@@ -103,16 +108,18 @@ def described(seen: Measured) -> str:
     return f"looks like {', '.join(faults)}" if faults else "looks clean"
 
 
-def beyond(seen: Measured, trained: Range) -> list[str]:
-    """Warnings about faults that are stronger than any in training."""
+def beyond(seen: Measured, trained: Range, model: str = REAL) -> list[str]:
+    """Warnings about faults that are stronger than any that a model saw in training."""
     found = []
-    if seen.coding and seen.coding.quality < trained.jpeg:
-        found.append(f"{seen.coding} is below what {REAL} was trained on ({trained.jpeg:g} and more)")
+    lowest = {"JPEG": trained.jpeg, "WebP": trained.webp}
+    if seen.coding and seen.coding.quality < lowest[seen.coding.name]:
+        least = lowest[seen.coding.name]
+        found.append(f"{seen.coding} is below what {model} was trained on ({least:g} and more)")
     if seen.noise > trained.noise:
-        found.append(f"noise {seen.noise:.0f} is more than {REAL} was trained on ({trained.noise:g})")
+        found.append(f"noise {seen.noise:.0f} is more than {model} was trained on ({trained.noise:g})")
     found = [f"{text}: some of it will remain" for text in found]
     if seen.blur > trained.blur:
-        text = f"blur {seen.blur:.1f} pixels is more than {REAL} was trained on ({trained.blur:g})"
+        text = f"blur {seen.blur:.1f} pixels is more than {model} was trained on ({trained.blur:g})"
         found.append(f"{text}: shrink the picture first")
     return found
 
@@ -121,9 +128,10 @@ def trained_range(config: ModelConfig) -> Range | None:
     """The degradations in the last leg of a model's training, from its record; None if it does not say."""
     try:
         faults = config.training["degradation"]
-        found = Range(faults["jpeg"][0], faults["noise"][1], faults["blur"][1])
+        webp = faults.get("webp", faults["jpeg"])
+        found = Range(faults["jpeg"][0], webp[0], faults["noise"][1], faults["blur"][1])
         return found if _numbers(found) else None
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         return None
 
 

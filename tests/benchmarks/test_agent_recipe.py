@@ -82,9 +82,9 @@ def test_only_some_images(tmp_path):
 def test_ratios_are_of_the_same_round():
     found = {("here", speed.EPISODIC): [6.0, 30.0, 8.0], ("here", speed.CONTRIB): [2.0, 10.0, 4.0]}
     found |= {("here", speed.PPO): [6.0, 15.0, 16.0]}
-    assert [ratio for _, ratio in speed.ratios(found)] == [3.0, 1.0]
+    assert [ratio for _, ratio, _ in speed.ratios(found)] == [3.0, 1.0]
     found |= {("beside", speed.CONTRIB): [1.0, 10.0, 2.0], ("beside", speed.PPO): [3.0, 5.0, 8.0]}
-    assert [ratio for _, ratio in speed.ratios(found)] == [3.0, 1.0, 4.0, 2.0]
+    assert [ratio for _, ratio, _ in speed.ratios(found)] == [3.0, 1.0, 4.0, 2.0]
 
 
 def test_a_learner_that_fails_is_named(tmp_path, capfd):

@@ -246,3 +246,8 @@ def test_the_spec_tells_how_long_episodes_are(make):
         seen, _, terminated, truncated, _ = timed.step(1)
         assert seen["time"] == [step] and terminated == (step == 6) and not truncated
     assert make(max_episode_steps=3).spec.max_episode_steps == 3
+
+
+def test_the_spec_of_a_native_vector_tells_the_same(make_vec):
+    assert make_vec(2, fine_steps=7).spec.max_episode_steps == 6
+    assert make_vec(2, max_episode_steps=3).spec.max_episode_steps == 3

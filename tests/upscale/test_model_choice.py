@@ -148,11 +148,11 @@ def test_what_was_seen_in_words() -> None:
     assert described(faulty) == "looks like JPEG quality 60, noise 4, blur 1.2 pixels"
     former = Measured(1.0, 0.5, Coding("JPEG", 60, ""), former=True)
     assert described(former) == "looks like JPEG quality 60 in an earlier file"
-    trained = Range(jpeg=30, noise=20, blur=2)
+    trained = Range(jpeg=30, webp=40, noise=20, blur=2)
     assert beyond(faulty, trained) == []
     low, loud, soft = beyond(Measured(31, 2.6, Coding("WebP", 12)), trained)
     assert low == (
-        "WebP quality 12 is below what natural-4x-real was trained on (30 and more): some of it will remain"
+        "WebP quality 12 is below what natural-4x-real was trained on (40 and more): some of it will remain"
     )
     assert loud == "noise 31 is more than natural-4x-real was trained on (20): some of it will remain"
     assert soft == "blur 2.6 pixels is more than natural-4x-real was trained on (2): shrink the picture first"
@@ -184,6 +184,11 @@ def test_warnings_go_by_the_models_own_record(shipped: Path) -> None:
         _, *warnings = choose_model("auto", lambda: loud).notes
         told = "noise 9 is more than natural-4x-real was trained on (8): some of it will remain"
         assert warnings == ([told] if highest == 8 else [])
+        for named in ("natural-4x-real", str(folder)):
+            assert choose_model(named, lambda: loud).notes == tuple(warnings), "it is not auto's alone"
+    webp = Measured(1, 0.5, Coding("WebP", 35))
+    assert len(beyond(webp, Range(jpeg=40, webp=40, noise=8, blur=1))) == 1
+    assert beyond(webp, Range(jpeg=40, webp=30, noise=8, blur=1)) == []
 
 
 @pytest.mark.parametrize(
