@@ -217,7 +217,8 @@ def _plans(case: Case) -> Iterable[Sampler]:
 
 def _ccsr(case: Case) -> Iterable[Sampler]:
     for steps in sorted({1, 2, *case.budgets}):
-        yield chain_sampler(case.model, CCSR(steps), f"ccsr-{steps}", f"CCSR's sampler, {steps} steps")
+        label = f"CCSR's sampler, {steps} step{'s' * (steps > 1)}"
+        yield chain_sampler(case.model, CCSR(steps), f"ccsr-{steps}", label)
 
 
 def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:

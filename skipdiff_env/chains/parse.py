@@ -227,7 +227,7 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
             key = ""
         if key not in known:
             have = f"{name} knows {', '.join(known)}" if known else f"{name} has none"
-            raise SkipDiffError(f"{word!r} is no argument of a chain, such as t_max=0.5: {have}")
+            raise SkipDiffError(f"{word!r} is not an argument of this chain, such as t_max=0.5: {have}")
     return found
 
 

@@ -23,8 +23,7 @@ class SkipDiffusionEnv(SceneEnv):
     A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising
     steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them. *Coarse skip approximation*
     (CSA) takes S - 1 long jumps and ends at a latent x_S1. *Fine skip refinement* (FSR), which is this
-    environment, then walks down F fine levels and lets an agent denoise or skip at each of them. A good
-    agent turns the noise that is left into detail where the image needs it, and stops in time.
+    environment, then passes through F fine levels, at all but the last of which an agent denoises or skips.
 
     The model never changes, all noise is determined by the image and a noise seed, and the metric scores
     the 8-bit image that would be saved.
