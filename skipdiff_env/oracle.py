@@ -98,7 +98,8 @@ def find_optimum(
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
-        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then refused.
+        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
+            refused.
         max_calls: maximum number of network calls; a longer search is refused.
         batch_size: maximum number of rows per network call.
         process: process to use, for instance one with a cache; its steps and rule then replace those above.

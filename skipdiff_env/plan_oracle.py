@@ -100,7 +100,8 @@ def find_optimal_plan(
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         budget: maximum number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
-        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then refused.
+        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
+            refused.
         max_calls: maximum number of network calls in all; a longer search is refused.
         batch_size: maximum number of rows per network call.
 
