@@ -155,7 +155,7 @@ def walk(
     Args:
         process: whose schedules.
         start: what its ``start()`` gave, one row.
-        batch_size: rows a network call, at most.
+        batch_size: maximum number of rows per network call.
         visit: called with every set of states in which there is something to decide. States that
             share their history come again.
 

@@ -104,7 +104,7 @@ def parse(
             of T below it.
         fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
         skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
-        step_cost: price of an evaluation, for agents that were trained with prices.
+        step_cost: price per evaluation, for agents that were trained with prices.
         refiner: ``own`` (the model's, if it was made for this kind of chain), ``none``, the name or folder of
             a model that has a refiner, any of these but ``none`` with a strength, such as ``own:0.5``, or a
             function (x̂0, condition) → image.

@@ -136,7 +136,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `actions` | int8 (F - 1,) | the actions so far, and -1 for those still to come |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
     | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
-    | `step_cost` | `float` | this episode's price of an evaluation |
+    | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |
     | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |
