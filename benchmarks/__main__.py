@@ -10,13 +10,16 @@ from skipdiff_env.errors import SkipDiffError
 
 COMMANDS = {
     "demo": ("paper.demo", "enlarge a bundled photograph and print a table"),
-    "paper": ("paper.command", "make every table and figure of the paper with your weights and images"),
+    "paper": (
+        "paper.command",
+        "remake the paper's Tables 1 to 6 and Figures 1, 5 and 6 with your own model and pictures",
+    ),
     "photographs": ("paper.gather", "gather freely licensed photographs to train on, from Debian's packages"),
     "test-set": ("measure.test_set", "rebuild a test set from your own copies of the data sets"),
     "agents": ("agents.command", "compare agents with every fixed schedule and the exact optimum"),
     "ceilings": ("agents.ceilings", "measure how much an agent could learn, and from what"),
     "texture": ("agents.texture", "test whether the texture of the latents predicts the best start"),
-    "step-cost": ("agents.step_cost", "train one agent that is told the price of an evaluation"),
+    "step-cost": ("agents.step_cost", "train one agent that observes the price per evaluation"),
     "agent-training": (
         "agents.training",
         "compare the cost of training an agent with that of the paper's recipe",
@@ -29,14 +32,14 @@ COMMANDS = {
     "spn": ("agents.spn", "compare norms and widths of the skip proposal network"),
     "animate": (
         "paper.animate",
-        "make the manual's picture before and after, and its animations of episodes",
+        "make the manual's before/after picture and its animations of episodes",
     ),
     "stability": (
         "paper.stability",
         "measure how much a result varies with the noise seed (G-STD and L-STD)",
     ),
     "precision": ("paper.precision", "test whether bfloat16 changes the figures of the tables"),
-    "refiner": ("paper.refiner", "measure a refiner's trade of distortion for perception"),
+    "refiner": ("paper.refiner", "measure a refiner's perception–distortion trade-off"),
     "plans": ("paper.plans", "compare a model's plans with its fixed start and the standard samplers"),
     "inputs": ("paper.inputs", "compare models on clean inputs and on JPEGs"),
     "restore": ("restore.command", "compare models with other programs on realistic inputs"),
@@ -45,7 +48,7 @@ COMMANDS = {
         "fit the rule by which --model auto chooses a model for a photograph",
     ),
     "recipes": ("paper.recipes", "compare choices of a training recipe in short runs"),
-    "legs": ("paper.legs", "measure what each leg of a training brought"),
+    "legs": ("paper.legs", "measure what each training run improved"),
     "companions": ("paper.companions", "measure what each part of CCSR's and AddSR's training is worth"),
     "tutorials": ("measure.tutorials", "run the manual's tutorials and render their pages"),
     "docs": ("measure.docs", "copy result tables into the README and the model cards"),
@@ -60,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name in argv[:1]:  # importing the others takes seconds, and some need extras
             importlib.import_module(f"benchmarks.{module}").add_arguments(sub)
     args = parser.parse_args(argv)

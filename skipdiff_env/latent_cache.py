@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class LatentCache:
-    """A bounded store of latents and scores, which drops the least recently used first.
+    """A bounded store of latents and scores that evicts the least recently used entries first.
 
     Share one object among environments, :class:`CachedProcess` objects, oracles and threads: keys carry
     everything that a latent depends on, including the model's hash, and a lock keeps threads apart.

@@ -65,7 +65,8 @@ def alone(folder: Path) -> Iterator[None]:
                 stack.enter_context(held(folder / LOCK, wait=False))
             except BlockingIOError as error:
                 raise SkipDiffError(
-                    f"cannot use {folder}: {error.strerror}: wait for its end, or give another folder"
+                    f"cannot use {folder}: {error.strerror}: wait until the other run has ended, or give "
+                    "another folder"
                 ) from None
             yield
     finally:

@@ -91,14 +91,17 @@ def find_optimum(
     """Find every outcome that schedules can reach on one image under one noise seed.
 
     Args:
-        model: the frozen model.
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+            :class:`.DiffusionModel`.
         image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
             input.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
-        max_calls: greatest number of network calls; a longer search is refused.
-        batch_size: greatest number of rows per network call.
+        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
+            refused.
+        max_calls: maximum number of network calls; a longer search is refused.
+        batch_size: maximum number of rows per network call.
         process: process to use, for instance one with a cache; its steps and rule then replace those above.
         lr: the input, uint8 (h, w, 3), if it is not just ``image`` shrunk (a degraded one, say).
 
@@ -152,7 +155,7 @@ def walk(
     Args:
         process: whose schedules.
         start: what its ``start()`` gave, one row.
-        batch_size: rows a network call, at most.
+        batch_size: maximum number of rows per network call.
         visit: called with every set of states in which there is something to decide. States that
             share their history come again.
 

@@ -64,7 +64,7 @@ class _Node(NamedTuple):
 
 
 def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
-    """The greatest number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
+    """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
     0.
 
     Under ``jump`` a latent is told the level that it reached, and one estimate serves all next levels: a call
@@ -92,15 +92,18 @@ def find_optimal_plan(
     """Find every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
 
     Args:
-        model: the frozen model.
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+            :class:`.DiffusionModel`.
         image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
             input.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
-        budget: greatest number of network calls in a chain.
+        budget: maximum number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
-        max_calls: greatest number of network calls in all; a longer search is refused.
-        batch_size: greatest number of rows per network call.
+        low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
+            refused.
+        max_calls: maximum number of network calls in all; a longer search is refused.
+        batch_size: maximum number of rows per network call.
 
     Raises:
         SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an

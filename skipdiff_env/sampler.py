@@ -62,10 +62,10 @@ class SkipDiffSampler:
             not count as an evaluation. See :mod:`.diffusion.refiner`.
         clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0 the result
             shrinks to the input. See :func:`.diffusion.resize.back_project`.
-        colour_fix: whether the colours of large areas are made those of the input. See
+        colour_fix: whether to give large areas the colours of the input. See
             :func:`.diffusion.resize.fix_colours`.
-        detail: share, 0 … 1, of the invented detail that is kept; 0 gives the faithful mean. Below 1 it takes
-            one more evaluation, and at 0 only that one. See :mod:`.chains.detail`.
+        detail: share, 0 … 1, of the invented detail that is kept; 0 gives the posterior mean. Below 1 it
+            takes one more evaluation, and at 0 only that one. See :mod:`.chains.detail`.
 
     Examples:
         >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))

@@ -174,7 +174,7 @@ def test_a_lock_is_held_against_others_and_freed_by_death(tmp_path: Path) -> Non
 
 def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
-    refused = f"cannot use {folder}: another run is writing there: wait for its end"
+    refused = f"cannot use {folder}: another run is writing there: wait until the other run has ended"
     with alone(folder):
         for _ in range(2):
             with pytest.raises(SkipDiffError, match=refused), alone(folder):

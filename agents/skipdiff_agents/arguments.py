@@ -55,7 +55,7 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     add("--model", default=MODEL, metavar="NAME", help=f"name or folder of the diffusion model [{MODEL}]")
     add("--images", metavar="PATH", help=f"{images} [the bundled photographs]")
     add("--limit", type=_positive, metavar="N", help="use only the first N images [all]")
-    add("--mixed", action="store_true", help="degrade the inputs: clean, JPEG, noise and blur in turn")
+    add("--mixed", action="store_true", help="vary the inputs: clean, JPEG, noisy and blurred in turn")
     add("--precision", choices=PRECISIONS, help="precision of the network [bfloat16 on CUDA, else float32]")
     add(
         "--noise-seeds",
@@ -111,7 +111,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--algo",
         default="recurrent_ppo",
         metavar="NAME",
-        help=f"{', '.join(algorithms())} or a YAML file [recurrent_ppo, as in the paper]",
+        help=f"{', '.join(algorithms())} or a YAML file [recurrent_ppo, the paper's agent with our recipe]",
     )
     _setting_arguments(parser, "training images: a folder, .tar or image file")
     add("--out", default=OUT, metavar="DIR", help=f"folder of the run [{OUT}]")

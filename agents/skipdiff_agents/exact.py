@@ -105,7 +105,7 @@ def train_exactly(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> SkipProposalNetwork:
-    """Train a network with a clock by gradient ascent on the exact expected reward.
+    """Train a network with memory ``clock`` by gradient ascent on the exact expected reward.
 
     Args:
         training: evaluator of the training episodes, which must be recorded; they are mirrored at random.
@@ -114,8 +114,8 @@ def train_exactly(
         epochs: number of times that each episode is seen.
         learning_rate: learning rate of AdamW, which falls to zero.
         batch: number of episodes per update.
-        price: price of an evaluation, in standard deviations of an episode's outcomes, so that a denoise
-            which a skip undoes is not free.
+        price: price per evaluation, in standard deviations of an episode's outcomes, so that denoising is
+            not free where a later skip discards the result.
         temperature: value of a nat of entropy at the beginning, in the same units, which falls to zero; it
             keeps decisions open until pictures can be distinguished.
         seed: seed of weights, order and mirroring.

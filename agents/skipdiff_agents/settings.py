@@ -36,7 +36,7 @@ FIELDS = {
     "minibatches": "number of minibatches per update (PPO and its variants)",
     "policy": "options of the network: memory (for agents that have one), hidden_size, norm",
     "arguments": "arguments of the class",
-    "step_cost": "price of an evaluation, or the range [low, high] of prices that the agent is told",
+    "step_cost": "price per evaluation, or the range [low, high] of prices that the agent observes",
     "relative_rewards": "whether recorded rewards are relative to the mean of an episode's outcomes [true]",
 }
 OPTIONAL = ("episodes", "minibatches", "step_cost", "relative_rewards")

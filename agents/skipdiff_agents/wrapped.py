@@ -76,7 +76,7 @@ def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool 
     Args:
         agent: an agent of Stable-Baselines3 or sb3-contrib, with or without a memory, trained on
             ``observation="latent"``, or on ``latent``, ``step`` and ``step_cost`` of the dictionary.
-        step_cost: price of an evaluation, for agents that were trained with prices.
+        step_cost: price per evaluation, for agents that were trained with prices.
         deterministic: whether to take the more probable action instead of drawing one.
 
     Raises:

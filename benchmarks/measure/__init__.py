@@ -1,4 +1,4 @@
-"""What every table rests on; knows none of the other rooms.
+"""What every table is based on; imports none of the other packages.
 
 - ``metrics``: what is measured; ``samplers``: every way to enlarge an image. A new one is an entry of
   ``METRICS`` or ``FAMILIES``

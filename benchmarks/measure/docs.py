@@ -3,11 +3,11 @@
     python -m benchmarks docs [--check]
 
 Tables: a block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
-the repository's root; ``<!-- table FILE rows A; B -->`` takes the rows alone that begin with these cells.
+the repository's root; ``<!-- table FILE rows A; B -->`` takes only the rows that begin with these cells.
 
 Prose: a line that holds a figure (a number with a point or comma, or a percentage) ends with
 ``<!-- from FILE -->``, or with several of these; each of its figures has to be a number of FILE, rounded.
-``<!-- from FILE lines A; B -->`` takes the lines of FILE alone that contain these texts. The weights of a
+``<!-- from FILE lines A; B -->`` takes only the lines of FILE that contain these texts. The weights of a
 model count as the number of them and of their bytes, in millions.
 
 ``--check`` fills no block; it only says which differ from their files. Figures of prose are never changed:

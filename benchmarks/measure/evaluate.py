@@ -64,7 +64,7 @@ class Evaluation:
         samplers: what to compare.
         store: where rows come from and go to.
         seeds: noise seeds of every image.
-        limit: take the first so many images alone.
+        limit: take only the first so many images.
         metrics: what to measure.
         complete: whether rows from before one of the metrics was measured are made again.
 

@@ -3,7 +3,7 @@
     python -m benchmarks tutorials [NAME ...] [--check]
 
 A tutorial is a script ``docs/tutorials/NAME.py``: its docstring is the beginning of the page, and each part
-between ``# %%`` lines is text, if it holds comments alone, or code. The page ``NAME.md`` beside it holds
+between ``# %%`` lines is text, if it holds only comments, or code. The page ``NAME.md`` beside it holds
 text, code and output; pictures that the script saves go beside it, too. ``--check`` runs nothing and says
 which pages are not made of their scripts. ``SKIPDIFF_TUTORIAL_MODEL`` names the model that they use
 (natural-4x).

@@ -3,7 +3,7 @@
     python -m benchmarks paper [--model NAME] [--images FOLDER_OR_TAR] [--quick]
 
 Writes ``benchmarks/results/<model>/<images>/``: CSV, Markdown and PNG, and a page that ties them together.
-A run that is stopped goes on where it stopped; rows that are there are used again.
+An interrupted run continues where it stopped; rows that are there are used again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper's own figures: other weights, another choice of pictures.
 
-They stand in tables in a column of their own, and only beside results on the kind of pictures and with the
-step pair that they are about.
+Tables show them in a column of their own, and only beside results on the same kind of pictures and with the
+same step pair.
 
 PSNR, SSIM, NIQE, LPIPS; Luo et al., AAAI 2024, Tables 1 to 6.
 """

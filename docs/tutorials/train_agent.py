@@ -1,6 +1,6 @@
 """# Train and use the paper's agent
 
-The paper's agent sees the latent and nothing else: convolutions, a GRU that remembers, and two linear layers for the probability of a skip and for the value. PPO trains it. In this tutorial it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same with checkpoints and intervals; here the parts are visible.
+The paper's agent sees only the latent. It consists of convolutions, a GRU as its memory, and two linear layers for the probability of a skip and for the value, and is trained with PPO. In this tutorial it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same with checkpoints and intervals; here the parts are visible.
 """
 
 # %%
@@ -50,11 +50,11 @@ envs = recorded(photographs, 3, 16)
 print("latents", envs.single_observation_space.shape)
 
 # %%
-# The small price of a network evaluation matters: without it, nothing tells a denoise from a skip where a later skip undoes both.
+# The small price per network evaluation matters: without it, denoising and skipping are worth the same whenever a later skip discards the result.
 #
 # ## Training
 #
-# How well a picture can be enlarged at all makes up most of a reward, and no decision changes it. `RelativeVectorReward` subtracts the mean of the episode's ten results. `SkipDiffVecEnv` is the batch as Stable-Baselines3 wants it, and `EpisodicPPO` is sb3-contrib's RecurrentPPO for episodes of one length. The settings are those of `agents/skipdiff_agents/configs/recurrent_ppo.yaml`.
+# Most of a reward depends on the picture itself, which no decision changes. `RelativeVectorReward` therefore subtracts the mean of the episode's ten results. `SkipDiffVecEnv` adapts the batch to Stable-Baselines3, and `EpisodicPPO` is a version of sb3-contrib's RecurrentPPO for episodes of equal length. The settings are those of `agents/skipdiff_agents/configs/recurrent_ppo.yaml`.
 
 # %%
 episodes = [(image, noise_seed) for image in range(5) for noise_seed in range(3)]
@@ -74,7 +74,7 @@ agent.learn(int(os.environ.get("SKIPDIFF_TUTORIAL_TIMESTEPS", 30000)))
 print(f"{agent.num_timesteps} decisions in {agent.num_timesteps // 9} episodes")
 
 # %%
-# ## The comparison that counts
+# ## The comparison that matters
 #
 # An agent that is no better than the best fixed start is no better than a constant. Both play the same six episodes on the two photographs that were held out. Recorded episodes also tell the regret: how far a return is below that of the best schedule there is.
 
@@ -99,7 +99,7 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS less the price of the evaluations. The agent begins at level 7 in all of these episodes, so it has the figures of start 7. On these two photographs start 5 would have been better, which five other photographs do not tell. Agents that learned from a hundred come nearer to the best fixed start, and do not beat it either: [what agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins at level 7 in all of these episodes, so its figures are those of start 7. On these two photographs start 5 would have been better, but the five training photographs do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start, and do not beat it either: [what agents learned](../agents.md).
 #
 # ## Use it
 #
@@ -116,7 +116,7 @@ Image.fromarray(np.hstack([bicubic, out.images[0], pair.hr])).save("train_agent.
 # %%
 # ![Bicubic enlargement, the agent's result and the original](train_agent.webp)
 #
-# (Bicubic, the agent, the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) As a file, the agent needs no Stable-Baselines3 any more:
+# (Bicubic, the agent, the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) Saved to a file, the agent no longer needs Stable-Baselines3:
 
 # %%
 from skipdiff_agents.export import network_from_weights
@@ -129,4 +129,4 @@ os.remove(file)
 folder.cleanup()
 
 # %%
-# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` takes such a file. [Train an agent](../train.md) has the commands for longer runs: they keep what is recorded, evaluate on pictures that are held out, save checkpoints, and go on where they were stopped (`--resume`).
+# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` takes such a file. [Train an agent](../train.md) has the commands for longer runs: they keep the recorded episodes, evaluate on pictures that are held out, save checkpoints, and continue where they stopped (`--resume`).

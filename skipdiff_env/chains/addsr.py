@@ -34,7 +34,7 @@ class AddSR(FewSteps):
             last prediction; 0 keeps c.
 
     Raises:
-        SkipDiffError: if one of them is out of range.
+        SkipDiffError: if an argument is out of range.
     """
 
     steps: int = ADDSR_STEPS
@@ -49,7 +49,7 @@ class AddSR(FewSteps):
         fraction("AddSR: self_refinement", self.self_refinement)
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """Levels iT/4, evenly spread as far as ``steps`` allows."""
+        """Levels iT/4, evenly spaced as far as ``steps`` allows."""
         quarters = np.rint(ADDSR_STEPS * (1 - np.arange(self.steps) / self.steps))
         return schedule.steps * quarters / ADDSR_STEPS
 

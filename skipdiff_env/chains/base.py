@@ -57,7 +57,7 @@ class Final:
 
 
 class Chain(ABC):
-    """Leads from noise and a condition to a picture. A chain is a value: it holds neither model nor state."""
+    """Turns noise and a condition into a picture. A chain is immutable and holds neither model nor state."""
 
     name: str
     """Name in tables and labels."""
@@ -81,7 +81,7 @@ class Chain(ABC):
 
     @abstractmethod
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The greatest number of network calls per picture."""
+        """The maximum number of network calls per picture."""
 
     def notice(self, model: DiffusionModel) -> str:
         """What a user should know before running the chain with a model; usually empty."""

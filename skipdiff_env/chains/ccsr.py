@@ -31,11 +31,11 @@ class CCSR(FewSteps):
 
     Args:
         steps: evaluations, at least 1.
-        t_max: as a share of T, the level that the first x̂0 is noised again to.
-        t_min: as a share of T, the level that the others lead towards; below t_max.
+        t_max: level to which the first x̂0 is re-noised, as a fraction of T.
+        t_min: level towards which the other evaluations go, as a fraction of T; below t_max.
 
     Raises:
-        SkipDiffError: if one of them is out of range.
+        SkipDiffError: if an argument is out of range.
     """
 
     steps: int = 2

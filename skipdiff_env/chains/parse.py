@@ -104,7 +104,7 @@ def parse(
             of T below it.
         fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
         skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
-        step_cost: price of an evaluation, for agents that were trained with prices.
+        step_cost: price per evaluation, for agents that were trained with prices.
         refiner: ``own`` (the model's, if it was made for this kind of chain), ``none``, the name or folder of
             a model that has a refiner, any of these but ``none`` with a strength, such as ``own:0.5``, or a
             function (x̂0, condition) → image.
@@ -227,7 +227,7 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
             key = ""
         if key not in known:
             have = f"{name} knows {', '.join(known)}" if known else f"{name} has none"
-            raise SkipDiffError(f"{word!r} is no argument of a chain, such as t_max=0.5: {have}")
+            raise SkipDiffError(f"{word!r} is not an argument of this chain, such as t_max=0.5: {have}")
     return found
 
 

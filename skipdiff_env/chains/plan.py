@@ -190,7 +190,9 @@ def skipdiff_plan(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> Plan:
-    """The plan that equals CSA and a schedule of decisions, without the calls whose latents are discarded.
+    """The plan equivalent to CSA followed by a schedule of decisions.
+
+    Calls whose latents are discarded are omitted.
 
     Args:
         schedule: noise schedule of the model.

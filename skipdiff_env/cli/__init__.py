@@ -68,14 +68,16 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command and all its sub-commands."""
     parser = Parser(
-        prog="skipdiff", description="Enlarge photographs by skipping through a diffusion model's steps."
+        prog="skipdiff",
+        description="Enlarge photographs with a diffusion model that skips denoising steps.",
     )
     parser.add_argument("--version", action="version", version=f"skipdiff {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, module_name in COMMANDS.items():
         module = import_module(f".{module_name}", __name__)
+        sentence = module.HELP[0].upper() + module.HELP[1:] + "."
         command = commands.add_parser(
-            name, help=module.HELP, description=module.__dict__.get("DESCRIPTION", module.HELP)
+            name, help=module.HELP, description=module.__dict__.get("DESCRIPTION", sentence)
         )
         module.add_arguments(command)
         command.make_epilog = getattr(module, "epilog", None)

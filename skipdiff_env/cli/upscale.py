@@ -60,19 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name or folder of a model [chosen per photograph]")
     add = parser.add_argument_group("size").add_argument
     add("--scale", type=_factor, metavar="X", help="factor of enlargement, 1 to 64 [the model's own]")
-    add("--width", type=_positive, metavar="PX", help="instead: greatest width of the result in pixels")
-    add("--height", type=_positive, metavar="PX", help="instead: greatest height of the result in pixels")
+    add("--width", type=_positive, metavar="PX", help="maximum width in pixels (instead of --scale)")
+    add("--height", type=_positive, metavar="PX", help="maximum height in pixels (instead of --scale)")
     method = parser.add_argument_group("method")
     add = method.add_argument
     add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best (see below) [normal]")
     add("--start", type=_positive, metavar="K", help="level at which refinement begins [the model's own]")
-    add("--policy", metavar="HOW", help="random, agent, its FILE, ccsr:N, addsr:N, plan:N")
+    add("--policy", metavar="HOW",
+        help="denoise, skip, random, agent, an agent's FILE, ccsr:N, addsr:N, plan:N or a plan")
     add("--step-cost", type=_price, default=0.0, metavar="C",
-        help="price of an evaluation, if the agent uses it [0]")
+        help="price per evaluation, if the agent uses it [0]")
     add("--coarse-steps", type=_positive, metavar="S",
         help="number of coarse steps [10, or less to divide T]")
     add("--refiner", default="own", metavar="NAME",
-        help="whose refiner to use, own or none; own:0.5 halves it")
+        help="refiner of model NAME, own or none; own:0.5 for half")
     add("--clean", type=_share, default=1.0, metavar="C",
         help="how much noise and blocking to remove, 0 to 1 [1]")
     add("--colour-fix", action="store_true", help="keep the colours of large areas")
@@ -83,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX", help="side of a tile in pixels [by free memory]")
+    add("--tile", type=_positive, metavar="PX", help="side of a tile in pixels [chosen by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
     add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")
@@ -93,9 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quality of JPEG and WebP files, 1 to 100 [95]")
     add("--force", action="store_true", help="replace existing files")
     add("--resume", action="store_true", help="keep complete results of the same photographs")
-    add("--keep-location", action="store_true", help="keep GPS and other traces of the place")
+    add("--keep-location", action="store_true", help="keep GPS data and other location data")
     add = parser.add_argument_group("report").add_argument
-    add("--compare", action="store_true", help="also write OUT-compare.png: bicubic, DDPM, result")
+    add("--compare", action="store_true", help="write OUT-compare.png: bicubic, full chain, result")
     add("--score", metavar="METRIC", help="rate each result by a metric such as niqe")
     add("-n", "--dry-run", action="store_true", help="only say what would be done")
     add("-q", "--quiet", action="store_true", help="print only errors")
@@ -185,7 +186,10 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     torch.backends.cudnn.deterministic = True  # the same settings give the same bytes, see Runner
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
-        raise SkipDiffError(f"metric {args.score!r} needs an original, and there is none: try niqe")
+        raise SkipDiffError(
+            f"metric {args.score!r} needs an original, which is not available: use a no-reference metric "
+            "such as niqe"
+        )
     if metric and metric.name.startswith("niqe"):
         report.note("NIQE rewards grain, so a noisier result may score better: look at the pictures too")
     scaling = Scaling(args.scale, args.width, args.height)

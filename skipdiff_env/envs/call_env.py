@@ -99,7 +99,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `episode` | `"call"` | `"call"`: one decision per network call; `"plan"`: one decision per episode |
     | `levels` | `None` | levels below T that calls may lead to; None: 18, see `env.unwrapped.levels` |
     | `plans` | `None` | plans to choose from, as text; None: the model's own |
-    | `budget` | `None` | greatest number of network calls in an episode; None: the number of levels |
+    | `budget` | `None` | maximum number of network calls in an episode; None: the number of levels |
     | `noise` | `"fresh"` | `"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0 |
     | `observation` | `"latent"` | `"latent"` or `"dict"` |
     | `observation_size` | `None` | side of the observed latent in pixels; None: not resized |
@@ -117,7 +117,8 @@ class SkipDiffusionCallEnv(SceneEnv):
     ## The optimum
 
     `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` plays every sequence of calls
-    that the budget allows. The `regret(reward, price)` of its result is the return that an episode missed.
+    that the budget allows. `regret(reward, price)` of the result is the optimal return minus that of an
+    episode.
 
     ## Info
 

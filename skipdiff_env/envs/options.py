@@ -189,7 +189,7 @@ class CallOptions(SceneOptions):
     )
     plans: Sequence[Any] | None = _option(None, "plans to choose from, as text; None: the model's own")
     budget: int | None = _option(
-        None, "greatest number of network calls in an episode; None: the number of levels"
+        None, "maximum number of network calls in an episode; None: the number of levels"
     )
     noise: Literal["fresh", "fixed"] = _as_in_v0("noise")
     observation: Literal["latent", "dict"] = _as_in_v0("observation")

@@ -23,8 +23,7 @@ class SkipDiffusionEnv(SceneEnv):
     A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising
     steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them. *Coarse skip approximation*
     (CSA) takes S - 1 long jumps and ends at a latent x_S1. *Fine skip refinement* (FSR), which is this
-    environment, then walks down F fine levels and lets an agent denoise or skip at each of them. A good
-    agent turns the noise that is left into detail where the image needs it, and stops in time.
+    environment, then passes through F fine levels, at all but the last of which an agent denoises or skips.
 
     The model never changes, all noise is determined by the image and a noise seed, and the metric scores
     the 8-bit image that would be saved.
@@ -137,7 +136,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `actions` | int8 (F - 1,) | the actions so far, and -1 for those still to come |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
     | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
-    | `step_cost` | `float` | this episode's price of an evaluation |
+    | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |
     | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |

@@ -54,12 +54,12 @@ FORMATS: Mapping[str, Format] = {
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
     """Read an image file as upright RGB: :func:`.photo.read_photo`, flattened to 8 bits.
 
-    Transparency is laid over white, and 16 bits are rounded to 8. The numbers of colours stay as they are,
-    whatever a profile says; CMYK and Lab become sRGB.
+    Transparency is laid over white, and 16 bits are rounded to 8. Colour values are not converted, whatever
+    the profile; CMYK and Lab become sRGB.
 
     Args:
         path: the file.
-        max_pixels: greatest number of pixels; larger pictures are refused before they are decoded.
+        max_pixels: maximum number of pixels; larger pictures are refused before they are decoded.
 
     Returns:
         The picture, uint8 (H, W, 3).

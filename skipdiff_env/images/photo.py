@@ -269,11 +269,11 @@ def _unreadable(file: BinaryIO) -> SkipDiffError:
     file.seek(0)
     start = file.read(12)
     if not start:
-        return SkipDiffError("is empty (0 bytes): get a whole copy of it")
+        return SkipDiffError("is empty (0 bytes): copy it again from the source")
     if start.startswith(b"\xff\xd8"):
         return SkipDiffError(
-            "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): get a whole copy of it, or "
-            "convert it to PNG"
+            "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): copy it again from the "
+            "source, or convert it to PNG"
         )
     if start.startswith((PNG_SIGNATURE, b"GIF8", b"BM")) or start[8:] == b"WEBP" or is_heif(start):
         return DamagedError("its header makes no sense")

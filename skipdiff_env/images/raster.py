@@ -20,7 +20,7 @@ class DamagedError(SkipDiffError):
     """A file of a kind that we know, a part of which is missing or makes no sense."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"is damaged or truncated ({why}): get a whole copy of it")
+        super().__init__(f"is damaged or truncated ({why}): copy it again from the source")
 
 
 @dataclass(frozen=True)

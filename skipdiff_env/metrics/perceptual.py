@@ -135,7 +135,7 @@ def niqe_luma(images: Images) -> NDArray[np.float32]:
 
     The formula is pyiqa's (Y of YIQ), but not its product of matrices: about one pixel in a thousand lies
     halfway between two levels, and which way float32 then rounds depends on the order of the sum, so on the
-    machine. That alone moves scores by up to 0.1 %. Here the order is fixed, on the CPU.
+    machine. This by itself moves scores by up to 0.1 %. Here the order is fixed, on the CPU.
     """
     red, green, blue = np.moveaxis(images.astype(np.float32) / np.float32(255), -1, 0)
     luma = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)

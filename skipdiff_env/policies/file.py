@@ -59,7 +59,7 @@ class NetworkPolicy:
     Args:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
         config: the configuration of the network.
-        step_cost: price of an evaluation, in units of reward, for networks that are told the price.
+        step_cost: price per evaluation, in units of reward, for networks that observe the price.
         about: settings for a record; two policies with the same settings decide in the same way.
         purpose: what the agent was trained for, if that is known.
 
@@ -86,7 +86,8 @@ class NetworkPolicy:
     def check_steps(self, fine_steps: int) -> None:
         """Raise a SkipDiffError unless the agent can decide episodes of F = ``fine_steps`` levels.
 
-        An agent with a clock knows only the F that it was trained for; the others take any.
+        An agent that observes the number of the decision knows only the F that it was trained for; the others
+        take any.
         """
         trained = self.config.fine_steps
         if self.config.memory == "clock" and fine_steps != trained:
@@ -174,7 +175,7 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
 
     Args:
         path: the file.
-        step_cost: price of an evaluation, for agents that were trained with prices; a higher price makes
+        step_cost: price per evaluation, for agents that were trained with prices; a higher price makes
             the agent faster.
 
     Raises:

@@ -37,15 +37,15 @@ class SPNConfig:
     """Side in pixels of the latents that it sees, 8 times a power of two: 128 takes four convolutions, 256
     five."""
     hidden_size: int = 1536
-    """Width of its memory or, with a clock, of its hidden layer."""
+    """Width of its memory or, with memory ``clock``, of its hidden layer."""
     norm: Norm = "batch"
     """Batch norm, as in the paper, or group norm, which acts the same in roll-out, update and use."""
     memory: Memory = "gru"
-    """``gru`` (as in the paper), ``lstm``, or ``clock``: no memory but the number of decisions so far."""
+    """``gru`` (as in the paper), ``lstm``, or ``clock``: none, but it observes the number of the decision."""
     fine_steps: int = 0
-    """F, up to which a clock counts; 0 for the others."""
+    """F, for a network with memory ``clock``; 0 for the others."""
     step_costs: tuple[float, float] | None = None
-    """Range of the prices of an evaluation that a network with a clock is told, or None."""
+    """Range of the prices per evaluation that a network with memory ``clock`` observes, or None."""
 
     def __post_init__(self) -> None:
         for name in ("observation_size", "hidden_size", "fine_steps"):

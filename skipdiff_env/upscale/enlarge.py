@@ -62,7 +62,8 @@ class Scaling:
         found = max(1, round(width * factor)), max(1, round(height * factor))
         if factor <= 1 or found == size:
             raise SkipDiffError(
-                f"{width}x{height} would become {found[0]}x{found[1]}, which is not larger: ask for more"
+                f"{width}x{height} would become {found[0]}x{found[1]}, which is not larger: use a larger "
+                "scale"
             )
         return found
 
@@ -165,7 +166,7 @@ class Enlarger:
         }  # fmt: skip
 
     def work(self, size: Size, target: Size) -> Work:
-        """The greatest work of enlarging a photograph of ``size`` to ``target``."""
+        """The maximum work of enlarging a photograph of ``size`` to ``target``."""
         steps = passes(size, target, self.model.scale)
         tiles = [pixels for step in steps for pixels in self._tiles(step)]
         most = self.most_evaluations

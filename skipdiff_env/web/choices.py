@@ -63,7 +63,7 @@ class Choices:
         self.detail = gr.Slider(
             **share,
             label="Detail",
-            info="how much detail to invent; 0 is the faithful mean",
+            info="how much detail to invent; 0 gives the posterior mean",
             elem_id="detail",
         )
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):

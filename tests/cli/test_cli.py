@@ -47,7 +47,7 @@ def test_upscale_help_fits_on_a_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = helped(capsys, "upscale").splitlines()
-    assert len(lines) <= 55 + len(available_models())
+    assert len(lines) <= 56 + len(available_models())
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("  skipdiff upscale ") for line in lines) == 3
     assert all(line.isascii() for line in lines)

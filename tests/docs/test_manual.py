@@ -47,7 +47,9 @@ def commands(page: Path) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-WITH_COMMANDS = [page for page in [ROOT / "README.md", *PAGES] if commands(page)]
+BESIDE = [*ROOT.glob("*.md"), *ROOT.glob("pretrained/*/README.md")]
+BESIDE += ROOT.glob("benchmarks/results/*/training/README.md")
+WITH_COMMANDS = [page for page in [*sorted(BESIDE), *PAGES] if commands(page)]
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=named(WITH_COMMANDS))
@@ -62,6 +64,8 @@ def test_commands_of_a_page_are_understood(page: Path) -> None:
                 build_parser().parse_args(words[1:])
             case ["skipdiff-agent", *rest]:
                 agent_parser().parse_args(rest)
+            case ["make", target, *_]:
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
             case ["python", "-m", "benchmarks", name, *_]:
                 assert name in COMMANDS or name == "--help"
             case ["python" | ".venv-ray/bin/python", file, *_] if file.endswith(".py"):

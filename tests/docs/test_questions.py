@@ -25,7 +25,7 @@ ANSWERS = {
     "how to cite": ("cite", r"@inproceedings"),
     "how to resume training": ("resume", r"skipdiff-agent train .*--resume"),
     "how to run on a GPU": ("gpu", r"--device"),
-    "how to report a fault": ("reporting a fault", r"skipdiff info"),
+    "how to report a bug": ("reporting a bug", r"skipdiff info"),
     "where Table 5 is": ("tables and figures", r"Table 5.*\]\(\S+/table5\.md\)"),
 }
 """Words of the heading, in any case, and a pattern of what must stand below it."""

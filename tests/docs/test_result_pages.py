@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,11 @@ def test_the_paper_s_figures_stand_beside_their_own_set_alone():
 def test_the_folder_stays_small():
     files = [file for file in RESULTS.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8 * 2**20
+
+
+def test_the_tree_stays_small():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.lstat().st_size for file in files if file.is_symlink() or file.exists()) < 100 * 2**20

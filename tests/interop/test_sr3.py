@@ -254,7 +254,7 @@ def unnamed(weights):
         (stranger, ["unknown key", "denoise_fn.wings.weight"]),
         (unprefixed, ["unknown key", "'wings'"]),
         (untensor, [KEY, "is a str, not a tensor"]),
-        (unnamed, ["the key 7 is not a name"]),
+        (unnamed, ["its key 7 is not a string"]),
     ],
 )
 def test_wrong_checkpoints_are_refused_naming_the_key(tmp_path, spoil, words):

@@ -75,7 +75,10 @@ def test_a_second_run_into_one_folder_is_refused(
     out = tmp_path / "out"
     first = start(COMMAND, *QUICK, "--data", folder, "--out", out, "--set", "checkpoint_minutes=0.0001")
     wait_for_step(first, out, 2)
-    refused = f"cannot use {out}: another run is writing there: wait for its end, or give another folder"
+    refused = (
+        f"cannot use {out}: another run is writing there: wait until the other run has ended, or give "
+        "another folder"
+    )
     for resume in (False, True):
         with pytest.raises(SkipDiffError, match=refused):
             run(out, resume=resume)

@@ -125,7 +125,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str):
-            raise SkipDiffError(f"{path}: the key {key!r} is not a name: it is not a state dict")
+            raise SkipDiffError(f"{path} is not a state dict: its key {key!r} is not a string")
         if not isinstance(value, Tensor):
             raise SkipDiffError(
                 f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is not a state dict"
