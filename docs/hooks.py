@@ -31,7 +31,9 @@ LINK = re.compile(
 def published() -> Iterator[str]:
     """The files outside ``docs/`` that are part of the site, as paths from the root."""
     for pattern in PUBLISHED:
-        yield from sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+        found = (path.relative_to(ROOT) for path in ROOT.glob(pattern))
+        # Sections of speed.md, which joins them
+        yield from sorted(path.as_posix() for path in found if path.parent.name != "speed")
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -56,6 +56,37 @@ UNLIKE = 0.05
 AGREE = 35.0
 """Least PSNR between results of two tile sizes, in decibels."""
 
+PAGES = {
+    "tiling_seams": (
+        "Seams between tiles",
+        "A photograph enlarged by tiles and in one piece: the mean gradient where tiles fade into each "
+        "other, and the Laplacian energy where they overlap, each over the same of the rest of the picture.",
+    ),
+    "tiling_memory": (
+        "Peak memory of skipdiff upscale",
+        "Resident memory of a whole process, and the bound for it.",
+    ),
+    "tiling_largest": (
+        "The largest photograph",
+        "Peak resident memory of enlarging a JPEG of 12 megapixels, and the bound for it.",
+    ),
+}
+"""Titles of pages, and what they show."""
+COLUMNS = {
+    "gradient_untiled": "gradient, untiled",
+    "gradient_unlike": "gradient, relative difference",
+    "laplacian": "Laplacian",
+    "laplacian_untiled": "Laplacian, untiled",
+    "laplacian_unlike": "Laplacian, relative difference",
+    "psnr_to_untiled": "PSNR to untiled, dB",
+    "psnr_to_other_tiles": "least PSNR to other tiles, dB",
+    "peak_mb": "peak, MB",
+    "bound_mb": "bound, MB",
+    "bytes_a_pixel": "bytes per pixel of the result",
+    "more_in_images": "more than the smallest, in float32 images of this size",
+}
+"""What tables call the columns of the files."""
+
 MEASURE = (
     "import resource, sys; from skipdiff_env.cli import main; status = main(sys.argv[1:]); "
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024); sys.exit(status)"
@@ -247,6 +278,8 @@ def write_report(folder: Path, name: str, rows: Sequence[Row], made: str) -> Non
     """Write rows as a table under what made it, and print it."""
     shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     head, lines = list(shown[0]), [list(row.values()) for row in shown]
-    report = Report(name, "", made, [Table(head, lines, left=0)], [head, *lines])
+    title, told = PAGES[name]
+    table = Table([COLUMNS.get(key, key) for key in head], lines, left=0)
+    report = Report(name, title, f"{told} {made}", [table], [head, *lines])
     report.write(folder)
     print(report.text, flush=True)
