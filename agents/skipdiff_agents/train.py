@@ -82,6 +82,7 @@ class Run:
         device: device on which the agent learns.
         every: number of decisions between evaluations, each with a checkpoint; None: a twentieth of the run.
         command: arguments of ``skipdiff-agent evaluate`` for this run, by name.
+        minutes: limit on the time of training, in all runs that continue each other; None: none.
     """
 
     settings: dict[str, Any]
@@ -93,6 +94,7 @@ class Run:
     device: str = "auto"
     every: int | None = None
     command: dict[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
     progress: Progress = field(default_factory=Progress)
 
     def train(
@@ -136,7 +138,7 @@ class Run:
         left = self.settings["timesteps"] - self.progress.timesteps
         self.progress.stopped_by = ""
         with _signals(self.progress):
-            if left > 0:
+            if left > 0 and not self.late(self.progress.seconds):
                 watch = Watch(self, say)
                 agent.learn(
                     left, watch, reset_num_timesteps=False, progress_bar=progress_bar, tb_log_name="run"
@@ -144,6 +146,10 @@ class Run:
                 watch.evaluate_and_save()
         venv.close()
         return self.progress
+
+    def late(self, seconds: float) -> bool:
+        """Whether so many seconds of training are too many."""
+        return self.minutes is not None and seconds >= 60 * self.minutes
 
     def _check_length(self) -> None:
         least = self.settings["arguments"].get("learning_starts", -1) + 1
@@ -262,7 +268,8 @@ class Watch(BaseCallback):
         self.played += ended
         if self.num_timesteps - self.last >= self.every:
             self.evaluate_and_save()
-        return not self.run.progress.stopped_by
+        late = self.run.late(self.before + time.perf_counter() - self.began)
+        return not (self.run.progress.stopped_by or late)
 
     def _on_rollout_end(self) -> None:
         if not self.ended:

@@ -78,11 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"variants of the recipe to train [{', '.join(VARIANTS)}]",
     )  # fmt: skip
     parser.add_argument(
-        "--letter",
-        type=int,
+        "--letter-hours",
+        type=float,
         default=0,
-        metavar="N",
-        help="also train the paper's own recipe for N decisions [0]",
+        metavar="H",
+        help="also train the paper's own recipe, and the same with the number of the decision as an input "
+        "instead of a memory, for as many decisions as it has, or for H hours each [0]",
     )
 
 
@@ -99,9 +100,12 @@ def run(args: argparse.Namespace) -> int:
             settings |= {"timesteps": args.timesteps or settings["timesteps"], "observation_size": args.size}
             curves.append(_trained(study, settings, name, seed))
             write(study, curves)
-    if args.letter:
-        curves.append(_trained(study, letter | {"timesteps": args.letter}, "the paper's recipe", 0))
-        write(study, curves)
+    if args.letter_hours:
+        shape = {name: letter["policy"][name] for name in ("hidden_size", "norm")}
+        clock = letter | {"algorithm": "PPO", "policy": shape}
+        for name, settings in (("the paper's recipe", letter), ("the paper's recipe with a clock", clock)):
+            curves.append(_trained(study, settings, name, 0, 60 * args.letter_hours))
+            write(study, curves)
     return 0
 
 
@@ -113,8 +117,11 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def _trained(study: Study, settings: dict[str, Any], variant: str, seed: int) -> Curve:
-    run, _ = study.train(settings, "recipe-" + variant.replace(" ", "_").replace("'", ""), seed)
+def _trained(
+    study: Study, settings: dict[str, Any], variant: str, seed: int, minutes: float | None = None
+) -> Curve:
+    label = "recipe-" + variant.replace(" ", "_").replace("'", "")
+    run, _ = study.train(settings, label, seed, minutes)
     return Curve(variant, seed, _table(run.folder / LOG), whole_rounds(_table(run.folder / PLAYED)))
 
 
@@ -165,7 +172,7 @@ def write(study: Study, curves: list[Curve]) -> None:
         "recipe",
         title,
         f"{study.describe()} {made_by('agent-recipe', study.args, add_arguments)}",
-        [said, Table(heads, lines), *_skips(curves), "![The reward while learning](recipe.png)"],
+        [said, Table(heads, lines), *_skips(by_variant), "![The reward while learning](recipe.png)"],
         data,
     )
     report.write(study.folder)
@@ -173,9 +180,19 @@ def write(study: Study, curves: list[Curve]) -> None:
     say("\n" + report.text)
 
 
-def _skips(curves: list[Curve]) -> list[str | Table]:
-    """Probability of a skip at each level over the training of the first agent."""
-    rows = curves[0].played
+def _skips(by_variant: Mapping[str, list[Curve]]) -> list[str | Table]:
+    """Probability of a skip at each level over the training of each variant's first agent."""
+    said = (
+        "Share of skips at each level over training, with seed 0: by chance while learning, and in brackets "
+        "of the more probable action on validation episodes."
+    )
+    blocks: list[str | Table] = [said]
+    for name, curves in by_variant.items():
+        blocks += [f"{name}:", _skip_table(curves[0].played)]
+    return blocks
+
+
+def _skip_table(rows: list[dict[str, float]]) -> Table:
     levels = [int(name.removeprefix("skip_")) for name in rows[0] if name.startswith("skip_")]
     shown = [rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(len(rows), 8))]
     lines = [
@@ -183,11 +200,7 @@ def _skips(curves: list[Curve]) -> list[str | Table]:
         + [f"{row[f'skip_{t}']:.2f} ({row[f'held_out_skip_{t}']:.2f})" for t in levels]
         for row in shown
     ]
-    said = (
-        f"Share of skips at each level over training, {curves[0].variant}, seed {curves[0].seed}: by chance "
-        "while learning, and in brackets of the more probable action on validation episodes."
-    )
-    return [said, Table(["decisions", "by chance", *(f"level {t}" for t in levels)], lines, left=0)]
+    return Table(["decisions", "by chance", *(f"level {t}" for t in levels)], lines, left=0)
 
 
 def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:

@@ -153,8 +153,10 @@ class Study:
         rewards = {k: np.mean([r.reward for r in valid(k)]) for k in some_starts(fine)}
         return max(rewards, key=lambda k: (rewards[k], -k))
 
-    def train(self, settings: dict[str, Any], label: str, seed: int) -> tuple[Run, Progress]:
-        """Train an agent, or finish its training; resumes."""
+    def train(
+        self, settings: dict[str, Any], label: str, seed: int, minutes: float | None = None
+    ) -> tuple[Run, Progress]:
+        """Train an agent, or finish its training; resumes. It ends after so many ``minutes``, if given."""
         settings = settings | {"observation_size": settings.get("observation_size", self.args.size)}
         folder = self.runs / f"{label}-{seed}"
         run = Run(
@@ -165,6 +167,7 @@ class Study:
             folder,
             seed,
             device=str(self.device),
+            minutes=minutes,
         )
         say(f"training {label}, seed {seed}")
         progress = run.train(resume=True)

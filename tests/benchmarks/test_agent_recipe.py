@@ -63,6 +63,14 @@ def test_the_command(model_folder, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")}
     assert main(arguments) == 0 and page.read_text() == text
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")} == before
+    assert main([*arguments, "--letter-hours", "0.0005"]) == 0
+    text = page.read_text()
+    assert "| the paper's recipe | " in text and "| the paper's recipe with a clock | " in text
+    assert text.count("| decisions | by chance | level 5") == 4
+    after = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")}
+    assert len(after) == 4
+    assert main([*arguments, "--letter-hours", "0.0005"]) == 0, "their time is up"
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("checkpoint.zip")} == after
 
 
 def test_a_mean_of_few_episodes_is_left_out():
