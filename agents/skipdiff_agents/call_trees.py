@@ -118,6 +118,16 @@ def record_tree(
     return CallTree(_small(condition, size)[0], *seen, np.concatenate(scores))
 
 
+def judged_plans(
+    model: DiffusionModel, pair: Pair, noise_seed: int, plans: Sequence[Plan], metrics: Sequence[str]
+) -> NDArray[np.float64]:
+    """What plans make of a picture, by each metric, (plans, metrics); arguments as of :func:`record_tree`."""
+    condition = model.condition(to_planes(pair.lr))
+    keys = [NoiseKey(image_key(pair.lr), noise_seed)]
+    scores = [_judged(plan(model, condition, keys).x0, pair, metrics) for plan in plans]
+    return np.concatenate(scores) if scores else np.zeros((0, len(metrics)))
+
+
 def load_or_record(file: Path, **arguments: Any) -> CallTree:
     """The tree in a file, which is made first if it is not there; arguments as of :func:`record_tree`."""
     if file.is_file():

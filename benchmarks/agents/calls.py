@@ -6,7 +6,9 @@
 Under ``actions="jump"`` all chains of a picture are made once (a network call for each), and then looked up:
 by the optimum, by the best fixed chain, and by agents, each of which learns from as many decisions:
 MaskablePPO, the same told the price of a call, which is drawn anew in each episode, and a bandit that chooses
-one of a few good chains. Writes ``benchmarks/results/agents/<model>/calls.md`` and ``.csv``.
+one of a few good chains. Beside them are the model's plans of as many calls, which may skip and draw noise;
+what all are compared with is the best fixed one of chains and plans on the training pictures. Writes
+``benchmarks/results/agents/<model>/calls.md`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skipdiff_agents.call_trees import CallTree, Shape, load_or_record, worth
+from skipdiff_agents.call_trees import CallTree, Shape, judged_plans, load_or_record, worth
 from skipdiff_agents.evaluate import bootstrap
 from skipdiff_agents.pairs import UNSEEN
 from skipdiff_env import load_pretrained
+from skipdiff_env.chains import Plan, shipped_plans
 from skipdiff_env.diffusion import FrozenModel, image_key
 from skipdiff_env.images import make_pair, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
@@ -55,8 +58,14 @@ class Part:
     names: list[str]
     trees: list[list[CallTree]]
     """By noise seed, then by picture."""
-    worth: NDArray[np.float64]
-    """-Σ w ln M, (noise seeds, pictures, nodes)."""
+    scores: NDArray[np.float64]
+    """By each of :data:`JUDGES`, (noise seeds, pictures, chains, judges): of the chain that ends on each
+    node, and behind them of the model's plans."""
+
+    @property
+    def worth(self) -> NDArray[np.float64]:
+        """-Σ w ln M, (noise seeds, pictures, chains)."""
+        return worth(self.scores, JUDGES, WEIGHTS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,21 +93,24 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     model = load_pretrained(args.model, "cpu")
     shape = Shape(model.schedule.steps, tuple(u for u in LEVELS if u < model.schedule.steps), args.budget)
-    training = recorded(args, model, shape, args.images, args.train_images, every_kind=False, seeds=(0, 1))
-    test = recorded(
-        args, model, shape, args.test, args.test_images, every_kind=True, seeds=(UNSEEN, UNSEEN + 1)
+    plans = [plan for count, plan in shipped_plans(model).items() if count <= args.budget]
+    training = recorded(
+        args, model, shape, plans, args.images, args.train_images, every_kind=False, seeds=(0, 1)
     )
-    report = compare(args, model, shape, training, test)
+    test = recorded(
+        args, model, shape, plans, args.test, args.test_images, every_kind=True, seeds=(UNSEEN, UNSEEN + 1)
+    )
+    report = compare(args, model, shape, plans, training, test)
     report.write(args.out / model.name)
     print(report.text)
     return 0
 
 
 def recorded(
-    args: argparse.Namespace, model: FrozenModel, shape: Shape, path: Path, count: int, every_kind: bool,
-    seeds: Sequence[int],
+    args: argparse.Namespace, model: FrozenModel, shape: Shape, plans: Sequence[Plan], path: Path, count: int,
+    every_kind: bool, seeds: Sequence[int],
 ) -> Part:  # fmt: skip
-    """The trees of some pictures in mixed quality, made unless they are there."""
+    """The trees of some pictures in mixed quality, made unless they are there, and what plans come to."""
     source = open_source(path)
     if args.only and path == args.images:
         source = source.only(read_list(args.only))
@@ -106,49 +118,58 @@ def recorded(
     what = [model.hash, shape.levels, shape.budget, JUDGES, args.size]
     folder = args.runs / "trees" / hashlib.blake2b(json.dumps(what).encode(), digest_size=6).hexdigest()
     trees: list[list[CallTree]] = [[] for _ in seeds]
+    scores: list[list[NDArray[np.float64]]] = [[] for _ in seeds]
     names = []
     for i in tqdm(range(len(source)), desc=f"recording {path.name}", unit="picture"):
         pair = make_pair(source, i, scale=model.scale, image_size=args.image_size)
         names.append(pair.name)
-        for seed, row in zip(seeds, trees, strict=True):
+        for seed, row, judged in zip(seeds, trees, scores, strict=True):
             file = folder / f"{image_key(pair.lr):016x}-{seed}.npz"
-            row.append(
-                load_or_record(
-                    file, model=model, pair=pair, noise_seed=seed, shape=shape, metrics=JUDGES, size=args.size
-                )
+            tree = load_or_record(
+                file, model=model, pair=pair, noise_seed=seed, shape=shape, metrics=JUDGES, size=args.size
             )
-    values = [np.stack([worth(tree.scores, JUDGES, WEIGHTS) for tree in row]) for row in trees]
-    return Part(names, trees, np.stack(values))
+            row.append(tree)
+            judged.append(np.concatenate([tree.scores, judged_plans(model, pair, seed, plans, JUDGES)]))
+    return Part(names, trees, np.array(scores))
 
 
-def compare(args: argparse.Namespace, model: FrozenModel, shape: Shape, training: Part, test: Part) -> Report:
+def compare(
+    args: argparse.Namespace, model: FrozenModel, shape: Shape, plans: Sequence[Plan], training: Part,
+    test: Part,
+) -> Report:  # fmt: skip
     """What each way to choose a chain gives on the test pictures, paired with the best fixed chain."""
-    price, spent = args.price, shape.spent
-    net = training.worth - price * spent  # (seeds, pictures, nodes)
+    price, nodes = args.price, len(shape.spent)
+    spent = np.array([*shape.spent, *(len(plan.calls) for plan in plans)])
+    net = training.worth - price * spent  # (seeds, pictures, chains)
     fixed = int(net.mean(axis=(0, 1)).argmax())
-    some = bandits_choice(net)
+    some = bandits_choice(net[..., :nodes])
     chosen: dict[str, list[NDArray[np.int64]]] = {}
     """By name, for each training seed the nodes of the test trees (noise seeds, pictures)."""
     ours = test.worth - price * spent
     all_alike = np.full(ours.shape[:2], fixed)
-    chosen[f"best fixed chain ({shape.plan(fixed)})"] = [all_alike]
-    for name, told, nodes in (
+    best = shape.plan(fixed) if fixed < nodes else plans[fixed - nodes]
+    chosen[f"best fixed chain ({best})"] = [all_alike]
+    for number, plan in enumerate(plans, nodes):
+        chosen[f"plan of {len(plan.calls)} calls"] = [np.full(ours.shape[:2], number)]
+    for name, told, among in (
         ("MaskablePPO", price, None),
         (f"MaskablePPO, told prices {PRICES[0]:g} … {PRICES[1]:g}", PRICES, None),
         (f"bandit over {len(some)} chains", price, some),
     ):
         chosen[name] = [
-            trained_and_played(args, shape, training, test, told, nodes, seed) for seed in range(args.seeds)
+            trained_and_played(args, shape, training, test, told, among, seed) for seed in range(args.seeds)
         ]
-    chosen["optimum"] = [ours.argmax(axis=2)]
-    chosen["optimum under the other noise seed"] = [ours[::-1].argmax(axis=2)]
+    chosen["optimum"] = [ours[..., :nodes].argmax(axis=2)]
+    chosen["optimum under the other noise seed"] = [ours[::-1, :, :nodes].argmax(axis=2)]
     lines: list[list[str]] = []
     data: list[list[Any]] = [["choice", "training_seeds", "gain", "gain_low", "gain_high", "calls", *JUDGES]]
     found = {name: gains(ours, runs, all_alike) for name, runs in chosen.items()}
     for name, runs in chosen.items():
         mean, low, high = bootstrap(found[name])
-        calls = float(np.mean([spent[nodes].mean() for nodes in runs]))
-        judged = [float(np.nanmean([_judged(test, nodes, j) for nodes in runs])) for j in range(len(JUDGES))]
+        calls = float(np.mean([spent[which].mean() for which in runs]))
+        judged = [
+            float(np.nanmean([_at(test.scores[..., j], which) for which in runs])) for j in range(len(JUDGES))
+        ]
         by_seed = ", ".join(f"{100 * value:+.1f}" for value in found[name].mean(axis=(0, 1)))
         lines.append(
             [name, f"{100 * mean:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})", by_seed * (len(runs) > 1),
@@ -193,7 +214,8 @@ def trained_and_played(
     from skipdiff_agents.tree_env import PlanesExtractor, TreeVecEnv, played
 
     trees = [tree for row in training.trees for tree in row]
-    values = training.worth.reshape(len(trees), -1)
+    count = len(shape.spent)
+    values = training.worth[..., :count].reshape(len(trees), -1)
     env = TreeVecEnv(shape, trees, values - values.mean(axis=1, keepdims=True), 16, price, nodes, seed)
     agent = MaskablePPO(
         "MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=4, gamma=1.0, gae_lambda=1.0, ent_coef=0.01,
@@ -206,7 +228,7 @@ def trained_and_played(
     return np.stack(
         [
             played(agent, shape, row, values, args.price, nodes)
-            for row, values in zip(test.trees, test.worth, strict=True)
+            for row, values in zip(test.trees, test.worth[..., :count], strict=True)
         ]
     )
 
@@ -242,8 +264,3 @@ def _verdict(found: dict[str, NDArray[np.float64]]) -> str:
 def _at(values: NDArray[np.float64], nodes: NDArray[np.int64]) -> NDArray[np.float64]:
     """``values`` (seeds, pictures, nodes) of the nodes that were chosen, (seeds, pictures)."""
     return np.take_along_axis(values, nodes[..., None], axis=2)[..., 0]
-
-
-def _judged(test: Part, nodes: NDArray[np.int64], judge: int) -> NDArray[np.float64]:
-    scores = np.stack([np.stack([tree.scores[:, judge] for tree in row]) for row in test.trees])
-    return _at(scores, nodes)

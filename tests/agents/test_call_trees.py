@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.agents.calls import bandits_choice, gains
-from skipdiff_agents.call_trees import CallTree, Shape, load_or_record, record_tree, worth
+from skipdiff_agents.call_trees import CallTree, Shape, judged_plans, load_or_record, record_tree, worth
 from skipdiff_agents.tree_env import NUMBERS, PLANES, PlanesExtractor, TreeVecEnv, played
-from skipdiff_env import find_optimal_plan
+from skipdiff_env import SkipDiffSampler, find_optimal_plan, load_metric
+from skipdiff_env.chains import Plan
+from skipdiff_env.chains.shipped import save_plans
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model, tiny_config
 from skipdiff_env.images import make_pair, open_source
 from skipdiff_env.plan_oracle import optimum_plan_calls
@@ -106,6 +108,15 @@ def test_agents_of_sb3_learn_on_them(shape, trees) -> None:
         assert (played(agent, shape, trees, values, 0.005, nodes) == target).all()
 
 
+def test_plans_are_judged_as_the_sampler_runs_them(model) -> None:
+    pair, plan = make_pair(open_source(HR), 0, scale=4), Plan.read("100>60|45>0 eta 0.5")
+    (found,) = judged_plans(model, pair, 3, [plan], METRICS)
+    image = SkipDiffSampler(model)(pair.lr, policy=plan, seed=3).images
+    expected = [float(load_metric(name)(image, pair.hr[None])[0]) for name in METRICS]
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert judged_plans(model, pair, 3, [], METRICS).shape == (0, 2)
+
+
 def test_a_recording_is_made_once(model, shape, tmp_path: Path) -> None:
     arguments = {
         "model": model, "pair": make_pair(open_source(HR), 0, scale=4), "noise_seed": 0, "shape": shape,
@@ -132,6 +143,8 @@ def test_the_bandit_s_chains_and_gains_by_hand() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = random_model(tiny_config(image_size=96))
     folder = save_model(tmp_path / "small", made.network, made.config)
+    found = {Plan.read(text): {} for text in ("100>60|45>0 eta 0.5", "100>80>60>40>20>0")}
+    save_plans(folder / "plans.json", load_pretrained(folder, "cpu").hash, found, {})
     images = tmp_path / "pictures"
     images.mkdir()
     from PIL import Image
@@ -148,4 +161,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     model = load_pretrained(folder, "cpu")
     assert (tmp_path / model.name / "calls.md").read_text() in text
     lines = (tmp_path / model.name / "calls.csv").read_text().splitlines()
-    assert len(lines) == 7 and lines[1].split(",")[2] == "0.0"
+    assert len(lines) == 8 and lines[1].split(",")[2] == "0.0"
+    assert lines[2].startswith("plan of 2 calls,"), "the plan of five is beyond the budget"
