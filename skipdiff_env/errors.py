@@ -21,6 +21,11 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where there is none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class SkipDiffError(ValueError):
     """A request that cannot be carried out; the message says what is wrong, where, and what to do."""
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .diffusion import DENOISE, NoiseKey, SkipProcess, SkipState, to_signed, to_uint8
 from .diffusion.process import Callback, History
+from .diffusion.protocol import identity_of
 from .errors import SkipDiffError
 
 SCORE_BYTES = 1024
@@ -88,7 +89,7 @@ class LatentCache:
                 self._remember(key, entry)
             self.hits += entry is not None
             self.misses += entry is None
-        return entry and Entry(entry.latent.float(), entry.x0)
+        return entry and Entry(entry.latent.to(torch.float32, copy=True), entry.x0.clone())
 
     def put(self, key: bytes, latent: Tensor, x0: Tensor) -> None:
         """Keep a copy of a latent (3, H, W) and its x̂0, uint8 (3, H, W), unless the latent is not finite."""
@@ -196,11 +197,7 @@ class CachedProcess(SkipProcess):
     def __init__(self, *arguments: Any, cache: LatentCache, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.cache = cache
-        identity = self.model.hash
-        if not identity:
-            raise SkipDiffError(
-                "a latent cache needs a model with a hash, which distinguishes its latents from others"
-            )
+        identity = identity_of(self.model, "a latent cache")
         numbers = (self.model.dtype, self.model.device)
         levels = self.coarse_alpha_bar.tolist()
         self._identity = repr(
@@ -210,13 +207,13 @@ class CachedProcess(SkipProcess):
     def start(
         self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
     ) -> SkipState:
-        """CSA, of those rows alone whose x_S1 is not known yet."""
-        if not keys:
+        """CSA, only of those rows whose x_S1 is not known yet; of all rows if a callback is to see it."""
+        if not keys or callback is not None:
             return super().start(condition, keys, callback)
         compute = super().start
         found = self._looked_up(
             [self._key(key, (), condition) for key in keys],
-            lambda rows: compute(condition[rows], [keys[row] for row in rows], callback),
+            lambda rows: compute(condition[rows], [keys[row] for row in rows]),
         )
         latent, x0 = (_batch(rows, condition) for rows in zip(*found, strict=True))
         level = np.full(len(keys), self.fine_steps or self.stride)

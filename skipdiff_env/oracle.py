@@ -20,7 +20,7 @@ from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
 from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError
-from .images import cut_to_multiple, shrink
+from .images import cut_to_multiple, shrink, to_rgb8
 from .metrics import load_metric
 
 
@@ -76,7 +76,7 @@ def optimum_calls(process: SkipProcess) -> int:
 
 def find_optimum(
     model: DiffusionModel,
-    image: np.ndarray,
+    image: Any,
     noise_seed: int = 0,
     metric: Any = "niqe",
     coarse_steps: int = 10,
@@ -93,8 +93,8 @@ def find_optimum(
     Args:
         model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
             :class:`.DiffusionModel`.
-        image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
-            input.
+        image: the HR image, uint8 (H, W, 3), a PIL image or a tensor, which is shrunk to the LR input; with
+            ``low_resolution`` the LR input.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
@@ -109,7 +109,7 @@ def find_optimum(
         SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
             HR image.
     """
-    model = as_model(model)
+    model, image = as_model(model), to_rgb8(image, "the image")
     process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
     needed = optimum_calls(process)
     if process.decisions < 1:

@@ -17,7 +17,7 @@ from .diffusion.calls import ETAS, TOLD, checked_levels
 from .diffusion.protocol import DiffusionModel
 from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError, whole_number
-from .images import cut_to_multiple, shrink
+from .images import cut_to_multiple, shrink, to_rgb8
 from .metrics import load_metric
 
 
@@ -79,7 +79,7 @@ def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"
 
 def find_optimal_plan(
     model: DiffusionModel,
-    image: np.ndarray,
+    image: Any,
     noise_seed: int = 0,
     metric: Any = "lpips",
     budget: int = 4,
@@ -94,8 +94,8 @@ def find_optimal_plan(
     Args:
         model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
             :class:`.DiffusionModel`.
-        image: the HR image, uint8 (H, W, 3), which is shrunk to the LR input; with ``low_resolution`` the LR
-            input.
+        image: the HR image, uint8 (H, W, 3), a PIL image or a tensor, which is shrunk to the LR input; with
+            ``low_resolution`` the LR input.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         budget: maximum number of network calls in a chain.
@@ -109,7 +109,7 @@ def find_optimal_plan(
         SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
             HR image.
     """
-    model = as_model(model)
+    model, image = as_model(model), to_rgb8(image, "the image")
     grid = checked_levels(levels, model.schedule.steps)
     needed = optimum_plan_calls(len(grid) - 1, whole_number("budget", budget, 1), actions)
     if needed > max_calls:

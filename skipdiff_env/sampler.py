@@ -16,7 +16,7 @@ from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
 from .diffusion.refiner import OWN, RefinerSpec, is_own, resolve_refiner
 from .diffusion.resize import back_project, fix_colours, to_arrays, to_planes, to_signed
-from .errors import SkipDiffError, fraction
+from .errors import SkipDiffError, fraction, whole_number
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,13 @@ class SkipDiffSampler:
                 does not exist or does not fit.
         """
         images = as_batch(lr)
-        seeds = [int(seed)] * len(images) if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
+        each = seed if isinstance(seed, Sequence | np.ndarray) else [seed] * len(images)
+        seeds = [whole_number("seed", s, 0) for s in each]
         if len(seeds) != len(images):
             raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
         chain = parse(policy, self.model, *self._steps, refiner=self._refiner)
-        chain = with_detail(chain, self.detail, self.model.schedule)
+        chain = with_detail(chain, self.detail, self.model)
         began = time.perf_counter()
         final = chain(self.model, self.model.condition(to_planes(images)), keys, callback)
         x0 = final.x0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Shape:
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(checked_levels(self.levels, self.top)))
 
-    @property
+    @cached_property
     def paths(self) -> list[tuple[float, ...]]:
         """The levels that were reached on the way to each node, T first; those of fewer calls come first."""
         newest: list[tuple[float, ...]] = [(float(self.top),)]
@@ -143,12 +144,15 @@ def load_or_record(file: Path, **arguments: Any) -> CallTree:
 def worth(
     scores: NDArray[np.float64], metrics: Sequence[str], weights: dict[str, float]
 ) -> NDArray[np.float64]:
-    """-Σ w ln M of scores (..., metrics), as SkipDiff-v1 pays for it with ``metric=weights``."""
+    """-Σ w ln M of scores (..., metrics), as SkipDiff-v1 pays for it with ``metric=weights``.
+
+    It is 0 where a metric cannot be computed.
+    """
     total = np.zeros(scores.shape[:-1])
     for name, weight in weights.items():
         column = scores[..., metrics.index(name)]
         total += weight * np.log(load_metric(name).rewards(column.ravel())).reshape(column.shape)
-    return total
+    return np.where(np.isfinite(total), total, 0.0)
 
 
 def _parts(state: CallState, rows: int = 16) -> list[CallState]:

@@ -183,6 +183,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from skipdiff_env.envs import recordings
+
     from .compare import compare, identity, markdown
     from .evaluate import Evaluator, best_start
     from .pairs import FRESH, UNSEEN, all_pairs, enough
@@ -195,7 +197,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     first = args.first_seed if args.first_seed is not None else UNSEEN if run is None else FRESH
     pairs = all_pairs(images, seeds, first)
     alone = run is not None and len(specs) == 1
-    if alone and args.observation_size:
+    known = (*recordings.METRICS, setting.metric)
+    # What recordings do not hold is played.
+    if alone and args.observation_size and all(metric in known for metric in args.also):
         setting = _recorded(setting, args, args.observation_size, args.record)
         setting.recordings.prepare(pairs)
     evaluator = Evaluator(setting, pairs, others=args.also)
@@ -233,7 +237,11 @@ def _export(args: argparse.Namespace) -> int:
     more = f" --model {asked['model']}" if "model" in asked else ""
     if (steps := asked.get("coarse_steps", arguments.COARSE_STEPS)) != arguments.COARSE_STEPS:
         more += f" --coarse-steps {steps}"
-    _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")
+    if asked.get("fine_steps") or asked.get("skip_rule", "reset") != "reset":
+        # The command has neither option.
+        _say("next: SkipDiffSampler(model, fine_steps=..., skip_rule=...)(lr, policy=...) in Python")
+    else:
+        _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from skipdiff_env.chains import ChainSpec
+from skipdiff_env.diffusion.protocol import identity_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
 
@@ -67,7 +68,8 @@ def compare(
 def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
     setting, process = evaluator.setting, evaluator.process
     values = (
-        setting.model.hash, setting.precision, evaluator.metric.name, setting.skip_rule,
+        identity_of(setting.model, "a file of results"), setting.precision, evaluator.metric.name,
+        setting.skip_rule,
         process.coarse_steps, process.fine_steps, setting.side, policy,
     )  # fmt: skip
     return tuple(map(str, values))

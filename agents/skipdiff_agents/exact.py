@@ -196,8 +196,10 @@ def _greedy(
     device: torch.device | str,
 ) -> float:
     """Mean reward of the more likely actions."""
-    earned = []
+    earned, training = [], network.training
+    network.eval()  # validation has no part in statistics
     for latents, rewards in _batches(setting, pairs, network.config, HELD, device):
         outcomes = decisions.follow(decide(network, latents, decisions).cpu().numpy())
         earned += rewards.cpu().numpy()[np.arange(len(outcomes)), outcomes].tolist()
+    network.train(training)
     return float(np.mean(earned))

@@ -22,6 +22,8 @@ from skipdiff_env.policies.file import POLICY_FILES, check_weights, load_policy
 from skipdiff_env.policies.network import ACTIONS, FEATURES, FINAL_SIDE, Norm, SkipProposalNetwork, SPNConfig
 from skipdiff_env.policies.purpose import Purpose
 
+from .settings import CHECKPOINT, RUN
+
 HEADS = ("action_net", "q_net.q_net.0", "quantile_net.quantile_net.0")
 EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.features_extractor.")
 
@@ -49,8 +51,9 @@ def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
     """What the agent that :func:`network_from_file` reads was trained for, if that is known."""
     file = Path(path)
     file = file / POLICY if file.is_dir() else file
-    beside = file if file.suffix in POLICY_FILES else file.with_name(POLICY)  # a checkpoint of the same run
-    return load_policy(beside).purpose if beside.is_file() else None
+    if file.name == f"{CHECKPOINT}.zip" and file.with_name(RUN).is_file():
+        file = file.with_name(POLICY)  # of the same run
+    return load_policy(file).purpose if file.suffix in POLICY_FILES and file.is_file() else None
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:

@@ -135,7 +135,8 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         rate = self.optimizer.param_groups[0]["lr"]
         # One pass over the weights instead of ten: a seventh of the time of a whole update.
         fused: dict[str, Any] = {"fused": True} if self.optimizer_class is torch.optim.Adam else {}
-        self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **fused, **self.optimizer_kwargs)  # type: ignore[call-arg]
+        options = {**fused, **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **options)  # type: ignore[call-arg]
 
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
         """The input of the memory for latents (D, 3, n, n), appended to ``before``.
@@ -182,7 +183,11 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         used, since episodes begin without one.
         """
         if isinstance(obs, Seen):
-            told = self.tell(obs.latents).index_select(0, obs.numbers.flatten())
+            numbers = obs.numbers.flatten()
+            if self.norm == "batch":  # its statistics count a latent as often as it was seen
+                told = self.tell(obs.latents.index_select(0, numbers))
+            else:
+                told = self.tell(obs.latents).index_select(0, numbers)
             memory = self.remember(told.unflatten(0, obs.numbers.shape))[0].flatten(0, 1)
         else:
             features: Any = self.extract_features(obs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-RUN, BEST = "run.json", "policy.safetensors"
+RUN, BEST, CHECKPOINT = "run.json", "policy.safetensors", "checkpoint"
 """Files in the folder of a run: its settings, and its best agent."""
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
@@ -39,7 +39,7 @@ FIELDS = {
     "step_cost": "price per evaluation, or the range [low, high] of prices that the agent observes",
     "relative_rewards": "whether recorded rewards are relative to the mean of an episode's outcomes [true]",
 }
-OPTIONAL = ("episodes", "minibatches", "step_cost", "relative_rewards")
+OPTIONAL = ("episodes", "minibatches", "policy", "step_cost", "relative_rewards")
 
 
 def algorithms() -> list[str]:
@@ -70,6 +70,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
     for name in FIELDS:
         if name not in settings and name not in OPTIONAL:
             raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
+    settings.setdefault("policy", {})
     if settings["algorithm"] not in CLASSES:
         algorithm_class(settings["algorithm"])
     return settings

@@ -30,6 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
 from skipdiff_env.diffusion import DENOISE
+from skipdiff_env.diffusion.protocol import identity_of
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically
 from skipdiff_env.locks import alone
@@ -40,10 +41,10 @@ from skipdiff_env.progress import remaining
 from .evaluate import Evaluator, Result, Setting, denoise_shares, paid_starts
 from .export import network_from_weights
 from .pairs import Pair
-from .settings import BEST, RUN, build_agent, observation_kind, step_cost
+from .settings import BEST, CHECKPOINT, RUN, build_agent, observation_kind, step_cost
 from .vec_env import SkipDiffVecEnv
 
-LOG, CHECKPOINT, PLAYED = "evaluations.csv", "checkpoint", "played.csv"
+LOG, PLAYED = "evaluations.csv", "played.csv"
 
 
 @dataclass
@@ -122,9 +123,10 @@ class Run:
             self.settings["num_envs"], observation=observation_kind(self.settings), observation_size=size,
             step_cost=step_cost(self.settings), **self._rewards(),
         )  # fmt: skip
-        venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs, self.seed + self.progress.timesteps))
+        venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs))
+        # A run that goes on draws other episodes and actions than those that it began with.
         agent = build_agent(
-            self.settings, venv, envs.process.decisions, self.seed, self.device,
+            self.settings, venv, envs.process.decisions, self.seed + self.progress.timesteps, self.device,
             tensorboard_log=str(self.folder / "tensorboard"),
         )  # fmt: skip
         if self.progress.timesteps:
@@ -217,6 +219,7 @@ class Run:
         if file.exists() and not resume:
             raise SkipDiffError(f"{self.folder} already holds a run: give --resume, or another folder")
         if file.exists():
+            identity_of(self.setting.model, "a run that goes on")
             before = json.loads(file.read_text(encoding="utf-8"))
             before.pop("command", None)
             was, wanted = _flat(before), _flat(json.loads(json.dumps(about)))

@@ -13,6 +13,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from skipdiff_env.envs import SkipDiffusionCallVectorEnv
+from skipdiff_env.errors import SkipDiffError
+
 from .pairs import Pair
 
 
@@ -20,14 +23,22 @@ class SkipDiffVecEnv(VecEnv):
     """Plays given episodes again and again, each time in another random order.
 
     Args:
-        env: the batched environment, with ``autoreset_mode="Disabled"``, or a recorded one.
+        env: the batched environment ``SkipDiff-v0``, with ``autoreset_mode="Disabled"`` and whole episodes,
+            or a recorded one.
         pairs: (image, noise seed) of the episodes; a small set can be cached.
         seed: seed of the order, and of prices if each episode draws its own.
+
+    Raises:
+        SkipDiffError: for an environment whose episodes end at different times.
     """
 
     def __init__(self, env: Any, pairs: Sequence[Pair], seed: int = 0) -> None:
         if env.autoreset_mode != AutoresetMode.DISABLED:
-            raise ValueError('SkipDiffVecEnv needs an environment with autoreset_mode="Disabled"')
+            raise SkipDiffError('SkipDiffVecEnv needs an environment with autoreset_mode="Disabled"')
+        if isinstance(env.unwrapped, SkipDiffusionCallVectorEnv):
+            raise SkipDiffError("SkipDiffVecEnv plays SkipDiff-v0: episodes of SkipDiff-v1 end one by one")
+        if getattr(env.unwrapped, "max_episode_steps", None) is not None:
+            raise SkipDiffError("SkipDiffVecEnv plays whole episodes: leave out max_episode_steps")
         self.env, self.pairs = env, list(pairs)
         self._seed: int | None = seed
         self._next = self._order(seed)
@@ -87,9 +98,10 @@ class SkipDiffVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batch, once, and return its result for each row."""
+        """Call a method of the batch, once, and return its result for each row: that row if it is a batch."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
+        batch = isinstance(result, np.ndarray) and result.shape[:1] == (self.num_envs,)
+        return [result[row] if batch else result for row in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
         """No row is wrapped."""

@@ -43,6 +43,14 @@ class AgentPolicy:
         if step_cost:
             self.settings["step_cost"] = step_cost
 
+    def check_steps(self, fine_steps: int) -> None:
+        """Raise a SkipDiffError unless the agent, if it counts its decisions, was trained for this F."""
+        step = self._parts.get("step")
+        if isinstance(step, spaces.Discrete) and step.n != fine_steps:
+            raise SkipDiffError(
+                f"the agent counts its decisions and was trained for F = {step.n}: use fine_steps={step.n}"
+            )
+
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
         """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,), memory."""
         decisions, state = memory or (0, None)
@@ -53,11 +61,6 @@ class AgentPolicy:
         return actions, (decisions + 1, state)
 
     def _dictionary(self, seen: np.ndarray, decisions: int) -> dict[str, np.ndarray]:
-        step = self._parts.get("step")
-        if isinstance(step, spaces.Discrete) and decisions + 1 >= step.n:
-            raise SkipDiffError(
-                f"the agent counts its decisions and was trained for F = {step.n}: use fine_steps={step.n}"
-            )
         found = {
             "latent": seen,
             "step": np.full(len(seen), decisions),

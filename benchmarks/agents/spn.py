@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from skipdiff_agents.export import network_from_zip
-from skipdiff_agents.settings import read_settings
-from skipdiff_agents.train import CHECKPOINT
+from skipdiff_agents.settings import CHECKPOINT, read_settings
 from skipdiff_env.policies.network import SkipProposalNetwork
 
 from ..measure.options import made_by

@@ -22,22 +22,29 @@ def mean_plan(schedule: NoiseSchedule) -> Plan:
     return through([schedule.steps, 0])
 
 
-def with_detail(chain: Chain, detail: float, schedule: NoiseSchedule) -> Chain:
+def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
     """The chain with a share ``detail`` of its detail: at 1 the chain itself, at 0 the one call of the mean.
 
     Raises:
         SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 with AddSR's chain: its student was
-            trained against a discriminator, so that the x̂0 of level T is no mean.
+            trained against a discriminator, so that the x̂0 of level T is no mean. Nor is there one in a model
+            that predicts the noise, since x̂0 at level T is the noise over √ᾱ, almost 0.
     """
     fraction("detail", detail)
     if detail == 1:
         return chain
+    prediction = getattr(getattr(model, "config", None), "prediction", None)
+    if prediction == "noise":
+        raise SkipDiffError(
+            f"detail={detail:g}: {model.name} predicts the noise, from which no mean can be told at level T; "
+            "use detail 1"
+        )
     if isinstance(chain, AddSR):
         raise SkipDiffError(
             f"detail={detail:g}: AddSR's student cannot make a picture without invented detail; use detail 1 "
             "or another model"
         )
-    return Detailed(chain, detail) if detail else mean_plan(schedule)
+    return Detailed(chain, detail) if detail else mean_plan(model.schedule)
 
 
 @dataclass(frozen=True)

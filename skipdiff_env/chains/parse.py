@@ -233,14 +233,15 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
 
 def _effort(effort: str, model: DiffusionModel) -> Chain:
     """The chain of :func:`efforts`, without a refiner."""
-    word = shipped_efforts(model).get(effort) or model.chain
+    shipped = shipped_efforts(model).get(effort)
+    word = shipped or model.chain
     chain = named_chain(word, model)
     if word and chain is None:
         raise SkipDiffError(
             f"{model.name!r} asks for the chain {word!r}, which does not exist: use one of "
             f"{', '.join([*CHAINS, PLAN])} in its plans.json and its configuration"
         )
-    if isinstance(chain, FewSteps) and word == model.chain:
+    if isinstance(chain, FewSteps) and not shipped:
         steps = {FAST: max(1, chain.steps // 2), NORMAL: chain.steps, BEST: 2 * chain.steps}[effort]
         return replace(chain, steps=min(steps, chain.most or steps))
     if chain is None and effort == FAST:

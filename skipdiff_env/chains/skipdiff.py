@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..diffusion.noise import NoiseKey
-from ..diffusion.process import SkipProcess, SkipRule, SkipState
+from ..diffusion.process import SkipProcess, SkipRule
 from ..diffusion.protocol import DiffusionModel
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import SkipDiffError
@@ -22,16 +22,9 @@ ProcessFactory = Callable[..., SkipProcess]
 """(model, coarse_steps, fine_steps, skip_rule) → a process, such as :class:`SkipProcess` itself."""
 
 
-class _Visited:
-    """The levels of a chain, noted while it runs."""
-
-    def __init__(self, top: int, on_state: OnState | None) -> None:
-        self.levels, self._on_state = [top], on_state
-
-    def __call__(self, state: SkipState) -> None:
-        self.levels.append(int(state.level[0]))
-        if self._on_state:
-            self._on_state(state)
+def coarse_levels(process: SkipProcess) -> list[int]:
+    """T, and the levels that the S - 1 jumps of CSA lead to."""
+    return [s * process.stride for s in range(process.coarse_steps, 0, -1)]
 
 
 @dataclass(frozen=True)
@@ -68,18 +61,22 @@ class SkipDiff(Chain):
         """Run CSA and FSR."""
         process = self.process(model, self.coarse_steps, self.fine_steps, self.skip_rule)
         check_steps(self.policy, process.fine_steps)
-        visited = _Visited(process.schedule.steps, on_state)
-        state = process.start(condition, keys, visited)
+        state = process.start(condition, keys, on_state)
+        levels = coarse_levels(process)
         memory: Any = first_memory(self.policy, keys)
         actions = np.zeros((len(keys), process.decisions), np.int8)
         for decision in range(process.decisions):
             chosen, memory = decided(self.policy, state.latent, memory)
             state = process.step(state, chosen)
             actions[:, decision] = chosen
-            visited(state)
+            levels.append(int(state.level[0]))
+            if on_state:
+                on_state(state)
         state = process.finish(state)
-        visited(state)
-        return Final(state.x0, state.evaluations, tuple(visited.levels), actions)
+        levels.append(int(state.level[0]))
+        if on_state:
+            on_state(state)
+        return Final(state.x0, state.evaluations, tuple(levels), actions)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """S - 1 plus the policy's start, or plus F."""
@@ -126,10 +123,11 @@ class CSA(Chain):
     ) -> Final:
         """S jumps from T to 0."""
         process = self.process(model, self.steps, 0)
-        visited = _Visited(process.schedule.steps, on_state)
-        state = process.finish(process.start(condition, keys, visited))
-        visited(state)
-        return Final(state.x0, state.evaluations, tuple(visited.levels), no_actions(len(keys)))
+        state = process.finish(process.start(condition, keys, on_state))
+        if on_state:
+            on_state(state)
+        levels = (*coarse_levels(process), int(state.level[0]))
+        return Final(state.x0, state.evaluations, levels, no_actions(len(keys)))
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
         """S."""

@@ -215,6 +215,6 @@ def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report:
     chain = parse(how, model, args.coarse_steps, step_cost=args.step_cost, refiner=args.refiner)
     if notice := chain.notice(model):
         report.note(notice)
-    chain = with_detail(chain, args.detail, model.schedule)
+    chain = with_detail(chain, args.detail, model)
     fix = args.colour_fix
     return Enlarger(model, chain, args.seed, tile, batch, report.tick, args.clean, colour_fix=fix)

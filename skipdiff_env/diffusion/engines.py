@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 from .unet import pad_to_multiple
 
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -98,7 +98,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
             )  # fmt: skip
             return file.read_bytes()
     except Exception as error:  # what cannot be traced fails in as many ways as there are networks
-        why = (str(error) or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         raise SkipDiffError(
             f"this network cannot be written as a graph ({why}): use engine {TORCH}"
         ) from None

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 from ..files import write_atomically
 from .model import OPTIONAL, ModelConfig
 from .unet import UNet
@@ -74,7 +74,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
         with torch.device("meta"):
             return UNet(config.unet)
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise SkipDiffError(f"{where}: 'unet' does not describe a network: {why}") from None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 from .engines import TORCH
 from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format
 from .interop import diffusers, sr3
@@ -97,7 +97,7 @@ def load_pretrained(
         target = torch.device(device)
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError) as error:
-        raise SkipDiffError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise SkipDiffError(f"device {str(device)!r} cannot be used: {first_line(error)}") from None
     if dtype is None:
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     check_dtype(dtype, target)

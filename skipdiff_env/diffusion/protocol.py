@@ -112,6 +112,20 @@ def as_model(model: Any) -> DiffusionModel:
     return cast(DiffusionModel, _Completed(model))
 
 
+def identity_of(model: DiffusionModel, what: str) -> str:
+    """The model's hash, by which ``what`` recognises what was computed with its weights.
+
+    Raises:
+        SkipDiffError: if it has none, and would be taken for any other model without one.
+    """
+    if not model.hash:
+        raise SkipDiffError(
+            f"{what} needs a model with a hash, which tells its weights from others: give {model.name} an "
+            "attribute hash, such as a digest of them"
+        )
+    return model.hash
+
+
 class _Completed:
     """A model with the usual answers to what it leaves open."""
 

@@ -38,8 +38,8 @@ class SkipDiffusionCallEnv(SceneEnv):
     `actions="full"`: `Discrete(9 n)`. Action a = (3 n) told + 3 next + eta, with told in 0 ... 2 (the level
     reached, three quarters of it or half of it), next as above, and eta in 0 ... 2 (0, 0.5 or 1).
 
-    `episode="plan"`: `Discrete(number of plans)`, one of the plans, ordered by their number of calls. The
-    episode consists of this one decision.
+    `episode="plan"`: `Discrete(number of plans)`, one of the plans; the shipped ones are ordered by their
+    number of calls. The episode consists of this one decision.
 
     A call must lead below the told level, and the last call that the budget allows must lead to 0.
     `info["action_mask"]` and `action_masks()` say which actions are allowed; sb3-contrib's MaskablePPO uses

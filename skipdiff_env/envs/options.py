@@ -111,7 +111,8 @@ class Options(SceneOptions):
 def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
     """Check a price, or the range of prices that episodes draw from; refuse anything else."""
     if isinstance(step_cost, (tuple, list)):
-        if not (len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
+        numbers = all(isinstance(price, int | float | np.number) for price in step_cost)
+        if not (numbers and len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
             raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
         return float(step_cost[0]), float(step_cost[1])
     number = isinstance(step_cost, (int, float, np.number)) and not isinstance(step_cost, bool)

@@ -67,6 +67,24 @@ class RecordedEpisodes(Scenes):
                 self.model, options.coarse_steps, options.fine_steps, options.skip_rule
             )
 
+    def _check_recordings(self, recordings: Recordings) -> None:
+        """Raise a SkipDiffError, naming the argument, if recordings are of something else than asked for."""
+        options, process = self.options, recordings.process
+        fine = options.fine_steps or self.model.schedule.stride(options.coarse_steps)
+        asked = {
+            "model": (self.model.hash, process.model.hash),
+            "coarse_steps": (options.coarse_steps, process.coarse_steps),
+            "fine_steps": (fine, process.fine_steps),
+            "skip_rule": (options.skip_rule, process.skip_rule),
+            "metric": (options.metric, recordings.metric),
+        }
+        for name, (wanted, held) in asked.items():
+            if wanted != held:
+                raise SkipDiffError(
+                    f"the recordings were made with {name}={held!r}, not {wanted!r}: give the same, or a "
+                    "folder"
+                )
+
     def _has(self, metric: Metric) -> bool:
         """Whether results can be judged by a metric; psnr and ssim are reported in any case."""
         known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
@@ -75,6 +93,7 @@ class RecordedEpisodes(Scenes):
     def _open_recordings(self) -> None:
         options = self.options
         if isinstance(options.recordings, Recordings):
+            self._check_recordings(options.recordings)
             self.recordings = options.recordings
             return
         pair = partial(

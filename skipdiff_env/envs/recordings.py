@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
 from ..diffusion.process import History, SkipRule, history_after
+from ..diffusion.protocol import identity_of
 from ..diffusion.resize import to_arrays, to_planes
 from ..errors import SkipDiffError
 from ..files import write_atomically
@@ -230,7 +231,8 @@ class Recordings:
         """All that the recording of an image and a noise seed depends on; the file holds it."""
         process = self.process
         return self._remembered((image, noise_seed, "about"), lambda: {
-            "format": FORMAT, "model": process.model.hash, "precision": str(process.model.dtype),
+            "format": FORMAT, "model": identity_of(process.model, "a recording"),
+            "precision": str(process.model.dtype),
             "coarse_steps": process.coarse_steps, "fine_steps": process.fine_steps,
             "skip_rule": process.skip_rule, "noise_seed": noise_seed,
             **hashes(self.pair(image, noise_seed)),

@@ -138,8 +138,9 @@ class Scenes(ABC):
             self.model: DiffusionModel = load_pretrained(model, device)
         else:
             self.model = as_model(model)
-            own = self.model.device
-            if device != "auto" and torch.device(device).type != own.type:
+            own, asked = self.model.device, torch.device("cpu" if device == "auto" else device)
+            other = asked.type != own.type or (asked.index is not None and asked.index != (own.index or 0))
+            if device != "auto" and other:
                 raise SkipDiffError(
                     f"the model is on {own}, not on {device}: move it there, or leave device='auto'"
                 )

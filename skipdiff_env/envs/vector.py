@@ -74,7 +74,8 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.num_envs, self.render_mode, self.tensors = num_envs, render_mode, tensors
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self._longest = max_episode_steps
+        self.max_episode_steps = max_episode_steps
+        """Number of decisions after which an episode is truncated; None: never."""
         self._spec: EnvSpec | None = None
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._episodes = self.scenes(num_envs, self.options(**arguments))
@@ -93,7 +94,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
         if spec is not None and spec.max_episode_steps is None:
-            spec.max_episode_steps = self._longest or self._episodes.longest
+            spec.max_episode_steps = self.max_episode_steps or self._episodes.longest
         self._spec = spec
 
     @property
@@ -143,8 +144,8 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         play = np.flatnonzero(~self._done)
         if len(play):
             rewards[play], ended[play] = self._episodes.step(play, chosen[play])
-            if self._longest is not None:
-                cut[play] = self._episodes.books.taken[play] >= self._longest
+            if self.max_episode_steps is not None:
+                cut[play] = self._episodes.books.taken[play] >= self.max_episode_steps
         finals: dict[int, dict[str, Any]] = {}
         self._done = ended | cut
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._done.any():

@@ -15,7 +15,7 @@ import numpy as np
 from ..chains import Chain, ChainSpec, parse, parse_skipdiff
 from ..chains.plan import Plan
 from ..diffusion import as_model
-from ..diffusion.protocol import DiffusionModel
+from ..diffusion.protocol import DiffusionModel, identity_of
 from ..errors import SkipDiffError, whole_number
 from ..images import open_source
 from ..policies.base import usual_start
@@ -89,6 +89,8 @@ class PlanSearch:
         seed: int = 0,
     ) -> None:
         model = as_model(model)
+        if study is not None:
+            identity_of(model, "a study")
         self.weights = {metric: 1.0} if isinstance(metric, str) else dict(metric)
         names = dict.fromkeys([*self.weights, *GUARDS])
         self._pictures = Pictures(model, open_source(images), names, image_size, batch)

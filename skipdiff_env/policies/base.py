@@ -119,7 +119,12 @@ def shipped_policy(
     folder = model.folder
     if folder is None or not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
         return None
-    about = json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8"))
+    try:
+        about = dict(json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise SkipDiffError(
+            f"{folder / ABOUT_POLICY} is damaged: make the agent again, or remove it and {POLICY}"
+        ) from None
     fine_steps = model.schedule.steps // coarse_steps if fine_steps is None else fine_steps
     asked = {
         "model": model.hash,
@@ -149,6 +154,10 @@ def check_steps(policy: Policy, fine_steps: int) -> None:
 
 
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-    """A policy's actions as an array (B,), and its new memory."""
-    chosen, memory = policy(latent, memory)
+    """A policy's actions as an array (B,), and its new memory.
+
+    A policy from elsewhere gets a copy of the latent, which it may change.
+    """
+    own = type(policy).__module__.startswith(__name__.partition(".")[0] + ".")
+    chosen, memory = policy(latent if own else latent.clone(), memory)
     return np.asarray(chosen.cpu() if isinstance(chosen, Tensor) else chosen), memory

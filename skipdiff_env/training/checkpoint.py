@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 
 FOLDER = "checkpoints"
 KEEP = 2
@@ -60,7 +60,7 @@ def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], 
         try:
             return torch.load(path, map_location="cpu", weights_only=True), path
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             say(f"warning: {path} is damaged ({reason}): falling back to the checkpoint before it")
     what = "none of its checkpoints can be read" if files else "it holds no checkpoint"
     raise SkipDiffError(f"cannot resume {run}: {what}; leave out --resume to start again in another folder")

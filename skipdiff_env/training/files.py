@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2",
@@ -87,7 +87,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
                     file = tar.extractfile(member)
                     yield f"{path}:{member.name}", file.read() if file else b""
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise SkipDiffError(
             f"{path} is not an image, a folder, a .txt list or a complete tar file: {why}"
         ) from None

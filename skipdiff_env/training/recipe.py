@@ -22,7 +22,7 @@ from ..diffusion.folder import CONFIG, read_config
 from ..diffusion.model import ModelConfig
 from ..diffusion.pretrained import model_folder
 from ..diffusion.unet import UNet
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, first_line
 from .blocks import (
     AddSRRecipe,
     ConsistencyRecipe,
@@ -148,7 +148,7 @@ def _check_networks(recipe: Recipe) -> None:
             with torch.device("meta"), torch.no_grad():
                 UNet(unet)(torch.zeros(1, 6, recipe.data.crop, recipe.data.crop), torch.ones(1))
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-            raise ValueError(f"{name} does not describe a network: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{name} does not describe a network: {first_line(error)}") from None
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:

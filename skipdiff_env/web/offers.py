@@ -213,7 +213,7 @@ class Offers:
             fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,
         )  # fmt: skip
         # A plan may be for other levels, and a chain without a mean
-        with_detail(self.chain_of(asked), asked.detail, self.model(asked.model).schedule)
+        with_detail(self.chain_of(asked), asked.detail, self.model(asked.model))
         return asked
 
     def _chosen(self, model: str, task: Task) -> Choice:

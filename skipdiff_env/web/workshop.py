@@ -139,8 +139,8 @@ class Workshop(Offers):
 
     def calls(self, request: Request) -> int:
         """Network calls of a run, at most; exactly where nothing is decided on the way."""
-        schedule = self.model(request.model).schedule
-        return with_detail(self.chain_of(request), request.detail, schedule).most_evaluations(schedule)
+        model = self.model(request.model)
+        return with_detail(self.chain_of(request), request.detail, model).most_evaluations(model.schedule)
 
     def work(self, request: Request) -> Work:
         """What the photograph at full size takes.
@@ -208,6 +208,6 @@ class Workshop(Offers):
     def _enlarger(self, request: Request) -> Enlarger:
         model: Any = self.model(request.model)
         tile, batch = usual_tiles(model)
-        chain = with_detail(self.chain_of(request), request.detail, model.schedule)
+        chain = with_detail(self.chain_of(request), request.detail, model)
         clock = self._clocks[request.model]
         return Enlarger(model, chain, request.seed, tile, batch, clean=request.clean, clock=clock)

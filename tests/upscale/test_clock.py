@@ -32,7 +32,7 @@ def unreal_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_second_call_counts_and_every_call_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, network, refine = random_model(), Slow(50, 2), Slow(30, 1)
     monkeypatch.setattr(model, "predict", network)
-    chain = with_detail(Refined(CCSR(4), refine), 0.5, model.schedule)
+    chain = with_detail(Refined(CCSR(4), refine), 0.5, model)
     found = Clock(model, 64)
     assert found.call == found.call == 2 / 64**2
     assert found.refiner(chain) == found.refiner(chain) == 1 / 64**2

@@ -87,7 +87,7 @@ def enlarger(
     on_tile: Callable[[int], None] | None = None, clean: float = 1.0, detail: float = 1.0,
     colour_fix: bool = False,
 ) -> Enlarger:  # fmt: skip
-    chain = with_detail(parse(start, model, coarse_steps), detail, model.schedule)
+    chain = with_detail(parse(start, model, coarse_steps), detail, model)
     return Enlarger(model, chain, seed, tile, on_tile=on_tile, clean=clean, colour_fix=colour_fix)
 
 

@@ -147,7 +147,7 @@ def test_the_picture_is_the_same_to_the_bit(
     chain = parse(spec, model, None if ":" in str(spec) else 5)
     if refined:
         chain = Refined(chain, lambda x0, condition: x0.lerp(condition, 0.2).clamp(-1, 1))
-        chain = with_detail(chain, 0.6, model.schedule)
+        chain = with_detail(chain, 0.6, model)
     enlarger = Enlarger(model, chain, seed=1, tile=128, clean=0.3 if refined else 1)
     cases = [("RGB", (37, 29), 4.0), ("grey", (33, 5), 3.3), ("RGBA", (4, 45), 4.0), ("RGB 16", (35, 7), 4.0)]
     cases += [("grey and alpha 16", (9, 12), 2.0), ("RGB", (11, 10), 5.1)]

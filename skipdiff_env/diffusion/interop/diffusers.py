@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import SkipDiffError
+from ...errors import SkipDiffError, first_line
 from ..folder import CONFIG, Format, fill, identity, read_safetensors
 from ..model import ModelConfig
 from ..schedule import NoiseSchedule
@@ -121,7 +121,7 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
         with torch.device("meta"):
             network = import_diffusers().UNet2DModel.from_config(described)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, KeyError) as error:
-        raise SkipDiffError(f"{place / CONFIG} does not describe a network: {_first_line(error)}") from None
+        raise SkipDiffError(f"{place / CONFIG} does not describe a network: {first_line(error)}") from None
     fill(network, _read_weights(place), str(place / WEIGHTS))
     try:
         config = _model_config(network.config, schedule, prediction, extras)
@@ -240,7 +240,7 @@ def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedul
     except SkipDiffError:
         raise
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        raise SkipDiffError(f"{path} is not a usable schedule: {_first_line(error)}") from None
+        raise SkipDiffError(f"{path} is not a usable schedule: {first_line(error)}") from None
 
 
 def _model_config(network: Any, schedule: NoiseSchedule, prediction: str, extras: Extras) -> ModelConfig:
@@ -268,7 +268,3 @@ def _model_config(network: Any, schedule: NoiseSchedule, prediction: str, extras
         start=extras.start,
         training={"imported": f"diffusers {network._class_name}"},
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import SkipDiffError
+from ...errors import SkipDiffError, first_line
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
@@ -34,7 +34,7 @@ def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]
     except ImportError:
         why = "the package huggingface_hub is missing: pip install 'skipdiff[diffusers]'"
     except Exception as error:  # without a network, a name, a permission: the hub has a class for each
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        why = first_line(error).rstrip(".")
     else:
         if recognised(folder):
             return folder

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import SkipDiffError
+from ...errors import SkipDiffError, first_line
 from ..folder import Format, Loaded, empty_network, fill, fresh_folder, identity, save_model
 from ..model import ModelConfig
 from ..schedule import NoiseSchedule
@@ -119,7 +119,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # damage can make an unpickler raise anything
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
         raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
