@@ -1,4 +1,4 @@
-"""The order of the layers: a module imports from its own layer and from those below it, never from above."""
+"""The order of the layers: a module may import from its own layer and from those below it, not from above."""
 
 from __future__ import annotations
 
