@@ -129,6 +129,12 @@ def test_a_recording_is_made_once(model, shape, tmp_path: Path) -> None:
         assert np.array_equal(getattr(first, name), getattr(again, name))
 
 
+def test_what_cannot_be_judged_gains_nothing() -> None:
+    scores = np.array([[np.nan, 0.5], [20.0, 0.5]])
+    found = worth(scores, METRICS, {"psnr": 1.0})
+    assert found[0] == 0 and found[1] == pytest.approx(np.log(20))
+
+
 def test_the_bandit_s_chains_and_gains_by_hand() -> None:
     net = np.array([[[3.0, 0.0, 2.0], [0.0, 1.0, 0.9], [3.0, 0.0, 2.9]]])
     assert bandits_choice(net[..., :2]) == [0, 1]

@@ -82,12 +82,12 @@ def test_the_encoder_sees_them_once_and_says_the_same(norm):
     assert sizes == [3 if norm == "group" else 6, 6]
 
 
-@pytest.mark.parametrize("memory", ["gru", "lstm"])
-def test_whole_episodes_are_judged_as_by_sb3_contrib(memory):
-    """Values, log-probabilities, entropies, and every weight's gradient."""
+@pytest.mark.parametrize(("memory", "norm"), [("gru", "group"), ("lstm", "group"), ("gru", "batch")])
+def test_whole_episodes_are_judged_as_by_sb3_contrib(memory, norm):
+    """Values, log-probabilities, entropies, and every weight's gradient; and statistics of batch norm."""
     torch.manual_seed(0)
     space = spaces.Box(-20, 20, (3, 16, 16), np.float32), spaces.Discrete(2)
-    policy = SPNPolicy(*space, lambda _: 1e-3, memory=memory, hidden_size=12, norm="group")
+    policy = SPNPolicy(*space, lambda _: 1e-3, memory=memory, hidden_size=12, norm=norm)
     latents, numbers = torch.randn(5, 3, 16, 16), torch.randint(0, 5, (DECISIONS, 3))
     actions = torch.randint(0, 2, (DECISIONS, 3))
     zeros = torch.zeros(1, 3, 12)

@@ -23,7 +23,13 @@ from skipdiff_agents.evaluate import Evaluator
 from skipdiff_agents.pairs import UNSEEN, all_pairs, enough, kept_back
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import Progress, Run, Watch
-from skipdiff_env import SkipDiffError, SkipDiffSampler
+from skipdiff_agents.vec_env import SkipDiffVecEnv
+from skipdiff_env import (
+    SkipDiffError,
+    SkipDiffSampler,
+    SkipDiffusionCallVectorEnv,
+    SkipDiffusionVectorEnv,
+)
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import mixed_quality, open_source
@@ -229,6 +235,33 @@ def test_after_resuming_nothing_is_learned_from_an_almost_empty_buffer(
     assert again.train(resume=True).timesteps == 128
     starts = again.settings["arguments"]["learning_starts"]
     assert sizes and starts <= min(sizes) < max(sizes) <= 64
+
+
+def test_a_resumed_run_draws_other_episodes_than_at_its_start(tmp_path, tiny_setting, monkeypatch):
+    """Else each of many short runs would learn from the same few."""
+    drawn, before = [], SkipDiffVecEnv.reset
+
+    def reset(self):
+        result = before(self)
+        drawn.append([(info["image_index"], info["noise_seed"]) for info in self.reset_infos])
+        return result
+
+    monkeypatch.setattr(SkipDiffVecEnv, "reset", reset)
+    settings = small("ppo", 64, num_envs=4)
+    run(settings, tiny_setting, tmp_path / "run").train()
+    first, drawn[:] = drawn[:3], []
+    run(settings | {"timesteps": 128}, tiny_setting, tmp_path / "run").train(resume=True)
+    assert drawn[:3] != first
+
+
+def test_environments_whose_episodes_end_one_by_one_are_refused(tiny_setting):
+    arguments = {"num_envs": 2, "model": tiny_setting.model, "images": tiny_setting.source, "metric": "psnr"}
+    arguments |= {"autoreset_mode": "Disabled", "image_size": 16, "coarse_steps": 2}
+    with pytest.raises(SkipDiffError, match="leave out max_episode_steps"):
+        SkipDiffVecEnv(SkipDiffusionVectorEnv(**arguments, max_episode_steps=3), [(0, 0)])
+    del arguments["coarse_steps"]
+    with pytest.raises(SkipDiffError, match="end one by one"):
+        SkipDiffVecEnv(SkipDiffusionCallVectorEnv(**arguments), [(0, 0)])
 
 
 def test_a_run_is_resumed_with_its_own_episodes_alone(tmp_path, tiny_setting):

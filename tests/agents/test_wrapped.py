@@ -12,12 +12,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from skipdiff_agents import EpisodicPPO, SPNPolicy, as_policy
 from skipdiff_agents.cli import main
-from skipdiff_agents.export import network_from_file
+from skipdiff_agents.export import network_from_file, purpose_of
 from skipdiff_agents.policy import ClockExtractor
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.policies.file import NetworkPolicy, load_policy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.purpose import Purpose
 
 FINE = 5
 
@@ -113,8 +114,9 @@ def test_what_a_sampler_cannot_ask_is_said(make):
     with pytest.raises(SkipDiffError, match="not trained with prices"):
         as_policy(PPO("MlpPolicy", make(), **STEPS), step_cost=0.1)
     clock = as_policy(PPO("MultiInputPolicy", told, policy_kwargs=CLOCK, **STEPS))
-    with pytest.raises(SkipDiffError, match=f"trained for F = {FINE}: use fine_steps={FINE}"):
-        clock(torch.zeros(1, 3, 16, 16), (FINE - 1, None))
+    for other in (FINE - 1, FINE + 1):
+        with pytest.raises(SkipDiffError, match=f"trained for F = {FINE}: use fine_steps={FINE}"):
+            SkipDiffSampler(random_model(), fine_steps=other)(np.zeros((8, 8, 3), np.uint8), policy=clock)
 
 
 def _with_three_actions(make):
@@ -138,6 +140,24 @@ def test_what_plain_sb3_saved_is_exported(make, tmp_path, name, format):
         a, memory = wrapped(latent, memory)
         b, other = exported(latent, other)
         np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_only_a_run_s_own_checkpoint_has_its_purpose(make, tmp_path):
+    purpose = Purpose("m", "h", 10, FINE, "reset", "psnr", "PPO", 0)
+    network = SkipProposalNetwork(SPNConfig(16, 8, "group"))
+    save_policy(tmp_path / "policy.safetensors", network, purpose=purpose)
+    for name in ("checkpoint.zip", "other.zip"):
+        (tmp_path / name).write_bytes(b"")
+    assert purpose_of(tmp_path) == purpose_of(tmp_path / "policy.safetensors") == purpose
+    assert purpose_of(tmp_path / "checkpoint.zip") is None, "this is no run's folder"
+    (tmp_path / "run.json").write_text("{}")
+    assert purpose_of(tmp_path / "checkpoint.zip") == purpose and purpose_of(tmp_path / "other.zip") is None
+
+
+def test_options_of_the_optimiser_may_be_given(make):
+    policy = {**GRU, "optimizer_kwargs": {"fused": False}}
+    agent = EpisodicPPO(SPNPolicy, DummyVecEnv([make]), policy_kwargs=policy, **STEPS)
+    assert agent.policy.optimizer.defaults["fused"] is False
 
 
 def test_layers_between_extractor_and_head_are_refused(make, tmp_path, capsys):

@@ -90,6 +90,8 @@ def test_a_refiner_s_model_may_have_efforts_of_its_own(tmp_path: Path) -> None:
     model = saved(tmp_path, chain="ccsr:2")
     save_plans(tmp_path / "plans.json", model.hash, {}, {"best": "ccsr:8"})
     assert efforts(model) == {"fast": CCSR(1), "normal": CCSR(2), "best": CCSR(8)}
+    save_plans(tmp_path / "plans.json", model.hash, {}, {"fast": "ccsr:2", "best": "ccsr:2"})
+    assert efforts(model) == dict.fromkeys(EFFORTS, CCSR(2)), "those of the file are as they stand there"
     save_plans(tmp_path / "plans.json", model.hash, {}, {"normal": "quickly"})
     with pytest.raises(
         SkipDiffError, match="asks for the chain 'quickly', which does not exist: use one of ccsr"
