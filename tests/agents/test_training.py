@@ -243,7 +243,7 @@ def test_a_resumed_run_draws_other_episodes_than_at_its_start(tmp_path, tiny_set
 
     def reset(self):
         result = before(self)
-        drawn.append([(info["image_index"], info["noise_seed"]) for info in self.reset_infos])
+        drawn.append([(info["image"], info["noise_seed"]) for info in self.reset_infos])
         return result
 
     monkeypatch.setattr(SkipDiffVecEnv, "reset", reset)
