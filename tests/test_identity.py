@@ -108,7 +108,9 @@ def test_open_recordings_must_be_of_what_is_asked_for(
     model = random_model(tiny_config(image_size=32))
     whole = {"model": model, "images": IMAGES, "metric": "psnr", "fine_steps": 3, "noise_seeds": 1}
     process = skipdiff_env.diffusion.SkipProcess(model, 10, 3)
-    pair = gymnasium.make("SkipDiffRecorded-v0", **whole, recordings=tmp_path).unwrapped._episodes.recordings.pair
+    pair = gymnasium.make(
+        "SkipDiffRecorded-v0", **whole, recordings=tmp_path
+    ).unwrapped._episodes.recordings.pair
     open_ = Recordings(process, pair, "psnr", tmp_path)
     made = gymnasium.make("SkipDiffRecorded-v0", **whole, recordings=open_)
     assert made.reset(seed=0)[0] is not None

@@ -192,7 +192,8 @@ def skipdiff_plan(
 ) -> Plan:
     """The plan equivalent to CSA followed by a schedule of decisions.
 
-    Calls whose latents are discarded are omitted.
+    Calls whose latents are discarded are omitted. A model whose ``coarse_levels`` are ``rebuilt`` has another
+    topmost level in CSA than in a plan.
 
     Args:
         schedule: noise schedule of the model.

@@ -118,7 +118,6 @@ class Window:
         pygame, (height, width) = self._pygame, frame.shape[:2]
         if self._screen is None:
             pygame.display.init()  # not init(): that opens the sound card, too
-            pygame.display.init()
             self._screen = pygame.display.set_mode((width, height))
             pygame.display.set_caption("SkipDiff")
             self._clock = pygame.time.Clock()

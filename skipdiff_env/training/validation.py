@@ -19,13 +19,13 @@ from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
+from ..metrics.fidelity import psnr_y
 from ..policies.base import usual_start
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 
 LEVELS = 4
 """Noise levels an image in the validation loss."""
-LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 
 class Validation:
@@ -110,13 +110,6 @@ def usual_chains(model: FrozenModel) -> dict[str, Chain]:
         return {}
     start = usual_start(model.schedule.stride(COARSE_STEPS))
     return {"coarse": CSA(COARSE_STEPS), "skip": parse_skipdiff(start, model, COARSE_STEPS)}
-
-
-def psnr_y(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """PSNR on BT.601 studio-range luma of uint8 (B, H, W, 3), float64 (B,); for machines without the
-    packages that :func:`skipdiff_env.metrics.psnr_y` needs."""
-    error = np.square((a.astype(np.float64) - b) @ LUMA).mean(axis=(1, 2))
-    return 10 * np.log10(255**2 / np.maximum(error, 1e-12))
 
 
 def _load_metrics(
