@@ -19,7 +19,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.policies import Policy
 from skipdiff_env.policies.file import load_policy, save_policy
 
-from .study import Study, relative, say
+from .study import Study, say
 
 TOLERANCE = 0.01
 """An agent that may be worse than the best fixed start by more than this share of its reward stays home."""
@@ -76,7 +76,7 @@ def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -
     able = [key for key in own if not _behind(own[best], own[key])]
     name, seed = min(able, key=lambda key: (runs[key].evaluations, -own[key].mean()))
     run = runs[name, seed]
-    difference = relative(own[name, seed][None], rewards(start)[None])
+    difference = study.scale.difference(own[name, seed][None], rewards(start)[None])
     return Chosen(name, seed, run.folder / BEST, run.reward, difference)
 
 

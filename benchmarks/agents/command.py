@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments."""
     add_study_arguments(parser)
     add = parser.add_argument
-    add("--metric", default="niqe", help="the reward's metric [niqe]")
+    add(
+        "--metric", default="niqe",
+        help="the reward's metric, such as lpips, 'log lpips' or 'log lpips,niqe-full:0.5' [niqe]",
+    )  # fmt: skip
     add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
     names = [*(name for name in algorithms() if name not in ("ppo_step_cost", LETTER)), EXACT]
     add(
@@ -118,10 +121,12 @@ def run(args: argparse.Namespace) -> int:
         rows[SHIPPED] = [test(load_policy(ships))]
     optima = np.array([o.reward for o in test.optima()] if study.recorded else [np.nan] * len(test.pairs))
     images = study.photographs("test")
-    said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER) if chosen else "No agent was trained."
+    said = "No agent was trained."
+    if chosen:
+        said = verdict(rows, best, images, chosen.row, chosen.ahead, PAPER, study.scale)
     blocks: list[str | Table] = [
         said,
-        table(rows, best, optima, images, trained),
+        table(rows, best, optima, images, trained, study.scale),
         "Means and 95 % intervals of the other columns:",
         intervals(rows, optima, images),
     ]
@@ -129,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     agents += [SHIPPED] if ships else []
     if args.mixed:
         shown = [name for name in ("optimum", OTHER_NOISE, IMITATION, *agents) if name in rows]
-        blocks += ["For each kind of input:", by_kind(rows, best, images, shown)]
+        blocks += ["For each kind of input:", by_kind(rows, best, images, shown, study.scale)]
     if args.chain:
         blocks += _chain(study, rows, best, agents)
     blocks.append(f"![Reward against evaluations, and differences to the best start]({study.name}.png)")

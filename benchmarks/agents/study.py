@@ -25,6 +25,7 @@ from skipdiff_env.envs.recordings import WALK
 from skipdiff_env.images import ImageSource, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
+from skipdiff_env.metrics.load import LOG
 from skipdiff_env.oracle import optimum_calls
 from skipdiff_env.training.held_out import read_list
 
@@ -193,6 +194,11 @@ class Study:
         return self.args.runs / f"{self.model.name}-{self.model.hash}" / self.name / self.episodes
 
     @property
+    def scale(self) -> Scale:
+        """How its rewards are compared: as shares, or as they are if they are logarithms."""
+        return LOGARITHMS if str(self.training.metric).startswith(LOG) else SHARES
+
+    @property
     def folder(self) -> Path:
         """Where results go."""
         return self.args.out / self.model.name
@@ -291,9 +297,10 @@ def open_study(
         valid_pairs = all_pairs(range(kept, count), 1, UNSEEN)
     test = setting(args.test, args.test_images) if getattr(args, "test", None) else None
     parts = ("mixed" if mixed else "clean", metric, args.skip_rule, process.coarse_steps, process.fine_steps)
+    named = "-".join(map(str, parts)).translate(str.maketrans(" ,", "-+", ":"))
     return Study(
         args, model, training, all_pairs(kept, args.noise_seeds), valid, valid_pairs, test,
-        all_pairs(len(test.source), args.test_seeds, UNSEEN) if test else [], "-".join(map(str, parts)),
+        all_pairs(len(test.source), args.test_seeds, UNSEEN) if test else [], named,
     )  # fmt: skip
 
 
@@ -322,11 +329,29 @@ def interval(values: np.ndarray, over: np.ndarray | None = None) -> tuple[float,
     return bootstrap(np.moveaxis(values, 0, -1), below)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How rewards are compared."""
+
+    difference: Callable[[np.ndarray, np.ndarray], tuple[float, float, float]]
+    """Of rewards from a baseline's: mean and 95 % interval."""
+    unit: str
+    """Of what it is a share, in words."""
+
+
 def relative(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
     """Paired difference with its interval, see :func:`interval`, in units of the baseline's mean."""
     mean, low, high = interval(own - baseline)
     scale = abs(baseline.mean())
     return mean / scale, low / scale, high / scale
+
+
+def plain(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
+    """Paired difference with its interval, of rewards that are logarithms."""
+    return interval(own - baseline)
+
+
+SHARES, LOGARITHMS = Scale(relative, "of its reward"), Scale(plain, "of M, by its logarithm")
 
 
 def _told(setting: Setting, missing: list[Pair]) -> Iterator[Pair]:

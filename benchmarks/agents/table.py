@@ -12,7 +12,7 @@ from skipdiff_env.images.mixed import KINDS
 
 from ..measure.tables import Table
 from .choice import Trained
-from .study import interval, judged, relative
+from .study import SHARES, Scale, interval, judged
 
 Rows = dict[str, list[list[Result]]]
 """By policy, for each training seed (one if there is none), a result for each episode."""
@@ -46,8 +46,9 @@ def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
 
 
 def table(
-    rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]]
-) -> Table:
+    rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]],
+    scale: Scale = SHARES,
+) -> Table:  # fmt: skip
     """A line for each policy; differences and shares are paired with the policy ``best``.
 
     Args:
@@ -56,6 +57,7 @@ def table(
         optima: the optimum's reward in each episode, NaN where it is not known.
         images: how many there are.
         trained: by row, what each training seed gave.
+        scale: how rewards are compared.
     """
     baseline = rewards(rows[best], images)
     optimum = optima.reshape(1, images, -1)
@@ -63,7 +65,7 @@ def table(
     for name, by_seed in rows.items():
         own = rewards(by_seed, images)
         cells = [name, _cell(interval(own), ".4f")]
-        cells.append("" if name == best else _cell(relative(own, baseline), "+.2%"))
+        cells.append("" if name == best else _cell(scale.difference(own, baseline), "+.2%"))
         cells += [_mean(grid(by_seed, images, of), form) for of, form in columns().values()]
         cells.append(_mean(optimum - own, ".4f"))
         gap = np.broadcast_to(optimum - baseline, own.shape)
@@ -114,12 +116,13 @@ def under_other_noise(rows: Rows, images: int) -> list[Result]:
     return [starts[start][episode] for episode, start in enumerate(found)]
 
 
-def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> Table:
+def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str], scale: Scale = SHARES) -> Table:
     """Where adapting would pay: paired differences to the row ``best``, for each kind of input by itself.
 
     Args:
         rows, best, images: as in :func:`table`; each image is there in every kind.
         shown: the rows to show; above them come the starts that are best for each kind, in hindsight.
+        scale: how rewards are compared.
     """
     parts = {
         kind: {
@@ -134,7 +137,7 @@ def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str]) -> Table:
         baseline = rewards(part[best], images)
         found = max(starts, key=lambda name: rewards(part[name], images).mean())
         for line, name in zip(lines, (found, *shown), strict=True):
-            cell = _cell(relative(rewards(part[name], images), baseline), "+.2%")
+            cell = _cell(scale.difference(rewards(part[name], images), baseline), "+.2%")
             line.append(f"{name}: {cell}" if name == found else cell)
     return Table(["difference to best start", *KINDS], lines)
 
@@ -150,8 +153,9 @@ def _cell(numbers: tuple[float, float, float], form: str) -> str:
 
 
 def verdict(
-    rows: Rows, best: str, images: int, chosen: str, on_validation: tuple[float, float, float], paper: str
-) -> str:
+    rows: Rows, best: str, images: int, chosen: str, on_validation: tuple[float, float, float], paper: str,
+    scale: Scale = SHARES,
+) -> str:  # fmt: skip
     """Whether learning beat the best fixed start.
 
     It is about the agent that was chosen before any test image was played, and beside it the paper's:
@@ -162,33 +166,34 @@ def verdict(
         chosen: the row of the agent that was chosen on validation.
         on_validation: its difference to the best start there.
         paper: the row of the paper's agent; left out if there is none.
+        scale: how rewards are compared.
     """
     baseline = rewards(rows[best], images)
-    mean, low, high = found = relative(rewards(rows[chosen], images), baseline)
+    mean, low, high = found = scale.difference(rewards(rows[chosen], images), baseline)
     shown = _cell(found, "+.2%")
     if low > 0:
-        text = f"Learning beat the best fixed start: {shown} of its reward."
+        text = f"Learning beat the best fixed start: {shown} {scale.unit}."
     elif high < 0:
-        text = f"Learning did worse than the best fixed start: {shown} of its reward."
+        text = f"Learning did worse than the best fixed start: {shown} {scale.unit}."
     else:
-        text = f"Learning did not beat the best fixed start: {shown} of its reward."
+        text = f"Learning did not beat the best fixed start: {shown} {scale.unit}."
     text += f" This is the agent {chosen}, where it was {_cell(on_validation, '+.2%')}"
     text += f"; its lower bound on the test images is {'at least' if low >= -0.01 else 'below'} −1 %."
     if IMITATION in rows:
-        text += " " + _share_of_imitation(rows, baseline, images, chosen)
+        text += " " + _share_of_imitation(rows, baseline, images, chosen, scale)
     if paper in rows:
         text += f" The paper's agent ({paper}), over all training seeds: "
         ours = rewards(rows[paper], images)
-        text += _cell(relative(ours, baseline), "+.2%")
-        each = (f"{relative(one[None], baseline)[0]:+.2%}" for one in ours)
+        text += _cell(scale.difference(ours, baseline), "+.2%")
+        each = (f"{scale.difference(one[None], baseline)[0]:+.2%}" for one in ours)
         text += f"; seed by seed {', '.join(each)}."
     return text + " The rows of the other agents are exploratory: of many, one may be ahead by chance."
 
 
-def _share_of_imitation(rows: Rows, baseline: np.ndarray, images: int, chosen: str) -> str:
+def _share_of_imitation(rows: Rows, baseline: np.ndarray, images: int, chosen: str, scale: Scale) -> str:
     """What the chosen agent gains over the best start, as a share of what imitation gains."""
     taught = rewards(rows[IMITATION], images)
-    gained = relative(taught, baseline)
+    gained = scale.difference(taught, baseline)
     text = f"Imitation of the optimum gains {_cell(gained, '+.2%')} over the best start"
     if gained[1] <= 0:
         return text + ", which may be nothing, so that there is no share of it to tell."

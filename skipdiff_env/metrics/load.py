@@ -17,6 +17,9 @@ from skipdiff_env.metrics.perceptual import FullNiqe, PyiqaMetric
 from skipdiff_env.metrics.residue import BLOCK, flat_residue
 from skipdiff_env.metrics.shift_tolerant import ShiftTolerantMetric
 
+LOG = "log "
+"""What the name of a metric's logarithm begins with."""
+
 
 def load_metric(
     spec: str | Callable[..., Any] | Mapping[str, float] | Metric = "niqe", device: str | torch.device = "cpu"
@@ -44,7 +47,9 @@ def load_metric(
               present. Its exceptions are not caught;
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
               higher values are better is inverted, so that a lower product is better; NaN where one of
-              them is not above 0;
+              them is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
+            - ``"log "`` and one of these names: ln M, whose reward is -ln M instead of 1/M. A difference of
+              0.01 in it is one per cent of M, for easy and for hard pictures alike;
             - a metric, which is returned as it is.
         device: Device on which pyiqa's metrics compute.
 
@@ -81,7 +86,25 @@ def _by_name(name: str, device: torch.device) -> Metric:
         return ShiftTolerantMetric(device)
     if name == "niqe-full":
         return FullNiqe(_by_name("niqe", device))
+    if name.startswith(LOG):
+        return LogMetric(_by_name(name.removeprefix(LOG), device))
+    if "," in name or ":" in name:
+        return ProductMetric(_weights(name), device)
     return PyiqaMetric(name, device)
+
+
+def _weights(text: str) -> dict[str, float]:
+    """``lpips,niqe-full:0.5`` as a table."""
+    found = {}
+    for part in text.split(","):
+        name, _, weight = part.partition(":")
+        try:
+            found[name] = float(weight or 1)
+        except ValueError:
+            raise SkipDiffError(
+                f"metric {text!r}: the weight {weight!r} of {name!r} is not a number"
+            ) from None
+    return found
 
 
 class CallableMetric(Metric):
@@ -134,6 +157,25 @@ class ProductMetric(Metric):
             rewards = metric.rewards(metric(images, references if metric.reference else None))
             logarithm -= weight * np.log(np.where(rewards > 0, rewards, np.nan))
         return np.exp(logarithm)
+
+
+class LogMetric(Metric):
+    """The logarithm of another metric; see :func:`load_metric`."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__(
+            metric.device, name=f"{LOG}{metric.name}", lower_better=True, reference=metric.reference,
+            min_size=metric.min_size,
+        )  # fmt: skip
+        self._metric = metric
+
+    def _score(self, images: Images, references: Images | None) -> Scores:
+        rewards = self._metric.rewards(self._metric(images, references if self.reference else None))
+        return -np.log(np.where(rewards > 0, rewards, np.nan))
+
+    def rewards(self, scores: Scores) -> Scores:
+        """-ln M."""
+        return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 
 def _second_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:

@@ -14,7 +14,7 @@ pytest.importorskip("sb3_contrib")
 pytest.importorskip("matplotlib")
 from benchmarks.agents import ceilings, choice, imitation
 from benchmarks.agents.choice import Chosen, Trained, choose, ship
-from benchmarks.agents.study import add_study_arguments, open_study, some_starts
+from benchmarks.agents.study import LOGARITHMS, SHARES, add_study_arguments, open_study, some_starts
 from benchmarks.agents.table import (
     IMITATION,
     by_kind,
@@ -372,3 +372,16 @@ def test_imitation_is_taught_once_and_the_better_of_two_is_taken(files, monkeypa
     latent = here.evaluator("train").envs.reset(options={"image": 0, "noise_seed": 0})[0]
     again = imitation.imitation(here, 1, 0)
     assert type(again).__name__ == "StartChooser" and again(latent, None)[0].shape == (1,)
+
+
+def test_logarithms_are_compared_as_they_are():
+    own, baseline = np.array([[[-1.0], [-3.0]]]), np.array([[[-1.02], [-3.04]]])
+    mean, low, high = LOGARITHMS.difference(own, baseline)
+    assert mean == pytest.approx(0.03) and low == pytest.approx(0.02) and high == pytest.approx(0.04)
+    assert SHARES.difference(own, baseline)[0] == pytest.approx(0.03 / 2.03)
+    rows = made(chosen=row(BASE + 0.05))
+    text = verdict(rows, "best", 2, "chosen", (0, 0, 0), "paper", LOGARITHMS)
+    assert text.startswith(
+        "Learning beat the best fixed start: +5.00% [+5.00%, +5.00%] of M, by its logarithm"
+    )
+    assert "| chosen | " in table(rows, "best", OPTIMUM.ravel(), 2, {}, LOGARITHMS).markdown()

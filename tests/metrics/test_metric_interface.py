@@ -249,6 +249,24 @@ def test_functions_as_metrics(crops: Array, bicubic: Array) -> None:
         load_metric(lambda images: 1 / 0)(crops)
 
 
+def test_weights_and_logarithms_in_a_name(crops: Array, bicubic: Array) -> None:
+    parts = load_metric("psnr")(bicubic, crops), load_metric("ssim")(bicubic, crops)
+    both, logarithm = load_metric("psnr,ssim:0.5"), load_metric("log psnr,ssim:0.5")
+    expected = 1 / (parts[0] * np.sqrt(parts[1]))
+    np.testing.assert_allclose(both(bicubic, crops), expected)
+    np.testing.assert_allclose(logarithm(bicubic, crops), np.log(expected))
+    np.testing.assert_allclose(logarithm.rewards(logarithm(bicubic, crops)), -np.log(expected))
+    assert logarithm.lower_better and logarithm.reference and logarithm.min_size == both.min_size
+    assert logarithm.name.startswith("log ") and logarithm is load_metric("log psnr,ssim:0.5")
+    assert pickle.loads(pickle.dumps(logarithm)).name == logarithm.name
+    np.testing.assert_allclose(load_metric("log psnr")(bicubic, crops), -np.log(parts[0]))
+    assert np.isnan(logarithm.rewards(np.array([np.nan]))).all()
+    with pytest.raises(
+        SkipDiffError, match="metric 'psnr:much': the weight 'much' of 'psnr' is not a number"
+    ):
+        load_metric("psnr:much")
+
+
 def test_metrics_are_loaded_once_and_pass_through() -> None:
     for name in ("niqe", "niqe-full", "lpips", "psnr", "gmsd"):
         metric = load_metric(name)
