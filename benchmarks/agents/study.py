@@ -72,6 +72,10 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
         f"agents learn, without an optimum [{WALK}; no limit under reset]",
     )
     add("--image-size", type=int, help="side of the crops in pixels [the model's own]")
+    add(
+        "--crop", choices=("center", "random"), default="center",
+        help="where larger training images are cropped; random: elsewhere under each noise seed [center]",
+    )  # fmt: skip
     add("--size", type=int, default=32, help="side in pixels of the latents that agents see [32]")
     add(
         "--precision", choices=("float32", "bfloat16"), help="precision of the network [the device's default]"
@@ -217,6 +221,7 @@ class Study:
             chosen_on = f"{chose} images of `{Path(args.valid).name}`{every_kind} × {args.valid_seeds} "
             chosen_on += "new noise seeds"
         spread = f" (one in {args.every})" if args.every > 1 else ""
+        spread += ", cropped anew under each noise seed," if args.crop == "random" else ""
         spread += f", of those that `{args.only}` holds out," if args.only else ""
         calls = optimum_calls(process)
         source = f"recording an episode takes {calls} network calls"
@@ -280,14 +285,16 @@ def open_study(
         cache = LatentCache(half=True, file=str(args.runs / "latents.lmdb"), max_file_bytes=2**36)
         kind = partial(Setting, cache=cache)
 
-    def setting(path: str, count: int, every: int = 1, every_kind: bool = True) -> Setting:
+    def setting(
+        path: str, count: int, every: int = 1, every_kind: bool = True, crop: str = "center"
+    ) -> Setting:
         return kind(
             model, source(path, count, every, every_kind), metric, *steps, args.skip_rule, args.image_size,
-            max_calls=most,
+            max_calls=most, crop=crop,
         )  # fmt: skip
 
     # To learn from, many pictures in one kind each; to compare, every picture in all.
-    training = setting(args.images, args.train_images, args.every, every_kind=False)
+    training = setting(args.images, args.train_images, args.every, every_kind=False, crop=args.crop)
     count = kept = len(training.source)
     if args.valid:
         valid = setting(args.valid, args.valid_images)
