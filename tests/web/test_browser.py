@@ -174,7 +174,7 @@ def test_an_upload_is_enlarged_whole_as_the_command_does_it(
     page: Visitor, photo: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     page.upload(photo)
-    page.says("#note", "192x192 pixels become 768x768; a toy")
+    page.says("#note", "192x192 pixels become 768x768; toy-4x: a toy")
     page.says("#estimate", "network calls on 4 tiles")
     page.click("#run")
     page.says("#status", "768x768 pixels")
@@ -209,7 +209,7 @@ def test_shrink_run_slider_download(page: Visitor, photo: Path, toy_folder: Path
     page.upload(photo)
     page.says("#note", "192x192 pixels become 768x768")
     page.click("#reference input[value='true']")
-    page.says("#note", "192x192 pixels; original 192x192; input 48x48, result 192x192; a toy")
+    page.says("#note", "192x192 pixels; original 192x192; input 48x48, result 192x192; toy-4x: a toy")
     page.open_advanced()
     page.click("#chain input")
     assert "19 network calls" in page.says("#estimate", "The full chain: 100 calls")
