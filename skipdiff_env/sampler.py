@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
 from .diffusion.refiner import OWN, RefinerSpec, is_own, resolve_refiner
 from .diffusion.resize import back_project, fix_colours, to_arrays, to_planes, to_signed
-from .errors import SkipDiffError, fraction, whole_number
+from .errors import SkipDiffError, fraction
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class SkipDiffSampler:
         """
         images = as_batch(lr)
         each = seed if isinstance(seed, Sequence | np.ndarray) else [seed] * len(images)
-        seeds = [whole_number("seed", s, 0) for s in each]
+        seeds = [_whole(s) for s in each]
         if len(seeds) != len(images):
             raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
@@ -159,3 +160,11 @@ def as_batch(lr: Any) -> np.ndarray:
         shown = ", ".join(f"{w}x{h}" for h, w in sizes)
         raise SkipDiffError(f"all images of a batch must have one size, got {shown}: call once for each size")
     return np.stack(images)
+
+
+def _whole(seed: Any) -> int:
+    """A noise seed, which may be any whole number."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise SkipDiffError(f"seed={seed!r} must be a whole number") from None

@@ -120,8 +120,8 @@ def test_open_recordings_must_be_of_what_is_asked_for(
 
 def test_seeds_and_pictures_of_wrong_types_are_named() -> None:
     model = random_model(tiny_config(image_size=32))
-    for seed in (1.0, "1", -1, [0.5]):
-        with pytest.raises(SkipDiffError, match=r"seed=.* must be a whole number of at least 0"):
+    for seed in (1.0, "1", [0.5]):
+        with pytest.raises(SkipDiffError, match=r"seed=.* must be a whole number"):
             SkipDiffSampler(model)(IMAGES[0][:8, :8], 1, seed=seed)
     with pytest.raises(SkipDiffError, match="the image"):
         skipdiff_env.find_optimum(model, IMAGES[0] / 255, metric="psnr", fine_steps=2)

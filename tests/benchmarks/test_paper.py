@@ -68,7 +68,7 @@ def test_every_table_is_there_in_both_forms(run_all):
     keys = [row["sampler"] for row in table(folder / "table2.csv")]
     assert {f"{kind}-{spent}" for kind in ("ddim", "dpm", "ancestral", "ccsr")} < {*keys}
     for name, lines in (
-        ("table2", 45 + 3 * (spent != 11)),
+        ("table2", 50 + 3 * (spent != 11)),
         ("table4", 5),
         ("table5", 5),
         ("table6", 1),

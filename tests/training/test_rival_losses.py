@@ -16,7 +16,7 @@ from skipdiff_env.diffusion.refiner import RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.training import load_recipe
-from skipdiff_env.training.addsr import AddSRTrainer, distillation_loss, step_weight
+from skipdiff_env.training.addsr import AddSRTrainer, distillation_loss, mean_weight, step_weight
 from skipdiff_env.training.consistency import consistency_loss
 from skipdiff_env.training.critics import (
     ALIKE,
@@ -242,8 +242,14 @@ def test_a_teacher_under_the_students_condition(
     latent = latent + (1 - a**2).sqrt() * trainer.normal(fake, "teacher")
     wanted = addsr.teacher.predict(latent, batch.condition, batch.level)
     assert float(losses["distillation"]) == pytest.approx(
-        float(distillation_loss(fake, wanted, batch.level, 1.0)), rel=1e-4
+        float(distillation_loss(fake, wanted, batch.level, mean_weight())), rel=1e-4
     )
+
+
+def test_a_constant_weight_is_the_mean_of_the_adaptive_ones() -> None:
+    """Half of the batches are of the first step."""
+    drawn = [step_weight(1)] * 3 + [step_weight(step) for step in (2, 3, 4)]
+    assert mean_weight() == pytest.approx(np.mean(drawn))
 
 
 def test_the_student_is_a_model_of_four_levels(addsr: AddSRTrainer, tmp_path) -> None:

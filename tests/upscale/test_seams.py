@@ -108,14 +108,17 @@ def test_the_command_writes_tables(
     monkeypatch.setattr(tiling, "SMALL", (320, 240))
     parser = argparse.ArgumentParser()
     tiling.add_arguments(parser)
-    words = f"--model {noisy_folder} --what seams --tiles 192 128 --start 1 --out {tmp_path}"
+    words = f"--model {noisy_folder} --what seams --tiles 192 128 --chains 1 ccsr:2 --out {tmp_path}"
     tiling.run(parser.parse_args(words.split()))
     written = tmp_path / "noisy-4x" / "tiling_seams.csv"
     rows = list(csv.DictReader(written.read_text().splitlines()))
-    assert [row["tile"] for row in rows] == ["192", "128"]
-    assert all(np.isfinite(float(row[name])) for row in rows for name in list(row)[2:])
+    assert [(row["chain"], row["tile"]) for row in rows] == [
+        (chain, tile) for chain in ("1", "ccsr:2") for tile in ("192", "128")
+    ]
+    assert all(np.isfinite(float(row[name])) for row in rows for name in list(row)[3:])
     text = written.with_suffix(".md").read_text()
-    assert text.startswith("Made by `python -m benchmarks tiling ") and "\n| size | tile | gradient |" in text
+    assert text.startswith("# Seams between tiles\n") and "Made by `python -m benchmarks tiling " in text
+    assert "\n| chain | size | tile | gradient | gradient, untiled |" in text
 
 
 @pytest.mark.parametrize(("what", "name"), [("largest", "tiny-4x"), ("largest-model", "noisy-4x")])
