@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 RUN, BEST, CHECKPOINT = "run.json", "policy.safetensors", "checkpoint"
-"""Files in the folder of a run: its settings, and its best agent."""
+"""Files in the folder of a run: its settings, its best agent, and the stem of the files to go on from."""
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
     "EpisodicPPO": "skipdiff_agents.episodic",

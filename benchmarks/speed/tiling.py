@@ -35,14 +35,14 @@ import numpy as np
 from PIL import Image
 
 from skipdiff_env import load_pretrained
-from skipdiff_env.chains import Chain, parse
+from skipdiff_env.chains import Chain, parse, shipped_plans
 from skipdiff_env.diffusion import FrozenModel, random_model, save_model, tiny_config
 from skipdiff_env.images import PHOTOGRAPHS, write_image
 from skipdiff_env.images.photo import Photo
 from skipdiff_env.images.tiling import RAMP, spans
 from skipdiff_env.upscale import Enlarger
 
-from ..measure.options import made_by
+from ..measure.options import fixed_start, made_by
 from ..measure.tables import RESULTS, Report, Table
 
 Size = tuple[int, int]
@@ -53,6 +53,8 @@ LARGEST, MOST = (16128, 12096), 8e9
 """A JPEG of 12 megapixels four times larger, and the bytes of memory that must do for it."""
 UNLIKE = 0.05
 """How far seams may differ from the rest of the picture, relative."""
+FEW_CALLS = (3, 5, 8)
+"""Of the plans that are tested for seams."""
 AGREE = 35.0
 """Least PSNR between results of two tile sizes, in decibels."""
 
@@ -108,9 +110,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats", nargs="+", default=["jpg"], help="suffixes of the largest results: jpg png tif webp"
     )
     parser.add_argument(
-        "--chains", nargs="+", default=["plan:3", "plan:5", "plan:8"], metavar="CHAIN",
-        help="chains of the seam test, as upscale --policy takes them, or a number for a start "
-        "[plan:3 plan:5 plan:8]",
+        "--chains", nargs="+", metavar="CHAIN",
+        help="chains of the seam test, as upscale --policy takes them, or a number for a start [the model's "
+        "plans of 3, 5 and 8 calls, or the start that it recommends]",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
@@ -120,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model, "cpu")
     good, folder, made = True, args.out / model.name, made_by("tiling", args, add_arguments)
     if "seams" in args.what:
-        chains = {word: parse(int(word) if word.isdecimal() else word, model) for word in args.chains}
+        chains = {
+            word: parse(int(word) if word.isdecimal() else word, model)
+            for word in args.chains or usual_chains(model)
+        }
         rows = [
             {"chain": word, **row}
             for word, chain in chains.items()
@@ -151,6 +156,13 @@ def photograph(width: int, height: int) -> np.ndarray:
     whole = Image.fromarray(next(p for p in PHOTOGRAPHS if p.name == "coffee").read())
     cut = whole.crop((34, 0, 567, 400))
     return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def usual_chains(model: FrozenModel) -> list[str]:
+    """The model's plans of few calls, or, if it has none, the start that it recommends."""
+    known = shipped_plans(model)
+    plans = [f"plan:{count}" for count in FEW_CALLS if count in known]
+    return plans or [str(fixed_start(model))]
 
 
 def measure_seams(model: FrozenModel, size: Size, tiles: Sequence[int], chain: Chain) -> list[Row]:

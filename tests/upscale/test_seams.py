@@ -20,7 +20,7 @@ from benchmarks.speed.tiling import (
     seams_hold,
 )
 from skipdiff_env.chains import parse
-from skipdiff_env.diffusion import FrozenModel, load_pretrained
+from skipdiff_env.diffusion import FrozenModel, load_pretrained, random_model
 from skipdiff_env.images.tiling import RAMP, spans
 
 TILE = 128
@@ -119,6 +119,12 @@ def test_the_command_writes_tables(
     text = written.with_suffix(".md").read_text()
     assert text.startswith("# Seams between tiles\n") and "Made by `python -m benchmarks tiling " in text
     assert "\n| chain | size | tile | gradient | gradient, untiled |" in text
+
+
+def test_plans_are_tested_where_there_are_some() -> None:
+    assert tiling.usual_chains(load_pretrained("face-8x", "cpu")) == ["plan:3", "plan:5", "plan:8"]
+    model = random_model()
+    assert tiling.usual_chains(model) == ["7"]
 
 
 @pytest.mark.parametrize(("what", "name"), [("largest", "tiny-4x"), ("largest-model", "noisy-4x")])
