@@ -177,8 +177,9 @@ def ways(model: FrozenModel) -> dict[str, Sampler]:
 
 def rows(leg: Leg, source: ImageSource, store: Store, limit: int | None) -> list[Row]:
     """Of every one of :func:`ways`, under keys that name the leg and the way."""
-    names = {sampler.key: name for name, sampler in ways(leg.model).items()}
-    evaluation = Evaluation(leg.model, source, [*ways(leg.model).values()], store, limit=limit)
+    wanted = ways(leg.model)
+    names = {sampler.key: name for name, sampler in wanted.items()}
+    evaluation = Evaluation(leg.model, source, [*wanted.values()], store, limit=limit)
     return [
         replace(row, sampler=f"{leg.name}-{names[row.sampler]}", model="legs")
         for row in evaluation.run(progress=True)

@@ -41,17 +41,17 @@ class Limit:
         return f"{form.format(self.value)}, {'kept' if self.kept else '**missed**'}"
 
 
-def limits(results: Results, kind: str, way: str = REAL) -> dict[str, Limit]:
-    """How a model stands to the other program on inputs of one of :data:`LPIPS_LIMITS`, by metric."""
+def limits(results: Results, kind: str) -> dict[str, Limit]:
+    """How natural-4x-real compares with the other program on one of :data:`LPIPS_LIMITS`, by metric."""
 
     def ratio(metric: str) -> float:
-        return results.mean(way, metric) / results.mean(REFERENCE, metric)
+        return results.mean(REAL, metric) / results.mean(REFERENCE, metric)
 
     return {
         "lpips": Limit(ratio("lpips"), LPIPS_LIMITS[kind]),
-        "psnr": Limit(results.difference(way, REFERENCE, "psnr").mean, 0.0, most=False),
+        "psnr": Limit(results.difference(REAL, REFERENCE, "psnr").mean, 0.0, most=False),
         "niqe": Limit(ratio("niqe"), NIQE_LIMIT),
-        "residue": Limit(results.mean(way, "residue"), RESIDUE_LIMIT),
+        "residue": Limit(results.mean(REAL, "residue"), RESIDUE_LIMIT),
     }
 
 

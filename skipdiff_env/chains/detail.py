@@ -36,8 +36,8 @@ def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
     prediction = getattr(getattr(model, "config", None), "prediction", None)
     if prediction == "noise":
         raise SkipDiffError(
-            f"detail={detail:g}: {model.name} predicts the noise, from which no mean can be told at level T; "
-            "use detail 1"
+            f"detail={detail:g}: {model.name} predicts the noise, from which no mean can be computed at "
+            "level T; use detail 1"
         )
     if isinstance(chain, AddSR):
         raise SkipDiffError(
