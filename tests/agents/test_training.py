@@ -24,12 +24,7 @@ from skipdiff_agents.pairs import UNSEEN, all_pairs, enough, kept_back
 from skipdiff_agents.settings import algorithms, read_settings
 from skipdiff_agents.train import Progress, Run, Watch
 from skipdiff_agents.vec_env import SkipDiffVecEnv
-from skipdiff_env import (
-    SkipDiffError,
-    SkipDiffSampler,
-    SkipDiffusionCallVectorEnv,
-    SkipDiffusionVectorEnv,
-)
+from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import mixed_quality, open_source
@@ -252,16 +247,6 @@ def test_a_resumed_run_draws_other_episodes_than_at_its_start(tmp_path, tiny_set
     first, drawn[:] = drawn[:3], []
     run(settings | {"timesteps": 128}, tiny_setting, tmp_path / "run").train(resume=True)
     assert drawn[:3] != first
-
-
-def test_environments_whose_episodes_end_one_by_one_are_refused(tiny_setting):
-    arguments = {"num_envs": 2, "model": tiny_setting.model, "images": tiny_setting.source, "metric": "psnr"}
-    arguments |= {"autoreset_mode": "Disabled", "image_size": 16, "coarse_steps": 2}
-    with pytest.raises(SkipDiffError, match="leave out max_episode_steps"):
-        SkipDiffVecEnv(SkipDiffusionVectorEnv(**arguments, max_episode_steps=3), [(0, 0)])
-    del arguments["coarse_steps"]
-    with pytest.raises(SkipDiffError, match="end one by one"):
-        SkipDiffVecEnv(SkipDiffusionCallVectorEnv(**arguments), [(0, 0)])
 
 
 def test_a_run_is_resumed_with_its_own_episodes_alone(tmp_path, tiny_setting):
