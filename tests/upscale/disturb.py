@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -20,14 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
 
 from .conftest import FAST, UNET
 
-ENDS = {signal.SIGINT: {0, 130}, signal.SIGTERM: {0, 143}, signal.SIGKILL: {0, -signal.SIGKILL}}
-"""Signals, and what a run's exit status may be after one: it may have been faster."""
+ENDS = {
+    signal.SIGINT: {0, 130},
+    signal.SIGTERM: {0, 143, -signal.SIGTERM},
+    signal.SIGKILL: {0, -signal.SIGKILL},
+}
+"""Signals, and what a run's exit status may be after one: it may have been faster, or so slow that
+the command was not there yet to handle it."""
 PHOTOGRAPHS = 6
 
 
@@ -59,9 +66,12 @@ def start(root: Path, out: Path, jobs: int = 1) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ["TMPDIR"] = str(root / "scratch")
+        tqdm.set_lock(threading.RLock())  # processes share tqdm's own: one that is killed would keep it
         status = main(command(root, out, jobs))
     except SystemExit as end:
         status = int(end.code or 0)
+    except KeyboardInterrupt:  # before the command could handle it
+        status = 130
     except BaseException:
         traceback.print_exc()
     finally:
@@ -127,7 +137,8 @@ def run(root: Path, rounds: int, seed: int) -> None:
     Raises:
         AssertionError: if one went wrong.
     """
-    torch.set_num_threads(1)  # what is forked has no other threads
+    torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # what is forked has no other threads
     make_photographs(root / "in")
     (root / "scratch").mkdir()
     model = random_model(tiny_config(unet=UNET, schedule=NoiseSchedule.cosine(4).config))
