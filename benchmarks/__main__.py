@@ -25,6 +25,7 @@ COMMANDS = {
         "compare the cost of training an agent with that of the paper's recipe",
     ),
     "agent-recipe": ("agents.recipe", "find which choices of its recipe let the paper's agent learn"),
+    "road": ("agents.road", "train an agent by the manual's own commands, and judge it"),
     "agent-calls": (
         "agents.calls",
         "compare agents on SkipDiff-v1 with the best fixed chain and the optimum",

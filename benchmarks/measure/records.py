@@ -3,11 +3,14 @@
 A dataclass may have one field of the type :data:`Scores`. It stands for any number of columns, so that a file
 may have been written when there were others: a record has those that were measured, and those that nobody
 asks for are kept.
+
+A file may be packed with ``gzip -9n``. What comes later is then written beside it.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 from collections.abc import Sequence
@@ -25,7 +28,9 @@ _TYPES = {"str": str, "int": int, "float": float}
 
 
 def read(path: Path, kind: type[T]) -> list[T]:
-    """Records of a CSV file; none if it is not there. A last line cut short by a kill is cut off.
+    """Records of a CSV file, after those of ``<path>.gz``; none if neither is there.
+
+    A last line cut short by a kill is cut off.
 
     Args:
         path: the file.
@@ -34,12 +39,23 @@ def read(path: Path, kind: type[T]) -> list[T]:
     Raises:
         SkipDiffError: if it is no file of such records.
     """
+    packed = packed_file(path)
+    found = _records(packed, gzip.decompress(packed.read_bytes()).decode(), kind) if packed.is_file() else []
     if not path.is_file():
-        return []
+        return found
     text = path.read_text(encoding="utf-8")
     if not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
         write_atomically(path, text.encode())
+    return found + _records(path, text, kind)
+
+
+def packed_file(path: Path) -> Path:
+    """The same file when it is packed."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def _records(path: Path, text: str, kind: type[T]) -> list[T]:
     head, *lines = list(csv.reader(text.splitlines())) or [[]]
     types, scores = _columns(kind)
     others = [name for name in head if name not in types]

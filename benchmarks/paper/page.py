@@ -46,6 +46,7 @@ TITLES = {
 OF_THE_MODEL = {
     "speed": "Running times",
     "recipes": "Variants of the recipe",
+    "variants": "Networks that predict something else",
     "companions": "Parts of CCSR's and AddSR's trainings",
     "tiling_seams": "Tiles: seams",
     "tiling_memory": "Tiles: memory",
@@ -113,7 +114,8 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
     )
     for name, title in TITLES.items():
         text += links(folder, name, title)
-    text += f"- [Every row]({contents['rows']}), [the images](images.csv)\n"
+    rows = [file for file in (contents["rows"], f"{contents['rows']}.gz") if (folder / file).is_file()]
+    text += "".join(f"- [Every row]({file})\n" for file in rows) + "- [The images](images.csv)\n"
     for name, title in TITLES.items():
         for file in files(folder, name, "png", "webp"):
             text += f"\n![{title}]({file.name})\n"

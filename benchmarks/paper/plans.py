@@ -1,5 +1,8 @@
 """A model's plans against SkipDiff's fixed start, and against the standard samplers of as many evaluations.
 
+Plans that efforts alone run were chosen for more detail: they are held against SkipDiff with 20 coarse steps,
+too.
+
     python -m benchmarks plans --model natural-4x --images imagenet256_test.tar
 
 Writes ``plans.md`` and ``plans.csv`` into ``benchmarks/results/<model>/<images>/``; rows are kept with those
@@ -34,6 +37,8 @@ from ..measure.samplers import catalogue
 from ..measure.store import Store
 from ..measure.tables import Report, Table, basis
 
+FINER = "skip-20-"
+"""How the key of SkipDiff with 20 coarse steps begins."""
 STANDARD = ("ddim", "ddim-half", "dpm", "ancestral", "ccsr")
 """Families that a plan is compared with at as many evaluations."""
 JUDGES = ("psnr", "lpips", "niqe_full")
@@ -48,7 +53,7 @@ LOOSER = {8: 1.02, 6: 1.05, 5: 1.07}
 
 @dataclass(frozen=True)
 class Against:
-    """A plan against the fixed start: differences (of :data:`ABSOLUTE`) or ratios of means, by metric."""
+    """A plan against SkipDiff: differences (of :data:`ABSOLUTE`) or ratios of means, by metric."""
 
     sampler: Sampler
     found: dict[str, Estimate]
@@ -80,21 +85,25 @@ def run(args: argparse.Namespace) -> int:
     rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)
-    compared = [HR, reference, *plans, *rivals]
+    finer = next((s for key, s in every.items() if s.family == "pair" and key.startswith(FINER)), None)
+    finer = finer if any(map(of_an_effort, plans)) else None
+    compared = [HR, reference, *filter(None, [finer]), *plans, *rivals]
     evaluation = Evaluation(model, source, compared, store, seeds, args.limit, complete=True)
     results = Results(evaluation.run(progress=True))
     made = f"{made_by('plans', args, add_arguments)} Model `{model.hash}`."
-    page = report(results, reference, plans, rivals, made)
+    page = report(results, reference, plans, rivals, made, finer)
     page.write(args.out / model.name / folder_name(args))
     print(page.text)
     return 0
 
 
 def report(
-    results: Results, reference: Sampler, plans: Sequence[Sampler], rivals: Sequence[Sampler], made: str
-) -> Report:
-    """Means, what plans gain and lose, and by whom they are beaten."""
-    shown = [HR, reference, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
+    results: Results, reference: Sampler, plans: Sequence[Sampler], rivals: Sequence[Sampler], made: str,
+    finer: Sampler | None = None,
+) -> Report:  # fmt: skip
+    """Means, what plans gain and lose, and by whom they are beaten; ``finer`` is for plans of efforts."""
+    references = [reference, *filter(None, [finer])]
+    shown = [HR, *references, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
     head = ["", *(metric.label for metric in METRICS), "evaluations"]
     means = Table(
         head,
@@ -104,8 +113,6 @@ def report(
         ],
     )
     against = [Against(plan, compared(results, plan.key, reference.key)) for plan in plans]
-    names = [_titled(name) for name in LIMITS]
-    paired = Table(["", *names], [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
     note = (
         f"Means over {basis(len(results.images), len(results.seeds))}. Residue: grain in flat areas over the "
         f"original's. {made}"
@@ -114,14 +121,28 @@ def report(
         means,
         f"Plans against {reference.label}, with 95 % bootstrap intervals over images: differences of PSNR "
         "and SSIM, ratios of the other means.",
-        paired,
+        paired(against),
         *sentences(against),
         *beaten(results, plans, rivals),
     ]
+    if finer:
+        own = [Against(plan, compared(results, plan.key, finer.key)) for plan in plans if of_an_effort(plan)]
+        blocks += [f"Efforts against {finer.label}, in the same way:", paired(own)]
     data = [["sampler", *(m.name for m in METRICS), "evaluations"]] + [
         [s.key, *(results.mean(s.key, m.name) for m in METRICS), spent(results, s)] for s in shown
     ]
     return Report("plans", "Plans", note, blocks, data, basis(len(results.images), len(results.seeds)))
+
+
+def paired(against: Sequence[Against]) -> Table:
+    """Each plan's differences and ratios."""
+    head = ["", *map(_titled, LIMITS)]
+    return Table(head, [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
+
+
+def of_an_effort(plan: Sampler) -> bool:
+    """Whether it is a plan that an effort alone runs."""
+    return plan.label.startswith("effort ")
 
 
 def spent(results: Results, sampler: Sampler) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from benchmarks.measure.metrics import METRICS, Metric
 from benchmarks.measure.records import append
 from benchmarks.measure.sampler import Picture, Sampler, each
 from benchmarks.measure.samplers import FAMILIES, catalogue
-from benchmarks.measure.store import Row, read_rows
+from benchmarks.measure.store import Row, Store, read_rows
 from benchmarks.measure.tables import RESULTS
 from benchmarks.paper import stability
 
@@ -172,10 +173,28 @@ def test_rows_of_other_metrics_are_read_and_kept(paper, image_folder, tmp_path):
     assert file.read_bytes().startswith(kept)
 
 
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/*/rows.csv")), ids=lambda file: file.parent.name)
+def test_rows_may_be_packed(tmp_path):
+    file, rows = (
+        tmp_path / "rows.csv",
+        [Row("m", "float32 cpu", "i", seed, "csa-10", {"psnr": 25.0}, 10, 0) for seed in range(3)],
+    )
+    for row in rows[:2]:
+        append(file, row)
+    packed = tmp_path / "rows.csv.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    assert read_rows(file) == rows[:2]
+    before = packed.read_bytes()
+    store = Store(file)
+    assert store.find(rows[1].key) == rows[1]
+    store.add(rows[2])
+    assert read_rows(file) == rows and packed.read_bytes() == before and len(lines(file)) == 1
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/*/rows.csv*")), ids=lambda file: file.parent.name)
 def test_stored_rows_are_read(file):
-    rows = read_rows(file)
-    with file.open(encoding="utf-8") as opened:
+    rows = read_rows(file.with_name("rows.csv"))
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as opened:
         assert len(rows) == sum(1 for _ in opened) - 1
     assert all(np.isfinite(row.value("psnr")) or row.sampler == "hr" for row in rows)
     assert all(row.evaluations >= row.start >= 0 for row in rows)

@@ -103,7 +103,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]  # fmt: skip
     plans = {s.key for s in family}
     rivals = {f"{kind}-{n}" for kind in STANDARD for n in (3, 7)}
-    assert keys == plans | rivals | {"hr", "skip-10-10-7"}
+    assert keys == plans | rivals | {"hr", "skip-10-10-7", "skip-20-5-4"}
+    _, _, own = text.partition("Efforts against SkipDiff (20, 5), start 4, in the same way:")
+    assert re.findall(r"^\| (\w+ \w+)", own, re.M) == ["effort normal", "effort best"]
     assert [row.value("residue") for row in stored if row.sampler == "hr"] == pytest.approx([1, 1])
     assert "\n| HR | – | 1.0000 |" in text
     assert all("residue" in row.scores for row in stored if row.sampler in plans | {"skip-10-10-7"})

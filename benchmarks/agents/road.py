@@ -1,0 +1,79 @@
+"""The first agent of the manual, made and judged by its own commands: how good it is and how long it takes.
+
+    python -m benchmarks road [--train OPTION ...]
+
+Runs ``skipdiff-agent train`` with nothing recorded yet, then ``skipdiff-agent evaluate``, each as a process
+of its own. Writes ``benchmarks/results/agents/<model>/road.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from skipdiff_agents.settings import RUN
+from skipdiff_env import SkipDiffError, load_pretrained
+
+from ..measure.tables import RESULTS, Report
+from ..paper.cost import hardware
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command-line arguments."""
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
+    parser.add_argument(
+        "--train", nargs=argparse.REMAINDER, default=[], metavar="OPTION",
+        help="options of skipdiff-agent train; the last argument [none]",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, evaluate, write."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, record = Path(folder) / "agent", Path(folder) / "recordings"
+        said, learning = _timed(["train", "--out", str(out), "--record", str(record), *args.train])
+        table, judging = _timed(["evaluate", str(out)])
+        model = load_pretrained(json.loads((out / RUN).read_text(encoding="utf-8"))["command"]["model"])
+    held_out = next(line for line in said.splitlines() if line.startswith("held out"))
+    asked = shlex.join(
+        ["python", "-m", "benchmarks", "road", *(["--train", *args.train] if args.train else [])]
+    )
+    report = Report(
+        "road",
+        f"The road of the manual on {model.name}",
+        f"`{shlex.join(['skipdiff-agent', 'train', *args.train])}` took {learning:.1f} minutes, recording "
+        f"included, and `skipdiff-agent evaluate` {judging:.1f}, on {_cores()} cores ({hardware(model)}). "
+        f"Model `{model.hash}`. At the end of the training: {held_out}. The table has new crops and noise "
+        f"of the pictures that were held out; differences are to the agent. Made by `{asked}`.",
+        [table.strip()],
+    )
+    report.write(args.out / "agents" / model.name)
+    return 0
+
+
+def _timed(words: Sequence[str]) -> tuple[str, float]:
+    """What a command of ``skipdiff-agent`` prints, and how many minutes it takes.
+
+    Raises:
+        SkipDiffError: if it fails.
+    """
+    began = time.monotonic()
+    command = [sys.executable, "-m", "skipdiff_agents.cli", *words]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if ran.returncode:
+        raise SkipDiffError(f"skipdiff-agent {words[0]} ended with status {ran.returncode}: see above")
+    return ran.stdout, (time.monotonic() - began) / 60
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
