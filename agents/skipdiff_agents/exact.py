@@ -116,8 +116,8 @@ def train_exactly(
         batch: number of episodes per update.
         price: price per evaluation, in standard deviations of an episode's outcomes, so that denoising is
             not free where a later skip discards the result.
-        temperature: value of a nat of entropy at the beginning, in the same units, which falls to zero; it
-            keeps decisions open until pictures can be distinguished.
+        temperature: initial reward per nat of the policy's entropy, in the same units. It falls to zero, and
+            keeps decisions open until the network can distinguish pictures.
         seed: seed of weights, order and mirroring.
         device: device to train on.
 

@@ -76,7 +76,7 @@ print(f"{agent.num_timesteps} decisions in {agent.num_timesteps // 9} episodes")
 # %%
 # ## The comparison that matters
 #
-# An agent that is no better than the best fixed start is no better than a constant. Both play the same six episodes on the two photographs that were held out. Recorded episodes also tell the regret: how far a return is below that of the best schedule there is.
+# An agent that is no better than the best fixed start is no better than a constant. Both play the same six episodes on the two photographs that were held out. Recorded episodes also report the regret: how far a return is below that of the best schedule.
 
 # %%
 held_out = recorded(unseen, 3, 6)

@@ -132,8 +132,8 @@ class Ledger(ABC):
         }
 
     def infos(self, rows: Rows) -> dict[str, Any]:
-        """What is told of ``rows`` in Gymnasium's layout: under each name a fresh array (count, ...), 0 in
-        all other rows, and under ``_name`` a mask of the rows it holds."""
+        """The info of ``rows`` in Gymnasium's layout: under each name a new array (count, ...) that is 0 in
+        all other rows, and under ``_name`` the mask of ``rows``."""
         told: dict[str, Any] = {}
         for name, column in self._columns().items():
             told[name], told[f"_{name}"] = np.zeros_like(column), np.zeros(len(column), np.bool_)

@@ -224,7 +224,7 @@ class RecordedEnv(SceneEnv):
 
     Those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for batches,
     `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes most of
-    the variance of returns, which comes from how well an image can be enlarged at all.
+    the variance of returns, which is due to differences in how well images can be enlarged.
 
     ## Starting State
 
