@@ -23,8 +23,8 @@ def mean_plan(schedule: NoiseSchedule) -> Plan:
 
 
 def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
-    """A chain that keeps the share ``detail`` of the invented detail: ``chain`` itself at 1, and at 0 the single
-    call that gives the mean.
+    """A chain that keeps the share ``detail`` of the invented detail: ``chain`` itself at 1, and at 0 the
+    single call that gives the mean.
 
     Raises:
         SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 with AddSR's chain: its student was

@@ -127,8 +127,8 @@ class ValidationRecipe:
 
 @dataclass(frozen=True)
 class ConsistencyRecipe:
-    """CCSR's first stage (see :mod:`.consistency`), in which the usual loss, Eq. 7, is restricted to levels up
-    to t_max."""
+    """CCSR's first stage (see :mod:`.consistency`), in which the usual loss, Eq. 7, is restricted to levels
+    up to t_max."""
 
     every: int = 2
     """The consistency loss is taken in every ``every``-th step."""
