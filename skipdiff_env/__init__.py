@@ -1,7 +1,7 @@
 """SkipDiff: reinforcement-learning environments around a frozen super-resolution diffusion model.
 
 Importing this package registers ``SkipDiff-v0``, ``SkipDiff-v1`` and ``SkipDiffRecorded-v0`` with Gymnasium.
-``gymnasium.make("skipdiff_env:SkipDiff-v0")`` imports it by itself.
+``gymnasium.make("skipdiff_env:SkipDiff-v0")`` imports the package itself.
 """
 
 from importlib import import_module
@@ -55,7 +55,7 @@ _LATER = {
     "load_metric": ".metrics",
     "load_pretrained": ".diffusion",
 }
-"""Names that are imported when they are first used, since they need torch, images, metrics or Gymnasium."""
+"""Names that are imported on first use, with their modules, which need torch or Gymnasium."""
 
 # Training does not need Gymnasium, which may be missing on machines that only train.
 if find_spec("gymnasium") is not None:

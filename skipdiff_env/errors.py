@@ -7,17 +7,16 @@ import re
 from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that make a terminal do something, or turn the direction of writing."""
+"""Characters that control a terminal or change the direction of writing."""
 
 
 def visible(text: str) -> str:
-    """Escape the control characters of a text from elsewhere, such as a file name, and keep it on one
-    line."""
+    """Escape the control characters of an external text, such as a file name, and keep it on one line."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
-    """The same, with every run of white space replaced by one space."""
+    """Like :func:`visible`, with every run of white space replaced by one space."""
     return visible(" ".join(text.split()))
 
 

@@ -11,19 +11,19 @@ from .locks import held
 
 
 def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
-    """Write a file that appears whole or not at all: under another name in the same folder, then renamed.
+    """Write a file that appears whole or not at all: under a temporary name in its folder, then renamed.
 
-    Processes and threads that write one file do so one after another. The file has the permissions that the
-    process's umask leaves.
+    Processes and threads that write the same file take turns. The file has the permissions that the process's
+    umask allows.
 
     Args:
         path: the file, in a folder that exists.
-        data: what it will hold.
-        replace: whether to replace what is there.
+        data: the content of the file.
+        replace: whether to replace an existing file.
 
     Raises:
-        FileExistsError: if something is there and ``replace`` is false.
-        OSError: if it cannot be written; nothing is left of it then.
+        FileExistsError: if ``path`` exists and ``replace`` is false.
+        OSError: if the file cannot be written; no partial file is left then.
     """
     part = part_of(path)
     with held(part):
@@ -37,6 +37,6 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """The file that becomes ``path``. Its name has a length of its own, for that of a file may be as long as
-    the system allows."""
+    """The temporary file that becomes ``path``. Its name has a fixed length, since that of ``path`` may be as
+    long as the system allows."""
     return path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")

@@ -27,11 +27,11 @@ from .diffusion.protocol import identity_of
 from .errors import SkipDiffError
 
 SCORE_BYTES = 1024
-"""What a score counts for: more than its key and value take."""
+"""Bytes counted for each score, more than its key and value take."""
 
 
 class Entry(NamedTuple):
-    """A latent and the 8-bit image behind it, both (3, H, W) on the CPU."""
+    """A latent and its x̂0 as an 8-bit image, both (3, H, W) on the CPU."""
 
     latent: Tensor
     x0: Tensor
@@ -40,15 +40,15 @@ class Entry(NamedTuple):
 class LatentCache:
     """A bounded store of latents and scores that evicts the least recently used entries first.
 
-    Share one object among environments, :class:`CachedProcess` objects, oracles and threads: keys carry
-    everything that a latent depends on, including the model's hash, and a lock keeps threads apart.
+    Environments, :class:`CachedProcess` objects, oracles and threads can share one object: keys contain
+    everything that a latent depends on, including the model's hash, and a lock makes it thread-safe.
 
     Args:
         max_bytes: bound on the bytes of tensors in memory; a second bound of the same size holds for scores.
         half: whether to keep latents as float16, which halves the memory. They are then rounded to 3 digits,
             so that cached and uncached runs differ slightly.
-        file: path of an LMDB file (memory-mapped, extra ``cache``) behind the memory, which outlives
-            the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
+        file: path of an LMDB file (memory-mapped, needs the extra ``cache``) that backs the memory and
+            outlives the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
         max_file_bytes: bound on the size of that file in bytes.
 
     Raises:
@@ -117,7 +117,7 @@ class LatentCache:
                 self._scores.popitem(last=False)
 
     def _name(self, key: bytes) -> bytes:
-        """A key in the file: rounded latents are not given to those who want them whole."""
+        """The key in the file, which keeps rounded latents apart from unrounded ones."""
         return key + (b"h" if self.half else b"f")
 
     def _remember(self, key: bytes, entry: Entry) -> None:
@@ -135,7 +135,7 @@ class LatentCache:
 
 _opening = threading.Lock()
 _OPENED: weakref.WeakValueDictionary[tuple[str, int], _Disk] = weakref.WeakValueDictionary()
-"""Files that are open in this process, which LMDB allows once; a forked process must open its own."""
+"""Files open in this process, since LMDB can open a file only once per process; a fork must open it anew."""
 
 
 def _open(file: str, max_bytes: int) -> _Disk:
@@ -148,7 +148,7 @@ def _open(file: str, max_bytes: int) -> _Disk:
 
 
 class _Disk:
-    """Entries in an LMDB file: half flag, sides, latent, x̂0."""
+    """Entries in an LMDB file, each a half-precision flag, height and width, latent and x̂0."""
 
     def __init__(self, file: str, max_bytes: int) -> None:
         try:
@@ -190,8 +190,8 @@ class CachedProcess(SkipProcess):
     """A :class:`SkipProcess` that looks latents up before it computes them.
 
     Args:
-        cache: where they are kept.
-        arguments: those of :class:`SkipProcess`. The model needs a ``hash``.
+        cache: the cache for latents and x̂0.
+        arguments: the arguments of :class:`SkipProcess`. The model needs a ``hash``.
     """
 
     def __init__(self, *arguments: Any, cache: LatentCache, **named: Any) -> None:
@@ -207,7 +207,7 @@ class CachedProcess(SkipProcess):
     def start(
         self, condition: Tensor, keys: Sequence[NoiseKey], callback: Callback | None = None
     ) -> SkipState:
-        """CSA, only of those rows whose x_S1 is not known yet; of all rows if a callback is to see it."""
+        """Run CSA for the rows whose x_S1 is not in the cache, or for all rows if there is a callback."""
         if not keys or callback is not None:
             return super().start(condition, keys, callback)
         compute = super().start
@@ -230,7 +230,7 @@ class CachedProcess(SkipProcess):
     def _refine_some(
         self, state: SkipState, rows: np.ndarray, to: np.ndarray, others: SkipState
     ) -> SkipState:
-        """``others``, in which ``rows`` are those of ``state`` one jump later, at their levels ``to``."""
+        """``others``, with ``rows`` replaced by those of ``state`` after one jump, to the levels ``to``."""
         made, compute = self._histories(state, DENOISE), super()._refine
         found = self._looked_up(
             [self._key(state.keys[row], made[row], state.condition) for row in rows],
@@ -252,8 +252,9 @@ class CachedProcess(SkipProcess):
         """Latent and x̂0 of each row, (3, H, W), by its name in the cache.
 
         Args:
-            names: one a row; rows may need the same latent, as when environments play one image.
-            compute: given the first row of each name that is not known, the states that these lead to.
+            names: one name per row; rows may share one, for example if environments play the same image.
+            compute: function from the rows to compute, the first of each unknown name, to the states that
+                they lead to.
         """
         known = [self.cache.get(name) for name in names]
         first: dict[bytes, int] = {}
@@ -275,6 +276,6 @@ class CachedProcess(SkipProcess):
 
 
 def _batch(rows: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Rows (3, H, W) as one tensor of the kind and on the device of ``like``; a single one is not copied."""
+    """Rows (3, H, W) as one tensor with the type and device of ``like``; a single row is not copied."""
     rows = [row.to(like) for row in rows]
     return torch.stack(rows) if len(rows) > 1 else rows[0][None]

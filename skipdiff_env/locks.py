@@ -1,8 +1,9 @@
-"""Files that one process holds at a time: two runs into one folder are safe from each other.
+"""Lock files, each held by one process at a time, which keep two runs from writing into the same folder.
 
-The lock is ``flock``'s, which the system takes back when a process ends, however it ends. A file that is
-there and not locked is therefore what a dead process left, and is taken over. Where there is no ``flock``
-(Windows, some network file systems) it cannot be told from a living process's, and is left to the user.
+The lock is that of ``flock``, which the system releases when a process ends, however it ends. A file that
+exists but is not locked was therefore left by a dead process, and is taken over. Without ``flock`` (on
+Windows and some network file systems) such a file cannot be distinguished from that of a living process, and
+the user has to remove it.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-"""What a folder is held by."""
+"""Name of the lock file in a folder."""
 
 
 @contextlib.contextmanager
 def held(path: Path, wait: bool = True) -> Iterator[None]:
-    """Make an empty file and hold it, against threads and processes; it is removed at the end if it is there.
+    """Create an empty file and hold it against threads and processes; at the end, remove it if it exists.
 
     Args:
-        path: the file, in a folder that exists. It has the permissions that the process's umask leaves.
-        wait: whether to wait for whoever holds it.
+        path: the file, in a folder that exists. It has the permissions that the process's umask allows.
+        wait: whether to wait while another thread or process holds it.
 
     Raises:
         BlockingIOError: if it is held, and ``wait`` is false or waiting is not possible here.
-        OSError: if it cannot be made.
+        OSError: if it cannot be created.
     """
     descriptor = _take(path, wait)
     try:
@@ -52,7 +53,7 @@ def held(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for a run that writes into it; it is made if need be, and removed if it stays empty.
+    """Hold a folder for a run that writes into it; a missing one is created, and removed if it stays empty.
 
     Raises:
         SkipDiffError: if another run holds it.
@@ -76,7 +77,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _take(path: Path, wait: bool) -> int:
-    """A descriptor of a new file at ``path``, locked."""
+    """Create and lock a file at ``path``, and return its descriptor."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -92,7 +93,7 @@ def _take(path: Path, wait: bool) -> int:
 
 
 def _clear(path: Path, wait: bool) -> None:
-    """Wait until nobody holds the file, and remove it if it was left behind."""
+    """Wait until no process holds the file, and remove it if it was left behind."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -1,10 +1,9 @@
-"""The exact best schedule of an image and a noise seed, found by trying all schedules that differ.
+"""The exact best schedule of an image and a noise seed, found by trying all distinct schedules.
 
-Under one noise seed a latent is determined by the levels at which it was denoised (the state's
-``history``). The walk below branches into skip and denoise at every level and keeps one row for each
-distinct history, so that no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2
-calls for F outcomes under ``reset``, where a skip forgets, and 2^F - 1 calls for 2^(F-1) outcomes under
-``hold``.
+Under one noise seed a latent is determined by the levels at which it was denoised (the state's ``history``).
+The walk below branches into skip and denoise at every level and keeps one row for each distinct history, so
+that no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2 calls for F outcomes
+under ``reset``, where a skip discards the history, and 2^F - 1 calls for 2^(F-1) outcomes under ``hold``.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Optimum:
         return self.best.actions
 
     def regret(self, reward: float) -> float:
-        """How much higher the highest reward is than this one, 0 or more."""
+        """The highest reward minus ``reward``, 0 or more."""
         return self.reward - reward
 
 
@@ -103,7 +102,8 @@ def find_optimum(
         max_calls: maximum number of network calls; a longer search is refused.
         batch_size: maximum number of rows per network call.
         process: process to use, for instance one with a cache; its steps and rule then replace those above.
-        lr: the input, uint8 (h, w, 3), if it is not just ``image`` shrunk (a degraded one, say).
+        lr: the LR input, uint8 (h, w, 3), if it is not simply the shrunk ``image`` but, for example,
+            degraded.
 
     Raises:
         SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
@@ -150,17 +150,17 @@ Visit = Callable[[SkipState], None]
 def walk(
     process: SkipProcess, start: SkipState, batch_size: int = 16, visit: Visit | None = None
 ) -> Iterator[tuple[SkipState, Schedules, int]]:
-    """Every outcome of one image, depth first.
+    """Yield every outcome of one image, depth first.
 
     Args:
-        process: whose schedules.
-        start: what its ``start()`` gave, one row.
+        process: the process whose schedules are tried.
+        start: the state that its ``start()`` returned, one row.
         batch_size: maximum number of rows per network call.
-        visit: called with every set of states in which there is something to decide. States that
-            share their history come again.
+        visit: function that is called with every batch of states at which there is a decision. The same
+            history may occur in several batches.
 
     Yields:
-        finished states, the actions that led to each (the cheapest that do), and the calls spent since.
+        Finished states, the cheapest actions that lead to each, and the network calls since the last yield.
     """
     yield from _walk(process, start, [()], max(batch_size, 1), visit)
 
@@ -180,11 +180,11 @@ def _walk(
     for rows in parts:
         both = both.replace(len(state) + rows, process.step(state.select(rows), [DENOISE] * len(rows)))
     extended = [(*s, action) for action in (SKIP, DENOISE) for s in schedules]
-    # Rows with one history are one latent. Skips come first, the earliest of them are the cheapest.
+    # Rows with the same history have the same latent. Skips come first, so the first row is the cheapest.
     distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
     distinct.sort()
     spent = len(state)
-    # Under reset the histories of all rows meet again, so that only network calls are cut.
+    # Under reset the histories of all rows merge again, so that only network calls are split.
     width = len(distinct) if process.skip_rule == "reset" else batch
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]

@@ -51,7 +51,7 @@ class PlanOptimum:
         return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
 
     def regret(self, reward: float, price: float = 0.0) -> float:
-        """How much higher the best return at this price is than ``reward``, 0 or more."""
+        """The best return at this price minus ``reward``, 0 or more."""
         best = self.best(price)
         return best.worth - price * best.evaluations - reward
 
@@ -67,9 +67,9 @@ def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"
     """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
     0.
 
-    Under ``jump`` a latent is told the level that it reached, and one estimate serves all next levels: a call
-    for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates of each latent,
-    and three η for every next level.
+    Under ``jump`` the network is told the level reached, and one estimate serves all next levels, so that
+    there is one call for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates
+    of each latent, and three values of η for every next level.
     """
     sets = (comb(levels, passed) for passed in range(budget))
     if actions == "jump":
@@ -141,7 +141,7 @@ def find_optimal_plan(
 def _ends(
     process: CallProcess, node: _Node, grid: Sequence[float], full: bool, budget: int, batch: int
 ) -> Iterator[tuple[Tensor, list[tuple[Call, ...]]]]:
-    """Estimates that chains may end on, and the calls that lead there, depth first."""
+    """Yield the estimates that chains may end on, and the calls that lead to each, depth first."""
     for share in TOLD if full else TOLD[:1]:
         for first in range(0, len(node.state), batch):
             rows = np.arange(len(node.state))[first : first + batch]
@@ -159,7 +159,7 @@ def _ends(
 def _after(
     process: CallProcess, node: _Node, told: np.ndarray, x0: Tensor, grid: Sequence[float], full: bool
 ) -> _Node | None:
-    """All latents that one more call leads to; none if there is no level between the told one and 0."""
+    """All latents that one more call can lead to; None if there is no level between the told ones and 0."""
     moves = [
         (row, level, eta)
         for row, (level, eta) in product(range(len(told)), product(grid[:-1], ETAS if full else ETAS[:1]))

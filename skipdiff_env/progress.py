@@ -1,4 +1,4 @@
-"""How far work has come: a bar on a terminal, elsewhere a line now and then."""
+"""Progress reports: a bar on a terminal, elsewhere a line from time to time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TypeVar
 from tqdm import tqdm
 
 QUIET_SECONDS = 20.0
-"""Time between lines where they are not overwritten, as in a file."""
+"""Seconds between lines where they are not overwritten, as in a file."""
 
 Item = TypeVar("Item")
 
 
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Hand on items of about equal work, and tell on standard error how many are done and how long it takes.
+    """Yield items of about equal work, and report on standard error how many are done and the time left.
 
     Args:
-        items: handed on one by one.
-        what: is done with them, as in ``"recording"``.
+        items: the items, which are yielded one by one.
+        what: name of the work, such as ``"recording"``.
     """
     if sys.stderr.isatty():
         yield from tqdm(items, what, leave=False, unit="", dynamic_ncols=True)
@@ -36,7 +36,7 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def remaining(seconds: float) -> str:
-    """A duration as people say it: ``40 s``, ``3 min``, ``2.5 h``."""
+    """A duration in a readable form: ``40 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Enlarges images with a model and a chain, and records how."""
+"""Enlarges images with a model and a chain, and records how each was made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Trace:
     evaluations: int
     """Network calls spent on the image."""
     seconds: float
-    """Wall time of the batch, divided by its images."""
+    """Wall time of the batch in seconds, divided by its number of images."""
     calls: list[Call] = field(default_factory=list)
     """For a plan, the told level, the next level and η of each network call."""
 
@@ -58,15 +58,15 @@ class SkipDiffSampler:
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
         skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
         refiner: network that retouches the result: ``"own"`` (the model's, after the chain that it was made
-            for), None or ``"none"``, the name or folder of a model with a refiner, ``own`` or a name
-            with a strength after a colon, as ``"own:0.5"``, or a function (x̂0, condition) → image. It does
-            not count as an evaluation. See :mod:`.diffusion.refiner`.
-        clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0 the result
-            shrinks to the input. See :func:`.diffusion.resize.back_project`.
+            for), None or ``"none"``, the name or folder of a model with a refiner, ``own`` or a name with a
+            strength after a colon, such as ``"own:0.5"``, or a function (x̂0, condition) → image. It does not
+            count as an evaluation. See :mod:`.diffusion.refiner`.
+        clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0, shrinking the
+            result gives the input again. See :func:`.diffusion.resize.back_project`.
         colour_fix: whether to give large areas the colours of the input. See
             :func:`.diffusion.resize.fix_colours`.
-        detail: share, 0 … 1, of the invented detail that is kept; 0 gives the posterior mean. Below 1 it
-            takes one more evaluation, and at 0 only that one. See :mod:`.chains.detail`.
+        detail: share, 0 … 1, of the invented detail that is kept; 0 gives the posterior mean. Values below 1
+            take one more evaluation; 0 takes only that one. See :mod:`.chains.detail`.
 
     Examples:
         >>> sampler = SkipDiffSampler(load_pretrained("natural-4x"))
@@ -105,16 +105,16 @@ class SkipDiffSampler:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
-                exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for what is best for
-                the model; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, and a
-                sampler with steps other than the paper's refuses them.
+                exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for the model's
+                normal chain; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, so
+                that a sampler with unusual steps refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
             callback: function that is called after every level with the :class:`.chains.State` reached.
 
         Raises:
-            SkipDiffError: if the images have another form or several sizes in one batch, or if the policy
-                does not exist or does not fit.
+            SkipDiffError: if the images have an unknown form or differ in size, or if the policy does not
+                exist or does not fit.
         """
         images = as_batch(lr)
         each = seed if isinstance(seed, Sequence | np.ndarray) else [seed] * len(images)
@@ -147,7 +147,7 @@ class SkipDiffSampler:
 
 
 def as_batch(lr: Any) -> np.ndarray:
-    """Turn anything that holds images into uint8 (B, h, w, 3); see :meth:`SkipDiffSampler.__call__`."""
+    """Turn images of any accepted form into uint8 (B, h, w, 3); see :meth:`SkipDiffSampler.__call__`."""
     from .images import to_rgb8  # here, because the model alone needs no Pillow
 
     if not isinstance(lr, (list, tuple)):

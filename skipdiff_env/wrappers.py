@@ -27,7 +27,7 @@ def _scale(env: Any, scale: float | None) -> float:
 
 
 class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Subtracts the mean reward of the episode's outcomes from its last reward, and divides all by a scale.
+    """Subtracts the outcomes' mean reward from the last reward of an episode, and divides rewards by a scale.
 
     ``info["episode_return"]`` and ``info["regret"]`` are unchanged.
 

@@ -1,7 +1,7 @@
 """The Stable-Baselines3 side of SkipDiff: agents that learn when to skip.
 
-``EpisodicPPO`` with ``SPNPolicy`` trains the paper's agent; ``as_policy`` makes any trained agent a policy of
-the sampler.
+``EpisodicPPO`` with ``SPNPolicy`` trains the paper's agent; ``as_policy`` turns any trained agent into a
+policy for the sampler.
 """
 
 from typing import TYPE_CHECKING, Any

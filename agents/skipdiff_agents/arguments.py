@@ -28,8 +28,8 @@ def build_parser(
     """The parser of the command and its sub-commands.
 
     Args:
-        actions: what carries out each sub-command.
-        run: the defaults of ``evaluate`` that a run brings with it.
+        actions: functions that carry out the sub-commands, by name.
+        run: defaults of ``evaluate`` that a run stored.
     """
     parser = argparse.ArgumentParser(
         prog="skipdiff-agent", description="Train, evaluate and export agents that learn when to skip.",

@@ -1,8 +1,7 @@
-"""All chains that SkipDiff-v1 can make of a picture under ``actions="jump"``, made once and looked up later.
+"""All chains that SkipDiff-v1 can run on a picture under ``actions="jump"``, computed once for later lookups.
 
-A *node* is a latent that was reached, and what the network makes of it: the estimate x̂0 on which the chain
-may end there, or from which it goes on. With the same levels and budget node i is reached by the same calls
-for every picture.
+A *node* is a latent that calls can reach, with the network's estimate x̂0 of it: the chain may end on x̂0, or
+continue from there. With the same levels and budget, node i is reached by the same calls for every picture.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from skipdiff_env.policies.file import as_seen
 
 @dataclass(frozen=True)
 class Shape:
-    """What all trees of the same levels and budget share.
+    """The structure that all trees with the same levels and budget share.
 
     Args:
         top: T.
-        levels: that calls may lead to, falling to 0, which need not be given.
-        budget: network calls of a chain, at most.
+        levels: levels that calls may lead to; 0 is added if it is missing.
+        budget: maximum number of network calls in a chain.
     """
 
     top: int
@@ -49,7 +48,7 @@ class Shape:
 
     @cached_property
     def paths(self) -> list[tuple[float, ...]]:
-        """The levels that were reached on the way to each node, T first; those of fewer calls come first."""
+        """The levels reached on the way to each node, from T on. Nodes that take fewer calls come first."""
         newest: list[tuple[float, ...]] = [(float(self.top),)]
         found = [*newest]
         for _ in range(self.budget - 1):
@@ -59,14 +58,15 @@ class Shape:
 
     @property
     def child(self) -> NDArray[np.int64]:
-        """Where a call from each node to each level leads, (nodes, levels); -1: to the end, or it may not."""
+        """The node that a call from each node to each level leads to, (nodes, levels); -1 if it ends the
+        chain or is not allowed."""
         paths = self.paths
         number = {path: i for i, path in enumerate(paths)}
         return np.array([[number.get((*path, u), -1) for u in self.levels] for path in paths], np.int64)
 
     @property
     def spent(self) -> NDArray[np.int64]:
-        """Network calls of the chain that ends on each node, (nodes,)."""
+        """Number of network calls of the chain that ends on each node, (nodes,)."""
         return np.array([len(path) for path in self.paths])
 
     def plan(self, node: int) -> Plan:
@@ -77,30 +77,30 @@ class Shape:
 
 @dataclass(frozen=True)
 class CallTree:
-    """A picture under one noise seed."""
+    """The nodes of a picture under one noise seed."""
 
     condition: NDArray[np.float16]
-    """c, (3, n, n): pictures and latents are shrunk to what agents see."""
+    """c, (3, n, n); like all pictures and latents here, resized to what agents see."""
     latents: NDArray[np.float16]
-    """(nodes, 3, n, n)."""
+    """The latent of each node, (nodes, 3, n, n)."""
     x0: NDArray[np.float16]
-    """x̂0 of each, alike."""
+    """The x̂0 of each node, (nodes, 3, n, n)."""
     scores: NDArray[np.float64]
-    """By which a chain that ends on x̂0 is judged, (nodes, metrics)."""
+    """Scores of the chain that ends on each x̂0, (nodes, metrics)."""
 
 
 def record_tree(
     model: DiffusionModel, pair: Pair, noise_seed: int, shape: Shape, metrics: Sequence[str], size: int
 ) -> CallTree:
-    """Make every chain of a picture; a network call for each node.
+    """Run every chain on a picture, with one network call for each node.
 
     Args:
         model: the frozen model.
-        pair: HR and LR picture.
-        noise_seed: of all noise.
-        shape: levels and budget.
-        metrics: names of those by which x̂0 is judged, against HR.
-        size: n, side of what agents see, pixels.
+        pair: the HR and the LR picture.
+        noise_seed: seed of all noise.
+        shape: the levels and the budget.
+        metrics: names of the metrics that score x̂0 against HR.
+        size: n, side in pixels of what agents see.
     """
     process = CallProcess(model)
     condition = process.model.condition(to_planes(pair.lr))
@@ -122,7 +122,7 @@ def record_tree(
 def judged_plans(
     model: DiffusionModel, pair: Pair, noise_seed: int, plans: Sequence[Plan], metrics: Sequence[str]
 ) -> NDArray[np.float64]:
-    """What plans make of a picture, by each metric, (plans, metrics); arguments as of :func:`record_tree`."""
+    """The scores of plans on a picture, (plans, metrics); arguments as in :func:`record_tree`."""
     condition = model.condition(to_planes(pair.lr))
     keys = [NoiseKey(image_key(pair.lr), noise_seed)]
     scores = [_judged(plan(model, condition, keys).x0, pair, metrics) for plan in plans]
@@ -130,7 +130,7 @@ def judged_plans(
 
 
 def load_or_record(file: Path, **arguments: Any) -> CallTree:
-    """The tree in a file, which is made first if it is not there; arguments as of :func:`record_tree`."""
+    """The tree in a file, which is recorded first if it is missing; arguments as in :func:`record_tree`."""
     if file.is_file():
         with np.load(file) as stored:
             return CallTree(**stored)
@@ -144,7 +144,7 @@ def load_or_record(file: Path, **arguments: Any) -> CallTree:
 def worth(
     scores: NDArray[np.float64], metrics: Sequence[str], weights: dict[str, float]
 ) -> NDArray[np.float64]:
-    """-Σ w ln M of scores (..., metrics), as SkipDiff-v1 pays for it with ``metric=weights``.
+    """-Σ w ln M of scores (..., metrics), as in the rewards of SkipDiff-v1 with ``metric=weights``.
 
     It is 0 where a metric cannot be computed.
     """

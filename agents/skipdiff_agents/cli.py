@@ -18,9 +18,9 @@ from . import arguments
 from .settings import BEST, RUN
 
 TRAINING, HELD_OUT = 24, 8
-"""Least numbers of episodes to learn from and to evaluate on; of few images, more crops are taken."""
+"""Minimum numbers of episodes to learn from and to evaluate on; few images get more noise seeds each."""
 STARTS = 20
-"""Greatest number of fixed starts that a run is compared with."""
+"""Largest F for which a run is compared with all fixed starts."""
 
 
 def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:
@@ -76,7 +76,7 @@ def _source(args: argparse.Namespace, path: str | None) -> Any:
 
 
 def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | None) -> Any:
-    """The same setting, but its episodes are recorded."""
+    """The same setting, but with recorded episodes."""
     from .recording import RecordedSetting
 
     return RecordedSetting(
@@ -86,7 +86,7 @@ def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | N
 
 
 def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
-    """Whether recording takes fewer network calls than playing for as long as the agent learns."""
+    """Whether recording takes no more network calls than training by playing, and is within the limit."""
     from skipdiff_env.oracle import optimum_calls
 
     process = setting.process
@@ -156,7 +156,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
-    """The arguments of ``evaluate`` with which the images that a run held out are played."""
+    """The arguments with which ``evaluate`` plays the images that a run held out."""
     names = ("limit", "mixed", "precision", "metric", "coarse_steps", "fine_steps", "skip_rule", "image_size")
     asked = {name: getattr(args, name) for name in (*names, "crop", "record")}
     asked["model"] = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model

@@ -1,4 +1,4 @@
-"""Policies side by side: a CSV file that a broken-off comparison continues, and a table."""
+"""Compares policies: a CSV file from which an interrupted comparison continues, and a table."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CONTEXT = (
 OWN = ("episode", "image", "noise_seed", "reward", "value", "psnr", "ssim", "evaluations", "actions")
 
 Known = dict[tuple[str, ...], dict[str, Result]]
-"""By context, and by the digest of an episode."""
+"""Results by context, and then by the digest of an episode."""
 
 
 def identity(path: Path) -> str:
-    """Name of a policy file that changes when its content does."""
+    """A name for a policy file that changes when its content does."""
     return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
@@ -40,9 +40,10 @@ def compare(
 
     Args:
         evaluator: setting and episodes.
-        policies: by name. A name stands for one policy: it is what a resumed comparison goes by.
-        file: a CSV that gets a row for each episode as soon as its policy has played; episodes that it
-            holds already, of the same pixels and noise seed, are not played again.
+        policies: the policies by name. A resumed comparison identifies a policy by its name alone.
+        file: a CSV file that gets a row for each episode as soon as a policy has played all of them. A policy
+            for which it holds all episodes already, with the same pixels and noise seeds, does not play
+            again.
 
     Raises:
         SkipDiffError: if the file has other columns.
@@ -76,13 +77,13 @@ def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
 
 
 def _whole_lines(file: Path) -> bytes:
-    """What a file holds, without a last line that was broken off, however complete it looks."""
+    """The content of a file, without an unterminated last line, however complete it looks."""
     content = file.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 
 
 def _read(file: Path, header: Sequence[str]) -> Known:
-    """What the file holds; rows that lack a value, or have one that is no number, are left out."""
+    """The results in the file; rows in which a value is missing or not a number are left out."""
     known: Known = {}
     text = _whole_lines(file).decode(errors="replace")
     try:
@@ -141,12 +142,12 @@ def markdown(
     """A table with a line for each policy.
 
     Args:
-        results: of :func:`compare`, in the same order of episodes.
+        results: the results of :func:`compare`, in the same order of episodes.
         against: the policy that the others are compared with, pair by pair (95 % interval of
             :func:`.bootstrap`, over images).
-        metrics: names of the metric and the others.
-        optimum: the best reward of each episode; adds regret and the share of the gap between
-            ``against`` and the optimum that was closed.
+        metrics: names of the evaluator's metric and of its other metrics.
+        optimum: the best reward of each episode. If given, the table has the regret, too, and the share of
+            the gap between ``against`` and the optimum that is closed.
     """
     baseline = np.array([r.reward for r in results[against]])
     columns = ["policy", "reward", f"reward − {against}", *metrics, "PSNR", "SSIM", "evaluations"]

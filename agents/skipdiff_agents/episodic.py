@@ -1,10 +1,9 @@
 """PPO for agents with a memory, if all episodes have the same length and begin together.
 
 sb3-contrib's RecurrentPPO cuts its roll-outs anywhere, pads the pieces and masks the padding. Here a roll-out
-consists of whole episodes, and a minibatch is some of them, (F - 1, B), from zero memory. Nothing is padded,
-the memory takes one pass, and the convolutions see each latent once, since a skip under ``reset`` shows the
-same latent again.
-The loss is computed by RecurrentPPO's own code.
+consists of whole episodes, and a minibatch of some of them, (F - 1, B), which begin with zero memory. Nothing
+is padded, the memory is computed in one pass, and the convolutions see each distinct latent once (a skip
+under ``reset`` shows the same latent again). The loss is computed by RecurrentPPO's own code.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from .sequence import Numbering, Seen
 
 
 class EpisodeBuffer(RolloutBuffer):
-    """A roll-out of whole episodes; latents that differ are kept once, in one array.
+    """A roll-out of whole episodes; each distinct latent is kept once, in one array.
 
     Attributes:
         latents: float32 (n_steps · n_envs, 3, n, n), of which the first ``len(numbering)`` are in use.
-        numbers: which of them was seen, int64 (n_steps, n_envs).
-        length: decisions of an episode, a divisor of n_steps; None until the first has ended.
+        numbers: index in ``latents`` of what was seen, int64 (n_steps, n_envs).
+        length: number of decisions in an episode, a divisor of n_steps; None during the first roll-out.
     """
 
     length: int | None = None
 
     def reset(self) -> None:
-        """Forget the roll-out."""
+        """Discard the roll-out."""
         shape = self.buffer_size, self.n_envs
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, np.float32))
@@ -51,10 +50,10 @@ class EpisodeBuffer(RolloutBuffer):
         self.pos, self.full = 0, False
 
     def see(self, latents: np.ndarray) -> np.ndarray:
-        """Keep what every row sees now, (n_envs, 3, n, n).
+        """Keep the latents that the rows see now, (n_envs, 3, n, n).
 
         Returns:
-            those latents among it that are new in this roll-out.
+            Those of the latents that are new in this roll-out.
         """
         first = len(self.numbering)
         self.numbers[self.pos], fresh = self.numbering(latents)
@@ -63,7 +62,7 @@ class EpisodeBuffer(RolloutBuffer):
         return new
 
     def decide(self, actions: Tensor, rewards: np.ndarray, values: Tensor, log_probs: Tensor) -> None:
-        """Enter a decision in every row, after :meth:`see`."""
+        """Keep the decision of every row, after :meth:`see`."""
         self.actions[self.pos], self.rewards[self.pos] = actions.cpu().numpy(), rewards
         self.values[self.pos] = values.flatten().cpu().numpy()
         self.log_probs[self.pos] = log_probs.cpu().numpy()
@@ -73,7 +72,7 @@ class EpisodeBuffer(RolloutBuffer):
     def get(  # type: ignore[override]
         self, batch_size: int | None = None
     ) -> Generator[RecurrentRolloutBufferSamples, None, None]:
-        """Minibatches of whole episodes, as many as make about ``batch_size`` decisions, in random order."""
+        """Yield minibatches of whole episodes in random order, each of about ``batch_size`` decisions."""
         length = self.length or self.buffer_size
         order = np.random.permutation(self.buffer_size * self.n_envs // length)
         size = len(order) if batch_size is None else max(round(batch_size / length), 1)
@@ -122,7 +121,7 @@ class EpisodicPPO(RecurrentPPO):
         self.ent_coef_start = self.ent_coef
 
     def train(self) -> None:
-        """Update the policy by the roll-out."""
+        """Update the policy with the roll-out."""
         if self.ent_coef_end is not None:
             left = self._current_progress_remaining
             self.ent_coef = left * self.ent_coef_start + (1 - left) * self.ent_coef_end
@@ -144,7 +143,7 @@ class EpisodicPPO(RecurrentPPO):
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
     ) -> bool:
-        """Play ``n_rollout_steps`` decisions in every row; False if the callback ended it.
+        """Play ``n_rollout_steps`` decisions in every row; return False if the callback ended the roll-out.
 
         Raises:
             SkipDiffError: if episodes do not end together, or not with the roll-out.
@@ -153,7 +152,7 @@ class EpisodicPPO(RecurrentPPO):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        if not np.all(self._last_episode_starts):  # a callback had ended the last one amid its episodes
+        if not np.all(self._last_episode_starts):  # a callback ended the last roll-out within its episodes
             self._last_obs = env.reset()  # type: ignore[assignment]
         told, memory = None, None
         length = None

@@ -32,7 +32,7 @@ from skipdiff_env.policies.purpose import Purpose
 from .pairs import Pair
 
 DRAWS = 2000
-"""Resamples of a bootstrap."""
+"""Number of resamples of a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Setting:
     image_size: int | None = None
     cache: LatentCache | None = None
     max_calls: int = WALK
-    """Greatest number of network calls for finding the optimum of an image."""
+    """Maximum number of network calls for finding the optimum of an image."""
     crop: Literal["random", "center"] = "center"
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that its episodes report without their pictures."""
+        """Metrics whose scores the infos contain, so that no pictures are needed for them."""
         return ()
 
     def pair(self, image: int, noise_seed: int) -> ImagePair:
@@ -74,7 +74,7 @@ class Setting:
         )
 
     def purpose(self, algorithm: str, seed: int) -> Purpose:
-        """What an agent is trained for that learns here, for its file."""
+        """The purpose of an agent that is trained in this setting, for its file."""
         process, model = self.plain_process, self.model
         return Purpose(
             model.name, model.hash, process.coarse_steps, process.fine_steps, self.skip_rule,
@@ -83,16 +83,15 @@ class Setting:
 
     @property
     def precision(self) -> str:
-        """The network's number format."""
+        """The floating-point type of the network."""
         return str(self.model.dtype)
 
     def content(self, image: int, noise_seed: int) -> dict[str, Any]:
-        """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty where there is none)."""
+        """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
         return hashes(self.pair(image, noise_seed))
 
     def digest(self, pairs: Iterable[Pair]) -> str:
-        """A name for episodes, 24 hexadecimal digits, which differs for other pixels, noise seeds or
-        order."""
+        """A hash of episodes, 24 hexadecimal digits, which depends on pixels, noise seeds and order."""
         about = json.dumps([[self.content(*pair), pair[1]] for pair in pairs], sort_keys=True)
         return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
@@ -132,7 +131,7 @@ class Setting:
         )  # fmt: skip
 
     def envs(self, count: int, tensors: bool = False, **others: Any) -> Any:
-        """``count`` environments that wait for :meth:`reset`; ``others`` as in :meth:`options`."""
+        """A batch of ``count`` environments without autoreset; ``others`` as in :meth:`options`."""
         return SkipDiffusionVectorEnv(
             count, autoreset_mode="Disabled", tensors=tensors, **vars(self.options(**others))
         )
@@ -284,11 +283,11 @@ def bootstrap(
     """A mean, or a ratio of means, with its 95 % bootstrap interval; also for paired differences.
 
     Images and training seeds are drawn with replacement. The noise seeds of an image stay together, since
-    their results resemble each other and count for less than as many images.
+    their results are correlated and carry less information than the same number of images.
 
     Args:
         values: (images,), (images, noise seeds) or (images, noise seeds, training seeds); NaNs are left out.
-        over: denominator of a ratio of means, of the same shape or one that extends to it.
+        over: denominator of a ratio of means, of the same shape or one that broadcasts to it.
         draws: number of resamples.
         seed: seed of the resampling.
 
@@ -314,7 +313,7 @@ def bootstrap(
 
 
 def drawn_again(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Places 0 … count - 1 of what is drawn with replacement, int64 (draws, count)."""
+    """Indices 0 … count - 1, drawn with replacement, int64 (draws, count)."""
     return rng.integers(max(count, 1), size=(draws, count))
 
 
@@ -326,15 +325,15 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:
 
 
 def _with_axes(values: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Float64 (images, noise seeds, training seeds), whichever of the last two are given."""
+    """Values as float64 (images, noise seeds, training seeds); a missing axis gets length 1."""
     array = np.asarray(values, np.float64)
     return array.reshape(array.shape + (1,) * (3 - array.ndim))
 
 
 def by_image(results: Sequence[Result], values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """A number of each episode as :func:`bootstrap` wants it, float64 (images, noise seeds).
+    """One value per episode, arranged for :func:`bootstrap`, float64 (images, noise seeds).
 
-    Images are told apart by name. Rows of images with fewer noise seeds than others end in NaN.
+    Images are identified by name. Rows of images with fewer noise seeds than others end in NaN.
     """
     rows: dict[str, list[float]] = {}
     for result, value in zip(results, values, strict=True):

@@ -1,10 +1,10 @@
 """The policy gradient without sampling: on recorded episodes the expected reward of a policy is a finite sum.
 
 Algorithms that explore estimate the return of an action from the episodes that they happen to play. A
-recording holds the result of every action and the reward of every outcome, so that nothing need be estimated.
-Given the probabilities π(a | state) in all states, the expected reward is computed from the outcomes back to
-x_S1, V(state) = Σ_a π(a | state) (V(state after a) − price of a), and its gradient is exact for the episode.
-Only the choice of pictures is left to chance.
+recording holds the result of every action and the reward of every outcome, so that nothing has to be
+estimated. Given the probabilities π(a | state) in all states, the expected reward is computed from the
+outcomes back to x_S1, V(state) = Σ_a π(a | state) (V(state after a) − price of a), and its gradient is exact
+for the episode. Only the choice of pictures is random.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .evaluate import Evaluator
 from .recording import RecordedSetting
 
 HELD = 32
-"""Episodes side by side when held-out ones are played."""
+"""Number of held-out episodes that are played at once."""
 
 
 class Decisions:
-    """Every decision of an episode: the pairs of a level and a state in which there is one.
+    """Every decision of an episode: all pairs of a level and a state that can occur at it.
 
     Args:
-        graph: of the episodes.
+        graph: graph of the episodes.
 
     Attributes:
-        levels: of each decision, int64 (D,).
-        states: of each decision, int64 (D,), numbered as in the graph.
+        levels: level of each decision, int64 (D,).
+        states: state of each decision, int64 (D,), numbered as in the graph.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -54,16 +54,16 @@ class Decisions:
     def expected_reward(
         self, logits: Tensor, rewards: Tensor, price: float = 0.0, temperature: float = 0.0
     ) -> Tensor:
-        """What a policy earns on average, exactly.
+        """The exact expected reward of a policy.
 
         Args:
-            logits: of each decision, (B, D, 2).
-            rewards: of each outcome, (B, outcomes).
-            price: of a network evaluation, in units of reward.
-            temperature: what a nat of the policy's entropy is worth along the way; 0: nothing.
+            logits: logits of each decision, (B, D, 2).
+            rewards: reward of each outcome, (B, outcomes).
+            price: price of a network evaluation, in units of reward.
+            temperature: reward per nat of the policy's entropy at each decision; 0: none.
 
         Returns:
-            (B,).
+            The expected rewards, (B,).
         """
         log_chance = logits.log_softmax(dim=2)
         chance = log_chance.exp()
@@ -80,7 +80,7 @@ class Decisions:
         return values[:, self.graph.states[()]]
 
     def follow(self, logits: np.ndarray) -> np.ndarray:
-        """The outcome that the more likely actions lead to; (B, D, 2) → (B,)."""
+        """The outcomes of taking the more probable actions: logits (B, D, 2) → outcomes (B,)."""
         chosen, rows = logits.argmax(axis=2), np.arange(len(logits))
         at = {
             (int(level), int(state)): d
@@ -112,7 +112,7 @@ def train_exactly(
         validation: evaluator of the validation episodes; the network of the best epoch on them is kept.
         config: configuration of the network, with memory ``clock``.
         epochs: number of times that each episode is seen.
-        learning_rate: learning rate of AdamW, which falls to zero.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
         batch: number of episodes per update.
         price: price per evaluation, in standard deviations of an episode's outcomes, so that denoising is
             not free where a later skip discards the result.
@@ -122,7 +122,8 @@ def train_exactly(
         device: device to train on.
 
     Raises:
-        SkipDiffError: without recordings, or for a network with a memory, whose state is not the episode's.
+        SkipDiffError: if the episodes are not recorded, or if the network has a memory, since its decisions
+            then depend on more than the state of the episode.
     """
     setting = training.setting
     if not isinstance(setting, RecordedSetting) or not isinstance(validation.setting, RecordedSetting):
@@ -195,7 +196,7 @@ def _greedy(
     decisions: Decisions,
     device: torch.device | str,
 ) -> float:
-    """Mean reward of the more likely actions."""
+    """Mean reward of taking the more probable actions."""
     earned, training = [], network.training
     network.eval()  # validation has no part in statistics
     for latents, rewards in _batches(setting, pairs, network.config, HELD, device):

@@ -1,8 +1,8 @@
 """Turns agents of Stable-Baselines3 into plain networks.
 
-The agents of all algorithms have the same shape: convolutions, a memory, and one linear layer with two
-outputs, which are logits, values (DQN) or means of quantiles (QR-DQN). It is inferred from the names and
-shapes of the weights, so that no pickled object in an agent's file is needed.
+The agents of all algorithms have the same architecture: convolutions, a memory, and one linear layer with two
+outputs, which are logits, values (DQN) or means of quantiles (QR-DQN). The configuration is inferred from the
+names and shapes of the weights, so that no pickled object in an agent's file is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.
 
 
 def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network of an agent, from a run's folder (its best), a ``.safetensors`` file or a ``.zip`` of SB3.
+    """The network of an agent: the best one in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
 
     Raises:
         SkipDiffError: as :func:`network_from_zip`, and for a graph, from which no network can be restored.
@@ -57,8 +57,7 @@ def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network in a file of SB3's ``save()``, of which only the tensors are read, by torch's restricted
-    loader.
+    """The network in a file from SB3's ``save()``. Only the tensors are read, by torch's restricted loader.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or holds a policy of another kind.
@@ -86,7 +85,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
 
     Raises:
         KeyError, StopIteration: if the policy is of another kind.
-        SkipDiffError: if a weight has another shape than the network's.
+        SkipDiffError: if a weight does not have the shape that the network needs.
     """
     head = next(name for name in HEADS if f"{name}.weight" in weights)
     body = next(name for name in EXTRACTORS if f"{name}encoder.0.weight" in weights)
@@ -115,7 +114,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     }  # fmt: skip
     own |= {n.replace("lstm_actor", memory): w for n, w in weights.items() if n.startswith("lstm_actor.")}
     own |= {n.removeprefix(body): w for n, w in weights.items() if n.startswith(f"{body}clock.")}
-    # QR-DQN has many outputs an action, and its value is their mean: so is the mean of their weights.
+    # QR-DQN has many outputs per action, whose mean is the value: averaging their weights gives the same.
     bias = weights[f"{head}.bias"].reshape(-1, ACTIONS).mean(dim=0)
     own |= {"actor.0.weight": actor.reshape(-1, ACTIONS, hidden).mean(dim=0), "actor.0.bias": bias}
     # Agents that learn values of actions have no critic; nothing asks for one when an agent is used.

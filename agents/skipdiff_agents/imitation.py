@@ -1,14 +1,14 @@
-"""Imitation of the optimum: networks that are taught the right answers, as a reference beside agents.
+"""Imitation of the optimum: networks that are trained on the right answers, as a reference for agents.
 
-The optimum's walk knows every outcome, so there is no need to explore: what is left to learn is to see in
-the latents what the right answer is, on pictures that were not among those taught. That is no upper bound.
-Another network, more pictures or better training may do better, and so may an agent.
+The search for the optimum gives every outcome, so there is no need to explore. What remains is to learn to
+recognise the right answer in the latents, on pictures outside the training set. The result is not an upper
+bound: another network, more pictures or better training may do better, and so may an agent.
 
-Under ``reset`` only the last skip counts, so :func:`regress_starts` learns what each start will give from
-x_S1 alone. It looks once, with a network of its own; an agent looks again at every level, and may change
-its mind. :func:`imitate` works under either rule, with the network of agents: it learns, in every state, by
-how much one action is better than the other. Most of these differences are zero (an early denoise can be
-taken back), which makes them the harder lesson. Neither is always the better.
+Under ``reset`` only the last skip counts, so :func:`regress_starts` learns to predict the reward of each
+start from x_S1 alone. It decides once, with a network of its own; an agent decides again at every level.
+:func:`imitate` works under either rule, with the network of agents. In every state it learns by how much one
+action is better than the other. Most of these differences are zero (a later skip can undo an early denoising
+step), which makes them harder to learn. Neither method is always better.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .evaluate import Evaluator, fixed_starts
 def action_values(
     optimum: Optimum, fine_steps: int, rule: SkipRule
 ) -> dict[tuple[int, History], tuple[float, float]]:
-    """Best reward after denoising and after skipping, in every state.
+    """The best reward after denoising and after skipping, in every state.
 
     Args:
         optimum: all outcomes of an image and a noise seed.
@@ -41,7 +41,7 @@ def action_values(
         rule: what a skip does.
 
     Returns:
-        by (level, history): the two values.
+        The two values, by (level, history).
     """
     final: dict[History, float] = {}
     for outcome in optimum.outcomes:
@@ -71,20 +71,20 @@ def imitate(
     seed: int = 0,
     validation: Evaluator | None = None,
 ) -> SkipProposalNetwork:
-    """Teach a network the advantage of denoising over skipping in the states of random schedules.
+    """Train a network to predict the advantage of denoising over skipping in the states of random schedules.
 
     Args:
-        evaluator: its episodes are the training set; with a cache in its setting the walks and the
+        evaluator: evaluator of the training episodes. If its setting has a cache, the search and the
             schedules cost nothing the second time.
-        config: of the network.
-        epochs: schedules that are played for each episode.
-        learning_rate: of Adam, falling to zero.
-        seed: of the weights and the schedules.
-        validation: other episodes; the network is then kept as it was after the epoch that did best on them.
+        config: configuration of the network.
+        epochs: number of schedules that are played for each episode.
+        learning_rate: initial learning rate of Adam, which falls linearly to 1 % of this.
+        seed: seed of the weights and the schedules.
+        validation: evaluator of other episodes, if any; the network of the best epoch on them is kept.
 
     Returns:
-        the network, in eval mode. The difference of its logits is the advantage in units of the
-        training set's standard deviation.
+        The network, in eval mode. The difference of its logits is the advantage, in units of the standard
+        deviation of advantages in the training set.
     """
     process, envs, rng = evaluator.process, evaluator.envs, np.random.default_rng(seed)
     fine = process.fine_steps
@@ -121,7 +121,7 @@ def imitate(
 def _play(
     evaluator: Evaluator, tables: Sequence[dict], chosen: np.ndarray, actions: np.ndarray
 ) -> tuple[list[Tensor], Tensor]:
-    """Latents seen on the way, and the advantages (F - 1, B) that belong to them."""
+    """Play schedules; return the latents seen, and their advantages (F - 1, B)."""
     envs, fine, rule = evaluator.envs, evaluator.process.fine_steps, evaluator.process.skip_rule
     images, seeds = (list(column) for column in zip(*(evaluator.pairs[i] for i in chosen), strict=True))
     latent, _ = envs.reset(options={"image": images, "noise_seed": seeds})
@@ -147,10 +147,10 @@ def _loss(network: SkipProposalNetwork, latents: Sequence[Tensor], targets: Tens
 
 
 class StartChooser(nn.Module):
-    """Sees x_S1, foretells the reward of each start, and follows the best; a policy.
+    """A policy that predicts the reward of each start from x_S1, and follows the best one.
 
     Args:
-        size: side of the latents it sees.
+        size: side in pixels of the latents that it sees.
         fine_steps: F.
         hidden_size: width of the hidden layer.
     """
@@ -178,15 +178,15 @@ def regress_starts(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> StartChooser:
-    """Teach a network the reward of every start, relative to the episode's mean.
+    """Train a network to predict the reward of every start, relative to the episode's mean.
 
     Args:
-        training: its episodes are the training set, mirrored at random.
-        validation: the network is kept as it was after the epoch that chose best here.
-        size: side of the latents that are seen.
-        epochs: how often each episode is shown.
-        learning_rate: of AdamW, falling to zero.
-        seed: of weights and order.
+        training: evaluator of the training episodes, which are mirrored at random.
+        validation: evaluator of other episodes; the network of the epoch that chooses best on them is kept.
+        size: side in pixels of the latents that the network sees.
+        epochs: number of times that each episode is seen.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
+        seed: seed of weights, order and mirroring.
     """
     fine = training.process.fine_steps
     (seen, rewards), (seen_valid, rewards_valid) = (

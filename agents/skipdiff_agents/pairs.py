@@ -1,4 +1,4 @@
-"""Which episodes: images and noise seeds, for training and for looking at what was learned."""
+"""The episodes, as images and noise seeds, for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Pair = tuple[int, int]
 """Index of an image in its source, and noise seed."""
 
 UNSEEN = 1_000_000
-"""Evaluation's noise seeds begin here; training's begin at 0."""
+"""First noise seed of evaluations; those of training begin at 0."""
 FRESH = 2_000_000
-"""Those of the final evaluation of a run begin here: its evaluation while it learns chose the agent."""
+"""First noise seed of a run's final evaluation, since the agent was chosen on those from :data:`UNSEEN`."""
 
 
 def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> list[Pair]:
@@ -25,19 +25,20 @@ def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> 
 
 
 def enough(episodes: int, images: int) -> int:
-    """Noise seeds an image that make at least so many episodes."""
+    """Number of noise seeds per image that gives at least ``episodes`` episodes."""
     return -(-episodes // images)
 
 
 def kept_back(count: int, kinds: int = 1) -> list[int]:
-    """The images that are kept back from training: every tenth of each kind; of four to nine every third.
+    """The images that are held out from training: every tenth of each kind, or every third if it has four to
+    nine.
 
     Args:
         count: number of images.
         kinds: image number i is of kind i modulo ``kinds``, see :func:`skipdiff_env.images.mixed_quality`.
 
     Returns:
-        their indices, as many of each kind; none where a kind has fewer than four images.
+        Their indices, the same number of each kind; empty if a kind has fewer than four images.
     """
     every = 10 if count >= 10 * kinds else 3
     kept = [i for i in range(count - count % kinds) if i // kinds % every == every - 1]

@@ -35,9 +35,10 @@ class GRUWithCell(nn.GRU):
 
 
 def encode(encoder: nn.Sequential, latents: Tensor) -> Tensor:
-    """Convolutions of latents (B, 3, n, n) → (B, 1536); one that comes several times in a batch is seen once.
+    """Apply the convolutions: latents (B, 3, n, n) → (B, 1536).
 
-    Not with batch norm, whose statistics count it as often as it comes.
+    On the CPU, equal latents in a batch are encoded only once, except with batch norm, whose statistics must
+    count each of them.
     """
     once = latents.device.type == "cpu" and not any(isinstance(m, nn.BatchNorm2d) for m in encoder)
     if not once:
@@ -62,7 +63,7 @@ class ClockExtractor(BaseFeaturesExtractor):
     """Convolutions of ``latent``, joined by ``step`` and ``step_cost`` in a hidden layer; ``lr`` is not read.
 
     Args:
-        observation_space: that of the environment with ``observation="dict"``.
+        observation_space: the space of the environment with ``observation="dict"``.
         norm, step_costs: see :class:`skipdiff_env.policies.network.SPNConfig`.
         hidden_size: width of the hidden layer.
     """
@@ -169,7 +170,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         return out, out[-1]
 
     def decide(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions drawn at a memory (B, hidden), its value (B, 1), and the actions' log-probability."""
+        """Actions drawn for a memory (B, hidden), its value (B, 1), and the actions' log-probability."""
         distribution = self._get_action_dist_from_latent(memory)
         actions = distribution.get_actions()
         return actions, self.value_net(memory), distribution.log_prob(actions)

@@ -40,7 +40,7 @@ class RecordedSetting(Setting):
 
     @property
     def recordings(self) -> Recordings:
-        """The episodes."""
+        """The recorded episodes."""
         if "recordings" not in self._memory:
             self._memory["recordings"] = Recordings(
                 self.plain_process, self.pair, self.metric, self.folder, self.sizes, self.max_bytes,
@@ -69,7 +69,7 @@ class RecordedSetting(Setting):
         return {"lr": about["lr"], "hr": about["hr"]}
 
     def record(self, pairs: Iterable[Pair], watch: Watch = iter) -> int:
-        """Make the recordings that are missing; returns how many network calls that took."""
+        """Make the missing recordings, and return the number of network calls that this took."""
         return self.recordings.record(pairs, watch)
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
@@ -87,7 +87,8 @@ class RecordedSetting(Setting):
     def envs(
         self, count: int, tensors: bool = False, reward_scale: float | None = None, **others: Any
     ) -> Any:
-        """``count`` environments that look everything up, their rewards relative if a scale is given."""
+        """A batch of ``count`` environments of recorded episodes; if a scale is given, rewards are
+        relative."""
         if others.pop("return_image", False):
             raise SkipDiffError("recordings hold no images: use only metrics that are recorded")
         options = vars(self.options(**others))

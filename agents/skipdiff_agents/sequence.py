@@ -11,16 +11,16 @@ from torch.autograd.function import once_differentiable
 
 
 class Seen(NamedTuple):
-    """What was seen in B whole episodes of L decisions, each latent once: a skip shows the same again."""
+    """What was seen in B whole episodes of L decisions. Each latent is kept once: a skip shows it again."""
 
     latents: Tensor
-    """Those that differ, (D, 3, n, n)."""
+    """The distinct latents, (D, 3, n, n)."""
     numbers: Tensor
-    """Which of them was seen, int64 (L, B)."""
+    """Index of the latent that was seen, int64 (L, B)."""
 
 
 class Numbering:
-    """Numbers latents, equal ones alike, in the order in which they first come."""
+    """Numbers latents in the order of their first appearance; equal latents have the same number."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}
@@ -29,7 +29,7 @@ class Numbering:
         return len(self._known)
 
     def __call__(self, latents: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """The number of each of ``latents`` (B, ...), int64 (B,), and which rows are new, in order."""
+        """The number of each of ``latents`` (B, ...), int64 (B,), and the rows that are new, in order."""
         known, fresh, numbers = self._known, [], np.empty(len(latents), np.int64)
         for row, latent in enumerate(latents):
             count = len(known)
@@ -40,16 +40,16 @@ class Numbering:
 
 
 def distinct(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of ``latents`` (B, ...), in main memory, that differ, (D, ...), and which each row is, (B,)."""
+    """The distinct rows (D, ...) of a CPU tensor (B, ...), and the index of each row among them, (B,)."""
     numbers, fresh = Numbering()(latents.detach().numpy())
     return latents[fresh], torch.from_numpy(numbers)
 
 
 class GRUSequence(torch.autograd.Function):
-    """The recurrent half of a GRU over a whole sequence; what the input contributes was computed before.
+    """The recurrent half of a GRU over a whole sequence; the input's contribution is computed beforehand.
 
-    The same as ``torch.nn.GRU`` (one layer), but that inputs which come again are multiplied once, by whoever
-    calls this, and that the gradient of the weights is one matrix product over all decisions.
+    Equivalent to ``torch.nn.GRU`` (one layer), except that the caller multiplies repeated inputs only once,
+    and that the gradient of the weights is one matrix product over all decisions.
 
     ``GRUSequence.apply(gates, hidden, weight, bias)``: gates = W_ih x + b_ih, (L, B, 3 hidden), in the order
     reset, update, new; hidden (B, hidden) before the first decision; ``weight_hh``, ``bias_hh``.
@@ -80,7 +80,7 @@ class GRUSequence(torch.autograd.Function):
         states, parts, weight = ctx.saved_tensors
         steps, width = len(grad), grad.shape[2]
         reset, update, new, recalled = parts.chunk(4, 2)
-        # What depends on the decision alone, for all of them at once.
+        # Factors that do not depend on later decisions, for all decisions at once.
         into_new = (1 - update) * (1 - new * new)
         into_update = (states[:-1] - new) * update * (1 - update)
         into_reset = into_new * recalled * reset * (1 - reset)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 RUN, BEST, CHECKPOINT = "run.json", "policy.safetensors", "checkpoint"
-"""Files in the folder of a run: its settings, its best agent, and the stem of the files to go on from."""
+"""Files in the folder of a run: its settings, its best agent, and the stem of its checkpoint files."""
 CONFIGS = Path(__file__).with_name("configs")
 CLASSES = {
     "EpisodicPPO": "skipdiff_agents.episodic",
     "RecurrentPPO": "sb3_contrib", "TRPO": "sb3_contrib", "QRDQN": "sb3_contrib",
     "PPO": "stable_baselines3", "A2C": "stable_baselines3", "DQN": "stable_baselines3",
 }  # fmt: skip
-"""The modules of the classes that need no module before their name."""
+"""The modules of the classes that can be named without a module."""
 FIELDS = {
     "algorithm": "class of Stable-Baselines3 or sb3-contrib, or module.Class of your own",
     "timesteps": "number of decisions to learn from",
@@ -77,7 +77,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
-    """One of :data:`CLASSES`, or ``module.Class`` of a module that Python finds.
+    """One of :data:`CLASSES`, or ``module.Class`` of a module that Python can import.
 
     Raises:
         SkipDiffError: if there is no such class.
@@ -93,7 +93,7 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
 
 
 def observation_kind(settings: dict[str, Any]) -> str:
-    """``latent`` for agents that remember, ``dict``, which holds the step, for those that do not."""
+    """``latent`` for agents with a memory; ``dict``, which contains the step, for agents without one."""
     return "latent" if "memory" in settings["policy"] else "dict"
 
 
@@ -101,7 +101,7 @@ def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
     """The environment's ``step_cost``.
 
     Raises:
-        SkipDiffError: for a range that the agent could not be told of.
+        SkipDiffError: for a range of prices that the agent cannot observe.
     """
     from skipdiff_env.envs.options import checked_step_cost
 
@@ -126,11 +126,11 @@ def build_agent(
 
     Args:
         settings: see :func:`read_settings`.
-        env: what it learns on.
+        env: environment that it learns on.
         decisions: F - 1, the length of an episode.
-        seed: of weights and actions.
-        device: where it learns.
-        arguments: others of the class.
+        seed: seed of the weights and the actions.
+        device: device on which it learns.
+        arguments: further arguments of the class.
 
     Raises:
         SkipDiffError: if the settings do not fit the class.

@@ -1,4 +1,4 @@
-"""The one writer of Markdown tables."""
+"""Writes Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text."""
+    """A table of text cells."""
 
     head: Sequence[str]
     lines: Sequence[Sequence[str]]
     left: int = 1
-    """So many columns stand to the left, the others, which hold figures, to the right."""
+    """Number of left-aligned columns; the others, which hold figures, are right-aligned."""
 
     def markdown(self) -> str:
-        """As Markdown, without an end of line."""
+        """The table as Markdown, without a newline at the end."""
         rule = "|" + "---|" * self.left + "---:|" * (len(self.head) - self.left)
         head, *lines = ("| " + " | ".join(cells) + " |" for cells in (self.head, *self.lines))
         return "\n".join([head, rule, *lines])

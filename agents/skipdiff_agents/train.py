@@ -83,7 +83,7 @@ class Run:
         device: device on which the agent learns.
         every: number of decisions between evaluations, each with a checkpoint; None: a twentieth of the run.
         command: arguments of ``skipdiff-agent evaluate`` for this run, by name.
-        minutes: limit on the time of training, in all runs that continue each other; None: none.
+        minutes: limit on the training time in minutes, including that before resuming; None: no limit.
     """
 
     settings: dict[str, Any]
@@ -150,7 +150,7 @@ class Run:
         return self.progress
 
     def late(self, seconds: float) -> bool:
-        """Whether so many seconds of training are too many."""
+        """Whether this many seconds of training reach the time limit."""
         return self.minutes is not None and seconds >= 60 * self.minutes
 
     def _check_length(self) -> None:
@@ -205,8 +205,8 @@ class Run:
         return network
 
     def _about(self, resume: bool) -> dict[str, Any]:
-        """What the folder is of; refuses one that is of something else."""
-        # Digests: images of the same number, or of the same names, may still be others.
+        """What identifies the run in the folder; refuses a folder that holds another run."""
+        # Digests, since images with the same number or the same names may still differ.
         about = {
             "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
             "model": self.setting.model.hash, "metric": str(self.setting.metric),
@@ -241,7 +241,7 @@ class Run:
 
 
 def _flat(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of tables as one, by the names of what is in them."""
+    """A nested table as a flat one, by the innermost names."""
     flat: dict[str, Any] = {}
     for name, value in table.items():
         flat |= _flat(value) if isinstance(value, dict) else {name: value}
@@ -249,7 +249,7 @@ def _flat(table: dict[str, Any]) -> dict[str, Any]:
 
 
 class Watch(BaseCallback):
-    """Logs what agents do, evaluates, keeps the best, saves checkpoints, stops on a signal."""
+    """Logs episodes, evaluates the agent, keeps the best one, saves checkpoints, and stops on a signal."""
 
     def __init__(self, run: Run, say: Callable[[str], None] | None = None) -> None:
         super().__init__()
@@ -260,9 +260,9 @@ class Watch(BaseCallback):
         self.prices = _prices(step_cost(run.settings))
         self.optima = run.evaluator.best_rewards(self.prices) if run.evaluator.can_find_optima() else None
         self.ended: list[dict[str, Any]] = []
-        """Of the roll-out, what its episodes ended with."""
+        """Last infos of the episodes that ended in this roll-out."""
         self.played: list[dict[str, Any]] = []
-        """The same since the last evaluation."""
+        """Last infos of the episodes that ended since the last evaluation."""
 
     def _on_step(self) -> bool:
         both = zip(self.locals["infos"], self.locals["dones"], strict=True)
@@ -287,7 +287,7 @@ class Watch(BaseCallback):
         self.ended.clear()
 
     def evaluate_and_save(self) -> None:
-        """Play the held-out episodes, note the outcome, keep the best agent, save a checkpoint."""
+        """Play the held-out episodes, log the result, keep the best agent, and save a checkpoint."""
         if self.last == self.num_timesteps:
             return
         run, progress = self.run, self.run.progress
@@ -350,12 +350,12 @@ class Watch(BaseCallback):
 
 
 def _reward(ended: Sequence[dict[str, Any]]) -> float:
-    """Mean return of episodes; of recorded ones, what the environment would have paid."""
+    """Mean return of episodes; for recorded ones, before rewards were made relative."""
     return float(np.mean([info.get("episode_return", info["episode"]["r"]) for info in ended]))
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:
-    """Add a line to a table, which begins with its columns' names."""
+    """Append a row to a CSV file, which begins with a header."""
     new = not file.exists()
     with open(file, "a", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, row)
@@ -371,7 +371,7 @@ def _prices(price: float | tuple[float, float]) -> list[float]:
 
 @contextmanager
 def _signals(progress: Progress) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the step; a second SIGINT ends it at once."""
+    """SIGINT and SIGTERM end the run after the current step; a second signal ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

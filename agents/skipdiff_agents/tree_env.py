@@ -18,25 +18,26 @@ from skipdiff_env.policies.file import LATENT_BOUND
 from .call_trees import CallTree, Shape
 
 PLANES = 12
-"""Latent, x̂0, its last change and c, of three colours each; behind them stand the numbers."""
+"""Number of picture planes: latent, x̂0, its last change and c, three colours each. The numbers follow."""
 NUMBERS = 4
-"""Level over T, evaluations and those that are left over the budget, and 10 × the price."""
+"""Number of constant planes: level / T, evaluations / budget, evaluations left / budget, and 10 × the
+price."""
 
 
 class TreeVecEnv(VecEnv):
-    """Plays recorded pictures again and again, in an order drawn anew each time round.
+    """Plays recorded pictures repeatedly, each time in a new random order.
 
-    An observation is what SkipDiff-v1 tells under ``observation="dict"``, in planes (16, n, n):
-    :data:`PLANES`, and then :data:`NUMBERS` of one value each. Rewards are those of SkipDiff-v1.
+    An observation has the content of SkipDiff-v1's ``observation="dict"``, as planes (16, n, n):
+    :data:`PLANES` of pictures, and then :data:`NUMBERS` of one value each. Rewards are those of SkipDiff-v1.
 
     Args:
-        shape: of the trees.
-        trees: one a picture and noise seed.
+        shape: shape of the trees.
+        trees: trees, one for each picture and noise seed.
         worth: -Σ w ln M of every chain, float64 (trees, nodes).
-        num_envs: rows.
-        price: of a network call, or the range that each episode draws its own from, log-uniformly.
-        nodes: if given, an episode is one action, which of these chains is made (``episode="plan"``).
-        seed: of the order and of prices.
+        num_envs: number of rows.
+        price: price of a network call, or a range from which each episode draws its own, log-uniformly.
+        nodes: if given, an episode is one action, the choice of one of these chains (``episode="plan"``).
+        seed: seed of the order and of the prices.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class TreeVecEnv(VecEnv):
         self.begin(rows, chosen, np.full(len(rows), low) if logs is None else np.exp(logs))  # type: ignore[arg-type]
 
     def observe(self) -> NDArray[np.float32]:
-        """What an agent sees in every row."""
+        """The observations of all rows."""
         side = self.observation_space.shape[-1]  # type: ignore[index]
         seen = np.empty((self.num_envs, PLANES + NUMBERS, side, side), np.float32)
         for row, (number, node) in enumerate(zip(self._tree, self._node, strict=True)):
@@ -115,7 +116,7 @@ class TreeVecEnv(VecEnv):
         self._actions = np.asarray(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step every row; infos of episodes that end tell the chain's ``node``."""
+        """Step every row. The infos of episodes that end hold the chain's ``node``."""
         rewards, done = self.play(self._actions)
         rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         ended = np.flatnonzero(done)
@@ -128,7 +129,7 @@ class TreeVecEnv(VecEnv):
         return self.observe(), rewards.astype(np.float32), done, rows
 
     def play(self, actions: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Step every row and leave those that end where they are; what each is paid, and which end.
+        """Step every row, without a reset of those that end; return the rewards, and which rows end.
 
         Raises:
             ValueError: for an action that is not allowed.
@@ -161,7 +162,7 @@ class TreeVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batch, once; its result row by row."""
+        """Call a method of the batch once, and return its result row by row."""
         result = getattr(self, method_name)(*method_args, **method_kwargs)
         return [result[row] for row in self._get_indices(indices)]
 
@@ -174,7 +175,7 @@ def played(
     agent: Any, shape: Shape, trees: Sequence[CallTree], worth: NDArray[np.float64], price: float,
     nodes: Sequence[int] | None = None,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """The chain that an agent makes of each tree, always by its most probable action: nodes, (trees,)."""
+    """The nodes on which an agent's chains end, (trees,), if it always takes its most probable action."""
     env = TreeVecEnv(shape, trees, worth, len(trees), price, nodes)
     rows, open_ = np.arange(len(trees)), np.ones(len(trees), np.bool_)
     env.begin(rows, rows.tolist(), [price] * len(rows))

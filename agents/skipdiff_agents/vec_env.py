@@ -20,7 +20,7 @@ from .pairs import Pair
 
 
 class SkipDiffVecEnv(VecEnv):
-    """Plays given episodes again and again, each time in another random order.
+    """Plays given episodes repeatedly, each time in a new random order.
 
     Args:
         env: the batched environment ``SkipDiff-v0``, with ``autoreset_mode="Disabled"`` and whole episodes,
@@ -72,7 +72,7 @@ class SkipDiffVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step every row. At the end, infos hold those of the episode and the last observation."""
+        """Step every row. When the episodes end, the infos are their last ones, with the last observation."""
         observations, rewards, done, _, infos = self.env.step(self._actions)
         rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.all():
@@ -98,7 +98,8 @@ class SkipDiffVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batch, once, and return its result for each row: that row if it is a batch."""
+        """Call a method of the batch once, and return its result for each row: the row's entry of an array of
+        all rows, or else the whole result."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         batch = isinstance(result, np.ndarray) and result.shape[:1] == (self.num_envs,)
         return [result[row] if batch else result for row in self._get_indices(indices)]
@@ -113,7 +114,7 @@ class SkipDiffVecEnv(VecEnv):
 
 
 def _rows(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Gymnasium's dictionary of arrays → a dictionary for each row, of the keys it has."""
+    """Gymnasium's dictionary of arrays → a dictionary for each row, with the keys that the row has."""
     keys = [key for key in infos if not key.startswith("_")]
     return [{key: infos[key][row] for key in keys if infos[f"_{key}"][row]} for row in range(count)]
 

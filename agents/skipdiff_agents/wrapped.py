@@ -44,7 +44,7 @@ class AgentPolicy:
             self.settings["step_cost"] = step_cost
 
     def check_steps(self, fine_steps: int) -> None:
-        """Raise a SkipDiffError unless the agent, if it counts its decisions, was trained for this F."""
+        """Raise a SkipDiffError if the agent counts its decisions and was trained for another F."""
         step = self._parts.get("step")
         if isinstance(step, spaces.Discrete) and step.n != fine_steps:
             raise SkipDiffError(
@@ -74,7 +74,7 @@ class AgentPolicy:
 
 
 def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool = True) -> AgentPolicy:
-    """Make an agent that learned on ``SkipDiff-v0`` a policy for the sampler, ``upscale`` or comparisons.
+    """Turn an agent trained on ``SkipDiff-v0`` into a policy for the sampler, ``upscale`` or comparisons.
 
     Args:
         agent: an agent of Stable-Baselines3 or sb3-contrib, with or without a memory, trained on

@@ -11,7 +11,7 @@ import skipdiff_env
 from skipdiff_env.diffusion import NoiseSchedule
 
 # %%
-# Suppose that the pixels scatter about the bicubic enlargement $c$ with a standard deviation of a tenth. Then the best estimate of the picture, given a noisy latent, is a weighted mean of the two.
+# Suppose that the pixels scatter about the bicubic enlargement $c$ with a standard deviation of a tenth. Then the best estimate of the picture, given a noisy latent, is a weighted sum of $c$ and the latent.
 
 # %%
 

@@ -6,7 +6,7 @@ The paper's agent sees only the latent. It consists of convolutions, a GRU as it
 # %%
 # ## Episodes that are recorded once
 #
-# An episode has ten possible results, so that all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is made, and afterwards every step is a lookup. Crops of 96 pixels from the middle of each photograph keep it short. The reward is 1/LPIPS, as in the paper's Table 6.
+# An episode has ten possible results, so that all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is made, and afterwards every step is a lookup. Crops of 96 pixels from the middle of each photograph keep the computation short. The reward is 1/LPIPS, as in the paper's Table 6.
 
 # %%
 import os
@@ -76,7 +76,7 @@ print(f"{agent.num_timesteps} decisions in {agent.num_timesteps // 9} episodes")
 # %%
 # ## The comparison that matters
 #
-# An agent that is no better than the best fixed start is no better than a constant. Both play the same six episodes on the two photographs that were held out. Recorded episodes also report the regret: how far a return is below that of the best schedule.
+# An agent that is no better than the best fixed start is no better than a constant. The agent and all fixed starts play the same six episodes on the two photographs that were held out. Recorded episodes also report the regret: how far a return is below that of the best schedule.
 
 # %%
 held_out = recorded(unseen, 3, 6)
@@ -99,11 +99,11 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS minus the price of the evaluations. The agent begins at level 7 in all of these episodes, so its figures are those of start 7. On these two photographs start 5 would have been better, but the five training photographs do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start, and do not beat it either: [what agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins at level 7 in all of these episodes, so its figures are those of start 7. On these two photographs start 5 would have been better, but the five training photographs do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
 #
 # ## Use it
 #
-# `as_policy` makes a policy of any agent of Stable-Baselines3 or sb3-contrib, and the sampler plays it on pictures of any size:
+# `as_policy` turns any agent of Stable-Baselines3 or sb3-contrib into a policy, which the sampler runs on pictures of any size:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(model)
@@ -116,7 +116,7 @@ Image.fromarray(np.hstack([bicubic, out.images[0], pair.hr])).save("train_agent.
 # %%
 # ![Bicubic enlargement, the agent's result and the original](train_agent.webp)
 #
-# (Bicubic, the agent, the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) Saved to a file, the agent no longer needs Stable-Baselines3:
+# (From left to right: the bicubic enlargement, the agent's result and the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) Once it is saved to a file, the agent no longer needs Stable-Baselines3:
 
 # %%
 from skipdiff_agents.export import network_from_weights

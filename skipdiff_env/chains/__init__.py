@@ -1,10 +1,10 @@
 """Chains, which lead from noise and a condition to a picture.
 
-A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. It needs only torch
-and the packages below, so that training can use it where neither Gymnasium nor pyiqa is installed.
+A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. The package needs
+neither Gymnasium nor pyiqa, so that training can use it without them.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
-- :mod:`.plan`: chains of fixed calls, each with any told level
+- :mod:`.plan`: chains of fixed calls, each with its own told level
 - :mod:`.ccsr`, :mod:`.addsr`: two related systems that need a handful of evaluations
 - :mod:`.detail`: scales the detail of a chain's picture
 - :mod:`.parse`: turns what users write into a chain, and holds the default

@@ -1,4 +1,4 @@
-"""The chain of AddSR's student (Xie et al., arXiv 2404.01717) on a diffusion model of pixels.
+"""The chain of AddSR's student (Xie et al., arXiv 2404.01717) on a pixel-space diffusion model.
 
 The student knows the levels T, ¾T, ½T and ¼T. From the second step on, its condition is partly its own last
 x̂0 (prediction-based self-refinement).
@@ -19,7 +19,7 @@ from ..errors import fraction, whole_number
 from .few_steps import FewSteps
 
 ADDSR_STEPS = 4
-"""The student knows this many levels, evenly spaced."""
+"""Number of levels that the student was trained for, evenly spaced."""
 SELF_REFINEMENT = 0.5
 """The paper's w."""
 
@@ -29,7 +29,7 @@ class AddSR(FewSteps):
     """The student's chain.
 
     Args:
-        steps: 1 … 4 evaluations, at T, at T and ½T, at T, ¾T and ¼T, or at all four levels.
+        steps: number of evaluations, 1 … 4, at the levels T; T and ½T; T, ¾T and ¼T; or all four.
         self_refinement: w. From the second step on, the condition is w x̂0 + (1 - w) c, where x̂0 is the
             last prediction; 0 keeps c.
 
@@ -49,7 +49,7 @@ class AddSR(FewSteps):
         fraction("AddSR: self_refinement", self.self_refinement)
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """Levels iT/4, evenly spaced as far as ``steps`` allows."""
+        """The levels of the evaluations: multiples of T/4, spaced as evenly as possible."""
         quarters = np.rint(ADDSR_STEPS * (1 - np.arange(self.steps) / self.steps))
         return schedule.steps * quarters / ADDSR_STEPS
 
@@ -63,7 +63,7 @@ class AddSR(FewSteps):
         condition: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """A posterior jump, and the refined condition."""
+        """Make a posterior jump, and refine the condition."""
         signals = self.signals(model.schedule)
         refined = torch.lerp(condition, x0, self.self_refinement)
         # A residual latent is relative to its condition: √ᾱ k (x - used) becomes √ᾱ k (x - refined).

@@ -18,7 +18,7 @@ from ..diffusion.schedule import NoiseSchedule
 
 
 class State(Protocol):
-    """What can be seen of a batch in mid-chain."""
+    """The visible state of a batch in mid-chain."""
 
     @property
     def latent(self) -> Tensor:
@@ -30,7 +30,7 @@ class State(Protocol):
 
     @property
     def level(self) -> np.ndarray:
-        """The level reached, int64 (B,), rounded where a chain's levels are not whole."""
+        """The level reached, int64 (B,), rounded if the chain's levels are not whole numbers."""
 
     @property
     def evaluations(self) -> np.ndarray:
@@ -51,7 +51,7 @@ class Final:
     levels: tuple[int, ...]
     """The levels visited, from T down to 0."""
     actions: np.ndarray
-    """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) where nothing is decided."""
+    """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) for chains without decisions."""
     calls: tuple[Call, ...] = ()
     """The network calls, for chains that record them."""
 
@@ -84,7 +84,7 @@ class Chain(ABC):
         """The maximum number of network calls per picture."""
 
     def notice(self, model: DiffusionModel) -> str:
-        """What a user should know before running the chain with a model; usually empty."""
+        """A warning to the user about running the chain with this model; usually empty."""
         return ""
 
     @property
@@ -97,25 +97,25 @@ class Chain(ABC):
 
 
 def described(kind: str, part: Any) -> dict[str, Any]:
-    """The settings of a part that a user may supply: its own, or else the name of its code."""
+    """The settings of a part from a user: its ``settings``, or else its qualified name under ``kind``."""
     code = part if hasattr(part, "__qualname__") else type(part)
     return getattr(part, "settings", {kind: f"{code.__module__}.{code.__qualname__}"})
 
 
 def no_actions(batch: int) -> np.ndarray:
-    """The actions of a chain that decides nothing, int8 (B, 0)."""
+    """The actions of a chain without decisions, int8 (B, 0)."""
     return np.zeros((batch, 0), np.int8)
 
 
 @dataclass(frozen=True)
 class Around(Chain):
-    """A chain that changes the result of another one, and has its name."""
+    """A chain that changes the result of another chain, and takes over its name."""
 
     chain: Chain
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The name of the chain."""
+        """The name of the inner chain."""
         return self.chain.name
 
     def __call__(
@@ -125,19 +125,19 @@ class Around(Chain):
         keys: Sequence[NoiseKey],
         on_state: OnState | None = None,
     ) -> Final:
-        """Run the chain, then :meth:`then`."""
+        """Run the inner chain, and pass its result to :meth:`then`."""
         return self.then(self.chain(model, condition, keys, on_state), model, condition, keys)
 
     @abstractmethod
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
-        """Change the result of the chain."""
+        """Change the result of the inner chain."""
 
     def notice(self, model: DiffusionModel) -> str:
-        """That of the chain."""
+        """The notice of the inner chain."""
         return self.chain.notice(model)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """Those of the chain."""
+        """The maximum of the inner chain."""
         return self.chain.most_evaluations(schedule)
 
 
@@ -147,7 +147,7 @@ class Refined(Around):
 
     refine: Refine
     """Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined pictures, of the same
-    form."""
+    shape and range."""
     about: dict[str, Any] = field(default_factory=dict)
     """The settings of the refiner."""
 
@@ -157,7 +157,7 @@ class Refined(Around):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the chain, and what identifies the refiner."""
+        """The settings of the chain and of the refiner."""
         return {**self.chain.settings, **self.about}
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""CCSR's sampler (Sun et al., arXiv 2401.00877) on a diffusion model of pixels.
+"""CCSR's sampler (Sun et al., arXiv 2401.00877) on a pixel-space diffusion model.
 
-One evaluation at T gives x̂0, which is noised again to t_max = 2T/3; posterior jumps lead from there towards
-t_min = T/3; the x̂0 of the last evaluation is the result, without the rest of the chain.
+One evaluation at T gives x̂0, which is re-noised to t_max = 2T/3. Posterior jumps lead from there towards
+t_min = T/3. The x̂0 of the last evaluation is the result; the rest of the chain is left out.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from ..errors import SkipDiffError, fraction, whole_number
 from .few_steps import FewSteps
 
 T_MAX, T_MIN = 2 / 3, 1 / 3
-"""t_max and t_min, as shares of T, of training and unless others are asked for."""
+"""t_max and t_min as fractions of T, in training and by default."""
 
 
 @dataclass(frozen=True)
 class CCSR(FewSteps):
-    """``steps`` evaluations, 1 at T and the others from t_max towards t_min.
+    """``steps`` evaluations: one at T, and the others from t_max towards t_min.
 
-    The paper's 45 nominal steps are ``CCSR(16)``: of T/45 each, 15 lie between t_max and t_min.
+    The paper's 45 nominal steps of T/45 each correspond to ``CCSR(16)``, since 15 of them lie between t_max
+    and t_min.
 
     Args:
-        steps: evaluations, at least 1.
+        steps: number of evaluations, at least 1.
         t_max: level to which the first x̂0 is re-noised, as a fraction of T.
         t_min: level towards which the other evaluations go, as a fraction of T; below t_max.
 
@@ -65,7 +66,7 @@ class CCSR(FewSteps):
         condition: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """x̂0 of level T noised again to t_max; a posterior jump after that."""
+        """Re-noise x̂0 to t_max after the first evaluation; after the others, make a posterior jump."""
         signals, clean = self.signals(model.schedule), model.to_latent(x0, condition)
         if index == 0:
             return diffuse(clean, torch.tensor(signals[1], device=latent.device), noise), condition

@@ -1,4 +1,4 @@
-"""Scales the detail of a chain's picture, between none (the faithful mean) and all of it."""
+"""Scales the detail that a chain invents, from none (the posterior mean) to all of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .plan import Plan, through
 
 
 def mean_plan(schedule: NoiseSchedule) -> Plan:
-    """One call at level T. The latent tells the network nothing there, so that x̂0 is the mean E[x0 | c]."""
+    """A plan of one call at level T. The latent there is pure noise, so that x̂0 is the mean E[x0 | c]."""
     return through([schedule.steps, 0])
 
 
@@ -27,9 +27,9 @@ def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
     single call that gives the mean.
 
     Raises:
-        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 with AddSR's chain: its student was
-            trained against a discriminator, so that the x̂0 of level T is no mean. Nor is there one in a model
-            that predicts the noise, since x̂0 at level T is the noise over √ᾱ, almost 0.
+        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 where no mean can be computed. That is
+            so for AddSR's student, which was trained against a discriminator, and for a model that predicts
+            the noise, whose x̂0 is divided by √ᾱ, which is almost 0 at level T.
     """
     fraction("detail", detail)
     if detail == 1:
@@ -50,24 +50,25 @@ def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
 
 @dataclass(frozen=True)
 class Detailed(Around):
-    """A chain whose pictures x become m + d (x - m), where m is the mean, which takes one more evaluation."""
+    """A chain that turns the pictures x of another into m + d (x - m); the mean m takes one more
+    evaluation."""
 
     detail: float
     """d, 0 … 1."""
 
     def then(self, final: Final, model: DiffusionModel, condition: Tensor, keys: Sequence[NoiseKey]) -> Final:
-        """Make the call of the mean, and mix it with the picture."""
+        """Compute the mean, and mix it with the pictures."""
         mean = mean_plan(model.schedule)(model, condition, keys)
         x0 = (final.x0 - mean.x0).mul_(self.detail).add_(mean.x0)
         return replace(final, x0=x0, evaluations=final.evaluations + mean.evaluations)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """Those of the chain, plus one."""
+        """The maximum of the inner chain, plus one."""
         return super().most_evaluations(schedule) + 1
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the chain, and d."""
+        """The settings of the inner chain, and d."""
         return {**self.chain.settings, "detail": self.detail}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Chains of a few evaluations, at levels that need not be whole."""
+"""Chains of a few evaluations, at levels that need not be whole numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .base import Chain, Final, OnState, no_actions
 
 @dataclass(frozen=True)
 class Reached:
-    """A :class:`.base.State`."""
+    """A :class:`.base.State` of these chains."""
 
     latent: Tensor
     x0: Tensor
@@ -29,18 +29,18 @@ class Reached:
 
 @dataclass(frozen=True)
 class FewSteps(Chain):
-    """A chain of a few evaluations. A subclass defines their levels, and how one leads to the next."""
+    """A chain of a few evaluations. A subclass defines their levels and the step from one to the next."""
 
     steps: int
-    """Evaluations."""
+    """Number of evaluations."""
     word: ClassVar[str]
     """The word that users write before the colon."""
     most: ClassVar[int | None] = None
-    """Numbers of evaluations that the chain can have; None: any number."""
+    """Maximum number of evaluations; None: no maximum."""
 
     @abstractmethod
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """The levels t of the evaluations, falling from T, float64 (steps,)."""
+        """The levels t of the evaluations, descending from T, float64 (steps,)."""
 
     @abstractmethod
     def advance(
@@ -53,14 +53,14 @@ class FewSteps(Chain):
         condition: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Go from evaluation ``index`` (0 is the first) to the inputs of the next one; all (B, 3, H, W).
+        """Compute the inputs of the evaluation after ``index``. All tensors are (B, 3, H, W).
 
         Args:
             model: the model, whose schedule and target the chain follows.
-            index: number of the evaluation that gave ``x0``.
+            index: number of the evaluation that gave ``x0``; 0 is the first.
             latent, used: the latent and the condition that this evaluation saw.
             x0: its x̂0, in image space.
-            condition: c, of the LR image.
+            condition: the original condition c.
             noise: standard normal noise, which may be overwritten.
 
         Returns:
@@ -86,16 +86,17 @@ class FewSteps(Chain):
         noise: Callable[[int], Tensor],
         visited: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the chain up to evaluation ``index``, and return the inputs of that evaluation.
+        """Run the chain up to, but not including, evaluation ``index``.
 
         Args:
             model: the model.
             index: number of the evaluation, 0 … steps - 1.
             condition: c, (B, 3, H, W).
             latent: x_T, (B, 3, H, W).
-            noise: function from the number of an evaluation, 1, 2, …, to the standard normal noise before it.
-            visited: function that is called with the number of evaluations made, the last x̂0 and the new
-                latent.
+            noise: function from the number of an evaluation, 1, 2, …, to the standard normal noise that its
+                latent needs.
+            visited: function that is called after each evaluation with the number of evaluations so far, the
+                last x̂0 and the new latent.
 
         Returns:
             The latent and the condition of evaluation ``index``.
@@ -115,7 +116,7 @@ class FewSteps(Chain):
         keys: Sequence[NoiseKey],
         on_state: OnState | None = None,
     ) -> Final:
-        """Run the chain. x_T is the same as that of CSA."""
+        """Run the chain from the same x_T as CSA."""
         model = as_model(model)
         top, batch, last = model.schedule.steps, len(condition), self.steps - 1
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
@@ -124,7 +125,7 @@ class FewSteps(Chain):
             return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
 
         def noise(index: int) -> Tensor:
-            return drawn(2 * top + index)  # numbers of no level: the chain's lie between those of the table
+            return drawn(2 * top + index)  # not the number of any level, since levels may be fractional
 
         def visited(count: int, x0: Tensor, latent: Tensor) -> None:
             if on_state:

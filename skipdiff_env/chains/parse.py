@@ -54,7 +54,7 @@ COARSE_STEPS = 10
 """The usual S, as in the paper."""
 
 CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
-"""Chains that take a number of evaluations, by the names that users write. A new chain is a new entry."""
+"""Chains that take a number of evaluations, by the names that users write. To add a chain, add an entry."""
 
 PLAN = "plan"
 """``plan:6`` is the model's own plan with six evaluations."""
@@ -71,14 +71,15 @@ def default_for(model: DiffusionModel) -> Chain:
 
 
 def efforts(model: DiffusionModel) -> dict[str, Chain]:
-    """The chains of a model for ``fast``, ``normal`` and ``best``, with its refiner if it has one for the
-    chain.
+    """A model's chains for ``fast``, ``normal`` and ``best``, each with the model's refiner if it has one for
+    that chain.
 
-    They are those of its ``plans.json``, if that file is for these weights. Otherwise, a model that was made
-    for a chain of few evaluations runs half as many, as many and twice as many, as far as the chain allows.
-    Any other model runs CSA alone for ``fast``; SkipDiff with the usual steps for ``normal``, under the agent
-    in its folder if that was trained for these weights, steps and rule, else with the fixed start that the
-    model recommends; and all levels for ``best``. A model of at most ten levels always runs all of them.
+    The chains are those in the model's ``plans.json``, if that file is for these weights. Otherwise, a model
+    that was made for a few-step chain runs half its usual number of evaluations, the usual number, and twice
+    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``; SkipDiff with the
+    usual steps for ``normal``, under the agent in its folder if that was trained for these weights, steps and
+    rule, else with the fixed start that the model recommends; and all levels for ``best``. A model of at most
+    ten levels always runs all of them.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.
@@ -145,7 +146,7 @@ def parse_skipdiff(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> SkipDiff:
-    """As :func:`parse`, but for SkipDiff only, in which a policy decides, and without a refiner.
+    """Like :func:`parse`, but only for SkipDiff, in which a policy decides, and without a refiner.
 
     Raises:
         SkipDiffError: as :func:`parse`, and for a chain in which no policy decides.
@@ -168,10 +169,10 @@ def parse_skipdiff(
 
 
 def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]:
-    """In words, which of SkipDiff's settings are other than the paper's.
+    """The SkipDiff settings that differ from the usual ones, in words.
 
     Raises:
-        SkipDiffError: if one of them could not be right for any policy.
+        SkipDiffError: if a setting is invalid for every policy.
     """
     for name, number, least in (("coarse_steps", coarse, 1), ("fine_steps", fine, 0)):
         if number is not None:
@@ -189,7 +190,7 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
 
 
 def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
-    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or the text of a plan names; None for anything else.
+    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text or file denotes, or None.
 
     Raises:
         SkipDiffError: for a number of evaluations that the chain cannot have, or a text that is not a plan.
@@ -216,7 +217,7 @@ def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
 
 
 def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
-    """What follows a chain's number of evaluations: ``t_max=0.5`` and the like."""
+    """Read the arguments after a chain's number of evaluations, such as ``t_max=0.5``."""
     known = list(inspect.signature(CHAINS[name]).parameters)[1:]
     found: dict[str, float] = {}
     for word in words:
@@ -232,7 +233,7 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
 
 
 def _effort(effort: str, model: DiffusionModel) -> Chain:
-    """The chain of :func:`efforts`, without a refiner."""
+    """The chain for an effort, as in :func:`efforts`, but without a refiner."""
     shipped = shipped_efforts(model).get(effort)
     word = shipped or model.chain
     chain = named_chain(word, model)
@@ -252,7 +253,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
 
 
 def usual_coarse_steps(levels: int) -> int:
-    """The usual S for a model of ``levels`` levels: the largest divisor of T up to 10.
+    """The usual S for a model of ``levels`` levels: their largest divisor up to 10.
 
     Raises:
         SkipDiffError: if the only such divisor is 1, which leaves no coarse jump.
@@ -277,7 +278,7 @@ def _skipdiff(
     skip_rule: SkipRule,
     step_cost: float,
 ) -> Chain:
-    """CSA and FSR under the policy that a user wrote."""
+    """SkipDiff under the policy that a user wrote, or CSA alone."""
     coarse = usual_coarse_steps(model.schedule.steps) if coarse_steps is None else coarse_steps
     fine = model.schedule.stride(coarse) if fine_steps is None else fine_steps
     if fine == 0:
@@ -298,7 +299,7 @@ def _skipdiff(
 
 
 def _policy(spec: PolicySpec, fine_steps: int, default_start: int | None, step_cost: float) -> Policy:
-    """The policy that a user wrote; for None the model's own start."""
+    """The policy that a user wrote; None: the model's own start."""
     named: dict[str, PolicySpec] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
     if spec is None:
         spec = usual_start(fine_steps, default_start)
@@ -333,7 +334,7 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
 
 
 def _suits(model: DiffusionModel, chain: Chain) -> bool:
-    """Whether a chain is of the kind that a model was made for, in whatever number of evaluations."""
+    """Whether a chain is of the kind that a model was made for, with any number of evaluations."""
     word = model.chain or ""
     kind = Plan if word.partition(":")[0] == PLAN or ">" in word else CHAINS.get(word.partition(":")[0])
     return kind is type(chain)

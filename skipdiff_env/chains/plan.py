@@ -1,10 +1,10 @@
-"""Plans: chains whose calls are fixed beforehand, written as readable texts.
+"""Plans: chains whose calls are fixed beforehand, written as readable text.
 
 A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level.
-``|`` is a skip: the network is told the level after it instead of the level reached. ``eta`` gives the η of
-the calls: one number for all, or, between ``|``, one number or a list ``0.5,1,1`` for the calls of each part.
-Two rare marks are ``>~67``, which adds fresh noise to x̂0, and ``>90#190``, which gives the number of the
-draw.
+``|`` is a skip: the network is told the level after the ``|`` instead of the level reached. ``eta`` gives the
+η of the calls: one number for all of them, or, separated by ``|``, one number or a list such as ``0.5,1,1``
+for each part. Two rare marks are ``>~67``, which adds fresh noise to x̂0, and ``>90#190``, which gives the
+number of the noise draw.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ class Plan(Chain):
 
     @classmethod
     def read(cls, text: str) -> Plan:
-        """The plan that a text describes, see this module.
+        """The plan that a text describes, in the form shown at the top of this module.
 
         Raises:
-            SkipDiffError: if it does not describe a plan.
+            SkipDiffError: if the text does not describe a plan.
         """
         whole = _TEXT.fullmatch(text)
         if not whole:
@@ -149,7 +149,7 @@ def _has_eta(call: Call) -> bool:
 
 
 def _etas(text: str, counts: Sequence[int], whole: str) -> list[float]:
-    """η of every call that has one; ``counts`` says how many each part has."""
+    """The η of every call that has one; ``counts`` is the number of such calls in each part."""
     groups = text.split("|")
     if len(groups) == 1 and "," not in text:
         groups *= len(counts)
@@ -173,13 +173,13 @@ def _number(value: float) -> str:
 
 
 def through(levels: Sequence[float], eta: float = 0.0) -> Plan:
-    """Calls through the given levels T … 0, without a skip; with η = 1 this is DDPM's chain over them."""
+    """A plan without skips through the given levels T … 0; with η = 1, DDPM's chain over them."""
     pairs = zip(levels, levels[1:], strict=False)
     return Plan(int(levels[0]), tuple(Call(told, to, eta) for told, to in pairs))
 
 
 def uniform(top: int, steps: int, eta: float = 0.0) -> Plan:
-    """DDIM in ``steps`` calls, at levels as evenly spaced as whole levels allow; with η = 1 DDPM's chain."""
+    """DDIM in ``steps`` calls, at whole levels spaced as evenly as possible; with η = 1, DDPM's chain."""
     return through(np.rint(np.linspace(top, 0, steps + 1)).tolist(), eta)
 
 
@@ -192,8 +192,8 @@ def skipdiff_plan(
 ) -> Plan:
     """The plan equivalent to CSA followed by a schedule of decisions.
 
-    Calls whose latents are discarded are omitted. A model whose ``coarse_levels`` are ``rebuilt`` has another
-    topmost level in CSA than in a plan.
+    Calls whose latents are discarded are omitted. If the model's ``coarse_levels`` is ``rebuilt``, the
+    topmost level of CSA differs from that of the plan.
 
     Args:
         schedule: noise schedule of the model.
@@ -203,7 +203,7 @@ def skipdiff_plan(
         skip_rule: what a skip does, ``reset`` or ``hold``.
 
     Raises:
-        SkipDiffError: if a level above N is denoised (F above N), since a plan cannot lead up.
+        SkipDiffError: if a level above N = T/S is denoised, since the levels of a plan cannot rise.
     """
     top, stride = schedule.steps, schedule.stride(coarse_steps)
     fine = stride if fine_steps is None else fine_steps

@@ -1,8 +1,8 @@
 """The plans in a model's folder: ``plans.json``.
 
 ``{"model": HASH, "plans": {"6": {"plan": TEXT, ...}}, "efforts": {"normal": "plan:6"}, ...}`` holds one plan
-for each number of evaluations, and the chain of each effort, which may be another plan, written out. Further
-keys say how the plans were chosen and how well they did.
+for each number of evaluations, and the chain of each effort, which may also be the text of another plan.
+Further keys describe how the plans were chosen and how well they performed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .plan import Plan
 
 
 def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
-    """A model's plans by number of evaluations, in rising order; empty if the file is for other weights.
+    """A model's plans by number of evaluations, in ascending order; empty without a file for these weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -28,7 +28,7 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """The chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty if the file is for other weights.
+    """The chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty without a file for these weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -37,7 +37,7 @@ def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
 
 
 def _read(model: DiffusionModel) -> tuple[dict[int, Plan], dict[str, str]]:
-    """Plans and efforts of a file that is for these weights."""
+    """The plans and efforts of a model; both empty without a file for these weights."""
     file = model.folder / PLANS if model.folder else None
     if file is None or not file.is_file():
         return {}, {}
@@ -63,7 +63,7 @@ def save_plans(
 
 
 def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: Any) -> None:
-    """Give a ``plans.json`` other efforts; its plans stay, and ``about`` says how the efforts were chosen.
+    """Replace the efforts in a ``plans.json``; ``about`` says how they were chosen. The plans stay.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or for other weights.
@@ -99,10 +99,10 @@ def read_plan(file: Path) -> Plan:
 
 
 def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
-    """The plan that ``plan:6`` names.
+    """The model's plan with the given number of evaluations, such as ``"6"`` for ``plan:6``.
 
     Raises:
-        SkipDiffError: if the model has no such plan; the message lists those that it has.
+        SkipDiffError: if the model has no such plan; the message lists its plans.
     """
     plans = shipped_plans(model)
     if evaluations.isascii() and evaluations.isdigit() and int(evaluations) in plans:

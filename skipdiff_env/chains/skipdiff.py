@@ -38,7 +38,7 @@ class SkipDiff(Chain):
     """F, at least 1; None means T/S."""
     skip_rule: SkipRule = "reset"
     process: ProcessFactory = SkipProcess
-    """The process that walks the levels; one with a cache gives the same pictures."""
+    """Makes the process that runs CSA and FSR; one with a cache gives the same pictures."""
 
     name = "SkipDiff"
 
@@ -47,7 +47,7 @@ class SkipDiff(Chain):
             raise SkipDiffError("SkipDiff needs at least 1 fine step: use CSA for a chain without fine steps")
 
     def steps(self, schedule: NoiseSchedule) -> tuple[int, int, SkipRule]:
-        """S, F and the rule."""
+        """S, F and the skip rule."""
         fine = schedule.stride(self.coarse_steps) if self.fine_steps is None else self.fine_steps
         return self.coarse_steps, fine, self.skip_rule
 
@@ -79,20 +79,20 @@ class SkipDiff(Chain):
         return Final(state.x0, state.evaluations, tuple(levels), actions)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """S - 1 plus the policy's start, or plus F."""
+        """S - 1 plus the policy's fixed start, or plus F for any other policy."""
         coarse, fine, _ = self.steps(schedule)
         start = self.policy.start if isinstance(self.policy, FixedStart) else fine
         return coarse - 1 + start
 
     def notice(self, model: DiffusionModel) -> str:
-        """In what the policy's agent was trained otherwise."""
+        """A warning if the policy's agent was trained for something else; else empty."""
         purpose = self.policy.purpose if isinstance(self.policy, NetworkPolicy) else None
         how = purpose.differs(model, *self.steps(model.schedule)) if purpose else ""
         return how and f"the agent was {how}, and may decide badly here"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """S, F and the rule unless they are the usual ones, and the settings of the policy."""
+        """S, the settings of the policy, and F and the skip rule if they differ from the defaults."""
         unusual: dict[str, Any] = {} if self.fine_steps is None else {"fine_steps": self.fine_steps}
         if self.skip_rule != "reset":
             unusual["skip_rule"] = self.skip_rule
@@ -121,7 +121,7 @@ class CSA(Chain):
         keys: Sequence[NoiseKey],
         on_state: OnState | None = None,
     ) -> Final:
-        """S jumps from T to 0."""
+        """Make S jumps from T to 0."""
         process = self.process(model, self.steps, 0)
         state = process.finish(process.start(condition, keys, on_state))
         if on_state:

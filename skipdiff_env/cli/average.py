@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Average, and print where the model is."""
+    """Average the models, and print the folder of the new one."""
     from ..training.average import average_models
 
     first, second = args.models

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print where it went."""
+    """Export the model, and print the new folder."""
     from ..diffusion.interop.diffusers_export import export_diffusers
 
     print(export_diffusers(args.model, args.output))

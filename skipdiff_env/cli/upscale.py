@@ -23,7 +23,7 @@ ENGINES = ("torch", "onnx")
 """As in :data:`skipdiff_env.diffusion.engines.ENGINES`."""
 
 GPU_JOBS = 4
-"""Photographs at once on CUDA; small ones then share calls."""
+"""Number of photographs processed at once on CUDA; small ones then share network calls."""
 
 HELP = "enlarge photographs"
 DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.

@@ -139,7 +139,7 @@ def _noted(text: str, notes: Sequence[str]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that people would use."""
+    """A time in hours, minutes or seconds, whichever suits it."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""A chain of network calls, each of which has a told level and a level that it leads to.
+"""A chain of network calls, each with a told level (given to the network) and a level that it leads to.
 
 This state machine does not distinguish coarse and fine steps::
 
@@ -7,7 +7,7 @@ This state machine does not distinguish coarse and fine steps::
     ...                                                # until u = 0, where state.x0 is the result
 
 A call is told a level r. If r is below the level reached, the network treats the latent as one of level r.
-That is a *skip* (under the rule ``hold`` of :mod:`.process`): the noise that is left over is read as detail.
+That is a *skip* (under the rule ``hold`` of :mod:`.process`): the network takes the excess noise for detail.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .rows import Rows
 from .schedule import Jump, jump
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.24, 0.19, 0.15, 0.11, 0.09, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01)
-"""The usual levels, over T: evenly spread down to 0.3, where calls move the latent most, then about evenly in
-log-SNR."""
+"""The usual levels, as shares of T: evenly spaced down to 0.3, a range in which calls change the latent most,
+then spaced about evenly in log-SNR."""
 TOLD = (1.0, 0.75, 0.5)
 """Told levels under ``actions="full"``, as shares of the level reached."""
 ETAS = (0.0, 0.5, 1.0)
@@ -45,7 +45,7 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
     """Check the levels that calls may lead to, and sort them, falling to 0, which is added if it is missing.
 
     Raises:
-        SkipDiffError: if they do not lie in 0 … T without T.
+        SkipDiffError: if a level is below 0, or not below T.
     """
     if levels is None:
         return usual_levels(top)
@@ -68,7 +68,7 @@ class Call:
     fresh: bool = False
     """Whether all noise is drawn afresh and added to x̂0."""
     number: int | None = None
-    """Number of the noise draw; None: given by the level."""
+    """Number of the noise draw; None: derived from ``to``."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class CallProcess:
             to: the level u that the call leads to, below r; 0 ends the chain with x̂0.
             eta: η of the jump from r to u, 0 … 1, see :func:`.schedule.jump`.
             fresh: whether x_u is x̂0 with fresh noise, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
-            number: number of the draw under each row's noise key. None: the level u, rounded, plus T as often
-                as the row has drawn that number before, so that no draw is repeated.
-            x0: the result of :meth:`predict` for ``state`` and ``told``, if it is known already.
+            number: number of the draw under each row's noise key. None: the level u, rounded, plus the
+                smallest multiple of T that gives a number not yet drawn in that row.
+            x0: the result of :meth:`predict` for ``state`` and ``told``, if it is already known.
 
         Raises:
             ValueError: if a level or η is out of range.

@@ -1,9 +1,9 @@
 """What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
-After Real-ESRGAN (Wang et al. 2021): every fault has a random kind and a strength drawn from a range, they
-come in random order, and some pictures go through all of it a second time. Everything acts on the 8-bit
-values that files hold (sRGB as it is, not linear light), pictures are arrays (h, w, 3), and the codecs are
-real ones: on crops of LR a round trip takes less time than its emulation would.
+After Real-ESRGAN (Wang et al. 2021): each fault is of a random kind, with a strength drawn from a range. The
+faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
+values of files, not on linear light. Pictures are arrays (h, w, 3). The codecs are real: on LR crops, they
+take less time than an emulation.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Pixels = np.ndarray
 """float32 (h, w, 3), about 0 … 255."""
 
 MAX_BLUR = 2.5
-"""Largest σ of blur, in pixels of the picture: the kernels hold nothing wider."""
+"""Largest σ of blur, in pixels of the picture; a wider one does not fit into the kernels."""
 RADIUS = 8
 """Half-width of the blur kernels in pixels."""
 GRID = 16
-"""A picture cut from a larger one starts anywhere within a coding block of this many pixels."""
+"""Side of a coding block in pixels; a picture cut from a larger one starts anywhere within a block."""
 RESAMPLING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 GREY_SHARE, POISSON_SHARE, FULL_CHROMA_SHARE = 0.4, 0.4, 0.3
-"""How much of the noise is the same in all channels, how much is Poisson's, and how many JPEGs are 4:4:4."""
+"""Shares of noise that is the same in all channels, of Poisson noise, and of JPEGs that are 4:4:4."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One fault of real pictures: in a ``share`` of them, with a strength drawn uniformly."""
+    """One fault, given to a ``share`` of the pictures, with a strength uniform in ``low`` … ``high``."""
 
     share: float = 0.0
     low: float = 0.0
@@ -48,20 +48,20 @@ class Effect:
             raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
 
     def draw(self, rng: np.random.Generator) -> float | None:
-        """A strength, or None for a picture that goes without."""
+        """A strength, or None for a picture without this fault."""
         return rng.uniform(self.low, self.high) if rng.random() < self.share else None
 
 
 @dataclass(frozen=True)
 class DegradationRecipe:
-    """What happens to LR after shrinking, in random order; only in training."""
+    """The faults that LR is given after shrinking, in random order, in training and its validation."""
 
     blur: Effect = Effect()
-    """σ in LR pixels of the wider axis, at most 2.5; see :func:`draw_kernel` for the kinds."""
+    """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""
     resize: Effect = Effect()
-    """By this factor; what comes after happens at that size, and then the picture is resized back."""
+    """Factor, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized back."""
     noise: Effect = Effect()
-    """σ in 8-bit units, Poisson's at mid-grey."""
+    """σ in 8-bit units; for Poisson noise, at mid-grey."""
     jpeg: Effect = Effect()
     """Quality 1 … 100, chroma 4:2:0 or 4:4:4."""
     webp: Effect = Effect()
@@ -83,13 +83,13 @@ class DegradationRecipe:
 
     @property
     def ranges(self) -> dict[str, list[float]]:
-        """Lowest and highest strength of each fault that there is."""
+        """Lowest and highest strength of each fault that is used."""
         effects = {name: effect for name, effect in vars(self).items() if isinstance(effect, Effect)}
         return {name: [effect.low, effect.high] for name, effect in effects.items() if effect.share}
 
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
-    """Degrade LR images uint8 (B, 3, h, w), each by its own seed, int64 (B,), and by nothing else."""
+    """Degrade LR images uint8 (B, 3, h, w); the faults of each depend only on its own seed, int64 (B,)."""
     arrays = to_arrays(lr)
     made = [
         degraded(array, recipe, np.random.default_rng(seed))
@@ -112,7 +112,7 @@ def degraded(image: np.ndarray, recipe: DegradationRecipe, rng: np.random.Genera
 
 
 def _once(pixels: Pixels, recipe: DegradationRecipe, rng: np.random.Generator) -> Pixels:
-    """Those of the faults that the picture gets, in random order."""
+    """Apply the faults that are drawn for this picture, in random order."""
     height, width = pixels.shape[:2]
     faults: tuple[tuple[Effect, Callable[[Pixels, float, np.random.Generator], Pixels]], ...] = (
         (recipe.blur, _some_blur),
@@ -166,13 +166,15 @@ def to_bytes(pixels: Pixels) -> np.ndarray:
 
 
 def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape: float = 2.0) -> np.ndarray:
-    """exp(-½ (kr)ˢ) of sum 1, 2 RADIUS + 1 wide, r the distance in σ, k such that σ is what it says.
+    """The kernel exp(-½ (kr)ˢ) with sum 1, 2 RADIUS + 1 pixels wide.
+
+    r is the distance in units of σ, and k is chosen such that σ is the standard deviation.
 
     Args:
-        sigma: standard deviation along the wider axis, in pixels.
-        ratio: of the narrower axis to the wider, 0 … 1.
-        angle: of the wider axis, in radians.
-        shape: s; 2 is a Gaussian, above it is flat in the middle, below peaked with long tails.
+        sigma: σ along the wider axis, in pixels.
+        ratio: ratio of the narrower axis to the wider, 0 … 1.
+        angle: angle of the wider axis, in radians.
+        shape: s; 2 gives a Gaussian, larger values a flat top, smaller ones a peak with long tails.
     """
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -185,14 +187,15 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
 
 
 def disc_kernel(sigma: float) -> np.ndarray:
-    """A lens out of focus: a disc with this standard deviation along each axis, its edge softened."""
+    """The blur of a lens out of focus: a soft-edged disc with this standard deviation along each axis."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     kernel = np.clip(2 * sigma + 0.5 - np.hypot(x, y), 0, 1)
     return (kernel / kernel.sum()).astype(np.float32)
 
 
 def sinc_kernel(cutoff: float) -> np.ndarray:
-    """The circular low-pass that ends at ``cutoff`` radians a pixel: ringing, as sharp resizing leaves it."""
+    """The circular low-pass filter that cuts off at ``cutoff`` radians per pixel; it rings, as sharp resizing
+    does."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     r = np.hypot(x, y)
     kernel = np.full(r.shape, cutoff**2 / (4 * np.pi))
@@ -203,7 +206,7 @@ def sinc_kernel(cutoff: float) -> np.ndarray:
 
 
 def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """A random kind of blur of strength σ: Gaussians, generalised ones, discs, and now and then a sinc."""
+    """A random blur kernel of strength σ: a Gaussian, a generalised Gaussian, a disc or, rarely, a sinc."""
     kind = rng.random()
     ratio, angle = (1.0, 0.0) if rng.random() < 0.6 else (rng.uniform(0.3, 1), rng.uniform(0, np.pi))
     if kind < 0.6:
@@ -216,12 +219,12 @@ def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def blurred(pixels: Pixels, kernel: np.ndarray) -> Pixels:
-    """Filter by a kernel, edges continued."""
+    """Filter with a kernel; edge pixels are repeated."""
     return cv2.filter2D(pixels, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
 def resized(pixels: Pixels, height: int, width: int, how: int) -> Pixels:
-    """Resize by one of OpenCV's ways, most of which do not antialias."""
+    """Resize with one of OpenCV's interpolations, most of which do not antialias."""
     return cv2.resize(pixels, (width, height), interpolation=how)
 
 
@@ -232,10 +235,10 @@ def noisy(
 
     Args:
         pixels: the picture.
-        sigma: in 8-bit units; of Poisson noise, whose variance grows with the light, at 128.
-        rng: where it comes from.
-        grey: whether all channels get the same.
-        poisson: whether photons are counted, instead of an independent Gaussian.
+        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, at 128.
+        rng: source of the noise.
+        grey: whether all channels get the same noise.
+        poisson: whether the noise is Poisson noise instead of Gaussian noise.
     """
     light = pixels.mean(axis=2, keepdims=True) if grey else pixels
     if poisson:
@@ -248,13 +251,13 @@ def noisy(
 
 
 def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """JPEG there and back.
+    """Encode as JPEG and decode.
 
     Args:
         pixels: the picture, which is rounded first.
-        quality: libjpeg's, 1 … 100.
-        full_chroma: 4:4:4 instead of 4:2:0.
-        corner: rows and columns by which the picture starts after a corner of the block grid.
+        quality: libjpeg's quality, 1 … 100.
+        full_chroma: whether chroma is 4:4:4 instead of 4:2:0.
+        corner: offset (rows, columns) of the picture from a corner of the block grid.
     """
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
@@ -262,7 +265,7 @@ def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[
 
 
 def webp(pixels: Pixels, quality: int, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """Lossy WebP there and back; see :func:`jpeg`."""
+    """Encode as lossy WebP and decode; see :func:`jpeg`."""
     return _coded(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality], corner)
 
 

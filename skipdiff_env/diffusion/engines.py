@@ -21,28 +21,28 @@ from ..errors import SkipDiffError, first_line
 from .unet import pad_to_multiple
 
 Forward = Callable[[Tensor, Tensor], Tensor]
-"""What a network computes."""
+"""A network as a function: [condition, latent] (B, 6, H, W) and √ᾱ (B,) → (B, 3, H, W)."""
 
 TORCH = "torch"
 EXAMPLE = 64
-"""Least side of the picture with which a network is written as a graph; the graph takes others, too."""
+"""Smallest side, in pixels, of the picture with which a network is traced; the graph takes any size."""
 
 
 def run_by(
     engine: str, network: nn.Module, multiple: int, device: torch.device, dtype: torch.dtype
 ) -> Forward:
-    """A network, run by an engine.
+    """The function that runs a network with an engine.
 
     Args:
         engine: ``torch`` or one of :data:`ENGINES`.
-        network: (B, 6, H, W), (B,) → (B, 3, H, W), in eval mode.
-        multiple: of which its sides are best, as of :attr:`.unet.UNetConfig.multiple`.
-        device: where it lies.
-        dtype: what it is to compute in.
+        network: the network, (B, 6, H, W), (B,) → (B, 3, H, W), in eval mode.
+        multiple: multiple to which inputs are padded, such as :attr:`.unet.UNetConfig.multiple`.
+        device: device of the network.
+        dtype: type in which it computes.
 
     Raises:
         SkipDiffError: for an unknown engine, one whose library is not installed, a device or type that it
-            does not have, or a network that cannot be written as a graph.
+            does not support, or a network that cannot be written as a graph.
     """
     if engine == TORCH:
         return network
@@ -79,10 +79,10 @@ def onnx_engine(network: nn.Module, example: int) -> Forward:
 
 
 def onnx_graph(network: nn.Module, example: int) -> bytes:
-    """A network as an ONNX graph for one picture of any size; ``example`` is a side that it takes.
+    """A network as an ONNX graph for one picture of any size; it is traced with one of side ``example``.
 
     Raises:
-        SkipDiffError: if it cannot be written as one.
+        SkipDiffError: if the network cannot be traced.
     """
     _library("onnx")
     axes = {name: {2: "height", 3: "width"} for name in ("x", "made")}

@@ -1,7 +1,7 @@
 """SkipDiff's own model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card) and, if
 the model has them, ``refiner.safetensors`` and its agent, ``policy.safetensors`` with ``policy.json``.
 
-A :class:`Format` is a form that a model folder may have; :mod:`.pretrained` lists them.
+A :class:`Format` describes one layout of a model folder; :mod:`.pretrained` lists all of them.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
 REFINER = "refiner.safetensors"
-"""What follows a model's chain, see :mod:`.refiner`."""
+"""The weights of a model's refiner, see :mod:`.refiner`."""
 POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
-"""A model's own agent, and what it was trained for."""
+"""The weights of a model's own agent, and the record of its training."""
 PLANS = "plans.json"
-"""A model's own plans by their number of evaluations, and what they were chosen by."""
+"""A model's own plans, and the record of how they were chosen."""
 
 Loaded = tuple[nn.Module, ModelConfig, str]
-"""A network with its weights, what it computes, and the identity of both, see :func:`identity`."""
+"""A network with its weights, its configuration, and the identity of both, see :func:`identity`."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A form in which a model may lie in a folder."""
+    """A layout of a model folder."""
 
     name: str
-    """Whose it is."""
+    """The library that writes it."""
     files: tuple[str, ...]
     """Patterns of the files that a model is read from, relative to its folder."""
     recognises: Callable[[Path], bool]
-    """Whether a folder holds a model of this form. It never raises."""
+    """Whether a folder holds a model in this layout. It never raises."""
     read: Callable[[Path], Loaded]
     """Reads the folder, or raises a SkipDiffError naming file and field."""
 
 
 def read_folder(folder: Path) -> Loaded:
-    """Network, configuration and identity of a model folder of ours."""
+    """Network, configuration and identity of a model folder in SkipDiff's own layout."""
     config = read_config(folder / CONFIG)
     network = empty_network(config, str(folder / CONFIG))
     fill(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
@@ -61,7 +61,7 @@ OURS = Format("SkipDiff", (CONFIG, WEIGHTS, REFINER), lambda folder: (folder / C
 
 
 def identity(weights: Path, config: ModelConfig, *also: object) -> str:
-    """16 hexadecimal digits for all that decides what a model computes; caches are keyed by it."""
+    """16 hexadecimal digits that identify what a model computes; caches are keyed by them."""
     words = {k: v for k, v in config.to_dict().items() if k not in OPTIONAL}
     digest = hashlib.sha256(weights.read_bytes())
     digest.update(json.dumps([words, *also] if also else words, sort_keys=True).encode())
@@ -69,7 +69,7 @@ def identity(weights: Path, config: ModelConfig, *also: object) -> str:
 
 
 def empty_network(config: ModelConfig, where: str) -> UNet:
-    """The network of a configuration, which stands in ``where``, without weights (on the meta device)."""
+    """The network of a configuration, read from ``where``, without weights (on the meta device)."""
     try:
         with torch.device("meta"):
             return UNet(config.unet)
@@ -79,7 +79,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read ``config.json``; what is wrong with it is raised as one line naming file and field."""
+    """Read ``config.json``. Errors are SkipDiffErrors of one line that name the file and the field."""
     try:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
@@ -103,16 +103,16 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], where: str, prefix: str = "") -> None:
-    """Fill ``network`` (which may be on the meta device), as float32.
+    """Load weights into ``network`` (which may be on the meta device), as float32.
 
     Args:
-        network: what to fill.
-        weights: its state dict, complete and without anything else.
-        where: the file they are from, for messages.
-        prefix: what the keys begin with in that file, for messages.
+        network: the network to fill.
+        weights: its complete state dict, without other keys.
+        where: file that the weights are from, for messages.
+        prefix: prefix of the keys in that file, for messages.
 
     Raises:
-        SkipDiffError: naming the key that is missing, unknown or of another shape.
+        SkipDiffError: if a key is missing, unknown or of another shape; the message names it.
     """
     wanted = network.state_dict()
     for key, tensor in wanted.items():
@@ -146,7 +146,7 @@ def save_model(
         folder: the folder, which is made if it is missing.
         network: the network whose weights are written.
         config: the content of ``config.json``.
-        card: text of the model card, or None.
+        card: text of the model card; empty: none is written.
         dtype: type in which the weights are stored; half precision halves the space.
     """
     target = Path(folder)
@@ -167,7 +167,7 @@ def write_weights(path: Path, network: nn.Module, dtype: torch.dtype = torch.flo
     """Write a network's weights as safetensors.
 
     Raises:
-        SkipDiffError: naming the tensor that is not finite; nothing is written then.
+        SkipDiffError: if a tensor is not finite; the message names it, and nothing is written.
     """
     weights: dict[str, Tensor] = {
         k: v.detach().cpu().to(dtype).contiguous() for k, v in network.state_dict().items()
@@ -180,10 +180,10 @@ def write_weights(path: Path, network: nn.Module, dtype: torch.dtype = torch.flo
 
 
 def fresh_folder(path: str | os.PathLike[str]) -> Path:
-    """``path``, if no model lies there that another one's files would mix with.
+    """``path`` as the folder of a new model.
 
     Raises:
-        SkipDiffError: if one does, or a file is in the way.
+        SkipDiffError: if it already holds a model, or is a file.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():

@@ -39,10 +39,10 @@ class RefinerConfig:
 
     unet: UNetConfig
     strength: float = 1.0
-    """Share of its change that is applied, chosen on validation images as a balance of perception and
+    """Share of its change that is applied, chosen on validation images to balance perception and
     distortion."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Provenance, in the form of the model's own."""
+    """Provenance, in the same form as the model's."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ class ModelConfig:
     start: int | None = None
     """The fixed start of FSR at S = 10 that did best on validation images; None if none was chosen."""
     chain: str | None = None
-    """The chain that the model was made for, such as ``ccsr:2``, which its refiner follows too; None for CSA
-    and FSR."""
+    """The chain that the model and its refiner were made for, such as ``ccsr:2``; None for CSA and FSR."""
     refiner: RefinerConfig | None = None
-    """The refiner beside the model, if there is one, see :mod:`.refiner`."""
+    """The model's refiner, if there is one, see :mod:`.refiner`."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, steps, hours and hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +91,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """The configuration that :meth:`to_dict` wrote.
+        """Build a configuration from a dictionary such as :meth:`to_dict` returns.
 
         Raises:
             ValueError: if a field is unknown, missing or malformed; the message names it.
@@ -113,7 +112,7 @@ class ModelConfig:
 
 
 OPTIONAL = {"start", "refiner", "chain", "strength", "training", "quality"}
-"""What a configuration may lack: nothing that decides what a network computes."""
+"""Fields that a configuration may lack; none of them affects what the network computes."""
 
 
 def _unet(data: Any, prefix: str) -> UNetConfig:
@@ -139,28 +138,28 @@ def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
 
 
 def chain_target(image: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
-    """x_0 of the chain that makes ``image``; all (B, 3, H, W)."""
+    """x_0 of the chain whose result is ``image``; all tensors are (B, 3, H, W)."""
     return image if config.target == "image" else (image - condition).mul_(config.residual_scale)
 
 
 def chain_image(x0: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
-    """The image that x_0 of the chain stands for, the inverse of :func:`chain_target`."""
+    """The image that corresponds to x_0 of the chain, the inverse of :func:`chain_target`."""
     return x0 if config.target == "image" else condition + x0 / config.residual_scale
 
 
 def noise_scale(level: Tensor) -> Tensor:
-    """√(1 - ᾱ) of the level √ᾱ, in float64 underneath: at level 1 it is 0.025."""
+    """√(1 - ᾱ) for the level √ᾱ, computed in float64: at t = 1 it is only 0.025."""
     return (1 - level.double().square()).sqrt().to(level.dtype)
 
 
 def diffuse(x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """x_t ~ q(x_t | x_0) = √ᾱ x_0 + √(1 - ᾱ) ε, like ``x0``; ``level`` = √ᾱ, broadcastable."""
+    """x_t = √ᾱ x_0 + √(1 - ᾱ) ε, with the shape and type of ``x0``; ``level`` is √ᾱ, broadcastable."""
     signal, sigma = (x.to(x0.dtype) for x in (level, noise_scale(level)))
     return signal * x0 + sigma * noise
 
 
 def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: str) -> Tensor:
-    """x̂0 of the chain's own target from the network's output; ``level`` = √ᾱ, broadcastable."""
+    """The estimate x̂0 of the chain's target, from the network's output; ``level`` is √ᾱ, broadcastable."""
     noise = noise_scale(level)
     if prediction == "v":
         return level * latent - noise * output
@@ -176,10 +175,10 @@ def image_from_output(
 
 
 def check_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse bfloat16 on a processor without instructions for it, which would crawl or die.
+    """Refuse bfloat16 on a CPU without instructions for it, where it would be very slow or crash.
 
     Raises:
-        SkipDiffError: in one line.
+        SkipDiffError: if ``device`` cannot be used with ``dtype``.
     """
     if dtype != torch.bfloat16 or device.type != "cpu":
         return
@@ -225,8 +224,7 @@ class FrozenModel:
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def condition(self, lr: Tensor) -> Tensor:
-        """The condition c: uint8 (B, 3, h, w), enlarged bicubically by the model's scale, float32 in [-1,
-        1]."""
+        """The condition c, float32 in [-1, 1]: uint8 (B, 3, h, w), enlarged bicubically by the scale."""
         return bicubic_condition(lr.to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
@@ -259,7 +257,7 @@ class FrozenModel:
 
 
 def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
-    """The configuration of a network of a few thousand weights that steps within milliseconds, for trials."""
+    """The configuration of a network with a few thousand weights that runs in milliseconds, for trials."""
     unet = UNetConfig(
         channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
         middle_attention=False, patch_size=2, image_size=image_size,
@@ -271,7 +269,7 @@ def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelCo
 def random_model(
     config: ModelConfig | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> FrozenModel:
-    """A model with random weights drawn from ``seed``, of the given configuration or :func:`tiny_config`."""
+    """A model with random weights drawn from ``seed``; ``config`` is :func:`tiny_config` by default."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = config or tiny_config()

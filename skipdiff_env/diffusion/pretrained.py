@@ -1,7 +1,7 @@
 """Loads models by name, by folder or by their id on the Hugging Face hub.
 
 Names are looked up in the shipped ``pretrained/`` folder: package data of an installed wheel, or
-the folder beside the package in a source tree. A folder may be in any form of :data:`FORMATS`.
+the folder beside the package in a source tree. A folder may have any layout of :data:`FORMATS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, check_dtype
 
 FORMATS: list[Format] = [diffusers.FORMAT, OURS, sr3.FORMAT]
-"""Forms of a model folder; the first that recognises one reads it. A new form is one more entry."""
+"""Layouts of model folders; the first that recognises a folder reads it. A new layout is one more entry."""
 
 
 def pretrained_folder() -> Path:
@@ -40,10 +40,10 @@ def available_models() -> dict[str, Path]:
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a shipped model's name, of a path, or else of a Hugging Face id (``owner/name``).
+    """The folder of a model given by shipped name, by path, or else by Hugging Face id (``owner/name``).
 
     Raises:
-        SkipDiffError: if it is none of them, with the names that exist.
+        SkipDiffError: if there is no such model; the message lists the shipped names.
     """
     shipped = available_models()
     if str(name_or_path) in shipped:
@@ -61,13 +61,13 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder holds a model in any known form."""
+    """Whether a folder holds a model in any known layout."""
     return any(format.recognises(folder) for format in FORMATS)
 
 
 @lru_cache
 def fetched(name: str) -> Path:
-    """The folder of a model of the Hugging Face hub, downloaded once in a process, see :func:`.hub.fetch`."""
+    """The folder of a model from the Hugging Face hub, fetched once per process, see :func:`.hub.fetch`."""
     return fetch(name, [*_files(), CARD, POLICY, ABOUT_POLICY, PLANS], holds_model)
 
 
@@ -107,7 +107,7 @@ def load_pretrained(
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Changes whenever a file does; its date alone may be that of the file it was copied from."""
+    """Numbers that change whenever a file does; its date alone may be copied from another file."""
     if not path.exists():
         return ()
     status = path.stat()

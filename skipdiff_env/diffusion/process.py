@@ -36,7 +36,7 @@ Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
 """Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, of the same form."""
 CHANGED = ("latent", "x0", "level", "evaluations", "history")
-"""What a denoising step changes of a :class:`SkipState`; the rest, most of its memory, is shared."""
+"""Fields of a :class:`SkipState` that a denoising step changes; the rest, most of its memory, is shared."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class SkipProcess:
         return self._refine(state, state.level - 1)
 
     def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
-        """``others``, in which ``rows`` are those of ``state`` one posterior jump later."""
+        """``others`` with ``rows`` replaced by those of ``state`` after one posterior jump."""
         return others.replace(rows, self.denoise(state.select(rows)), CHANGED)
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
-        """One jump that is no part of :meth:`start`, every row to its level ``to``."""
+        """Make one jump after :meth:`start`, each row to its level ``to``."""
         table = self.schedule.alpha_bar
         leaving = table[state.level] if self.fine_steps else self.coarse_alpha_bar[[1] * len(state)]
         history = self._histories(state, DENOISE)
@@ -220,10 +220,10 @@ def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> S
 def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
     """The refined picture, (B, 3, H, W) in [-1, 1].
 
-    The refiner sees x̂0 as the 8-bit picture it would be saved as: latent caches keep no more of it.
+    The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches keep no more of it.
 
     Raises:
-        SkipDiffError: if it makes something of another shape.
+        SkipDiffError: if the refiner changes the shape.
     """
     made = refine(to_signed(to_uint8(x0)), condition)
     if made.shape != x0.shape:
@@ -237,10 +237,10 @@ def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tens
     """x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
 
     Args:
-        coefficients: of the jump, each field (B,) or (1,).
+        coefficients: coefficients of the jump, each field (B,) or (1,).
         latent: x_t.
         x0: x_0 of the chain.
-        noise: standard normal, overwritten; None where no row has any.
+        noise: standard normal noise, which is overwritten; None if ``std`` is 0 in every row.
     """
     x0_coef, xt_coef, std = (
         _column(getattr(coefficients, name), latent) for name in ("x0_coef", "xt_coef", "std")
@@ -262,7 +262,6 @@ def history_after(history: History, level: int, action: int, rule: SkipRule) -> 
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
-    """The F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and at
-    1)."""
+    """The F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and 1)."""
     whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

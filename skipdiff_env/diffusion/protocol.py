@@ -1,4 +1,4 @@
-"""The interface of a model, and the defaults for what a model leaves out."""
+"""The interface of a model, and defaults for the members that a model lacks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DiffusionModel(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which it was loaded, with its agent and its refiner, or None."""
+        """Folder from which it was loaded, where its agent and its refiner are looked for, or None."""
 
     @property
     def image_size(self) -> int | None:
@@ -66,8 +66,7 @@ class DiffusionModel(Protocol):
         """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Estimate x̂0, (B, 3, H, W) in image space, [-1, 1], from latent and condition (B, 3, H, W) and √ᾱ
-        (B,)."""
+        """Estimate x̂0 in image space, [-1, 1], from latent, condition and √ᾱ (B,); the rest (B, 3, H, W)."""
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Turn an image in [-1, 1] into x_0 of the chain, both (B, 3, H, W)."""
@@ -113,10 +112,10 @@ def as_model(model: Any) -> DiffusionModel:
 
 
 def identity_of(model: DiffusionModel, what: str) -> str:
-    """The model's hash, by which ``what`` recognises what was computed with its weights.
+    """The model's hash, which identifies its weights; ``what`` names, in the message, what needs it.
 
     Raises:
-        SkipDiffError: if it has none, and would be taken for any other model without one.
+        SkipDiffError: if the model has no hash, so that it could be taken for another model without one.
     """
     if not model.hash:
         raise SkipDiffError(
@@ -127,7 +126,7 @@ def identity_of(model: DiffusionModel, what: str) -> str:
 
 
 class _Completed:
-    """A model with the usual answers to what it leaves open."""
+    """Wraps a model and supplies defaults for the members that it lacks."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -147,5 +146,5 @@ class _Completed:
 
 
 def _image(image: Tensor, condition: Tensor) -> Tensor:
-    """What the chain of an image target is made of."""
+    """x_0 of a chain whose target is the image: the image itself."""
     return image

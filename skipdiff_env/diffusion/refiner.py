@@ -1,12 +1,12 @@
 """The refiner: a small network that restores what a truncated chain leaves out.
 
-CCSR's second stage fine-tunes the decoder on truncated outputs. A DDPM of pixels has no decoder, so that a
-small U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. Its
-last convolution starts at zero, so that an untrained refiner is the identity. It may follow any chain:
+CCSR's second stage fine-tunes the decoder on truncated outputs. A pixel-space DDPM has no decoder, so a small
+U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. The U-Net's
+last convolution starts at zero, so that an untrained refiner is the identity. A refiner may follow any chain:
 CCSR's, AddSR's, or CSA and FSR.
 
-It is the file ``refiner.safetensors`` in a model's folder, and its architecture is the key ``refiner`` of
-``config.json``.
+Its weights are the file ``refiner.safetensors`` in a model's folder, and its architecture is under the key
+``refiner`` of ``config.json``.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ RefinerSpec = str | os.PathLike[str] | Refine | None
 
 
 class RefinerNetwork(nn.Module):
-    """x̂0 + s · U-Net([x̂0, c]), the identity at the start.
+    """x̂0 + s · U-Net([x̂0, c]), which is the identity before training.
 
     Args:
-        config: of the U-Net.
+        config: configuration of the U-Net.
         strength: s, 0 … 1.
 
     Raises:
@@ -63,17 +63,17 @@ class RefinerNetwork(nn.Module):
 
 
 class Refiner:
-    """A trained refiner: eval mode, no gradients, clamped.
+    """A trained refiner, in eval mode, without gradients, with clamped outputs.
 
     Args:
-        network: what refines.
-        device: where it runs.
-        dtype: autocast type; float32 = none.
+        network: the network.
+        device: device on which it runs.
+        dtype: autocast type; float32: no autocast.
         hash: identity of the weights.
-        name: of the model that it is part of.
+        name: name of the model that it is part of.
 
     Attributes:
-        settings: what a record says of it.
+        settings: its name and hash, for records.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ def load_refiner(
     dtype: torch.dtype = torch.float32,
     strength: float | None = None,
 ) -> Refiner:
-    """The refiner in a model's folder.
+    """Load the refiner of a model.
 
     Args:
-        name_or_path: of the model.
-        device: where it runs.
-        dtype: autocast type.
-        strength: share of its change that counts, 0 … 1; None: what ``config.json`` says.
+        name_or_path: name or folder of the model.
+        device: device on which the refiner runs.
+        dtype: autocast type; float32: no autocast.
+        strength: share of its change that is applied, 0 … 1; None: that of ``config.json``.
 
     Raises:
-        SkipDiffError: if the model has none, or its files are bad.
+        SkipDiffError: if the model has no refiner, or its files are bad.
     """
     folder = model_folder(name_or_path)
     stamps = tuple(stamp(folder / name) for name in (CONFIG, REFINER))
@@ -143,7 +143,7 @@ def _load(
 
 
 def _parted(spec: RefinerSpec) -> tuple[RefinerSpec, float | None]:
-    """``own:0.5`` as ``own`` and 0.5; what has no strength, and None."""
+    """Split ``own:0.5`` into ``own`` and 0.5; without a strength, return ``spec`` and None."""
     if not isinstance(spec, str):
         return spec, None
     name, _, last = spec.rpartition(":")
@@ -155,15 +155,15 @@ def _parted(spec: RefinerSpec) -> tuple[RefinerSpec, float | None]:
 
 
 def is_own(spec: RefinerSpec) -> bool:
-    """Whether the model's own refiner is asked for, in whatever strength."""
+    """Whether ``spec`` is the model's own refiner, at any strength."""
     return _parted(spec)[0] == OWN
 
 
 def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
-    """Turn what users give as ``refiner=`` into a function, on the model's device and in its precision.
+    """Turn a value of ``refiner=`` into a function on the model's device and in its precision, or None.
 
     Raises:
-        SkipDiffError: if it is none, was made for another scale, or is of a model that has none.
+        SkipDiffError: if the value is invalid, or names a model of another scale or without a refiner.
     """
     spec, strength = _parted(spec)
     if spec == OWN:

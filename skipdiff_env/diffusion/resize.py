@@ -42,7 +42,7 @@ AGREEMENT = 12
 
 
 def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
-    """Restore what a picture lacks of its input: x + share · ↑v, where ↓↑v = LR - ↓x.
+    """Make a picture agree with its input: x + share · ↑v, where ↓↑v = LR - ↓x.
 
     This is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
     and antialiased bicubic ↓. As both are linear, its rounds need only the small picture: v⁽⁰⁾ = 0,
@@ -67,20 +67,20 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
 
 
 COARSE = 32
-"""Pixels of the finest detail that :func:`fix_colours` changes, about: what five levels of wavelets leave."""
+"""Rough size in pixels of the finest detail that :func:`fix_colours` changes: 2⁵, for five wavelet levels."""
 
 
 def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
     """Give a picture the colours of its input in large areas: x + ↑B(LR - ↓x).
 
-    That is the wavelet correction of StableSR's authors: of the à trous wavelets with the kernel
-    (1, 2, 1) / 4, the input's coarsest band takes the place of the picture's. B leaves that band, and as it
-    passes nothing finer than :data:`COARSE` pixels, it is taken of the small picture. Every channel is
-    treated alone.
+    This is the wavelet colour correction of StableSR's authors: in an à trous wavelet decomposition with the
+    kernel (1, 2, 1) / 4, the picture's coarsest band is replaced by the input's. B extracts that band. As it
+    passes nothing finer than :data:`COARSE` pixels, it is computed on the small picture. Every channel is
+    treated separately.
 
     Args:
-        x: what was made of the input, float (B, C, H, W).
-        lr: the input, float (B, C, h, w) in the same units.
+        x: the picture made from the input, float (B, C, H, W).
+        lr: the input, float (B, C, h, w), in the same units.
 
     Returns:
         Like ``x``, not clamped.
@@ -94,7 +94,7 @@ def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, apart: int) -> Tensor:
-    """(1, 2, 1) / 4 along the rows of (B, C, h, w), so many pixels apart; borders are repeated."""
+    """Filter the rows of (B, C, h, w) with (1, 2, 1) / 4, taps ``apart`` pixels apart; edges are repeated."""
     wide, side = F.pad(x, (apart, apart, 0, 0), mode="replicate"), x.shape[-1]
     return (wide[..., :side] + 2 * x + wide[..., -side:]) / 4
 

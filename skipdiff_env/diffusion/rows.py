@@ -1,4 +1,4 @@
-"""A batch whose rows are picked and put back one by one."""
+"""A batch whose rows can be selected and replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R", bound="Rows")
 
 
 class Rows:
-    """For frozen dataclasses each field of which holds one entry a row: tensors, arrays and tuples."""
+    """Base class of frozen dataclasses whose fields (tensors, arrays and tuples) hold one entry per row."""
 
     level: np.ndarray
 
@@ -22,12 +22,12 @@ class Rows:
         return len(self.level)
 
     def select(self: R, rows: Sequence[int] | np.ndarray) -> R:
-        """Some rows, in that order."""
+        """The given rows, in that order."""
         index = _indices(rows)
         return self._with(lambda name, old: _taken(old, index))
 
     def replace(self: R, rows: Sequence[int] | np.ndarray, other: R, names: Sequence[str] | None = None) -> R:
-        """A copy in which ``rows`` are those of ``other``, in that order; of some fields alone if given."""
+        """A copy with ``rows`` replaced by those of ``other``, in that order; in all fields, or ``names``."""
         index = _indices(rows)
         return self._with(lambda name, old: _put(old, index, getattr(other, name)), names)
 

@@ -249,7 +249,7 @@ class UNet(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad the right and bottom of (B, C, H, W) to a multiple: reflected, or edge pixels if too small."""
+    """Pad (B, C, H, W) right and bottom to a multiple, by reflection or, if too small, with edge pixels."""
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not (bottom or right):

@@ -1,7 +1,7 @@
-"""The books of episodes: what was decided, what it costs, what is paid and what is told.
+"""The books of episodes: their decisions, costs, rewards and infos.
 
-The environment that plays and the one that looks recorded episodes up keep the same books, and whoever
-judges a schedule afterwards reckons with the same two functions.
+Environments that play episodes and those that look up recorded ones keep the same books. The functions in
+this module also evaluate schedules afterwards.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import numpy as np
 from ..diffusion import DENOISE, SKIP
 
 CALLS = {DENOISE: 1, SKIP: 0}
-"""Network evaluations that each action makes."""
+"""Number of network evaluations for each action."""
 
 OPEN = -1
-"""Stands in a schedule where nothing is decided yet."""
+"""Stands in a schedule for a decision that is not taken yet."""
 
 UNKNOWN = -1.0
-"""What infos say of a number that is known at the end only. NaN is not equal to itself, and Gymnasium's
-checker wants equal infos of equal steps."""
+"""Placeholder in infos for a number that is known only at the end. It is not NaN, which does not equal
+itself, since Gymnasium's checker requires equal steps to return equal infos."""
 
 OUTCOME: dict[str, Any] = {"metric": UNKNOWN, "reward_valid": False, "psnr": UNKNOWN, "ssim": UNKNOWN}
-"""What is known at the end of every episode, and what stands for it until then."""
+"""Info keys that are known only at the end of an episode, with their placeholders until then."""
 
 Rows = Sequence[int] | np.ndarray
 
 
 def refinements(actions: Any) -> Any:
-    """Evaluations of schedules after CSA: of their actions, and of the last step once all is decided.
+    """Evaluations of schedules after CSA: those of the actions, and that of the last step once all are taken.
 
     Args:
-        actions: (..., F - 1), level F first, :data:`OPEN` where nothing is decided yet.
+        actions: schedules, (..., F - 1), level F first; :data:`OPEN` for decisions not taken yet.
 
     Returns:
-        int64 (...).
+        The number of evaluations, int64 (...).
     """
     schedules = np.asarray(actions)
     made = sum(calls * (schedules == action).sum(axis=-1) for action, calls in CALLS.items())
@@ -50,42 +50,42 @@ def evaluations(actions: Any, coarse_steps: int) -> Any:
 
 
 def paid(reward: Any, actions: Any, price: Any) -> Any:
-    """What episodes are paid in all: the reward of the result less the price of every evaluation.
+    """The return of episodes: the reward of the result less the price of every evaluation.
 
-    Those of CSA are free: they are the same whatever is decided.
+    The evaluations of CSA are free, since they do not depend on the decisions.
 
     Args:
-        reward: of the results, (...).
-        actions: (..., F - 1).
-        price: of an evaluation, (...).
+        reward: rewards of the results, (...).
+        actions: schedules, (..., F - 1).
+        price: price of an evaluation, (...).
     """
     return reward - price * refinements(actions)
 
 
 def reward_of(quality: np.ndarray) -> np.ndarray:
-    """What a result is paid: its quality (see :meth:`Metric.rewards`), 0 where that is no finite number."""
+    """The reward of a result: its quality (see :meth:`Metric.rewards`), or 0 if that is not finite."""
     return np.where(np.isfinite(quality), quality, 0.0)
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
-    """An episode's price: from a range, log-uniformly, since what an evaluation gains varies as widely."""
+    """An episode's price; a range is sampled log-uniformly, since gains per evaluation vary as widely."""
     if isinstance(step_cost, tuple):
         return float(np.exp(rng.uniform(*np.log(step_cost))))
     return step_cost
 
 
 class Ledger(ABC):
-    """What ``count`` episodes side by side have done; rows may be at different levels.
+    """The ledger of ``count`` parallel episodes, one per row; rows may be at different levels.
 
     Args:
         count: number of rows.
-        outcome: what is known at the end only: by name, what stands for it until then (a number, a truth
-            value or an array). ``reward_valid`` is among it.
+        outcome: info keys that are known only at the end, with their placeholders until then
+            (numbers, bools or arrays). ``reward_valid`` must be one of them.
 
     Attributes:
-        image, noise_seed: int64 (count,), what replays each episode.
-        price: float64 (count,), of an evaluation.
-        outcome: by name, (count, ...).
+        image, noise_seed: image index and noise seed, which replay each episode, int64 (count,).
+        price: price of an evaluation, float64 (count,).
+        outcome: values of the outcome by name, each (count, ...).
     """
 
     def __init__(self, count: int, outcome: Mapping[str, Any]) -> None:
@@ -97,14 +97,14 @@ class Ledger(ABC):
     @property
     @abstractmethod
     def taken(self) -> np.ndarray:
-        """Decisions so far, int64 (count,)."""
+        """Number of decisions so far, int64 (count,)."""
 
     @abstractmethod
     def _columns(self) -> dict[str, np.ndarray]:
-        """All that is told, by name, (count, ...)."""
+        """The columns of the info by name, each (count, ...)."""
 
     def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
-        """Open new episodes in ``rows``; the others hold a value for all of them or one for each."""
+        """Open new episodes in ``rows``; the other arguments are one value for all or one for each."""
         self.image[rows], self.noise_seed[rows], self.price[rows] = image, noise_seed, price
         for name, value in self._unknown.items():
             self.outcome[name][rows] = value
@@ -113,19 +113,19 @@ class Ledger(ABC):
         """Enter the outcomes of ``rows``.
 
         Args:
-            rows: whose last decision was taken.
-            quality: what the results are worth, NaN where that cannot be computed, (len(rows),).
+            rows: rows whose last decision has been taken.
+            quality: qualities of the results, (len(rows),); NaN where they cannot be computed.
             scores: the rest of the outcome, each (len(rows), ...).
 
         Returns:
-            what the results are paid, float64 (len(rows),).
+            The rewards of the results, float64 (len(rows),).
         """
         for name, values in {**scores, "reward_valid": np.isfinite(quality)}.items():
             self.outcome[name][rows] = values
         return reward_of(quality)
 
     def info(self, row: int) -> dict[str, Any]:
-        """What is told of a row: plain numbers and fresh arrays."""
+        """The info of a row: plain numbers and new arrays."""
         return {
             name: column[row].item() if column.ndim == 1 else column[row].copy()
             for name, column in self._columns().items()
@@ -151,7 +151,7 @@ class Books(Ledger):
         outcome: see :class:`Ledger`.
 
     Attributes:
-        actions: int8 (count, F - 1), :data:`OPEN` where nothing is decided yet.
+        actions: int8 (count, F - 1); :data:`OPEN` for decisions not taken yet.
     """
 
     def __init__(self, count: int, coarse_steps: int, decisions: int, outcome: Mapping[str, Any]) -> None:
@@ -161,16 +161,16 @@ class Books(Ledger):
 
     @property
     def evaluations(self) -> np.ndarray:
-        """Network evaluations so far, those of CSA included, int64 (count,)."""
+        """Number of network evaluations so far, including those of CSA, int64 (count,)."""
         return evaluations(self.actions, self._coarse_steps)
 
     @property
     def taken(self) -> np.ndarray:
-        """Decisions so far, int64 (count,)."""
+        """Number of decisions so far, int64 (count,)."""
         return (self.actions != OPEN).sum(axis=1)
 
     def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
-        """Open new episodes in ``rows``; the others hold a value for all of them or one for each."""
+        """Open new episodes in ``rows``; the other arguments are one value for all or one for each."""
         super().begin(rows, image, noise_seed, price)
         self.actions[rows] = OPEN
 
@@ -178,15 +178,16 @@ class Books(Ledger):
         """Enter an action in each of ``rows``.
 
         Returns:
-            what the step is paid but for the result, float64 (len(rows),): the price of its evaluations.
+            The rewards of the step, without those of results, float64 (len(rows),): minus the price of its
+            evaluations.
         """
         before = refinements(self.actions[rows])
         self.actions[rows, self.taken[rows]] = actions
         return -self.price[rows] * (refinements(self.actions[rows]) - before) + 0.0  # no -0.0
 
     def observation(self, priced: bool) -> dict[str, np.ndarray]:
-        """What a dictionary observation tells beside pictures: ``step``, int64 (count,), and ``step_cost``,
-        float32 (count, 1), where episodes draw their prices."""
+        """The entries of a dictionary observation other than pictures: ``step``, int64 (count,), and
+        ``step_cost``, float32 (count, 1), if episodes draw their prices."""
         prices = {"step_cost": self.price[:, None].astype(np.float32)} if priced else {}
         return {"step": self.taken} | prices
 

@@ -1,4 +1,4 @@
-"""What episodes of SkipDiff-v1 have done, and what their actions mean."""
+"""The books of SkipDiff-v1's episodes, and the meaning of their actions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from .books import OPEN, Ledger, Rows
 
 
 class CallChoices:
-    """What the actions of a decision mean: the level to be told, the level to lead to, and η.
+    """The meaning of each action: the told level, the level that the call leads to, and η.
 
     Args:
-        levels: that calls may lead to, falling to 0.
-        full: whether level to be told and η are chosen, too.
-        budget: network calls of an episode, at most.
+        levels: levels that calls may lead to, descending to 0.
+        full: whether the told level and η are chosen, too.
+        budget: maximum number of network calls in an episode.
 
     Attributes:
-        share, to, eta: of each action, float64 (actions,).
+        share, to, eta: told level over the level reached, next level and η of each action, float64
+            (actions,).
     """
 
     def __init__(self, levels: Sequence[float], full: bool, budget: int) -> None:
@@ -33,10 +34,10 @@ class CallChoices:
         return len(self.to)
 
     def mask(self, reached: np.ndarray, spent: np.ndarray) -> np.ndarray:
-        """Which actions are allowed, bool (B, actions), at the levels and evaluations (B,).
+        """Which actions are allowed, bool (B, actions), for levels reached and evaluations spent, each (B,).
 
-        Those that lead below the level that is told, and of the last call those that lead to 0; all where an
-        episode is over.
+        An action must lead below the told level and, if it is the last call, to 0. Once the episode is over,
+        all actions are allowed.
         """
         below = self.to < self.share * reached[:, None]
         last = (spent >= self._budget - 1)[:, None]
@@ -45,9 +46,10 @@ class CallChoices:
     def calls(
         self, actions: np.ndarray, reached: np.ndarray, spent: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(told, to, η) of an action in each row, float64 (B,) each.
+        """The told level, the next level and η of one action per row, each float64 (B,).
 
-        An action that is not allowed leads to the next level below the told one; to 0 if it is the last.
+        An action that is not allowed leads to the next level below the told one, or to 0 if it is the last
+        call.
         """
         told = self.share[actions] * reached
         allowed = self.mask(reached, spent)[np.arange(len(actions)), actions]
@@ -61,15 +63,16 @@ class CallBooks(Ledger):
 
     Args:
         count: number of rows.
-        longest: calls of an episode, at most.
-        actions: in the action space.
+        longest: maximum number of calls in an episode.
+        actions: number of actions in the action space.
         outcome: see :class:`.Ledger`.
 
     Attributes:
-        calls: float32 (count, longest, 3), told, to and η of every call; :data:`.OPEN` for those to come.
-        evaluations: int64 (count,).
-        worth: float64 (count,), -ln M of the newest x̂0, 0 before there is one.
-        mask: int8 (count, actions), 1 for those that are allowed.
+        calls: told level, next level and η of every call, float32 (count, longest, 3); :data:`.OPEN` for
+            calls to come.
+        evaluations: network calls so far, int64 (count,).
+        worth: -ln M of the newest x̂0, float64 (count,); 0 before the first call.
+        mask: int8 (count, actions), 1 for the actions that are allowed.
     """
 
     def __init__(self, count: int, longest: int, actions: int, outcome: Mapping[str, Any]) -> None:
@@ -81,7 +84,7 @@ class CallBooks(Ledger):
 
     @property
     def taken(self) -> np.ndarray:
-        """Decisions so far, int64 (count,)."""
+        """Number of decisions so far, int64 (count,)."""
         return self._decisions
 
     def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
@@ -90,15 +93,15 @@ class CallBooks(Ledger):
         self.calls[rows], self.evaluations[rows], self._decisions[rows], self.worth[rows] = OPEN, 0, 0, 0.0
 
     def call(self, rows: Rows, told: np.ndarray, to: np.ndarray, eta: np.ndarray) -> None:
-        """Enter a network call of each of ``rows``."""
+        """Enter a network call for each of ``rows``."""
         self.calls[rows, self.evaluations[rows]] = np.stack([told, to, eta], axis=1)
         self.evaluations[rows] += 1
 
     def decide(self, rows: Rows, worth: np.ndarray, calls: np.ndarray) -> np.ndarray:
-        """Enter a decision of each of ``rows``, which led to a picture of this worth by so many calls.
+        """Enter a decision for each of ``rows``, with the worth of its picture and its number of calls.
 
         Returns:
-            what it is paid: what the picture gained, less the price of the calls, float64 (len(rows),).
+            The rewards: the gain in worth less the price of the calls, float64 (len(rows),).
         """
         gained = worth - self.worth[rows]
         self.worth[rows] = worth

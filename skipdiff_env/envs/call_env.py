@@ -56,7 +56,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate of the picture, -1 ... 1; at first bicubic |
+    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; first the bicubic enlargement |
     | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in `x0` |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
     | `level` | `Box(0, T, (1,), float32)` | the level reached |
@@ -117,8 +117,8 @@ class SkipDiffusionCallEnv(SceneEnv):
     ## The optimum
 
     `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` plays every sequence of calls
-    that the budget allows. `regret(reward, price)` of the result is the optimal return minus that of an
-    episode.
+    that the budget allows. The method `regret(reward, price)` of its result gives the optimal return minus an
+    episode's return.
 
     ## Info
 

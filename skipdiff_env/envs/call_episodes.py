@@ -1,4 +1,4 @@
-"""A batch of SkipDiff-v1's episodes: what its environments drive."""
+"""The batch of episodes behind the environments of SkipDiff-v1."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class CallEpisodes(Scenes):
         options: the arguments of the environment.
 
     Attributes:
-        process: single network calls.
-        levels: that calls may lead to, falling to 0.
-        plans: what there is to choose from under ``episode="plan"``; empty under ``"call"``.
+        process: the process that makes single network calls.
+        levels: levels that calls may lead to, descending to 0.
+        plans: plans to choose from under ``episode="plan"``; empty under ``"call"``.
     """
 
     options: CallOptions
@@ -55,7 +55,7 @@ class CallEpisodes(Scenes):
         self.process = CallProcess(self.model)
 
     def _plans(self) -> tuple[Plan, ...]:
-        """The plans that fit into the budget."""
+        """The plans that are within the budget."""
         given, budget = self.options.plans, self.options.budget
         found = list(shipped_plans(self.model).values()) if given is None else [
             plan if isinstance(plan, Plan) else named_chain(plan, self.model) for plan in given
@@ -111,14 +111,14 @@ class CallEpisodes(Scenes):
         return torch.as_tensor(np.asarray(rows), device=self.device)
 
     def _allow(self, rows: Sequence[int] | np.ndarray) -> None:
-        """Which actions are allowed next."""
+        """Update which actions are allowed next."""
         if not self.plans:
             self.books.mask[rows] = self._choices.mask(self.state.level[rows], self.books.evaluations[rows])
 
     def step(
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Make a network call, or those of a plan, in each of ``rows``; then score x̂0."""
+        """Make one network call, or all calls of a plan, in each of ``rows``; then score x̂0."""
         rows, actions = np.asarray(rows), self._checked(actions)
         before = self.books.evaluations[rows]
         self._before = self._before.index_copy(0, self._index(rows), self.state.x0[self._index(rows)])
@@ -150,13 +150,13 @@ class CallEpisodes(Scenes):
         self.books.call(rows, told, to, eta)
 
     def _score(self, rows: np.ndarray, done: np.ndarray, calls: np.ndarray) -> np.ndarray:
-        """What the decisions in ``rows`` are paid, float64; what there is to report goes into the books."""
+        """The rewards of the decisions in ``rows``, float64; scores and results are entered in the books."""
         images, originals, finite = self._results(rows)
         scores = self.metric(images, originals)
         with np.errstate(divide="ignore", invalid="ignore"):
             worth = np.log(np.where(finite, self.metric.rewards(scores), np.nan))
         valid = np.isfinite(worth)
-        # On the way a picture without a score changes nothing; at the end it is worth 0.
+        # Before the end, a picture without a score changes nothing; at the end it is worth 0.
         rewards = self.books.decide(
             rows, np.where(valid, worth, np.where(done, 0.0, self.books.worth[rows])), calls
         )
@@ -169,7 +169,7 @@ class CallEpisodes(Scenes):
         return rewards
 
     def observe(self) -> Observation:
-        """What the agent sees in every row, on the device, in fresh memory."""
+        """The observations of all rows, on the device, in new memory."""
         side = self.options.observation_size or self.image_size
         latent = as_seen(self.state.latent, side).contiguous()
         if self.options.observation == "latent":
@@ -189,7 +189,7 @@ class CallEpisodes(Scenes):
         }
 
     def cells(self, row: int) -> list[Cell]:
-        """One a call."""
+        """One cell for each call, made or still to come."""
         made = self.books.calls[row, : self.books.evaluations[row]].tolist()
         reached = [self.model.schedule.steps, *(to for _, to, _ in made)]
         shown = [

@@ -1,4 +1,4 @@
-"""A batch of SkipDiff-v0's episodes: what its environments drive."""
+"""The batch of episodes behind the environments of SkipDiff-v0."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Episodes(Scenes):
         options: the arguments of the environment.
 
     Attributes:
-        process: CSA and FSR.
+        process: the process that runs CSA and FSR.
     """
 
     options: Options
@@ -80,10 +80,10 @@ class Episodes(Scenes):
     def step(
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Decide in ``rows`` (0 denoise, 1 skip); after the last decision, finish and score.
+        """Take a decision in each of ``rows`` (0 = denoise, 1 = skip); after the last one, finish and score.
 
         Returns:
-            rewards, float64, and whether the episode is over, bool, both (len(rows),).
+            The rewards, float64, and whether the episodes are over, bool, both (len(rows),).
         """
         actions = self._checked(actions)
         everyone = len(rows) == self.count
@@ -102,7 +102,7 @@ class Episodes(Scenes):
         return rewards, done
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        """Reward of the finished ``rows``, float64; what there is to report goes into the books."""
+        """The rewards of the finished ``rows``, float64; scores and results are entered in the books."""
         images, originals, finite = self._results(rows)
         scores = self._measure(images, originals)
         quality = np.where(finite, self.metric.rewards(scores["metric"]), np.nan)
@@ -110,8 +110,8 @@ class Episodes(Scenes):
         return self.books.finish(rows, quality, **scores, **pictures)
 
     def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        """``metric``, ``psnr`` and ``ssim``, each (B,); remembered if there is a cache, since a warm cache
-        would otherwise spend all its time here."""
+        """``metric``, ``psnr`` and ``ssim``, each (B,). A cache, if there is one, keeps them, since scoring
+        would otherwise take nearly all the time once the latents are cached."""
         cache = self.options.cache
         if cache is None:
             return self._compute(images, references)
@@ -131,7 +131,7 @@ class Episodes(Scenes):
         return {"metric": self.metric(images, references), **self._fidelity(images, references)}
 
     def observe(self) -> Observation:
-        """What the agent sees in every row, on the device, in fresh memory."""
+        """The observations of all rows, on the device, in new memory."""
         latent = self._latents()
         if self.options.observation == "latent":
             return latent
@@ -141,7 +141,7 @@ class Episodes(Scenes):
         }
 
     def _latents(self) -> Tensor:
-        """Latents as agents see them, float32 (B, 3, n, n), each shrunk when an episode first shows it."""
+        """Latents as agents see them, float32 (B, 3, n, n); each is resized only once in an episode."""
         side, latent, histories = self.options.observation_size, self.state.latent, self.state.history
         if side in (None, latent.shape[-1]):
             return as_seen(latent, latent.shape[-1]).contiguous()
@@ -152,7 +152,7 @@ class Episodes(Scenes):
         return torch.stack([self._shrunk[row][past] for row, past in enumerate(histories)])
 
     def cells(self, row: int) -> list[Cell]:
-        """One a level, F … 1."""
+        """One cell for each level, F … 1."""
         fine, actions = self.process.fine_steps, self.books.actions[row]
         last = [] if self.state.level[row] else [0]
         shown = [*actions[actions != OPEN].tolist(), *last]

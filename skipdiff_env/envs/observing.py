@@ -1,4 +1,4 @@
-"""What agents see: the observation space of an episode."""
+"""The observation spaces of the environments."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def observation_space(
     """The space of one row.
 
     Args:
-        options: say which kind it is.
-        side: of the latent that is seen, pixels.
+        options: the arguments of the environment, which select the kind of space.
+        side: side of the observed latent in pixels.
         fine_steps: F.
-        lr_side: of the LR image, pixels; None where the dictionary has none.
+        lr_side: side of the LR image in pixels; None if the dictionary does not contain it.
     """
     # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
     # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so that it would
@@ -38,7 +38,8 @@ def observation_space(
 
 
 def price_space(step_costs: tuple[float, float]) -> spaces.Box:
-    """Prices drawn in float64 may round to a float32 just outside the range."""
+    """The space of prices, slightly wider than the range, since prices drawn in float64 may round to a
+    float32 just outside it."""
     low, high = (np.float32(cost) for cost in step_costs)
     below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(np.inf))
     return spaces.Box(below, above, (1,), np.float32)

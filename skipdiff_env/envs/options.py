@@ -1,4 +1,4 @@
-"""The arguments of the environments: each one once, with its default and its meaning."""
+"""The arguments of the environments, each defined once with its default and its meaning."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Options(SceneOptions):
     """The arguments of :class:`.SkipDiffusionEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that no model and no images could make right.
+        SkipDiffError: for a value that is invalid whatever the model and the images.
     """
 
     model: str | os.PathLike[str] | DiffusionModel = _option(
@@ -127,7 +127,7 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _as_in_v0(name: str) -> Any:
-    """The same argument, with its default and its meaning."""
+    """The argument of SkipDiff-v0 with this name, with its default and its meaning."""
     (known,) = (option for option in fields(Options) if option.name == name)
     return _option(known.default, known.metadata["meaning"])
 
@@ -137,7 +137,7 @@ class RecordedOptions(SceneOptions):
     """The arguments of :class:`.RecordedEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that no model and no images could make right.
+        SkipDiffError: for a value that is invalid whatever the model and the images.
     """
 
     noise: ClassVar[str] = "fresh"  # type: ignore[misc]
@@ -171,7 +171,7 @@ class CallOptions(SceneOptions):
     """The arguments of :class:`.SkipDiffusionCallEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that no model and no images could make right.
+        SkipDiffError: for a value that is invalid whatever the model and the images.
     """
 
     model: str | os.PathLike[str] | DiffusionModel = _as_in_v0("model")

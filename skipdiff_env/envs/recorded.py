@@ -26,12 +26,12 @@ from .vector import SceneVectorEnv
 
 
 class RecordedEpisodes(Scenes):
-    """Episodes that are looked up.
+    """Episodes that are looked up in recordings.
 
     Args:
         count: number of rows.
-        options: the arguments of the environment. If ``recordings`` are open already, episodes are recorded
-            when they are first played; otherwise all that may be drawn are recorded now.
+        options: the arguments of the environment. If ``recordings`` is a :class:`.Recordings`, episodes are
+            recorded when they are first played; otherwise all episodes that may be drawn are recorded now.
     """
 
     options: RecordedOptions
@@ -68,7 +68,7 @@ class RecordedEpisodes(Scenes):
             )
 
     def _check_recordings(self, recordings: Recordings) -> None:
-        """Raise a SkipDiffError, naming the argument, if recordings are of something else than asked for."""
+        """Raise a SkipDiffError that names the argument if the recordings were made with other arguments."""
         options, process = self.options, recordings.process
         fine = options.fine_steps or self.model.schedule.stride(options.coarse_steps)
         asked = {
@@ -109,7 +109,7 @@ class RecordedEpisodes(Scenes):
 
     @property
     def spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over these episodes."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over ``drawn``."""
         return self.recordings.spread(self.drawn)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class RecordedEpisodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise, and look the episodes up."""
+        """Choose image and noise, and look up the episodes."""
         images, seeds, prices = self._chosen(rows, rngs, options)
         latents = [self.recordings.latents(*each, self.side) for each in zip(images, seeds, strict=True)]
         if len(rows) == self.count:
@@ -141,10 +141,10 @@ class RecordedEpisodes(Scenes):
     def step(
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Decide in ``rows`` (0 denoise, 1 skip).
+        """Take a decision in each of ``rows`` (0 = denoise, 1 = skip).
 
         Returns:
-            rewards, float64, and whether the episode is over, bool, both (len(rows),).
+            The rewards, float64, and whether the episodes are over, bool, both (len(rows),).
         """
         rows, actions = np.asarray(rows), self._checked(actions)
         self._state[rows] = self.recordings.graph.next[self._level[rows], self._state[rows], actions]
@@ -160,7 +160,7 @@ class RecordedEpisodes(Scenes):
         return rewards, done
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        """Rewards of the outcomes of ``rows``; what there is to report goes into the books."""
+        """The rewards of the outcomes of ``rows``; scores and results are entered in the books."""
         books, recordings = self.books, self.recordings
         episodes = list(zip(books.image[rows].tolist(), books.noise_seed[rows].tolist(), strict=True))
         reached = zip(episodes, self._state[rows], strict=True)
@@ -176,7 +176,7 @@ class RecordedEpisodes(Scenes):
         return books.finish(rows, quality, **scores, **told)
 
     def observe(self) -> Observation:
-        """What the agent sees in every row, on the device, in fresh memory."""
+        """The observations of all rows, on the device, in new memory."""
         seen = np.stack([latents[s] for latents, s in zip(self._seen, self._state, strict=True)])
         latent = torch.from_numpy(seen.astype(np.float32)).to(self.device)
         if self.options.observation == "latent":
@@ -192,11 +192,11 @@ class RecordedEpisodes(Scenes):
         return bool(self._seen)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none was begun yet."""
+        """Whether the episode of a row is over, or none has begun yet."""
         return not self.begun or bool(self._level[row] == 0)
 
     def cells(self, row: int) -> list[Cell]:
-        """None: recorded episodes are not drawn."""
+        """An empty list, since recorded episodes are not rendered."""
         return []
 
 
@@ -209,7 +209,7 @@ class RecordedEnv(SceneEnv):
     made for the first time (64 network calls per episode at S = F = 10; a line on standard error says how
     long it takes), kept in files, and looked up from then on: a batch of 64 takes tens of thousands of
     steps per second on one core. `reset(options={"image": i, "noise_seed": n})` plays the episode that
-    SkipDiff-v0 plays under the same options and arguments; it is recorded first if need be.
+    SkipDiff-v0 plays under the same options and arguments; if necessary, it is recorded first.
 
     ## Action Space
 
@@ -306,7 +306,7 @@ class RecordedEnv(SceneEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over the episodes drawn."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes."""
         return self._episodes.spread
 
 
@@ -326,5 +326,5 @@ class RecordedVectorEnv(SceneVectorEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over the episodes drawn."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes."""
         return self._episodes.spread

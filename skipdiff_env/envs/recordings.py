@@ -1,9 +1,10 @@
-"""Episodes computed once: every state that an agent can see, small, and every outcome with its scores.
+"""Recorded episodes: every state that an agent can see, at a small size, and every outcome with its scores.
 
-Under one noise seed an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Playing all
-of it costs as many network calls as the optimum does, and afterwards playing, training, comparing and
-looking for the optimum cost none. A recording is a file, named by all that it depends on: the model's hash
-and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file says so, too.
+Under one noise seed an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
+whole graph takes as many network calls as finding the optimum. Afterwards, playing, training, comparing and
+finding the optimum take none. A recording is a file whose name is a hash of all that it depends on: the
+model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file
+lists them, too.
 """
 
 from __future__ import annotations
@@ -41,25 +42,26 @@ from .books import evaluations, reward_of
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
-"""Part of every name: to be raised when the content of recordings changes."""
+"""Part of every file name; to be increased when the content of recordings changes."""
 WALK = 2000
-"""Network calls that recording an episode may take."""
+"""Maximum number of network calls for recording an episode."""
 MEMORY = 2 * 2**30
-"""Bytes of latents that are kept in memory."""
+"""Bound on the bytes of latents that are kept in memory."""
 
 Episode = tuple[int, int]
 """Index of an image in its source, and noise seed."""
 Watch = Callable[[list[Episode]], Iterable[Episode]]
-"""Hands episodes on, one by one, and tells how far it is; see :func:`skipdiff_env.progress.watched`."""
+"""Function that yields episodes one by one and reports the progress; see
+:func:`skipdiff_env.progress.watched`."""
 
 
 def cache_folder() -> Path:
-    """Where recordings lie unless a folder is named: ``skipdiff/recordings`` in the user's cache."""
+    """The default folder of recordings: ``skipdiff/recordings`` in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skipdiff" / "recordings"
 
 
 def hashes(pair: Pair) -> dict[str, Any]:
-    """Of an episode's two pictures, ``lr`` and ``hr`` (empty where there is none)."""
+    """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
     hr = "" if pair.hr is None else hashlib.blake2b(pair.hr.tobytes(), digest_size=16).hexdigest()
     return {"lr": image_key(pair.lr), "hr": hr}
 
@@ -72,10 +74,10 @@ class Graph:
         rule: what a skip does.
 
     Attributes:
-        states: number of each history in which there is something to decide; 0 is x_S1.
+        states: number of each history at which there is a decision; 0 is x_S1.
         outcomes: number of each history at level 1.
-        next: int32 (F + 1, len(states), 2): [level, state, action] → the state after it, at level 2 the
-            outcome; -1 where the state does not occur at the level.
+        next: int32 (F + 1, len(states), 2), [level, state, action] → the next state or, at level 2, the
+            outcome; -1 if the state does not occur at the level.
     """
 
     def __init__(self, fine_steps: int, rule: SkipRule) -> None:
@@ -99,7 +101,7 @@ class Graph:
             self.next[level, state, action] = number
 
     def schedules(self) -> list[tuple[int, ...]]:
-        """The cheapest actions that lead to each outcome: skip wherever nothing is denoised."""
+        """The cheapest schedule that leads to each outcome: it skips at all levels outside the history."""
         return [
             tuple(DENOISE if t in history else SKIP for t in range(self.fine_steps, 1, -1))
             for history in self.outcomes
@@ -111,7 +113,7 @@ class Recording:
     """One image under one noise seed."""
 
     latents: dict[int, np.ndarray]
-    """By size n, what agents see in each state and after it in each outcome, float16
+    """By size n, what agents see in each state, then in each outcome, float16
     (states + outcomes, 3, n, n)."""
     values: np.ndarray
     """The metrics of each outcome, float64 (outcomes, metrics), see :func:`scores`."""
@@ -157,18 +159,18 @@ def scores(
     metrics: Sequence[str],
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """The metrics of pictures, uint8 (B, H, W, 3), of one original: float64 (B, metrics).
+    """The scores by each metric of pictures, uint8 (B, H, W, 3), of one original: float64 (B, metrics).
 
-    NaN where there is none, see :func:`judge`.
+    NaN where a metric cannot be computed, see :func:`judge`.
     """
     references = None if original is None else np.stack([original] * len(pictures))
     return np.stack([judge(load_metric(name, device), pictures, references) for name in metrics], axis=1)
 
 
 def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -> np.ndarray:
-    """A metric of pictures, uint8 (B, H, W, 3), beside their originals: float64 (B,).
+    """The scores of pictures, uint8 (B, H, W, 3), by one metric: float64 (B,).
 
-    NaN where they are too small for it, or it needs originals and there are none.
+    NaN if the pictures are too small for the metric, or if it needs originals and there are none.
     """
     large_enough = min(pictures.shape[1:3]) >= metric.min_size
     if not large_enough or (references is None and metric.reference):
@@ -177,19 +179,19 @@ def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -
 
 
 class Recordings:
-    """The recorded episodes of a process on given pictures; what is missing is recorded when asked for.
+    """The recorded episodes of a process on given pictures; missing ones are recorded when they are needed.
 
     Args:
-        process: whose schedules are recorded, without a cache.
-        pair: the pictures of an image under a noise seed.
-        metric: the name of the metric that rewards go by.
-        folder: where they are kept; shared by recordings of any kind. None: :func:`cache_folder`.
-        sizes: of the latents that agents may see, pixels.
-        max_bytes: of latents that are kept in memory; what was used longest ago goes first.
-        max_calls: network calls that an episode may take.
+        process: process whose schedules are recorded, without a cache.
+        pair: function from an image's index and a noise seed to the episode's pictures.
+        metric: name of the metric that gives the rewards.
+        folder: folder of the recordings, which recordings of all kinds can share. None: :func:`cache_folder`.
+        sizes: sides in pixels of the latents that agents may see.
+        max_bytes: bound on the bytes of latents kept in memory; the least recently used are dropped first.
+        max_calls: maximum number of network calls for recording an episode.
 
     Raises:
-        SkipDiffError: if an episode takes more network calls, or the metric has no name.
+        SkipDiffError: if an episode takes more network calls, or the metric is not given by name.
     """
 
     def __init__(
@@ -218,7 +220,7 @@ class Recordings:
         self.schedules = np.array(self.graph.schedules())
         """The cheapest actions that lead to each outcome, int64 (outcomes, F - 1)."""
         self.metrics = METRICS if metric in METRICS else (*METRICS, metric)
-        """What outcomes are scored by: the four of the tables, and the reward's own."""
+        """The metrics of the outcomes: :data:`METRICS`, and that of the reward."""
         self._known: dict[Any, Any] = {}
         self._latents: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
 
@@ -228,7 +230,7 @@ class Recordings:
         return self._known[key]
 
     def about(self, image: int, noise_seed: int) -> dict[str, Any]:
-        """All that the recording of an image and a noise seed depends on; the file holds it."""
+        """All that the recording of an image and a noise seed depends on, as the file states it."""
         process = self.process
         return self._remembered((image, noise_seed, "about"), lambda: {
             "format": FORMAT, "model": identity_of(process.model, "a recording"),
@@ -241,7 +243,7 @@ class Recordings:
         })  # fmt: skip
 
     def file(self, image: int, noise_seed: int) -> Path:
-        """Where the recording of an image and a noise seed lies, or would."""
+        """The file of the recording of an image and a noise seed, whether or not it exists."""
 
         def name() -> Path:
             about = json.dumps(self.about(image, noise_seed), sort_keys=True)
@@ -251,11 +253,11 @@ class Recordings:
         return self._remembered((image, noise_seed, "file"), name)
 
     def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
-        """Those that are not recorded yet."""
+        """The episodes that are not recorded yet."""
         return [episode for episode in episodes if not self.file(*episode).is_file()]
 
     def prepare(self, episodes: Iterable[Episode]) -> None:
-        """Make the recordings that are missing, and tell on standard error how long it takes."""
+        """Make the missing recordings, and report the progress on standard error."""
         if missing := self.missing(episodes):
             print(
                 f"recording {len(missing)} episodes into {self.folder}, once: "
@@ -265,7 +267,7 @@ class Recordings:
             self.record(missing, partial(watched, what="recording"))
 
     def record(self, episodes: Iterable[Episode], watch: Watch = iter) -> int:
-        """Make the recordings that are missing; returns how many network calls that took."""
+        """Make the missing recordings, and return the number of network calls that this took."""
         calls = 0
         for image, seed in watch(self.missing(episodes)):
             path = self.file(image, seed)
@@ -297,7 +299,7 @@ class Recordings:
 
     @staticmethod
     def _check(path: Path, metadata: dict[str, str], wanted: dict[str, Any]) -> None:
-        """Refuse a file that was given another's name."""
+        """Refuse a file whose content does not match its name."""
         found = json.loads(metadata.get("about", "{}"))
         for name, value in json.loads(json.dumps(wanted)).items():
             if found.get(name) != value:
@@ -324,11 +326,11 @@ class Recordings:
         )
 
     def seconds(self, image: int, noise_seed: int) -> float:
-        """How long the recording took."""
+        """The time that the recording took, in seconds."""
         return float(self._read(image, noise_seed, "seconds")[0])
 
     def rewards(self, image: int, noise_seed: int) -> np.ndarray:
-        """What each outcome pays, float64 (outcomes,); 0 where it cannot be computed."""
+        """The reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
 
         def compute() -> np.ndarray:
             values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
@@ -341,7 +343,7 @@ class Recordings:
         return float(np.mean([self.rewards(*episode).std() for episode in episodes])) or 1.0
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Every outcome, read off the recording; ``calls`` is what making it took."""
+        """Every outcome, from the recording; ``calls`` is the number of network calls that recording took."""
         values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
         rewards = self.rewards(image, noise_seed)
         calls = evaluations(self.schedules, self.process.coarse_steps)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .scenes import Cell, Scenes
 
 RENDER_FPS = 4
-"""Decisions a second, in windows and videos."""
+"""Decisions per second, in windows and videos."""
 
 _MARGIN, _LINE, _CELL = 16, 24, 30
 _PAPER, _INK, _FAINT = "#ffffff", "#202124", "#5f6368"
@@ -26,7 +26,7 @@ def draw_frame(episodes: Scenes, row: int) -> np.ndarray:
     """Draw one row of a batch.
 
     Returns:
-        uint8 (h, w, 3) with even sides, as video codecs want them; always the same size for one batch.
+        uint8 (h, w, 3) with even sides, as video codecs require; always the same size for one batch.
 
     Raises:
         ResetNeeded: before the first reset.
@@ -64,7 +64,7 @@ def _estimate_title(level: float) -> str:
 
 
 def _draw_decisions(draw: ImageDraw.ImageDraw, top: int, width: int, cells: Sequence[Cell]) -> None:
-    """The decisions from left to right, and their legend."""
+    """Draw the decisions from left to right, and their legend."""
     font, small = ImageFont.load_default(16), ImageFont.load_default(12)
     edges = _MARGIN + np.linspace(0, width, len(cells) + 1).round().astype(int)
     for i, cell in enumerate(cells):
@@ -92,7 +92,7 @@ def _outcome(info: dict[str, Any], metric: str) -> str:
 
 
 def _fitted(text: str, font: Any, width: int) -> str:
-    """The text, cut in front (file names differ at their ends) to fit into ``width`` pixels."""
+    """The text, cut at its beginning (file names differ at their ends) to fit into ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("..." + text) > width:
@@ -114,7 +114,7 @@ class Window:
         self._screen: Any = None
 
     def show(self, frame: np.ndarray) -> None:
-        """Show a uint8 (h, w, 3) picture and wait until its time is over."""
+        """Show a picture, uint8 (h, w, 3), and wait as the frame rate requires."""
         pygame, (height, width) = self._pygame, frame.shape[:2]
         if self._screen is None:
             pygame.display.init()  # not init(): that opens the sound card, too

@@ -1,8 +1,9 @@
-"""The pictures of a batch of episodes on one device: which they are, how good the results are.
+"""The pictures of a batch of episodes on one device: choosing them, and scoring the results.
 
-It joins an image source, a frozen model and a metric. How a picture is made, by decisions about fine steps
-or about every network call, is left to :mod:`.episodes` and :mod:`.call_episodes`. An episode is determined
-by its image and its noise seed: they fix the crop, every noise draw and so, given the actions, the result.
+:class:`Scenes` combines an image source, a frozen model and a metric. How a picture is made, by decisions
+about fine steps or about every network call, is left to :mod:`.episodes` and :mod:`.call_episodes`. An
+episode is determined by its image and its noise seed: they fix the crop, every noise draw and so, given the
+actions, the result.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from .books import OUTCOME, Ledger, draw_price
 from .options import SceneOptions
 
 NOISE_SEEDS = 2**32
-"""How many noise seeds ``noise="fresh"`` draws from."""
+"""Number of noise seeds that ``noise="fresh"`` draws from."""
 
 RESET = ("image", "noise_seed", "step_cost")
-"""What a reset may be told of an episode."""
+"""The options of a reset."""
 
 _CHECKED_IMAGES = 32
-"""How many images are decoded when an environment is made, to refuse those that are too small."""
+"""Number of images that are decoded when an environment is made, to refuse those that are too small."""
 
 Observation = dict[str, Tensor] | Tensor
 
 
 class Opening(NamedTuple):
-    """What new episodes begin with, one entry a row."""
+    """What new episodes begin with, one entry per row."""
 
     image: list[int]
     noise_seed: list[int]
@@ -51,29 +52,29 @@ class Opening(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A decision as it is drawn."""
+    """A decision as it is rendered."""
 
     inside: str
     below: str
     skips: bool | None
-    """None for one that is to come."""
+    """None for a decision that is still to come."""
 
 
 class Scenes(ABC):
-    """``count`` episodes side by side, all in one batch; rows may be at different levels.
+    """``count`` parallel episodes in one batch; rows may be at different levels.
 
     Args:
         count: number of rows.
         options: the arguments of the environment.
 
     Attributes:
-        source, model, metric: what the options stand for.
+        source, model, metric: the images, the model and the metric that the options specify.
         image_size: side of the SR images, pixels.
-        pairs: the images of each row, none before the first :meth:`begin`, which must begin all of them.
-        books: what each row has done, and what is told of it.
-        state: the process's state, one row each.
-        observation_space, action_space: of one row.
-        longest: decisions of an episode, at most.
+        pairs: the images of each row; empty before the first :meth:`begin`, which must begin all rows.
+        books: the ledger of the rows, which gives their infos.
+        state: the state of the process, one entry per row.
+        observation_space, action_space: the spaces of one row.
+        longest: maximum number of decisions in an episode.
     """
 
     state: Any
@@ -100,10 +101,10 @@ class Scenes(ABC):
         """Start new episodes in ``rows``.
 
         Args:
-            rows: which rows, in rising order.
-            rngs: one generator for each of them.
-            options: ``image`` and ``noise_seed``, each an integer for all rows or one for every row of
-                the whole batch; and ``step_cost``, a number likewise.
+            rows: the rows, in ascending order.
+            rngs: one random generator for each of ``rows``.
+            options: ``image`` and ``noise_seed``, integers, and ``step_cost``, a number; each one value for
+                all rows, or one for every row of the whole batch.
 
         Raises:
             SkipDiffError: for an unknown option, one out of range, or an image that is too small.
@@ -116,23 +117,23 @@ class Scenes(ABC):
         """Take a decision in each of ``rows``.
 
         Returns:
-            rewards, float64, and whether the episode is over, bool, both (len(rows),).
+            The rewards, float64, and whether the episodes are over, bool, both (len(rows),).
         """
 
     @abstractmethod
     def observe(self) -> Observation:
-        """What the agent sees in every row, on the device, in fresh memory."""
+        """The observations of all rows, on the device, in new memory."""
 
     @abstractmethod
     def cells(self, row: int) -> list[Cell]:
-        """The decisions of a row as they are drawn; as many for every row at any time."""
+        """The decisions of a row as they are rendered, the same number for every row at any time."""
 
     @abstractmethod
     def _load_process(self) -> None:
-        """What drives the model; not pickled either."""
+        """Create the process that drives the model; it is not pickled either."""
 
     def _load(self) -> None:
-        """Everything that is shared between environments and not pickled with them."""
+        """Load everything that is shared between environments and not pickled with them."""
         model, device = self.options.model, self.options.device
         if isinstance(model, (str, os.PathLike)):
             self.model: DiffusionModel = load_pretrained(model, device)
@@ -156,7 +157,7 @@ class Scenes(ABC):
         self._load()
 
     def _checked_size(self, size: int | None) -> int:
-        """``size``, if the images, the model and the metric can all live with it."""
+        """Return ``size`` if it suits the images, the model and the metric; refuse any other."""
         if size is None:
             raise SkipDiffError("this model has no image_size of its own: give image_size= in pixels")
         if self.metric.reference and self.source.low_resolution:
@@ -203,14 +204,14 @@ class Scenes(ABC):
         return [[each[name] for each in chosen] for name in RESET]
 
     def _checked(self, actions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Actions as an array of integers; what is none, or not of the action space, is refused."""
+        """Return actions as an array of integers; refuse anything that is not in the action space."""
         array, most = np.asarray(actions), int(self.action_space.n) - 1
         if not (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= most):
             raise SkipDiffError(f"actions must be integers from 0 to {most}, got {array!r}")
         return array
 
     def _put(self, rows: Sequence[int] | np.ndarray, state: Any, pairs: Sequence[Pair]) -> None:
-        """Let new episodes stand in ``rows``."""
+        """Put new episodes into ``rows``."""
         if len(rows) == self.count:
             self.state, self.pairs = state, list(pairs)
             return
@@ -219,7 +220,7 @@ class Scenes(ABC):
             self.pairs[row] = pair
 
     def _draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """What an episode plays unless it is told."""
+        """Draw the image, the noise seed and the price of an episode."""
         image, noise_seed = int(rng.integers(len(self.source))), int(rng.integers(NOISE_SEEDS))
         noise_seed = 0 if self.options.noise == "fixed" else noise_seed
         return {
@@ -279,7 +280,7 @@ class Scenes(ABC):
         return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
-        """What is known at the end of an episode only, and what stands for it until then."""
+        """Info keys that are known only at the end of an episode, with their placeholders until then."""
         blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}
 
@@ -294,9 +295,9 @@ class Scenes(ABC):
         return bool(self.pairs)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none was begun yet."""
+        """Whether the episode of a row is over, or none has begun yet."""
         return not self.begun or bool(self.state.level[row] == 0)
 
     def picture(self, row: int) -> np.ndarray:
-        """The newest x̂0 of a row as the 8-bit image it would be saved as, uint8 (H, W, 3)."""
+        """The newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
         return to_arrays(to_uint8(self.state.x0[row : row + 1]))[0]

@@ -1,4 +1,4 @@
-"""What the environments that play one episode at a time have in common."""
+"""The base class of the environments that play one episode at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": RENDER_FPS}
     scenes: ClassVar[type[Scenes]]
-    """The episodes that a subclass plays."""
+    """The class of the episodes that a subclass plays."""
 
     def _open(self, options: SceneOptions, render_mode: str | None) -> None:
         """Set the environment up once the constructor has gathered its arguments."""
@@ -51,7 +51,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """The spec of the environment; ``max_episode_steps`` is the longest episode unless it was given."""
+        """The spec; ``max_episode_steps`` is the length of the longest episode unless it was given."""
         return self._spec
 
     @spec.setter
@@ -121,7 +121,7 @@ def checked_action(action: Any, space: spaces.Discrete) -> int:
 
 
 def check_render_mode(render_mode: str | None, allowed: list[str]) -> None:
-    """Refuse what Gymnasium would only warn about."""
+    """Refuse an unknown render mode, about which Gymnasium would only warn."""
     if render_mode is not None and render_mode not in allowed:
         raise SkipDiffError(
             f"unknown render_mode {render_mode!r}: use one of {', '.join([*map(repr, allowed), 'None'])}"

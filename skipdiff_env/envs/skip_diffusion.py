@@ -20,10 +20,10 @@ class SkipDiffusionEnv(SceneEnv):
 
     ## Description
 
-    A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising
-    steps. SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them. *Coarse skip approximation*
-    (CSA) takes S - 1 long jumps and ends at a latent x_S1. *Fine skip refinement* (FSR), which is this
-    environment, then passes through F fine levels, at all but the last of which an agent denoises or skips.
+    A frozen conditional diffusion model enlarges a low-resolution image (LR) in T small denoising steps.
+    SkipDiff (Luo, Xie, Qu, Fu, AAAI 2024) replaces most of them. *Coarse skip approximation* (CSA) takes
+    S - 1 long jumps and ends at a latent x_S1. *Fine skip refinement* (FSR), which this environment plays,
+    then passes through F fine levels. At all of them but the last, an agent chooses to denoise or to skip.
 
     The model never changes, all noise is determined by the image and a noise seed, and the metric scores
     the 8-bit image that would be saved.
@@ -78,15 +78,15 @@ class SkipDiffusionEnv(SceneEnv):
     episode. Each image then has a single crop and exactly F possible results under `reset`, or 2^(F-1)
     under `hold`, so that there are as many different episodes as images.
 
-    `reset(options={"image": i, "noise_seed": n})` plays one given episode. The random crop is a
-    function of the two, so that `info` holds all that is needed to replay it. Either option may be left
-    out. `options={"step_cost": c}` sets the price of an episode.
+    `reset(options={"image": i, "noise_seed": n})` plays one given episode. The random crop is a function of
+    these two, so that `info` holds all that is needed to replay an episode. Either option may be left out.
+    `options={"step_cost": c}` sets the price of an episode.
 
     ## Episode End
 
-    The episode ends after F - 1 decisions. The last step also takes the last denoising step 1 -> 0, which
-    is never skipped, and returns `terminated=True` and the final latent (level 0). Episodes are truncated
-    only if `gymnasium.make` or `make_vec` is given a `max_episode_steps`; in the spec it is F - 1.
+    The episode ends after F - 1 decisions. The last call of `step` also makes the last denoising step 1 -> 0,
+    which is never skipped, and returns `terminated=True` and the final latent (level 0). Episodes are
+    truncated only if `gymnasium.make` or `make_vec` is given a `max_episode_steps`; in the spec it is F - 1.
 
     ## Arguments
 
@@ -118,9 +118,9 @@ class SkipDiffusionEnv(SceneEnv):
     For all that `images` and `metric` accept, see `skipdiff_env.images.open_source` and
     `skipdiff_env.metrics.load_metric`. `low_resolution` requires a metric that needs no reference.
 
-    A `LatentCache` remembers latents and scores, so that an episode with an image and a noise seed seen
-    before needs no network call for the levels that were denoised in the same way. Environments with
-    different metrics and skip rules may share it. It pays where episodes recur: with `noise="fixed"`, or
+    A `LatentCache` remembers latents and scores. If an image and a noise seed were played before, an episode
+    needs no network call for latents that were denoised at the same levels. Environments with different
+    metrics and skip rules may share a cache. It is worthwhile if episodes recur: with `noise="fixed"`, or
     when `reset` is given images and noise seeds.
 
     `gymnasium.make_vec("SkipDiff-v0", num_envs=n, ...)` takes the same arguments and runs n episodes as

@@ -1,4 +1,4 @@
-"""Many episodes as one batch, as Gymnasium's vector environments."""
+"""Gymnasium's vector environments, which run many episodes as one batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Batch = Any
 
 
 class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
-    """``num_envs`` copies of a :class:`.SceneEnv` that share every call of network and metric.
+    """``num_envs`` copies of a :class:`.SceneEnv` that share every call of the network and the metric.
 
     If it is seeded with s, copy i plays what a single environment seeded with s + i plays, up to float32
     rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step, each key
@@ -53,9 +53,9 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
     scenes: ClassVar[type[Scenes]]
-    """The episodes that a subclass plays."""
+    """The class of the episodes that a subclass plays."""
     options: ClassVar[type[SceneOptions]]
-    """The class of its arguments."""
+    """The class of the arguments of a subclass."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """The spec; ``max_episode_steps`` is the longest episode unless it was given."""
+        """The spec; ``max_episode_steps`` is the length of the longest episode unless it was given."""
         return self._spec
 
     @spec.setter

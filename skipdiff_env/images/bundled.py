@@ -3,7 +3,7 @@ them.
 
 Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
 microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
-from the installed packages, none of which is imported: scikit-image's loaders may go to the network.
+from the installed packages, none of which is imported: scikit-image's loaders may access the network.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ BUNDLED_IMAGE_SIZE = 192
 """Side of the HR crops that episodes on the bundled photographs use, in pixels."""
 
 _SHORT_SIDE = 256
-"""The photographs are shrunk to this short side, as the training pictures were: a 192 crop then shows
-whole things with detail in every pixel, where a crop of the full size would be half out-of-focus
-background, and a random crop still has some 65 places a side to go."""
+"""Short side in pixels to which the photographs are shrunk, as the training pictures were. A crop of 192
+pixels then shows whole objects with detail in every pixel, whereas a crop of the full size would be half
+out-of-focus background. A random crop still has at least 65 positions along each axis."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""How strongly a file's coder compressed it, by what its header says: JPEG's tables, WebP's quantiser.
+"""How strongly a file was compressed, according to its header: JPEG's tables, WebP's quantiser.
 
-Both become the quality that people set when they save a file: libjpeg's and libwebp's, 1 … 100.
+Both are converted to the quality setting of libjpeg or libwebp, 1 … 100.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _JPEG_ANNEX_K = np.array([
 """The luminance table of ITU-T T.81, Annex K, by vertical and horizontal frequency: quality 50."""
 _SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _KEY_FRAME = b"\x9d\x01\x2a"
-"""What VP8's key frames begin with, behind three bytes."""
+"""The start code of VP8's key frames, after their first three bytes."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Coding:
     name: str
     """``JPEG`` or ``WebP``."""
     quality: int
-    """1 … 100, as libjpeg and libwebp count."""
+    """1 … 100, on the scale of libjpeg or libwebp."""
     chroma: str = "4:2:0"
-    """How the colours were sampled, ``4:4:4`` or coarser; empty where that is not known."""
+    """Chroma subsampling, ``4:4:4`` or coarser; empty if unknown."""
 
     def __str__(self) -> str:
         return f"{self.name} quality {self.quality}"
@@ -44,7 +44,7 @@ def luminance_table(quality: int) -> np.ndarray:
 
 
 def table_quality(table: np.ndarray) -> int:
-    """The quality at which libjpeg's luminance table comes nearest to this one, (8, 8), by mean ratio.
+    """The quality at which libjpeg's luminance table is nearest to ``table``, (8, 8), in mean log ratio.
 
     It is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
     """
@@ -53,7 +53,7 @@ def table_quality(table: np.ndarray) -> int:
 
 
 def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
-    """What an opened JPEG or WebP says of its coding; None for anything else, and for lossless WebP."""
+    """The coding of an opened JPEG or WebP, from its header; None for lossless WebP and anything else."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and getattr(image, "quantization", None):
         table = np.reshape(image.quantization[min(image.quantization)], (8, 8))
         chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
@@ -66,9 +66,10 @@ def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
 
 
 def webp_quality(quantiser: float) -> int:
-    """libwebp's quality for VP8's quantiser index, 0 … 127: the inverse of what it does.
+    """libwebp's quality for VP8's quantiser index, 0 … 127.
 
-    libwebp takes 127 · (1 - ∛c), where c is 2/3 of the quality (of 1) below 0.75, and 2 quality - 1 above.
+    This inverts libwebp's rule: the index is 127 · (1 - ∛c), where c is 2/3 of the quality (0 … 1) if that is
+    below 0.75, else 2 · quality - 1.
     """
     linear = (1 - quantiser / 127) ** 3
     quality = 1.5 * linear if linear < 0.5 else (linear + 1) / 2
@@ -76,7 +77,7 @@ def webp_quality(quantiser: float) -> int:
 
 
 def _webp_quantiser(start: bytes) -> float | None:
-    """The mean quantiser index of a lossy WebP's first frame, by its first bytes; None if there is none."""
+    """The mean quantiser index of a lossy WebP's first frame, from its first bytes; None if there is none."""
     place = start.find(b"VP8 ")
     if place < 0 or start[place + 11 : place + 14] != _KEY_FRAME:
         return None
@@ -91,7 +92,7 @@ class _Bits:
         self._value, self._range, self._shifts = int.from_bytes(data[:2].ljust(2, b"\0"), "big"), 255, 0
 
     def read(self, count: int) -> int:
-        """So many bits as a number."""
+        """The next ``count`` bits as a number."""
         number = 0
         for _ in range(count):
             number = 2 * number + self._bit()
@@ -116,7 +117,7 @@ class _Bits:
         return int(found)
 
     def signed(self, count: int) -> int:
-        """A number that may be left out (0), its sign behind it."""
+        """An optional number (0 if it is left out), followed by its sign."""
         if not self.read(1):
             return 0
         number = self.read(count)

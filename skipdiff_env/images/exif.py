@@ -1,7 +1,7 @@
-"""EXIF and TIFF directories as they lie in the file: tags, types and bytes, read and written by the book.
+"""EXIF and TIFF directories as they are in the file: tags, types and bytes, read and written by the standard.
 
-Nobody interprets the bytes on the way, so that text in any alphabet, unusual types and makers' own tags come
-out as they went in. In memory all numbers are little-endian, whatever the file's order was.
+The bytes are not interpreted on the way, so that text in any alphabet, unusual types and makers' own tags are
+kept unchanged. In memory, all numbers are little-endian, whatever the file's byte order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _TYPES = {
     1: "1B", 2: "1s", 3: "1H", 4: "1I", 5: "2I", 6: "1b", 7: "1s", 8: "1h", 9: "1i", 10: "2i", 11: "1f",
     12: "1d", 13: "1I", 16: "1Q", 18: "1Q", 129: "1s",
 }  # fmt: skip
-"""How many numbers of which kind (as ``struct`` names it) one value of a type is. 16 and 18 are BigTIFF's
-own; 129 is EXIF 3's UTF-8."""
+"""Type → how many numbers one value consists of, and their ``struct`` code. 16 and 18 are BigTIFF's own; 129
+is EXIF 3's UTF-8."""
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _TYPES.items()}
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
@@ -27,7 +27,7 @@ STRIP_OFFSETS = 273
 
 
 class Value(NamedTuple):
-    """What a tag holds."""
+    """The value of a tag."""
 
     type: int
     data: bytes
@@ -63,7 +63,7 @@ class Directories(NamedTuple):
 
 
 def text(string: str) -> Value:
-    """Text, in UTF-8 where ASCII does not do."""
+    """Text, in UTF-8 where ASCII is not sufficient."""
     return Value(ASCII, string.encode() + b"\0")
 
 
@@ -87,13 +87,13 @@ def rationals(*numbers: float) -> Value:
 
 
 def parse(block: bytes | mmap, start: int | None = None) -> Directories:
-    """The directories of an EXIF block or of a whole TIFF file, also a BigTIFF.
+    """The directories of an EXIF block or of a whole TIFF or BigTIFF file.
 
-    What is damaged is left out: a value that does not lie within the block, a type that nobody knows.
+    Damaged entries are left out: values that do not lie within the block, and unknown types.
 
     Args:
         block: the block or file.
-        start: where the page begins, see :func:`pages`; the first if that is not said.
+        start: offset of the page, see :func:`pages`; None: the first page.
     """
     if block[:6] == b"Exif\0\0":
         block = block[6:]
@@ -114,7 +114,7 @@ def parse(block: bytes | mmap, start: int | None = None) -> Directories:
 
 
 def pages(block: bytes | mmap) -> list[int]:
-    """Where the pages of a TIFF file begin, as far as their directories can be followed."""
+    """The offsets of the pages of a TIFF file, as far as their directories can be followed."""
     order = "<" if block[:2] == b"II" else ">"
     big = block[2:4] in (b"+\0", b"\0+")
     count_code, offset_code = (order + "Q", order + "Q") if big else (order + "H", order + "I")
@@ -132,7 +132,7 @@ def pages(block: bytes | mmap) -> list[int]:
 def _below(
     block: bytes | mmap, directory: dict[int, Value], tag: int, order: str, big: bool
 ) -> dict[int, Value]:
-    """The directory that a tag of another points to; the tag has then done its work."""
+    """The directory that ``tag`` of ``directory`` points to; the tag is removed."""
     pointer = directory.pop(tag, Value(UNDEFINED, b""))
     numbers = pointer.numbers() if pointer.type in (LONG, 13, 16, 18) else ()
     return _read_directory(block, int(numbers[0]), order, big) if len(numbers) == 1 else {}
@@ -198,7 +198,7 @@ def build(found: Directories, strips: Sequence[bytes] = ()) -> list[bytes]:
 
 
 def _directory_bytes(directory: Directory, start: int) -> bytes:
-    """A directory that begins at ``start``, behind it the values that do not fit in; of even length."""
+    """A directory that begins at ``start``, followed by values that do not fit into it; of even length."""
     directory = {tag: value for tag, value in directory.items() if value.type not in (16, 18)}
     table = struct.pack("<H", len(directory))
     behind = b""

@@ -1,8 +1,8 @@
-"""Tags of EXIF 3.0's Exif directory (CIPA DC-008-2023, tables 5 to 14) that name no place.
+"""Tags of EXIF 3.0's Exif directory (CIPA DC-008-2023, tables 5 to 14) that do not reveal the location.
 
-The maker's private note is not among them, nor is the weather (0x9400 to 0x9403: temperature, humidity,
-pressure, depth of water), which tells of the place it was measured at. Tags that are not in the standard
-may hold anything: other standards' blocks (IPTC, Photoshop, GeoTIFF) and makers' own.
+The maker's private note is not among them, nor are the ambient conditions (0x9400 to 0x9403: temperature,
+humidity, pressure, water depth), which say something about the location. Tags that are not in the standard
+may hold anything, such as the blocks of other standards (IPTC, Photoshop, GeoTIFF) and makers' own data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The fax codes of TIFF, ITU-T T.4 (Group 3, in one and two dimensions) and T.6 (Group 4), by the book.
+"""Decodes the fax codes of TIFF: ITU-T T.4 (Group 3, in one and two dimensions) and T.6 (Group 4).
 
-A row is described by its *changes*: the columns, rising, at which white (the first is to black) and black
-take turns. What cannot be read is an error, and not guessed at as fax machines do.
+A row is described by its *changes*: the columns, in rising order, at which the colour changes, first from
+white to black. Codes that cannot be read are errors; they are not guessed at, as fax machines do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 CODES = (2, 3, 4)
-"""TIFF's numbers of these compressions: rows in T.4's codes without more, T.4, T.6."""
+"""TIFF's numbers of these compressions: T.4's one-dimensional codes without end-of-line codes, T.4, T.6."""
 
 # Codes of the runs 0 … 63, of 64, 128 … 1728, and of 1792, 1856 … 2560, which both colours share.
 _WHITE = """
@@ -47,17 +47,17 @@ _MODES: dict[str, int | str] = {
     "0001": _PASS, "001": _HORIZONTAL, "1": 0, "011": 1, "000011": 2, "0000011": 3, "010": -1, "000010": -2,
     "0000010": -3,
 }  # fmt: skip
-"""Codes of a row in two dimensions; numbers are how far a change lies right of the one above it."""
+"""Codes of a row in two dimensions; a number is the offset of a change to the right of the one above it."""
 
 _LONGEST = 13
 _ZEROS = 11
-"""At least so many zeros, and a one, end a row."""
+"""Least number of zeros that, with a one after them, end a row."""
 
 _Entry = tuple[int, int | str] | None
 
 
 def _table(codes: Mapping[str, int | str]) -> list[_Entry]:
-    """What the next ``_LONGEST`` bits begin with: length of a code, and what it means."""
+    """For each value of the next ``_LONGEST`` bits, length and meaning of the code that they begin with."""
     found: list[_Entry] = [None] * 2**_LONGEST
     for code, meaning in codes.items():
         rest = _LONGEST - len(code)
@@ -76,17 +76,17 @@ _MODE = _table(_MODES)
 
 
 def unpacked(data: bytes, compression: int, rows: int, width: int, two_dimensional: bool) -> bytes:
-    """A strip or tile, each row beginning with a new byte; black bits are 1.
+    """Decode a strip or tile. Each row begins with a new byte; black bits are 1.
 
     Args:
         data: the codes, the highest bit first.
         compression: one of :data:`CODES`.
-        rows: of the strip or tile.
-        width: of the strip or tile.
+        rows: number of rows of the strip or tile.
+        width: width of the strip or tile in pixels.
         two_dimensional: whether T.4's rows may refer to those above them.
 
     Raises:
-        ValueError: if a code means nothing, leads out of the row, or is missing.
+        ValueError: if a code is invalid, leads out of the row, or is missing.
     """
     reader = _Reader(data, width)
     turns = np.zeros((rows, width + 1), np.uint8)
@@ -109,17 +109,17 @@ def unpacked(data: bytes, compression: int, rows: int, width: int, two_dimension
 
 
 class _Reader:
-    """Goes through codes, row by row."""
+    """Reads codes row by row."""
 
     def __init__(self, data: bytes, width: int) -> None:
         bytes_ = np.frombuffer(data + b"\0\0", np.uint8).astype(np.uint32)
         self._words = array("I", (bytes_[:-2] << 16 | bytes_[1:-1] << 8 | bytes_[2:]).tobytes())
         self._width = width
         self.place = 0
-        """The next bit."""
+        """Position of the next bit."""
 
     def starts_alone(self, two_dimensional: bool) -> bool:
-        """Skip what ends the row before; whether the next one is coded without reference to it."""
+        """Skip the end of the last row; return whether the next row is coded without reference to it."""
         while not self._next(_ZEROS):
             while not self._next(1):
                 self.place += 1
@@ -133,7 +133,7 @@ class _Reader:
         return True
 
     def in_one_dimension(self) -> list[int]:
-        """The changes of a row."""
+        """The changes of a row that is coded by itself."""
         changes: list[int] = []
         column, colour = 0, 0
         while column < self._width:
@@ -170,7 +170,7 @@ class _Reader:
         return _inside(changes, width)
 
     def _change(self, changes: list[int], column: int) -> None:
-        """Add a change; one where there is one already takes it back."""
+        """Add a change; a second one at the same column cancels the first."""
         if column > self._width:
             raise ValueError("fax codes longer than a row")
         if changes and changes[-1] == column:
@@ -196,7 +196,7 @@ class _Reader:
         return found[1]
 
     def _next(self, count: int) -> int:
-        """The next bits; zeros behind the last."""
+        """The next ``count`` bits, without moving on; zeros follow the last bit."""
         word = self._words[self.place >> 3]
         return (word >> (24 - count - (self.place & 7))) & ((1 << count) - 1)
 

@@ -1,7 +1,7 @@
-"""HEIC and AVIF, where pillow-heif (extra ``heic``) and Pillow 11.3 (extra ``avif``) are installed.
+"""Reads HEIC and AVIF, if pillow-heif (extra ``heic``) or Pillow 11.3 (extra ``avif``) is installed.
 
-Up to 12 bits of HEIC are kept in 16; Pillow gives 8 of AVIF's. What H.273's code points say of the colours
-comes along, so that HDR is enlarged as HDR where the result can say so.
+HEIC's depth of up to 12 bits is kept, in 16-bit samples; of AVIF, Pillow reads 8 bits. H.273's code points
+for the colours are kept, so that HDR is enlarged as HDR if the format of the result can describe it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc",
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file that begins so is HEIC or AVIF."""
+    """Whether a file with this beginning is HEIC or AVIF."""
     return start[4:8] == b"ftyp" and not _brands(start).isdisjoint(_AVIF | _HEIC)
 
 
 def open_heif(file: BinaryIO) -> Source:
-    """A HEIC or AVIF file that has been opened.
+    """Read the header of an opened HEIC or AVIF file.
 
     Raises:
-        SkipDiffError: if what reads it is not installed.
+        SkipDiffError: if the library that reads it is not installed.
     """
     file.seek(0)
     avif = not _brands(file.read(64)).isdisjoint(_AVIF)
@@ -111,10 +111,10 @@ def _open_avif(file: BinaryIO) -> Source:
 
 
 def _avif_exif(image: Image.Image) -> exif.Directories:
-    """The file's EXIF, with the orientation that the picture itself has.
+    """The file's EXIF, with the orientation of the picture itself.
 
-    Where the two differ, Pillow writes EXIF anew, with question marks for all that is no ASCII. Of that the
-    orientation alone is taken, as long as the decoder gives the block as it lies in the file.
+    Where the two orientations differ, Pillow rewrites the EXIF, with question marks for non-ASCII text. Only
+    the orientation is taken from that, if the decoder also gives the block as it is in the file.
     """
     shown = exif.parse(image.info.get("exif") or b"")
     with contextlib.suppress(AttributeError, IndexError, TypeError):  # Pillow promises no such decoder
@@ -125,7 +125,7 @@ def _avif_exif(image: Image.Image) -> exif.Directories:
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:
-    """The meaning of the pixels: an ICC profile, else primaries and transfer by H.273."""
+    """The photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
     meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # of the full-range RGB that was decoded
     photo = with_profile(photo, profile)
     if codes[1] not in icc.HDR and (photo.profile or icc.is_open(meaning) or icc.is_srgb(meaning)):
@@ -135,7 +135,7 @@ def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Ph
 
 
 def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:
-    """Primaries and transfer (2 if it does not say), and bits a channel, of the first picture in the file."""
+    """Primaries and transfer (2: unspecified), and bits per channel, of the first picture in the file."""
     codes, bits = (2, 2), 8
     file.seek(0, 2)
     for name, place, length in _boxes(file, 0, file.tell()):
@@ -149,7 +149,7 @@ def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:
 
 
 def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of what lies in boxes, and in those that hold others."""
+    """Name, offset and length of the content of all boxes, also of those within other boxes."""
     while place + 8 <= end:
         file.seek(place)
         length, name = struct.unpack(">I4s", file.read(8))

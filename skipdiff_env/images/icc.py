@@ -1,7 +1,8 @@
-"""ICC profiles for colour spaces that a file names without one: by code points, by gamma and primaries.
+"""ICC profiles for colour spaces that a file specifies otherwise: by code points, or by gamma and primaries.
 
-A profile is the one way of saying it that JPEG, PNG, WebP and TIFF share. References: ICC.1:2001-04 (the
-format), ITU-T H.273 (code points), Bradford's matrix (from a white to D50, which profiles are relative to).
+A profile is the only way of specifying a colour space that JPEG, PNG, WebP and TIFF share. References:
+ICC.1:2001-04 (the format), ITU-T H.273 (code points), Bradford's matrix (from a white to D50, which profiles
+are relative to).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _PRIMARIES = {
 """H.273, table 2."""
 
 _OPEN = 2
-"""The code point of primaries and of transfer that says: not specified."""
+"""The code point for unspecified primaries, and for an unspecified transfer."""
 
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of H.273, table 3, that no profile of gammas and primaries can express."""
@@ -56,7 +57,7 @@ _SAMPLES = np.linspace(0, 1, 4096)
 
 
 def srgb_curve() -> np.ndarray:
-    """Light of encoded values by IEC 61966-2-1."""
+    """sRGB's curve from encoded values to light, by IEC 61966-2-1."""
     return np.where(_SAMPLES <= 0.04045, _SAMPLES / 12.92, ((_SAMPLES + 0.055) / 1.055) ** 2.4)
 
 
@@ -66,7 +67,7 @@ def _video_curve(edge: float, slope: float, offset: float) -> np.ndarray:
 
 
 def _transfer(code: int) -> Curve | None:
-    """H.273, table 3, turned round."""
+    """The inverse of a transfer function of H.273, table 3: from encoded values to light."""
     if code in (1, 6, 14, 15):
         return _video_curve(0.081, 4.5, 0.099)
     if code == 7:
@@ -79,8 +80,8 @@ def from_code_points(
 ) -> bytes | None:
     """The profile that four code points stand for: primaries, transfer, matrix, full range.
 
-    None if there is none: HDR, codes that nobody defined, numbers that are no full-range RGB. What they leave
-    open is ``primaries`` and the encoding ``gamma``, or else sRGB's.
+    None if there is none: for HDR, for undefined codes, and for numbers that are not full-range RGB. For
+    unspecified codes, ``primaries`` and the encoding ``gamma`` are used, or else sRGB's.
     """
     curve: Curve | None = 1 / gamma if gamma else srgb_curve()
     curve = curve if codes[1] == _OPEN else _transfer(codes[1])
@@ -91,17 +92,17 @@ def from_code_points(
 
 
 def is_open(codes: bytes) -> bool:
-    """Whether four code points leave something open, and name nothing that is not sRGB's."""
+    """Whether four code points leave something unspecified, and agree with sRGB in what they specify."""
     return _OPEN in codes[:2] and codes[0] in (1, _OPEN) and codes[1] in (13, _OPEN)
 
 
 def is_srgb(codes: bytes) -> bool:
-    """Whether four code points mean sRGB, which everybody takes numbers for that say nothing."""
+    """Whether four code points mean sRGB, which is also what untagged numbers are taken for."""
     return codes == bytes([1, 13, 0, 1])
 
 
 def is_limited(codes: bytes) -> bool:
-    """Whether four code points say that RGB is of limited range; those that H.273 reserves say nothing."""
+    """Whether four code points mean RGB of limited range; those that H.273 reserves do not."""
     defined = codes[0] in (_OPEN, *_PRIMARIES) and codes[1] in range(1, 19) and codes[1] != 3
     return defined and codes[2:] == b"\0\0"
 
@@ -109,7 +110,7 @@ def is_limited(codes: bytes) -> bool:
 def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
     """The profile of an encoding gamma (0.45455 is usual) and chromaticities, sRGB's where one is missing.
 
-    None if that is sRGB, of which 0.45455 is the usual paraphrase, or if it makes no sense.
+    None if that is sRGB, for which 0.45455 is the usual approximation, or if the values are invalid.
     """
     primaries = primaries or SRGB
     usual = gamma is None or abs(gamma - 0.45455) < 0.005
@@ -176,7 +177,7 @@ def _curve_tag(curve: Curve) -> bytes:
 
 
 def _assembled(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """Header, table of tags, and each different value once."""
+    """The profile: header, table of tags, and each distinct value once."""
     first = 128 + 4 + 12 * len(tags)
     places: dict[bytes, int] = {}
     body = b""

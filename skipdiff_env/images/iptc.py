@@ -1,6 +1,6 @@
-"""Captions, keywords and rights in IPTC's older form (IIM 4.2), as XMP, which every format can hold.
+"""Converts captions, keywords and rights of IPTC's older form (IIM 4.2) to XMP, which more formats can hold.
 
-Programs that write both keep them alike (Metadata Working Group, 2010), so that a file's own XMP goes first.
+Programs that write both keep them equal (Metadata Working Group, 2010), so a file's own XMP takes precedence.
 References: IPTC-IIM 4.2, record 2; IPTC Photo Metadata Standard, for the properties of the same meaning.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 RESOURCE = 0x0404
-"""Of Photoshop's image resources, the one that holds IIM."""
+"""Number of Photoshop's image resource that holds IIM."""
 
 _PROPERTIES = {
     5: "dc:title", 25: "dc:subject", 40: "photoshop:Instructions", 80: "dc:creator",
@@ -34,9 +34,9 @@ _PACKET = (
 
 
 def as_xmp(block: bytes) -> bytes:
-    """The XMP packet that says what a block of IIM says, with or without Photoshop's resources round it.
+    """Convert a block of IIM, alone or within Photoshop's resources, to an XMP packet.
 
-    Empty if that is nothing. What comes behind damage is left out.
+    The packet is empty if there is nothing to convert. Data after damage is left out.
     """
     said: dict[str, list[str]] = {}
     for number, data in _data_sets(_resource(block) if block.startswith(b"8BIM") else block):
@@ -57,7 +57,7 @@ def _value(name: str, texts: list[str]) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """UTF-8, which a data set of record 1 may announce and many do not, else Latin-1."""
+    """The text, decoded as UTF-8 (which record 1 may declare, but often does not), else as Latin-1."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -82,7 +82,7 @@ def _data_sets(block: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _resource(block: bytes) -> bytes:
-    """Among Photoshop's image resources, IIM."""
+    """The IIM block among Photoshop's image resources; empty if there is none."""
     place = 0
     while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
         kind, name = int.from_bytes(block[place + 4 : place + 6], "big"), block[place + 6]

@@ -1,4 +1,4 @@
-"""JPEG as other files hold it: streams that share their tables and do not say what their colours are."""
+"""Decodes JPEG streams within other files, which share their tables and do not specify their colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 _SCAN = 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APPLICATIONS = {*range(0xE0, 0xF0), 0xFE}
-"""Segments of applications, and comments: of no account to the pixels, once it is clear what colours are."""
+"""Application segments and comments, which do not affect the pixels once the colour space is known."""
 
 
 def decoded(
@@ -21,13 +21,13 @@ def decoded(
 
     Args:
         stream: a JPEG stream, which may lack tables.
-        tables: a stream of them; empty for none.
+        tables: a stream that holds the tables; empty: none.
         size: width and height. The stream may have more rows.
         channels: 1, 3 or 4.
         transformed: whether three channels are YCbCr; None if it does not matter.
 
     Raises:
-        ValueError, OSError: if the stream is damaged, or of another size than that.
+        ValueError, OSError: if the stream is damaged, or has another size.
     """
     parts = [segment for segment, _ in _segments(tables)] if tables else []
     for segment, marker in _segments(stream):
@@ -50,7 +50,7 @@ def decoded(
 
 
 def _segments(stream: bytes) -> Iterator[tuple[bytes, int]]:
-    """The segments that matter to the pixels, each with its marker; the scan, with all behind it, is one."""
+    """The segments that affect the pixels, with their markers; the scan and all that follows are one."""
     if stream[:2] != b"\xff\xd8":
         raise ValueError("a JPEG without a beginning")
     place = 2

@@ -1,8 +1,8 @@
-"""Images larger than memory: tensors that lie in files without a name and are computed with strip by strip.
+"""Images larger than memory: tensors that are stored in unnamed files and processed strip by strip.
 
-The arithmetic of chains treats every number alone. A :class:`Mapped` tensor passes itself through such
-functions a strip of rows at a time, into another of its kind, so that no chain needs to know where its images
-lie. Functions of another kind see an ordinary tensor of the same numbers. Small images lie in memory.
+The arithmetic of chains is elementwise. A :class:`Mapped` tensor passes itself through elementwise functions
+one strip of rows at a time, into another mapped tensor, so that no chain needs to know where its images are
+stored. Other functions see an ordinary tensor of the same numbers. Small images are kept in memory.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..errors import SkipDiffError
 
 LARGE = 2**28
-"""Bytes from which on an image lies in a file."""
+"""Size in bytes from which on an image is stored in a file."""
 
 STRIP = 2**22
-"""Numbers that are computed with at once, roughly."""
+"""Approximate number of elements that are processed at once."""
 
 _BLOCK = 2**20
 _ATEN = torch.ops.aten
 _COPIES = (_ATEN._to_copy.default, _ATEN.clone.default)
-"""What treats every number alone, besides what torch says of itself."""
+"""Elementwise functions that torch does not tag as pointwise."""
 _BLANKS = (
     _ATEN.zeros_like.default, _ATEN.empty_like.default, _ATEN.new_zeros.default, _ATEN.new_empty.default,
 )  # fmt: skip
@@ -39,19 +39,19 @@ _BLANKS = (
 class Mapped(torch.Tensor):
     """A tensor of images, (B, C, H, W), all zeros at first.
 
-    Its file goes when it is no longer used, and when the process ends, however it ends.
+    Its file is removed when it is no longer used, or when the process ends, however it ends.
 
     Args:
         shape: (B, C, H, W).
-        folder: where its file lies.
-        dtype: of its numbers.
+        folder: folder of its file.
+        dtype: type of its numbers.
 
     Raises:
         SkipDiffError: if there is no room for the file.
     """
 
     plain: Tensor
-    """The same numbers as an ordinary tensor, of which whatever is touched stays in memory until
+    """The same numbers as an ordinary tensor. Parts that have been accessed stay in memory until
     :func:`release` is called."""
     folder: Path
     _pages: mmap.mmap | None
@@ -74,7 +74,7 @@ class Mapped(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """What torch calls in place of a function that is given one of these."""
+        """Called by torch in place of a function that is given a mapped tensor."""
         kwargs = kwargs or {}
         first = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Mapped))
         stays = kwargs.get("device") in (None, torch.device("cpu"))
@@ -91,29 +91,29 @@ class Mapped(torch.Tensor):
         return self.plain.numpy(force=force)
 
     def tolist(self) -> Any:
-        """The numbers in lists."""
+        """The numbers as nested lists."""
         return self.plain.tolist()
 
     def __deepcopy__(self, memo: Any) -> Tensor:
         return self.clone()
 
     def release(self) -> None:
-        """Let go of the memory that has been read into or written from; the numbers stay."""
+        """Free the memory of parts that were read or written; the numbers are kept in the file."""
         if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system sees to it
             self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 def release(*images: Tensor) -> None:
-    """:meth:`Mapped.release` of those that are mapped."""
+    """Call :meth:`Mapped.release` on the images that are mapped."""
     for image in images:
         if isinstance(image, Mapped):
             image.release()
 
 
 def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None) -> Tensor:
-    """What a function makes of images (B, C, h, w) of which it treats each channel alone, (B, C, H, W).
+    """Apply a function that treats channels separately, (B, C, h, w) → (B, C, H, W), channel by channel.
 
-    It is mapped to ``folder``; without one it is an ordinary tensor.
+    The result is mapped to ``folder``; if that is None, it is an ordinary tensor.
     """
     if folder is None:
         return function(image)
@@ -129,7 +129,7 @@ def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, fold
 
 
 def strips(height: int, row: int) -> list[slice]:
-    """Cut so many rows of ``row`` numbers each into strips of about ``STRIP`` numbers."""
+    """Divide ``height`` rows of ``row`` numbers each into strips of about ``STRIP`` numbers."""
     rows = max(1, STRIP // row)
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
@@ -137,7 +137,7 @@ def strips(height: int, row: int) -> list[slice]:
 def _strip_by_strip(
     func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], folder: Path, into: Tensor | None
 ) -> Tensor:
-    """Apply a function of single numbers to images, into a new one unless it works in place."""
+    """Apply an elementwise function to images, into a new one unless it works in place."""
     tensors = [x for x in args if isinstance(x, Tensor)]
     shape = torch.broadcast_shapes(*(x.shape for x in tensors))
     made = into
@@ -161,13 +161,13 @@ def _plain(x: Any) -> Any:
 
 
 def _rows(x: Tensor, rows: slice, height: int) -> Tensor:
-    """A strip of what has rows; all of what is the same for every row."""
+    """A strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
     plain = _plain(x)
     return plain[..., rows, :] if x.dim() >= 2 and x.shape[-2] == height else plain
 
 
 def _pages(size: int, folder: Path) -> mmap.mmap:
-    """So many bytes of a new file without a name, for which there is room."""
+    """Map ``size`` bytes of a new unnamed file, for which space is reserved."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):

@@ -1,13 +1,13 @@
-"""What is wrong with a photograph, by its pixels: noise, blur, and JPEG coding that its file hides.
+"""Measures faults of a photograph in its pixels: noise, blur, and JPEG coding that its file does not mention.
 
-Simple estimators of the field, each of one idea, on a few windows of large pictures:
+Simple, established estimators, on a few windows of large pictures:
 
-- noise: Immerkær's operator (1996), which sees no straight edges and no shading, in blocks of 8×8 pixels; the
-  flat ones are found by iteration, as Liu et al. (2013) find theirs
+- noise: Immerkær's operator (1996), which ignores horizontal and vertical edges and shading, in blocks of 8×8
+  pixels; flat blocks are found by iteration, as in Liu et al. (2013)
 - blur: the ratio of gradients before and after blurring again (Zhuo and Sim 2011), at the strongest edges
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
 
-Where nothing is flat, as on a page of type a few pixels high, texture is taken for noise.
+Where nothing is flat, such as on a page of text a few pixels high, texture is taken for noise.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from .coding import Coding, luminance_table
 from .raster import Photo, eight_bits
 
 WINDOW, WINDOWS = 256, 3
-"""Pictures of more pixels are measured in 3×3 windows of this side, spread evenly."""
+"""Side of the windows in pixels, and their number per axis. Pictures that have no more pixels than all
+windows together are measured whole."""
 BLOCK = 8
-"""Side of JPEG's blocks, and of those that noise is measured in."""
+"""Side of JPEG's blocks, and of the blocks in which noise is measured."""
 MIN_SIDE = 24
 """Smaller pictures are not measured."""
 
@@ -37,46 +38,48 @@ _FREEDOM = BLOCK**2 / (70 / 36) ** 2
 """Degrees of freedom of the operator's power in a block: neighbours correlate by (1, -4, 6, -4, 1)/6 along
 either axis, whose squares add up to 70/36."""
 _KEPT, _FLATTEST = 0.8, 0.05
-"""Shares of the blocks: of flat ones that are kept in each round, and that the first round takes for flat."""
+"""Share of the flat blocks that each round keeps, and share of all blocks that the first round takes for
+flat."""
 _EDGES, _SHARPEST, _REBLUR = 0.05, 0.25, 1.0
-"""Shares of pixels that are taken for edges, and of these that are sharper than the picture's blur (things
-lie out of focus in sharp pictures, too); σ of the second blur."""
+"""Share of pixels that are taken for edges; share of these that are sharper than the blur that is reported
+(since sharp pictures, too, have parts out of focus); σ of the second blur."""
 _FAINT = 4.0
-"""Grey levels a pixel below which a gradient is no edge."""
+"""Gradient in grey levels per pixel below which there is no edge."""
 _GRID_WINDOW, _COEFFICIENTS = 192, 20_000
-"""Side of the part of a window that a lattice is looked for in, and how many coefficients are looked at."""
+"""Side of the part of a window that is searched for a lattice, and number of coefficients that are used."""
 MAX_BLUR = 5.0
-"""Largest blur that is told, in pixels."""
+"""Largest blur that is reported, in pixels."""
 _ZERO, _NONZERO, _ROUNDING = 0.6, 2.0, 0.35
-"""DCT coefficients taken for quantised to 0, those that are looked at for a lattice, and their deviation
-from it, all in grey levels; rounding to 8 bits in RGB and once before is what spoils the lattice."""
+"""Limit below which a DCT coefficient counts as quantised to 0, limit above which it is used to find a
+lattice, and standard deviation from the lattice, due to rounding to 8 bits in RGB and once before; in grey
+levels."""
 _STRAY = 0.2
 """Share of the coefficients that may lie off the lattice, such as those of clipped blocks."""
 _EVIDENCE, _PROOF = 0.35, 30.0
-"""Mean log likelihood of a coefficient, above that of no lattice, from which on a picture was a JPEG,
-and the least sum."""
+"""Least mean and least sum, over the coefficients, of the log likelihood ratio of a lattice to none, at which
+a picture counts as a former JPEG."""
 _QUALITIES = range(10, 97)
-"""Of which a trace can be left."""
+"""Qualities that can leave a trace."""
 _RESAVED = 5
-"""By how much a former quality must lie below the file's to be another one."""
+"""Least difference by which a former quality must be below the file's to count as another one."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is wrong with a photograph."""
+    """The faults of a photograph."""
 
     noise: float
     """Standard deviation in 8-bit units, in flat areas."""
     blur: float
-    """σ in pixels; 0 where there is no edge to tell by. Sharp pictures have about 0.4 of it."""
+    """σ in pixels; 0 if there is no edge to measure it at. Sharp pictures have about 0.4."""
     coding: Coding | None = None
-    """How the file was compressed, or a former one, if that was compressed more strongly."""
+    """The coding of the file, or that of a former file, if it was stronger."""
     former: bool = False
-    """Whether it is a former one's, which was seen in the pixels."""
+    """Whether ``coding`` is that of a former file, found in the pixels."""
 
 
 def measure(photo: Photo) -> Measured:
-    """Measure a photograph. It takes milliseconds to tenths of a second, whatever its size."""
+    """Measure a photograph. This takes milliseconds to tenths of a second, whatever the picture's size."""
     windows = _windows(photo.colour, photo.alpha)
     if not windows:
         return Measured(0.0, 0.0, photo.coding)
@@ -96,9 +99,9 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 
 def _windows(colour: np.ndarray, alpha: np.ndarray | None) -> list[np.ndarray]:
-    """The picture, or windows of it, from the same place in a block on, as uint8; none if it is too small.
+    """The picture, or windows of it that begin at the same place in a block, as uint8; none if too small.
 
-    What is transparent all over counts for nothing.
+    Windows that are fully transparent are left out.
     """
     height, width = colour.shape[:2]
     if min(height, width) < MIN_SIDE:
@@ -120,9 +123,10 @@ def _windows(colour: np.ndarray, alpha: np.ndarray | None) -> list[np.ndarray]:
 def noise_level(windows: list[np.ndarray]) -> float:
     """Standard deviation of noise in flat areas, the mean over the channels.
 
-    The power of Immerkær's operator in a block of pure noise follows χ² of ``_FREEDOM`` degrees. From the
-    flattest blocks on, σ² is the mean of those blocks whose power lies below the 80 % quantile of what σ²
-    lets expect, over the mean of a χ² that is cut off there, until it stays.
+    The power of Immerkær's operator in a block of pure noise follows a χ² distribution with ``_FREEDOM``
+    degrees of freedom. Starting from the flattest blocks, σ² becomes the mean power of the blocks below the
+    80 % quantile expected for σ², divided by the mean of the χ² distribution below that quantile, until it
+    converges.
 
     Args:
         windows: uint8 (h, w, C) each, at least 10 pixels a side.
@@ -140,7 +144,7 @@ def noise_level(windows: list[np.ndarray]) -> float:
 
 
 def _block_powers(pixels: np.ndarray) -> list[np.ndarray]:
-    """Of each channel, the operator's mean power in every block without black or white, in σ²."""
+    """For each channel, the operator's mean power in every block without black or white, in σ²."""
     values = pixels.astype(np.float32)
     high = cv2.filter2D(values, cv2.CV_32F, _LAPLACIANS).reshape(values.shape)[1:-1, 1:-1]
     power = _blocks(np.square(high) / 36).mean(axis=(1, 3))
@@ -186,12 +190,12 @@ def _cut_off() -> tuple[float, float]:
 def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
     """σ of the Gaussian that would have blurred steps to the picture's sharper edges, in pixels.
 
-    A step that was blurred by σ and then again by σ₀ has R = √(σ² + σ₀²)/σ times the gradient before the
-    second time, at its middle, so that σ = σ₀/√(R² - 1).
+    If a step is blurred by σ and then again by σ₀, its middle gradient before the second blur is
+    R = √(σ² + σ₀²)/σ times that after it, so that σ = σ₀/√(R² - 1).
 
     Args:
         planes: float32 (h, w) each, in grey levels.
-        noise: its standard deviation, above which a gradient has to stand out.
+        noise: standard deviation of the noise, from which a gradient must stand out.
     """
     before, after = [], []
     for plane in planes:
@@ -211,7 +215,7 @@ def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
 
 
 def _gradient(plane: np.ndarray) -> np.ndarray:
-    """Magnitude of central differences inside, in grey levels a pixel."""
+    """Magnitude of the central differences at inner pixels, in grey levels per pixel."""
     return np.hypot(plane[1:-1, 2:] - plane[1:-1, :-2], plane[2:, 1:-1] - plane[:-2, 1:-1]) / 2
 
 
@@ -219,14 +223,14 @@ def _gradient(plane: np.ndarray) -> np.ndarray:
 
 
 def former_coding(windows: list[np.ndarray]) -> Coding | None:
-    """The coding of a picture that was a JPEG and has kept its pixels since; it may have been cropped.
+    """The coding of a picture that was a JPEG and has kept its pixels since, but may be cropped; else None.
 
-    The block grid is where most DCT coefficients are 0. The quality is the one of libjpeg's tables under
-    which the others are likeliest: a table's step q for a frequency puts them at multiples of q, with the
-    density q N(r; 0, 0.35) at a distance r, relative to that of no lattice.
+    The block grid is where most DCT coefficients are 0. The quality is that of the libjpeg table under which
+    the other coefficients are most likely: a table's step q for a frequency puts them at multiples of q, with
+    the density q N(r; 0, 0.35) at a distance r, relative to that without a lattice.
 
     Args:
-        windows: uint8 (h, w, C) each, whose first pixels lie at the same place in a block.
+        windows: uint8 (h, w, C) each, whose first pixels have the same position in a block.
     """
     windows = [window[:_GRID_WINDOW, :_GRID_WINDOW] for window in windows]
     planes = [luma(window) for window in windows]

@@ -1,10 +1,10 @@
-"""What a photograph file says besides its pixels: EXIF, XMP, PNG texts, resolution.
+"""The metadata of a photograph file: EXIF, XMP, PNG texts, resolution.
 
-Kept are what describes the picture (camera, date, author, caption, …) and the resolution. Dropped
-are what an enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that
-are not in the result); what counts pixels is scaled. What may name the place (GPS, most of XMP, makers'
-private notes and tags) is dropped unless that is asked for. Added is a record of how the picture was made:
-EXIF ``Software`` and, as JSON, ``ImageHistory``.
+Descriptions of the picture (camera, date, author, caption, …) and the resolution are kept. Data that an
+enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that are not in the
+result) is dropped, and values in pixels are scaled. Data that may reveal the location (GPS, most of XMP,
+makers' private notes and tags) is dropped unless the user asks for it. A record of how the picture was made
+is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DESCRIPTIVE = frozenset(
         Tag.XPSubject,
     )
 )  # fmt: skip
-"""Tags of the main directory that are kept. A TIFF has its layout in there too, hence a list."""
+"""Tags of the main directory that are kept; others, such as those of a TIFF's layout, are not."""
 
 OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight), exif.EXIF_IFD, exif.GPS_IFD
 """Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers, which lead nowhere."""
@@ -48,9 +48,9 @@ TEXTS = frozenset({
     "comment", "parameters", "prompt", "workflow", "dream", "sd-metadata", "invokeai_metadata",
     "invokeai_graph",
 })  # fmt: skip
-"""Keywords of PNG texts that name no place: those of the standard, and what image generators write."""
+"""Keywords of PNG texts that reveal no location: those of the standard, and those of image generators."""
 COMMENT = "Comment"
-"""The keyword of the one text that JPEGs and GIFs can hold, too."""
+"""The keyword of the only text that JPEG and GIF can hold, too."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ class Metadata:
     """PNG texts by keyword."""
     dpi: tuple[float, float] | None = None
     size: tuple[int, int] | None = None
-    """Width and height of the upright picture whose pixels the metadata count."""
+    """Width and height of the upright picture that values in pixels refer to."""
 
     def without_location(self) -> Metadata:
-        """The same without what may name the place."""
+        """A copy without data that may reveal the location."""
         kept = {tag: value for tag, value in self.exif.items() if tag in exif_tags.PLACELESS}
         texts = {key: text for key, text in self.texts.items() if key.lower() in TEXTS}
         return replace(self, exif=kept, gps={}, texts=texts, xmp=xmp.without_places(self.xmp))
 
     def at(self, size: tuple[int, int]) -> Metadata:
-        """The same for the picture enlarged to ``size``: what counts its pixels counts the new ones."""
+        """A copy for the picture enlarged to ``size``, with values in pixels scaled."""
         if self.size in (None, size):
             return self
         assert self.size is not None
@@ -100,15 +100,15 @@ def read_metadata(
     texts: Mapping[str, str],
     dpi: tuple[Any, ...],
 ) -> Metadata:
-    """What a file says about its picture.
+    """The metadata of a file's picture.
 
     Args:
-        found: its EXIF.
-        packet: its XMP.
-        orientation: EXIF's, of the picture as it is stored.
-        size: width and height as it is stored.
+        found: the file's EXIF.
+        packet: the file's XMP.
+        orientation: EXIF orientation of the picture as stored.
+        size: width and height of the picture as stored.
         texts: PNG texts by keyword.
-        dpi: dots per inch across and down by the format's own field, if it says that.
+        dpi: dots per inch across and down, from the format's own field; empty if it has none.
     """
     base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
     unit = base.get(int(Tag.ResolutionUnit))
@@ -127,7 +127,7 @@ def read_metadata(
 
 
 def read_orientation(found: Directories, packet: bytes = b"") -> int:
-    """EXIF orientation, 1 … 8; 1 where there is none that makes sense. XMP's counts where EXIF has none."""
+    """EXIF orientation, 1 … 8; 1 if it is missing or invalid. If EXIF has none, XMP's is used."""
     if ORIENTATION in found.base:
         numbers = found.base[ORIENTATION].numbers()
         return int(numbers[0]) if len(numbers) == 1 and numbers[0] in range(1, 9) else 1
@@ -135,8 +135,8 @@ def read_orientation(found: Directories, packet: bytes = b"") -> int:
 
 
 def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[int, exif.Value]:
-    """An EXIF directory whose subject areas and resolutions are those of the upright picture, without those
-    that are nonsense."""
+    """An EXIF directory whose subject areas and resolutions are those of the upright picture; invalid ones
+    are dropped."""
     numbers = {tag: found[tag].numbers() for tag in (*AREAS, *DENSITIES) if tag in found}
     counted = {tag: them for tag, them in numbers.items() if all(0 <= number < 2**24 for number in them)}
     turned = {tag: value for tag, value in found.items() if tag not in (*AREAS, *DENSITIES)}
@@ -157,7 +157,7 @@ def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[i
 
 
 def _counts(*numbers: float) -> exif.Value:
-    """Numbers of pixels, which EXIF gives 16 bits but may have more in a large result."""
+    """Values in pixels, in 16 bits as EXIF has them, or in 32 if the result is too large for that."""
     whole = [max(0, round(number)) for number in numbers]
     return exif.shorts(*whole) if max(whole, default=0) < 2**16 else exif.longs(*whole)
 
@@ -180,7 +180,7 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
 
 
 def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any]) -> Directories:
-    """What to write: description, GPS if it is there, software and record."""
+    """The EXIF to write: description, GPS if there is any, software and record."""
     base = {**metadata.base, int(Tag.Software): exif.text(software)}
     if metadata.dpi and int(Tag.XResolution) not in base:  # WebP has no field of its own, JPEG's is small
         values = (*(exif.rationals(number) for number in metadata.dpi), exif.shorts(2))
@@ -189,7 +189,7 @@ def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any
 
 
 def exif_bytes(found: Directories) -> bytes:
-    """An EXIF block, with the name before it that JPEG wants."""
+    """An EXIF block, with the name before it that JPEG requires."""
     return b"Exif\0\0" + b"".join(exif.build(found))
 
 

@@ -1,7 +1,7 @@
-"""Photograph files with all their baggage: 16 bits, transparency, CMYK, orientation, profiles, metadata.
+"""Reads photograph files in full: 16 bits, transparency, CMYK, orientation, profiles, metadata.
 
-:func:`read_photo` gives upright pixels at the file's own depth plus what else is worth keeping;
-:mod:`.photo_file` puts it all back as far as a format can hold it, and says what it could not.
+:func:`read_photo` returns upright pixels at the file's own depth, with everything else that is worth keeping;
+:mod:`.photo_file` writes it back as far as a format can hold it, and reports what the format cannot hold.
 PNG, TIFF, HEIC and AVIF have modules of their own; Pillow reads the others.
 """
 
@@ -31,8 +31,8 @@ from .tiff import SIGNATURES as TIFF_SIGNATURES
 from .tiff import open_tiff
 
 MAX_PIXELS = 89_478_485
-"""Larger files are refused before they are decoded: a bomb of a few kilobytes may claim any size. This is
-Pillow's own limit, a quarter gigabyte of RGB."""
+"""Larger pictures are refused before they are decoded: a decompression bomb of a few kilobytes may claim any
+size. This is Pillow's own limit, a quarter gigabyte of RGB."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Format:
     name: str
     suffix: str
     deep: bool = False
-    """16 bits a channel."""
+    """Whether it can hold 16 bits per channel."""
     alpha: bool = False
     lossy: bool = False
-    """Whether it is coded in a quality of one's choice."""
+    """Whether it is coded with a quality that the user chooses."""
     grey: bool = True
     baggage: bool = True
-    """Profile and metadata."""
+    """Whether it can hold a profile and metadata."""
     code_points: bool = False
-    """Colours by the code points of ITU-T H.273, with which alone HDR can be told."""
+    """Whether it can describe colours by the code points of ITU-T H.273, which HDR needs."""
     max_side: int = 2**31 - 1
     max_profile: int = 2**31 - 1
-    """Bytes of an ICC profile."""
+    """Largest size of an ICC profile in bytes."""
 
 
 FORMATS = {
@@ -66,7 +66,7 @@ FORMATS = {
         Format("bmp", ".bmp", baggage=False),
     )
 }
-"""What photographs are written as, by name."""
+"""The formats in which photographs are written, by name."""
 
 SUFFIXES = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".webp": "webp",
@@ -82,7 +82,7 @@ _BY_PILLOW = ("JPEG", "WEBP", "BMP", "GIF")
 
 @dataclass(frozen=True)
 class Header:
-    """What can be known of a photograph without decoding it."""
+    """The properties of a photograph that are known without decoding it."""
 
     width: int
     height: int
@@ -91,13 +91,13 @@ class Header:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image in a folder or an archive (no dot files)."""
+    """Whether a file of this name in a folder or an archive is taken for an image; dot files are not."""
     path = Path(name)
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size (upright) and format of a photograph. Raises as :func:`read_photo`, but for damaged pixels."""
+    """Upright size and format of a photograph. Raises as :func:`read_photo`, except for damaged pixels."""
     with _opened(path) as file:
         return decode_header(file, max_pixels)
 
@@ -113,11 +113,11 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
 
     Palettes become RGB, CMYK and Lab become sRGB by their profile, EXIF orientation is applied, 16 bits
-    are kept; of an animation or several pages the first is read. Where a file says by other means than a
-    profile what its numbers mean, it gets a profile. ``notes`` says what was lost.
+    are kept; of an animation or several pages the first is read. If a file describes its colour space by
+    other means than a profile, it gets a profile. ``notes`` says what was lost.
 
     Raises:
-        SkipDiffError: in one line without the path, if it is missing, no image, damaged or too large.
+        SkipDiffError: if the file is missing, not an image, damaged or too large; one line without the path.
     """
     with _opened(path) as file:
         return decode_photo(file, max_pixels)
@@ -159,7 +159,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
-    """Read an image's header; what is wrong with it, then or when it is decoded, becomes a SkipDiffError."""
+    """Read an image's header; any error, there or when it is decoded, becomes a SkipDiffError."""
     try:
         source = _source(file)
         if 0 in source.size:
@@ -217,7 +217,7 @@ def _comment(image: Image.Image) -> dict[str, str]:
 
 
 def _decoded(text: bytes) -> str:
-    """UTF-8, else Latin-1: the formats do not say which."""
+    """The text, decoded as UTF-8, else as Latin-1: the formats do not say which."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -225,7 +225,7 @@ def _decoded(text: bytes) -> str:
 
 
 def _bmp_profile(file: BinaryIO) -> bytes | None:
-    """The ICC profile that a BMP of version 5 holds, which Pillow leaves where it is."""
+    """The ICC profile in a BMP of version 5, which Pillow does not read."""
     here = file.tell()
     try:
         file.seek(14)
@@ -240,18 +240,18 @@ def _bmp_profile(file: BinaryIO) -> bytes | None:
 
 
 _warnings_lock = threading.Lock()
-"""warnings.catch_warnings swaps a global list: two threads in it at once would leave it wrong."""
+"""warnings.catch_warnings replaces a global list: two threads in it at once would leave the wrong one."""
 
 
 def _pillow_image(file: BinaryIO) -> Image.Image:
-    """Open an image without Pillow's warnings, which would come before our refusals."""
+    """Open an image without Pillow's warnings, which would come before SkipDiff's own errors."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(file, formats=_BY_PILLOW)
 
 
 def _profile_of_camera(photo: Photo, found: Directories) -> bytes | None:
-    """Adobe RGB as DCF has it, without a profile: an R03 file, of no colour space that EXIF knows."""
+    """Adobe RGB's profile if a file names it as DCF does: index R03, and not sRGB in EXIF; else None."""
     index = found.interop[1].text() if 1 in found.interop else b""
     space = found.exif[ExifTags.Base.ColorSpace].numbers() if ExifTags.Base.ColorSpace in found.exif else ()
     if index != b"R03" or space == (1,) or photo.mode != "RGB":

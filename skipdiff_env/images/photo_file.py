@@ -1,4 +1,4 @@
-"""Writing a :class:`Photo`: pixels, profile, metadata and the record of how it was made, as bytes."""
+"""Encodes a :class:`Photo`: pixels, profile, metadata and the record of how it was made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .raster import Photo, eight_bits, over_white
 from .tiff import encode_tiff
 
 _JPEG_SEGMENT = 65533 - 64
-"""Room in one JPEG segment, less its name."""
+"""Bytes that fit into one JPEG segment, besides its name."""
 
 
 def encode_photo(
@@ -29,14 +29,14 @@ def encode_photo(
     """A photograph as the bytes of a file. The same arguments give the same bytes.
 
     Args:
-        photo: what to write, with all its metadata.
+        photo: the photograph, with all its metadata.
         fmt: one of :data:`~skipdiff_env.images.photo.FORMATS`.
-        software: what made it, for the EXIF tag.
-        record: how it was made, JSON-plain.
-        quality: of JPEG and WebP, 1 … 100.
+        software: name of the software that made it, for the EXIF tag.
+        record: how it was made, as plain JSON.
+        quality: quality of JPEG and WebP, 1 … 100.
 
     Returns:
-        The bytes, and what the format could not hold, in words.
+        The bytes, and notes on what the format could not hold.
 
     Raises:
         SkipDiffError: if the picture is too large for the format.
@@ -90,7 +90,7 @@ def check_size(size: tuple[int, int], fmt: Format) -> None:
 
 
 def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
-    """The photograph as the format can hold it, and what that cost."""
+    """The photograph as the format can hold it, and notes on what was lost."""
     notes = []
     colour, alpha, profile = photo.colour, photo.alpha, photo.profile
     if alpha is not None and not fmt.alpha:

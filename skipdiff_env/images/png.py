@@ -1,7 +1,7 @@
-"""PNG by its chunks: what Pillow takes too literally, or does not know.
+"""Reads and writes PNG by its chunks, for what Pillow is too strict about or does not know.
 
-Pillow and OpenCV are given the pixels' own chunks alone. So a text of megabytes, or a damaged chunk that no
-picture needs, spoils nothing, and transparency and colour are what the standard (third edition) says.
+Pillow and OpenCV are given only the chunks of the pixels. So a text of megabytes, or a damaged chunk that no
+picture needs, does no harm, and transparency and colour follow the standard (third edition).
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _XMP_KEY = "XML:com.adobe.xmp"
 _ROOM = 2**27
-"""Bytes that the compressed texts and the profile of a file may unpack to. What is more is left out."""
+"""Most bytes to which a file's compressed texts and profile may unpack; any beyond that are left out."""
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Numbers a pixel by colour type."""
+"""Samples per pixel by colour type."""
 _ADAM7 = [
     (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
 ]  # fmt: skip
-"""First row, first column and the distances of the passes of an interlaced file."""
+"""First row, first column, row step and column step of each pass of an interlaced file."""
 _MOST_IN_CHUNK = 2**30
 _AT_ONCE = 2**22
-"""Bytes that are unpacked at once where only their end is looked for."""
+"""Bytes that are unpacked at once where only their number is needed."""
 
 
 @dataclass
 class _Chunks:
-    """A PNG file in parts."""
+    """The parts of a PNG file."""
 
     head: bytes = b""
     """IHDR's 13 bytes."""
     first: dict[bytes, bytes] = field(default_factory=dict)
-    """Whole chunks by name, of each the first, but for pixels and texts."""
+    """Content of the first intact chunk of each name, except those of the pixels."""
     texts: dict[str, str] = field(default_factory=dict)
     pixels: list[tuple[int, int]] = field(default_factory=list)
-    """Where the chunks that make up the pixels lie: offset and length."""
+    """Offset and length of each chunk that makes up the pixels."""
     palette: int = 0
-    """Bytes of the palette that stands before the pixels."""
+    """Size in bytes of the palette before the pixels."""
     profile: bytes = b""
     room: int = _ROOM
-    """What of it is left."""
+    """Bytes to which further texts and the profile may unpack."""
     is_apart: bool = False
-    """Whether the pixels are no frame of the animation, if there is one."""
+    """Whether the pixels are not a frame of the animation, if there is one."""
     oversized: bool = False
-    """Whether a text or profile had to be left out for its size."""
+    """Whether a text or profile was too large and is left out."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,7 +82,7 @@ class _Chunks:
 
 
 def open_png(file: BinaryIO) -> Source:
-    """A PNG file that has been opened at its beginning.
+    """Read all of an opened PNG file but its pixels.
 
     Raises:
         SkipDiffError: if it has no header.
@@ -103,7 +103,7 @@ def open_png(file: BinaryIO) -> Source:
 
 
 def _about_frames(chunks: _Chunks) -> list[str]:
-    """What an animation loses."""
+    """Notes on what is lost of an animation."""
     count = int.from_bytes(chunks.first.get(b"acTL", b"")[:4], "big")
     if count and chunks.is_apart:
         return [f"only the still picture that is there besides its {count} frame{'s' * (count != 1)}"]
@@ -135,7 +135,7 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
 
 
 def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset and length of the body of every chunk up to IEND; the last may be cut off."""
+    """Name, offset and body length of every chunk up to IEND; the last may be cut off."""
     place = len(SIGNATURE)
     while place + 8 <= end:
         file.seek(place)
@@ -192,7 +192,7 @@ def _exif_block(chunks: _Chunks) -> bytes:
 
 
 def _raw_profile(chunks: _Chunks, name: str) -> bytes:
-    """What ImageMagick puts into a text, in hexadecimal after three lines; empty if it is not there."""
+    """A block that ImageMagick stores in a text, as hexadecimal after three lines; empty if there is none."""
     with contextlib.suppress(ValueError):
         return bytes.fromhex("".join(chunks.texts.get(f"Raw profile type {name}", "").split("\n")[3:]))
     return b""
@@ -207,7 +207,7 @@ def _density(chunks: _Chunks) -> tuple[float, ...]:
 
 
 def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
-    """A PNG file of the pixels' own chunks, with an end of its own."""
+    """A PNG file of the chunks of the pixels alone, with an end of its own."""
     parts = [SIGNATURE]
     for start, length in chunks.pixels:
         file.seek(start)
@@ -235,7 +235,7 @@ def _pixels(chunks: _Chunks, data: bytes) -> Photo:
 
 
 def _deep(data: bytes, chunks: _Chunks) -> Photo:
-    """Colour at 16 bits, which Pillow cuts to 8, by OpenCV, which would print what it finds wrong."""
+    """Decode 16-bit colour, which Pillow reduces to 8, with OpenCV; only if intact, as it prints errors."""
     import cv2
 
     intact = _checksums_hold(data) and _has_all_rows(data, chunks, nothing_more=True)
@@ -247,7 +247,7 @@ def _deep(data: bytes, chunks: _Chunks) -> Photo:
 
 
 def _checksums_hold(data: bytes) -> bool:
-    """Whether every chunk is whole and is what was written."""
+    """Whether every chunk is complete and agrees with its checksum."""
     for _, start, length in _walk(BytesIO(data), len(data)):
         whole = memoryview(data)[start + 4 : start + 12 + length]
         if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
@@ -256,7 +256,7 @@ def _checksums_hold(data: bytes) -> bool:
 
 
 def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> bool:
-    """Whether as many bytes are packed as the pixels take, with ``nothing_more`` up to zlib's own end."""
+    """Whether the data unpacks to all bytes of the pixels; with ``nothing_more``, to these and zlib's end."""
     inflater, found = zlib.decompressobj(), 0
     with contextlib.suppress(zlib.error):
         for name, start, length in _walk(BytesIO(data), len(data)):
@@ -272,7 +272,7 @@ def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> b
 
 
 def _packed_size(chunks: _Chunks) -> int:
-    """Bytes of all rows, each with its filter's number; in seven passes if the file is interlaced."""
+    """Bytes of all rows, each with its filter byte; in seven passes if the file is interlaced."""
     width, height = chunks.size
     bits = chunks.depth * _SAMPLES.get(chunks.kind, 1)
     total = 0
@@ -284,7 +284,7 @@ def _packed_size(chunks: _Chunks) -> int:
 
 
 def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
-    """Alpha of pixels of which one colour, given in the file's own depth, is transparent."""
+    """Alpha of pixels among which one colour, given in the file's own depth, is transparent."""
     white = np.iinfo(colour.dtype).max
     top = 2**depth - 1
     hidden = (np.frombuffer(key, ">u2").astype(int) & top) * white // top
@@ -292,7 +292,7 @@ def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
 
 
 def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
-    """What the numbers mean: by cICP, else an ICC profile that fits, else sRGB, else gAMA and cHRM."""
+    """The photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
@@ -328,7 +328,7 @@ def _gamma(chunks: _Chunks) -> tuple[float | None, icc.Primaries | None]:
 
 
 def encode_png(photo: Photo, found: Directories, software: str) -> bytes:
-    """A PNG file; ``found`` is what its EXIF says."""
+    """Encode a PNG file; ``found`` is its EXIF."""
     coded = BytesIO()
     if photo.deep:
         coded.write(_coded_deep(photo))
@@ -360,7 +360,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _coded_deep(photo: Photo) -> bytes:
-    """The pixels at 16 bits, which Pillow cannot, by OpenCV."""
+    """Encode the pixels at 16 bits with OpenCV, since Pillow cannot."""
     import cv2
 
     pixels = photo.planes()
@@ -374,7 +374,7 @@ def _coded_deep(photo: Photo) -> bytes:
 
 
 def _coded_grey_alpha(pixels: np.ndarray) -> bytes:
-    """uint16 (H, W, 2), which OpenCV cannot: each row as the difference to the one above."""
+    """Encode uint16 (H, W, 2), which OpenCV cannot; each row is the difference from the one above."""
     height, width = pixels.shape[:2]
     rows = pixels.astype(">u2", order="C").view(np.uint8).reshape(height, -1)
     filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # the filter's number, and bytes

@@ -1,4 +1,4 @@
-"""ICC colour profiles: which fit the pixels, and the way to sRGB where a file cannot hold them."""
+"""ICC colour profiles: whether they fit the pixels, and conversion to sRGB where a file cannot hold them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
 
 
 def profile_fits(profile: bytes | None, mode: str) -> bool:
-    """Whether ``profile`` is whole enough to convert by, from pixels of a Pillow mode (L, RGB, CMYK, LAB)."""
+    """Whether pixels of a Pillow mode (L, RGB, CMYK, LAB) can be converted by ``profile``."""
     if not profile:
         return False
     try:
@@ -25,7 +25,7 @@ def profile_fits(profile: bytes | None, mode: str) -> bool:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An L, RGB, CMYK or LAB image → RGB in sRGB, perceptually, by its profile.
+    """Convert an L, RGB, CMYK or LAB image to sRGB by its profile, with perceptual intent.
 
     CMYK without a profile is converted by the plain formula.
     """

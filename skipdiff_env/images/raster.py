@@ -1,4 +1,4 @@
-"""A photograph in memory, and what is done to its pixels whatever file they came from."""
+"""A photograph in memory, and operations on its pixels that are common to all file formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .profiles import profile_fits, to_srgb
 
 
 class DamagedError(SkipDiffError):
-    """A file of a kind that we know, a part of which is missing or makes no sense."""
+    """A file of a known format of which a part is missing or invalid."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"is damaged or truncated ({why}): copy it again from the source")
@@ -35,12 +35,12 @@ class Photo:
     """ICC profile of ``colour``."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    """What reading had to change, in words for the user."""
+    """What was changed in reading, in words for the user."""
     code_points: bytes | None = None
-    """What ``colour`` means by ITU-T H.273, as PNG's cICP chunk says it, where that is not sRGB. HDR has no
-    profile besides."""
+    """Colour space of ``colour`` in code points of ITU-T H.273, as in PNG's cICP chunk, if it is not sRGB.
+    HDR has no profile in addition."""
     coding: Coding | None = None
-    """How lossy the coding of its file was, if it was and the header says so."""
+    """The lossy coding of its file, if the header describes one."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,16 +49,16 @@ class Photo:
 
     @property
     def deep(self) -> bool:
-        """Whether it has 16 bits a channel."""
+        """Whether it has 16 bits per channel."""
         return self.colour.dtype == np.uint16
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the colour, L or RGB."""
+        """Pillow's mode of the colour, L or RGB."""
         return "L" if self.colour.shape[2] == 1 else "RGB"
 
     def planes(self) -> np.ndarray:
-        """(H, W, 1 … 4): colour, and alpha behind it if there is one."""
+        """(H, W, 1 … 4): colour, followed by alpha if there is one."""
         return (
             self.colour
             if self.alpha is None
@@ -71,7 +71,7 @@ class Photo:
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def noting(self, *notes: str) -> Photo:
-        """The same with more notes."""
+        """A copy with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
@@ -80,35 +80,35 @@ class Source:
     """A file whose header has been read."""
 
     format: str
-    """Name of its format, in small letters."""
+    """Name of its format, in lower case."""
     size: tuple[int, int]
     """Width and height as stored."""
     decode: Callable[[], Photo]
-    """Pixels as stored, what they mean, and notes; the file must still be open."""
+    """Function that decodes the pixels as stored, with colour space and notes, while the file is open."""
     exif: Directories = field(default_factory=Directories)
     xmp: bytes = b""
     texts: Mapping[str, str] = field(default_factory=dict)
     """PNG texts by keyword."""
     dpi: tuple[Any, ...] = ()
-    """Dots per inch across and down by the format's own field, if it says that."""
+    """Dots per inch across and down, from the format's own field; empty if it has none."""
     turned: bool = False
     """Whether the decoder turns it upright, whatever EXIF says."""
     coding: Coding | None = None
-    """How lossy its coding is, if it is and the header says so."""
+    """Its lossy coding, if the header describes one."""
 
     @property
     def orientation(self) -> int:
-        """EXIF's, 1 … 8."""
+        """EXIF orientation, 1 … 8."""
         return 1 if self.turned else read_orientation(self.exif, self.xmp)
 
     @property
     def metadata(self) -> Metadata:
-        """What it says about the upright picture."""
+        """The metadata of the upright picture."""
         return read_metadata(self.exif, self.xmp, self.orientation, self.size, self.texts, self.dpi)
 
 
 def with_profile(photo: Photo, profile: bytes | None) -> Photo:
-    """The photograph with a file's ICC profile, if that fits, and else a note."""
+    """The photograph with a file's ICC profile if that fits, else with a note."""
     if not profile:
         return photo
     if profile_fits(profile, photo.mode):
@@ -117,9 +117,9 @@ def with_profile(photo: Photo, profile: bytes | None) -> Photo:
 
 
 def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
-    """A loaded Pillow image of 8 bits a channel, or of 16 if grey, as it lies, without metadata.
+    """A loaded Pillow image of 8 bits per channel, or of 16 if grey, as a photograph without metadata.
 
-    Palettes become RGB, CMYK and Lab become sRGB by the profile.
+    It is not turned upright. Palettes become RGB, CMYK and Lab become sRGB by the profile.
 
     Raises:
         SkipDiffError: if its pixels have 32 bits.
@@ -163,14 +163,14 @@ def upright(photo: Photo, orientation: int) -> Photo:
 
 
 def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, C) laid over white by (H, W), both of one type."""
+    """Lay colour (H, W, C) over white by alpha (H, W), both of one type."""
     white = np.iinfo(colour.dtype).max
     share = alpha[..., None] / white
     return np.rint(colour * share + white * (1 - share)).astype(colour.dtype)
 
 
 def unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, C) that was multiplied by (H, W), divided again."""
+    """Undo the premultiplication of colour (H, W, C) by alpha (H, W)."""
     white = np.iinfo(colour.dtype).max
     share = np.maximum(alpha, 1)[..., None] / white
     return np.rint(np.minimum(colour / share, white)).astype(colour.dtype)
@@ -182,7 +182,7 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def rescaled(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned integers of 1 … 16 bits → uint8 or uint16, whichever holds them, with white at its largest."""
+    """Unsigned integers of 1 … 16 bits → uint8 or uint16, whichever holds them, with white at its maximum."""
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
         return samples.astype(dtype)
@@ -192,7 +192,7 @@ def rescaled(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def full_range(samples: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 of H.273's limited range, black at 16/256 and white at 235/256, in the full one."""
+    """Spread uint8 or uint16 of H.273's limited range (black at 16/256, white at 235/256) to the full one."""
     white = np.iinfo(samples.dtype).max
     step = (white + 1) / 256
     levels = (np.arange(white + 1) - 16 * step) * (white / (219 * step))

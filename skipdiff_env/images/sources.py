@@ -27,13 +27,12 @@ _CACHE_BYTES = 512 * 2**20
 
 
 class ImageSource:
-    """A fixed sequence of named images, decoded when first asked for.
+    """A fixed sequence of named images, decoded on first access.
 
     It has ``len(source)``, ``source.name(i)`` and ``source[i]``, a read-only uint8 (H, W, 3) array; a
     negative ``i`` counts from the end, and an ``i`` out of range raises IndexError. Up to ``cache_bytes`` of
     decoded images are kept in memory, and the least recently used are dropped first. A source is made by
-    :func:`open_source`. It can be pickled if its items can, without its cache. It is not safe for several
-    threads at once.
+    :func:`open_source`. It can be pickled if its items can, without its cache. It is not thread-safe.
 
     Args:
         items: names, which messages and infos show, and functions that load the images.

@@ -1,10 +1,9 @@
-"""TIFF in the layouts of scanners, microscopes and layout programs: read and written by the book (TIFF 6.0).
+"""Reads and writes TIFF 6.0 in the layouts of scanners, microscopes and layout programs.
 
-Pillow and OpenCV misread some of them without a word (16 bits in separate planes, 12 bits) and know others
-not at all; tifffile needs native decoders for most, which damaged files crash; libtiff makes something of
-damaged codes and prints what it thinks of them. So samples are unpacked here, and JPEG's strips, each a file
-of its own, go to the decoder of such files. What is not known to be read right is refused, with the layout's
-name.
+Pillow and OpenCV silently misread some of them (16 bits in separate planes, 12 bits) and do not know others;
+tifffile needs native decoders for most, which damaged files crash; libtiff returns something for damaged
+codes and prints messages about them. So samples are unpacked here, and JPEG strips, each a file of its own,
+go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
 """
 
 from __future__ import annotations
@@ -46,39 +45,39 @@ _SUB_DIRECTORIES = 330
 _IPTC, _PHOTOSHOP = 33723, 34377
 _MOST_CHANNELS = 32
 _LARGEST_BLOCK = 2**27
-"""Pixels of a tile or strip."""
+"""Largest number of pixels of a tile or strip."""
 
 _STRIP_BYTES = 2**20
 
 
 class _Layout(NamedTuple):
-    """How the samples of a page lie in the file."""
+    """How the samples of a page are stored in the file."""
 
     width: int
     height: int
     bits: tuple[int, ...]
-    """Of each channel."""
+    """Bits of each channel."""
     kinds: tuple[int, ...]
-    """SampleFormat: 1 is unsigned."""
+    """SampleFormat of each channel; 1 is unsigned."""
     channels: int
     photometric: int
     compression: int
     apart: bool
     """Whether each channel has blocks of its own."""
     block: tuple[int, int]
-    """Width and height of a tile, or of a strip but the last."""
+    """Width and height of a tile, or of every strip but the last."""
     tiled: bool
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]
     predictor: int
     reversed: bool
-    """Whether bits lie the other way round in bytes."""
+    """Whether the bits of each byte are in reverse order."""
     order: str
-    """``<`` or ``>``."""
+    """Byte order, ``<`` or ``>``."""
     two_dimensional: bool
     """Whether rows of fax codes may refer to those above them."""
     tables: bytes
-    """What the strips or tiles share that are in JPEG."""
+    """JPEG tables that the strips or tiles share."""
 
     @property
     def depth(self) -> int:
@@ -95,15 +94,15 @@ class _Layout(NamedTuple):
         return 1 if self.apart else self.channels
 
     def block_bytes(self, rows: int) -> int:
-        """Bytes of so many rows of a strip or tile, unpacked."""
+        """Unpacked bytes of ``rows`` rows of a strip or tile."""
         return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
 
 
 def open_tiff(file: BinaryIO) -> Source:
-    """A TIFF or BigTIFF file that has been opened; its first page that is no reduced copy counts.
+    """Read the header of an opened TIFF or BigTIFF file, for its first page that is not a reduced copy.
 
     Raises:
-        SkipDiffError: if it has a layout that is not read, which is named.
+        SkipDiffError: if the layout is not supported; the message names it.
     """
     whole = _whole(file)
     found, said, notes = _page(whole)
@@ -125,7 +124,7 @@ def open_tiff(file: BinaryIO) -> Source:
 
 
 def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]]:
-    """The page that counts, what the file says of its picture, and notes."""
+    """The page to read, the metadata of its picture, and notes."""
     starts = exif.pages(whole)
     first = exif.parse(whole)
     if not _is_reduced(first.base) or _SUB_DIRECTORIES in first.base:
@@ -145,7 +144,7 @@ def _is_reduced(base: Directory) -> bool:
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
-    """A file's bytes, of which hardly any will be looked at before it is decoded."""
+    """A file's bytes, mapped if possible, since few of them are needed before the file is decoded."""
     with contextlib.suppress(OSError, ValueError):
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     file.seek(0)
@@ -184,7 +183,7 @@ def _layout(base: Directory, order: str) -> _Layout:
 
 
 def _check(layout: _Layout, base: Directory) -> None:
-    """Refuse what would not be read right."""
+    """Refuse layouts that would not be read correctly."""
     if _is_reduced(base) and _SUB_DIRECTORIES in base:
         raise SkipDiffError(
             "is a TIFF that begins with a reduced copy, as camera raw files do: develop it first"
@@ -195,7 +194,7 @@ def _check(layout: _Layout, base: Directory) -> None:
 
 
 def _other_numbers(layout: _Layout) -> str:
-    """What is wrong with the kind of its numbers; nothing, if nothing is."""
+    """What is not supported about the type of its numbers; empty if nothing."""
     kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # what 4, undefined, is read as
     if len(set(layout.bits)) > 1:
         return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
@@ -207,7 +206,7 @@ def _other_numbers(layout: _Layout) -> str:
 
 
 def _other_colours(layout: _Layout, base: Directory) -> str:
-    """What is wrong with its colours; nothing, if nothing is."""
+    """What is not supported about its colours; empty if nothing."""
     photometric, depth = layout.photometric, layout.depth
     if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
         return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
@@ -226,7 +225,7 @@ def _other_colours(layout: _Layout, base: Directory) -> str:
 
 
 def _other_coding(layout: _Layout, base: Directory) -> str:
-    """What is wrong with how its samples are coded; nothing, if nothing is."""
+    """What is not supported about the coding of its samples; empty if nothing."""
     code = layout.compression
     if code in fax.CODES and (layout.channels, layout.depth) != (1, 1):
         return f"fax codes of {layout.depth}-bit pixels"
@@ -285,7 +284,7 @@ def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
 
 
 def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile: bytes | None) -> Photo:
-    """Colour and transparency of samples."""
+    """The photograph that the samples represent, with colour and transparency."""
     photometric = layout.photometric
     colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
     if photometric != _PALETTE:
@@ -316,7 +315,7 @@ def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile:
 
 
 def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Photo:
-    """CMYK, Lab and YCbCr, of which Pillow knows 8 bits, as RGB."""
+    """Convert CMYK, Lab and YCbCr, which Pillow supports at 8 bits, to RGB."""
     if photometric == _YCBCR:
         return with_profile(Photo(np.array(_image(colour, "YCbCr").convert("RGB"))), profile)
     notes = ("16 bits reduced to 8, as colours had to be converted",) if colour.dtype == np.uint16 else ()
@@ -330,7 +329,7 @@ def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Phot
 
 
 def _eight_bit_lab(colour: np.ndarray, signed: bool) -> np.ndarray:
-    """Lab of 16 bits, with signed opponents or such to which half the range was added, in 8."""
+    """Convert Lab from 16 to 8 bits; a and b are signed, or half the range was added to them."""
     white, least, most = (65535, -128, 127) if signed else (65280, 0, 255)
     lightness = np.minimum(np.rint(colour[..., :1] * (255 / white)), 255)
     opponents = colour[..., 1:].astype(np.int16 if signed else np.uint16).astype(int)
@@ -344,7 +343,7 @@ def _image(pixels: np.ndarray, mode: str) -> Image.Image:
 
 
 def encode_tiff(photo: Photo, found: Directories) -> bytes:
-    """A TIFF file, deflated with a predictor; ``found`` is what its EXIF says.
+    """Encode a TIFF file, deflated with a predictor; ``found`` is its EXIF.
 
     Raises:
         SkipDiffError: if it would have more than 4 GB.
@@ -379,7 +378,7 @@ def encode_tiff(photo: Photo, found: Directories) -> bytes:
 
 
 def _strip(pixels: np.ndarray) -> bytes:
-    """Rows of pixels, each the difference to its left neighbour, deflated."""
+    """Rows of pixels, each as the difference from its left neighbour, deflated."""
     differences = pixels.copy()
     differences[:, 1:] -= pixels[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder("<")).tobytes())

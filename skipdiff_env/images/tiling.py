@@ -1,10 +1,10 @@
-"""Images of any size through a network that sees one tile at a time.
+"""Runs images of any size through a network that sees one tile at a time.
 
-:class:`Tiled` cuts the images that any function of images takes into overlapping tiles, and blends what it
-makes of them. It wraps the model, not the chain: :class:`TiledModel` is a drop-in for the frozen model whose
-``predict`` is tiled. Noise and latents are those of the whole image, and every step is blended, so no seam
-can grow from one step to the next, and the result depends on the tile only through what the network sees
-around each pixel.
+:class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. It wraps
+the model, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a tiled
+``predict``. Noise and latents are those of the whole image, and every step is blended, so no seam can grow
+from one step to the next, and the result depends on the tile only through what the network sees around each
+pixel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TILES = (512, 384, 256, 192, 128)
 """Tile sides to choose from, in output pixels, the preferred one first."""
 
 OVERLAP = 64
-"""Least overlap of two neighbours, in output pixels."""
+"""Least overlap of two neighbouring tiles, in output pixels."""
 
 RAMP = 32
 """Width in the middle of an overlap over which one tile fades into the next; the rest of the overlap
@@ -37,10 +37,10 @@ is context, dropped because the network pads its input with zeros."""
 
 
 def check_tile(tile: int, multiple: int) -> int:
-    """``tile``, if a network whose sides must be multiples of ``multiple`` can take it.
+    """Return ``tile`` if a network that needs sides in multiples of ``multiple`` can take it.
 
     Raises:
-        SkipDiffError: if it is no multiple, or less than twice the overlap.
+        SkipDiffError: if it is not such a multiple, or less than twice the overlap.
     """
     if tile < 2 * OVERLAP or tile % multiple:
         raise SkipDiffError(
@@ -61,8 +61,9 @@ def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
 def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
     """Roughly the memory of one network call on square tiles, in bytes (float32).
 
-    On the way up the top level holds what it kept from the way down, the concatenation of both, and
-    what the convolutions work on; each lower level has a quarter of the pixels and more channels.
+    On the way up, the top level holds the features kept from the way down, their concatenation with the
+    current ones, and what the convolutions work on; each lower level has a quarter of the pixels and more
+    channels.
     """
     pixels = batch * (side // unet.patch_size) ** 2
     widths = sum(unet.channels * m / 4**level for level, m in enumerate(unet.multipliers))
@@ -70,7 +71,7 @@ def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device, within the container's limit where there is one."""
+    """Bytes that are available on the device, within the container's limit if there is one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -83,7 +84,7 @@ def free_memory(device: torch.device) -> int:
 
 
 GRAIN = 64
-"""Tiles come in steps of so many pixels, so that those of different images are often of one size."""
+"""Step between possible sides of tiles in pixels, so that tiles of different images often have one size."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Span:
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
     """Cover ``length`` pixels with the fewest tiles that overlap by at least ``OVERLAP``.
 
-    ``tile`` is the most that a tile may have: as many smaller ones do the same for less. Tiles are of
-    one size, a multiple of ``GRAIN`` where that is possible, and start at multiples of ``multiple``, the
-    network's own grid, on which the whole image would lie too.
+    ``tile`` is the largest side: if the same number of smaller tiles suffices, these are used. Tiles have one
+    size, a multiple of ``GRAIN`` where possible, and start at multiples of ``multiple``, on the network's own
+    grid, as the whole image would.
     """
     if length <= tile:
         return [Span(0, length, 0, length, torch.ones(length))]
@@ -130,7 +131,7 @@ def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
 
 @dataclass(eq=False)
 class _Call:
-    """One tile on its way through the function; the images are views of whole ones."""
+    """One tile on its way through the function; its images are views of the whole ones."""
 
     images: list[Tensor]
     rows: list[Tensor]
@@ -138,7 +139,7 @@ class _Call:
     row: Span
     column: Span
     made: Tensor | None = None
-    """What came of it, (3, height, width), until it is blended in."""
+    """The function's result, (3, height, width), until it is blended in."""
     error: BaseException | None = None
     done: bool = False
 
@@ -147,7 +148,7 @@ class _Call:
         return self.images[0].shape[-2:]
 
     def blend(self) -> None:
-        """Add what was made of the tile to the result, weighted."""
+        """Add the function's result for the tile to the whole result, weighted."""
         made, self.made = self.made, None
         assert made is not None
         row, column = self.row, self.column
@@ -160,20 +161,20 @@ class _Call:
 class Tiled:
     """A function of images, applied tile by tile.
 
-    Threads may share one: their tiles of equal size then share batches.
+    Threads may share an instance: their tiles of equal size then share batches.
 
     Args:
         function: ``(*images, *rows) → picture``: images (B, C, H, W), rows (B,), and a picture (B, 3, H, W),
             which is clamped to [-1, 1].
-        multiple: of which the sides of what the function sees must be multiples.
+        multiple: number of which the sides of the function's inputs must be multiples.
         tile: side of a tile in pixels, such a multiple.
-        batch: tiles a call. A call that is not full is filled up by repetition, and an image's tiles are
-            blended in one order, so that a result does not depend, even in its last bit, on who shares its
-            batches.
-        on_tile: called after each tile with its number of pixels, from the thread that ran it.
+        batch: tiles per call. A call that is not full is filled up by repetition, and an image's tiles are
+            blended in a fixed order, so that a result does not depend, even in its last bit, on what else is
+            in its batches.
+        on_tile: function that is called after each tile with its number of pixels, in the thread that ran it.
 
     Raises:
-        SkipDiffError: for a tile that is no multiple, or less than twice the overlap.
+        SkipDiffError: for a tile that is not such a multiple, or less than twice the overlap.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Tiled:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Tensor], rows: Sequence[Tensor] = ()) -> Tensor:
-        """What the function makes of images of one size and of rows, blended from tiles, (B, 3, H, W)."""
+        """Apply the function to images of one size and to rows; the result, (B, 3, H, W), is blended."""
         grid = self.grid(*images[0].shape[-2:])
         result = torch.zeros_like(images[0])
         calls = []
@@ -212,7 +213,7 @@ class Tiled:
         return result.clamp_(-1, 1)
 
     def _done(self, calls: list[_Call]) -> Iterator[_Call]:
-        """Run ``calls``, and on the way whatever other threads put in line before them; yield each."""
+        """Run ``calls``, and those that other threads queued before them; yield each of ``calls``."""
         with self._list_lock:
             self._waiting += calls
         for call in calls:
@@ -227,7 +228,7 @@ class Tiled:
             yield call
 
     def _next_batch(self) -> list[_Call]:
-        """Take the oldest call in line, and up to ``batch`` of its size."""
+        """Take the oldest call in the queue, with others of its size, up to ``batch`` in all."""
         with self._list_lock:
             size = self._waiting[0].size
             taken = [call for call in self._waiting if call.size == size][: self.batch]
@@ -254,15 +255,15 @@ class Tiled:
 class TiledModel:
     """A frozen model that takes images of any size, tile by tile.
 
-    Satisfies :class:`~skipdiff_env.diffusion.DiffusionModel`, and threads may share one.
+    It satisfies :class:`~skipdiff_env.diffusion.DiffusionModel`, and threads may share an instance.
 
     Args:
         model: the frozen model.
-        tile: side of a tile in output pixels, a multiple of the network's.
+        tile: side of a tile in output pixels, a multiple of :attr:`.unet.UNetConfig.multiple`.
         batch, on_tile: see :class:`Tiled`.
 
     Raises:
-        SkipDiffError: for a tile that is no multiple, or less than twice the overlap.
+        SkipDiffError: for a tile that is not such a multiple, or less than twice the overlap.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""TIFF's lossless codes, from bytes to integers: never more than was asked for, an error where less comes."""
+"""Unpacks TIFF's lossless codes to bytes and integers: never more than asked for; too few are an error."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Iterator
 import numpy as np
 
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", 34925: "LZMA"}
-"""TIFF's numbers of what :func:`unpacked` unpacks."""
+"""TIFF's numbers of the compressions that :func:`unpacked` knows."""
 
 PREDICTED = {5, 8, 32946, 34925}
-"""Those under which all programs understand TIFF's predictor alike."""
+"""Those for which all programs interpret TIFF's predictor in the same way."""
 
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-"""Each byte with its bits the other way round, for ``bytes.translate``."""
+"""Each byte with its bits in reverse order, for ``bytes.translate``."""
 
 _CLEAR, _END, _FIRST = 256, 257, 258
 
 _AT_ONCE = 2**22
-"""Bits that are spread out at once."""
+"""Number of bits that are unpacked at once."""
 
 
 def unpacked(data: bytes, compression: int, size: int) -> bytes:
-    """The first ``size`` bytes of what was packed.
+    """The first ``size`` bytes of the unpacked data.
 
     Raises:
         ValueError, zlib.error, lzma.LZMAError: if the data is damaged or ends too early.
@@ -58,10 +58,10 @@ def _packbits(data: bytes, size: int) -> bytearray:
 
 
 def _lzw(data: bytes, size: int) -> bytearray:
-    """LZW as TIFF 6.0 has it (section 13): codes of 9 to 12 bits, the highest bit first.
+    """LZW as in TIFF 6.0 (section 13): codes of 9 to 12 bits, the highest bit first.
 
-    What a code stands for has been written before: that of the table's entry i begins where the output of the
-    i-th code since the table was cleared began, and is longer than that by one byte.
+    The string of a code has been written before: that of the table's entry i begins where the output of the
+    i-th code since the table was cleared began, and is one byte longer than that output.
     """
     found = bytearray()
     for codes in _periods(data):
@@ -86,7 +86,7 @@ def _lzw(data: bytes, size: int) -> bytearray:
 
 
 def _widths() -> np.ndarray:
-    """Bits of the codes that follow a clearing one. They grow one code before they must."""
+    """Widths in bits of the codes after a clear code. They grow one code earlier than necessary."""
     entries = _FIRST + np.maximum(np.arange(4097 - _FIRST) - 1, 0)
     return np.select([entries < 511, entries < 1023, entries < 2047], [9, 10, 11], 12)
 
@@ -122,10 +122,10 @@ def integers(data: bytes, rows: int, count: int, bits: int, order: str) -> np.nd
 
     Args:
         data: rows * ceil(count * bits / 8) bytes.
-        rows: how many.
-        count: integers in a row.
-        bits: of each.
-        order: of the bytes of 16-bit integers, ``<`` or ``>``.
+        rows: number of rows.
+        count: number of integers in a row.
+        bits: bits of each integer.
+        order: byte order of 16-bit integers, ``<`` or ``>``.
     """
     if bits in (8, 16):
         found = np.frombuffer(data, f"{order}u{bits // 8}").reshape(rows, count)

@@ -1,7 +1,7 @@
-"""XMP packets, without what an enlargement makes untrue and, unless it is asked for, what may name a place.
+"""Removes from XMP packets what an enlargement makes untrue and, by default, what may reveal the location.
 
-Names are compared with their namespace's address, since prefixes are free. What may name a place is not
-listed, for makers invent such properties all the time, in any spelling: listed is what may stay.
+Names are compared with their namespace's URI, since prefixes are arbitrary. The list is of properties that
+may stay, not of those that may reveal the location, since makers keep inventing these, in any spelling.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _SKELETON = {
     "adobe:ns:meta/": frozenset({"xmpmeta", "xapmeta"}),
     _XML: frozenset[str](),
 }
-"""Namespace → elements that hold a packet together and say nothing themselves."""
+"""Namespace → elements that structure a packet and carry no information themselves."""
 _ABOUT = f"{{{_RDF}}}about"
-"""An attribute that has to be there, and says nothing."""
+"""An attribute that is required, and carries no information."""
 _SAID = {f"{{{_RDF}}}parseType": "Resource", f"{{{_XML}}}lang": "[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*"}
-"""The skeleton's other attributes → all that they may say, as patterns."""
+"""The skeleton's other attributes → patterns of the values that they may have."""
 _VALUES = frozenset(f"{{{_RDF}}}{name}" for name in ("type", "value", "resource"))
-"""RDF's elements and attributes that hold a property's value: nothing outside of one."""
+"""RDF's elements and attributes that hold a property's value; outside a property they are removed."""
 
 _ENCODINGS = {
     b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"<\0\0\0": "utf-32-le", b"\0\0\0<": "utf-32-be",
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be",
 }  # fmt: skip
-"""How a packet begins → its encoding, which is UTF-8 otherwise; what it declares itself does not count."""
+"""Beginning of a packet → its encoding, which is UTF-8 otherwise; the packet's own declaration is ignored."""
 _DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
-"""Document types, in which entities are declared, that may be bombs or name files."""
+"""Document type declarations, whose entities may be bombs or refer to files."""
 
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
@@ -96,7 +96,7 @@ PLACELESS: dict[str, frozenset[str]] = {
         ),
     }.items()
 }  # fmt: skip
-"""Namespace → properties that name no place. An author's postal address is one."""
+"""Namespace → properties that reveal no location. An author's postal address is not among them."""
 
 _STALE: dict[str, frozenset[str]] = {
     uri: frozenset(names.split())
@@ -130,17 +130,17 @@ _COMPANIONS = {
     "http://ns.google.com/photos/1.0/camera/": "",
     "http://ns.apple.com/pixeldatainfo/": "",
 }
-"""Beginnings of namespaces → what their properties say lies in the same file, if that is always the same."""
+"""Beginnings of namespaces → what else is in the file if they are used; empty if that varies."""
 _MOTION = ("http://ns.google.com/photos/1.0/camera/", ("MotionPhoto", "MicroVideo"))
 
 _SCALED = {"Width": 0, "Left": 0, "Height": 1, "Top": 1}
-"""Words in the panorama's names → 0 if the number is one of columns, 1 if of rows."""
+"""Words in names of panorama properties → 0 if the number counts columns, 1 if it counts rows."""
 
 
 _PADDING = "\0 \r\n\t"
 
 _prefixes = threading.RLock()
-"""ElementTree keeps the prefixes it writes in a global table: one packet at a time."""
+"""ElementTree keeps the prefixes that it writes in a global table, so packets are handled one at a time."""
 
 
 def clean(xmp: bytes) -> bytes:
@@ -149,7 +149,7 @@ def clean(xmp: bytes) -> bytes:
 
 
 def without_places(xmp: bytes) -> bytes:
-    """An XMP packet with what is known to name no place, alone."""
+    """An XMP packet with only the properties that are known to reveal no location."""
     return _filtered(xmp, lambda uri, name: name in PLACELESS.get(uri, ()))
 
 
@@ -159,7 +159,7 @@ def is_legible(xmp: bytes) -> bool:
 
 
 def orientation(xmp: bytes) -> int:
-    """What a packet says of the picture's orientation by EXIF's numbers; 1 if that is nothing."""
+    """The picture's orientation according to a packet, in EXIF's numbers; 1 if it gives none."""
     root = _parsed(xmp)
     for element in root.iter() if root is not None else ():
         said = {element.tag: element.text or "", **element.attrib}.get(f"{{{_TIFF}}}Orientation", "").strip()
@@ -169,7 +169,7 @@ def orientation(xmp: bytes) -> int:
 
 
 def companions(xmp: bytes) -> list[str]:
-    """What else a packet says lies in its file, in words: gain map, motion video, more XMP and their like."""
+    """What else is in the file according to a packet, in words, such as a gain map or a motion video."""
     found = set()
     for uri, name in _names(_parsed(xmp)):
         if uri == _MOTION[0] and name.startswith(_MOTION[1]):
@@ -182,7 +182,7 @@ def companions(xmp: bytes) -> list[str]:
 
 
 def scaled(xmp: bytes, across: float, down: float) -> bytes:
-    """An XMP packet whose panorama's sizes in pixels are multiplied."""
+    """An XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
 
     def factor(name: str) -> float | None:
         uri, local = _split(name)
@@ -247,12 +247,12 @@ def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
 
 
 def _prune(element: ET.Element, wanted: Callable[[str, str], bool], inside: bool = False) -> bool:
-    """Whether an element is to stay; what is unwanted in it is removed.
+    """Remove what is unwanted in an element; return whether the element itself is to stay.
 
     Args:
-        element: of a packet.
-        wanted: by namespace and local name.
-        inside: whether it is part of a property; the skeleton has no text of its own.
+        element: element of a packet.
+        wanted: function that says whether a property stays, by namespace and local name.
+        inside: whether the element is part of a property; the skeleton loses its text.
     """
 
     def stays(name: str) -> bool:

@@ -49,7 +49,7 @@ def ssim_y(a: Images, b: Images) -> Scores:
 
 
 class FidelityMetric(Metric):
-    """``psnr_y``, ``ssim_y`` and their like as a metric; computes on the CPU whatever the device."""
+    """``psnr_y``, ``ssim_y`` and similar functions as a metric; computed on the CPU whatever the device."""
 
     def __init__(
         self,

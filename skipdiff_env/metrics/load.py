@@ -18,13 +18,13 @@ from skipdiff_env.metrics.residue import BLOCK, flat_residue
 from skipdiff_env.metrics.shift_tolerant import ShiftTolerantMetric
 
 LOG = "log "
-"""What the name of a metric's logarithm begins with."""
+"""Prefix of the name of a metric's logarithm."""
 
 
 def load_metric(
     spec: str | Callable[..., Any] | Mapping[str, float] | Metric = "niqe", device: str | torch.device = "cpu"
 ) -> Metric:
-    """Load a metric by name, or make one of a function.
+    """Load a metric by name, or make one from a function.
 
     Args:
         spec: One of
@@ -37,8 +37,7 @@ def load_metric(
             - ``"lpips"``: LPIPS 0.1 with AlexNet; needs references;
             - ``"st-lpips"``: ST-LPIPS with AlexNet; needs references, and the package stlpips_pytorch;
             - ``"residue"``: grain in flat areas relative to the original's, see
-            :func:`.residue.flat_residue`;
-              needs references;
+              :func:`.residue.flat_residue`; needs references;
             - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`; need references;
             - any other name that pyiqa knows; most of those download weights when first used;
             - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
@@ -48,8 +47,9 @@ def load_metric(
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
               higher values are better is inverted, so that a lower product is better; NaN where one of
               them is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
-            - ``"log "`` and one of these names: ln M, whose reward is -ln M instead of 1/M. A difference of
-              0.01 in it is one per cent of M, for easy and for hard pictures alike;
+            - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so that
+              lower is better; the reward is its negative. A difference of 0.01 is one per cent of M, for easy
+              and for hard pictures alike;
             - a metric, which is returned as it is.
         device: Device on which pyiqa's metrics compute.
 
@@ -94,7 +94,7 @@ def _by_name(name: str, device: torch.device) -> Metric:
 
 
 def _weights(text: str) -> dict[str, float]:
-    """``lpips,niqe-full:0.5`` as a table."""
+    """``lpips,niqe-full:0.5`` as a dictionary of weights."""
     found = {}
     for part in text.split(","):
         name, _, weight = part.partition(":")
@@ -137,7 +137,7 @@ class CallableMetric(Metric):
 
 
 class ProductMetric(Metric):
-    """Several metrics at once; see :func:`load_metric`."""
+    """A weighted product of several metrics; see :func:`load_metric`."""
 
     def __init__(self, weights: Mapping[str, float], device: torch.device) -> None:
         if not weights or not all(isinstance(name, str) and weight > 0 for name, weight in weights.items()):
@@ -174,7 +174,7 @@ class LogMetric(Metric):
         return -np.log(np.where(rewards > 0, rewards, np.nan))
 
     def rewards(self, scores: Scores) -> Scores:
-        """-ln M."""
+        """The negative scores, float64 (B,); NaN where there is none."""
         return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 

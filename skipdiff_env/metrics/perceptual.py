@@ -28,20 +28,22 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 NIQE_BLOCK = 96
 """Side of NIQE's blocks in pixels."""
 LPIPS_MIN_SIZE = 31
-"""Shortest side that survives AlexNet's pooling."""
+"""Smallest side in pixels that survives AlexNet's pooling."""
 
 _BATCHED = {"niqe": NIQE_BLOCK, "lpips": LPIPS_MIN_SIZE}
-"""The metrics on board and their smallest side. Their batches hold no surprises: NIQE's scores are equal
-to the bit to those of single pictures, LPIPS's to 1e-7. Other metrics of pyiqa see one picture at a time."""
+"""The metrics whose weights are included, and their smallest side. They score batches: NIQE's scores are
+equal to the bit to those of single pictures, LPIPS's to 1e-7. Other metrics of pyiqa score one picture at a
+time."""
 
 
 class PyiqaMetric(Metric):
     """A metric of pyiqa by its name there.
 
-    NIQE and LPIPS are loaded by the first score, others (whose weights may have to be downloaded) at once.
+    NIQE and LPIPS are loaded at the first score, others (whose weights may have to be downloaded) at once.
 
-    A picture that a metric fails on scores NaN, and the rest of the batch is not affected. Running out of
-    memory, or failing on noise of the same size too, is no property of the picture and raises.
+    A picture on which a metric fails scores NaN, and the rest of the batch is not affected. If the metric
+    runs out of memory, or also fails on noise of the same size, the picture is not the cause, and an error is
+    raised.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -105,8 +107,8 @@ class PyiqaMetric(Metric):
 class FullNiqe(Metric):
     """NIQE of the whole picture: the mean over up to four crops anchored in the corners.
 
-    A crop's sides are the largest multiples of 96 that fit, so two of them always cover a side. A picture
-    with a crop that has no score has none.
+    A crop's sides are the largest multiples of 96 that fit, so two crops always cover a side. If a crop has
+    no score, neither has the picture.
     """
 
     def __init__(self, niqe: Metric) -> None:
@@ -131,7 +133,7 @@ class FullNiqe(Metric):
 
 
 def niqe_luma(images: Images) -> NDArray[np.float32]:
-    """The whole grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
+    """The integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
 
     The formula is pyiqa's (Y of YIQ), but not its product of matrices: about one pixel in a thousand lies
     halfway between two levels, and which way float32 then rounds depends on the order of the sum, so on the
@@ -153,7 +155,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def _undisturbed(device: torch.device) -> Iterator[None]:
-    """Seed what a metric may draw from, give the caller's generators back, and hide warnings.
+    """Seed the generators that a metric may use, restore the caller's afterwards, and hide warnings.
 
     On CUDA convolutions are also kept deterministic and in float32: TensorFloat-32, their default, moves
     LPIPS in its fourth digit.

@@ -1,7 +1,7 @@
-"""Everything that deals with pyiqa itself: importing it, asking it, and building its networks offline.
+"""Everything that deals with pyiqa itself: importing it, querying it, and building its networks offline.
 
-pyiqa imports torchvision and OpenCV, prints when it creates a metric, and would download the weights even
-of the metrics whose weights are in ``weights/``. None of that shows outside this module.
+pyiqa imports torchvision and OpenCV, prints when it creates a metric, and would download even weights that
+are in ``weights/``. None of that is visible outside this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from skipdiff_env.errors import SkipDiffError
 
 WEIGHTS = Path(__file__).parent / "weights"
 SET_METRICS = ("fid", "sfid", "fid_dinov2", "inception_score")
-"""pyiqa's names of what scores a set of pictures, not each of them."""
+"""pyiqa's names of metrics that score sets of pictures, not single ones."""
 
 _lock = threading.Lock()  # creating a metric swaps sys.stdout and a torchvision function for a moment
 
@@ -67,7 +67,7 @@ def create_network(name: str, device: torch.device) -> torch.nn.Module:
 
 
 def import_pyiqa() -> ModuleType:
-    """pyiqa, with what often goes wrong at its import turned into advice."""
+    """Import pyiqa; its usual import errors become a SkipDiffError with advice."""
     try:
         with _quiet():
             import pyiqa
@@ -78,7 +78,7 @@ def import_pyiqa() -> ModuleType:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind if it has none."""
+    """The first line of an error's message, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -1,8 +1,9 @@
-"""ST-LPIPS (Ghildyal and Liu 2022): LPIPS whose networks blur before they subsample, weights of its own.
+"""ST-LPIPS (Ghildyal and Liu 2022): LPIPS with networks that blur before they subsample, and its own weights.
 
-A pixel's shift, which people do not see, costs LPIPS a good deal and this little. Its two networks are used
-for different ends: AlexNet's judges (``st-lpips``), VGG's is a loss that training may take, so that no judge
-has been trained on. The weights, 69 MB, come with the package ``stlpips_pytorch``, which is not imported.
+A shift by one pixel, which people do not see, changes LPIPS a good deal and ST-LPIPS little. The two networks
+serve different purposes: AlexNet's judges (``st-lpips``), and VGG's is a loss that training may use, so that
+no judge has been trained on. The weights, 69 MB, come with the package ``stlpips_pytorch``, which is not
+imported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PACKAGE = "stlpips_pytorch"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and standard deviation of ImageNet's pixels, for images in [-1, 1]."""
 MIN_SIZE = 31
-"""Shortest side, in pixels, that pooling and reflected borders leave enough of; as LPIPS's."""
+"""Smallest side, in pixels, that is enough for pooling and reflected borders; the same as LPIPS's."""
 
 Trunk = Literal["alex", "vgg"]
 _LAYERS: dict[Trunk, tuple[str, ...]] = {
@@ -36,7 +37,7 @@ _LAYERS: dict[Trunk, tuple[str, ...]] = {
         "c3 relu c3 relu", "max2 blur c3 relu c3 relu", *["max2 blur c3 relu c3 relu c3 relu"] * 3
     ),
 }  # fmt: skip
-"""What each network does up to each of the five layers that are compared; nothing but the blur subsamples."""
+"""Operations of each network up to each of the five layers that are compared; only the blur subsamples."""
 _PADDING = {"c3": 1, "c5": 2, "c11": 2}
 
 
@@ -44,7 +45,7 @@ class ShiftTolerantLpips(nn.Module):
     """Two batches (B, 3, H, W) in [-1, 1] → their distances (B,), differentiable; frozen.
 
     Args:
-        trunk: AlexNet or VGG16.
+        trunk: ``alex`` for AlexNet or ``vgg`` for VGG16.
 
     Raises:
         SkipDiffError: if the weights are not installed.
@@ -90,9 +91,9 @@ class ShiftTolerantLpips(nn.Module):
 
 
 def blur_and_halve(x: Tensor) -> Tensor:
-    """Every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 both ways, two reflected pixels around.
+    """Every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 along both axes, with reflected borders.
 
-    That filter is a mean of two pixels, twice.
+    The filter is computed as two means of two pixels, one after the other.
     """
     return F.avg_pool2d(F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), 2, stride=1), 2)
 
@@ -100,7 +101,7 @@ def blur_and_halve(x: Tensor) -> Tensor:
 def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
     """LPIPS's distance of features, (B,).
 
-    Squared differences of unit vectors, weighted by heads (1, C, 1, 1), averaged over places, summed over
+    Squared differences of unit vectors, weighted by heads (1, C, 1, 1), averaged over positions, summed over
     layers.
     """
     total = torch.zeros(len(a[0]), device=a[0].device)
@@ -123,7 +124,7 @@ def _weights(trunk: Trunk) -> Path:
 
 
 class ShiftTolerantMetric(Metric):
-    """ST-LPIPS with AlexNet; loaded by the first score."""
+    """ST-LPIPS with AlexNet; loaded at the first score."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device, name="st-lpips", lower_better=True, reference=True, min_size=MIN_SIZE)

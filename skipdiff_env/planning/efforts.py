@@ -13,9 +13,11 @@ LIMITS: dict[str, dict[str, float]] = {
     NORMAL: {"psnr": 0.1, "ssim": 0.005, "residue": 0.1},
     FAST: {"psnr": 0.2, "ssim": 0.01, "residue": 0.25},
 }
-"""By how much a plan of an effort may fall behind the reference: in dB, as a difference, and as a share."""
+"""How far an effort's plan may fall behind the reference: PSNR in dB, SSIM as a difference, and the residue
+as a fraction of the reference's."""
 MOST: dict[str, float] = {NORMAL: 0.02, FAST: 0.15}
-"""The largest Σ w ln(M / M of the reference) of such a plan, over the metrics M of the objective."""
+"""The largest Σ w ln(M / M of the reference) that such a plan may have, over the metrics M of the
+objective."""
 
 
 def choose_efforts(
@@ -49,10 +51,10 @@ def choose_efforts(
 
 
 def _behind(name: str, ours: float, theirs: float) -> float:
-    """By how much ours is the worse: the residue as a share, PSNR and SSIM as a difference."""
+    """How much worse ours is: the residue as a fraction of theirs, PSNR and SSIM as a difference."""
     return ours / theirs - 1 if load_metric(name).lower_better else theirs - ours
 
 
 def _loss(name: str, ours: float, theirs: float) -> float:
-    """ln(M/M of the reference), with the sign that makes less the better."""
+    """ln(M / M of the reference), with the sign for which lower is better."""
     return (1 if load_metric(name).lower_better else -1) * math.log(ours / theirs)

@@ -1,4 +1,4 @@
-"""Pictures that chains are measured on, and what is taken of the measurements."""
+"""The pictures on which chains are measured, and statistics of the measurements."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..images import ImageSource, make_pair
 from ..metrics import Metric, load_metric
 
 Figures = dict[str, NDArray[np.float64]]
-"""By metric, a score for each picture."""
+"""For each metric, by name, the score of each picture."""
 
 
 class Pictures:
-    """HR pictures with their LR ones, which chains on one model are measured on.
+    """HR pictures and their LR versions, on which chains of one model are measured.
 
     Args:
         model: the frozen model.
         source: HR pictures.
         metrics: names of the metrics.
-        size: side of the crops from the pictures' middle, pixels; None for whole pictures of one size.
-        batch: pictures a network call.
+        size: side in pixels of the crops from the pictures' centres; None for whole pictures of one size.
+        batch: number of pictures per network call.
 
     Raises:
-        SkipDiffError: if there are none, or they have several sizes.
+        SkipDiffError: if there are no HR pictures, or if they differ in size.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Pictures:
         return len(self._lr)
 
     def identity(self, version: int) -> str:
-        """Of model, pictures and metrics, and of a ``version`` of what is done with them."""
+        """A hash of the model, the pictures, the metrics, and the ``version`` of what is done with them."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self._hr.tobytes() + self._lr.tobytes())
         about = [version, self.model.hash, str(self.model.dtype), [*self.metrics]]
@@ -59,7 +59,7 @@ class Pictures:
         return digest.hexdigest()
 
     def parts(self, chain: Chain, seed: int) -> Iterator[Figures]:
-        """What a chain's results are worth, a batch at a time."""
+        """Yield the scores of a chain's results, one batch at a time."""
         for first in range(0, len(self), self._batch):
             rows = slice(first, first + self._batch)
             lr, hr = self._lr[rows], self._hr[rows]
@@ -69,20 +69,20 @@ class Pictures:
             yield {name: metric(made, hr) for name, metric in self.metrics.items()}
 
     def measure(self, chain: Chain, seed: int) -> Figures:
-        """What a chain's results are worth."""
+        """The scores of a chain's results on all pictures."""
         return joined(list(self.parts(chain, seed)))
 
 
 def joined(parts: Sequence[Figures]) -> Figures:
-    """Figures of several batches as those of one."""
+    """Concatenate the figures of several batches."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def mean(values: NDArray[np.float64]) -> float:
-    """Of those that are numbers: NIQE, for one, is not defined on a plain surface."""
+    """The mean of the finite values. NIQE, for example, is undefined on a flat picture."""
     return float(values[np.isfinite(values)].mean())
 
 
 def means(*tables: Figures) -> dict[str, float]:
-    """Of several tables of the same metrics, by metric."""
+    """The mean of each metric over several tables."""
     return {name: mean(np.concatenate([table[name] for table in tables])) for name in tables[0]}

@@ -1,4 +1,4 @@
-"""The search for the best fixed plan with a given number of network calls, the baseline for every agent."""
+"""The search for the best fixed plan with a given number of network calls: the baseline for every agent."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     import optuna
 
 GUARDS = {"psnr": (0.05, -1), "ssim": (0.003, -1), "residue": (0.05, 1)}
-"""What a plan may lose against the reference for nothing, and the sign of a loss: PSNR (dB), SSIM, and the
-grain in flat areas, which LPIPS and NIQE take for detail, as a share of the reference's."""
+"""For each guard, how far a plan may fall behind the reference without a penalty, and the sign of a loss:
+PSNR in dB, SSIM, and the residue (grain in flat areas, which LPIPS and NIQE mistake for detail) as a fraction
+of the reference's."""
 TOLL = 0.05
-"""What falling behind by one guard more costs, as a share of M."""
+"""The penalty for each further loss of the same size, as a fraction of M."""
 FINALISTS = 8
-"""Plans that are measured again under another noise seed before one is chosen: of many plans, the one that
-was best owes something to chance."""
+"""Number of plans that are measured again under another noise seed before one is chosen, since the best of
+many plans is partly best by chance."""
 VERSION = 1
-"""Of the family of plans and the objective: another one begins other studies."""
+"""Version of the family of plans and of the objective; a new version starts new studies."""
 
 Tell = Callable[[int, float], None]
 """A function that is called after each trial with the number of trials and the best objective so far."""
@@ -50,7 +51,7 @@ class FoundPlan:
     trials: int
     """Number of plans tried in all runs of the study."""
     seconds: float
-    """Seconds that the plans took to try, in all runs of the study."""
+    """Time that the trials took in all runs of the study, in seconds."""
 
 
 class PlanSearch:
@@ -70,7 +71,7 @@ class PlanSearch:
         study: file that keeps every trial, from which a later search continues; None keeps them in memory.
         reference: the chain that plans are compared with; None: SkipDiff from the model's own start.
         batch: number of pictures per network call.
-        seed: seed of the search; trials are drawn one after the other.
+        seed: seed of the search and of the noise; trials run one after another.
 
     Raises:
         SkipDiffError: if Optuna is not installed, or a request cannot be met.
@@ -102,7 +103,7 @@ class PlanSearch:
 
     @property
     def compared_with(self) -> Chain:
-        """The reference."""
+        """The chain that plans are compared with."""
         return self._chain
 
     @property
@@ -132,13 +133,13 @@ class PlanSearch:
         return FoundPlan(plan, figures, len(tried), sum(map(_seconds, tried)))
 
     def _reference(self, seed: int) -> Figures:
-        """What plans are held against; measured once."""
+        """The figures of the reference, measured once."""
         if seed not in self._known:
             self._known[seed] = self._pictures.measure(self._chain, seed)
         return self._known[seed]
 
     def _objective(self, trial: optuna.Trial, plan: Plan) -> float:
-        """What is to be small; pictures come batch by batch, so that a bad plan need not see them all."""
+        """The value to minimise. It is computed batch by batch, so that a bad plan can be stopped early."""
         import optuna
 
         trial.set_user_attr("plan", str(plan))
@@ -152,7 +153,7 @@ class PlanSearch:
         return loss
 
     def _loss(self, figures: Figures, seed: int) -> float:
-        """By how much worse than the reference, on the pictures that there are figures of, the first ones."""
+        """How much worse than the reference the figures are; they may cover only the first pictures."""
         reference = {name: values[: len(figures[name])] for name, values in self._reference(seed).items()}
         loss = 0.0
         for name, weight in self.weights.items():
@@ -182,7 +183,7 @@ class PlanSearch:
         return Plan.read(min(losses, key=losses.__getitem__))
 
     def _study(self, evaluations: int) -> optuna.Study:
-        """A new study, or the one that the file holds of these settings."""
+        """A new study, or the one in the file with the same settings."""
         try:
             import optuna
             from optuna.storages.journal import JournalFileBackend
@@ -199,7 +200,7 @@ class PlanSearch:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=12),
         )
-        # What goes on must not repeat the draws of the run before
+        # A continued study must not repeat the draws of the run before
         seed = self._seeds[0] + len(study.trials)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=24, seed=seed)
         if not study.trials:
@@ -208,7 +209,7 @@ class PlanSearch:
         return study
 
     def _name(self, evaluations: int) -> str:
-        """Of the study: another one for whatever would change its objective."""
+        """The name of the study, which depends on everything that affects its objective."""
         what = json.dumps([self.weights, str(self._chain), self._seeds[0]], sort_keys=True).encode()
         digest = hashlib.blake2b(what, digest_size=4).hexdigest()
         return f"{self._pictures.identity(VERSION)}-{digest}-{evaluations}"
@@ -233,7 +234,7 @@ def find_plan(
         trials: number of plans to try, including those of earlier runs of the study. Hopeless trials end
             early.
         minutes: time limit of the search in minutes; None: no limit.
-        tell: function that is told the progress, see :data:`Tell`.
+        tell: function that is called after each trial, see :data:`Tell`.
         settings: further arguments of :class:`PlanSearch`: ``image_size``, ``study``, ``reference``,
             ``batch`` and ``seed``.
 
@@ -245,7 +246,7 @@ def find_plan(
 
 
 def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
-    """The plan that a trial stands for."""
+    """The plan that a trial's parameters describe."""
     eta = [round(trial.suggest_float(f"eta_{part}", 0, 1, step=0.1), 1) for part in (1, 2)]
     power = [trial.suggest_float(f"power_{part}", 0.5, 2.0, step=0.1) for part in (1, 2)]
     return shaped_plan(
@@ -260,12 +261,12 @@ def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
 
 
 def _jumps(evaluations: int) -> tuple[int, int]:
-    """Least and greatest number of jumps before the skip."""
+    """Minimum and maximum number of jumps before the skip."""
     return max(0, evaluations - 6), evaluations - 1
 
 
 def _first_guesses(evaluations: int) -> list[dict[str, Any]]:
-    """Plans that are worth a try with any model: plain DDIM, and a skip late in the chain."""
+    """Plans that are worth trying with any model: plain DDIM, and a skip late in the chain."""
     usual = {"power_1": 1.0, "power_2": 1.0, "eta_2": 0.0}
     first, last = _jumps(evaluations)
     return [
@@ -306,10 +307,10 @@ def _run(
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that are over, to their end or not."""
+    """Trials that have ended, whether completed or stopped early."""
     return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
 
 
 def _seconds(trial: optuna.trial.FrozenTrial) -> float:
-    """How long a trial took, while the computer may have been busy with other things, too."""
+    """Wall time of a trial in seconds, which other work on the computer may have lengthened."""
     return trial.duration.total_seconds() if trial.duration else 0.0

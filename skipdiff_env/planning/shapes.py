@@ -20,16 +20,16 @@ def shaped_plan(
     """The plan that goes from T to ``reached`` in ``jumps`` calls, skips to ``told``, and goes on to 0.
 
     The levels of a part of m calls from a down to b are b + (a - b)((m - i)/m)^power, i = 0 … m, rounded to
-    whole numbers, and moved up as far as needed for them to fall.
+    whole numbers, and then shifted as far as needed to be strictly decreasing.
 
     Args:
         top: T.
         evaluations: number of network calls in all.
         jumps: number of calls before the skip, below ``evaluations``; 0: the plan has only one part.
         reached: level reached before the skip.
-        told: told level at the skip, as a share of ``reached``, 0 … 1; 1 is no skip.
+        told: told level at the skip, as a share of ``reached``, 0 … 1; 1 means no skip.
         etas: η of the two parts.
-        powers: spacing of the levels in the two parts: below 1 they lie high, above 1 low.
+        powers: exponents of the spacing in the two parts; below 1 the levels lie higher, above 1 lower.
     """
     after = evaluations - jumps
     low = int(np.clip(round(reached), after, top - jumps)) if jumps else top

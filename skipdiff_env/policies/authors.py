@@ -1,4 +1,4 @@
-"""The agent of SkipDiff's authors, published as ``ppo_model.pth``, as a policy file of ours."""
+"""Converts the agent that SkipDiff's authors published, ``ppo_model.pth``, into a policy file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from .network import FINAL_SIDE, SkipProposalNetwork, SPNConfig
 
 
 def import_policy(checkpoint: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Write a policy file for the authors' ``ppo_model.pth``.
+    """Convert the authors' ``ppo_model.pth`` into a policy file.
 
     Args:
         checkpoint: a state dict with ``state_encoder.*`` (four convolutions for latents of 128 pixels,
             five for 256), ``gru.*``, ``actor.0.*`` and ``critic.0.*``.
-        path: the policy file, ``.safetensors``.
+        path: the policy file to write, ``.safetensors``.
 
     Returns:
-        its path.
+        The path of the policy file.
 
     Raises:
-        SkipDiffError: naming the key that is not what it should be, or the file that is there already.
+        SkipDiffError: if a key is missing, unknown or of the wrong shape, or if the policy file exists
+            already.
     """
     if Path(path).exists():
         raise SkipDiffError(f"{path} exists already: name another file")

@@ -1,11 +1,10 @@
 """Policies, which decide when to skip.
 
 A policy is a callable ``(latent, memory) -> (actions, memory)``. It sees the latents u_t, float32
-(B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and carries in ``memory`` whatever it has to
+(B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and keeps in ``memory`` whatever it has to
 remember. At the start of an episode ``memory`` is None, or what the policy's method ``begin(keys)`` returns
 if it has one: a policy that draws random numbers seeds them there. A policy that was made for a certain F has
-    a
-method ``check_steps(fine_steps)``, which raises for any other F.
+a method ``check_steps(fine_steps)``, which raises for any other F.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class FixedStart:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the policy, for a record."""
+        """The settings of the policy, as plain JSON."""
         return {"start": self.start}
 
 
@@ -84,7 +83,7 @@ class CoinFlip:
     seed: int = 0
 
     def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
-        """A generator for each row."""
+        """A random generator for each row."""
         return [np.random.default_rng([key.image, key.seed % 2**64, self.seed]) for key in keys]
 
     def __call__(self, latent: Tensor, memory: list[np.random.Generator]) -> tuple[np.ndarray, Any]:
@@ -92,7 +91,7 @@ class CoinFlip:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the policy, for a record."""
+        """The settings of the policy, as plain JSON."""
         return {"policy": "random", **({"policy_seed": self.seed} if self.seed else {})}
 
 
@@ -136,7 +135,7 @@ def shipped_policy(
 
 
 def usual_start(fine_steps: int, own: int | None = None) -> int:
-    """The start that a model recommends if it is at most F, else 0.7 F, which is the paper's 7 of 10."""
+    """The model's ``own`` start if it has one of at most F, else 0.7 F, which is the paper's 7 of 10."""
     return own if own and own <= fine_steps else max(1, round(0.7 * fine_steps))
 
 
@@ -147,7 +146,7 @@ def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
 
 
 def check_steps(policy: Policy, fine_steps: int) -> None:
-    """Raise for an F that the policy's method ``check_steps``, if it has one, refuses."""
+    """Call the policy's method ``check_steps``, if it has one, which raises for an F that does not fit."""
     check = getattr(policy, "check_steps", None)
     if check:
         check(fine_steps)
@@ -156,7 +155,7 @@ def check_steps(policy: Policy, fine_steps: int) -> None:
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
     """A policy's actions as an array (B,), and its new memory.
 
-    A policy from elsewhere gets a copy of the latent, which it may change.
+    A policy from outside this package gets a copy of the latent, since it might change it.
     """
     own = type(policy).__module__.startswith(__name__.partition(".")[0] + ".")
     chosen, memory = policy(latent if own else latent.clone(), memory)

@@ -1,11 +1,10 @@
-"""Agents as files, which ``skipdiff-agent export`` writes and which run without a reinforcement-learning
-library.
+"""Policy files: agents from ``skipdiff-agent export``, which run without a reinforcement-learning library.
 
 There are three formats, distinguished by their suffix. None holds pickled objects, so that a file from a
 stranger may spoil a picture but cannot run code:
 
 - ``.safetensors``: weights in float32 or float16, and the network's shape as JSON in the header
-- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, the JSON in its metadata
+- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, with the JSON in its metadata
 - ``.pt2``: the same graph by ``torch.export``, stripped of its sample inputs
 """
 
@@ -32,7 +31,7 @@ from .network import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
 from .purpose import Purpose
 
 KEY = "skipdiff_policy"
-"""Where each format keeps the JSON of the network's configuration."""
+"""Key under which each format keeps the JSON of the network's configuration."""
 PURPOSE = "trained_for"
 """Key of the :class:`.Purpose` in this JSON, if the agent has one."""
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -43,11 +42,12 @@ LATENT_BOUND = 20.0
 
 Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Said = tuple[SPNConfig, Purpose | None]
-"""What a file says of its network."""
+"""The configuration of a file's network, and the purpose of its agent if the file states one."""
 
 
 def as_seen(latent: Tensor, side: int) -> Tensor:
-    """Latents (B, 3, H, W) as an agent sees them: (B, 3, side, side), antialiased bicubic, clipped."""
+    """Latents (B, 3, H, W) as an agent sees them: resized (antialiased bicubic) to (B, 3, side, side) and
+    clipped."""
     if latent.shape[-2:] != (side, side):
         latent = bicubic(latent, side, side)
     return latent.clamp(-LATENT_BOUND, LATENT_BOUND)
@@ -60,12 +60,12 @@ class NetworkPolicy:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
         config: the configuration of the network.
         step_cost: price per evaluation, in units of reward, for networks that observe the price.
-        about: settings for a record; two policies with the same settings decide in the same way.
+        about: settings that identify the policy; policies with the same settings decide in the same way.
         purpose: what the agent was trained for, if that is known.
 
     Raises:
-        SkipDiffError: if there is a price and the network was not trained to hear of one; in a call, if
-            its clock has run out, see :meth:`check_steps`.
+        SkipDiffError: if a price is given but the network was not trained with prices; in a call, if an agent
+            that counts its decisions has taken all F - 1 already, see :meth:`check_steps`.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class NetworkPolicy:
     def check_steps(self, fine_steps: int) -> None:
         """Raise a SkipDiffError unless the agent can decide episodes of F = ``fine_steps`` levels.
 
-        An agent that observes the number of the decision knows only the F that it was trained for; the others
-        take any.
+        An agent that observes the number of the decision can play only the F that it was trained for; other
+        agents can play any F.
         """
         trained = self.config.fine_steps
         if self.config.memory == "clock" and fine_steps != trained:
@@ -103,7 +103,7 @@ class NetworkPolicy:
 
     @torch.no_grad()
     def logits(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As a call, but the logits (B, 2) instead of the actions."""
+        """Like a call of the policy, but with the logits (B, 2) instead of the actions."""
         if isinstance(self.network, nn.Module):
             self.network.to(latent.device)
         if memory is None:
@@ -131,12 +131,12 @@ def save_policy(
 
     Args:
         path: the file; it appears whole or not at all.
-        network: what to write.
+        network: the network to write.
         format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None: by the
             suffix.
-        half: whether to write the weights of a ``.safetensors`` file as float16, which halves it and rounds
-            them to 11 bits, as those of the shipped agents are. Networks compute in float32 in any case.
-        purpose: what the agent was trained for; whoever uses it for something else is told.
+        half: whether to write the weights of a ``.safetensors`` file as float16, as in the shipped agents.
+            This halves the file and rounds the weights to 11 bits. Networks compute in float32 in any case.
+        purpose: what the agent was trained for; users are warned if they use it for something else.
 
     Returns:
         The path, with the format's suffix.
@@ -179,8 +179,8 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             the agent faster.
 
     Raises:
-        SkipDiffError: if the file is missing, damaged, of another kind or another shape than
-            it says, or holds pickled objects.
+        SkipDiffError: if the file is missing, damaged, of an unknown kind, or holds pickled objects, or if
+            its network does not match its configuration.
     """
     file = Path(path)
     readers = {".safetensors": _load_safetensors, ".onnx": _load_onnx, ".pt2": _load_torch_export}
@@ -219,7 +219,8 @@ def _load_safetensors(file: Path) -> tuple[Network, Said]:
 
 
 def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> None:
-    """Raise a SkipDiffError unless ``weights`` are exactly those of ``network``; ``what`` names them."""
+    """Raise a SkipDiffError unless ``weights``, named ``what`` in the message, are exactly those of
+    ``network``."""
     wanted = network.state_dict()
     for name, tensor in wanted.items():
         if name not in weights:
@@ -256,7 +257,7 @@ def _load_onnx(file: Path) -> tuple[Network, Said]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        # From memory: a graph that refers to files beside it is refused, it could name any file.
+        # From memory: this refuses a graph that refers to other files, which could be any file.
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception class for every kind of damage
         raise SkipDiffError(f"{file} is damaged or not an ONNX file ({error}): export it again") from None
@@ -304,8 +305,9 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
 def _checked_archive(file: Path) -> str | None:
     """The JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
 
-    torch.export.load() unpickles tensors marked so, constants that are objects, and sample inputs, and
-    runs compiled code; a network of ours has none of them, so that nothing else is let through.
+    torch.export.load() unpickles tensors that are marked for it, constants that are objects, and sample
+    inputs, and it runs compiled code. A policy file needs none of these, so that an archive with any of them
+    is refused.
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -39,9 +39,10 @@ class SPNConfig:
     hidden_size: int = 1536
     """Width of its memory or, with memory ``clock``, of its hidden layer."""
     norm: Norm = "batch"
-    """Batch norm, as in the paper, or group norm, which acts the same in roll-out, update and use."""
+    """``batch`` (as in the paper) or ``group``, which behaves the same in roll-outs, updates and use."""
     memory: Memory = "gru"
-    """``gru`` (as in the paper), ``lstm``, or ``clock``: none, but it observes the number of the decision."""
+    """``gru`` (as in the paper), ``lstm``, or ``clock``: no memory, but the number of the decision as an
+    input."""
     fine_steps: int = 0
     """F, for a network with memory ``clock``; 0 for the others."""
     step_costs: tuple[float, float] | None = None
@@ -92,7 +93,7 @@ class SPNConfig:
 
     @property
     def memory_size(self) -> int:
-        """Length of a row's memory: h; with LSTM h and c; with a clock the count and, if told, the price."""
+        """Length of a row's memory: GRU, h; LSTM, h and c; clock, the count and, if observed, the price."""
         clock = 1 + (self.step_costs is not None)
         return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": clock}[self.memory]
 
@@ -115,12 +116,12 @@ def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
 
 
 CLOCK_WEIGHT = math.sqrt(FEATURES / 2)
-"""Makes the one-hot step as long as the features behind a norm and ReLU: what it says would otherwise drown
-in 1536 numbers that, after a skip under ``reset``, are the same at every level."""
+"""Gives the one-hot step the same length as the features after normalisation and ReLU. Its signal would
+otherwise be lost among 1536 numbers that, after a skip under ``reset``, are the same at every level."""
 
 
 class Clock(nn.Module):
-    """Features and the number of decisions taken → a hidden layer, for agents without memory.
+    """A hidden layer on the features and the number of decisions taken, for agents without memory.
 
     Args:
         fine_steps: F.
@@ -140,18 +141,18 @@ class Clock(nn.Module):
             self.register_buffer("step_costs", torch.tensor(step_costs))
 
     def forward(self, features: Tensor, step: Tensor, step_cost: Tensor | None = None) -> Tensor:
-        """(B, 1536), the one-hot step (B, F) and, if it is told, the price (B, 1) → (B, hidden)."""
+        """Features (B, 1536), the one-hot step (B, F) and, if observed, the price (B, 1) → (B, hidden)."""
         parts = [features, CLOCK_WEIGHT * step]
         if step_cost is not None:
             low, high = self.step_costs.log()
-            # Prices differ by orders of magnitude, so their logarithm is seen; one of 0 counts as the lowest.
+            # Prices differ by orders of magnitude, so the input is their logarithm; 0 counts as the lowest.
             place = (step_cost.clamp(min=1e-30).log() - low) / (high - low)
             parts.append(CLOCK_WEIGHT * place.clamp(0, 1))
         return self.layers(torch.cat(parts, dim=1))
 
 
 def initial_memory(like: Tensor, batch: int, config: SPNConfig, step_cost: float = 0.0) -> Tensor:
-    """What a network remembers before an episode, (B, memory_size), of ``like``'s type and device."""
+    """A network's memory before an episode, (B, memory_size), with the type and device of ``like``."""
     memory = like.new_zeros(batch, config.memory_size)
     if config.step_costs is not None:
         memory[:, 1] = step_cost
@@ -159,7 +160,7 @@ def initial_memory(like: Tensor, batch: int, config: SPNConfig, step_cost: float
 
 
 class SkipProposalNetwork(nn.Module):
-    """The network, for one decision at a time.
+    """The skip proposal network, for one decision at a time.
 
     Args:
         config: its configuration.
@@ -179,7 +180,7 @@ class SkipProposalNetwork(nn.Module):
         self.critic = nn.Sequential(nn.Linear(config.hidden_size, 1))
 
     def initial(self, batch: int, step_cost: float = 0.0) -> Tensor:
-        """The memory at the start of an episode, (B, memory_size): zeros and, if told, the price."""
+        """The memory at the start of an episode, (B, memory_size): zeros and, if observed, the price."""
         return initial_memory(next(self.parameters()), batch, self.config, step_cost)
 
     def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +194,7 @@ class SkipProposalNetwork(nn.Module):
         return self.actor(out), hidden
 
     def remember(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """What actor and critic see, (B, hidden), and the new memory; arguments as in :meth:`forward`."""
+        """The input of actor and critic, (B, hidden), and the new memory; arguments as in :meth:`forward`."""
         features = self.state_encoder(latent)
         if self.config.memory == "gru":
             out, after = self.gru(features[None], hidden[None])

@@ -1,4 +1,4 @@
-"""What an agent was trained for, which its file says, and whether it is used for something else."""
+"""What an agent was trained for, as its file states it, and whether it is used for something else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..diffusion.protocol import DiffusionModel
 
 @dataclass(frozen=True)
 class Purpose:
-    """The environment in which an agent was trained, and how."""
+    """The environment and the algorithm with which an agent was trained."""
 
     model: str
     """Name of the model."""
@@ -25,7 +25,7 @@ class Purpose:
     skip_rule: str
     """``reset`` or ``hold``."""
     metric: str
-    """M, whose reward the agent earned."""
+    """Name of the metric M that the reward was computed from."""
     algorithm: str
     """Name of the algorithm."""
     seed: int
@@ -38,7 +38,7 @@ class Purpose:
         """The purpose that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: if a field is missing, unknown or of another type; the message names it.
+            ValueError: if a field is missing, unknown or of the wrong type; the message names it.
         """
         if not isinstance(data, Mapping):
             raise ValueError("the purpose is not a table")
@@ -55,7 +55,7 @@ class Purpose:
         return asdict(self)
 
     def differs(self, model: DiffusionModel, coarse_steps: int, fine_steps: int, skip_rule: str) -> str:
-        """In what an agent is used otherwise than it was trained, in words; empty if in nothing."""
+        """How the agent's training differs from this use, in words; empty if it does not."""
         found = []
         if self.model_hash != model.hash:
             same = " with other weights" if self.model == model.name else ""

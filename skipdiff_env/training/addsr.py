@@ -1,10 +1,10 @@
 """AddSR's distillation: a student of four levels from a frozen diffusion model of many.
 
-Half of the steps train the student's first evaluation. The other half run its own chain, with
-self-refinement, to one of its evaluations s = 2 … 4, without gradients; the evaluation there is what is
-trained. The teacher, conditioned on **HR**, sees the student's x̂0 noised to a random level, and its x̂0, less
-what it does to HR itself, is the target. Distances are those of pixels in [0, 1], as in the authors' code, so
-that the adversarial term weighs against them what it weighs there.
+Half of the steps train the student's first evaluation. The other half run the student's own chain, without
+gradients, up to one of its evaluations s = 2 … 4, and train that evaluation. The teacher, conditioned on
+**HR**, is given the student's x̂0, noised to a random level. The target is the teacher's x̂0, minus the
+change that the teacher makes to HR itself. Distances are between pixels in [0, 1], as in the authors' code,
+so that the adversarial term has the same relative weight as there.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def step_weight(step: int) -> float:
     """The time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
 
     The later the step, the more faithful it has to be, and the less it may invent. The first evaluation may
-    be the only one and so the last: it weighs 4.6305 too, as in the authors' code.
+    be the only one, and hence the last, so its weight is 4.6305 too, as in the authors' code.
     """
     return 0.5 * 2.1 ** ((ADDSR_STEPS if step == 1 else step) - 1)
 
 
 def mean_weight() -> float:
-    """The mean of :func:`step_weight` in training, where half of the batches are of the first step.
+    """The mean of :func:`step_weight` in training, where half of the batches train the first step.
 
-    A constant weight of this size leaves the balance with the adversarial term as it is.
+    A constant weight of this size does not change the balance with the adversarial term.
     """
     later = [step_weight(step) for step in range(2, ADDSR_STEPS + 1)]
     return (step_weight(1) + sum(later) / len(later)) / 2
@@ -48,13 +48,13 @@ def mean_weight() -> float:
 def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, weight: float) -> Tensor:
     """Weighted squared distance of the student's x̂0 from the teacher's, a scalar.
 
-    Images count by √ᾱ of the teacher's level, as in the authors' code: SNR has no bound where there is little
-    noise, and where there is much the teacher can only guess.
+    Each image is weighted by √ᾱ of the teacher's level, as in the authors' code: the SNR is unbounded where
+    there is little noise, and where there is much, the teacher can only guess.
 
     Args:
         x0, wanted: x̂0 of student and teacher in image space, (B, 3, H, W) in about [-1, 1].
         level: √ᾱ of the teacher's level, (B,).
-        weight: of the student's step, see :func:`step_weight`.
+        weight: weight of the student's step, see :func:`step_weight`.
     """
     distance = ((x0 - wanted) / 2).square().mean(dim=(1, 2, 3))
     return weight * (level * distance).mean()
@@ -64,8 +64,8 @@ class Student:
     """The network in training, as a model that chains can drive, see :func:`.as_model`.
 
     Args:
-        network: what is trained.
-        trainer: whose configuration says what it predicts.
+        network: the network in training.
+        trainer: its trainer, whose configuration says what the network predicts.
     """
 
     def __init__(self, network: nn.Module, trainer: AddSRTrainer) -> None:
@@ -81,7 +81,7 @@ class Student:
         return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
 
     def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """The same before the clamp, which has no gradient outside its bounds."""
+        """As :meth:`predict`, but without the clamp, which has no gradient outside its bounds."""
         output = self._network(torch.cat([condition, latent], dim=1), noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
 
@@ -90,9 +90,9 @@ class AddSRTrainer(AdversarialTrainer):
     """Trains the student; it starts as a copy of the teacher.
 
     Args:
-        recipe: with an ``addsr`` block.
-        device: where to train.
-        world: which rows this process takes.
+        recipe: recipe with an ``addsr`` block.
+        device: device to train on.
+        world: this process's place among those that train together.
         teacher: the frozen model.
     """
 
@@ -106,11 +106,11 @@ class AddSRTrainer(AdversarialTrainer):
 
     @property
     def adversarial(self) -> AdversarialRecipe:
-        """The recipe's."""
+        """The recipe's settings of the discriminator."""
         return self.options.adversarial
 
     def build_critic(self) -> nn.Module:
-        """Heads on frozen features."""
+        """A discriminator of small heads on frozen features."""
         return FeatureCritic()
 
     def attempt(self, batch: Batch) -> Attempt:
@@ -134,7 +134,7 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _approach(self, batch: Batch, chain: AddSR, step: int) -> tuple[Tensor, Tensor]:
-        """Latent and condition that the student sees at its step s, after its own earlier steps."""
+        """Latent and condition that the student is given at ``step``, after its own earlier steps."""
         student, x_top = as_model(Student(self.network, self)), batch.noise
         return chain.approach(
             student, step - 1, batch.condition, x_top, lambda i: self.normal(x_top, f"chain {i}")
@@ -142,10 +142,10 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
-        """The teacher's x̂0 of the student's, noised, under HR as the condition (or under the student's own).
+        """The target: the teacher's x̂0 of the student's noised x̂0, conditioned on HR or as the student is.
 
-        This teacher has seen shrunk pictures alone as conditions: it takes HR for one and sharpens it. What
-        it does so to HR itself, under the same noise, is taken away, so that HR is taught to be right.
+        The teacher was trained with enlarged LR as the condition; it takes HR for that, and sharpens it. The
+        change that it makes to HR itself, under the same noise, is subtracted, so that HR maps to itself.
         """
         noise = self.normal(x0, "teacher")
         if self.options.teacher == "lr":
@@ -156,11 +156,11 @@ class AddSRTrainer(AdversarialTrainer):
         return hr + (of_student - of_hr)
 
     def _guessed(self, image: Tensor, condition: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-        """The teacher's x̂0 of images that are noised to √ᾱ = ``level``."""
+        """The teacher's x̂0 for images that are noised to √ᾱ = ``level``."""
         clean = self.teacher.to_latent(image, condition)
         latent = diffuse(clean, level[:, None, None, None], noise)
         return self.teacher.predict(latent, condition, level)
 
     def chains(self) -> dict[str, Chain]:
-        """One, two and four steps."""
+        """AddSR with one, two and four steps, by name."""
         return {f"AddSR {steps}": AddSR(steps, self.options.self_refinement) for steps in (1, 2, 4)}

@@ -1,4 +1,4 @@
-"""One step of training against a discriminator, whatever is trained."""
+"""Training against a discriminator, for any kind of generator."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .trainer import Batch, Trainer
 
 
 class Attempt(NamedTuple):
-    """What a generator made of a batch, with its gradient."""
+    """A generator's output for a batch, with gradients."""
 
     fake: Tensor
     """Images, (B, 3, H, W) in about [-1, 1]."""
     real: Tensor
-    """What they should be."""
+    """The true images."""
     losses: dict[str, Tensor]
-    """Terms of its loss besides the adversarial one, weighted, by name."""
+    """The weighted terms of the generator's loss, except the adversarial one, by name."""
 
 
 class AdversarialTrainer(Trainer):
-    """Trains a network against a discriminator by hinge losses: first the one, then the other, each step.
+    """Trains a network against a discriminator with hinge losses; each step updates the network first.
 
-    The loss that is reported is the sum of the generator's other terms: the adversarial one rises and falls
-    with its opponent, and says little by itself.
+    The reported loss is the sum of the generator's other terms: the adversarial term depends on the
+    discriminator and says little by itself.
 
     Attributes:
         critic: the discriminator.
@@ -53,7 +53,7 @@ class AdversarialTrainer(Trainer):
     @property
     @abstractmethod
     def adversarial(self) -> AdversarialRecipe:
-        """How the discriminator is trained and what it counts for."""
+        """Settings of the discriminator, and its weight in the generator's loss."""
 
     @abstractmethod
     def build_critic(self) -> nn.Module:
@@ -80,7 +80,7 @@ class AdversarialTrainer(Trainer):
         return loss.detach(), norm
 
     def _contest(self, real: Tensor, fake: Tensor, lr: float) -> dict[str, Tensor]:
-        """One step of the discriminator, and its figures."""
+        """Take one step of the discriminator, and return its figures."""
         with self._autocast():
             answers = self._judge(torch.cat([real, fake]))
             loss = critic_hinge(*answers.chunk(2))
@@ -88,7 +88,7 @@ class AdversarialTrainer(Trainer):
         return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """Whether the discriminator has collapsed, see :class:`.critics.CollapseWatch`."""
+        """How the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty if it has not."""
         return self._watch(parts) if self.adversarial.weight else ""
 
     def state_dict(self) -> dict[str, Any]:

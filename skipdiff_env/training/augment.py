@@ -1,6 +1,6 @@
 """Mild changes of colour, for a whole batch at once on its device.
 
-They are made to HR before LR is: each pair stays consistent, and only what pictures look like varies.
+They are applied to HR before LR is made from it, so that each pair stays consistent.
 """
 
 from __future__ import annotations

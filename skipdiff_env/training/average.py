@@ -1,6 +1,6 @@
 """Averages the weights of two models into one network.
 
-Two trainings that start from the same weights end in one low region of the loss, and points on the line
+Two trainings that start from the same weights end in the same region of low loss, and points on the line
 between them are often better than either end (Wortsman et al. 2022, model soups). Between a faithful and a
 sharp network, the line trades faithfulness for sharpness (Wang et al. 2018, ESRGAN, §3.4). Validation
 pictures decide which share is best.
@@ -78,5 +78,5 @@ def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
 
 
 def _joined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The legs of both; what they have in common took its hours once."""
+    """The legs of both; common ones are listed once, so that their hours count once."""
     return [*first, *(leg for leg in second if leg not in first)]

@@ -19,7 +19,7 @@ def check_range(
 ) -> None:
     """Raise a ValueError naming a value outside ``low`` … ``high``, or at ``low`` if it must lie ``above``.
 
-    None, which stands for nothing of the kind, is fine; what is no number (NaN) is not.
+    None, for an option that is not used, is allowed; NaN is not.
     """
     if value is None or (low < value <= high or (value == low and not above)):
         return
@@ -142,7 +142,7 @@ class AdversarialRecipe:
     """A discriminator and its weight."""
 
     weight: float
-    """Weight of the adversarial term in the generator's loss; at 0 there is no discriminator."""
+    """Weight of the adversarial term in the generator's loss; at 0 no discriminator is trained."""
     lr_share: float = 1.0
     """Learning rate of the discriminator, in units of the generator's."""
 
@@ -167,8 +167,9 @@ class RefinerRecipe:
     lpips: float = 1.0
     """Weight of LPIPS with AlexNet; the weight of L1, in [-1, 1], is 1."""
     vgg: float = 0.0
-    """Weight of ST-LPIPS with VGG16, which is in no table, so that no table reports a loss that was trained
-    on. It needs the package stlpips_pytorch, see :mod:`skipdiff_env.metrics.shift_tolerant`."""
+    """Weight of ST-LPIPS with VGG16. No table of results reports this metric, so that none reports a loss
+    that was trained on. It needs the package stlpips_pytorch, see
+    :mod:`skipdiff_env.metrics.shift_tolerant`."""
     init: str | None = None
     """Name or folder of a model whose refiner to start from; null for the identity."""
 

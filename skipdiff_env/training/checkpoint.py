@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the newest two kept, a damaged one passed over.
+"""Checkpoints: written whole or not at all; the newest two are kept, and damaged ones are skipped.
 
 They hold tensors and plain values only and are read with torch's ``weights_only``, so that opening
 somebody else's checkpoint runs no code.
@@ -26,9 +26,9 @@ def checkpoint_files(run: Path) -> list[Path]:
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step, then delete all but it and the one before it.
+    """Write the checkpoint of a step, then delete all others but the one before it.
 
-    Later ones are deleted too: they were damaged, or the run has gone back behind them.
+    Later ones are deleted too: they are damaged, or the run has gone back to an earlier one.
     """
     path = run / FOLDER / f"step-{step:09d}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], 
 
     Args:
         run: a run's folder.
-        say: where a warning about each unreadable one goes.
+        say: function that is called with a warning about each unreadable checkpoint.
 
     Raises:
         SkipDiffError: if there is none.

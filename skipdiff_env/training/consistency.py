@@ -1,7 +1,7 @@
-"""CCSR's first stage: the evaluation at T, and the one after it, made good enough to jump by.
+"""CCSR's first stage: training the evaluation at T, and the one after it, to be good enough for large jumps.
 
-Training alternates the usual loss on levels up to t_max (Eq. 7) with the consistency loss, which goes through
-two evaluations the way the sampler will: x_T → x̂0, noised again to t_max → x̂0 and ε̂.
+Training alternates the usual loss on levels up to t_max (Eq. 7) with the consistency loss, which runs two
+evaluations as the sampler does: x_T → x̂0, noised again to t_max → x̂0 and ε̂.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def consistency_loss(
     noise: Tensor,
     noise_again: Tensor,
 ) -> Tensor:
-    """‖x̂0(x_T) - x_0‖² + ‖x̂0(x_tmax) - x_0‖² + ‖ε̂(x_tmax) - ε'‖², means, a scalar.
+    """‖x̂0(x_T) - x_0‖² + ‖x̂0(x_tmax) - x_0‖² + ‖ε̂(x_tmax) - ε'‖², a scalar; ‖·‖² is the mean square.
 
-    x_tmax is x̂0(x_T) noised again with ε'; gradients go through both evaluations. The squares are of the
-    chain's own target, so that residuals and noise have about the same size.
+    x_tmax is x̂0(x_T) noised again with ε'; gradients go through both evaluations. x_0 is the chain's own
+    target, so that residuals and noise have about the same size.
 
     Args:
         target, condition: x_0 of the chain and c, (B, 3, H, W).

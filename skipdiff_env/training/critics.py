@@ -1,4 +1,4 @@
-"""Discriminators, their hinge losses, and how one notices that a discriminator has collapsed.
+"""Discriminators, their hinge losses, and the detection of a collapsed discriminator.
 
 ``critic`` is short for discriminator throughout.
 """
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from .features import CHANNELS, AlexFeatures
 
 COLLAPSE_STEPS = 300
-"""A discriminator that was of no use for so many steps on end has collapsed."""
+"""Number of consecutive useless steps after which a discriminator has collapsed."""
 WON = 0.01
-"""Mean hinge loss below which it has nothing left to learn (it is 2 for one that knows nothing)."""
+"""Mean hinge loss below which a discriminator has nothing left to learn; without knowledge, it is 2."""
 ALIKE = 1e-4
-"""Standard deviation of its answers, below which it answers everything alike."""
+"""Standard deviation of a discriminator's answers below which they are all the same."""
 
 
 class PatchCritic(nn.Module):
-    """Images (B, 3, H, W) → one answer a patch of 46 pixels, (B, 1, h, w) (Isola et al. 2017).
+    """Images (B, 3, H, W) → one answer per patch of 46 pixels, (B, 1, h, w) (Isola et al. 2017).
 
-    Spectral norms (Miyato et al. 2018) in the place of batch norm, which small batches upset.
+    Spectral norm (Miyato et al. 2018) takes the place of batch norm, which is unreliable with small batches.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -41,9 +41,9 @@ class PatchCritic(nn.Module):
 
 
 class FeatureCritic(nn.Module):
-    """Small heads on frozen features: images (B, 3, H, W) → answers (B, n), n over all heads and places.
+    """Small heads on frozen features: images (B, 3, H, W) → answers (B, n), for all heads and positions.
 
-    AddSR has DINOv2's features; AlexNet's stand in, which ship with LPIPS.
+    AddSR uses the features of DINOv2; here those of AlexNet, which ship with LPIPS, take their place.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -71,23 +71,23 @@ def _spectral(layer: nn.Module) -> nn.Module:
 
 
 def critic_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake)), what the discriminator lowers."""
+    """The discriminator's loss: mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake))."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
 def generator_hinge(fake: Tensor) -> Tensor:
-    """-D(fake), the mean, what the generator lowers."""
+    """The generator's loss: mean of -D(fake)."""
     return -fake.mean()
 
 
 class CollapseWatch:
-    """Follows a discriminator's loss and the spread of its answers."""
+    """Watches a discriminator's loss and the spread of its answers."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque(maxlen=COLLAPSE_STEPS)
 
     def __call__(self, parts: Mapping[str, float]) -> str:
-        """What is wrong after a step with ``critic_loss`` and ``critic_spread``; empty if nothing is."""
+        """What is wrong after a step with these ``critic_loss`` and ``critic_spread``; empty if nothing."""
         self._seen.append((parts["critic_loss"], parts["critic_spread"]))
         if len(self._seen) < COLLAPSE_STEPS:
             return ""

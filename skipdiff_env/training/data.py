@@ -29,12 +29,12 @@ TURNS = {"dihedral": range(8), "mirror": (0, 2), "none": (0,)}
 """Values of ``turn`` by name: bit 0 flips rows, bit 1 columns, bit 2 swaps the two."""
 
 ZOOM_GROUP = 8
-"""This many rows of a batch in turn share one zoom, so that they can be shrunk together."""
+"""Number of consecutive rows of a batch that share one zoom, so that they can be shrunk together."""
 
 
 @dataclass
 class LoadReport:
-    """What became of the images that were named."""
+    """How many images were loaded, and which were left out."""
 
     loaded: int = 0
     corrupt: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ def draw_crops(
 
 
 def windows(draw: CropDraw, size: int, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Side, top and left, int64 (batch,), of the windows to cut from images of these sides."""
+    """Side, top and left, int64 (batch,), of the windows to cut from images of this height and width."""
     side = torch.minimum((draw.zoom * size).round().long(), torch.minimum(height, width)).clamp(min=size)
     top = (draw.top * (height - side + 1)).long()
     left = (draw.left * (width - side + 1)).long()
@@ -98,8 +98,8 @@ class ImageBank:
 
     Args:
         images: uint8 (H, W, 3) RGB arrays.
-        device: where the pixels are kept and crops are made.
-        weights: how often each image is drawn, relative to the others; None for all alike.
+        device: device on which the pixels are kept and crops are made.
+        weights: how often each image is drawn, relative to the others; None: all equally often.
     """
 
     def __init__(
@@ -128,12 +128,12 @@ class ImageBank:
 
     @property
     def nbytes(self) -> int:
-        """Size of the pixels."""
+        """Size of the pixels in bytes."""
         return self.pixels.numel()
 
     @property
     def fingerprint(self) -> str:
-        """Tells other data from the same data when a run is resumed."""
+        """Description by which a resumed run recognises its data."""
         return f"{len(self)} images, {len(self.pixels)} pixels{self._held}"
 
     def to(self, device: torch.device | str) -> ImageBank:
@@ -148,7 +148,7 @@ class ImageBank:
         return self.pixels[first : first + height * width].reshape(height, width, 3).cpu().numpy()
 
     def hold_out(self, count: int) -> list[np.ndarray]:
-        """Take ``count`` images, evenly spaced, out of what is drawn, and return them."""
+        """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
         chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
         self.weights[chosen] = 0
         self._held = f", {len(chosen)} of them held out"
@@ -166,8 +166,8 @@ class ImageBank:
     ) -> Tensor:
         """Random crops with random flips and quarter turns, uint8 (batch, 3, size, size).
 
-        Which image, where and how it is turned is drawn from ``generator`` (a CPU one) alone, for the
-        whole batch, whichever ``rows`` of it are wanted.
+        Images, positions and orientations are drawn from ``generator`` (on the CPU) alone, always for the
+        whole batch, of which ``rows`` are returned.
         """
         smallest = int(torch.minimum(self.heights, self.widths).min())
         if size > smallest:
@@ -214,13 +214,13 @@ def load_bank(
     ``min_size`` pixels are counted and skipped.
 
     Args:
-        paths: where the images are.
+        paths: folders, tar files, lists and image files.
         min_size: smallest side that can be used, in pixels.
-        device: where the pixels are kept.
+        device: device on which the pixels are kept.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
         held_out: names of images to leave out, see :mod:`.held_out`.
-        drawings: add so many, see :mod:`.drawings`.
+        drawings: number of drawings to add, see :mod:`.drawings`.
 
     Raises:
         SkipDiffError: for a path that does not exist, or if no image is left.

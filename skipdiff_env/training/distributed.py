@@ -1,4 +1,4 @@
-"""Several processes, started by ``torchrun``: who is who, and what they agree on.
+"""Several processes, started by ``torchrun``: their ranks, and the values that they agree on.
 
 Data-parallel training itself is torch's ``DistributedDataParallel``.
 """
@@ -26,7 +26,7 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints messages."""
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
@@ -41,7 +41,7 @@ class World:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def largest(self, *values: float) -> list[float]:
-        """The largest of every process's values, the same everywhere: how all decide alike."""
+        """The largest of each value over all processes, so that all of them make the same decision."""
         if self.size == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64)
@@ -56,12 +56,12 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         self.largest(0.0)
 
 
 def pick_device(device: torch.device | str = "auto") -> torch.device:
-    """``"auto"`` is CUDA if there is one; each process of a machine takes a GPU of its own."""
+    """The device to train on: ``"auto"`` takes CUDA if there is one; each process takes a GPU of its own."""
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
@@ -74,7 +74,7 @@ def pick_device(device: torch.device | str = "auto") -> torch.device:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started; a world of one if it did not start this one."""
+    """Join the processes that ``torchrun`` started; without ``torchrun``, this is a world of one process."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

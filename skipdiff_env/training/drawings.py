@@ -1,4 +1,4 @@
-"""Text and line art to train on, drawn by code: what collections of photographs hold next to nothing of."""
+"""Text and line art to train on, drawn by code, since collections of photographs contain hardly any."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 SIDE = 256
-"""Of a drawing, in pixels."""
+"""Side of a drawing in pixels."""
 OVERSAMPLING = 4
-"""Drawings are made so many times larger and shrunk, so that edges are as smooth as those of photographs."""
+"""Drawings are made this many times larger and shrunk, so that edges are as smooth as in photographs."""
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX,
     cv2.FONT_HERSHEY_COMPLEX_SMALL, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
@@ -36,7 +36,7 @@ def drawing(seed: int) -> np.ndarray:
 
 
 def _apart(ground: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A colour that stands out from the ground, by half of all light and more."""
+    """A colour that stands out from the background: dark on a light one, light on a dark one."""
     ink = rng.integers(0, 100, 3) if ground.mean() > 127 else rng.integers(156, 256, 3)
     return int(ink[0]), int(ink[1]), int(ink[2])
 

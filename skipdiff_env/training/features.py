@@ -1,7 +1,7 @@
-"""AlexNet's features and LPIPS as a loss, in torch alone, with the weights that ship with the metrics.
+"""AlexNet's features, and LPIPS (Zhang et al. 2018) as a loss, in torch alone, with the metrics' weights.
 
-Zhang et al. 2018. :mod:`skipdiff_env.metrics` measures with pyiqa's LPIPS, which machines that only train
-need not have; a test holds the two together.
+:mod:`skipdiff_env.metrics` measures with pyiqa's LPIPS, which machines that only train need not have; a test
+checks that the two agree.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "metrics" / "weights" / "lpips_a
 CHANNELS = (64, 192, 384, 256, 256)
 """Width of each of the five layers."""
 MIN_SIZE = 31
-"""Shortest side, in pixels, that survives the pooling."""
+"""Smallest side, in pixels, that an image may have; the pooling would leave nothing of a smaller one."""
 
 
 class AlexFeatures(nn.Module):

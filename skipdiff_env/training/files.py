@@ -1,4 +1,4 @@
-"""Image files for training: found in folders, tar files and lists, decoded by OpenCV but for TIFF."""
+"""Image files for training: found in folders, tar files and lists; decoded by OpenCV, except TIFF."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES = {
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or no image."""
+    """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or not an image."""
     if not data or _cut_short(data):
         return None
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF, of which OpenCV misreads some layouts
@@ -43,7 +43,7 @@ def _decode_tiff(data: bytes) -> np.ndarray | None:
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV decodes those, with a grey or black rest."""
+    """Whether a JPEG or PNG lacks its end; OpenCV decodes such files, with the rest grey or black."""
     if data.startswith(b"\xff\xd8"):
         # A thumbnail has an end of its own, but before the picture's scan starts.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")

@@ -1,9 +1,9 @@
-"""Pictures that no model is trained on: agents, starts and plans are chosen on them.
+"""Pictures that no model is trained on, for choosing agents, starts and plans.
 
-A network knows its own training pictures. What decides well on them decides otherwise than on pictures that
-the network has never seen, so every training leaves the same tenth of its pictures out.
+A network knows its training pictures, so that what is best on them need not be best on pictures that the
+network has never seen. Every training therefore leaves out the same tenth of its pictures.
 
-Lists of names lie in ``held_out/`` beside this file, a name a line, without folder and suffix.
+The lists are in ``held_out/`` beside this file, with one name per line, without folder and suffix.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ FOLDER = Path(__file__).resolve().parent / "held_out"
 PARTS = 10
 SEED = 0
 CROP = re.compile(r"_(w|c\d+)$")
-"""What tells several pictures that were cut from one photograph apart."""
+"""The suffix that distinguishes pictures cut from one photograph."""
 
 
 def stem(name: str) -> str:
-    """``photo_w`` of ``tar:folder/photo_w.webp``."""
+    """The name without folder and suffix: ``photo_w`` for ``tar:folder/photo_w.webp``."""
     return PurePath(name.replace(":", "/")).stem
 
 
 def draw(names: Iterable[str], seed: int = SEED) -> list[str]:
-    """A tenth of the pictures, in order; all that were cut from one photograph, or none of them.
+    """About a tenth of the pictures, sorted; of those cut from one photograph, either all or none.
 
     Args:
-        names: of files.
-        seed: another one, another tenth.
+        names: names of files.
+        seed: seed that determines which tenth is drawn.
     """
 
     def part(photograph: str) -> int:
@@ -46,7 +46,7 @@ def read_list(name: str | Path | None) -> frozenset[str]:
     """The names of a list.
 
     Args:
-        name: of a list that comes with the package, or a text file; None for no names.
+        name: name of a shipped list, or a text file; None for no names.
 
     Raises:
         SkipDiffError: if there is no such list.

@@ -18,21 +18,21 @@ from .pictures import curves, write_png
 LOG, CURVES = "log.jsonl", "curves.png"
 PLOTTED = ("loss", "val_loss", "psnr", "lpips", "niqe")
 QUIET_SECONDS = 30.0
-"""Time between progress lines where they are not overwritten, as in a file."""
+"""Seconds between progress lines where these are not overwritten, as in a file."""
 
 
 def say(message: str) -> None:
-    """Tell whoever runs the training."""
+    """Print a message to standard error."""
     print(visible(message), file=sys.stderr, flush=True)
 
 
 class RunLog:
-    """Writes one folder's record; what it held of later steps is dropped.
+    """Writes the record of a run; existing lines of steps after ``step`` are dropped.
 
     Args:
         folder: the run's folder.
         step: the step that the run continues from.
-        say: where a word about missing packages goes.
+        say: function that is called with a message if TensorBoard is missing.
     """
 
     def __init__(self, folder: Path, step: int, say: Callable[[str], None] = say) -> None:
@@ -59,12 +59,12 @@ class RunLog:
             self._board.add_image(name, picture, step, dataformats="HWC")
 
     def draw_curves(self) -> None:
-        """Draw the whole log's loss and validation figures anew."""
+        """Redraw the curves of loss and validation figures from the whole log."""
         keep = [{k: v for k, v in line.items() if k == "step" or _plotted(k)} for line in self.lines]
         write_png(self.folder / CURVES, curves(keep, logarithmic=("loss", "val_loss")))
 
     def close(self) -> None:
-        """Write out what is still held back."""
+        """Write what TensorBoard still buffers."""
         if self._board is not None:
             self._board.close()
 
@@ -75,7 +75,7 @@ def _plotted(key: str) -> bool:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last one that was cut off is left out."""
+    """The lines of a log; a truncated last line is left out."""
     if not path.is_file():
         return []
     lines = []
@@ -100,9 +100,9 @@ class Progress:
     """A line with steps, loss, speed and time left, overwritten on a terminal.
 
     Args:
-        label: what is being trained.
-        batch: images a step.
-        stream: where to write; None for nowhere.
+        label: name of the training.
+        batch: number of images per step.
+        stream: stream to write to; None: nothing is shown.
     """
 
     def __init__(self, label: str, batch: int, stream: Any = None) -> None:
@@ -112,12 +112,12 @@ class Progress:
         self._marks: list[tuple[float, int]] = [(self._shown, -1)]
 
     def rate(self) -> float:
-        """Images a second lately; 0 before anything is known."""
+        """Recent speed in images per second; 0 before it is known."""
         (first, start), (last, end) = self._marks[0], self._marks[-1]
         return (end - start) * self._batch / (last - first) if end > start >= 0 else 0.0
 
     def update(self, step: int, loss: float, share: float | None, seconds_left: float | None) -> None:
-        """Show the state after a step; ``share`` is how much of the leg is done, 0 … 1, if that is known."""
+        """Show the state after a step; ``share`` is the part of the leg that is done, 0 … 1, if known."""
         now = time.monotonic()
         if self._marks[0][1] < 0:
             self._marks = []

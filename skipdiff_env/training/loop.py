@@ -6,9 +6,9 @@ go on later as if nothing had happened. A run's folder::
 
     recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
     checkpoints/step-STEP.pt      the newest two
-    model/                        the moving average of the weights, a model folder; once a cool-down is
-                                  finished, what came out of it
-    cooldown-STEP/                a branch taken at that step: the same again
+    model/                        a model folder with the moving average of the weights; once a cool-down
+                                  is finished, the result of that
+    cooldown-STEP/                a branch taken at that step, with the same files
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from .trainer import Batch, Trainer
 from .validation import Validation, usual_chains
 
 FORMAT = 1
-"""Version of what a checkpoint holds."""
+"""Version of the checkpoint format."""
 MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init")
-"""Parts of the recipe that a resumed run may change: they do not touch the weights."""
+"""Parts of the recipe that a resumed run may change: they do not affect the weights."""
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT instead of dying of them; the second one acts as usual."""
+    """Records SIGTERM and SIGINT instead of letting them end the process; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.caught = 0
@@ -71,7 +71,7 @@ class Signals:
 
 @dataclass
 class Cooldown:
-    """A branch whose rate falls linearly to zero, over steps or over time."""
+    """A branch whose learning rate falls linearly to zero, over steps or over time."""
 
     start: int
     """Step of the trunk at which it was taken."""
@@ -81,7 +81,7 @@ class Cooldown:
     """Seconds it has taken in earlier legs."""
 
     def left(self, step: int, seconds: float) -> float:
-        """What is left of the rate, 1 … 0, before step ``step``, ``seconds`` into this leg of the branch."""
+        """Remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg of the branch."""
         if self.steps is not None:
             return max(0.0, 1 - (step - self.start) / self.steps)
         return max(0.0, 1 - (self.spent + seconds) / max(self.seconds or 0.0, 1e-9))
@@ -89,7 +89,7 @@ class Cooldown:
 
 @dataclass
 class Session:
-    """What the trunk and its branches share."""
+    """The state that the trunk and its branches share."""
 
     trainer: Trainer
     batches: Callable[[int], Batch]
@@ -97,7 +97,7 @@ class Session:
     signals: Signals
     provenance: Provenance
     fingerprint: str
-    """Of the training data, held-out images included."""
+    """Fingerprint of the training data, including the number of held-out images."""
     validation: Validation | None
     say: Callable[[str], None]
     seconds: float = 0.0
@@ -113,9 +113,9 @@ class Run:
     """One stretch of training into one folder: the trunk, or a cool-down branch.
 
     Args:
-        session: what it shares.
-        folder: where it writes.
-        cooldown: the branch it is; None for the trunk.
+        session: the state that trunk and branches share.
+        folder: folder to write to.
+        cooldown: the cool-down, if this is a branch; None for the trunk.
     """
 
     def __init__(self, session: Session, folder: Path, cooldown: Cooldown | None = None) -> None:
@@ -161,8 +161,8 @@ class Run:
         """Train until a limit, then write a checkpoint and the model folder.
 
         Args:
-            max_steps: the trainer's step to stop at.
-            deadline: seconds of the session's clock to stop at.
+            max_steps: step of the trainer at which to stop; None: no limit.
+            deadline: time on the session's clock at which to stop, in seconds.
             validate_last: whether to validate once more at the end.
 
         Returns:
@@ -202,7 +202,7 @@ class Run:
         return reason
 
     def save(self, checkpoint: bool = True) -> None:
-        """Write a checkpoint and the model folder, after making sure that the weights are sound."""
+        """Write a checkpoint and the model folder, after checking that the latest losses are finite."""
         self._check()
         self._saved = self._now
         session, trainer = self.session, self.trainer
@@ -242,7 +242,7 @@ class Run:
         return self.recipe.name + (" cool-down" if self.cooldown else "")
 
     def _over(self, max_steps: int | None, deadline: float) -> str:
-        """Why to stop before the next step; empty to go on. All processes come to the same answer."""
+        """The reason to stop before the next step; empty: go on. All processes get the same answer."""
         session = self.session
         caught, self._now = session.world.largest(session.signals.caught, session.elapsed())
         if caught:
@@ -254,7 +254,7 @@ class Run:
         return "minutes" if self._now >= deadline else ""
 
     def _left(self, max_steps: int | None, deadline: float, rate: float) -> tuple[float | None, float | None]:
-        """Share of this leg that is done and seconds that are left; None where nothing limits it."""
+        """Share of this leg that is done and seconds that are left; None for both if nothing limits it."""
         ends = [deadline - self._now] if deadline < math.inf else []
         if self.cooldown and self.cooldown.steps is not None:
             max_steps = self.cooldown.start + self.cooldown.steps
@@ -269,7 +269,7 @@ class Run:
         return spent / max(spent + min(ends), 1e-9), min(ends)
 
     def _check(self) -> float:
-        """Read the losses of the last steps from the device and make sure that they are finite."""
+        """Read the losses of the last steps from the device, check them, and return the latest."""
         if self._pending:
             values = torch.stack([value for *_, found in self._pending for value in found.values()])
             left = iter(self.session.world.mean(values.double().cpu()).tolist())
@@ -313,7 +313,7 @@ class Run:
         self._checked = []
 
     def _validate(self) -> None:
-        """Measure the moving average on the validation images; the first process does."""
+        """Measure the moving average on the validation images, in the first process."""
         session, step = self.session, self.trainer.step
         if self._validated == step:
             return
@@ -327,7 +327,7 @@ class Run:
         session.world.wait()
 
     def _measure(self, validation: Validation, step: int) -> dict[str, float]:
-        """Validation's figures; the picture that goes with them is written."""
+        """Compute the validation figures, and write the picture grid."""
         trainer = self.trainer
         model, further, diffusion = trainer.frozen(), trainer.chains(), trainer.is_diffusion
         pictures = validation.samples(model, further | (usual_chains(model) if diffusion else {}))

@@ -32,7 +32,7 @@ def make_pairs(
 ) -> tuple[Tensor, Tensor]:
     """uint8 HR (B, 3, H, W) → target x_0 of the chain and condition c, float32 (B, 3, H, W).
 
-    ``spoil`` does to LR, uint8 (B, 3, h, w), what real cameras do (see :mod:`.degradations`).
+    ``spoil`` degrades LR, uint8 (B, 3, h, w), as real cameras do (see :mod:`.degradations`).
     """
     lr = degrade(hr, config.scale)
     if spoil is not None:

@@ -1,10 +1,10 @@
-"""Muon for the convolutions inside a network, AdamW for everything else, behind one optimiser's interface.
+"""Muon for the convolutions inside a network and AdamW for everything else, as one optimiser.
 
 Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, so that
-rare directions learn as fast as common ones. It takes matrices: a convolution's weight is shown to it as the
-(out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a processor without
-instructions for it emulates twenty times slower than it computes in float32, so that a step would be spent on
-little else. Hence :class:`Muon`, which takes the faster type of the device.
+rare directions learn as fast as common ones. It takes matrices: a convolution's weight is passed to it as the
+(out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a CPU without
+instructions for it emulates twenty times slower than it computes in float32, so that this would take up most
+of a step. Hence :class:`Muon`, which uses the faster type of the device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""a, b, c of p(σ) = aσ + bσ³ + cσ⁵, whose five rounds lead singular values to about 1 (Jordan et al.)."""
+"""a, b, c of p(σ) = aσ + bσ³ + cσ⁵, five rounds of which bring singular values to about 1 (Jordan et al.)."""
 ROUNDS = 5
 
 
@@ -47,14 +47,14 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz rounds.
+    """U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz iteration.
 
     Args:
-        matrix: (rows, columns).
-        dtype: what to compute in. bfloat16 is accurate enough.
+        matrix: the matrix, (rows, columns).
+        dtype: type in which to compute; bfloat16 is accurate enough.
 
     Returns:
-        a matrix of the same shape, in ``dtype``.
+        A matrix of the same shape, in ``dtype``.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
@@ -67,14 +67,14 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """As torch.optim.Muon with Nesterov momentum and AdamW's rates, but in a type of choice.
+    """Like torch.optim.Muon with Nesterov momentum and AdamW's learning rates, but in a chosen type.
 
     Args:
-        matrices: weights (rows, columns).
-        lr: the rate. A step's entries have a typical size of 0.2 of it (Liu et al. 2025), as AdamW's do.
-        weight_decay: share of the weights that a step takes away, in units of the rate.
+        matrices: weights, (rows, columns).
+        lr: learning rate. Entries of a step are typically 0.2 times as large (Liu et al. 2025), as in AdamW.
+        weight_decay: share of the weights that a step subtracts, in units of the learning rate.
         momentum: decay of the mean gradient.
-        dtype: what to orthogonalise in; None takes what is faster on the device of the weights.
+        dtype: type in which to orthogonalise; None: the faster one on the device of the weights.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     def chosen(self, device: torch.device) -> torch.dtype:
-        """What it orthogonalises in on a device."""
+        """The type in which it orthogonalises on a device."""
         return self.dtype or product_dtype(device)
 
     @torch.no_grad()
@@ -109,7 +109,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimiser(network: nn.Module, options: OptimiserRecipe) -> torch.optim.AdamW | MuonAdamW:
-    """The recipe's optimiser of the weights of ``network`` that are to be trained."""
+    """The recipe's optimiser for the trainable weights of ``network``."""
     weights = [p for p in network.parameters() if p.requires_grad]
     if options.kind == "muon":
         return MuonAdamW(weights, options)
@@ -123,13 +123,13 @@ def _adamw(weights: Sequence[nn.Parameter], options: OptimiserRecipe) -> torch.o
 
 
 class MuonAdamW:
-    """Muon for all convolutions but the first and the last, which meet pixels; AdamW for the rest.
+    """Muon for all convolutions but the first and the last, which read and write pixels; AdamW for the rest.
 
-    Muon's steps are scaled to AdamW's typical size (Liu et al. 2025), so that both take the same rate.
+    Muon's steps are scaled to AdamW's typical size (Liu et al. 2025), so that both use one learning rate.
 
     Args:
-        weights: in the network's order; convolutions in channels-last memory.
-        options: rate, betas (AdamW's) and weight decay.
+        weights: weights in the network's order; convolutions in channels-last memory.
+        options: learning rate, betas (AdamW's) and weight decay.
     """
 
     def __init__(self, weights: Sequence[nn.Parameter], options: OptimiserRecipe) -> None:
@@ -155,14 +155,14 @@ class MuonAdamW:
         self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states."""
+        """The states of both optimisers."""
         return {"adamw": self.adamw.state_dict(), "muon": self.muon.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave.
+        """Continue from a state that :meth:`state_dict` returned.
 
         Raises:
-            ValueError: if it is of another optimiser or network.
+            ValueError: if it belongs to another optimiser or network.
         """
         if set(state) != {"adamw", "muon"}:
             raise ValueError("the state is not Muon's: another optimiser wrote it")

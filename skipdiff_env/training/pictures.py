@@ -1,4 +1,4 @@
-"""PNGs of a training run, drawn by OpenCV: what samples look like, and how the figures have gone."""
+"""PNGs of a training run, drawn by OpenCV: grids of samples, and curves of the figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def grid(columns: Mapping[str, np.ndarray], gap: int = 4) -> np.ndarray:
-    """Pictures (B, H, W, 3) of one size side by side, one row an image, under the names of the columns."""
+    """Pictures (B, H, W, 3) of one size side by side, one row per image, under the names of the columns."""
     rows = min(len(images) for images in columns.values())
     height, width = next(iter(columns.values())).shape[1:3]
     header = 24
@@ -43,11 +43,11 @@ def grid(columns: Mapping[str, np.ndarray], gap: int = 4) -> np.ndarray:
 
 
 def curves(lines: Sequence[Mapping[str, float]], logarithmic: Sequence[str] = ("loss",)) -> np.ndarray:
-    """One panel a quantity over steps: keys ``a/b`` of one ``a`` share a panel, uint8 (H, W, 3).
+    """Plot quantities over steps, uint8 (H, W, 3), a panel each; keys ``a/b`` with the same ``a`` share one.
 
     Args:
-        lines: what was logged, each with a ``step``.
-        logarithmic: quantities whose axis shows powers.
+        lines: lines of the log, each with a ``step``.
+        logarithmic: quantities with a logarithmic axis.
     """
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""Which trainer a recipe asks for, and the frozen model that it may learn from."""
+"""Makes the trainer that a recipe asks for, with the frozen model that it may learn from."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def load_program(
     cuda: bool,
     overrides: Sequence[str],
 ) -> Recipe:
-    """The recipe of a program; where there is a frozen model, the recipe's model becomes that one.
+    """Load a recipe for a program. If there is a frozen model, it becomes the recipe's model.
 
     Raises:
-        SkipDiffError: if the recipe is bad, or another program's.
+        SkipDiffError: if the recipe is bad, or is for another program.
     """
     recipe = load_recipe(source, cuda, overrides)  # type: ignore[arg-type]
     if recipe.program != program:
@@ -63,7 +63,7 @@ def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
 
 
 def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
-    """Start a new run from a model: from its weights, but for a refiner, which has its own."""
+    """Start a new run from the weights of a model; a refiner, which has its own weights, only records it."""
     if isinstance(trainer, RefinerTrainer):
         provenance.init = {"model": trainer.model.name, "hash": trainer.model.hash, **trainer.began_from}
         provenance.earlier = trainer.earlier_legs
@@ -72,7 +72,7 @@ def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenan
 
 
 def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
-    """Refuse to go on with another frozen model than the run began with."""
+    """Raise a SkipDiffError if the frozen model is not the one that the run began with."""
     model = trainer.learnt_from
     began = provenance.init or {}
     if model is not None and model.hash != began.get("hash"):

@@ -16,7 +16,7 @@ from .distributed import World
 from .trainer import Trainer
 
 FREE = ("image_size", "attention_sizes", "dropout", "zero_init")
-"""What may differ between the networks of the model that is started from and of the recipe."""
+"""Fields in which the recipe's network may differ from that of the model that it starts from."""
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Provenance:
     Attributes:
         recipe: name of the recipe.
         data: names of the training data's files and folders.
-        hardware: what it runs on.
-        earlier: legs before this one, brought along by the model it started from.
-        init: name and weights' hash of that model.
+        hardware: hardware that the training runs on.
+        earlier: legs before this one, from the record of the model that it started from.
+        init: name and hash of that model.
         degradation: lowest and highest strength of each fault in the inputs, see
             :attr:`.degradations.DegradationRecipe.ranges`.
     """
@@ -41,7 +41,7 @@ class Provenance:
     degradation: dict[str, list[float]] | None = None
 
     def record(self, steps: int, images: int, seconds: float, cooldown_steps: int = 0) -> dict[str, Any]:
-        """The whole record, JSON-plain: totals, and leg by leg."""
+        """The whole record as plain JSON: totals, and the legs one by one."""
         leg: dict[str, Any] = {
             "recipe": self.recipe, "steps": steps, "images": images, "hours": round(seconds / 3600, 4),
             "hardware": self.hardware, "data": self.data,
@@ -56,14 +56,14 @@ class Provenance:
 
 
 def earlier_legs(model: FrozenModel) -> list[dict[str, Any]]:
-    """The legs that a model's record tells of."""
+    """The legs in a model's record."""
     record = dict(model.config.training)
     legs: list[dict[str, Any]] = record.get("legs", [record] if record else [])
     return legs
 
 
 def summary(legs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A model's record: recipe, hardware and faults of the last leg, all data, totals, and leg by leg."""
+    """A model's record: recipe, hardware and faults of the last leg, all data, totals, and all legs."""
     totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
     totals["hours"] = round(totals["hours"], 4)
     data = sorted({name for leg in legs for name in leg.get("data", [])})
@@ -73,10 +73,10 @@ def summary(legs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
-    """Give a trainer the weights of a model folder, and its record to the provenance.
+    """Load the weights of a model into a trainer, and its record into the provenance.
 
     Raises:
-        SkipDiffError: if the model is of another architecture or predicts something else.
+        SkipDiffError: if the model has another architecture or predicts something else.
     """
     model = load_pretrained(source, "cpu")
     theirs, ours = _meaning(model.config), _meaning(trainer.recipe.model)
@@ -97,13 +97,13 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
 
 
 def _meaning(model: ModelConfig) -> dict[str, Any]:
-    """What decides whether weights mean the same in two models."""
+    """The settings that two models must share if weights are to mean the same in both."""
     unet = {f"unet.{k}": v for k, v in asdict(model.unet).items() if k not in FREE}
     return {"prediction": model.prediction, "target": model.target, **unet}
 
 
 def describe_hardware(device: torch.device, world: World) -> str:
-    """Such as ``1 x NVIDIA H200`` or ``2 threads of Intel(R) Xeon(R) …``."""
+    """The hardware in words, such as ``1 x NVIDIA H200`` or ``2 CPU threads (Intel(R) Xeon(R) …)``."""
     if device.type == "cuda":
         return f"{world.size} x {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads() * world.size

@@ -38,7 +38,7 @@ from .features import MIN_SIZE
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")
 Program = Literal["ddpm", "refiner", "addsr"]
-"""What can be trained."""
+"""The kinds of training."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Recipe:
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast type; auto: bfloat16 on CUDA, float32 elsewhere. A CPU with AVX512-BF16 trains much faster in
-    bfloat16; one without it refuses it."""
+    bfloat16; on a CPU without instructions for bfloat16, it is refused."""
 
     def __post_init__(self) -> None:
         if self.data.crop % self.model.scale:
@@ -191,7 +191,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's model, with SR3's values for what it leaves out; a model folder must say everything."""
+    """A recipe's model, with SR3's values for fields that it leaves out; a model folder must give all."""
     standard = ModelConfig(scale=1, image_size=1).to_dict()
     for name in ("scale", "image_size"):
         del standard[name]
@@ -199,9 +199,9 @@ def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_model(data: dict[str, Any]) -> dict[str, Any]:
-    """A recipe whose ``model`` may be a model's name or folder, with what ``config.json`` there says of it.
+    """A recipe in which ``model``, if it is a name or folder, is replaced by that model's configuration.
 
-    The record of how the weights came to be is left out.
+    The configuration's start, refiner, training record and figures are left out.
     """
     if not isinstance(data.get("model"), str):
         return data
@@ -211,10 +211,10 @@ def _with_model(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def build(cls: type[T], data: Any, path: str = "") -> T:
-    """Dataclass ``cls`` from nested dictionaries; ``path`` is where in the recipe they stand.
+    """Build dataclass ``cls`` from nested dictionaries; ``path`` is their place in the recipe.
 
     Raises:
-        ValueError: naming the key that is unknown, missing, of the wrong kind or out of range.
+        ValueError: if a key is unknown, missing, of the wrong kind or out of range; the message names it.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{path.rstrip('.') or 'the recipe'} must hold keys and values, not {data!r}")

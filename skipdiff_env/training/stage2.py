@@ -1,4 +1,4 @@
-"""CCSR's second stage: a refiner of truncated outputs of a frozen diffusion model."""
+"""CCSR's second stage: training a refiner on truncated outputs of a frozen diffusion model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .trainer import Batch, step_seed
 
 
 class RefinerTrainer(AdversarialTrainer):
-    """Trains a refiner by L1, a perceptual distance or two, and a patch discriminator.
+    """Trains a refiner with L1, up to two perceptual distances, and a patch discriminator.
 
     Args:
-        recipe: with a ``refiner`` block.
-        device: where to train.
-        world: which rows this process takes.
+        recipe: recipe with a ``refiner`` block.
+        device: device to train on.
+        world: this process's place among those that train together.
         model: the frozen model whose truncated outputs are refined.
-        folder: its folder, which is copied into what :meth:`export` writes.
+        folder: folder of that model, whose weights :meth:`export` copies.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class RefinerTrainer(AdversarialTrainer):
         if self.options.vgg:
             self._distances["vgg"] = self.options.vgg, ShiftTolerantLpips("vgg").to(device)
         self.began_from: dict[str, str] = {}
-        """Whose refiner it started from, and its hash; empty for the identity."""
+        """Name of the model whose refiner it started from, and the refiner's hash; empty for the identity."""
         self.earlier_legs: list[dict[str, Any]] = []
-        """Of that refiner's training."""
+        """The legs of that refiner's training."""
         if self.options.init:
             self._start_from(self.options.init)
         self._rows = world.rows(recipe.batch)
@@ -74,7 +74,7 @@ class RefinerTrainer(AdversarialTrainer):
 
     @property
     def adversarial(self) -> AdversarialRecipe:
-        """The recipe's."""
+        """The recipe's settings of the discriminator."""
         return self.options.adversarial
 
     def build(self) -> nn.Module:
@@ -86,7 +86,7 @@ class RefinerTrainer(AdversarialTrainer):
         return PatchCritic()
 
     def attempt(self, batch: Batch) -> Attempt:
-        """Refine what CCSR's chain makes of the batch, with one of the recipe's numbers of steps."""
+        """Refine the results of CCSR's chain for the batch, with one of the recipe's numbers of steps."""
         hr = chain_image(batch.target, batch.condition, self.recipe.model)
         fake = self._forward(to_signed(self._truncated(batch)), batch.condition)
         losses = {"l1": (fake - hr).abs().mean()}
@@ -96,7 +96,7 @@ class RefinerTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _truncated(self, batch: Batch) -> Tensor:
-        """What the chain makes, uint8 as refiners see it; kept for when the batch comes again."""
+        """The chain's results, uint8 as refiners see them; kept for when the batch is used again."""
         if batch.number not in self._made:
             draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, batch.number, "steps"))
             choice = int(torch.randint(len(self.options.steps), (1,), generator=draws))
@@ -124,7 +124,7 @@ class RefinerTrainer(AdversarialTrainer):
         return self.model
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
-        """The frozen model's folder with the refiner in it."""
+        """Write a copy of the frozen model's folder with the refiner in it."""
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / WEIGHTS).exists():
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())

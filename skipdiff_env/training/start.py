@@ -67,12 +67,12 @@ class Limits:
 
     @property
     def deadline(self) -> float:
-        """Seconds."""
+        """Time limit of the whole training, in seconds."""
         return math.inf if self.max_minutes is None else 60 * self.max_minutes
 
     @property
     def trunk_deadline(self) -> float:
-        """Seconds."""
+        """Time limit of the trunk, in seconds."""
         return self.deadline - 60 * (self.cooldown_minutes or 0)
 
 
@@ -109,7 +109,7 @@ def train(
         max_steps: step at which the trunk stops.
         cooldown: number of steps of a branch in which the learning rate falls to zero. The branch starts when
             the trunk reaches ``max_steps``, or at once if that is not given.
-        cooldown_minutes: length of such a branch in minutes, the last of ``max_minutes``.
+        cooldown_minutes: length of such a branch in minutes, which are the last of ``max_minutes``.
         overrides: changes to the recipe, such as ``"batch=4"``.
         program: kind of training that the recipe must be for.
 
@@ -149,7 +149,7 @@ def train(
 
 @contextmanager
 def _alone_in(out: Path, world: World, resume: bool) -> Iterator[None]:
-    """Let no other training into a run's folder; the first process holds it for all."""
+    """Lock a run's folder against other trainings; the first process holds the lock for all."""
     with alone(out) if world.main else nullcontext():
         if not resume and checkpoint_files(out):
             raise SkipDiffError(f"{out} already holds a run: resume it, or choose another folder")
@@ -249,12 +249,12 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
 
 
 def _branch_folder(trunk: Run) -> Path:
-    """Where the branch goes that is taken at the trunk's step."""
+    """Folder of the branch that is taken at the trunk's step."""
     return trunk.folder / f"cooldown-{trunk.trainer.step:09d}"
 
 
 def _unfinished(trunk: Run) -> bool:
-    """Whether that branch was begun: a finished one holds a model and no checkpoints any more."""
+    """Whether that branch was begun but not finished: a finished one holds a model and no checkpoints."""
     folder = _branch_folder(trunk)
     begun = folder.is_dir() and (bool(checkpoint_files(folder)) or not (folder / "model").is_dir())
     (found,) = trunk.session.world.largest(begun)

@@ -1,4 +1,4 @@
-"""Training crops for data that do not fit into memory: decoded when a step needs them, ahead of time."""
+"""Training crops for data that do not fit into memory: decoded for each step, one step ahead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .held_out import stem
 
 T = TypeVar("T")
 TRIES = 100
-"""So many unusable files in a row mean that the data, and not a few files, are bad."""
+"""Number of unusable files in a row from which on the data, and not just a few files, count as bad."""
 
 
 class StreamedBank:
@@ -31,7 +31,7 @@ class StreamedBank:
         min_size: smallest side that can be used, in pixels.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
-        say: where files that cannot be used are reported, each once.
+        say: function that is called with a message about each file that cannot be used, once.
         held_out: names of images to leave out, see :mod:`.held_out`.
     """
 
@@ -61,11 +61,11 @@ class StreamedBank:
 
     @property
     def fingerprint(self) -> str:
-        """Tells other data from the same data when a run is resumed."""
+        """Description by which a resumed run recognises its data."""
         return f"{len(self)} files{self._held}"
 
     def hold_out(self, count: int) -> list[np.ndarray]:
-        """Take ``count`` images, evenly spaced, out of what is drawn, and return them."""
+        """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
         chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
         self.weights[chosen] = 0
         self._held = f", {len(chosen)} of them held out"
@@ -137,5 +137,5 @@ class Ahead(Generic[T]):
         return result
 
     def close(self) -> None:
-        """Wait for what is under way, and end the thread."""
+        """Wait for the call under way, and end the thread."""
         self._pool.shutdown(cancel_futures=True)

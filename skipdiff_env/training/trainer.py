@@ -1,8 +1,8 @@
-"""Network, moving average and optimiser of one run, and what one training step does with them.
+"""Network, moving average and optimiser of one run, and the training step that updates them.
 
-Everything random in step n follows from the recipe's seed and n alone: which crops, how they are varied,
-which noise, dropout. So a resumed run needs no random state to be the same as an uninterrupted one, and
-processes that share a batch all draw the whole of it and take their rows.
+Everything random in step n (crops, augmentation, noise, dropout) follows from the recipe's seed and n alone.
+So a resumed run needs no random state to be the same as an uninterrupted one, and processes that share a
+batch all draw the whole of it and take their rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .stream import StreamedBank
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on: this process's rows, on the training device."""
+    """The data of one step: this process's rows, on the training device."""
 
     target: Tensor
     """x_0 of the chain, (B, 3, H, W)."""
@@ -50,11 +50,11 @@ class Batch:
     noise: Tensor
     """ε, (B, 3, H, W)."""
     number: int
-    """Batches of one number are the same to the bit."""
+    """Number of the batch; batches with the same number are identical."""
 
 
 def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The autocast type of a recipe on a device; float32 is none."""
+    """The autocast type of a recipe on a device; float32: no autocast."""
     half = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
     dtype = torch.bfloat16 if half else torch.float32
     check_dtype(dtype, device)
@@ -68,7 +68,7 @@ def step_seed(seed: int, step: int, stream: str) -> int:
 
 
 def batch_number(recipe: Recipe, step: int) -> int:
-    """Which batch a step takes: a new one each, unless a refiner's recipe says ``reuse``."""
+    """Number of the batch that a step uses: always a new one, unless a refiner's recipe sets ``reuse``."""
     reuse = recipe.refiner.reuse if recipe.refiner else 1
     newest = step // reuse
     if step % reuse == 0:
@@ -80,10 +80,10 @@ class BatchMaker:
     """Makes the batch of any step.
 
     Args:
-        recipe: what to make.
-        bank: the training images, wherever they are.
-        device: where batches are needed.
-        world: which rows this process takes.
+        recipe: the recipe.
+        bank: the training images.
+        device: device on which batches are needed.
+        world: this process's place among those that train together.
     """
 
     def __init__(
@@ -124,21 +124,21 @@ class BatchMaker:
 
 
 class Trainer:
-    """The state of training and its one step; this one trains a diffusion model.
+    """The state of a training run and its training step; this class trains a diffusion model.
 
     Attributes:
-        config: of the model that is made.
-        step: steps done.
-        network: (B, 6, H, W), (B,) → (B, 3, H, W), what the optimiser changes.
-        ema: the moving average of its weights, which is what people get.
-        dtype: the autocast type; float32 is none.
+        config: configuration of the model that is made.
+        step: number of steps done.
+        network: the network in training, (B, 6, H, W), (B,) → (B, 3, H, W).
+        ema: the network with the moving average of the weights, which is exported.
+        dtype: autocast type; float32: no autocast.
         parts: figures of the last step besides loss and gradient norm, for the log.
     """
 
     is_diffusion = True
-    """Whether Eq. 7 and the full chain say how good the model is."""
+    """Whether validation measures Eq. 7 and runs the full chain."""
     learnt_from: FrozenModel | None = None
-    """The frozen model that it needs beside it, if any."""
+    """The frozen model that it learns from, if any."""
 
     def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
         self.recipe, self.device, self.step = recipe, device, 0
@@ -157,11 +157,11 @@ class Trainer:
         self._dropout_seed = f"dropout {self._world.rank}"
 
     def build(self) -> nn.Module:
-        """A fresh network, drawn from torch's generator."""
+        """A fresh network, with weights drawn from torch's global generator."""
         return UNet(self.recipe.model.unet)
 
     def _shared(self, network: nn.Module) -> nn.Module:
-        """What to call in a step, so that processes share gradients, and fast."""
+        """The module to call in a step: it shares gradients, and is compiled on CUDA if the recipe asks."""
         on_cuda = self.device.type == "cuda"
         if self._world.size > 1:
             ids = [self.device.index] if on_cuda else None
@@ -171,7 +171,7 @@ class Trainer:
         return network
 
     def normal(self, like: Tensor, stream: str) -> Tensor:
-        """This process's rows of standard normal numbers of this step, like a batch of images."""
+        """This process's rows of standard normal noise for this step, in the shape of ``like``."""
         source = torch.Generator(self.device).manual_seed(step_seed(self.recipe.seed, self.step, stream))
         shape = (self.recipe.batch, *like.shape[1:])
         drawn = torch.randn(shape, generator=source, device=self.device)
@@ -182,12 +182,12 @@ class Trainer:
         self.ema.load_state_dict(self.network.state_dict())
 
     def learning_rate(self, step: int, cooling: float = 1.0) -> float:
-        """Rate of a step: linear warm-up, then constant, times what a cool-down branch leaves of it."""
+        """Learning rate of a step: linear warm-up, then constant, times ``cooling`` of a cool-down branch."""
         options = self.recipe.optimiser
         return options.lr * min(1.0, (step + 1) / max(options.warmup, 1)) * cooling
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-        """One optimiser step. Returns this process's loss and the gradient's norm, scalars on the device."""
+        """Take an optimiser step; return this process's loss and the gradient norm, scalars on the device."""
         self._seed_dropout()
         with self._autocast():
             loss = self._loss(batch)
@@ -220,7 +220,7 @@ class Trainer:
     def _descend(
         self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer | MuonAdamW, lr: float
     ) -> Tensor:
-        """One step of an optimiser; the gradient's norm before it was clipped."""
+        """Take one step of an optimiser; return the gradient norm before clipping."""
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad(set_to_none=True)
@@ -234,11 +234,11 @@ class Trainer:
         self._average()
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """What has gone wrong for good, by the figures of a step; empty if nothing has."""
+        """What has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
         return ""
 
     def chains(self) -> dict[str, Chain]:
-        """Further chains on :meth:`frozen` that validation looks at, by name."""
+        """Further chains that validation runs on :meth:`frozen`, by name."""
         return {f"CCSR {steps}": CCSR(steps) for steps in (1, 2)} if self.recipe.consistency else {}
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
@@ -265,7 +265,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave.
+        """Continue from a state that :meth:`state_dict` returned.
 
         Raises:
             SkipDiffError: if it belongs to another architecture.

@@ -1,7 +1,7 @@
-"""What training looks like on validation images: a loss under fixed noise, figures of samples, a picture.
+"""Measures a model in training on validation images: loss under fixed noise, figures of samples, samples.
 
-Noise, levels and LR faults are the same at every validation, so that the figures of two moments differ by
-the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which may be missing.
+Noise, levels and LR faults are the same in every validation, so that differences between two validations are
+due to the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which may be missing.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 
 LEVELS = 4
-"""Noise levels an image in the validation loss."""
+"""Noise levels per image in the validation loss."""
 
 
 class Validation:
-    """Measures models on a few images, which are cropped to one size in the middle.
+    """Measures models on a few images, which are centre-cropped to one size.
 
     Args:
-        recipe: the task: scale, LR faults, loss, how many images.
-        images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used. Those smaller than
-            the model is meant for would make all others as small, and are used only where there is nothing
-            else.
-        device: where to compute.
-        say: where a word about images or metrics that are left out goes.
+        recipe: recipe, which gives the scale, LR faults, loss and number of images.
+        images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used. Images smaller than
+            those that the model is meant for are used only if there are no others, since all are cropped to
+            the smallest.
+        device: device on which to compute.
+        say: function that is called with a message about images or metrics that are left out.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Validation:
     def samples(
         self, model: FrozenModel, chains: Mapping[str, Chain], count: int | None = None
     ) -> dict[str, np.ndarray]:
-        """uint8 (B, H, W, 3) by the chain that made them, and ``bicubic``.
+        """Samples, uint8 (B, H, W, 3), by the name of their chain, and the enlargement as ``bicubic``.
 
         Args:
-            model: what to sample from.
-            chains: how, by name.
-            count: of the first so many images; None for all.
+            model: model to sample from.
+            chains: chains to run, by name.
+            count: number of images to use, from the first on; None: all.
         """
         condition = model.condition(self._lr[:count])
         made = {name: chain(model, condition, self.keys[:count]).x0 for name, chain in chains.items()}
@@ -104,7 +104,7 @@ class Validation:
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
     """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 0.7 F; none if 10 does not divide T.
 
-    They are the same for all models, so that the figures of two trainings compare.
+    They are the same for all models, so that the figures of two trainings can be compared.
     """
     if model.schedule.steps % COARSE_STEPS:
         return {}
@@ -115,7 +115,7 @@ def usual_chains(model: FrozenModel) -> dict[str, Chain]:
 def _load_metrics(
     names: Sequence[str], image: np.ndarray, device: torch.device, say: Callable[[str], None]
 ) -> list:
-    """The metrics that can be had, and can score pictures such as ``image`` (1, H, W, 3)."""
+    """The metrics that are available and can score pictures such as ``image`` (1, H, W, 3)."""
     if not names:
         return []
     try:

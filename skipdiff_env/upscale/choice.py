@@ -46,13 +46,13 @@ class Rule:
     """Thresholds: a photograph with any fault beyond one of them is enlarged by ``natural-4x-real``."""
 
     jpeg: float
-    """JPEG quality, of the file or an earlier one, below which it is."""
+    """JPEG quality, of the file or an earlier one, below which ``natural-4x-real`` is used."""
     webp: float
-    """WebP quality below which it is."""
+    """WebP quality below which it is used."""
     noise: float
-    """σ of noise in 8-bit units from which it is."""
+    """σ of noise in 8-bit units from which on it is used."""
     blur: float
-    """σ of blur in input pixels from which it is."""
+    """σ of blur in input pixels from which on it is used."""
 
     def __call__(self, seen: Measured) -> bool:
         """Whether a photograph is to be enlarged by ``natural-4x-real``."""
@@ -76,7 +76,7 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
     Args:
         asked: name or folder of a model, or ``auto``.
         look: function that measures the photograph; it is called only if there is a choice, or if the model
-            was trained on faults, about which it can be told that they are too strong.
+            was trained on faults, so that it can be said whether those of the photograph are too strong.
 
     Raises:
         SkipDiffError: if ``look`` raises it, or if the file of the rule is damaged.
@@ -154,7 +154,7 @@ def read_rule(file: Path) -> Rule:
 
 
 def rule_text(rule: Rule, about: Mapping[str, Any]) -> bytes:
-    """A rule's file; ``about`` says how it was chosen."""
+    """The content of a rule's file; ``about`` says how the rule was chosen."""
     return json.dumps({**about, "rule": asdict(rule)}, indent=2).encode() + b"\n"
 
 

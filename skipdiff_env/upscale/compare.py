@@ -60,8 +60,7 @@ def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Join pictures of one size, uint8 (H, W, 3), into a row with labels above, one picture uint8 (h, w,
-    3)."""
+    """Join pictures of one size, uint8 (H, W, 3), in a row with labels above; returns uint8 (h, w, 3)."""
     height, width = panels[0][1].shape[:2]
     text = max(11, min(28, width // 24))
     bar, gap = 2 * text, max(2, text // 4)

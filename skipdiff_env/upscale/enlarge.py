@@ -224,7 +224,7 @@ class Enlarger:
     def _run(
         self, colour: np.ndarray, goal: Size, neutral: bool, folder: Path | None
     ) -> tuple[np.ndarray, list[int], int]:
-        """One run of the model on (h, w, 3) → (H, W, 3) of size ``goal``; levels visited, evaluations."""
+        """Run the model once, (h, w, 3) → (H, W, 3) of size ``goal``; return levels and evaluations, too."""
         large, final = self._chained(colour, folder)
         if neutral:
             large = large.mean(dim=1, keepdim=True)
@@ -234,7 +234,7 @@ class Enlarger:
         return pixels, list(final.levels), int(final.evaluations[0])
 
     def _chained(self, colour: np.ndarray, folder: Path | None) -> tuple[Tensor, Final]:
-        """What the chain makes of (h, w, 3), float (1, 3, H, W) in [-1, 1], and how it came about."""
+        """The picture that the chain makes of (h, w, 3), float (1, 3, H, W) in [-1, 1], and its ``Final``."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
         condition = channel_by_channel(self.model.condition, to_planes(seen), folder)
@@ -249,7 +249,7 @@ class Enlarger:
         return self._given_back(x0, colour), final
 
     def _given_back(self, x0: Tensor, colour: np.ndarray) -> Tensor:
-        """``x0``, changed in place: with what of ``colour``, (h, w, 3), it is to be given back."""
+        """Restore in ``x0``, in place, what ``clean`` and ``colour_fix`` keep of ``colour``, (h, w, 3)."""
         if self.clean < 1 or self.colour_fix:
             white = float(np.iinfo(colour.dtype).max)
             for channel in range(x0.shape[1]):
@@ -269,7 +269,7 @@ class Enlarger:
 
 
 def _refined_in_tiles(chain: Chain, tile: int, batch: int) -> Chain:
-    """The chain, whose refiner, if it is a network, sees tiles."""
+    """The chain, with its refiner applied tile by tile if it is a network."""
     if isinstance(chain, Detailed):
         return replace(chain, chain=_refined_in_tiles(chain.chain, tile, batch))
     if isinstance(chain, Refined) and isinstance(chain.refine, Refiner):
@@ -278,7 +278,7 @@ def _refined_in_tiles(chain: Chain, tile: int, batch: int) -> Chain:
 
 
 def _in_tiles(refiner: Refiner, tile: int, batch: int) -> Refine:
-    """A refiner for whole images, tile by tile."""
+    """A refiner of whole images that works tile by tile."""
     tiles = Tiled(refiner, refiner.network.unet.config.multiple, tile, batch)
     return lambda x0, condition: tiles((x0, condition))
 
@@ -302,10 +302,10 @@ def _resized(plane: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _bleed(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Fill what is fully transparent with the nearest colour that can be seen.
+    """Fill fully transparent pixels with the nearest visible colour.
 
-    What lies hidden there, often black, would otherwise bleed into the edges; and in a result it is
-    detail that nobody sees, but that can make up a third of the file.
+    Their hidden colour, often black, would otherwise bleed into the edges. In a result it would be detail
+    that nobody sees, but that can make up a third of the file.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():

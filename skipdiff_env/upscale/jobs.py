@@ -108,7 +108,7 @@ def _is_pattern(text: str) -> bool:
 def _find(
     inputs: Iterable[str], recursive: bool, out: Path | None
 ) -> tuple[list[tuple[Path, Path]], list[Failure]]:
-    """Photographs, each with its path below the output folder; none twice, none out of ``out``."""
+    """Photographs, each with its path below the output folder; none twice, and none from within ``out``."""
     found: dict[Path, tuple[Path, Path]] = {}
     failures: list[Failure] = []
     for text in inputs:
@@ -137,18 +137,18 @@ def _lies_in(name: str, folder: Path) -> bool:
 
 
 def _begins_in(pattern: str, folder: Path) -> bool:
-    """Whether a pattern asks for what lies in a folder, by all that stands before its first wildcard."""
+    """Whether a pattern asks for files in a folder, judged by the part before its first wildcard."""
     plain = re.split(r"[*?[]", pattern)[0]
     return _lies_in(os.path.join(os.path.dirname(plain) or ".", "x"), folder)
 
 
 def _place(path: Path) -> Path:
-    """Where a file lies, whatever links lead to its folder; a link is a file of its own."""
+    """The path of a file with links in its folder resolved; a link itself counts as a file of its own."""
     return Path(os.path.realpath(path.parent), path.name)
 
 
 def _images_in(folder: Path, recursive: bool, out: Path | None, closed: list[Failure]) -> list[Path]:
-    """Image files by name, in order; what lies in ``out`` is our own work of an earlier run.
+    """Image files, sorted by name, without those in ``out``, which are results of an earlier run.
 
     Folders that cannot be read are added to ``closed``.
     """
@@ -170,7 +170,7 @@ def _closed(error: OSError) -> Failure:
 
 
 def _closed_to(pattern: str) -> list[Failure]:
-    """The folders that a pattern leads into and that cannot be read; ``glob`` says nothing of them."""
+    """The folders that a pattern leads into and that cannot be read, which ``glob`` does not report."""
     parts = Path(pattern).parts
     folders = {
         folder: None
@@ -187,7 +187,7 @@ def _closed_to(pattern: str) -> list[Failure]:
 
 
 def _named(relative: Path, fmt: Format) -> Path:
-    """The same name, with a suffix of the format; what is no suffix of images, as in ``scan.2``, stays."""
+    """The same name with a suffix of the format; a suffix not of images, as in ``scan.2``, is kept."""
     if SUFFIXES.get(relative.suffix.lower()) == fmt.name:
         return relative
     stem = relative.stem if is_image_name(f"x{relative.suffix}") else relative.name
@@ -197,8 +197,8 @@ def _named(relative: Path, fmt: Format) -> Path:
 def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
     """The jobs that cannot write their files, and why.
 
-    Every file of all jobs is known here: none replaces a photograph, and none another job's. Of two that
-    would write one file, a photograph that keeps its name goes first, and a result goes before a sheet.
+    No file may replace a photograph or another job's file. Of two jobs that would write the same file, one
+    that keeps its photograph's name takes precedence, and a result takes precedence over a comparison.
     """
     photographs = {place for source in sources for place in (_place(source), Path(os.path.realpath(source)))}
     writes = [
@@ -224,7 +224,7 @@ def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
 
 
 def _out_of_reach(path: Path) -> str:
-    """Why there cannot be such a file, as far as that is known beforehand; empty if there can."""
+    """Why such a file cannot be written, as far as that is known beforehand; empty if it can."""
     if os.path.isdir(path):
         return "which is a folder: move it away"
     existing = existing_folder(path)
@@ -244,5 +244,5 @@ def _out_of_reach(path: Path) -> str:
 
 
 def existing_folder(path: Path) -> Path:
-    """The lowest folder above a file that is there, or what else is there in a folder's place."""
+    """The lowest existing folder above a file, or whatever else exists in its place."""
     return next(folder for folder in path.parents if os.path.lexists(folder))

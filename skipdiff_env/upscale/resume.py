@@ -14,20 +14,20 @@ from .enlarge import Size
 
 
 class _InTheWay(Exception):
-    """What is there is somebody's, or was asked for differently; the text says which."""
+    """The existing file is of unknown origin, or was made with other settings; the message says which."""
 
 
 def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool = False) -> str:
-    """Why a file that is there has to be made anew; empty if it is whole and what would be made.
+    """Why an existing file has to be made again; empty if it is complete and is what would be made.
 
     Args:
         path: the file.
-        record: how it should have been made, and of which photograph.
-        size: how large it must be, if that is known.
-        force: replace also what was made of this photograph with other settings, or is nobody knows what.
+        record: record of how it should have been made, and from which photograph.
+        size: width and height that it must have; None: not known.
+        force: whether also to replace a file that was made with other settings, or whose origin is unknown.
 
     Raises:
-        SkipDiffError: if it is such a file, without ``force``.
+        SkipDiffError: if the file is such a one, and ``force`` is false.
     """
     try:
         return _why_anew(path, record, size)

@@ -50,7 +50,7 @@ class Options:
     quality: int = 95
     """Quality of JPEG and WebP files, 1 … 100."""
     keep_location: bool = False
-    """Whether to keep GPS data and other traces of the place."""
+    """Whether to keep GPS data and other data that reveal the location."""
     force: bool = False
     """Whether to replace existing files."""
     resume: bool = False
@@ -191,7 +191,7 @@ class Runner:
         return Task(job, size, work, there, [*chosen.notes, *notes])
 
     def _is_there(self, job: Job, size: Size) -> tuple[bool, list[str]]:
-        """Whether there is nothing to do, and notes on what is made anew; what is in the way is refused."""
+        """Whether nothing is left to do, and notes on files to make again; a file in the way is an error."""
         options = self.options
         files: dict[Path, Size | None] = {job.target: size}
         if job.sheet:
@@ -277,7 +277,7 @@ class Runner:
             )
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Write a file that appears whole or not at all, and its folder with it."""
+        """Write a file, whole or not at all, and create its folder if that is missing."""
         missing = [folder for folder in path.parents if not os.path.lexists(folder)]
         replace_it = self.options.force or self.options.resume
 
@@ -317,12 +317,12 @@ class _Room(NamedTuple):
     """Bytes that an enlargement takes."""
 
     memory: int
-    """Of the model's device."""
+    """Bytes of memory on the model's device."""
     disk: int
 
 
 def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
-    """What making an image of this size takes."""
+    """The memory and disk space that making an image of this size takes."""
     model, tiles = enlarger.model, enlarger.tiles
     image = 12 * enlarger.held((job.header.width, job.header.height), size)
     call = call_bytes(model.config.unet, tiles.tile, tiles.batch)
@@ -335,7 +335,7 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 
 
 def _scratch(target: Path) -> Path:
-    """Where images go that are too large for memory: what TMPDIR names, else beside the result."""
+    """Folder for images that are too large for memory: the one in TMPDIR, else the result's."""
     named = os.environ.get("TMPDIR", "")
     return Path(named) if os.path.isdir(named) else existing_folder(target)
 

@@ -19,7 +19,7 @@ GPU_BATCH = 4
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA if there is one.
+    """The device with this name; ``auto`` is CUDA if there is one.
 
     Raises:
         SkipDiffError: if there is no such device.

@@ -24,12 +24,12 @@ class Choices:
     """The widgets of all choices, and how they depend on each other.
 
     Args:
-        workshop: what is on offer.
-        folder: where uploads are kept.
+        workshop: the workshop whose offers are shown.
+        folder: folder in which uploads are kept.
 
     Attributes:
-        widgets: those whose values :meth:`request` takes.
-        look: as arguments of an event, says anew what is done to the picture and how long it will take.
+        widgets: the widgets whose values :meth:`request` takes.
+        look: arguments of an event that shows again what is done to the picture and how long it will take.
     """
 
     def __init__(self, workshop: Workshop, folder: Path) -> None:
@@ -99,7 +99,7 @@ class Choices:
         )
 
     def wire(self) -> None:
-        """Let every choice change what depends on it."""
+        """Connect every choice with what depends on it."""
         see = self.look
         self.photographs.select(told(self._pick), None, [self.picture, self.upload, self.reference]).then(
             **see
@@ -128,10 +128,10 @@ class Choices:
         self, picture: Upload | None, reference: bool, model: str, policy: str, start: float, steps: int,
         seed: float | None, *further: Any,
     ) -> Request:  # fmt: skip
-        """What the widgets say.
+        """The request that the widgets describe.
 
         Raises:
-            SkipDiffError: if that is not on offer.
+            SkipDiffError: if it is not on offer.
         """
         if picture is None:
             raise SkipDiffError("choose a photograph first")
@@ -147,9 +147,9 @@ class Choices:
         return bundled(int(event.index)), None, True
 
     def _take(self, upload: dict[str, Any] | None) -> Choice:
-        """An upload; a bad one is said where the picture's size would be, and no picture is chosen.
+        """Read an upload; for a bad one, an error is shown instead of its size, and no picture is chosen.
 
-        Gradio gives the same file of two visitors one place, from which the first of them takes it away.
+        Gradio stores the same file of two visitors in one place, from which the first read removes it.
         """
         file, folder = Path((upload or {}).get("path") or "").resolve(), self.folder.resolve()
         if file == folder or not file.is_relative_to(folder):
@@ -164,19 +164,19 @@ class Choices:
                 file.parent.rmdir()
 
     def _switch(self, model: str, steps: int, policy: str, effort: str) -> Choice:
-        """What another model offers, in its usual steps."""
+        """Update the choices for another model, with its usual steps."""
         steps = self.workshop.usual_steps(model)
         others = self._other_steps(model, steps, "", effort)
         return gr.Dropdown(self._pairs(model), value=steps), *others
 
     def _other_steps(self, model: str, steps: int, policy: str, effort: str) -> Choice:
-        """What another step pair offers; the policy stays, if it can."""
+        """Update the choices for another step pair; the policy is kept if possible."""
         policies = self.workshop.policies(model, steps)
         policy = policy if policy in policies else policies[0]
         return gr.Dropdown(policies, value=policy), *self._other_policy(model, steps, policy, effort)
 
     def _other_policy(self, model: str, steps: int, policy: str, effort: str) -> Choice:
-        """What another policy needs to know."""
+        """Update the choices for another policy."""
         shop = self.workshop
         top, usual = shop.fine_steps(model, steps), shop.usual_start(model, steps)
         efforts = shop.efforts(model)
@@ -189,7 +189,7 @@ class Choices:
         )
 
     def _look(self, *choice: Any) -> Choice:
-        """What is done to the picture, and how long it will take."""
+        """Say what is done to the picture, and how long it will take."""
         *settings, with_chain = choice
         if settings[0] is None:
             return gr.skip(), ""

@@ -23,7 +23,7 @@ class Game:
     """The tab's widgets and what they do.
 
     Args:
-        workshop: does the work.
+        workshop: the workshop that does the work.
     """
 
     def __init__(self, workshop: Workshop) -> None:
@@ -51,9 +51,9 @@ class Game:
         """Connect the widgets.
 
         Args:
-            choice: the widgets that say what is played.
-            request: what these say.
-            heavy: how events that run the model are queued.
+            choice: the widgets that describe the request.
+            request: function that makes a request from their values.
+            heavy: arguments of events that run the model, for Gradio's queue.
         """
 
         def begin(*chosen: Any, progress: Any = gr.Progress()) -> Choice:  # noqa: B008

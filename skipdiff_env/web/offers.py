@@ -1,4 +1,4 @@
-"""What the page offers: models, efforts, policies, step pairs; and whether a visitor chose among them."""
+"""The page's offers (models, efforts, policies and step pairs), and the check of requests against them."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ FEW_STEPS = {
 }
 """Chains of a few calls; any model can run CCSR's, and an AddSR student has its own."""
 USUAL_MODEL = "natural-4x"
-"""The shipped model that is meant where none is named."""
+"""The shipped model that is used if none is named."""
 MAX_FINE = 25
 """Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
 MIN_SIDE, MAX_SIDE = 64, 2048
 MAX_SEED = 2**32 - 1
 MAX_PLAN = 400
-"""Characters of a plan that a visitor writes."""
+"""Greatest number of characters of a plan that a visitor writes."""
 USUAL, OWN, FIXED = "as the effort says", "the model's start", "fixed start"
 WRITTEN = "a plan of your own"
 POLICIES: dict[str, Any] = {
     OWN: OWN, FIXED: FIXED, "always skip": "skip", "never skip": "denoise", "random": "random"
 }  # fmt: skip
-"""What the page calls the policies that every model has, and what :func:`.chains.parse` calls them; the first
-two stand for a start level."""
+"""The page's names of the policies that every model has → their names in :func:`.chains.parse`; the first two
+stand for a start level."""
 
 
 class Offers:
@@ -64,8 +64,8 @@ class Offers:
     Args:
         models: names or folders offered besides those that ship; the first of them is the default.
         policies: files of exported agents that are offered with every model.
-        device: where the models run.
-        side: longer side of results, pixels.
+        device: device on which the models run.
+        side: longer side of results in pixels.
 
     Raises:
         SkipDiffError: if there is no such model or policy file.
@@ -95,12 +95,12 @@ class Offers:
 
     @property
     def models(self) -> list[str]:
-        """What may be named for a model, the default first; ``auto`` goes by the photograph."""
+        """The names that may be chosen for a model, the default first; ``auto`` goes by the photograph."""
         rest = [name for name in self.folders if name not in self._own]
         return [*self._own, *([AUTO] if USUAL_MODEL in self.folders else []), *rest]
 
     def concrete(self, name: str) -> str:
-        """A model by name, for what is on offer: the usual one for ``auto``."""
+        """The name of a model for which offers are made: the usual one for ``auto``, else ``name`` itself."""
         return USUAL_MODEL if name == AUTO and AUTO in self.models else name
 
     def model(self, name: str) -> Metered:
@@ -114,17 +114,17 @@ class Offers:
             return self._models[name]
 
     def load(self, name: str) -> Metered:
-        """A model, before anybody can use it."""
+        """Load a model, for :meth:`model`."""
         return Metered(load_pretrained(self.folders[name], self.device))
 
     def notices(self, request: Request) -> list[str]:
-        """What the model's card warns of, and in what an agent was trained otherwise."""
+        """The notice on the model's card, and a warning if an agent was trained for something else."""
         name = self.concrete(request.model)
         notice, other = model_notice(self.folders[name]), self.chain_of(request).notice(self.model(name))
         return [*([f"{name}: {notice}"] if notice else []), *([other] if other else [])]
 
     def efforts(self, model: str) -> list[str]:
-        """The efforts that are more or less than the normal one, and that."""
+        """The normal effort, and those that differ from it."""
         found = efforts(self.model(model))
         usual = found[NORMAL].settings
         return [word for word, chain in found.items() if word == NORMAL or chain.settings != usual]
@@ -132,9 +132,9 @@ class Offers:
     def policies(self, model: str, coarse_steps: int) -> list[str]:
         """Names of the policies on offer, the default first.
 
-        In the usual steps that is what the effort stands for, and there are chains with levels of their own;
-        in others, the agent that was trained for them. Where the photograph decides about the model, no
-        policy can be chosen that is a model's own.
+        With the usual steps, the default is the chain of the effort, and chains with levels of their own are
+        on offer too; with other steps, the default is the agent that was trained for them, if there is one.
+        If the photograph decides on the model, policies that belong to one model are not on offer.
         """
         if model == AUTO:
             return [USUAL, *FEW_STEPS[CCSR.word], WRITTEN]
@@ -175,26 +175,26 @@ class Offers:
         return self.model(model).schedule.steps
 
     def usual_steps(self, model: str) -> int:
-        """S that is chosen at first: that of the default, or what comes nearest to it."""
+        """The S that is selected at first: the default, or the value on offer that is nearest to it."""
         usual = usual_coarse_steps(self.levels(model))
         return min(self.step_pairs(model), key=lambda s: abs(s - usual))
 
     def usual_start(self, model: str, coarse_steps: int) -> int:
-        """The start that a model's card recommends."""
+        """The start that a model recommends if it is at most F, else 0.7 F."""
         return usual_start(self.fine_steps(model, coarse_steps), self.model(model).start)
 
     def task(self, photo: Upload, model: str, reference: bool) -> Task:
-        """What the model is given of a photograph, see :func:`.make_task`."""
+        """The task for a photograph and a model, see :func:`.make_task`."""
         return make_task(photo, scale=self.model(model).scale, reference=reference, side=self.side)
 
     def request(
         self, task: Task, model: str, policy: str, start: int, coarse_steps: int, seed: float,
         clean: float = 1.0, detail: float = 1.0, effort: str = NORMAL, plan: str = "",
     ) -> Request:  # fmt: skip
-        """What a visitor has chosen, checked: browsers can send anything.
+        """Check what a visitor has chosen, since browsers can send anything, and return it as a request.
 
         Raises:
-            SkipDiffError: naming the choice that is not on offer.
+            SkipDiffError: if a choice is not on offer; the message names it.
         """
         chosen = self._chosen(model, task)
         if coarse_steps not in self.step_pairs(model):
@@ -217,7 +217,7 @@ class Offers:
         return asked
 
     def _chosen(self, model: str, task: Task) -> Choice:
-        """The model that was named, or that the photograph gets by itself."""
+        """The model that was named or, for ``auto``, the one that suits the photograph."""
         if model != AUTO or AUTO not in self.models:
             return Choice(model)
         found = choose_model(AUTO, lambda: task.whole.seen if task.whole else measure(Photo(task.lr)))
@@ -226,10 +226,10 @@ class Offers:
     # What a request comes to
 
     def chain_of(self, request: Request) -> Chain:
-        """What leads to the picture, as ``skipdiff upscale`` would run it.
+        """The chain that makes the picture, as ``skipdiff upscale`` would run it.
 
         Raises:
-            SkipDiffError: if a plan that was written is for models of other levels.
+            SkipDiffError: if the visitor's own plan is for models with other levels.
         """
         model = self.model(request.model)
         if request.policy == USUAL:
@@ -239,7 +239,7 @@ class Offers:
         return self.skipdiff_of(request)
 
     def skipdiff_of(self, request: Request) -> SkipDiff:
-        """SkipDiff under the policy that was chosen; if a chain was, under the model's agent or start."""
+        """SkipDiff under the chosen policy or, if a chain was chosen, under the model's agent or start."""
         model = self.model(request.model)
         start = self.usual_start(request.model, request.coarse_steps)
         named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start}
@@ -247,14 +247,14 @@ class Offers:
         return parse_skipdiff(named.get(request.policy, "agent"), model, request.coarse_steps)
 
     def player_of(self, request: Request) -> str:
-        """Who plays under :meth:`skipdiff_of`."""
+        """The name of the policy of :meth:`skipdiff_of`."""
         if request.policy not in self._decided(request.model):
             return request.policy
         agent = shipped_policy(self.model(request.model), request.coarse_steps)
         return f"the agent of {request.model}" if agent else OWN
 
     def _decided(self, model: str) -> list[str]:
-        """What may be chosen for a policy, but is none."""
+        """Names that may be chosen as a policy, but stand for a chain."""
         return [USUAL, WRITTEN, *self.chains(model)]
 
 

@@ -29,22 +29,22 @@ from .workshop import Workshop
 QUEUE = 16
 """Jobs that may wait; further ones are turned away."""
 SESSIONS = 256
-"""Visitors whose jobs can be cancelled, the latest ones."""
+"""Number of latest visitors whose jobs can be cancelled."""
 MAX_NAME = 100
-"""Characters of a result's file name that say how it was made."""
+"""Greatest number of characters of a result's file name that say how it was made."""
 KEEP = 3600
-"""Seconds that uploads and results stay on the server."""
+"""Seconds for which uploads and results stay on the server."""
 LOW, CUBIC, CHAIN, SKIP, ORIGINAL = "low resolution", "bicubic", "full chain", "SkipDiff", "original"
 CANCELLED = "cancelled; no result was kept"
 
 
 def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
-    """The page at ``/`` of a FastAPI application.
+    """Mount the page at ``/`` of a FastAPI application.
 
     Args:
         app: the application.
-        workshop: what the page shows.
-        folder: where uploads and results are kept.
+        workshop: the workshop that does the work.
+        folder: folder in which uploads and results are kept.
     """
     page = Page(workshop, folder)
     return gr.mount_gradio_app(
@@ -55,11 +55,11 @@ def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
 
 
 class Page:
-    """One page; what differs between visitors lies in ``gr.State``.
+    """The page. All that differs between visitors is kept in ``gr.State``.
 
     Args:
-        workshop: does the work.
-        folder: where uploads and results are kept.
+        workshop: the workshop that does the work.
+        folder: folder in which uploads and results are kept.
 
     Attributes:
         blocks: Gradio's page.
@@ -143,11 +143,11 @@ class Page:
         return gr.Button(interactive=True), gr.Button(interactive=False), message(CANCELLED)
 
     def _job(self, request: gr.Request) -> threading.Event:
-        """What tells a visitor's newest job that it is cancelled."""
+        """The event that cancels a visitor's newest job."""
         return self._jobs.get_or(str(request.session_hash), threading.Event)
 
     def _meter(self, progress: Any, what: str, request: gr.Request) -> Callable[[int, int], None]:
-        """A bar that counts network calls, until its visitor cancels."""
+        """A progress bar that counts network calls, until the visitor cancels the job."""
         count, cancelled = meter(progress, what), self._job(request)
 
         def counted(done: int, total: int) -> None:
@@ -158,7 +158,7 @@ class Page:
         return counted
 
     def _example(self, request: gr.Request) -> Choice:
-        """What is seen at first, finished, unless the visitor was faster."""
+        """The finished example that is shown at first, unless the visitor has already started a job."""
         try:
             made = self._studied(*self.workshop.example(), "An example: choose a photograph, and enlarge it.")
         except SkipDiffError as error:
@@ -166,7 +166,7 @@ class Page:
         return (gr.skip(),) * len(made) if str(request.session_hash) in self._jobs else made
 
     def _enlarge(self, request: gr.Request, *choice: Any, progress: Any = gr.Progress()) -> Choice:  # noqa: B008
-        """The result, of a photograph at full size or of one that was shrunk first."""
+        """Enlarge a photograph at full size, or one that is shrunk first."""
         try:
             asked = self.choices.request(*choice)
             if asked.task.whole:
@@ -184,7 +184,7 @@ class Page:
         return self.folder / "files"
 
     def _enlarged(self, request: Request, whole: Whole) -> Choice:
-        """A photograph at full size, of which the page shows a preview."""
+        """Show the preview of a photograph that was enlarged at full size."""
         width, height = whole.size
         megabytes = whole.file.stat().st_size / 2**20
         text = [f"{width}x{height} pixels, {megabytes:.1f} MB", f"{whole.evaluations} evaluations"]
@@ -195,7 +195,7 @@ class Page:
         return self._shown(None, pictures, "", "", whole.file, "; ".join(text))
 
     def _studied(self, request: Request, result: Result, text: str = "") -> Choice:
-        """A picture with its numbers and its film strip."""
+        """Show a picture with its numbers and its film strip."""
         task, model = request.task, self.workshop.model(request.model)
         pictures = {
             LOW: task.lr.repeat(model.scale, 0).repeat(model.scale, 1),
@@ -223,7 +223,7 @@ class Page:
         self, request: gr.Request, made: tuple[Request, list[Any]] | None, pictures: dict[str, RGB8],
         with_chain: bool, progress: Any = gr.Progress(),  # noqa: B008
     ) -> Choice:  # fmt: skip
-        """Where it was asked for, the full chain beside a result that is there already."""
+        """Run the full chain, if the visitor asked for it, and add it to a finished result."""
         if made is None or not with_chain:
             return (gr.skip(),) * 4
         asked, rows = made

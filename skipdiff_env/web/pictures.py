@@ -1,4 +1,4 @@
-"""What visitors upload, bounded in bytes and pixels, and cut to a size that a CPU copes with."""
+"""Uploads of visitors, limited in bytes and pixels, and cut to a size that a CPU can process."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ class Upload:
     """A photograph that was chosen."""
 
     name: str
-    """What the visitor calls it."""
+    """The visitor's name for it."""
     data: bytes
     """The file."""
     header: Header
     image: RGB8
     """Its pixels, uint8 (H, W, 3)."""
     seen: Measured
-    """What is wrong with it."""
+    """Its faults."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the model is given, and what it should come to where that is known."""
+    """The input of the model, and the original if it is known."""
 
     name: str
-    """For file names: letters, digits, dashes."""
+    """Name for files: letters, digits, dashes."""
     lr: RGB8
-    """uint8 (h, w, 3)."""
+    """The input, uint8 (h, w, 3)."""
     hr: RGB8 | None
-    """The original, uint8 (h * scale, w * scale, 3); None where ``lr`` itself was uploaded."""
+    """The original, uint8 (h * scale, w * scale, 3); None if ``lr`` itself was uploaded."""
     note: str
-    """What was done to the picture, for people."""
+    """What was done to the picture, in words for the visitor."""
     whole: Upload | None = None
-    """The photograph that is to be enlarged as it is, at full size; ``lr`` is what fits of its middle."""
+    """The photograph, if it is to be enlarged as it is, at full size; ``lr`` is then its middle."""
 
 
 def read_upload(path: str | Path, name: str) -> Upload:
-    """An uploaded file.
+    """Read an uploaded file.
 
     Args:
-        path: where the server keeps it.
-        name: what the visitor calls it, for messages.
+        path: the file on the server.
+        name: the visitor's name for it, for messages.
 
     Raises:
-        SkipDiffError: in one line, if it is too large, no image, or damaged.
+        SkipDiffError: if it is too large, not an image, or damaged; in one line.
     """
     try:
         with Path(path).open("rb") as file:  # once: it may go at any time, see Choices
@@ -86,7 +86,7 @@ def bundled(index: int) -> Upload:
     """A bundled photograph.
 
     Raises:
-        SkipDiffError: if there is none of this number.
+        SkipDiffError: if there is none with this number.
     """
     if not 0 <= index < len(PHOTOGRAPHS):
         raise SkipDiffError(f"there are {len(PHOTOGRAPHS)} photographs, not {index + 1}")
@@ -95,25 +95,25 @@ def bundled(index: int) -> Upload:
 
 
 def slug(text: str) -> str:
-    """Letters, digits and dashes of a text: nothing that a path or a page could take amiss."""
+    """A text in lower-case letters, digits and dashes, which are safe in a path and in a page."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
 
 
 def safe_name(name: str) -> str:
-    """What a file is called, without its folder and its suffix, as a slug of bounded length."""
+    """The name of a file without folder and suffix, as a slug of at most 40 characters."""
     return slug(Path(name).stem)[:40] or "picture"
 
 
 def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -> Task:
-    """What the model is given of a photograph.
+    """Make the model's input from a photograph.
 
     Args:
-        photo: of any size.
-        scale: of the model.
-        reference: whether it is to be the original: it is shrunk to fit ``side`` and is what the result of
-            its own low-resolution version is compared with. Otherwise it is enlarged itself, whole;
-            ``lr`` is its middle if it is larger than ``side / scale``.
-        side: longer side of the result in pixels, at most.
+        photo: photograph of any size.
+        scale: scale of the model.
+        reference: whether the photograph is used as an original: it is shrunk to fit ``side``, and the result
+            for its own low-resolution version is compared with it. Otherwise the whole photograph is
+            enlarged; ``lr`` is its middle if it is larger than ``side / scale``.
+        side: greatest length of the result's longer side in pixels.
 
     Raises:
         SkipDiffError: if the picture is too small.
@@ -152,13 +152,13 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
 
 
 def _middle(image: RGB8, height: int, width: int) -> RGB8:
-    """The middle of a picture, at most so large."""
+    """The middle of a picture, at most ``height`` x ``width`` pixels."""
     top, left = (max(side - most, 0) // 2 for side, most in zip(image.shape, (height, width), strict=False))
     return image[top : top + height, left : left + width]
 
 
 def _fit(image: RGB8, longest: int) -> RGB8:
-    """Shrunk (antialiased, Lanczos) to a longer side of ``longest`` pixels."""
+    """Shrink a picture (antialiased, Lanczos) to a longer side of ``longest`` pixels."""
     ratio = longest / max(image.shape[:2])
     size = (round(image.shape[1] * ratio), round(image.shape[0] * ratio))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

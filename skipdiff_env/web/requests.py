@@ -1,4 +1,4 @@
-"""What visitors ask for and get, as values."""
+"""Requests of visitors, lines of a comparison, and a cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Request:
-    """What a visitor has chosen; made by :meth:`Workshop.request`, which checks it."""
+    """The choices of a visitor, made by :meth:`Workshop.request`, which checks them."""
 
     task: Task
     model: str
@@ -28,9 +28,9 @@ class Request:
     detail: float = 1.0
     effort: str = NORMAL
     plan: Plan | None = None
-    """What the visitor has written, if that is the policy."""
+    """The visitor's own plan, if that is the policy."""
     notes: tuple[str, ...] = ()
-    """Why this model, where none was named."""
+    """Reasons for the choice of the model, if none was named."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,26 @@ class Line:
     value: float
     """The metric M."""
     reward: float
-    """Eq. 15, 0 where M has no meaning."""
+    """The reward of Eq. 15; 0 where M has none."""
     regret: float
 
 
 class Recent(OrderedDict[K, V], Generic[K, V]):
-    """The newest few of what was made."""
+    """A cache of the ``most`` values that were used last."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most = most
 
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self.most:
+            self.popitem(last=False)
+
     def get_or(self, key: K, make: Callable[[], V]) -> V:
-        """What is there under a key, or is made now and kept."""
+        """The value of a key, which is made and kept if there is none."""
         if key not in self:
-            value = make()
-            self[key] = value
-            while len(self) > self.most:
-                self.popitem(last=False)
+            self[key] = make()
         self.move_to_end(key)
         return self[key]

@@ -1,8 +1,8 @@
-"""The page on a port: a gate before Gradio, a private folder for uploads, no telemetry.
+"""Serves the page on a port: a gate before Gradio, a private folder for uploads, no telemetry.
 
 Gradio brings more routes than this page needs (a proxy, a fetcher of URLs, editors, dashboards). The gate
-lets through what the page asks for and nothing else, bounds what a request may hold, and forbids the
-browser to load anything from elsewhere.
+lets through what the page asks for and nothing else, limits the size of requests, and forbids the browser to
+load anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ READ = re.compile(
     r"/(|config/?|theme\.css|favicon\.ico|manifest\.json|(static|assets|svelte)/.+"
     r"|gradio_api/(theme\.css|app_id/?|startup-events|upload_progress|queue/data|heartbeat/\w+|file=(?!\w+:).+))"
 )
-"""Paths that may be fetched; of ``file=`` Gradio itself refuses what was not uploaded or made by the page."""
+"""Paths that may be fetched; for ``file=``, Gradio itself refuses files that were not uploaded or made."""
 WRITE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
 """Paths that may be posted to."""
 MAX_FORM = 2**20
-"""Bytes of a posted form; the page's own have a few hundred."""
+"""Largest posted form in bytes; the page's own have a few hundred."""
 MULTIPART = 2**16
-"""Bytes around an uploaded file."""
+"""Bytes that a request may have in addition to an uploaded file."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
@@ -55,8 +55,8 @@ class Gate:
     """ASGI middleware that lets through what the page needs.
 
     Args:
-        app: what lies behind it.
-        folder: where uploads and results lie; forms may name files in it and no others.
+        app: the application behind it.
+        folder: folder of uploads and results; forms may name only files in it.
     """
 
     def __init__(self, app: Application, folder: Path) -> None:
@@ -64,7 +64,7 @@ class Gate:
         self._closed = asyncio.Event()
 
     def close(self) -> None:
-        """End what is still being sent, such as the page's streams of events; for the server's own loop."""
+        """End responses that are still being sent, such as event streams; call it in the server's loop."""
         self._closed.set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class Gate:
         await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        """What lies behind answers; if the gate is closed meanwhile, an answer without end is ended."""
+        """Let the application answer; if the gate is closed meanwhile, end an answer of unknown length."""
         begun = sized = ended = False
 
         async def guarded(message: Message) -> None:
@@ -118,7 +118,7 @@ class Gate:
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
-    """A request's body; None if it is longer than ``most``, whatever it says of itself."""
+    """A request's body; None if it is longer than ``most``, whatever its header says."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()
@@ -133,7 +133,7 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives a body which was read, and then goes on with the connection's."""
+    """A ``receive`` that returns a body that was already read, and then continues with ``receive`` itself."""
     waiting = [body]
 
     async def give() -> Message:
@@ -147,8 +147,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
 def _names_files_in(body: bytes, folder: Path) -> bool:
     """Whether a form is JSON in which every file lies in ``folder``.
 
-    Gradio copies what a form names to where it can be fetched, URLs included. Its own check of the paths is
-    off in an application that is mounted and not launched.
+    Gradio copies the files that a form names, including URLs, to where they can be fetched. Its own check of
+    the paths is off in an application that is mounted and not launched.
     """
     try:
         left: list[Any] = [json.loads(body)]
@@ -196,7 +196,7 @@ def open_port(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        SkipDiffError: if the port or the address cannot be had.
+        SkipDiffError: if the port or the address is not available.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -210,10 +210,10 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
     """Serve the page until Ctrl-C.
 
     Args:
-        workshop: what it shows.
+        workshop: the workshop that does the work.
         host: address to listen on.
-        port: 0 takes a free one.
-        ready: called with the page's address when it can be opened.
+        port: port to listen on; 0 takes a free one.
+        ready: function that is called with the page's address when it can be opened.
 
     Raises:
         SkipDiffError: if Gradio is missing or the port is taken.
@@ -239,7 +239,7 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
 
 @contextlib.contextmanager
 def _preparing(workshop: Workshop) -> Iterator[None]:
-    """Have the example ready for the first visitor; what is wrong with it, the page says."""
+    """Prepare the example for the first visitor in a thread; if that fails, the page shows the error."""
 
     def prepare() -> None:
         with contextlib.suppress(SkipDiffError):
@@ -259,8 +259,8 @@ def application(workshop: Workshop, folder: Path) -> Gate:
     """The gate and the page behind it; call :func:`isolate` first.
 
     Args:
-        workshop: what the page shows.
-        folder: where it keeps its files.
+        workshop: the workshop that does the work.
+        folder: folder in which the page keeps its files.
     """
     from fastapi import FastAPI
 

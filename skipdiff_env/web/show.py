@@ -1,4 +1,4 @@
-"""Film strips and tables as HTML. Nothing of what visitors send reaches a page unescaped."""
+"""Film strips and tables as HTML. Nothing that visitors send reaches a page unescaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .requests import Line
 from .study import Frame, Result
 
 LONGEST = 25
-"""Frames that are shown of a chain in which nothing is decided."""
+"""Greatest number of frames that are shown of a chain in which nothing is decided."""
 PLAN_LEGEND = (
     "Each cell is a network call, from the level reached to the next, with the latent there and the call's "
     "estimate x̂0. If the told level is below the level reached (a skip), left-over noise is taken for detail."
@@ -60,7 +60,7 @@ def message(text: str, bad: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: about as exact as an estimate can be."""
+    """An estimated time in words, rounded up."""
     if seconds < 90:
         return f"{max(1, math.ceil(seconds))} s"
     minutes = math.ceil(seconds / 60)
@@ -68,11 +68,11 @@ def duration(seconds: float) -> str:
 
 
 def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
-    """Latents, the estimate x̂0 behind each, and what was decided upon seeing it or a plan's call was told.
+    """Latents, each with its estimate x̂0, and the decision taken on it or the plan's call that led to it.
 
     Args:
-        frames: in order; levels above the first decision are CSA's. Of a long chain in which nothing is
-            decided, :data:`LONGEST` at most are shown.
+        frames: frames in order; levels above the first decision are CSA's. Of a long chain in which nothing
+            is decided, at most :data:`LONGEST` are shown.
         waiting: whether the last frame waits for a decision.
     """
     decided = waiting or any(frame.action is not None for frame in frames)
@@ -111,7 +111,7 @@ def _cell(frame: Frame, bound: float, first: int, decided: bool, waiting: bool) 
 
 
 def _told(call: Call, reached: float) -> str:
-    """What a network call was told, where it was a skip in another colour, and the noise on its way."""
+    """The told level of a network call, in another colour if it is a skip, and the kind of its noise."""
     kind = ' class="skip"' if call.told < reached else ""
     noise = "result" if call.to == 0 else "all noise fresh" if call.fresh else f"η {call.eta:g}"
     return f"<b{kind}>told {call.told:g}</b><small>{noise}</small>"
@@ -123,7 +123,7 @@ def _image(picture: RGB8, what: str) -> str:
 
 
 def number_table(rows: Sequence[tuple[str, Mapping[str, float | str | None], Result | None]]) -> str:
-    """Metrics, network calls and seconds, a line a picture; why a metric has no value is a tooltip."""
+    """Metrics, network calls and seconds, one line per picture; a tooltip says why a metric has no value."""
     head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS.values(), "calls", "seconds"))
     lines = []
     for name, scores, result in rows:
@@ -142,7 +142,7 @@ def _score(value: float | str | None, digits: int) -> str:
 
 
 def comparison_table(lines: Sequence[Line], metric: str) -> str:
-    """You, the policy and the optimum."""
+    """The visitor, the policy and the optimum in a table."""
     words = ("", "decisions", COLUMNS[metric], "reward", "regret", "calls")
     head = "".join(f"<th>{name}</th>" for name in words)
     body = []

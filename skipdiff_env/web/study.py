@@ -1,8 +1,7 @@
 """One picture, model, step pair and seed, and all that the page can ask about them.
 
-Nothing of the method is computed here: :class:`SkipDiffSampler` runs chains,
-:class:`CachedProcess` plays single decisions, so that going back and forth is a lookup, and
-:func:`find_optimum` shares its cache.
+The method itself is implemented elsewhere: :class:`SkipDiffSampler` runs chains, :class:`CachedProcess` plays
+single decisions, so that going back and forth is a lookup, and :func:`find_optimum` shares its cache.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from ..sampler import SkipDiffSampler
 from .pictures import Task
 
 CACHE_BYTES = 256 * 2**20
-"""Bound on the latents that a study remembers."""
+"""Limit on the latents that a study keeps, in bytes."""
 THUMB = 144
-"""Longer side of the pictures on a film strip, pixels."""
+"""Longer side of the pictures on a film strip, in pixels."""
 METRICS = ("psnr", "ssim", "lpips", "niqe")
 
 
 class Metered:
-    """A frozen model that says when it has been called and for how long, and is otherwise the model.
+    """Wraps a frozen model, and reports each call and how long it took.
 
     Args:
         model: any :class:`DiffusionModel`.
@@ -49,13 +48,13 @@ class Metered:
     def __init__(self, model: DiffusionModel) -> None:
         self._model = model
         self.on_call: Callable[[int, int, float], None] | None = None
-        """Called with the rows, the pixels of one of them, and the seconds of each network call."""
+        """Function that is called with the rows, the pixels per row, and the seconds of each network call."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """As the model's own."""
+        """As the model's own ``predict``."""
         began = time.perf_counter()
         x0 = self._model.predict(latent, condition, noise_level)
         if x0.is_cuda:
@@ -66,13 +65,13 @@ class Metered:
 
 
 class Watched:
-    """A policy that notes how likely a skip was, of one picture.
+    """A policy for one picture that records the probability of a skip.
 
     Args:
-        policy: whose decisions are taken.
+        policy: the policy that takes the decisions.
 
     Attributes:
-        skip: probability of a skip at each decision so far; None where the policy is no lottery.
+        skip: probability of a skip at each decision so far; None where the policy has none.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -94,21 +93,21 @@ class Watched:
 
 @dataclass(frozen=True)
 class Frame:
-    """A latent on the way, and what was decided upon seeing it."""
+    """A latent of a chain, and the decision that was taken on it."""
 
     level: int
     latent: np.ndarray
     """float32 (3, h, w), every n-th pixel, so that noise still looks like noise."""
     x0: RGB8
-    """x̂0 behind it, uint8 (h, w, 3)."""
+    """The estimate x̂0 behind it, uint8 (h, w, 3)."""
     action: int | None = None
-    """0 denoise, 1 skip, None where nothing was to be decided."""
+    """0: denoise; 1: skip; None: there was no decision."""
     skip: float | None = None
     """The policy's probability of a skip, None where it has none."""
     reached: float = 0.0
-    """Of a plan's call, the level that had been reached."""
+    """For a plan, the level that had been reached before ``call``."""
     call: Call | None = None
-    """Of a plan, the call that led here."""
+    """For a plan, the call that led here."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +121,20 @@ class Result:
     seconds: float
     frames: tuple[Frame, ...] = ()
     calls: tuple[Call, ...] = ()
-    """Of a plan."""
+    """The calls of a plan; empty for other chains."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a game stands."""
+    """The state of a game."""
 
     level: int
-    """The level that is seen; 0 when it is over."""
+    """The current level; 0 when the game is over."""
     evaluations: int
     frames: tuple[Frame, ...]
     """From x_S1 at level F on."""
     picture: RGB8
-    """x̂0 of now; the result when it is over."""
+    """The current x̂0; the result when the game is over."""
 
 
 def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
@@ -152,7 +151,7 @@ def run_chain(
     clean: float = 1.0,
     detail: float = 1.0,
 ) -> Result:
-    """What a chain makes of a picture."""
+    """Run a chain on a picture."""
     out = SkipDiffSampler(model, clean=clean, detail=detail)(task.lr, chain, seed, on_state)
     trace = out.trace[0]
     made = tuple(trace.actions), trace.evaluations, trace.seconds
@@ -160,14 +159,14 @@ def run_chain(
 
 
 def bicubic_picture(task: Task, scale: int) -> RGB8:
-    """The input, enlarged without a model."""
+    """The input, enlarged bicubically."""
     height, width = (side * scale for side in task.lr.shape[:2])
     signed = to_signed(to_planes(task.lr))
     return _picture(bicubic(signed, height, width))
 
 
 def score(picture: RGB8, hr: RGB8 | None, device: Any = "cpu") -> dict[str, float | str | None]:
-    """All metrics of one picture: a value, None where there is no original, or why there is no value."""
+    """All metrics of a picture: a value, None if it needs a missing original, or why there is no value."""
     found: dict[str, float | str | None] = {}
     for name in METRICS:
         metric = load_metric(name, device)
@@ -199,7 +198,7 @@ class Study:
         self._optima: dict[str, Optimum] = {}
 
     def run(self, spec: ChainSpec, clean: float = 1.0, detail: float = 1.0) -> Result:
-        """What a chain makes of it, with a film strip. Nothing is looked up, so the seconds are true."""
+        """Run a chain on the picture, with a film strip. Nothing is looked up, so the seconds are real."""
         named = spec if isinstance(spec, Chain) else named_chain(spec, self.model)
         chain = named or parse_skipdiff(spec, self.model, self.process.coarse_steps)
         frames: list[Frame] = []
@@ -240,13 +239,13 @@ class Study:
         return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
 
     def actions(self, spec: ChainSpec) -> tuple[int, ...]:
-        """What a policy decides; latents that are known are looked up."""
+        """The decisions of a policy; known latents are looked up."""
         chain = parse_skipdiff(spec, self.model, self.process.coarse_steps)
         chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
         return run_chain(chain, self.model, self.task, self.seed).actions
 
     def optimum(self, metric: str) -> Optimum:
-        """Every outcome there is, best first, by a metric; remembered.
+        """All outcomes, best first, by a metric; computed once.
 
         Raises:
             SkipDiffError: if the metric needs an original that is not known, or a larger picture.

@@ -30,4 +30,4 @@ LAYOUT = """
 }
 """
 TO_RESULT = "() => {if (innerWidth < 700) document.querySelector('#slider').scrollIntoView()}"
-"""On a phone the result is below all controls."""
+"""Scrolls to the result, which is below all controls on a phone."""

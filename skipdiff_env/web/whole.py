@@ -1,4 +1,4 @@
-"""A photograph at full size, by what carries out ``skipdiff upscale``: the same file comes of it."""
+"""Enlarges a photograph at full size with the code of ``skipdiff upscale``, so that the same file results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .pictures import Upload, safe_name
 MAX_RESULT = 2**27
 """Pixels of the largest result that is made here."""
 PREVIEW = 1600
-"""Longer side of what is shown of a result, in pixels."""
+"""Longer side of the preview of a result, in pixels."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A photograph enlarged."""
+    """An enlarged photograph."""
 
     file: Path
     """The result with its metadata, in the photograph's own format."""
     size: tuple[int, int]
     """Width and height."""
     before: RGB8
-    """Bicubic, as large as ``after``."""
+    """The bicubic enlargement, as large as ``after``."""
     after: RGB8
     """The result, shrunk if it is too large to be shown."""
     evaluations: int
@@ -55,7 +55,7 @@ def result_size(photo: Upload, scale: int) -> tuple[int, int]:
 
 
 def work_of(photo: Upload, enlarger: Enlarger) -> Work:
-    """What enlarging a photograph takes.
+    """The work of enlarging a photograph.
 
     Raises:
         SkipDiffError: if it is too large.
@@ -68,13 +68,13 @@ def enlarge_whole(photo: Upload, open_model: Callable[[str], Enlarger], model: s
     """Enlarge a photograph as ``skipdiff upscale`` does.
 
     Args:
-        photo: as it was uploaded.
-        open_model: the model with its settings.
-        model: its name.
-        folder: where the result goes, into a folder of its own.
+        photo: the photograph as it was uploaded.
+        open_model: function that opens a model, with all settings, by its name.
+        model: name of the model.
+        folder: folder in which the result gets a folder of its own.
 
     Raises:
-        SkipDiffError: why it cannot be made, or that it was cancelled.
+        SkipDiffError: if the photograph cannot be enlarged, or the job was cancelled.
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = FORMATS[photo.header.format]

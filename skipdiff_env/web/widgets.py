@@ -1,4 +1,4 @@
-"""What the page's parts share."""
+"""Functions that the parts of the page share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Choice = tuple[Any, ...]
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a SkipDiffError as a message; Gradio's are HTML."""
+    """Wrap a function so that its SkipDiffErrors are shown as messages."""
 
     @wraps(function)
     def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -28,10 +28,10 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shown(error: SkipDiffError) -> Exception:
-    """An error as Gradio shows it."""
+    """An error as Gradio shows it, escaped, since Gradio's messages are HTML."""
     return gr.Error(escape(str(error)), print_exception=False)
 
 
 def meter(progress: Any, what: str) -> Callable[[int, int], None]:
-    """A bar that counts network calls."""
+    """A progress bar that counts network calls."""
     return lambda done, total: progress((done, total), desc=what, unit="network calls")

@@ -1,4 +1,4 @@
-"""Everything behind the page: one job at a time, and how long a job will take."""
+"""Runs the jobs of the page, one at a time, and estimates how long they take."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .study import Metered, Position, Result, Study, full_chain
 from .whole import Whole, enlarge_whole, work_of
 
 STUDIES, CHAINS = 4, 32
-"""Studies and full chains that are remembered, the least recently used go first."""
+"""Numbers of studies and full chains that are kept; the least recently used are dropped first."""
 EXAMPLE = 1
 """The bundled photograph that is shown enlarged at first: the cat."""
 
@@ -31,10 +31,10 @@ Progress = Callable[[int, int], None]
 
 
 class Workshop(Offers):
-    """Runs what is asked of :class:`.offers.Offers`; safe to be called from several threads.
+    """Runs the requests that :class:`.offers.Offers` checks. It is thread-safe.
 
     Args:
-        given: as there.
+        given, named: arguments of :class:`.offers.Offers`.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -47,7 +47,7 @@ class Workshop(Offers):
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """End the job that runs at its next network call, and refuse those that wait."""
+        """End the running job at its next network call, and refuse those that wait."""
         self._closed.set()
 
     def wait(self) -> None:
@@ -56,7 +56,7 @@ class Workshop(Offers):
             pass
 
     def load(self, name: str) -> Metered:
-        """A model, and how fast it is here."""
+        """Load a model, and measure how fast it is here."""
         model = super().load(name)
         self._clocks[name] = Clock(model, self.side)
         _ = self._clocks[name].call  # now, while no job's calls are counted
@@ -65,15 +65,15 @@ class Workshop(Offers):
     # Jobs
 
     def enlarge(self, request: Request, progress: Progress | None = None) -> Result:
-        """What the chain that was chosen makes of the picture."""
+        """Enlarge the picture with the chosen chain."""
         with self._working(request, self.calls(request), progress):
             return self._study(request).run(self.chain_of(request), request.clean, request.detail)
 
     def enlarge_whole(self, request: Request, folder: Path, progress: Progress | None = None) -> Whole:
-        """The photograph at full size, as ``skipdiff upscale`` makes it; its file goes into ``folder``.
+        """Enlarge the photograph at full size, as ``skipdiff upscale`` does; its file goes into ``folder``.
 
         Raises:
-            SkipDiffError: if it cannot be made, or ``progress`` raises one.
+            SkipDiffError: if it cannot be enlarged, or ``progress`` raises one.
         """
         photo = request.task.whole
         assert photo is not None  # the page asks for it where there is one
@@ -81,7 +81,7 @@ class Workshop(Offers):
             return enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
 
     def example(self) -> tuple[Request, Result]:
-        """A bundled photograph, shrunk, enlarged again and remembered: what a visitor sees first."""
+        """The example that visitors see first: a bundled photograph, shrunk and enlarged again; made once."""
         with self._showing:
             if self._example is None:
                 model = self.models[0]
@@ -93,21 +93,21 @@ class Workshop(Offers):
             return self._example
 
     def chain(self, request: Request, progress: Progress | None = None) -> Result:
-        """The full chain; remembered, with the seconds it took."""
+        """Run the full chain; the result is kept, with the seconds that it took."""
         model = self.model(request.model)
         key = (model.hash, image_key(request.task.lr), request.seed)
         with self._working(request, self.levels(request.model), progress):
             return self._chains.get_or(key, lambda: full_chain(model, request.task, request.seed))
 
     def play(self, request: Request, actions: Sequence[int], progress: Progress | None = None) -> Position:
-        """A game after some decisions."""
+        """The state of a game after some decisions."""
         with self._working(request, request.coarse_steps, progress):
             return self._study(request).play(actions)
 
     def compare(
         self, request: Request, actions: Sequence[int], metric: str, progress: Progress | None = None
     ) -> list[Line]:
-        """A finished game, the policy that was chosen, and the optimum, by a metric.
+        """Compare a finished game, the chosen policy and the optimum by a metric.
 
         Raises:
             SkipDiffError: if the game is not over, or the metric cannot judge this picture.
@@ -138,12 +138,12 @@ class Workshop(Offers):
     # Time
 
     def calls(self, request: Request) -> int:
-        """Network calls of a run, at most; exactly where nothing is decided on the way."""
+        """The most network calls that a run takes; the exact number if nothing is decided on the way."""
         model = self.model(request.model)
         return with_detail(self.chain_of(request), request.detail, model).most_evaluations(model.schedule)
 
     def work(self, request: Request) -> Work:
-        """What the photograph at full size takes.
+        """The work of enlarging the photograph at full size.
 
         Raises:
             SkipDiffError: if it is too large.
@@ -152,11 +152,11 @@ class Workshop(Offers):
         return work_of(request.task.whole, self._enlarger(request))
 
     def optimum_calls(self, request: Request) -> int:
-        """Network calls of the optimum."""
+        """The most network calls that finding the optimum takes."""
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:
-        """How long so many network calls will take, by the last job of this model; None: the run itself."""
+        """Estimated seconds for ``calls`` network calls (None: for the run), from the model's last job."""
         model = self.model(request.model)
         clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
         if calls is not None:
@@ -164,15 +164,15 @@ class Workshop(Offers):
         return pixels * (self.calls(request) * clock.call + clock.refiner(self.chain_of(request)))
 
     def seconds_whole(self, request: Request) -> float:
-        """How long the photograph at full size will take."""
+        """Estimated seconds for enlarging the photograph at full size."""
         return self._enlarger(request).seconds(self.work(request))
 
     @contextmanager
     def _working(self, request: Request, calls: int, progress: Progress | None) -> Iterator[None]:
-        """One job: nobody else's runs meanwhile; its network calls are counted and timed.
+        """Run one job, while no other runs; its network calls are counted and timed.
 
         Raises:
-            SkipDiffError: if the workshop is closed before it ends.
+            SkipDiffError: if the workshop is closed before the job ends.
         """
         model = self.model(request.model)
         done, pixels, spent = 0, 0, 0.0

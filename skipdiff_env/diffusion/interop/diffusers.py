@@ -1,10 +1,11 @@
 """Folders of diffusers: a ``UNet2DModel`` and a DDPM scheduler's configuration (extra ``diffusers``).
 
-They may lie flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
-or as a pipeline (``unet/``, ``scheduler/``). What diffusers has no words for stands in an optional
+A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
+or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
 ``skipdiff.json``, see :class:`Extras`.
 
-diffusers numbers its T levels 0 … T - 1 where we say 1 … T. Level 0, the clean image, has no number.
+diffusers numbers the T levels 0 … T - 1, SkipDiff 1 … T. diffusers has no number for SkipDiff's level 0, the
+clean image.
 """
 
 from __future__ import annotations
@@ -34,18 +35,19 @@ _OLD = re.compile(rf"(attentions\.\d+\.)({'|'.join(OLD_ATTENTION)})(?=\.)")
 
 @dataclass(frozen=True)
 class Extras:
-    """``skipdiff.json`` in a folder of diffusers. The defaults hold where there is none."""
+    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults hold."""
 
     scale: int = 4
     """Enlargement factor."""
     image_size: int | None = None
     """Side of the HR images in pixels; None: the network's ``sample_size``, or 256."""
     latent_first: bool = False
-    """Whether 6 channels are [latent, condition] and not [condition, latent]."""
+    """Whether the 6 input channels are [latent, condition] instead of [condition, latent]."""
     timesteps: Literal["integer", "continuous", "level"] = "integer"
-    """What the network is told: the nearest of 0 … T - 1, a fraction between them, or √ᾱ itself."""
+    """How the network is given the level: as the nearest of 0 … T - 1, as a fraction between two of them, or
+    as √ᾱ itself."""
     target: Literal["image", "residual"] = "image"
-    """See :class:`~skipdiff_env.diffusion.ModelConfig`, as for all below."""
+    """For this field and those below, see :class:`~skipdiff_env.diffusion.ModelConfig`."""
     residual_scale: float = 1.0
     coarse_levels: Literal["strided", "rebuilt"] = "strided"
     start: int | None = None
@@ -56,13 +58,13 @@ class Extras:
 
 
 class DiffusersNetwork(nn.Module):
-    """A ``UNet2DModel`` called as our own networks are: [condition, latent] and √ᾱ → noise or v.
+    """A ``UNet2DModel`` with the interface of SkipDiff's networks: [condition, latent] and √ᾱ → noise or v.
 
     Args:
-        network: with 6 input channels, or with 3, which are the latent: the condition is then ignored.
-        schedule: whose levels it knows.
-        prediction: ``epsilon``, ``v_prediction`` or ``sample``; the last is turned into v.
-        extras: order of the channels, and what the network is told about the level.
+        network: the ``UNet2DModel``, with 6 input channels, or with 3, which take the latent alone.
+        schedule: the schedule that it was trained with.
+        prediction: ``epsilon``, ``v_prediction`` or ``sample``; the last is converted to v.
+        extras: order of the channels, and form of the level.
     """
 
     signal: Tensor
@@ -89,7 +91,7 @@ class DiffusersNetwork(nn.Module):
         return ((signal * latent - output) / (1 - signal.square()).sqrt()).to(latent.dtype)
 
     def timestep(self, noise_level: Tensor) -> Tensor:
-        """What the network is told about √ᾱ (B,): int64 or float (B,)."""
+        """The timesteps that stand for √ᾱ (B,): int64 or float (B,)."""
         if self.extras.timesteps == "level":
             return noise_level
         level = noise_level.double()
@@ -103,11 +105,11 @@ class DiffusersNetwork(nn.Module):
 def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
     """Network, configuration and identity of a folder of diffusers.
 
-    ``config.unet`` describes the network's size, from which tiles and memory are planned; it was not
-    built from that.
+    ``config.unet`` only describes the network's size, from which tiles and memory are planned; the network
+    is not built from it.
 
     Raises:
-        SkipDiffError: naming file and field, if it is missing, damaged or of another kind.
+        SkipDiffError: if a file or field is missing, damaged or of another kind; the message names it.
     """
     place = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
     scheduler_file = folder / SCHEDULER
@@ -132,7 +134,7 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
 
 
 def import_diffusers() -> Any:
-    """The package, or a SkipDiffError that says how to get it."""
+    """The package diffusers; if it is missing, a SkipDiffError says how to install it."""
     try:
         import diffusers
     except ImportError:
@@ -141,7 +143,7 @@ def import_diffusers() -> Any:
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a folder is diffusers' and not ours: its files name the class they are for."""
+    """Whether a folder was written by diffusers, whose files name the class that they belong to."""
     if (folder / INDEX).is_file():
         return True
     try:
@@ -205,7 +207,7 @@ def _read_weights(place: Path) -> dict[str, Tensor]:
 
 
 def _check_network(described: dict[str, Any], path: Path, extras: Extras) -> None:
-    """Refuse what :class:`DiffusersNetwork` could not call."""
+    """Refuse networks that :class:`DiffusersNetwork` cannot call."""
     learned = described.get("time_embedding_type") == "learned"
     for field, allowed in (
         ("_class_name", ("UNet2DModel",)),

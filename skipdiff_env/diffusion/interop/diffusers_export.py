@@ -27,21 +27,21 @@ PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
 
 
 def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
-    """Write one of our models as a flat folder of diffusers, with a note for who opens it there.
+    """Write one of SkipDiff's models as a flat folder of diffusers, with a model card.
 
-    The network computes the same. Its time embedding becomes a table: row t holds the embedding of
-    √ᾱ at level t + 1. What ours adds to a block is linear in the embedding e, where diffusers has a
-    SiLU in between; since SiLU(e) - SiLU(-e) = e, it gets both e and -e.
+    The exported network computes the same. Its time embedding becomes a table: row t holds the embedding of
+    √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas diffusers applies
+    a SiLU to e first; since SiLU(e) - SiLU(-e) = e, the exported network is given both e and -e.
 
     Args:
         model: the model, its name or its folder.
-        folder: made if it is missing; one that holds a model is left alone.
+        folder: folder to write, which is made if it is missing; one that holds a model is refused.
 
     Returns:
-        the folder.
+        The folder.
 
     Raises:
-        SkipDiffError: if diffusers' ``UNet2DModel`` has no such architecture, or for the folder.
+        SkipDiffError: if a ``UNet2DModel`` cannot have the architecture, or the folder cannot be used.
     """
     if not isinstance(model, FrozenModel):
         model = load_pretrained(model, "cpu")
@@ -133,7 +133,7 @@ def _layer(name: str, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _stage(block: str, index: int, stage: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A residual block, and the attention behind it."""
+    """The weights of a residual block and of the attention after it."""
     assert isinstance(stage, Stage)
     residual, name = stage.res_block, f"{block}.resnets.{index}"
     for i, part in enumerate((residual.block1, residual.block2), 1):

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub, by ``owner/name``, where the network allows."""
+"""Downloads models from the Hugging Face hub, by ``owner/name``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name that is no folder could be a model's on the hub."""
+    """Whether a name could be the id of a model on the hub."""
     return HUB_ID.fullmatch(name) is not None
 
 
@@ -21,11 +21,11 @@ def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]
 
     Args:
         name: ``owner/name``.
-        patterns: of the files to fetch.
-        recognised: whether a folder holds a model.
+        patterns: patterns of the files to download.
+        recognised: function that says whether a folder holds a model.
 
     Raises:
-        SkipDiffError: if that fails, naming the folder from which the model would load instead.
+        SkipDiffError: if that fails; the message names the folder from which the model would load instead.
     """
     try:
         from huggingface_hub import snapshot_download

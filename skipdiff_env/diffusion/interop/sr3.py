@@ -1,7 +1,8 @@
 """Checkpoints of the SR3 re-implementation in PyTorch and of SkipDiff's authors.
 
-Both publish networks as ``I…_gen.pth`` with a JSON: state dicts that ``torch.save`` pickled. They are opened
-with ``weights_only=True``: tensors, and no code. A folder that holds one of each loads as it is.
+Both publish a network as ``I…_gen.pth``, a state dict pickled by ``torch.save``, with a JSON configuration.
+Checkpoints are opened with ``weights_only=True``, which loads tensors and runs no code. A folder that holds
+one checkpoint and one JSON loads as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..schedule import NoiseSchedule
 from ..unet import UNetConfig
 
 PREFIX = "denoise_fn."
-"""What the network's keys begin with; the rest of such a file is tables of the schedule."""
+"""Prefix of the network's keys; the other keys of a checkpoint are tables of the schedule."""
 TABLES = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
@@ -47,16 +48,17 @@ def import_sr3(
 
     Args:
         checkpoint: ``I…_gen.pth``.
-        config: the JSON it was trained with.
-        folder: where the model goes; one that holds a model is left alone.
-        levels: T of the chain. The network sees the continuous level √ᾱ, so that a chain of 2000
-            steps can be walked in 100; a chain that has no more than this is left as it is.
+        config: the JSON that it was trained with.
+        folder: folder to write; one that holds a model is refused.
+        levels: T of the chain. The network sees the continuous level √ᾱ, so a chain of 2000 steps can be
+            run in 100; a chain that has no more than ``levels`` is kept as it is.
 
     Returns:
-        the folder.
+        The folder.
 
     Raises:
-        SkipDiffError: naming the file, and the key or field, that is not what it should be; or the folder.
+        SkipDiffError: if a file, or a key or field in it, is not as expected, or the folder cannot be used;
+            the message names it.
     """
     source, target = Path(config), fresh_folder(folder)
     network, described = read_network(Path(checkpoint), source, levels)
@@ -68,7 +70,7 @@ def import_sr3(
 
 
 def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[nn.Module, ModelConfig]:
-    """The network of a checkpoint and what its JSON ``source`` says of it; see :func:`import_sr3`."""
+    """The network of a checkpoint, and its configuration from the JSON ``source``; see :func:`import_sr3`."""
     described = model_config(read_json(source), str(source), levels)
     weights = {}
     for key, tensor in read_state_dict(checkpoint).items():
@@ -82,7 +84,7 @@ def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[
 
 
 def _pair(folder: Path) -> tuple[Path, Path] | None:
-    """Checkpoint and JSON, if there is just one of each and nothing that makes it another form."""
+    """The checkpoint and the JSON, if the folder holds exactly one of each."""
     checkpoints, sources = sorted(folder.glob("*_gen.pth")), sorted(folder.glob("*.json"))
     return (checkpoints[0], sources[0]) if len(checkpoints) == len(sources) == 1 else None
 
@@ -134,10 +136,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ``//`` comments, commas with nothing behind them and a byte-order mark are passed over.
+    """Read a JSON object, ignoring ``//`` comments, stray commas and a byte-order mark.
 
     Raises:
-        SkipDiffError: if it is missing or still no JSON object.
+        SkipDiffError: if the file is missing, or still is not a JSON object.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a byte-order mark
@@ -157,7 +159,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class _Fields:
-    """A JSON object that says where it stands when a field is not what it should be."""
+    """A JSON object whose errors name the file and the field."""
 
     def __init__(self, data: Any, where: str, name: str = "") -> None:
         if not isinstance(data, dict):
@@ -211,7 +213,7 @@ def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> Mode
     """The configuration that a published JSON, read from ``where``, describes.
 
     Raises:
-        SkipDiffError: naming the field that is missing or describes something else.
+        SkipDiffError: if a field is missing or describes another kind of network; the message names it.
     """
     whole = _Fields(data, where)
     model = whole.object("model")
@@ -251,7 +253,7 @@ def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> Mode
 
 
 def _schedule(schedules: _Fields, levels: int) -> NoiseSchedule:
-    """The schedule that sampling uses (``val``, where there is one), in at most ``levels`` levels."""
+    """The schedule for sampling (``val`` if there is one, else ``train``), with at most ``levels`` levels."""
     fields = schedules.object("val" if "val" in schedules else "train")
     steps = fields.whole("n_timestep")
     if fields.must_be("schedule", ("linear", "cosine")) == "cosine":
