@@ -142,7 +142,8 @@ class SPNPolicy(RecurrentActorCriticPolicy):
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
         """The input of the memory for latents (D, 3, n, n), appended to ``before``.
 
-        It is (D, 1536); for a GRU it is already multiplied by the input weights, (D, 3 hidden).
+        Its shape is (D, 1536). For a GRU, the input weights are already applied, and the shape is
+            (D, 3 · hidden).
         """
         if before is not None and not len(latents):
             return before

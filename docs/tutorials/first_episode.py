@@ -18,7 +18,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 env = gymnasium.make("SkipDiff-v0", model=model, crop="center", render_mode="rgb_array")
 
 # %%
-# `reset` draws a picture, shrinks it and makes the S − 1 coarse jumps. With `options` we choose the picture and the noise seed, so that the episode can be played again.
+# `reset` picks a picture at random, shrinks it and makes the nine coarse jumps. With `options` we choose the picture and the noise seed, so that the episode can be played again.
 
 # %%
 latent, info = env.reset(options={"image": 1, "noise_seed": 0})

@@ -15,7 +15,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 picture = bundled_images()[1][:192, :192]
 
 # %%
-# Under `reset`, everything that was denoised before the last skip is discarded, so that an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
+# Under `reset`, the paper's rule for skips, everything that was denoised before the last skip is discarded, so that an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
 
 # %%
 optimum = skipdiff_env.find_optimum(model, picture, noise_seed=0, metric="niqe")
@@ -46,4 +46,4 @@ print(
 print(f"and the best start there is {max(again, key=again.get)}")
 
 # %%
-# One picture says little. `python -m benchmarks ceilings` repeats this for many pictures, and finds that under 1/NIQE almost nothing of the optimum carries over to another noise seed; see [What agents learned](../agents.md).
+# One picture says little. `python -m benchmarks ceilings` repeats this for many pictures, and finds that under 1/NIQE almost none of the optimum's advantage carries over to another noise seed; see [What agents learned](../agents.md).

@@ -88,7 +88,8 @@ COMPUTED = ("name", "condition", "to_latent")
 
 
 def as_model(model: Any) -> DiffusionModel:
-    """Return ``model`` itself if it has all of :class:`DiffusionModel`, else a wrapper with the defaults.
+    """Return ``model`` itself if it has all members of :class:`DiffusionModel`, else a wrapper with the
+    defaults.
 
     Args:
         model: any object with ``predict`` and a ``schedule``. By default ``condition`` is the bicubic
