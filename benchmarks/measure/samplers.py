@@ -204,17 +204,25 @@ def _half_ddim(case: Case) -> Iterable[Sampler]:
 
 
 def _plans(case: Case) -> Iterable[Sampler]:
-    """Those that ship with the model, and those that its efforts alone run; the key says which, for a search
-    may find others.
-    """
-    labels = {plan: f"plan of {steps} evaluations" for steps, plan in shipped_plans(case.model).items()}
+    """The plans that ship with the model."""
+    for steps, plan in shipped_plans(case.model).items():
+        yield _planned(case, plan, f"plan of {steps} evaluations")
+
+
+def _efforts(case: Case) -> Iterable[Sampler]:
+    """Plans that the model's efforts alone run."""
+    known = {*shipped_plans(case.model).values()}
     for effort, word in shipped_efforts(case.model).items():
         chain = named_chain(word, case.model)
-        if isinstance(chain, Plan):
-            labels.setdefault(chain, f"effort {effort}: another plan of {len(chain.calls)} evaluations")
-    for plan, label in labels.items():
-        digest = hashlib.blake2b(str(plan).encode(), digest_size=4).hexdigest()
-        yield chain_sampler(case.model, plan, f"plan-{len(plan.calls)}@{digest}", label)
+        if isinstance(chain, Plan) and chain not in known:
+            known.add(chain)
+            yield _planned(case, chain, f"effort {effort}, {len(chain.calls)} evaluations")
+
+
+def _planned(case: Case, plan: Plan, label: str) -> Sampler:
+    """The sampler of a plan; its key says which, for a search may find others."""
+    digest = hashlib.blake2b(str(plan).encode(), digest_size=4).hexdigest()
+    return chain_sampler(case.model, plan, f"plan-{len(plan.calls)}@{digest}", label)
 
 
 def _ccsr(case: Case) -> Iterable[Sampler]:
@@ -256,6 +264,7 @@ FAMILIES = [
     Family("pair", "SkipDiff, other step pairs", _pairs, "D", "#1f4e79", rival=False),
     Family("agent", "SkipDiff, agent", _agents, "*", "#b00000", rival=False),
     Family("plan", "plans", _plans, "d-", "#0070c0", said="Its own plan"),
+    Family("effort", "plans of efforts", _efforts, "d", "#00a0a0", said="The plan of an effort"),
     Family("ablation", "changed without training", _ablations, "", rival=False),
     Family(
         "ddim", _DDIM, partial(_diffusers, "ddim", _DDIM, standard.ddim, (*FEW, 10, 16, 20, 50)),

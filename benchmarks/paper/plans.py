@@ -37,6 +37,8 @@ from ..measure.samplers import catalogue
 from ..measure.store import Store
 from ..measure.tables import Report, Table, basis
 
+EFFORT = "effort"
+"""The family of plans that efforts alone run."""
 FINER = "skip-20-"
 """How the key of SkipDiff with 20 coarse steps begins."""
 STANDARD = ("ddim", "ddim-half", "dpm", "ancestral", "ccsr")
@@ -80,13 +82,13 @@ def run(args: argparse.Namespace) -> int:
     if not counts:
         raise SkipDiffError(f"{args.model} comes with no plans: make them by 'skipdiff find-plan'")
     every = catalogue(model, start, budgets=counts, folder=args.model)
-    plans = [sampler for sampler in every.values() if sampler.family == "plan"]
+    plans = [sampler for sampler in every.values() if sampler.family in ("plan", EFFORT)]
     reference = every[f"skip-10-{model.schedule.steps // 10}-{start}"]
     rivals = [s for s in every.values() if s.family in STANDARD and s.steps in counts]
     source, store = open_images(args), Store(rows_file(args, model))
     seeds = range(args.seeds)
     finer = next((s for key, s in every.items() if s.family == "pair" and key.startswith(FINER)), None)
-    finer = finer if any(map(of_an_effort, plans)) else None
+    finer = finer if any(plan.family == EFFORT for plan in plans) else None
     compared = [HR, reference, *filter(None, [finer]), *plans, *rivals]
     evaluation = Evaluation(model, source, compared, store, seeds, args.limit, complete=True)
     results = Results(evaluation.run(progress=True))
@@ -126,7 +128,9 @@ def report(
         *beaten(results, plans, rivals),
     ]
     if finer:
-        own = [Against(plan, compared(results, plan.key, finer.key)) for plan in plans if of_an_effort(plan)]
+        own = [
+            Against(plan, compared(results, plan.key, finer.key)) for plan in plans if plan.family == EFFORT
+        ]
         blocks += [f"Efforts against {finer.label}, in the same way:", paired(own)]
     data = [["sampler", *(m.name for m in METRICS), "evaluations"]] + [
         [s.key, *(results.mean(s.key, m.name) for m in METRICS), spent(results, s)] for s in shown
@@ -138,11 +142,6 @@ def paired(against: Sequence[Against]) -> Table:
     """Each plan's differences and ratios."""
     head = ["", *map(_titled, LIMITS)]
     return Table(head, [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
-
-
-def of_an_effort(plan: Sampler) -> bool:
-    """Whether it is a plan that an effort alone runs."""
-    return plan.label.startswith("effort ")
 
 
 def spent(results: Results, sampler: Sampler) -> int:

@@ -96,10 +96,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "beaten by none of 4" in text or "beaten by" in text
     stored = read_rows(tmp_path / "out" / model.name / "pictures" / "rows.csv")
     keys = {row.sampler for row in stored}
-    family = [s for s in catalogue(model, 7).values() if s.family == "plan"]
+    family = [s for s in catalogue(model, 7).values() if s.family in ("plan", "effort")]
     assert [s.label for s in family] == [
         "plan of 3 evaluations", "plan of 7 evaluations",
-        "effort normal: another plan of 7 evaluations", "effort best: another plan of 8 evaluations",
+        "effort normal, 7 evaluations", "effort best, 8 evaluations",
     ]  # fmt: skip
     plans = {s.key for s in family}
     rivals = {f"{kind}-{n}" for kind in STANDARD for n in (3, 7)}
