@@ -99,7 +99,7 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 7 in all of these episodes, so its figures are those of start 7. On these two photographs start 5 would have been better, but the five training photographs do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs start 6 would have been better, but five training photographs and a short training run do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
 #
 # ## Use it
 #
