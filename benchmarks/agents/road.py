@@ -21,9 +21,10 @@ from pathlib import Path
 
 from skipdiff_agents.settings import RUN
 from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.provenance import describe_hardware
 
 from ..measure.tables import RESULTS, Report
-from ..paper.cost import hardware
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         "road",
         f"The road of the manual on {model.name}",
         f"`{shlex.join(['skipdiff-agent', 'train', *args.train])}` took {learning:.1f} minutes, recording "
-        f"included, and `skipdiff-agent evaluate` {judging:.1f}, on {_cores()} cores ({hardware(model)}). "
+        f"included, and `skipdiff-agent evaluate` {judging:.1f}, on {_cores()} cores: "
+        f"{describe_hardware(model.device, World())}. "
         f"Model `{model.hash}`. At the end of the training: {held_out}. The table has new crops and noise "
         f"of the pictures that were held out; differences are to the agent. Made by `{asked}`.",
         [table.strip()],
