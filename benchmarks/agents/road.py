@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         said, learning = _timed(["train", "--out", str(out), "--record", str(record), *args.train])
         table, judging = _timed(["evaluate", str(out)])
         model = load_pretrained(json.loads((out / RUN).read_text(encoding="utf-8"))["command"]["model"])
-    held_out = next(line for line in said.splitlines() if line.startswith("held out"))
+    last = next((line for line in said.splitlines() if line.startswith("held out")), "")
+    held_out = f"At the end of the training: {last}. " if last else ""  # none without recordings
     asked = shlex.join(
         ["python", "-m", "benchmarks", "road", *(["--train", *args.train] if args.train else [])]
     )
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         f"`{shlex.join(['skipdiff-agent', 'train', *args.train])}` took {learning:.1f} minutes, recording "
         f"included, and `skipdiff-agent evaluate` {judging:.1f}, on {_cores()} cores: "
         f"{describe_hardware(model.device, World())}. "
-        f"Model `{model.hash}`. At the end of the training: {held_out}. The table has new crops and noise "
+        f"Model `{model.hash}`. {held_out}The table has new crops and noise "
         f"of the pictures that were held out; differences are to the agent. Made by `{asked}`.",
         [table.strip()],
     )

@@ -18,7 +18,7 @@ from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource
 
 from ..measure.metrics import METRICS
-from ..measure.records import csv_text
+from ..measure.records import csv_text, packed_file
 from ..measure.results import FEWEST
 from ..measure.tables import read_contents, write_contents
 from ..measure.test_set import pixel_hash
@@ -114,8 +114,9 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
     )
     for name, title in TITLES.items():
         text += links(folder, name, title)
-    rows = [file for file in (contents["rows"], f"{contents['rows']}.gz") if (folder / file).is_file()]
-    text += "".join(f"- [Every row]({file})\n" for file in rows) + "- [The images](images.csv)\n"
+    rows = Path(contents["rows"])
+    stored = [file for file in (rows, packed_file(rows)) if (folder / file).is_file()]
+    text += "".join(f"- [Every row]({file.as_posix()})\n" for file in stored) + "- [The images](images.csv)\n"
     for name, title in TITLES.items():
         for file in files(folder, name, "png", "webp"):
             text += f"\n![{title}]({file.name})\n"

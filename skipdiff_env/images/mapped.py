@@ -23,6 +23,9 @@ from ..errors import SkipDiffError
 
 LARGE = 2**28
 """Size in bytes from which on an image is stored in a file."""
+SMALL = 2**24
+"""Size in bytes below which an image is an ordinary tensor: torch imports modules for a second when it first
+meets a :class:`Mapped`."""
 
 STRIP = 2**22
 """Approximate number of elements that are processed at once."""
@@ -113,15 +116,17 @@ def release(*images: Tensor) -> None:
 def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None) -> Tensor:
     """Apply a function that treats channels separately, (B, C, h, w) → (B, C, H, W), channel by channel.
 
-    The result is mapped to ``folder``; if that is None, it is an ordinary tensor.
+    The result is mapped to ``folder``. If that is None, or the result is small, it is an ordinary tensor.
     """
     if folder is None:
         return function(image)
-    made: Mapped | None = None
+    made: Tensor | None = None
     for channel in range(image.shape[1]):
         plane = function(image[:, channel : channel + 1])
         if made is None:
-            made = Mapped((len(plane), image.shape[1], *plane.shape[-2:]), folder, plane.dtype)
+            shape = len(plane), image.shape[1], *plane.shape[-2:]
+            small = plane.nbytes * image.shape[1] < min(SMALL, LARGE)
+            made = torch.empty(shape, dtype=plane.dtype) if small else Mapped(shape, folder, plane.dtype)
         made[:, channel : channel + 1] = plane
         release(image, made)
     assert made is not None

@@ -22,15 +22,11 @@ from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
 from ..diffusion.resize import back_project, fix_colours, to_arrays, to_planes
 from ..errors import SkipDiffError, fraction
-from ..images import mapped
 from ..images.mapped import channel_by_channel, release, strips
 from ..images.photo import Photo
 from ..images.tiling import Tiled, TiledModel
 from .clock import Clock
 
-SMALL = 2**24
-"""Size in bytes below which intermediate images are ordinary tensors. torch imports modules for a second when
-it first meets a :class:`.Mapped`."""
 MIN_SIDE = 4
 """Least side of a photograph in pixels; smaller ones hold too little information."""
 
@@ -207,9 +203,7 @@ class Enlarger:
         Raises:
             SkipDiffError: if ``scratch`` is full.
         """
-        small = 3 * torch.float32.itemsize * self.held(photo.size, target) < min(SMALL, mapped.LARGE)
-        on_disk = self.model.device.type == "cpu" and not small
-        folder = (scratch or Path(tempfile.gettempdir())) if on_disk else None
+        folder = (scratch or Path(tempfile.gettempdir())) if self.model.device.type == "cpu" else None
         if photo.alpha is not None:
             photo = replace(photo, colour=_bleed(photo.colour, photo.alpha))
         neutral = photo.colour.shape[2] == 1 or bool((photo.colour == photo.colour[..., :1]).all())
