@@ -1,6 +1,6 @@
-"""MkDocs hooks: cards, result pages and the developers' guide are pages of the site, where they lie.
+"""MkDocs hooks, which publish cards, result pages and the developers' guide from where they are.
 
-A page of ``docs/`` links to them as it does in the repository. A link to a file that is no part of the site,
+A page of ``docs/`` links to them as it does in the repository. A link to a file that is not part of the site,
 such as source code, becomes plain text there. Formulas become MathML, which browsers draw without a script.
 """
 
@@ -37,14 +37,14 @@ def published() -> Iterator[str]:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add them."""
+    """Add these files to the site."""
     for name in published():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Make links that are right in the repository right on the site."""
+    """Make links that work in the repository work on the site, too."""
     here = page.file.src_uri
     in_docs = (ROOT / "docs" / here).is_file()
     folder = posixpath.join("docs", posixpath.dirname(here)) if in_docs else posixpath.dirname(here)

@@ -184,7 +184,7 @@ def _walk(
     distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
     distinct.sort()
     spent = len(state)
-    # Under reset the histories of all rows merge again, so that only network calls are split.
+    # Under reset the histories of all rows merge again, so only network calls are split.
     width = len(distinct) if process.skip_rule == "reset" else batch
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]

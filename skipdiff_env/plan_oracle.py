@@ -67,7 +67,7 @@ def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"
     """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
     0.
 
-    Under ``jump`` the network is told the level reached, and one estimate serves all next levels, so that
+    Under ``jump`` the network is told the level reached, and one estimate serves all next levels, so
     there is one call for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates
     of each latent, and three values of η for every next level.
     """

@@ -1,7 +1,7 @@
 """Wrappers for recorded episodes: rewards relative to the mean of the episode's outcomes.
 
 Most of the variance of a reward comes from how well an image can be enlarged at all, which no decision
-changes. A recording holds every outcome of its episode, so that their mean can be subtracted. The best
+changes. A recording holds every outcome of its episode, so their mean can be subtracted. The best
 actions stay the same.
 """
 

@@ -34,7 +34,7 @@ def make_workers(num_envs: int, **arguments: Any) -> AsyncVectorEnv:
 
 
 def random_episodes(envs: AsyncVectorEnv, steps: int, seed: int = 0) -> list[float]:
-    """Act at random for ``steps`` steps; returns the reward of each episode that ended."""
+    """Act at random for ``steps`` steps; return the reward of each episode that ended."""
     envs.reset(seed=seed)
     envs.action_space.seed(seed)
     rewards: list[float] = []

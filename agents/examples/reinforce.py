@@ -60,7 +60,7 @@ def train(
     Args:
         episodes: number of batches of ``num_envs`` episodes, each with one update.
         num_envs: number of episodes played at once, on one picture.
-        noise_seeds: number of noise seeds per picture; few, so that the cache pays.
+        noise_seeds: number of noise seeds per picture; few, so that the cache pays off.
         config: configuration of the network.
         learning_rate: learning rate of Adam.
         entropy_weight: weight of the entropy bonus, which keeps the policy exploring.

@@ -25,7 +25,7 @@ def make_env(num_envs: int, **arguments: Any) -> Any:
 
 
 def main() -> None:
-    """Play one episode of random actions, or one in each copy; returns a TensorDict."""
+    """Play one episode of random actions, or one in each copy; return a TensorDict."""
     from torchrl.envs import RewardSum, TransformedEnv
 
     parser = argparse.ArgumentParser(description="SkipDiff-v0 in TorchRL")

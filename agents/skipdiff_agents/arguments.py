@@ -155,7 +155,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="the folder of a run (played as it was trained, on the images it held out, beside all fixed "
+        help="the folder of a run (played as it was trained, on the images it held out, with all fixed "
         "starts), a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
     )
     _setting_arguments(parser, "images to evaluate on")

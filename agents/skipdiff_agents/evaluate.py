@@ -177,7 +177,7 @@ class Evaluator:
         self.process = self.envs.process
 
     def __call__(self, policy: ChainSpec) -> list[Result]:
-        """Play a policy; returns one result per pair, in their order.
+        """Play a policy; return one result per pair, in their order.
 
         Args:
             policy: any policy of the sampler that decides in the environment's steps, see

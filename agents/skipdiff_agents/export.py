@@ -2,7 +2,7 @@
 
 The agents of all algorithms have the same architecture: convolutions, a memory, and one linear layer with two
 outputs, which are logits, values (DQN) or means of quantiles (QR-DQN). The configuration is inferred from the
-names and shapes of the weights, so that no pickled object in an agent's file is needed.
+names and shapes of the weights, so no pickled object in an agent's file is needed.
 """
 
 from __future__ import annotations

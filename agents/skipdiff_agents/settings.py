@@ -108,7 +108,7 @@ def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
     price = checked_step_cost(settings.get("step_cost", 0.0))
     if isinstance(price, tuple) and observation_kind(settings) == "latent":
         raise SkipDiffError(
-            f"{settings['algorithm']} sees only latents, so that it cannot be told the price: give "
+            f"{settings['algorithm']} sees only latents, so it cannot be told the price: give "
             "a single step_cost"
         )
     return price

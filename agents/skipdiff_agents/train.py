@@ -101,7 +101,7 @@ class Run:
     def train(
         self, resume: bool = False, progress_bar: bool = False, say: Callable[[str], None] | None = None
     ) -> Progress:
-        """Train to the end, or until a signal; returns the progress.
+        """Train to the end, or until a signal; return the progress.
 
         Args:
             resume: whether to continue the run in the folder.

@@ -1,6 +1,6 @@
 """The batched environment as a ``VecEnv`` of Stable-Baselines3.
 
-All episodes last F - 1 steps and begin together, so that they also end together: a step is one call of the
+All episodes last F - 1 steps and begin together, so they also end together: a step is one call of the
 batched environment, and so is the reset after the last step.
 """
 

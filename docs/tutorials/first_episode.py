@@ -25,7 +25,7 @@ latent, info = env.reset(options={"image": 1, "noise_seed": 0})
 print("latent", latent.shape, "evaluations", info["evaluations"])
 
 # %%
-# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so that the noise that is left counts as detail. Here we skip three levels and denoise at the others, which is start 7, as in the paper.
+# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the noise that is left counts as detail. Here we skip three levels and denoise at the others, which is start 7, as in the paper.
 
 # %%
 done, level = False, 10

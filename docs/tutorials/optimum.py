@@ -15,7 +15,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 picture = bundled_images()[1][:192, :192]
 
 # %%
-# Under `reset`, the paper's rule for skips, everything that was denoised before the last skip is discarded, so that an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
+# Under `reset`, the paper's rule for skips, everything that was denoised before the last skip is discarded, so an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
 
 # %%
 optimum = skipdiff_env.find_optimum(model, picture, noise_seed=0, metric="niqe")

@@ -6,7 +6,7 @@ The paper's agent sees only the latent. It consists of convolutions, a GRU as it
 # %%
 # ## Episodes that are recorded once
 #
-# An episode has ten possible results, so that all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is made, and afterwards every step is a lookup. Crops of 96 pixels from the middle of each photograph keep the computation short. The reward is 1/LPIPS, as in the paper's Table 6.
+# An episode has ten possible results, so all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is created, and afterwards every step is a lookup. Crops of 96 pixels from the middle of each photograph keep the computation short. The reward is 1/LPIPS, as in the paper's Table 6.
 
 # %%
 import os

@@ -18,7 +18,7 @@ from .plan import Plan, through
 
 
 def mean_plan(schedule: NoiseSchedule) -> Plan:
-    """A plan of one call at level T. The latent there is pure noise, so that x̂0 is the mean E[x0 | c]."""
+    """A plan of one call at level T. The latent there is pure noise, so x̂0 is the mean E[x0 | c]."""
     return through([schedule.steps, 0])
 
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Add the arguments of every training command; returns the group that ``--resume`` is in."""
+    """Add the arguments of every training command; return the group that ``--resume`` is in."""
     parser.add_argument("--recipe", required=True, help="name of a shipped recipe or a YAML file")
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="PATH",
@@ -54,7 +54,7 @@ def add_common(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGr
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0, or 128 plus the number of the signal that stopped it."""
+    """Train; return 0, or 128 plus the number of the signal that stopped it."""
     return train_program(args, "ddpm", args.init)
 
 

@@ -19,5 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0, or 128 plus the number of the signal that stopped it."""
+    """Train; return 0, or 128 plus the number of the signal that stopped it."""
     return train_program(args, "refiner", args.model)

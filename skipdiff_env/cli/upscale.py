@@ -139,7 +139,7 @@ def _seed(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge photographs; returns 2 if any of them failed."""
+    """Enlarge photographs; return 2 if any of them failed."""
     # What Pillow only warns of either does not matter or is raised as an error later.
     warnings.filterwarnings("ignore", module="PIL")
     if args.scale and (args.width or args.height):

@@ -7,7 +7,7 @@ This state machine does not distinguish coarse and fine steps::
     ...                                                # until u = 0, where state.x0 is the result
 
 A call is told a level r. If r is below the level reached, the network treats the latent as one of level r.
-That is a *skip* (under the rule ``hold`` of :mod:`.process`): the network takes the excess noise for detail.
+That is a *skip* (under the rule ``hold`` of :mod:`.process`): the network treats excess noise as detail.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
 
 
 ENGINES: dict[str, Callable[[nn.Module, int], Forward]] = {"onnx": onnx_engine}
-"""Engines beside torch, by the names that users write."""
+"""Engines other than torch, by the names that users write."""
 
 
 def _library(name: str) -> Any:

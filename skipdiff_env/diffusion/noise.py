@@ -43,7 +43,7 @@ def keyed_normal(
     out = near.new_empty((len(keys), *shape), dtype=torch.float32)
     for row, key, level in zip(out, keys, levels, strict=True):
         digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=16).digest()
-        # numpy's and not torch's generator: that keeps 32 bits of its seed only, so that draws coincide
+        # numpy's and not torch's generator: that keeps 32 bits of its seed only, so draws coincide
         source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
         source.standard_normal(out=row.numpy(), dtype=np.float32)
     return out if like is None else out.to(like.device, non_blocking=True)

@@ -107,7 +107,7 @@ def load_pretrained(
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Numbers that change whenever a file does; its date alone may be copied from another file."""
+    """Numbers that change whenever a file does; the date alone would not do, since it may be copied."""
     if not path.exists():
         return ()
     status = path.stat()

@@ -100,7 +100,7 @@ def as_model(model: Any) -> DiffusionModel:
         SkipDiffError: if ``predict`` or ``schedule`` is missing.
     """
     if isinstance(model, str | os.PathLike):
-        raise SkipDiffError(f"{os.fspath(model)!r} is the name of a model: pass load_pretrained(...) of it")
+        raise SkipDiffError(f"{os.fspath(model)!r} is the name of a model: load it with load_pretrained(...)")
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
@@ -116,7 +116,7 @@ def identity_of(model: DiffusionModel, what: str) -> str:
     """The model's hash, which identifies its weights; ``what`` names, in the message, what needs it.
 
     Raises:
-        SkipDiffError: if the model has no hash, so that it could be taken for another model without one.
+        SkipDiffError: if the model has no hash, so it could be taken for another model without one.
     """
     if not model.hash:
         raise SkipDiffError(

@@ -68,7 +68,7 @@ def reward_of(quality: np.ndarray) -> np.ndarray:
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
-    """An episode's price; a range is sampled log-uniformly, since gains per evaluation vary as widely."""
+    """An episode's price; a range is sampled log-uniformly: gains per evaluation vary just as widely."""
     if isinstance(step_cost, tuple):
         return float(np.exp(rng.uniform(*np.log(step_cost))))
     return step_cost

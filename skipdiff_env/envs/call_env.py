@@ -68,7 +68,7 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     The reward of a decision is what it adds to -ln M, less `step_cost` for each of its network calls. M is
     the metric of the current x0 (or its inverse, if high values of the metric are good). Before the first
-    call -ln M counts as 0, so that the rewards of an episode add up to -ln M of its result, less the price
+    call -ln M counts as 0, so the rewards of an episode add up to -ln M of its result, less the price
     of its calls. While M cannot be computed, nothing is gained or lost; if it cannot be computed at the
     end, the result is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)` each
     episode draws its own price between the two, log-uniformly.
@@ -134,7 +134,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `step_cost` | `float` | this episode's price of a network call |
     | `metric` | `float` | M of the current x0, NaN if it cannot be computed; -1 before the first call |
     | `reward_valid` | `bool` | whether M of the result gave a reward; False before the end |
-    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |
+    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN without an original, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History

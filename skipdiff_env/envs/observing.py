@@ -23,7 +23,7 @@ def observation_space(
         lr_side: side of the LR image in pixels; None if the dictionary does not contain it.
     """
     # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
-    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so that it would
+    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so it would
     # take noise of ten standard deviations to be clipped.
     latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
     if options.observation == "latent":

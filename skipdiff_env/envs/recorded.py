@@ -86,7 +86,7 @@ class RecordedEpisodes(Scenes):
                 )
 
     def _has(self, metric: Metric) -> bool:
-        """Whether results can be judged by a metric; psnr and ssim are reported in any case."""
+        """Whether results can be judged by a metric; psnr and ssim are always reported."""
         known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
         return known or metric.name in OUTCOME
 

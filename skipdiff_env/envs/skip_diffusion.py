@@ -76,10 +76,10 @@ class SkipDiffusionEnv(SceneEnv):
     down to x_S1, which becomes the first latent u_F. `reset(seed=...)` seeds the choice of images and of
     noise seeds for this and all later episodes. With `noise="fixed"` the noise seed is 0 in every
     episode. Each image then has a single crop and exactly F possible results under `reset`, or 2^(F-1)
-    under `hold`, so that there are as many different episodes as images.
+    under `hold`, so there are as many different episodes as images.
 
     `reset(options={"image": i, "noise_seed": n})` plays one given episode. The random crop is a function of
-    these two, so that `info` holds all that is needed to replay an episode. Either option may be left out.
+    these two, so `info` holds all that is needed to replay an episode. Either option may be left out.
     `options={"step_cost": c}` sets the price of an episode.
 
     ## Episode End
@@ -139,7 +139,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |
-    | `psnr`, `ssim` | `float` | on Y of YCbCr (BT.601), PSNR in dB; NaN without original, -1 before the end |
+    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN without an original, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History

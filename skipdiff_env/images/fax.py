@@ -51,7 +51,7 @@ _MODES: dict[str, int | str] = {
 
 _LONGEST = 13
 _ZEROS = 11
-"""Least number of zeros that, with a one after them, end a row."""
+"""Minimum number of zeros that, with a one after them, end a row."""
 
 _Entry = tuple[int, int | str] | None
 

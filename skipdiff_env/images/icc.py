@@ -97,7 +97,7 @@ def is_open(codes: bytes) -> bool:
 
 
 def is_srgb(codes: bytes) -> bool:
-    """Whether four code points mean sRGB, which is also what untagged numbers are taken for."""
+    """Whether four code points mean sRGB, which is also assumed for untagged numbers."""
     return codes == bytes([1, 13, 0, 1])
 
 

@@ -7,7 +7,7 @@ Simple, established estimators, on a few windows of large pictures:
 - blur: the ratio of gradients before and after blurring again (Zhuo and Sim 2011), at the strongest edges
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
 
-Where nothing is flat, such as on a page of text a few pixels high, texture is taken for noise.
+Where nothing is flat, such as on a page of text a few pixels high, texture is mistaken for noise.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _FREEDOM = BLOCK**2 / (70 / 36) ** 2
 """Degrees of freedom of the operator's power in a block: neighbours correlate by (1, -4, 6, -4, 1)/6 along
 either axis, whose squares add up to 70/36."""
 _KEPT, _FLATTEST = 0.8, 0.05
-"""Share of the flat blocks that each round keeps, and share of all blocks that the first round takes for
+"""Share of the flat blocks that each round keeps, and share of all blocks that the first round treats as
 flat."""
 _EDGES, _SHARPEST, _REBLUR = 0.05, 0.25, 1.0
-"""Share of pixels that are taken for edges; share of these that are sharper than the blur that is reported
+"""Share of pixels that are treated as edges; share of these that are sharper than the blur that is reported
 (since sharp pictures, too, have parts out of focus); σ of the second blur."""
 _FAINT = 4.0
 """Gradient in grey levels per pixel below which there is no edge."""
@@ -56,12 +56,12 @@ levels."""
 _STRAY = 0.2
 """Share of the coefficients that may lie off the lattice, such as those of clipped blocks."""
 _EVIDENCE, _PROOF = 0.35, 30.0
-"""Least mean and least sum, over the coefficients, of the log likelihood ratio of a lattice to none, at which
-a picture counts as a former JPEG."""
+"""Minimum mean and minimum sum, over the coefficients, of the log likelihood ratio of a lattice to none, at
+which a picture counts as a former JPEG."""
 _QUALITIES = range(10, 97)
 """Qualities that can leave a trace."""
 _RESAVED = 5
-"""Least difference by which a former quality must be below the file's to count as another one."""
+"""Minimum difference by which a former quality must be below the file's to count as another one."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def noise_level(windows: list[np.ndarray]) -> float:
     converges.
 
     Args:
-        windows: uint8 (h, w, C) each, at least 10 pixels a side.
+        windows: uint8 (h, w, C) each, at least 10 pixels per side.
 
     Returns:
         σ in grey levels; 0 if every block holds black or white, which may be clipped.
@@ -191,7 +191,7 @@ def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
     """σ of the Gaussian that would have blurred steps to the picture's sharper edges, in pixels.
 
     If a step is blurred by σ and then again by σ₀, its middle gradient before the second blur is
-    R = √(σ² + σ₀²)/σ times that after it, so that σ = σ₀/√(R² - 1).
+    R = √(σ² + σ₀²)/σ times that after it, so σ = σ₀/√(R² - 1).
 
     Args:
         planes: float32 (h, w) each, in grey levels.

@@ -2,8 +2,8 @@
 
 Descriptions of the picture (camera, date, author, caption, …) and the resolution are kept. Data that an
 enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that are not in the
-result) is dropped, and values in pixels are scaled. Data that may reveal the location (GPS, most of XMP,
-makers' private notes and tags) is dropped unless the user asks for it. A record of how the picture was made
+result) are dropped, and values in pixels are scaled. Data that may reveal the location (GPS, most of XMP,
+makers' private notes and tags) are dropped unless the user asks for it. A record of how the picture was made
 is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
 """
 

@@ -91,7 +91,7 @@ class Header:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name in a folder or an archive is taken for an image; dot files are not."""
+    """Whether a file of this name in a folder or an archive counts as an image; dot files do not."""
     path = Path(name)
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 

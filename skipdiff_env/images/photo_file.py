@@ -107,9 +107,7 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
     if codes and not fmt.code_points:
         if profile is None:
             what = f"HDR ({icc.HDR[codes[1]]})" if codes[1] in icc.HDR else "its colour space"
-            notes.append(
-                f"{fmt.name.upper()} cannot describe {what}, so that colours look wrong: PNG keeps it"
-            )
+            notes.append(f"{fmt.name.upper()} cannot describe {what}, so colours look wrong: PNG keeps it")
         codes = None
     grey = colour.shape[2] == 1
     if profile and (not fmt.baggage or (grey and not fmt.grey) or len(profile) > fmt.max_profile):

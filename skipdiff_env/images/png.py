@@ -27,7 +27,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _XMP_KEY = "XML:com.adobe.xmp"
 _ROOM = 2**27
-"""Most bytes to which a file's compressed texts and profile may unpack; any beyond that are left out."""
+"""Maximum number of bytes of a file's texts and profile, unpacked; any beyond that are left out."""
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -235,7 +235,7 @@ def _pixels(chunks: _Chunks, data: bytes) -> Photo:
 
 
 def _deep(data: bytes, chunks: _Chunks) -> Photo:
-    """Decode 16-bit colour, which Pillow reduces to 8, with OpenCV; only if intact, as it prints errors."""
+    """Decode intact 16-bit colour (8 bits in Pillow) with OpenCV, which prints errors for damaged data."""
     import cv2
 
     intact = _checksums_hold(data) and _has_all_rows(data, chunks, nothing_more=True)

@@ -32,7 +32,7 @@ class ImageSource:
     It has ``len(source)``, ``source.name(i)`` and ``source[i]``, a read-only uint8 (H, W, 3) array; a
     negative ``i`` counts from the end, and an ``i`` out of range raises IndexError. Up to ``cache_bytes`` of
     decoded images are kept in memory, and the least recently used are dropped first. A source is made by
-    :func:`open_source`. It can be pickled if its items can, without its cache. It is not thread-safe.
+    :func:`open_source`. It can be pickled, without its cache, if its items can be. It is not thread-safe.
 
     Args:
         items: names, which messages and infos show, and functions that load the images.
@@ -105,7 +105,7 @@ class ImageSource:
             self._cache.move_to_end(index)
             return self._cache[index]
         image = self._items[index][1]().view()
-        image.setflags(write=False)  # it is shared, so that nobody may change it
+        image.setflags(write=False)  # it is shared, so nobody may change it
         self._keep(index, image)
         return image
 

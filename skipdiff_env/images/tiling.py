@@ -29,7 +29,7 @@ TILES = (512, 384, 256, 192, 128)
 """Tile sides to choose from, in output pixels, the preferred one first."""
 
 OVERLAP = 64
-"""Least overlap of two neighbouring tiles, in output pixels."""
+"""Minimum overlap of two neighbouring tiles, in output pixels."""
 
 RAMP = 32
 """Width in the middle of an overlap over which one tile fades into the next; the rest of the overlap

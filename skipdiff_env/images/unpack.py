@@ -1,4 +1,4 @@
-"""Unpacks TIFF's lossless codes to bytes and integers: never more than asked for; too few are an error."""
+"""Unpacks TIFF's lossless codes into bytes and integers, never more than asked for; too few are an error."""
 
 from __future__ import annotations
 

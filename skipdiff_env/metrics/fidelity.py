@@ -17,7 +17,7 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels, and so the least side of a picture."""
+"""Side of SSIM's window in pixels, and so the minimum side of a picture."""
 
 
 def studio_luma(images: Images) -> NDArray[np.float64]:

@@ -136,8 +136,8 @@ def niqe_luma(images: Images) -> NDArray[np.float32]:
     """The integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
 
     The formula is pyiqa's (Y of YIQ), but not its product of matrices: about one pixel in a thousand lies
-    halfway between two levels, and which way float32 then rounds depends on the order of the sum, so on the
-    machine. This by itself moves scores by up to 0.1 %. Here the order is fixed, on the CPU.
+    halfway between two levels, and which way float32 then rounds depends on the order of the sum, and thus on
+    the machine. This by itself moves scores by up to 0.1 %. Here the order is fixed, on the CPU.
     """
     red, green, blue = np.moveaxis(images.astype(np.float32) / np.float32(255), -1, 0)
     luma = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)

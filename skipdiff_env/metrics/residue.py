@@ -14,7 +14,7 @@ SIGMA = 2.0
 SHARE = 0.1
 """Share of the blocks that count as flat."""
 ROUNDING = 12**-0.5
-"""Standard deviation of the rounding error in grey levels, the least deviation that counts."""
+"""Standard deviation of the rounding error in grey levels, the smallest deviation that counts."""
 
 
 def flat_residue(images: Images, references: Images) -> Scores:

@@ -65,7 +65,7 @@ class NetworkPolicy:
 
     Raises:
         SkipDiffError: if a price is given but the network was not trained with prices; in a call, if an agent
-            that counts its decisions has taken all F - 1 already, see :meth:`check_steps`.
+            that counts its decisions has already taken all F - 1, see :meth:`check_steps`.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ def save_policy(
         format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None: by the
             suffix.
         half: whether to write the weights of a ``.safetensors`` file as float16, as in the shipped agents.
-            This halves the file and rounds the weights to 11 bits. Networks compute in float32 in any case.
+            This halves the file and rounds the weights to 11 bits. Networks always compute in float32.
         purpose: what the agent was trained for; users are warned if they use it for something else.
 
     Returns:
@@ -306,7 +306,7 @@ def _checked_archive(file: Path) -> str | None:
     """The JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
 
     torch.export.load() unpickles tensors that are marked for it, constants that are objects, and sample
-    inputs, and it runs compiled code. A policy file needs none of these, so that an archive with any of them
+    inputs, and it runs compiled code. A policy file needs none of these, so an archive with any of them
     is refused.
     """
     try:

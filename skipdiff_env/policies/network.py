@@ -93,7 +93,7 @@ class SPNConfig:
 
     @property
     def memory_size(self) -> int:
-        """Length of a row's memory: GRU, h; LSTM, h and c; clock, the count and, if observed, the price."""
+        """Length of a row's memory: h for a GRU, h and c for an LSTM, the count and any price for a clock."""
         clock = 1 + (self.step_costs is not None)
         return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": clock}[self.memory]
 

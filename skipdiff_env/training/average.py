@@ -1,6 +1,6 @@
 """Averages the weights of two models into one network.
 
-Two trainings that start from the same weights end in the same region of low loss, and points on the line
+Two training runs from the same weights end in the same region of low loss, and points on the line
 between them are often better than either end (Wortsman et al. 2022, model soups). Between a faithful and a
 sharp network, the line trades faithfulness for sharpness (Wang et al. 2018, ESRGAN, §3.4). Validation
 pictures decide which share is best.

@@ -113,7 +113,7 @@ class ValidationRecipe:
     every: int = 2000
     """Steps between validations."""
     images: int = 8
-    """Greatest number of validation images."""
+    """Maximum number of validation images."""
     grid: int = 2
     """Number of them in the picture grid, which takes the full chain."""
     metrics: tuple[str, ...] = ("lpips", "niqe")
@@ -167,7 +167,7 @@ class RefinerRecipe:
     lpips: float = 1.0
     """Weight of LPIPS with AlexNet; the weight of L1, in [-1, 1], is 1."""
     vgg: float = 0.0
-    """Weight of ST-LPIPS with VGG16. No table of results reports this metric, so that none reports a loss
+    """Weight of ST-LPIPS with VGG16. No table of results reports this metric, so none reports a loss
     that was trained on. It needs the package stlpips_pytorch, see
     :mod:`skipdiff_env.metrics.shift_tolerant`."""
     init: str | None = None

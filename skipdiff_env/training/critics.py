@@ -95,5 +95,5 @@ class CollapseWatch:
         if max(spreads) < ALIKE:
             return f"it has given every patch the same answer for {COLLAPSE_STEPS} steps"
         if sum(losses) / len(losses) < WON:
-            return f"it has told real from made without effort for {COLLAPSE_STEPS} steps"
+            return f"it has told real from generated images without effort for {COLLAPSE_STEPS} steps"
         return ""

@@ -137,7 +137,7 @@ class ImageBank:
         return f"{len(self)} images, {len(self.pixels)} pixels{self._held}"
 
     def to(self, device: torch.device | str) -> ImageBank:
-        """Move the pixels; returns the same bank."""
+        """Move the pixels; return the same bank."""
         self.device = torch.device(device)
         self.pixels = self.pixels.to(self.device)
         return self

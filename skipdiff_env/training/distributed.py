@@ -56,7 +56,7 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this call."""
         self.largest(0.0)
 
 

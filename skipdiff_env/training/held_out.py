@@ -1,7 +1,7 @@
 """Pictures that no model is trained on, for choosing agents, starts and plans.
 
-A network knows its training pictures, so that what is best on them need not be best on pictures that the
-network has never seen. Every training therefore leaves out the same tenth of its pictures.
+A network knows its training pictures, so what is best on them need not be best on pictures that the network
+has never seen. Every training run therefore leaves out the same tenth of its pictures.
 
 The lists are in ``held_out/`` beside this file, with one name per line, without folder and suffix.
 """

@@ -3,7 +3,7 @@
 Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, so that
 rare directions learn as fast as common ones. It takes matrices: a convolution's weight is passed to it as the
 (out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a CPU without
-instructions for it emulates twenty times slower than it computes in float32, so that this would take up most
+instructions for it emulates twenty times slower than it computes in float32, so this would take up most
 of a step. Hence :class:`Muon`, which uses the faster type of the device.
 """
 

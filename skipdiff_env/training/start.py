@@ -115,7 +115,7 @@ def train(
 
     Raises:
         SkipDiffError: if the recipe, the data, the checkpoint or the request is not usable, if another
-            training is writing into the folder, or if the loss is no longer finite.
+            training run is writing into the folder, or if the loss is no longer finite.
     """
     began = time.monotonic()
     limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
@@ -149,7 +149,7 @@ def train(
 
 @contextmanager
 def _alone_in(out: Path, world: World, resume: bool) -> Iterator[None]:
-    """Lock a run's folder against other trainings; the first process holds the lock for all."""
+    """Lock a run's folder against other training runs; the first process holds the lock for all."""
     with alone(out) if world.main else nullcontext():
         if not resume and checkpoint_files(out):
             raise SkipDiffError(f"{out} already holds a run: resume it, or choose another folder")

@@ -104,7 +104,7 @@ class Validation:
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
     """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 0.7 F; none if 10 does not divide T.
 
-    They are the same for all models, so that the figures of two trainings can be compared.
+    They are the same for all models, so that the figures of two training runs can be compared.
     """
     if model.schedule.steps % COARSE_STEPS:
         return {}

@@ -76,7 +76,7 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
     Args:
         asked: name or folder of a model, or ``auto``.
         look: function that measures the photograph; it is called only if there is a choice, or if the model
-            was trained on faults, so that it can be said whether those of the photograph are too strong.
+            was trained on faults, in order to warn of faults in the photograph that are too strong.
 
     Raises:
         SkipDiffError: if ``look`` raises it, or if the file of the rule is damaged.

@@ -16,7 +16,7 @@ from ..diffusion.process import Refine
 from ..diffusion.protocol import DiffusionModel
 
 CALIBRATION = 256
-"""Greatest side in pixels of the image on which the speed of this machine is measured."""
+"""Maximum side in pixels of the image on which the speed of this machine is measured."""
 
 
 class Clock:

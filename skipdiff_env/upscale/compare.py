@@ -16,7 +16,7 @@ from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work
 
 PANEL = 1024
-"""Greatest width and height of a comparison; of larger results only the centres are compared."""
+"""Maximum width and height of a comparison; of larger results only the centres are compared."""
 
 
 class Comparison:
@@ -60,7 +60,7 @@ def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Join pictures of one size, uint8 (H, W, 3), in a row with labels above; returns uint8 (h, w, 3)."""
+    """Join pictures of one size, uint8 (H, W, 3), in a row with labels above; return uint8 (h, w, 3)."""
     height, width = panels[0][1].shape[:2]
     text = max(11, min(28, width // 24))
     bar, gap = 2 * text, max(2, text // 4)

@@ -28,7 +28,7 @@ from ..images.tiling import Tiled, TiledModel
 from .clock import Clock
 
 MIN_SIDE = 4
-"""Least side of a photograph in pixels; smaller ones hold too little information."""
+"""Minimum side of a photograph in pixels; smaller ones hold too little information."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""

@@ -15,7 +15,7 @@ from .workshop import Workshop
 
 RULES = """Decide in the agent's place. Each level shows its latent and the model's estimate of the picture.
 **Denoise** costs a network call and goes down one level. **Skip** also goes down one level, but back to the
-latent at the end of the coarse steps, so that all your denoising so far is lost. At level 1 the model always
+latent at the end of the coarse steps, so all your denoising so far is lost. At level 1 the model always
 denoises. If the photograph is enlarged as it is, only its middle is used here."""
 
 

@@ -48,7 +48,7 @@ MAX_FINE = 25
 MIN_SIDE, MAX_SIDE = 64, 2048
 MAX_SEED = 2**32 - 1
 MAX_PLAN = 400
-"""Greatest number of characters of a plan that a visitor writes."""
+"""Maximum number of characters of a plan that a visitor writes."""
 USUAL, OWN, FIXED = "as the effort says", "the model's start", "fixed start"
 WRITTEN = "a plan of your own"
 POLICIES: dict[str, Any] = {

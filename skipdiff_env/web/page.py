@@ -31,7 +31,7 @@ QUEUE = 16
 SESSIONS = 256
 """Number of latest visitors whose jobs can be cancelled."""
 MAX_NAME = 100
-"""Greatest number of characters of a result's file name that say how it was made."""
+"""Maximum number of characters of a result's file name that say how it was made."""
 KEEP = 3600
 """Seconds for which uploads and results stay on the server."""
 LOW, CUBIC, CHAIN, SKIP, ORIGINAL = "low resolution", "bicubic", "full chain", "SkipDiff", "original"

@@ -113,7 +113,7 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
         reference: whether the photograph is used as an original: it is shrunk to fit ``side``, and the result
             for its own low-resolution version is compared with it. Otherwise the whole photograph is
             enlarged; ``lr`` is its middle if it is larger than ``side / scale``.
-        side: greatest length of the result's longer side in pixels.
+        side: maximum length of the result's longer side in pixels.
 
     Raises:
         SkipDiffError: if the picture is too small.

@@ -1,7 +1,7 @@
 """One picture, model, step pair and seed, and all that the page can ask about them.
 
 The method itself is implemented elsewhere: :class:`SkipDiffSampler` runs chains, :class:`CachedProcess` plays
-single decisions, so that going back and forth is a lookup, and :func:`find_optimum` shares its cache.
+single decisions, so going back and forth is a lookup, and :func:`find_optimum` shares its cache.
 """
 
 from __future__ import annotations

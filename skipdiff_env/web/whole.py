@@ -1,4 +1,4 @@
-"""Enlarges a photograph at full size with the code of ``skipdiff upscale``, so that the same file results."""
+"""Enlarges a photograph at full size with the code of ``skipdiff upscale``, so the file is the same."""
 
 from __future__ import annotations
 

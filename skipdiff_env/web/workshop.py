@@ -138,7 +138,7 @@ class Workshop(Offers):
     # Time
 
     def calls(self, request: Request) -> int:
-        """The most network calls that a run takes; the exact number if nothing is decided on the way."""
+        """The maximum number of network calls of a run; the exact number if nothing is decided on the way."""
         model = self.model(request.model)
         return with_detail(self.chain_of(request), request.detail, model).most_evaluations(model.schedule)
 
@@ -152,7 +152,7 @@ class Workshop(Offers):
         return work_of(request.task.whole, self._enlarger(request))
 
     def optimum_calls(self, request: Request) -> int:
-        """The most network calls that finding the optimum takes."""
+        """The maximum number of network calls that finding the optimum takes."""
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:

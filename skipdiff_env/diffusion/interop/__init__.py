@@ -5,7 +5,7 @@
 - :mod:`.diffusers_export`: model folders become folders of diffusers
 - :mod:`.hub`: folders of either kind load by their id on the Hugging Face hub
 
-Any other model is an object with ``predict`` and a ``schedule``. It needs neither a base class nor a
+Any other model is an object with ``predict`` and a ``schedule``. It needs neither a base class nor
 registration, and x̂0 need not even come from a network::
 
     import torch
