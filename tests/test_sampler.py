@@ -20,6 +20,8 @@ from skipdiff_env.diffusion import (
     tiny_config,
     to_uint8,
 )
+from skipdiff_env.diffusion.schedule import NoiseSchedule
+from skipdiff_env.policies.base import usual_start
 from skipdiff_env.sampler import as_batch
 
 LR = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)
@@ -121,6 +123,17 @@ def test_the_model_s_own_start_is_the_default():
     for start, expected in ((9, 18), (None, 16), (40, 16)):
         sampler = SkipDiffSampler(random_model(tiny_config(start=start)))
         assert sampler(LR[0]).trace[0].evaluations == expected
+
+
+@pytest.mark.parametrize(
+    ("pair", "own", "start"),
+    [
+        ((10, None), 6, 6), ((20, None), 6, 3), ((5, None), 6, 12), ((10, 100), 6, 6), ((10, 4), 6, 4),
+        ((10, None), None, 7), ((4, None), None, 18), ((50, None), 1, 1), ((10, None), 11, 7),
+    ],
+)  # fmt: skip
+def test_a_start_moves_with_the_level_at_which_csa_ends(pair, own, start):
+    assert usual_start(NoiseSchedule.cosine(100), *pair, own=own) == start
 
 
 def test_the_callback_sees_every_level(model):

@@ -16,7 +16,7 @@ from PIL import Image
 from skipdiff_env import SkipDiffError
 from skipdiff_env.diffusion import FrozenModel, available_models
 from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.policies.base import FixedStart, usual_start
+from skipdiff_env.policies.base import COARSE_STEPS, FixedStart, usual_start
 
 from .family import Folder
 from .samplers import AGENT_PAIRS, shipped_agent
@@ -118,8 +118,8 @@ def said(args: argparse.Namespace) -> str:
 
 def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
     """The start at S = 10 that was asked for, or the model's own."""
-    fine = model.schedule.steps // 10
-    return FixedStart(usual_start(fine, model.start) if asked is None else asked, fine).start
+    start = usual_start(model.schedule, COARSE_STEPS, own=model.start) if asked is None else asked
+    return FixedStart(start, model.schedule.stride(COARSE_STEPS)).start
 
 
 def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:

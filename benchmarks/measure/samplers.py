@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.folder import ABOUT_POLICY
 from skipdiff_env.diffusion.process import CoarseRule
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
-from skipdiff_env.policies.base import shipped_policy
+from skipdiff_env.policies.base import shipped_policy, usual_start
 
 from . import standard
 from .family import Case, Family, Folder
@@ -100,11 +101,6 @@ def shipped_agent(model: Folder) -> dict[str, Path]:
     return {name: file} if name in AGENT_PAIRS else {}
 
 
-def pair_start(start: int, pair: tuple[int, int]) -> int:
-    """The start that lies as deep in another step pair's levels: ``start`` tenths of F."""
-    return max(1, round(start * pair[1] / 10))
-
-
 def chain_sampler(
     model: FrozenModel, chain: Chain, key: str, label: str, weights: tuple[str, ...] = ()
 ) -> Sampler:
@@ -152,7 +148,8 @@ def _manual(case: Case) -> Iterable[Sampler]:
 
 
 def _pairs(case: Case) -> Iterable[Sampler]:
-    walks = [(*pair, pair_start(case.start, pair)) for pair in PAIRS]
+    schedule, pairs = case.model.schedule, [pair for pair in PAIRS if math.prod(pair) == case.top]
+    walks = [(*pair, usual_start(schedule, *pair, own=case.start)) for pair in pairs]
     return [
         replace(case.walks.skip(coarse, fine, start), tag=f"({coarse},{fine})")
         for coarse, fine, start in (*walks, PAPER_PAIR)

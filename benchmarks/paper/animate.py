@@ -25,9 +25,9 @@ from skipdiff_env.envs import CALL_ENV_ID, ENV_ID
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import make_pair, open_source
 from skipdiff_env.policies import FixedStart
-from skipdiff_env.policies.base import usual_start
 from skipdiff_env.upscale.compare import side_by_side
 
+from ..measure.options import fixed_start
 from ..measure.tables import RESULTS
 
 WIDTH = 608
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     assert isinstance(calls.action_space, gymnasium.spaces.Discrete)
     levels = calls.action_space.n * np.arange(1, CALLS + 1) / CALLS
     decided = {
-        "skipdiff-v0": (skips, FixedStart(usual_start(fine, model.start), fine).actions),
+        "skipdiff-v0": (skips, FixedStart(fixed_start(model), fine).actions),
         "skipdiff-v1": (calls, np.rint(levels).astype(int) - 1),
     }
     made = {name: animation(frames(*episode)) for name, episode in decided.items()}

@@ -33,6 +33,7 @@ from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.refiner import NONE, OWN, RefinerSpec, is_own, resolve_refiner
 from ..errors import SkipDiffError, whole_number
 from ..policies.base import (
+    COARSE_STEPS,
     CoinFlip,
     FixedStart,
     Policy,
@@ -49,9 +50,6 @@ from .few_steps import FewSteps
 from .plan import Plan
 from .shipped import read_plan, shipped_efforts, shipped_plan
 from .skipdiff import CSA, SkipDiff
-
-COARSE_STEPS = 10
-"""The usual S, as in the paper."""
 
 CHAINS: dict[str, Callable[..., Chain]] = {"ccsr": CCSR, "addsr": AddSR}
 """Chains that take a number of evaluations, by the names that users write. To add a chain, add an entry."""
@@ -295,15 +293,15 @@ def _skipdiff(
                 "give an agent's file or a start level"
             )
         spec = found
-    return SkipDiff(_policy(spec, fine, model.start, step_cost), coarse, fine_steps, skip_rule)
-
-
-def _policy(spec: PolicySpec, fine_steps: int, default_start: int | None, step_cost: float) -> Policy:
-    """The policy that a user wrote; None: the model's own start."""
-    named: dict[str, PolicySpec] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
     if spec is None:
-        spec = usual_start(fine_steps, default_start)
-    elif isinstance(spec, str):
+        spec = usual_start(model.schedule, coarse, fine, model.start)
+    return SkipDiff(_policy(spec, fine, step_cost), coarse, fine_steps, skip_rule)
+
+
+def _policy(spec: int | str | os.PathLike[str] | Policy, fine_steps: int, step_cost: float) -> Policy:
+    """The policy that a user wrote."""
+    named: dict[str, int | Policy] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
+    if isinstance(spec, str):
         spec = int(spec) if spec.isascii() and spec.isdigit() else named.get(spec, spec)
     if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
         return FixedStart(int(spec), fine_steps)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..chains import Chain, ChainSpec, parse, parse_skipdiff
+from ..chains.parse import usual_coarse_steps
 from ..chains.plan import Plan
 from ..diffusion import as_model
 from ..diffusion.protocol import DiffusionModel, identity_of
@@ -95,10 +96,10 @@ class PlanSearch:
         self.weights = {metric: 1.0} if isinstance(metric, str) else dict(metric)
         names = dict.fromkeys([*self.weights, *GUARDS])
         self._pictures = Pictures(model, open_source(images), names, image_size, batch)
-        start = (
-            usual_start(model.schedule.stride(10), model.start) if model.schedule.steps % 10 == 0 else None
-        )
-        self._chain = parse_skipdiff(start, model) if reference is None else parse(reference, model)
+        if reference is None:
+            steps = usual_coarse_steps(model.schedule.steps)
+            reference = parse_skipdiff(usual_start(model.schedule, steps, own=model.start), model, steps)
+        self._chain = parse(reference, model)
         self._file, self._seeds, self._known = study, (seed, seed + 1), dict[int, Figures]()
 
     @property

@@ -24,7 +24,13 @@ from ..diffusion.folder import ABOUT_POLICY, POLICY
 from ..diffusion.noise import NoiseKey
 from ..diffusion.process import start_actions
 from ..diffusion.protocol import DiffusionModel
+from ..diffusion.schedule import NoiseSchedule
 from ..errors import SkipDiffError
+
+COARSE_STEPS = 10
+"""The paper's S, for which the start of a model is chosen."""
+PAPER_DEPTH = 0.7
+"""The paper's start, as a share of the levels that CSA leaves."""
 
 
 class Policy(Protocol):
@@ -134,9 +140,23 @@ def shipped_policy(
     return folder / POLICY if all(about.get(k) == v for k, v in asked.items()) else None
 
 
-def usual_start(fine_steps: int, own: int | None = None) -> int:
-    """The model's ``own`` start if it has one of at most F, else 0.7 F, which is the paper's 7 of 10."""
-    return own if own and own <= fine_steps else max(1, round(0.7 * fine_steps))
+def usual_start(
+    schedule: NoiseSchedule, coarse_steps: int, fine_steps: int | None = None, own: int | None = None
+) -> int:
+    """The start of FSR for a step pair when nothing else is asked for.
+
+    Args:
+        schedule: the model's schedule, with T levels.
+        coarse_steps, fine_steps: S and F, as in :class:`.diffusion.SkipProcess`.
+        own: the model's own start, chosen for S = 10; None, or more than T/10, for the paper's, 7 of 10
+            levels.
+
+    Returns:
+        A level between 1 and F, in proportion to the level T/S at which CSA ends.
+    """
+    levels, tuned = schedule.stride(coarse_steps), schedule.steps / COARSE_STEPS
+    depth = own / tuned if own and own <= tuned else PAPER_DEPTH
+    return min(max(1, round(depth * levels)), fine_steps or levels)
 
 
 def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:

@@ -28,9 +28,9 @@ import yaml
 from torch import Tensor
 
 from ..chains import CSA
-from ..chains.parse import COARSE_STEPS
 from ..errors import SkipDiffError
 from ..files import write_atomically
+from ..policies.base import COARSE_STEPS
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
 from .distributed import World
 from .log import Progress, RunLog

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from ..chains import CSA, Chain, parse_skipdiff
-from ..chains.parse import COARSE_STEPS
 from ..diffusion.degradations import degrade_batch, draw_seeds
 from ..diffusion.model import FrozenModel
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
 from ..metrics.fidelity import psnr_y
-from ..policies.base import usual_start
+from ..policies.base import COARSE_STEPS, usual_start
 from .loss import diffusion_loss, draw_levels
 from .recipe import Recipe
 
@@ -102,13 +101,14 @@ class Validation:
 
 
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
-    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from 0.7 F; none if 10 does not divide T.
+    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10 does not
+    divide T.
 
     They are the same for all models, so that the figures of two training runs can be compared.
     """
     if model.schedule.steps % COARSE_STEPS:
         return {}
-    start = usual_start(model.schedule.stride(COARSE_STEPS))
+    start = usual_start(model.schedule, COARSE_STEPS)
     return {"coarse": CSA(COARSE_STEPS), "skip": parse_skipdiff(start, model, COARSE_STEPS)}
 
 

@@ -180,8 +180,9 @@ class Offers:
         return min(self.step_pairs(model), key=lambda s: abs(s - usual))
 
     def usual_start(self, model: str, coarse_steps: int) -> int:
-        """The start that a model recommends if it is at most F, else 0.7 F."""
-        return usual_start(self.fine_steps(model, coarse_steps), self.model(model).start)
+        """The start of a model for a step pair, see :func:`.policies.base.usual_start`."""
+        own = self.model(model)
+        return usual_start(own.schedule, coarse_steps, own=own.start)
 
     def task(self, photo: Upload, model: str, reference: bool) -> Task:
         """The task for a photograph and a model, see :func:`.make_task`."""
