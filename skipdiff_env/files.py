@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .locks import held
 
 
-def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
-    """Write a file that appears whole or not at all: under a temporary name in its folder, then renamed.
+@contextlib.contextmanager
+def written(path: Path, replace: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that appears whole or not at all: it has a temporary name in the same folder, and is
+    renamed at the end of the ``with`` block, unless that raises an error.
 
     Processes and threads that write the same file take turns. The file has the permissions that the process's
     umask allows.
 
     Args:
         path: the file, in a folder that exists.
-        data: the content of the file.
         replace: whether to replace an existing file.
 
     Raises:
         FileExistsError: if ``path`` exists and ``replace`` is false.
-        OSError: if the file cannot be written; no partial file is left then.
+        OSError: if the file cannot be written, or is a pipe or a device; no partial file is left then.
     """
     part = part_of(path)
     with held(part):
         if not replace and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        with part.open("wb") as file:
-            file.write(data)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, "a pipe or device cannot be replaced", str(path))
+        with part.open("w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+
+
+def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
+    """Write a file that appears whole or not at all; arguments and errors are those of :func:`written`."""
+    with written(path, replace) as file:
+        file.write(data)
 
 
 def part_of(path: Path) -> Path:

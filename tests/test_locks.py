@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.files import write_atomically
+from skipdiff_env.files import write_atomically, written
 from skipdiff_env.locks import alone, held
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,6 +93,21 @@ def test_of_many_writers_that_replace_nothing_one_wins(tmp_path: Path) -> None:
     assert len(won) == 1
     assert (tmp_path / "a").read_bytes() == bytes(won) * 10_000
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe or device cannot be replaced"):
+        write_atomically(tmp_path / "pipe", b"data")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_what_raises_in_the_block_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"old")
+    with pytest.raises(ZeroDivisionError), written(tmp_path / "a") as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
 def test_two_processes_write_the_same_files_and_every_one_is_whole(tmp_path: Path) -> None:

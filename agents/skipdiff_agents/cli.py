@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from skipdiff_env.cli.streams import ended_by_sigterm, prepare_streams
 from skipdiff_env.errors import SkipDiffError, one_line, visible
+from skipdiff_env.files import write_atomically
 
 from . import arguments
 from .settings import BEST, RUN
@@ -264,10 +266,11 @@ def _oracle(args: argparse.Namespace) -> int:
             for o in optimum.outcomes
         ]
     if args.out:
-        with open(args.out, "w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(["image", "noise_seed", "actions", "reward", "value", "evaluations"])
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["image", "noise_seed", "actions", "reward", "value", "evaluations"])
+        writer.writerows(rows)
+        write_atomically(Path(args.out), text.getvalue().encode())
     return 0
 
 

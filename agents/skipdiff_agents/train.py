@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from skipdiff_env.diffusion import DENOISE
 from skipdiff_env.diffusion.protocol import identity_of
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.files import write_atomically
+from skipdiff_env.files import write_atomically, written
 from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork
@@ -312,9 +312,8 @@ class Watch(BaseCallback):
                 f"{done} of {total} decisions: held-out reward {reward:.5f} with {evaluations:.1f} "
                 f"evaluations, {remaining(left)} left"
             )
-        part = run.folder / f".{CHECKPOINT}.part.zip"
-        self.model.save(part)
-        part.replace(run.folder / f"{CHECKPOINT}.zip")
+        with written(run.folder / f"{CHECKPOINT}.zip") as file:
+            self.model.save(file)
         write_atomically(run.folder / f"{CHECKPOINT}.json", json.dumps(vars(progress)).encode())
 
     def _note(self, results: Sequence[Result], reward: float) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skipdiff_env import SkipDiffError
+from skipdiff_env.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
@@ -160,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'old' if args.check else 'filled'}: {name}")
             wrong |= args.check
             if not args.check:
-                path.write_text(new, encoding="utf-8")
+                write_atomically(path, new.encode())
         for message in astray(text):
             print(f"{name}: {message}")
             wrong = True

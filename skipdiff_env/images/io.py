@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import SkipDiffError
+from ..files import write_atomically
 from . import raster
 from .photo import MAX_PIXELS, Photo, decode_photo, read_photo
 from .raster import eight_bits, over_white
@@ -128,16 +127,10 @@ def write_image(path: str | Path, image: RGB8) -> None:
         raise SkipDiffError(f"cannot write {path}: it is a folder; name a file in it")
     if not path.parent.is_dir():
         raise SkipDiffError(f"cannot write {path}: there is no folder {path.parent}; create it first")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
         raise SkipDiffError(f"cannot write {path}: {_reason(error)}") from error
-    finally:  # nothing is there any more after the renaming; all else (Ctrl-C too) leaves a part to remove
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def encode_image(image: RGB8, path: str | Path) -> bytes:

@@ -11,6 +11,7 @@ stranger may spoil a picture but cannot run code:
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -159,14 +160,10 @@ def save_policy(
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         if half:
             weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
-        write_atomically(target, save(weights, metadata={KEY: about}))
-        return target
-    part = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        (_save_onnx if format == "onnx" else _save_torch_export)(part, network, about)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+        data = save(weights, metadata={KEY: about})
+    else:
+        data = (_onnx_file if format == "onnx" else _torch_export_file)(network, about)
+    write_atomically(target, data)
     return target
 
 
@@ -232,7 +229,7 @@ def check_weights(what: str, weights: dict[str, Tensor], network: nn.Module) -> 
         raise SkipDiffError(f"{what} holds the unknown key {extra[0]!r}: it belongs to another network")
 
 
-def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
+def _onnx_file(network: SkipProposalNetwork, about: str) -> bytes:
     try:
         import onnx
         import onnxscript  # noqa: F401  (the exporter needs it)
@@ -246,7 +243,7 @@ def _save_onnx(file: Path, network: SkipProposalNetwork, about: str) -> None:
     )  # fmt: skip
     proto = program.model_proto  # type: ignore[union-attr]
     onnx.helper.set_model_props(proto, {KEY: about})
-    file.write_bytes(proto.SerializeToString())
+    return proto.SerializeToString()
 
 
 def _load_onnx(file: Path) -> tuple[Network, Said]:
@@ -277,12 +274,12 @@ def _load_onnx(file: Path) -> tuple[Network, Said]:
     return run, said
 
 
-def _save_torch_export(file: Path, network: SkipProposalNetwork, about: str) -> None:
+def _torch_export_file(network: SkipProposalNetwork, about: str) -> bytes:
     program = torch.export.export(network, _example(network), dynamic_shapes=_free_batch())
     program.example_inputs = None  # they would be pickled
-    part = file.with_suffix(".part.pt2")  # save() wants the suffix
-    torch.export.save(program, part, extra_files={KEY: about})
-    os.replace(part, file)
+    data = io.BytesIO()
+    torch.export.save(program, data, extra_files={KEY: about})
+    return data.getvalue()
 
 
 def _load_torch_export(file: Path) -> tuple[Network, Said]:

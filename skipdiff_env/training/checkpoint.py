@@ -6,7 +6,6 @@ somebody else's checkpoint runs no code.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import SkipDiffError, first_line
+from ..files import written
 
 FOLDER = "checkpoints"
 KEEP = 2
@@ -32,12 +32,10 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
     """
     path = run / FOLDER / f"step-{step:09d}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    for part in path.parent.glob(".*.part"):
+        part.unlink()  # of a run that was killed while it wrote: this run alone writes here
+    with written(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
     files = checkpoint_files(run)
     here = files.index(path)
     for other in files[:here] + files[here + KEEP :]:

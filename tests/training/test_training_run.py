@@ -141,10 +141,11 @@ def test_two_checkpoints_are_kept_and_none_after_the_one_that_was_written(tmp_pa
     for step in (1, 2, 3, 9):
         save_checkpoint(tmp_path, step, {"step": step})
     (tmp_path / "checkpoints" / "step-000000007.pt").write_bytes(b"damaged")
+    (tmp_path / "checkpoints" / ".0123.part").write_bytes(b"of a run that was killed")
     save_checkpoint(tmp_path, 5, {"step": 5})
     assert [int(file.stem[5:]) for file in checkpoint_files(tmp_path)] == [5, 3]
     assert load_newest(tmp_path, print)[0] == {"step": 5}
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
