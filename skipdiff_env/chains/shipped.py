@@ -107,6 +107,11 @@ def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
     plans = shipped_plans(model)
     if evaluations.isascii() and evaluations.isdigit() and int(evaluations) in plans:
         return plans[int(evaluations)]
-    there = f"use one of {', '.join(f'plan:{n}' for n in plans)}" if plans else "it has no plans"
+    example = "'100>26|20>0'"
+    if not plans:
+        raise SkipDiffError(
+            f"{model.name!r} has no plans: name another --model, or write a plan like {example}"
+        )
+    there = ", ".join(f"plan:{n}" for n in plans)
     asked = f"plan with {evaluations} evaluations" if evaluations else "plan without a number of evaluations"
-    raise SkipDiffError(f"{model.name!r} has no {asked}: {there}, or write one like '100>26|20>0'")
+    raise SkipDiffError(f"{model.name!r} has no {asked}: use one of {there}, or write one like {example}")

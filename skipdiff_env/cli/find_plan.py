@@ -15,7 +15,9 @@ pictures that the model was not trained on. A search that was stopped continues 
 The command needs the extra 'plans': pip install 'skipdiff[plans]'.
 
   skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
-  skipdiff upscale holiday.jpg -o large.png --policy plan:5     (reads plans.json in the model's folder)"""
+  skipdiff upscale holiday.jpg -o large.png -m natural-4x --policy plan:5
+
+The last command reads the plans.json in the model's folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

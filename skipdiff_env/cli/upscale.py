@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", default="auto", metavar="NAME",
         help="name or folder of a model [chosen per photograph]")
     add = parser.add_argument_group("size").add_argument
-    add("--scale", type=_factor, metavar="X", help="factor of enlargement, 1 to 64 [the model's own]")
+    add("--scale", type=_factor, metavar="X",
+        help="factor of enlargement, above 1, at most 64 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="maximum width in pixels (instead of --scale)")
     add("--height", type=_positive, metavar="PX", help="maximum height in pixels (instead of --scale)")
     method = parser.add_argument_group("method")
@@ -84,11 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX", help="side of a tile in pixels [chosen by free memory]")
+    add("--tile", type=_positive, metavar="PX",
+        help="side of a tile: a multiple of 16, at least 128 [chosen by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
     add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")
-    add("--format", choices=FORMATS, metavar="NAME",
+    add("--format", type=_format, choices=FORMATS, metavar="NAME",
         help="png, jpeg, webp, tiff or bmp [that of OUT or INPUT]")
     add("--quality", type=_quality, default=95, metavar="Q",
         help="quality of JPEG and WebP files, 1 to 100 [95]")
@@ -115,7 +118,7 @@ def _number(text: str, kind: type, low: float, high: float, what: str) -> Any:
 
 
 def _factor(text: str) -> float:
-    return _number(text, float, 1.0, 64.0, "a number from 1 to 64")
+    return _number(text, float, math.nextafter(1, 2), 64.0, "a number above 1, at most 64")
 
 
 def _share(text: str) -> float:
@@ -123,11 +126,15 @@ def _share(text: str) -> float:
 
 
 def _price(text: str) -> float:
-    return _number(text, float, 0.0, 1e6, "a number of at least 0")
+    return _number(text, float, 0.0, 1e6, "a number from 0 to 1000000")
 
 
 def _positive(text: str) -> int:
-    return _number(text, int, 1, 10**6, "a whole number above 0")
+    return _number(text, int, 1, 10**6, "a whole number from 1 to 1000000")
+
+
+def _format(text: str) -> str:
+    return {"jpg": "jpeg", "tif": "tiff"}.get(text, text)
 
 
 def _quality(text: str) -> int:
@@ -146,6 +153,8 @@ def run(args: argparse.Namespace) -> int:
         raise SkipDiffError("give either --scale, or --width and --height")
     if sum(how is not None for how in (args.effort, args.start, args.policy)) > 1:
         raise SkipDiffError("give only one of --effort, --start and --policy")
+    if args.effort and args.coarse_steps:
+        raise SkipDiffError("give either --effort or --coarse-steps: each effort has its own steps")
     announce(args.inputs, args.out, args.quiet or args.dry_run)
     from ..upscale import Failure, list_jobs  # torch takes seconds to import
 

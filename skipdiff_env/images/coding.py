@@ -5,6 +5,7 @@ Both are converted to the quality setting of libjpeg or libwebp, 1 … 100.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,6 +21,9 @@ _JPEG_ANNEX_K = np.array([
 _SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _KEY_FRAME = b"\x9d\x01\x2a"
 """The start code of VP8's key frames, after their first three bytes."""
+_FRAME_HEADER, _ANIMATION_HEADER = 1024, 16
+"""Bytes at the start of a frame, of which the quantiser is among the first hundred, and bytes in front of the
+chunks of a frame of an animation."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,17 @@ class Coding:
 
     name: str
     """``JPEG`` or ``WebP``."""
-    quality: int
-    """1 … 100, on the scale of libjpeg or libwebp."""
+    quality: int | None
+    """1 … 100, on the scale of libjpeg or libwebp; None for a former WebP, whose pixels do not tell it."""
     chroma: str = "4:2:0"
     """Chroma subsampling, ``4:4:4`` or coarser; empty if unknown."""
 
     def __str__(self) -> str:
-        return f"{self.name} quality {self.quality}"
+        return f"a lossy {self.name}" if self.quality is None else f"{self.name} quality {self.quality}"
+
+    def below(self, quality: float) -> bool:
+        """Whether its quality is known to be lower than this."""
+        return self.quality is not None and self.quality < quality
 
 
 def luminance_table(quality: int) -> np.ndarray:
@@ -59,8 +67,7 @@ def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
         chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
         return Coding("JPEG", table_quality(table), chroma)
     if image.format == "WEBP":
-        file.seek(0)
-        index = _webp_quantiser(file.read(2**16))
+        index = _webp_quantiser(file)
         return None if index is None else Coding("WebP", webp_quality(index))
     return None
 
@@ -76,12 +83,22 @@ def webp_quality(quantiser: float) -> int:
     return int(np.clip(round(100 * quality), 1, 100))
 
 
-def _webp_quantiser(start: bytes) -> float | None:
-    """The mean quantiser index of a lossy WebP's first frame, from its first bytes; None if there is none."""
-    place = start.find(b"VP8 ")
-    if place < 0 or start[place + 11 : place + 14] != _KEY_FRAME:
-        return None
-    return _quantiser(_Bits(start[place + 18 :]))
+def _webp_quantiser(file: BinaryIO) -> float | None:
+    """The mean quantiser index of a WebP's first frame; None if that is lossless."""
+    frame = _webp_frame(file)
+    return _quantiser(_Bits(frame[10:])) if frame[3:6] == _KEY_FRAME else None
+
+
+def _webp_frame(file: BinaryIO) -> bytes:
+    """The first bytes of a WebP's first frame, if that is lossy, found by the lengths of RIFF's chunks."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        kind, length = head[:4], int.from_bytes(head[4:], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return file.read(min(length, _FRAME_HEADER)) if kind == b"VP8 " else b""
+        # A frame of an animation holds chunks of its own; others are padded to an even length.
+        file.seek(_ANIMATION_HEADER if kind == b"ANMF" else length + length % 2, os.SEEK_CUR)
+    return b""
 
 
 class _Bits:

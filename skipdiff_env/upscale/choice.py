@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 RULE = "auto.json"
 """File of the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
-"""Smaller values are not reported, since texture and sharp edges measure as much."""
+"""Smaller values are not reported, since texture and sharp edges measure as much, unless they decide."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Range:
 
     jpeg: float
     """The lowest JPEG quality, 1 … 100."""
-    webp: float
-    """The lowest WebP quality, 1 … 100."""
+    webp: float | None
+    """The lowest WebP quality, 1 … 100; None if it saw no WebP."""
     noise: float
     """The largest σ in 8-bit units."""
     blur: float
@@ -57,8 +57,8 @@ class Rule:
     def __call__(self, seen: Measured) -> bool:
         """Whether a photograph is to be enlarged by ``natural-4x-real``."""
         least = {"JPEG": self.jpeg, "WebP": self.webp}
-        coded = seen.coding is not None and seen.coding.quality < least[seen.coding.name]
-        return coded or seen.noise >= self.noise or seen.blur >= self.blur
+        coded = seen.coding is not None and seen.coding.below(least[seen.coding.name])
+        return coded or _reaches(seen.noise, self.noise) or _reaches(seen.blur, self.blur)
 
 
 @dataclass(frozen=True)
@@ -92,34 +92,46 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
     rule, trained = read_rule(file), trained_range(read_config(file.parent / CONFIG))
     seen = look()
     model = REAL if rule(seen) else USUAL
-    warnings = beyond(seen, trained) if trained else []
-    return Choice(model, (f"{described(seen)}: enlarged by {model}", *warnings))
+    warnings = beyond(seen, trained) if trained and model == REAL else []
+    return Choice(model, (f"{described(seen, rule)}: enlarged by {model}", *warnings))
 
 
-def described(seen: Measured) -> str:
-    """The faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4``."""
+def described(seen: Measured, rule: Rule | None = None) -> str:
+    """The faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4.2``.
+
+    Args:
+        seen: what was measured.
+        rule: rule whose reasons are named, however small they are.
+    """
     faults = []
     if seen.coding:
         faults.append(f"{seen.coding} in an earlier file" if seen.former else str(seen.coding))
-    if seen.noise >= _NOISE_TOLD:
-        faults.append(f"noise {seen.noise:.0f}")
-    if seen.blur >= _BLUR_TOLD:
-        faults.append(f"blur {seen.blur:.1f} pixels")
-    return f"looks like {', '.join(faults)}" if faults else "looks clean"
+    if _reaches(seen.noise, min(_NOISE_TOLD, rule.noise) if rule else _NOISE_TOLD):
+        faults.append(f"noise {seen.noise:.1f}")
+    if _reaches(seen.blur, min(_BLUR_TOLD, rule.blur) if rule else _BLUR_TOLD):
+        faults.append(f"blur {seen.blur:.2f} pixels")
+    if faults:
+        return f"looks like {', '.join(faults)}"
+    return "shows too few pixels to be measured" if seen.noise is None else "looks clean"
+
+
+def _reaches(value: float | None, least: float) -> bool:
+    return value is not None and value >= least
 
 
 def beyond(seen: Measured, trained: Range, model: str = REAL) -> list[str]:
-    """Warnings about faults that are stronger than any that a model saw in training."""
+    """Warnings about faults that are stronger, as far as is shown, than any that a model saw in training."""
     found = []
     lowest = {"JPEG": trained.jpeg, "WebP": trained.webp}
-    if seen.coding and seen.coding.quality < lowest[seen.coding.name]:
-        least = lowest[seen.coding.name]
+    least = lowest[seen.coding.name] if seen.coding else None
+    if seen.coding and least is not None and seen.coding.below(least):
         found.append(f"{seen.coding} is below what {model} was trained on ({least:g} and more)")
-    if seen.noise > trained.noise:
-        found.append(f"noise {seen.noise:.0f} is more than {model} was trained on ({trained.noise:g})")
+    noise, blur = round(seen.noise or 0.0, 1), round(seen.blur or 0.0, 2)
+    if noise > trained.noise:
+        found.append(f"noise {noise:.1f} is more than {model} was trained on ({trained.noise:g})")
     found = [f"{text}: some of it will remain" for text in found]
-    if seen.blur > trained.blur:
-        text = f"blur {seen.blur:.1f} pixels is more than {model} was trained on ({trained.blur:g})"
+    if blur > trained.blur:
+        text = f"blur {blur:.2f} pixels is more than {model} was trained on ({trained.blur:g})"
         found.append(f"{text}: shrink the picture first")
     return found
 
@@ -128,9 +140,9 @@ def trained_range(config: ModelConfig) -> Range | None:
     """The degradations in the last leg of a model's training, from its record; None if it does not say."""
     try:
         faults = config.training["degradation"]
-        webp = faults.get("webp", faults["jpeg"])
-        found = Range(faults["jpeg"][0], webp[0], faults["noise"][1], faults["blur"][1])
-        return found if _numbers(found) else None
+        webp = faults["webp"][0] if "webp" in faults else None
+        found = Range(faults["jpeg"][0], webp, faults["noise"][1], faults["blur"][1])
+        return found if _numbers(replace(found, webp=webp or 0)) else None
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
 

@@ -62,8 +62,8 @@ class Scaling:
         found = max(1, round(width * factor)), max(1, round(height * factor))
         if factor <= 1 or found == size:
             raise SkipDiffError(
-                f"{width}x{height} would become {found[0]}x{found[1]}, which is not larger: use a larger "
-                "scale"
+                f"{width}x{height} would become {found[0]}x{found[1]}, which is not larger: ask for a "
+                "larger --scale, --width or --height"
             )
         return found
 

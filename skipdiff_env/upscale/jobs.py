@@ -55,6 +55,8 @@ def list_jobs(
     """
     if not out:
         raise SkipDiffError("-o is empty: give a file or a folder")
+    if out == "-":
+        raise SkipDiffError("-o -: results are not written to standard output: give a file or a folder")
     target, fmt = _target_file(inputs, out, format)
     folder = Path(out)
     found, failures = _find(inputs, recursive, None if target else folder)
@@ -83,7 +85,8 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
     suffix = path.suffix.lower()
     one_file = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])
     if suffix not in SUFFIXES:
-        if one_file and suffix[1:].isalpha() and not os.path.isdir(path):
+        # A number may end a folder's name, as in 2024.06
+        if one_file and suffix[1:].isalnum() and not suffix[1:].isdigit() and not os.path.isdir(path):
             raise SkipDiffError(
                 f"cannot write {suffix} files: end {out} in {', '.join(f.suffix for f in FORMATS.values())}, "
                 "or in / for a folder"
@@ -91,8 +94,13 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
         return None, asked
     if os.path.isdir(path):
         raise SkipDiffError(f"{out} is a folder: name a file in it, or a folder without {suffix}")
-    if not one_file:
+    if len(inputs) > 1:
         raise SkipDiffError(f"several photographs cannot all be written to {out}: give a folder with -o")
+    if not one_file:
+        raise SkipDiffError(
+            f"{inputs[0]} may be several photographs, which cannot all be written to {out}: give a folder "
+            "with -o, or name one photograph"
+        )
     named = FORMATS[SUFFIXES[suffix]]
     if asked and asked is not named:
         raise SkipDiffError(

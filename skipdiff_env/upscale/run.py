@@ -116,7 +116,7 @@ class Runner:
     def __init__(self, open_model: Callable[[str], Enlarger], options: Options, model: str = AUTO) -> None:
         self.options, self._open_model, self._model = options, open_model, model
         self._stop = threading.Event()
-        self._opened: dict[str, _Tools] = {}
+        self._opened: dict[str, _Tools | SkipDiffError] = {}
         self._chosen: dict[Path, Choice] = {}
 
     def enlarger(self, job: Job) -> Enlarger:
@@ -136,8 +136,14 @@ class Runner:
     def _tools(self, job: Job) -> _Tools:
         name = self._choice(job).model
         if name not in self._opened:
-            self._opened[name] = self._open(name)
-        return self._opened[name]
+            try:
+                self._opened[name] = self._open(name)
+            except SkipDiffError as error:  # kept, so that the next photograph need not try again
+                self._opened[name] = error
+        found = self._opened[name]
+        if isinstance(found, SkipDiffError):
+            raise found
+        return found
 
     def _open(self, name: str) -> _Tools:
         enlarger = self._open_model(name)
@@ -169,14 +175,17 @@ class Runner:
         """The work of a job, or why it cannot be done, without running the network.
 
         Raises:
-            SkipDiffError: if the model cannot be opened.
+            SkipDiffError: if the model that was named for all photographs cannot be opened.
         """
         source = job.header.width, job.header.height
+        chosen = None
         try:
             chosen = self._choice(job)
+            enlarger, compare = self._tools(job)
         except SkipDiffError as error:
+            if chosen and self._model != AUTO:
+                raise
             return Failure(str(job.source), str(error))
-        enlarger, compare = self._tools(job)
         try:
             size = self.options.scaling.target(source, enlarger.model.scale)
             there, notes = self._is_there(job, size)

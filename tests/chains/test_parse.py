@@ -111,7 +111,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": "ccsr:"}, "must end in a number of steps"),
         (
             {"spec": "plan:6"},
-            "has no plan with 6 evaluations: it has no plans, or write one like '100>26|20>0'",
+            "has no plans: name another --model, or write a plan like '100>26|20>0'",
         ),
         ({"spec": "100>50"}, "last call must lead to 0"),
         ({"spec": "ccsr:-1"}, "must end in a number of steps"),

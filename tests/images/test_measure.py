@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -18,11 +19,13 @@ from skipdiff_env.images.coding import Coding, luminance_table, table_quality, w
 from skipdiff_env.images.measure import (
     MIN_SIDE,
     WINDOW,
+    Measured,
     _cosines,
     blur_level,
     former_coding,
     measure,
     noise_level,
+    was_webp,
 )
 from skipdiff_env.images.photo import decode_photo
 from skipdiff_env.images.raster import Photo
@@ -84,10 +87,27 @@ def test_webps_quantiser_becomes_its_quality() -> None:
         found = [decode_photo(as_file(p, "WEBP", quality=quality)).coding for p in photographs()]
         assert all(coding is not None and coding.name == "WebP" for coding in found)
         assert np.mean([coding.quality for coding in found if coding]) == pytest.approx(quality, abs=8)
-    exif, profile = b"Exif\0\0II*\0\x08\0\0\0\0\0", b"x" * 3000
-    extended = as_file(photographs()[0], "WEBP", quality=60, exif=exif, icc_profile=profile)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0"
     plain = as_file(photographs()[0], "WEBP", quality=60)
-    assert decode_photo(extended).coding == decode_photo(plain).coding != None  # noqa: E711
+    for profile in (b"x" * 3000, b"VP8 " + b"x" * 70_001):  # longer than any part that one might search
+        extended = as_file(photographs()[0], "WEBP", quality=60, exif=exif, icc_profile=profile)
+        assert decode_photo(extended).coding == decode_photo(plain).coding != None  # noqa: E711
+
+
+def test_webps_frames_are_found_behind_transparency_and_in_animations() -> None:
+    pixels = photographs()[0]
+    coding = decode_photo(as_file(pixels, "WEBP", quality=30)).coding
+    alpha = np.random.default_rng(0).integers(0, 256, (*pixels.shape[:2], 1)).astype(np.uint8)
+    clear = as_file(np.concatenate([pixels, alpha], axis=2), "WEBP", quality=30)
+    assert clear.getvalue().index(b"VP8 ") > 2**14, "the transparency comes first"
+    assert decode_photo(clear).coding == coding
+    images = [Image.fromarray(frame) for frame in (pixels, pixels[::-1])]
+    for lossless in (False, True):
+        moving = io.BytesIO()
+        images[0].save(moving, "WEBP", save_all=True, append_images=images[1:], quality=30, lossless=lossless)
+        moving.seek(0)
+        found = decode_photo(moving).coding  # the coder of animations has settings of its own
+        assert found is None if lossless else found and abs((found.quality or 0) - 30) < 8
 
 
 def test_what_lost_nothing_says_nothing() -> None:
@@ -98,7 +118,7 @@ def test_what_lost_nothing_says_nothing() -> None:
     for length in (40, 30):  # a header that ends in the middle of what is read
         from skipdiff_env.images.coding import _webp_quantiser
 
-        _webp_quantiser(whole[:length])
+        _webp_quantiser(io.BytesIO(whole[:length]))
 
 
 # -- noise
@@ -177,6 +197,53 @@ def test_a_jpeg_saved_again_as_png_is_known(quality: int) -> None:
         assert seen.coding == Coding("JPEG", quality, "") and seen.former
 
 
+@pytest.mark.parametrize("quality", [30, 75, 92])
+def test_a_jpeg_that_was_turned_is_known(quality: int) -> None:
+    """Libjpeg's table is not symmetric."""
+    for number, pixels in enumerate(photographs()):
+        turned = np.rot90(recoded(pixels, quality), 1 + 2 * (number % 2))
+        seen = measure(Photo(np.ascontiguousarray(turned)))
+        assert seen.coding == Coding("JPEG", quality, "") and seen.former
+        image = Image.fromarray(pixels)
+        for orientation in (6, 7):
+            exif = image.getexif()
+            exif[0x0112] = orientation
+            photo = decode_photo(as_file(pixels, "JPEG", quality=quality, exif=exif))
+            assert photo.size == pixels.shape[:2] and measure(photo) == replace(measure(photo), former=False)
+            poor = as_file(recoded(pixels, quality - 20), "JPEG", quality=quality, exif=exif)
+            again = measure(decode_photo(poor))
+            assert again.coding and (again.coding.quality == quality - 20) == again.former
+
+
+def test_a_jpeg_is_known_wherever_it_lies_in_a_page() -> None:
+    page = np.full((700, 740, 3), 255, np.uint8)
+    page[400:570, 300:470] = photographs()[0][:170, :170]
+    assert measure(Photo(recoded(page, 50))).coding == Coding("JPEG", 50, "")
+
+
+@pytest.mark.parametrize("quality", [5, 60, 95])
+def test_a_webp_saved_again_as_png_is_known(quality: int) -> None:
+    for number, pixels in enumerate(photographs()):
+        with Image.open(as_file(pixels, "WEBP", quality=quality)) as image:
+            cut = np.rot90(np.asarray(image.convert("RGB"))[number:, 3:], number)
+        seen = measure(Photo(np.ascontiguousarray(cut)))
+        assert seen.coding == Coding("WebP", None, "") and seen.former
+        assert str(seen.coding) == "a lossy WebP"
+
+
+def test_nothing_else_was_a_webp() -> None:
+    """Not its file itself, greys, or what another decoder made of limited range."""
+    for pixels in photographs():
+        assert not measure(decode_photo(as_file(pixels, "WEBP", quality=60))).former
+        with Image.open(as_file(pixels, "WEBP", quality=60)) as image:
+            webp = np.asarray(image.convert("RGB"))
+        for other in (pixels, recoded(pixels, 60), webp[..., 1:2], webp[..., [1, 1, 1]], noisy(webp, 1)):
+            assert not was_webp([other])
+        even = cut_to_multiple(pixels, 2)
+        planes = cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420)
+        assert not was_webp([cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)])
+
+
 def test_nothing_else_was_a_jpeg() -> None:
     for pixels in photographs():
         for other in (pixels, noisy(pixels, 5), blurred(pixels, 0.7), blurred(pixels, 1.5)):
@@ -224,8 +291,22 @@ def test_depth_grey_and_transparency() -> None:
     assert grey.noise == pytest.approx(8, rel=0.25)
     assert measure(Photo(pixels, np.full(pixels.shape[:2], 9, np.uint8))) == seen
     hidden = measure(Photo(pixels, np.zeros(pixels.shape[:2], np.uint8)))
-    assert (hidden.noise, hidden.blur, hidden.coding) == (0, 0, None)
-    assert measure(Photo(np.zeros((4, MIN_SIDE - 1, 3), np.uint8))).noise == 0
+    assert hidden == Measured(None, None), "nothing of it was measured"
+    small = Coding("JPEG", 30)
+    assert measure(Photo(np.zeros((40, MIN_SIDE - 1, 3), np.uint8), coding=small)) == Measured(
+        None, None, small
+    )
+
+
+def test_hidden_colours_count_for_nothing() -> None:
+    pixels = noisy(recoded(photographs()[0], 40), 1)
+    visible = np.zeros(pixels.shape[:2], bool)
+    visible[20:90, 30:100] = True
+    for hidden in (7, 128, 255):
+        found = np.where(visible[..., None], pixels, np.uint8(hidden))
+        seen = measure(Photo(found, visible.astype(np.uint8) * 255))
+        assert seen == measure(Photo(pixels, visible.astype(np.uint8) * 255))
+    assert 0.5 < (seen.noise or 0) < 4
 
 
 def test_large_pictures_are_measured_in_windows() -> None:

@@ -12,6 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from skipdiff_env.images.photo import decode_photo
+from skipdiff_env.images.raster import Photo
+
 from .conftest import scene
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -46,6 +49,12 @@ def png(pixels: np.ndarray, colour: int, *extra: bytes, size: tuple[int, int] | 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + data + chunk(b"IEND", b"")
+
+
+def decoded(*chunks: bytes, pixels: np.ndarray = RGB8) -> Photo:
+    """A PNG with these chunks before its pixels, read."""
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2]]
+    return decode_photo(io.BytesIO(png(pixels, kind, *chunks)))
 
 
 def tiff(pixels: np.ndarray, photometric: int, **tags: Any) -> bytes:

@@ -82,9 +82,11 @@ def test_what_was_made_is_not_made_again(here: Path) -> None:
         (["in/a.png"], "x.gif", {}, "cannot write .gif files"),
         (["in/a.png"], "", {}, "-o is empty"),
         (["in/a.png"], "x.heic", {}, "cannot write .heic files"),
-        (["in"], "x.png", {}, "several photographs cannot all be written to x.png"),
-        (["in/*.png"], "x.png", {}, "several photographs"),
-        (["in/a.png", "in/b.JPG"], "x.png", {}, "several photographs"),
+        (["in/a.png"], "x.jp2", {}, "cannot write .jp2 files"),
+        (["in/a.png"], "-", {}, "-o -: results are not written to standard output: give a file or a folder"),
+        (["in"], "x.png", {}, "^in may be several photographs, .* give a folder with -o, or name one"),
+        (["in/*.png"], "x.png", {}, "may be several photographs"),
+        (["in/a.png", "in/b.JPG"], "x.png", {}, "^several photographs cannot all be written to x.png"),
         (["in/a.png"], "folder.png", {}, "folder.png is a folder: name a file in it"),
         (["in/a.png"], "x.png", {"format": "jpeg"}, "x.png would not be a JPEG file"),
     ],
@@ -97,7 +99,7 @@ def test_outputs_that_do_not_fit(
         list_jobs(inputs, out, **options)
 
 
-@pytest.mark.parametrize("out", ["out", "out/", "out.v2/", "2024.06"])
+@pytest.mark.parametrize("out", ["out", "out/", "out.v2/", "2024.06", "out.old photos"])
 def test_folders_as_output(here: Path, out: str) -> None:
     assert pairs(["in/a.png"], out) == {"in/a.png": f"{out.rstrip('/')}/a.png"}
     (here / "x.heic").mkdir()

@@ -73,7 +73,8 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--policy", "addsr:5"], "AddSR: steps=5 must be a whole number from 1 to 4"),
         (["--policy", "addsr:few"], "policy 'addsr:few' must end in a number of steps, such as addsr:2"),
         (["--refiner", "natural-4x"], "has no refiner"),
-        (["--width", "14"], "is not larger"),
+        (["--width", "14"], "is not larger: ask for a larger --scale, --width or --height"),
+        (["--effort", "fast"], "give either --effort or --coarse-steps: each effort has its own steps"),
         (["--score", "psnr"], "needs an original"),
         (["--score", "no-such-metric"], "no-such-metric"),
     ],
@@ -93,17 +94,21 @@ def test_bad_options_are_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "told"),
     [
-        ["--scale", "nan"], ["--scale", "0"], ["--scale", "1e9"], ["--width", "0"], ["--seed", "-1"],
-        ["--quality", "101"], ["--format", "gif"], ["--jobs", "0"], ["--nonsense"],
+        (["--scale", "nan"], "is not a number above 1, at most 64"), (["--scale", "0"], ""),
+        (["--scale", "1"], "'1' is not a number above 1, at most 64"), (["--scale", "1e9"], ""),
+        (["--width", "0"], ""), (["--width", "2000000"], "'2000000' is not a whole number from 1 to 1000000"),
+        (["--step-cost", "1e7"], "'1e7' is not a number from 0 to 1000000"), (["--seed", "-1"], ""),
+        (["--quality", "101"], ""), (["--format", "gif"], ""), (["--jobs", "0"], ""), (["--nonsense"], ""),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["upscale", "a.png", "-o", "b.png", *arguments])
     assert caught.value.code == 2
-    assert re.fullmatch(r"skipdiff: error: .+\n", capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"skipdiff: error: .+\n", error) and told in error
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
