@@ -60,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", default="auto", metavar="NAME",
         help="name or folder of a model [chosen per photograph]")
     add = parser.add_argument_group("size").add_argument
-    add("--scale", type=_factor, metavar="X",
-        help="factor of enlargement, above 1, at most 64 [the model's own]")
+    add("--scale", type=_factor, metavar="X", help="factor of enlargement, 1 < X <= 64 [the model's own]")
     add("--width", type=_positive, metavar="PX", help="maximum width in pixels (instead of --scale)")
     add("--height", type=_positive, metavar="PX", help="maximum height in pixels (instead of --scale)")
     method = parser.add_argument_group("method")
@@ -86,8 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX",
-        help="side of a tile: a multiple of 16, at least 128 [chosen by free memory]")
+    add("--tile", type=_positive, metavar="PX", help="tile side: a multiple of 16 from 128 [by free memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
     add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")

@@ -188,7 +188,7 @@ class Page:
         width, height = whole.size
         megabytes = whole.file.stat().st_size / 2**20
         text = [f"{width}x{height} pixels, {megabytes:.1f} MB", f"{whole.evaluations} evaluations"]
-        text += [f"{whole.seconds:.1f} s", *dict.fromkeys((*request.notes, *whole.notes))]
+        text += [f"{whole.seconds:.1f} s", *whole.notes]
         if whole.after.shape[1] < width:
             text.append(f"shown here at {whole.after.shape[1]}x{whole.after.shape[0]}")
         pictures = {CUBIC: whole.before, SKIP: whole.after}

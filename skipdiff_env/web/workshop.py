@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class Workshop(Offers):
         photo = request.task.whole
         assert photo is not None  # the page asks for it where there is one
         with self._working(request, self.work(request).calls, progress):
-            return enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
+            made = enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
+        # Where the photograph decided on the model, both may warn of its faults
+        return replace(made, notes=tuple(dict.fromkeys((*request.notes, *made.notes))))
 
     def example(self) -> tuple[Request, Result]:
         """The example that visitors see first: a bundled photograph, shrunk and enlarged again; made once."""

@@ -77,6 +77,14 @@ def test_every_format_is_written(name: str, upscale: Upscale, photograph: Path, 
     assert named.read_bytes() == made.read_bytes()
 
 
+@pytest.mark.parametrize(("alias", "suffix"), [("jpg", ".jpg"), ("tif", ".tif")])
+def test_formats_have_their_usual_suffix_as_a_name(
+    alias: str, suffix: str, upscale: Upscale, photograph: Path, tmp_path: Path
+) -> None:
+    ran = upscale(photograph, "-o", tmp_path / "out/", "--format", alias)
+    assert ran.status == 0 and (tmp_path / "out" / f"in{suffix}").is_file()
+
+
 def test_the_same_settings_give_the_same_bytes(
     upscale: Upscale, photograph: Path, tmp_path: Path, noisy_folder: Path
 ) -> None:

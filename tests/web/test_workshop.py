@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import ExifTags, Image
 from skipdiff_env.chains import EFFORTS, Refined
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import random_model, save_model
-from skipdiff_env.diffusion.folder import REFINER, write_weights
+from skipdiff_env.diffusion.folder import CONFIG, REFINER, read_config, write_config, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.refiner import RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
@@ -177,6 +178,20 @@ def test_the_whole_photograph_is_the_commands(
     assert ticks[-1] == (made.evaluations, work.calls) and work.tiles == 1
     assert workshop.seconds_whole(asked) > 0
     assert [p.name for p in (tmp_path / "files").rglob("*") if p.is_file()] == [made.file.name]
+
+
+def test_every_warning_is_shown_once(toy_folder: Path, photograph: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(toy_folder, tmp_path / "faulty-4x"))
+    faults = {"jpeg": [90, 95], "noise": [0, 2], "blur": [0, 3]}
+    write_config(folder / CONFIG, replace(read_config(folder / CONFIG), training={"degradation": faults}))
+    workshop = Workshop([folder], device="cpu", side=96)
+    upload = read_upload(photograph, photograph.name)
+    warnings = choose_model(str(folder), lambda: upload.seen).notes
+    assert len(warnings) == 2, "of its quality and its noise"
+    asked = workshop.request(workshop.task(upload, "faulty-4x", False), "faulty-4x", USUAL, 7, 10, 0)
+    chosen = ("looks like noise: enlarged by faulty-4x", *warnings)  # as the notes of auto
+    made = workshop.enlarge_whole(replace(asked, notes=chosen, effort="fast"), tmp_path / "files")
+    assert made.notes == chosen
 
 
 def test_a_plan_is_the_commands(
