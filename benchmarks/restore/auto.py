@@ -176,7 +176,7 @@ def _candidates(cases: Sequence[Case]) -> dict[str, list[float]]:
     """Thresholds to try: qualities in steps of 1, and values between those that were measured."""
     found = {"jpeg": [0.0, *map(float, range(30, 102))], "webp": [0.0, *map(float, range(30, 102))]}
     for name in ("noise", "blur"):
-        seen = np.quantile([getattr(case.seen, name) for case in cases], np.linspace(0.02, 0.995, 120))
+        seen = np.quantile([getattr(case.seen, name) or 0.0 for case in cases], np.linspace(0.02, 0.995, 120))
         found[name] = [NEVER[name], *(round(float(value), 2) for value in seen)]
     return found
 
@@ -230,11 +230,14 @@ def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command:
         some = [case for case in cases if case.kind == kind]
         taken = _taken(some, rule)
         usual, real = (np.array([getattr(case, name) for case in some]) for name in ("usual", "real"))
-        qualities = [case.seen.coding.quality for case in some if case.seen.coding]
+        qualities = [coding.quality for case in some if (coding := case.seen.coding) and coding.quality]
         row = [
             kind,
             f"{np.median(qualities):.0f}" if qualities else "–",
-            *(f"{np.median([getattr(case.seen, name) for case in some]):.2f}" for name in ("noise", "blur")),
+            *(
+                f"{np.median([getattr(case.seen, name) or 0.0 for case in some]):.2f}"
+                for name in ("noise", "blur")
+            ),
             *(f"{values.mean():.3f}" for values in (usual, real, np.where(taken, real, usual))),
             f"{taken.mean():.0%}",
         ]
