@@ -23,7 +23,7 @@ from ..images.measure import measure
 from ..images.photo import FORMATS, Photo, read_photo
 from ..images.photo_file import check_size, encode_photo, fit_format
 from ..images.tiling import call_bytes, free_memory
-from .choice import AUTO, Choice, choose_model
+from .choice import AUTO, REAL, USUAL, Choice, choose_model
 from .compare import Comparison
 from .enlarge import Enlarger, Scaling, Size, Work
 from .jobs import Failure, Job, existing_folder
@@ -121,7 +121,7 @@ class Runner:
 
     def enlarger(self, job: Job) -> Enlarger:
         """The enlarger for this photograph."""
-        return self._tools(job).enlarger
+        return self._tools(self._choice(job).model).enlarger
 
     def _choice(self, job: Job) -> Choice:
         """The model for a photograph, which is read if there is a choice.
@@ -133,8 +133,7 @@ class Runner:
             self._chosen[job.source] = choose_model(self._model, lambda: measure(read_photo(job.source)))
         return self._chosen[job.source]
 
-    def _tools(self, job: Job) -> _Tools:
-        name = self._choice(job).model
+    def _tools(self, name: str) -> _Tools:
         if name not in self._opened:
             try:
                 self._opened[name] = self._open(name)
@@ -144,6 +143,14 @@ class Runner:
         if isinstance(found, SkipDiffError):
             raise found
         return found
+
+    def _may_open(self) -> bool:
+        """Whether the settings suit any of the models that ``auto`` chooses from."""
+        for name in (USUAL, REAL) if self._model == AUTO else ():
+            with contextlib.suppress(SkipDiffError):
+                self._tools(name)
+                return True
+        return False
 
     def _open(self, name: str) -> _Tools:
         enlarger = self._open_model(name)
@@ -175,15 +182,15 @@ class Runner:
         """The work of a job, or why it cannot be done, without running the network.
 
         Raises:
-            SkipDiffError: if the model that was named for all photographs cannot be opened.
+            SkipDiffError: if no model can be opened with these settings.
         """
         source = job.header.width, job.header.height
         chosen = None
         try:
             chosen = self._choice(job)
-            enlarger, compare = self._tools(job)
+            enlarger, compare = self._tools(chosen.model)
         except SkipDiffError as error:
-            if chosen and self._model != AUTO:
+            if chosen and not self._may_open():
                 raise
             return Failure(str(job.source), str(error))
         try:
@@ -252,7 +259,7 @@ class Runner:
 
     def _carry_out(self, task: Task) -> Outcome:
         options, job, began = self.options, task.job, time.perf_counter()
-        record, (enlarger, compare) = self.record(job, task.size), self._tools(job)
+        (enlarger, compare), record = self._tools(self._choice(job).model), self.record(job, task.size)
         photo = read_photo(job.source)
         if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
             raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")

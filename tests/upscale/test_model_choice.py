@@ -242,6 +242,8 @@ def test_a_plan_that_one_of_the_models_lacks_costs_its_photographs_alone(
     assert [file.name for file in out.iterdir()] == ["b.png"]
     status = main(["upscale", str(album), "-o", str(out), "--policy", "plan:2", "-m", "natural-4x-real"])
     assert status == 2 and capfd.readouterr().err == f"skipdiff: error: {lacking}\n"
+    status = main(["upscale", str(album), "-o", str(out), "--policy", "plan:3"])  # which none has
+    assert status == 2 and capfd.readouterr().err.count("no plan") == 1
 
 
 @pytest.mark.parametrize(
