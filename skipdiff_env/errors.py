@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-import sys
-from numbers import Real
 from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -45,10 +44,13 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 def not_negative(name: str, value: Any) -> float:
     """Return a value, such as a price, as a finite number of at least 0; refuse anything else, by name."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (number and 0 <= value <= sys.float_info.max):
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.inf
+    if isinstance(value, bool | str) or not 0 <= number < math.inf:
         raise SkipDiffError(f"{name}={value!r} must be a finite number, 0 or more")
-    return float(value)
+    return number
 
 
 def fraction(name: str, value: Any) -> float:
