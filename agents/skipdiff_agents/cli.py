@@ -254,8 +254,7 @@ def _named_policy(spec: str, evaluator: Any, price: float | None) -> dict[str, A
     if not (file.is_file() and file.suffix in POLICY_FILES):
         return {spec: evaluator.policy(spec)}
     policy, name = load_policy(file), identity(file)
-    if _is_told_prices(policy):
-        prices = policy.config.step_costs
+    if (prices := policy.config.step_costs) is not None:
         price = math.sqrt(prices[0] * prices[1]) if price is None else price
         policy, name = load_policy(file, price), f"{name} at {price:.6g}"
     return {name: evaluator.policy(policy)}

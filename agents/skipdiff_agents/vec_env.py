@@ -87,7 +87,8 @@ class SkipDiffVecEnv(BatchVecEnv):
             raise SkipDiffError("SkipDiffVecEnv plays SkipDiff-v0: episodes of SkipDiff-v1 end one by one")
         if getattr(env.unwrapped, "max_episode_steps", None) is not None:
             raise SkipDiffError("SkipDiffVecEnv plays whole episodes: leave out max_episode_steps")
-        self.env, self.pairs = env, list(pairs)
+        self.env: Any = env
+        self.pairs = list(pairs)
         self._seed: int | None = seed
         self._next = self._order(seed)
         self._actions = np.zeros(env.num_envs, np.int64)
