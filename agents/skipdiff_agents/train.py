@@ -307,7 +307,7 @@ class Watch(BaseCallback):
                 f"evaluations, {remaining(left)} left"
             )
         with written(run.folder / f"{CHECKPOINT}.zip") as file:
-            self.model.save(file)
+            self.model.save(file)  # type: ignore[arg-type]  # any binary file will do
         write_atomically(run.folder / f"{CHECKPOINT}.json", json.dumps(vars(progress)).encode())
 
     def _note(self, results: Sequence[Result], reward: float) -> None:
