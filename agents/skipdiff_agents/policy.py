@@ -143,6 +143,9 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         norm: kind of normalisation, ``batch`` (as in the paper) or ``group``.
         ortho_init, optimizer_class, optimizer_kwargs: as for all policies of Stable-Baselines3.
         use_sde: must be False; RecurrentPPO passes it.
+
+    Raises:
+        SkipDiffError: for other observations than latents (3, n, n), n 8 times a power of two.
     """
 
     def __init__(
