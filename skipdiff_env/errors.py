@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from typing import Any
@@ -38,6 +39,17 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
     if number is None or isinstance(value, bool) or number < least or (most is not None and number > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise SkipDiffError(f"{name}={value!r} must be a whole number {bounds}")
+    return number
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Return a value, such as a price, as a finite number of at least 0; refuse anything else, by name."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.inf
+    if isinstance(value, bool | str) or not 0 <= number < math.inf:
+        raise SkipDiffError(f"{name}={value!r} must be a finite number, 0 or more")
     return number
 
 

@@ -155,11 +155,20 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="the folder of a run (played as it was trained, on the images it held out, with all fixed "
-        "starts), a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the model's own)",
+        help="the folder of a run (played with the model, steps and rule that it was trained with, on the "
+        "images it held out and, if it is the only policy, with all fixed starts; of several runs, the first "
+        "decides these settings), a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the "
+        "model's own)",
     )
     _setting_arguments(parser, "images to evaluate on")
     add("--first-seed", type=int, metavar="N", help="first noise seed [one that training never uses]")
+    add(
+        "--step-cost",
+        type=float,
+        metavar="C",
+        help="price per evaluation that is told to agents that were trained with prices; the table's rewards "
+        "are before prices [the middle of the prices that an agent was trained with]",
+    )
     add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be repeated")
     add(
         "--best-start-on",

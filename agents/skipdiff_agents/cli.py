@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -166,9 +167,14 @@ def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
     return asked | {"images": images and str(Path(images).resolve()), "only": kept or None}
 
 
+def _is_run(policy: str) -> bool:
+    """Whether a policy is given as the folder of a run."""
+    return (Path(policy) / RUN).is_file()
+
+
 def _run_among(policies: Sequence[str]) -> Path | None:
     """The first of the policies that is the folder of a run, if there is one."""
-    return next((Path(p) for p in policies if (Path(p) / RUN).is_file()), None)
+    return next((Path(policy) for policy in policies if _is_run(policy)), None)
 
 
 def _command(run: Path) -> dict[str, Any]:
@@ -186,13 +192,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     import numpy as np
 
     from skipdiff_env.envs import recordings
+    from skipdiff_env.training.recipe import differences
 
-    from .compare import compare, identity, markdown
+    from .compare import compare, markdown
     from .evaluate import Evaluator, best_start
     from .pairs import FRESH, UNSEEN, all_pairs, enough
 
     setting, run = _setting(args), _run_among(args.policies)
-    specs = [str(Path(spec) / BEST) if Path(spec) == run else spec for spec in args.policies]
+    specs = [str(Path(spec) / BEST) if _is_run(spec) else spec for spec in args.policies]
+    for other in filter(_is_run, args.policies):
+        names = differences(_command(run), _command(Path(other)))  # type: ignore[arg-type]
+        if names := [name for name in names if name not in ("observation_size", "record")]:
+            _say(f"note: {other} is played like {run}, but was trained with another {' and '.join(names)}")
     kept = args.only if run and args.images == _command(run)["images"] else None
     images = kept or range(len(setting.source))
     seeds = args.noise_seeds or (3 if run is None else enough(HELD_OUT, len(images)))
@@ -212,7 +223,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         start = best_start(chooser.optima(), chooser.process.fine_steps)
         policies[f"best start ({start})"] = start
     for spec in specs:
-        policies[identity(Path(spec)) if Path(spec).is_file() else spec] = evaluator.policy(spec)
+        policies |= _named_policy(spec, evaluator, args.step_cost)
+    if args.step_cost is not None and not any(map(_is_told_prices, policies.values())):
+        raise SkipDiffError("--step-cost needs an agent that was trained with prices: leave it out")
     fine = evaluator.process.fine_steps
     if alone:
         policies |= {f"start {start}": start for start in range(1, fine + 1) if fine <= STARTS}
@@ -224,6 +237,27 @@ def _evaluate(args: argparse.Namespace) -> int:
     if run is not None:
         _say(f"next: skipdiff-agent export {run} -o agent.onnx")
     return 0
+
+
+def _is_told_prices(policy: Any) -> bool:
+    return getattr(getattr(policy, "config", None), "step_costs", None) is not None
+
+
+def _named_policy(spec: str, evaluator: Any, price: float | None) -> dict[str, Any]:
+    """A policy by its name in the table. An agent that was trained with prices is told ``price`` or, without
+    one, the middle of its range on a logarithmic scale; its name ends in the price."""
+    from skipdiff_env.policies.file import POLICY_FILES, load_policy
+
+    from .compare import identity
+
+    file = Path(spec)
+    if not (file.is_file() and file.suffix in POLICY_FILES):
+        return {spec: evaluator.policy(spec)}
+    policy, name = load_policy(file), identity(file)
+    if (prices := policy.config.step_costs) is not None:
+        price = math.sqrt(prices[0] * prices[1]) if price is None else price
+        policy, name = load_policy(file, price), f"{name} at {price:.6g}"
+    return {name: evaluator.policy(policy)}
 
 
 def _export(args: argparse.Namespace) -> int:

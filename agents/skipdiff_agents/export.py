@@ -68,7 +68,9 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
                 io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True
             )
     except FileNotFoundError:
-        raise SkipDiffError(f"{path} is missing: give a .zip of Stable-Baselines3") from None
+        raise SkipDiffError(
+            f"{path} is missing: give the folder of a run, a policy file or a .zip of Stable-Baselines3"
+        ) from None
     except Exception as error:  # zipfile, torch and pickle each have their own
         raise SkipDiffError(f"{path} is damaged or not a .zip of Stable-Baselines3 ({error})") from None
     try:
@@ -89,7 +91,9 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     """
     head = next(name for name in HEADS if f"{name}.weight" in weights)
     body = next(name for name in EXTRACTORS if f"{name}encoder.0.weight" in weights)
-    if any(name.startswith("mlp_extractor.") for name in weights):
+    # The head is the last layer of its kind, so with hidden layers before it, it has another number than 0.
+    layers = ("mlp_extractor.", f"{head.removesuffix('.0')}.")
+    if any(name.startswith(layers) and not name.startswith(f"{head}.") for name in weights):
         raise KeyError("layers between extractor and head")
     convolutions = [n for n, w in weights.items() if n.startswith(f"{body}encoder.") and w.ndim == 4]
     actor = weights[f"{head}.weight"]

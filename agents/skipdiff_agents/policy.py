@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.network import FEATURES, Clock, Norm, state_encoder
 
 from .sequence import GRUSequence, Seen, distinct
@@ -47,12 +48,36 @@ def encode(encoder: nn.Sequential, latents: Tensor) -> Tensor:
     return encoder(chosen).index_select(0, numbers)
 
 
+def latent_side(space: spaces.Space[Any] | None, advice: str) -> int:
+    """The side n in pixels of the latents of a space (3, n, n).
+
+    Raises:
+        SkipDiffError: for any other space; the message ends in ``advice``.
+    """
+    if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] == 3):
+        raise SkipDiffError(f"the observations are {space}, not latents (3, n, n): {advice}")
+    height, width = space.shape[1:]
+    if height != width:
+        raise SkipDiffError(f"the latents are {height}x{width}, not square: give observation_size=")
+    return height
+
+
 class SPNExtractor(BaseFeaturesExtractor):
-    """The convolutions of the network: latents (B, 3, n, n) → (B, 1536)."""
+    """The convolutions of the network: latents (B, 3, n, n) → (B, 1536).
+
+    Args:
+        observation_space: the space of the environment with ``observation="latent"``; n is 8 times a power
+            of two.
+        norm: see :class:`skipdiff_env.policies.network.SPNConfig`.
+
+    Raises:
+        SkipDiffError: for another space.
+    """
 
     def __init__(self, observation_space: spaces.Box, norm: Norm = "batch") -> None:
         super().__init__(observation_space, FEATURES)
-        self.encoder = state_encoder(observation_space.shape[-1], norm)
+        side = latent_side(observation_space, 'make the environment with observation="latent"')
+        self.encoder = state_encoder(side, norm)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Latents → features."""
@@ -63,9 +88,14 @@ class ClockExtractor(BaseFeaturesExtractor):
     """Convolutions of ``latent``, joined by ``step`` and ``step_cost`` in a hidden layer; ``lr`` is not read.
 
     Args:
-        observation_space: the space of the environment with ``observation="dict"``.
-        norm, step_costs: see :class:`skipdiff_env.policies.network.SPNConfig`.
+        observation_space: the space of the environment with ``observation="dict"``; its latents (3, n, n)
+            have a side n of 8 times a power of two.
+        norm: see :class:`skipdiff_env.policies.network.SPNConfig`.
         hidden_size: width of the hidden layer.
+        step_costs: the environment's range of prices (low, high); None if it has a single price.
+
+    Raises:
+        SkipDiffError: for another space, or if ``step_costs`` does not fit it.
     """
 
     def __init__(
@@ -76,9 +106,25 @@ class ClockExtractor(BaseFeaturesExtractor):
         step_costs: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(observation_space, hidden_size)
-        step = observation_space["step"]
-        assert isinstance(step, spaces.Discrete)
-        self.encoder = state_encoder(observation_space["latent"].shape[-1], norm)  # type: ignore[index]
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+        step, price = parts.get("step"), parts.get("step_cost")
+        if not isinstance(step, spaces.Discrete):
+            raise SkipDiffError(
+                f"ClockExtractor needs observations with 'latent' and 'step', not {observation_space}: make "
+                'the environment with observation="dict"'
+            )
+        if isinstance(price, spaces.Box) and step_costs is None:
+            raise SkipDiffError(
+                "the observations contain a price: give features_extractor_kwargs="
+                f"{{'step_costs': ({price.low.item():.6g}, {price.high.item():.6g})}}"
+            )
+        if price is None and step_costs is not None:
+            raise SkipDiffError(
+                f"the observations contain no price: make the environment with step_cost={step_costs}, or "
+                "leave out step_costs"
+            )
+        side = latent_side(parts.get("latent"), 'make the environment with observation="dict"')
+        self.encoder = state_encoder(side, norm)
         self.clock = Clock(int(step.n), hidden_size, step_costs)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -97,6 +143,9 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         norm: kind of normalisation, ``batch`` (as in the paper) or ``group``.
         ortho_init, optimizer_class, optimizer_kwargs: as for all policies of Stable-Baselines3.
         use_sde: must be False; RecurrentPPO passes it.
+
+    Raises:
+        SkipDiffError: for other observations than latents (3, n, n), n 8 times a power of two.
     """
 
     def __init__(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, whole_number
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -40,6 +42,10 @@ FIELDS = {
     "relative_rewards": "whether recorded rewards are relative to the mean of an episode's outcomes [true]",
 }
 OPTIONAL = ("episodes", "minibatches", "policy", "step_cost", "relative_rewards")
+WHOLE = ("timesteps", "num_envs", "observation_size", "episodes", "minibatches")
+"""The fields that are whole numbers of at least 1."""
+TEXT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
+"""Numbers such as 1e-4, which are text in YAML 1.1 and numbers everywhere else."""
 
 
 def algorithms() -> list[str]:
@@ -70,10 +76,49 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
     for name in FIELDS:
         if name not in settings and name not in OPTIONAL:
             raise SkipDiffError(f"{path}: field {name!r} ({FIELDS[name]}) is missing")
-    settings.setdefault("policy", {})
-    if settings["algorithm"] not in CLASSES:
-        algorithm_class(settings["algorithm"])
+    for name in ("policy", "arguments"):
+        settings[name] = {} if settings.get(name) is None else settings[name]
+    try:
+        _check(settings)
+    except ValueError as error:
+        raise SkipDiffError(f"{path}: {error}") from None
     return settings
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raise a ValueError for a value that is wrong whatever the environment."""
+    from skipdiff_env.policies.network import SPNConfig
+
+    for name, value in _leaves(settings):
+        if isinstance(value, str) and TEXT.fullmatch(value):
+            raise SkipDiffError(f"{name}={value!r} is text in YAML: write numbers with a point, as 1.0e-4")
+    for name in ("policy", "arguments"):
+        if not isinstance(settings[name], dict):
+            raise SkipDiffError(f"{name}={settings[name]!r} must be a table of options")
+    for name in WHOLE:
+        if name in settings:
+            whole_number(name, settings[name], 1)
+    if not isinstance(settings.get("relative_rewards", True), bool):
+        raise SkipDiffError(f"relative_rewards={settings['relative_rewards']!r} must be true or false")
+    if "minibatches" in settings and "episodes" not in settings and "n_steps" not in settings["arguments"]:
+        raise SkipDiffError("minibatches needs episodes, the number of episodes that they are made of")
+    network = {name: value for name, value in settings["policy"].items() if name in SPNConfig.__annotations__}
+    clock = {} if observation_kind(settings) == "latent" else {"memory": "clock", "fine_steps": 2}
+    SPNConfig(**({"observation_size": settings["observation_size"]} | clock | network))
+    step_cost(settings)
+    if str(settings["algorithm"]) not in CLASSES:
+        algorithm_class(settings["algorithm"])
+
+
+def _leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables and lists, by their dotted names."""
+    for name, value in table.items():
+        if isinstance(value, list):
+            value = dict(enumerate(value))
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
@@ -82,6 +127,8 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
     Raises:
         SkipDiffError: if there is no such class.
     """
+    if not isinstance(name, str):
+        raise SkipDiffError(f"algorithm={name!r} must be the name of a class, such as PPO")
     module, _, kind = name.rpartition(".")
     try:
         return getattr(importlib.import_module(CLASSES.get(name, module)), kind)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork
 from skipdiff_env.progress import remaining
+from skipdiff_env.training.recipe import differences
 
 from .evaluate import Evaluator, Result, Setting, denoise_shares, paid_starts
 from .export import network_from_weights
@@ -179,11 +181,12 @@ class Run:
 
     def comparison(self) -> str:
         """A line that compares the best agent with the best fixed start and the optimum on the held-out
-        episodes."""
-        price, fine = _prices(step_cost(self.settings))[0], self.evaluator.process.fine_steps
-        starts = paid_starts(self.evaluator.optima(), fine, price).mean(axis=0)
+        episodes, each as a mean over the prices at which the agent is evaluated."""
+        prices, fine = _prices(step_cost(self.settings)), self.evaluator.process.fine_steps
+        optima = self.evaluator.optima()
+        starts = np.mean([paid_starts(optima, fine, price) for price in prices], axis=(0, 1))
         best = int(starts.argmax())
-        optimum = float(self.evaluator.best_rewards([price]).mean())
+        optimum = float(self.evaluator.best_rewards(prices).mean())
         calls = self.evaluator.process.coarse_steps + best
         assert self.progress.best_reward is not None
         return (
@@ -222,14 +225,13 @@ class Run:
             identity_of(self.setting.model, "a run that goes on")
             before = json.loads(file.read_text(encoding="utf-8"))
             before.pop("command", None)
-            was, wanted = _flat(before), _flat(json.loads(json.dumps(about)))
-            for name in wanted | was:
-                if was.get(name) != wanted.get(name):
-                    raise SkipDiffError(
-                        f"{self.folder} holds a run with {name} = {was.get(name)!r}, "
-                        f"not {wanted.get(name)!r}: "
-                        "resume with the settings that it was started with, or use another folder"
-                    )
+            wanted = json.loads(json.dumps(about))
+            if names := differences(before, wanted):
+                was, now = (reduce(dict.get, names[0].split("."), table) for table in (before, wanted))
+                raise SkipDiffError(
+                    f"{self.folder} holds a run with {names[0]} = {was!r}, not {now!r}: resume with the "
+                    "settings that it was started with, or use another folder"
+                )
         return about
 
     def _open_folder(self, resume: bool) -> None:
@@ -238,14 +240,6 @@ class Run:
         state = self.folder / f"{CHECKPOINT}.json"
         if state.exists():
             self.progress = Progress(**json.loads(state.read_text(encoding="utf-8")))
-
-
-def _flat(table: dict[str, Any]) -> dict[str, Any]:
-    """A nested table as a flat one, by the innermost names."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat
 
 
 class Watch(BaseCallback):
@@ -313,7 +307,7 @@ class Watch(BaseCallback):
                 f"evaluations, {remaining(left)} left"
             )
         with written(run.folder / f"{CHECKPOINT}.zip") as file:
-            self.model.save(file)
+            self.model.save(file)  # type: ignore[arg-type]  # any binary file will do
         write_atomically(run.folder / f"{CHECKPOINT}.json", json.dumps(vars(progress)).encode())
 
     def _note(self, results: Sequence[Result], reward: float) -> None:

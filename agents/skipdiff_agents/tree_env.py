@@ -10,12 +10,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor, nn
 
 from skipdiff_env.policies.file import LATENT_BOUND
 
 from .call_trees import CallTree, Shape
+from .vec_env import BatchVecEnv
 
 PLANES = 12
 """Number of picture planes: latent, x̂0, its last change and c, three colours each. The numbers follow."""
@@ -24,7 +25,7 @@ NUMBERS = 4
 price."""
 
 
-class TreeVecEnv(VecEnv):
+class TreeVecEnv(BatchVecEnv):
     """Plays recorded pictures repeatedly, each time in a new random order.
 
     An observation has the content of SkipDiff-v1's ``observation="dict"``, as planes (16, n, n):
@@ -150,25 +151,6 @@ class TreeVecEnv(VecEnv):
 
     def close(self) -> None:
         """Nothing to close."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The batch's attribute, once for each row."""
-        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the whole batch."""
-        setattr(self, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        """Call a method of the batch once, and return its result row by row."""
-        result = getattr(self, method_name)(*method_args, **method_kwargs)
-        return [result[row] for row in self._get_indices(indices)]
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
-        """No row is wrapped."""
-        return [False for _ in self._get_indices(indices)]
 
 
 def played(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from skipdiff_env.envs import SkipDiffusionCallVectorEnv
@@ -19,31 +19,85 @@ from skipdiff_env.errors import SkipDiffError
 from .pairs import Pair
 
 
-class SkipDiffVecEnv(VecEnv):
+class BatchVecEnv(VecEnv):
+    """A ``VecEnv`` whose rows belong to one object, the batch, and have no options of their own."""
+
+    @property
+    def batch(self) -> Any:
+        """The object whose attributes and methods are those of every row."""
+        return self
+
+    def set_options(self, options: list[dict] | dict | None = None) -> None:
+        """Refuse options, since the batch chooses its episodes by itself."""
+        if options and any(options):
+            raise SkipDiffError(
+                f"{type(self).__name__} chooses its episodes by itself: leave out the options, {options}"
+            )
+        super().set_options(options)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The batch's attribute, once for each row."""
+        return [getattr(self.batch, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the whole batch."""
+        setattr(self.batch, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batch once, and return its result for each row: the row's entry of an array of
+        all rows, or else the whole result."""
+        result = getattr(self.batch, method_name)(*method_args, **method_kwargs)
+        rows = isinstance(result, np.ndarray) and result.shape[:1] == (self.num_envs,)
+        return [result[row] if rows else result for row in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
+        """No row is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+
+class SkipDiffVecEnv(BatchVecEnv):
     """Plays given episodes repeatedly, each time in a new random order.
 
     Args:
         env: the batched environment ``SkipDiff-v0``, with ``autoreset_mode="Disabled"`` and whole episodes,
             or a recorded one.
-        pairs: (image, noise seed) of the episodes; a small set can be cached.
+        pairs: (image, noise seed) of the episodes, at least one; a small set can be cached.
         seed: seed of the order, and of prices if each episode draws its own.
 
     Raises:
-        SkipDiffError: for an environment whose episodes end at different times.
+        SkipDiffError: for anything but a batch of NumPy arrays whose episodes end together, or if there are
+            no episodes; from ``set_options``, for any option.
     """
 
     def __init__(self, env: Any, pairs: Sequence[Pair], seed: int = 0) -> None:
-        if env.autoreset_mode != AutoresetMode.DISABLED:
+        if not isinstance(env, VectorEnv):
+            raise SkipDiffError(
+                f"SkipDiffVecEnv plays a batch, not {env}: make SkipDiffusionVectorEnv, or call "
+                "gymnasium.make_vec"
+            )
+        if env.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
             raise SkipDiffError('SkipDiffVecEnv needs an environment with autoreset_mode="Disabled"')
+        if getattr(env.unwrapped, "tensors", False):
+            raise SkipDiffError("SkipDiffVecEnv passes on NumPy arrays: leave out tensors=True")
+        if len(pairs) == 0:
+            raise SkipDiffError("there is no episode to play: give at least one (image, noise seed)")
         if isinstance(env.unwrapped, SkipDiffusionCallVectorEnv):
             raise SkipDiffError("SkipDiffVecEnv plays SkipDiff-v0: episodes of SkipDiff-v1 end one by one")
         if getattr(env.unwrapped, "max_episode_steps", None) is not None:
             raise SkipDiffError("SkipDiffVecEnv plays whole episodes: leave out max_episode_steps")
-        self.env, self.pairs = env, list(pairs)
+        self.env: Any = env
+        self.pairs = list(pairs)
         self._seed: int | None = seed
         self._next = self._order(seed)
         self._actions = np.zeros(env.num_envs, np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    @property
+    def batch(self) -> Any:
+        """The batched environment."""
+        return self.env
 
     def _order(self, seed: int) -> Iterator[Pair]:
         random = np.random.default_rng(seed)
@@ -86,27 +140,6 @@ class SkipDiffVecEnv(VecEnv):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The batch's attribute, once for each row."""
-        return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the whole batch."""
-        setattr(self.env, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        """Call a method of the batch once, and return its result for each row: the row's entry of an array of
-        all rows, or else the whole result."""
-        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
-        batch = isinstance(result, np.ndarray) and result.shape[:1] == (self.num_envs,)
-        return [result[row] if batch else result for row in self._get_indices(indices)]
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
-        """No row is wrapped."""
-        return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """A picture of each row."""

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, not_negative
 from skipdiff_env.policies.file import as_seen
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool 
 
     Raises:
         SkipDiffError: if the agent was trained for something else, or needs observations that a policy does
-            not see.
+            not see; if the price is negative or not finite, or the agent was not trained with prices.
     """
+    step_cost = not_negative("step_cost", step_cost)
     space, actions = agent.observation_space, agent.action_space
     if not (isinstance(actions, spaces.Discrete) and actions.n == 2):
         raise SkipDiffError(

@@ -19,7 +19,6 @@ None, ``"normal"``     the default of the model, see :func:`default_for`
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ import numpy as np
 from ..diffusion.process import SKIP_RULES, SkipRule
 from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.refiner import NONE, OWN, RefinerSpec, is_own, resolve_refiner
-from ..errors import SkipDiffError, whole_number
+from ..errors import SkipDiffError, not_negative, whole_number
 from ..policies.base import (
     COARSE_STEPS,
     CoinFlip,
@@ -177,8 +176,7 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
             whole_number(name, number, least, top)
     if rule not in SKIP_RULES:
         raise SkipDiffError(f"unknown skip_rule {rule!r}: use {' or '.join(map(repr, SKIP_RULES))}")
-    if not (math.isfinite(price) and price >= 0):
-        raise SkipDiffError(f"step_cost={price} must be a finite number, 0 or more")
+    not_negative("step_cost", price)
     unusual = {
         "the coarse steps": coarse not in (None, COARSE_STEPS, _largest_divisor(top)),
         "the fine steps": fine not in (None, top // (coarse or _largest_divisor(top))),

@@ -13,7 +13,7 @@ import torch
 
 from ..diffusion import DiffusionModel
 from ..diffusion.refiner import RefinerSpec
-from ..errors import SkipDiffError, whole_number
+from ..errors import SkipDiffError, not_negative, whole_number
 from ..latent_cache import LatentCache
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
         if not (numbers and len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
             raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
         return float(step_cost[0]), float(step_cost[1])
-    number = isinstance(step_cost, (int, float, np.number)) and not isinstance(step_cost, bool)
-    if not (number and math.isfinite(step_cost) and step_cost >= 0):  # type: ignore[arg-type, operator]
-        raise SkipDiffError(f"step_cost={step_cost} must be a finite number, 0 or more")
-    return float(step_cost)  # type: ignore[arg-type]
+    return not_negative("step_cost", step_cost)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..diffusion import bicubic
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, not_negative
 from ..files import write_atomically
 from .network import ACTIONS, SkipProposalNetwork, SPNConfig, initial_memory
 from .purpose import Purpose
@@ -60,13 +60,15 @@ class NetworkPolicy:
     Args:
         network: (latent (B, 3, n, n), hidden (B, memory_size)) → (logits (B, 2), hidden).
         config: the configuration of the network.
-        step_cost: price per evaluation, in units of reward, for networks that observe the price.
+        step_cost: price per evaluation, in units of reward, for networks that observe the price. Outside the
+            range that a network was trained for, it counts as the nearer end of the range.
         about: settings that identify the policy; policies with the same settings decide in the same way.
         purpose: what the agent was trained for, if that is known.
 
     Raises:
-        SkipDiffError: if a price is given but the network was not trained with prices; in a call, if an agent
-            that counts its decisions has already taken all F - 1, see :meth:`check_steps`.
+        SkipDiffError: if a price is negative or not finite, or is given although the network was not trained
+            with prices; in a call, if an agent that counts its decisions has already taken all F - 1, see
+            :meth:`check_steps`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class NetworkPolicy:
         about: dict[str, Any] | None = None,
         purpose: Purpose | None = None,
     ) -> None:
+        step_cost = not_negative("step_cost", step_cost)
         if step_cost and config.step_costs is None:
             raise SkipDiffError(
                 f"step_cost={step_cost} was given, but this agent was not trained with prices: leave it out"
@@ -176,8 +179,8 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             the agent faster.
 
     Raises:
-        SkipDiffError: if the file is missing, damaged, of an unknown kind, or holds pickled objects, or if
-            its network does not match its configuration.
+        SkipDiffError: if the file is missing, damaged, of an unknown kind, or holds pickled objects, if its
+            network does not match its configuration, or as :class:`NetworkPolicy` for the price.
     """
     file = Path(path)
     readers = {".safetensors": _load_safetensors, ".onnx": _load_onnx, ".pt2": _load_torch_export}

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ..errors import SkipDiffError, whole_number
+
 Norm = Literal["batch", "group"]
 Memory = Literal["gru", "lstm", "clock"]
 
@@ -30,7 +32,7 @@ class SPNConfig:
     """The configuration of a skip proposal network.
 
     Raises:
-        ValueError: if a field is out of range; the message names it.
+        SkipDiffError: if a field is out of range; the message names it.
     """
 
     observation_size: int = 128
@@ -49,26 +51,22 @@ class SPNConfig:
     """Range of the prices per evaluation that a network with memory ``clock`` observes, or None."""
 
     def __post_init__(self) -> None:
-        for name in ("observation_size", "hidden_size", "fine_steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
-        ratio = self.observation_size // FINAL_SIDE
-        if self.observation_size % FINAL_SIDE or not 2 <= ratio <= LARGEST or ratio & (ratio - 1):
-            raise ValueError(
-                f"observation_size={self.observation_size} must be 8 times a power of two, 16 or more"
-            )
-        if not 1 <= self.hidden_size <= LARGEST:
-            raise ValueError(f"hidden_size={self.hidden_size} must lie in 1 … {LARGEST}")
+        convolutions(self.observation_size)
+        whole_number("hidden_size", self.hidden_size, 1, LARGEST)
+        whole_number("fine_steps", self.fine_steps, 0, LARGEST)
         for name, allowed in (("norm", get_args(Norm)), ("memory", get_args(Memory))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(allowed)}")
-        if (self.memory == "clock") != (self.fine_steps > 1) or self.fine_steps > LARGEST:
-            raise ValueError(f"fine_steps={self.fine_steps} must be 2 or more with a clock, and 0 without")
+                raise SkipDiffError(
+                    f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(allowed)}"
+                )
+        if (self.memory == "clock") != (self.fine_steps > 1):
+            raise SkipDiffError(f"fine_steps={self.fine_steps} must be 2 or more with a clock, and 0 without")
         if self.step_costs is not None:
             low, high = self.step_costs
             if self.memory != "clock" or not 0 < low < high < math.inf:
-                raise ValueError(f"step_costs={self.step_costs} must be a range above 0, and needs a clock")
+                raise SkipDiffError(
+                    f"step_costs={self.step_costs} must be a range above 0, and needs a clock"
+                )
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:
@@ -98,20 +96,35 @@ class SPNConfig:
         return {"gru": self.hidden_size, "lstm": 2 * self.hidden_size, "clock": clock}[self.memory]
 
 
+def convolutions(observation_size: int) -> int:
+    """The number of convolutions that reduce latents of this side in pixels to 8x8, each to half the side.
+
+    Raises:
+        SkipDiffError: unless the side is 8 times a power of two, 16 or more.
+    """
+    side = whole_number("observation_size", observation_size, 2 * FINAL_SIDE, LARGEST * FINAL_SIDE)
+    count = (side // FINAL_SIDE).bit_length() - 1
+    if side != FINAL_SIDE * 2**count:
+        raise SkipDiffError(f"observation_size={side} must be 8 times a power of two, such as 64 or 128")
+    return count
+
+
 def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
-    """The convolutions: (B, 3, n, n) → (B, 1536). 3→32 k9 s2 p4, then 24 k5 s2 p2 until 8x8 is left."""
+    """The convolutions: (B, 3, n, n) → (B, 1536). 3→32 k9 s2 p4, then 24 k5 s2 p2 until 8x8 is left.
+
+    Raises:
+        SkipDiffError: for a size that :func:`convolutions` refuses.
+    """
     layers: list[nn.Module] = []
-    side, channels = observation_size, 3
-    while side > FINAL_SIDE:
-        out, kernel = (CHANNELS, 5) if layers else (FIRST_CHANNELS, 9)
-        if side == 2 * FINAL_SIDE:
-            out = CHANNELS
+    count, channels = convolutions(observation_size), 3
+    for i in range(count):
+        kernel, out = 5 if i else 9, CHANNELS if i or count == 1 else FIRST_CHANNELS
         layers += [
             nn.Conv2d(channels, out, kernel, stride=2, padding=kernel // 2),
             nn.BatchNorm2d(out) if norm == "batch" else nn.GroupNorm(GROUPS, out),
             nn.ReLU(),
         ]
-        side, channels = side // 2, out
+        channels = out
     return nn.Sequential(*layers, nn.Flatten())
 
 

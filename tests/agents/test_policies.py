@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+import yaml
 from gymnasium import spaces
 
 pytest.importorskip("sb3_contrib")
@@ -11,7 +12,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from skipdiff_agents.export import network_from_weights
 from skipdiff_agents.pairs import all_pairs
-from skipdiff_agents.policy import SPNPolicy
+from skipdiff_agents.policy import ClockExtractor, SPNExtractor, SPNPolicy
 from skipdiff_agents.settings import (
     algorithm_class,
     algorithms,
@@ -21,7 +22,7 @@ from skipdiff_agents.settings import (
 )
 from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
+from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig, state_encoder
 
 SPACES = spaces.Box(-20, 20, (3, 32, 32), np.float32), spaces.Discrete(2)
 
@@ -159,6 +160,86 @@ def test_settings(tmp_path):
     path.write_text("algorithm: PPO\nspeed: 3\n")
     with pytest.raises(SkipDiffError, match="unknown field 'speed'"):
         read_settings(str(path))
+
+
+PLAIN = {"algorithm": "PPO", "timesteps": 64, "num_envs": 4, "observation_size": 16, "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ("minibatches: 2", "minibatches needs episodes"),
+        ("{episodes: 1, minibatches: 0}", "minibatches=0 must be a whole number of at least 1"),
+        ("num_envs: 1.5", "num_envs=1.5 must be a whole number"),
+        ("observation_size: big", "observation_size='big' must be a whole number"),
+        ("observation_size: 192", "observation_size=192 must be 8 times a power of two"),
+        ("algorithm: 7", "algorithm=7 must be the name of a class"),
+        ("algorithm: [PPO]", r"algorithm=\['PPO'\] must be the name of a class"),
+        ("arguments: 5", "arguments=5 must be a table"),
+        ("policy: [norm]", r"policy=\['norm'\] must be a table"),
+        ("policy: {norm: layer}", "unknown norm 'layer'"),
+        ("policy: {hidden_size: 0}", "hidden_size=0 must be a whole number"),
+        ("policy: {memory: rnn}", "unknown memory 'rnn'"),
+        ("step_cost: 1e-4", "step_cost='1e-4' is text in YAML: write numbers with a point, as 1.0e-4"),
+        ("step_cost: [1e-4, 1.0e-2]", "step_cost.0='1e-4' is text"),
+        ("arguments: {learning_rate: 3e-4}", "arguments.learning_rate='3e-4' is text"),
+        ("step_cost: cheap", "step_cost='cheap' must be a finite number"),
+        ("step_cost: -1", "step_cost=-1 must be a finite number"),
+        ("{step_cost: [1, 2], policy: {memory: gru}}", "PPO sees only latents"),
+        ("relative_rewards: 1", "relative_rewards=1 must be true or false"),
+    ],
+)
+def test_wrong_settings_are_named_when_they_are_read(tmp_path, changes, match):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | yaml.safe_load(changes)))
+    with pytest.raises(SkipDiffError, match=f"mine.yaml: {match}") as caught:
+        read_settings(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_tables_are_tables_without_options(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | {"arguments": None, "policy": None}))
+    assert read_settings(str(path)) == PLAIN | {"policy": {}}
+
+
+@pytest.mark.parametrize("size", [8, 24, 48, 192, 16.0])
+def test_sizes_that_the_convolutions_cannot_halve_are_refused(size):
+    with pytest.raises(SkipDiffError, match=f"observation_size={size} must be"):
+        state_encoder(size, "group")
+    with pytest.raises(SkipDiffError, match=f"observation_size={size} must be"):
+        SPNConfig(size)
+
+
+@pytest.mark.parametrize("size", [48, 192])
+def test_latents_of_these_sizes_are_refused(size):
+    latent = spaces.Box(-20, 20, (3, size, size), np.float32)
+    for make in (
+        lambda: SPNExtractor(latent),
+        lambda: SPNPolicy(latent, SPACES[1], lambda _: 1e-3),
+        lambda: ClockExtractor(spaces.Dict({"latent": latent, "step": spaces.Discrete(5)})),
+    ):
+        with pytest.raises(SkipDiffError, match=f"observation_size={size} must be 8 times a power of two"):
+            make()
+
+
+def test_observations_of_another_kind_are_refused(setting):
+    def space(**arguments):
+        return setting().envs(1, observation_size=16, **arguments).single_observation_space
+
+    latent, told, priced = space(), space(observation="dict"), space(observation="dict", step_cost=(0.5, 2.0))
+    for make, match in (
+        (lambda: SPNPolicy(told, SPACES[1], lambda _: 1e-3), 'with observation="latent"'),
+        (lambda: SPNExtractor(told), 'with observation="latent"'),
+        (lambda: ClockExtractor(latent), 'with observation="dict"'),
+        (lambda: ClockExtractor(spaces.Dict({"step": told["step"]})), 'with observation="dict"'),
+        (lambda: ClockExtractor(priced), r"features_extractor_kwargs=\{'step_costs': \(0.5, 2\)\}"),
+        (lambda: ClockExtractor(told, step_costs=(0.5, 2.0)), r"with step_cost=\(0.5, 2.0\), or leave out"),
+        (lambda: SPNExtractor(spaces.Box(0, 1, (3, 16, 32))), "16x32, not square"),
+    ):
+        with pytest.raises(SkipDiffError, match=match):
+            make()
+    assert ClockExtractor(priced, step_costs=(0.5, 2.0)).features_dim == 128
 
 
 def test_wrong_arguments_are_named(setting):

@@ -295,6 +295,16 @@ def test_a_missing_key_a_wrong_shape_and_a_wrong_type_are_named(tmp_path):
     refused(tmp_path / "nowhere.safetensors", "is missing")
 
 
+@pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf"), "1e-4", True])
+def test_prices_are_checked(tmp_path, price):
+    config = SPNConfig(SIDE, HIDDEN, "group", "clock", FINE, (1e-4, 1e-2))
+    file = save_policy(tmp_path / "agent.safetensors", network(config))
+    for make in (lambda: load_policy(file, price), lambda: NetworkPolicy(network(config), config, price)):
+        with pytest.raises(SkipDiffError, match=f"step_cost={price!r} must be a finite number, 0 or more"):
+            make()
+    assert load_policy(file, np.float32(1)).settings["step_cost"] == 1.0
+
+
 def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path):
     config = SPNConfig(SIDE, 64, "group")
     whole = save_policy(tmp_path / "whole.safetensors", network(config))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from skipdiff_agents.vec_env import SkipDiffVecEnv
 from skipdiff_env import SkipDiffError, SkipDiffSampler
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
+from skipdiff_env.diffusion.process import start_actions
 from skipdiff_env.images import mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS, kind
 from skipdiff_env.latent_cache import LatentCache
@@ -161,11 +163,12 @@ def test_what_is_asked_for_is_refused_by_name(tmp_path, tiny_setting):
     wider = settings | {"policy": settings["policy"] | {"hidden_size": 9}}
     dear = settings | {"step_cost": 0.25}
     for other, name in (
-        (wider, "hidden_size"),
-        (dear, "step_cost"),
-        (settings | {"num_envs": 2}, "num_envs"),
+        (wider, "settings.policy.hidden_size"),
+        (dear, "settings.step_cost"),
+        (settings | {"num_envs": 2}, "settings.num_envs"),
+        (settings | {"arguments": settings["arguments"] | {"seed": 1}}, "settings.arguments.seed"),
     ):
-        with pytest.raises(SkipDiffError, match=f"holds a run with {name} = .*, not "):
+        with pytest.raises(SkipDiffError, match=f"holds a run with {re.escape(name)} = .*, not "):
             run(other, tiny_setting, tmp_path / "run").train(resume=True)
     with pytest.raises(SkipDiffError, match="holds a run with skip_rule = 'reset', not 'hold'"):
         run(settings, replace(tiny_setting, skip_rule="hold"), tmp_path / "run").train(resume=True)
@@ -200,6 +203,19 @@ def test_rewards_are_as_paid_if_settings_say_so(tmp_path, tiny_setting):
     settings = small("recurrent_ppo", 64, num_envs=4)
     assert run(settings, relative, tmp_path)._rewards() == {"reward_scale": 2.0}
     assert run(settings | {"relative_rewards": False}, relative, tmp_path)._rewards() == {}
+
+
+def test_agents_starts_and_optima_are_compared_at_the_same_prices(tmp_path, tiny_setting):
+    trained = run(small("ppo_step_cost", 64, num_envs=4, step_cost=[0.01, 1.0]), tiny_setting, tmp_path)
+    trained.progress.improve(0.0, 10.0)
+    best, starts = [], []
+    for price in (0.01, 0.1, 1.0):
+        for found in trained.evaluator.optima():
+            paid = {o.actions: o.reward - price * (o.actions.count(0) + 1) for o in found.outcomes}
+            best.append(max(paid.values()))
+            starts.append([paid[tuple(start_actions(k, 5))] for k in range(1, 6)])
+    said, start = trained.comparison(), np.mean(starts, axis=0).max()
+    assert f" {start:.5f} with " in said and said.endswith(f"optimum {np.mean(best):.5f}")
 
 
 def test_a_second_run_into_one_folder_is_refused(tmp_path, tiny_setting):
@@ -346,6 +362,34 @@ def test_the_commands(tmp_path, files, mine, capsys):
     )
 
 
+def test_several_runs_and_a_price_are_evaluated(tmp_path, files, capsys):
+    runs = []
+    for name, algorithm in (("plain", "ppo"), ("priced", "ppo_step_cost")):
+        path, folder = tmp_path / f"{name}.yaml", str(tmp_path / name)
+        path.write_text(json.dumps(small(algorithm, 64, num_envs=4)))
+        metric = ["--metric", "ssim"] if name == "priced" else []
+        assert main(["train", "--algo", str(path), "--out", folder, *options(files), *metric]) == 0
+        runs.append(folder)
+
+    def names(*arguments):
+        capsys.readouterr()
+        assert main(["evaluate", *arguments, "--device", "cpu", "--noise-seeds", "1"]) == 0
+        lines = capsys.readouterr()
+        return [line.split("|")[1].strip() for line in lines.out.splitlines()[2:]], lines.err
+
+    both, said = names(*runs)
+    assert [name.partition("@")[0] for name in both] == ["policy.safetensors"] * 2
+    assert both[1].endswith(" at 0.002") and " at " not in both[0]  # the middle of 2e-4 … 2e-2
+    assert f"note: {runs[1]} is played like {runs[0]}, but was trained with another metric\n" in said
+    assert names(runs[1], "--step-cost", "0.01")[0][0].endswith(" at 0.01")
+    for arguments, match in (
+        ([runs[0], "--step-cost", "0.01"], "--step-cost needs an agent that was trained with prices"),
+        ([runs[1], "--step-cost", "nan"], "step_cost=nan must be a finite number"),
+    ):
+        assert main(["evaluate", *arguments, "--device", "cpu"]) == 2
+        assert match in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("mixed", "kept"), [(False, [9, 19, 29, 39]), (True, [36, 37, 38, 39])])
 def test_every_kind_of_fault_is_held_out(tmp_path, files, mine, monkeypatch, mixed, kept):
     (tmp_path / "images").mkdir()
@@ -375,6 +419,7 @@ def test_errors_are_one_line(tmp_path, files, capsys):
     for arguments, match in [
         (["train", "--algo", "sac", "--out", "x", *options(files)], "unknown algorithm 'sac'"),
         (["export", str(tmp_path / "no.zip"), "-o", "a.onnx"], "is missing"),
+        (["export", "runs/typo", "-o", "a.onnx"], "runs/typo is missing: give the folder of a run, a policy"),
         (["evaluate", "99", *options(files)], "start=99"),
         (["oracle", *options(files), "--fine-steps", "20", "--skip-rule", "hold"], "1048594 network calls"),
     ]:  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 pytest.importorskip("sb3_contrib")
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -113,6 +113,11 @@ def test_what_a_sampler_cannot_ask_is_said(make):
         as_policy(PPO("MlpPolicy", scaled, **STEPS))
     with pytest.raises(SkipDiffError, match="not trained with prices"):
         as_policy(PPO("MlpPolicy", make(), **STEPS), step_cost=0.1)
+    priced = {**CLOCK, "features_extractor_kwargs": {"hidden_size": 8, "step_costs": (0.01, 0.1)}}
+    dear = make(observation="dict", step_cost=(0.01, 0.1))
+    for price in (-1, float("nan"), float("inf")):
+        with pytest.raises(SkipDiffError, match=f"step_cost={price} must be a finite number, 0 or more"):
+            as_policy(PPO("MultiInputPolicy", dear, policy_kwargs=priced, **STEPS), step_cost=price)
     clock = as_policy(PPO("MultiInputPolicy", told, policy_kwargs=CLOCK, **STEPS))
     for other in (FINE - 1, FINE + 1):
         with pytest.raises(SkipDiffError, match=f"trained for F = {FINE}: use fine_steps={FINE}"):
@@ -160,12 +165,27 @@ def test_options_of_the_optimiser_may_be_given(make):
     assert agent.policy.optimizer.defaults["fused"] is False
 
 
-def test_layers_between_extractor_and_head_are_refused(make, tmp_path, capsys):
-    options = CLOCK | {"net_arch": [8]}
-    agent = PPO("MultiInputPolicy", make(observation="dict"), policy_kwargs=options, **STEPS)
+@pytest.mark.parametrize("layers", [[8], None])
+@pytest.mark.parametrize("kind", [PPO, DQN, QRDQN])
+def test_layers_between_extractor_and_head_are_refused(make, tmp_path, capsys, kind, layers):
+    """With None, those of SB3's default."""
+    options = CLOCK | {"net_arch": layers}
+    own = STEPS if kind is PPO else {"buffer_size": 50, "device": "cpu"}
+    agent = kind("MultiInputPolicy", make(observation="dict"), policy_kwargs=options, **own)
     agent.save(tmp_path / "agent.zip")
     assert main(["export", str(tmp_path / "agent.zip"), "-o", str(tmp_path / "a.safetensors")]) == 2
-    assert "net_arch=[]" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "holds a policy of another kind" in error and "net_arch=[]" in error
+
+
+@pytest.mark.parametrize("kind", [DQN, QRDQN])
+def test_agents_that_learn_values_are_exported(make, tmp_path, kind):
+    options = {"buffer_size": 50, "device": "cpu", "seed": 0}
+    agent = kind("MultiInputPolicy", make(observation="dict"), policy_kwargs=CLOCK, **options)
+    agent.save(tmp_path / "agent.zip")
+    network = network_from_file(tmp_path / "agent.zip")
+    exported, latents = NetworkPolicy(network, network.config), torch.randn(6, 3, 16, 16)
+    np.testing.assert_array_equal(exported(latents, None)[0].numpy(), as_policy(agent)(latents, None)[0])
 
 
 @pytest.mark.parametrize("format", ["safetensors", "onnx", "torch-export"])
