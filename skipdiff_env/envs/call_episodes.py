@@ -13,6 +13,7 @@ from ..chains import Plan, named_chain, shipped_plans
 from ..diffusion import CallProcess, CallState
 from ..diffusion.calls import checked_levels
 from ..errors import SkipDiffError
+from ..metrics import or_zero
 from ..policies.file import LATENT_BOUND, as_seen
 from .call_books import CallBooks, CallChoices
 from .observing import price_space
@@ -151,21 +152,19 @@ class CallEpisodes(Scenes):
 
     def _score(self, rows: np.ndarray, done: np.ndarray, calls: np.ndarray) -> np.ndarray:
         """The rewards of the decisions in ``rows``, float64; scores and results are entered in the books."""
-        images, originals, finite = self._results(rows)
-        scores = self.metric(images, originals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.log(np.where(finite, self.metric.rewards(scores), np.nan))
-        valid = np.isfinite(worth)
+        results, originals = self._results(rows)
+        scores = results.scores(self.metric, originals)
+        worth = self.metric.worth(scores)
         # Before the end, a picture without a score changes nothing; at the end it is worth 0.
-        rewards = self.books.decide(
-            rows, np.where(valid, worth, np.where(done, 0.0, self.books.worth[rows])), calls
-        )
+        kept = np.isnan(worth) & ~done
+        rewards = self.books.decide(rows, np.where(kept, self.books.worth[rows], or_zero(worth)), calls)
         self.books.outcome["metric"][rows] = scores
         if done.any():
-            found = self._fidelity(images[done], None if originals is None else originals[done])
-            pictures = {"sr_image": images[done]} if self.options.return_image else {}
-            quality = np.where(valid, worth, np.nan)[done]
-            self.books.finish(rows[done], quality, metric=scores[done], **found, **pictures)
+            last = results.select(done)
+            measured = self._fidelity(last.images, None if originals is None else originals[done])
+            found = {name: last.valid(column) for name, column in measured.items()}
+            pictures = {"sr_image": last.images} if self.options.return_image else {}
+            self.books.finish(rows[done], worth[done], metric=scores[done], **found, **pictures)
         return rewards
 
     def observe(self) -> Observation:

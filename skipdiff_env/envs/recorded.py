@@ -15,8 +15,8 @@ from gymnasium import spaces
 from ..diffusion import DiffusionModel, SkipProcess
 from ..errors import SkipDiffError
 from ..images import episode_pair
-from ..metrics import Metric, load_metric
-from .books import OUTCOME, UNKNOWN, Books, paid, reward_of
+from ..metrics import Metric, load_metric, or_zero
+from .books import OUTCOME, UNKNOWN, Books, paid
 from .observing import observation_space
 from .options import RecordedOptions
 from .recordings import Episode, Recordings
@@ -170,7 +170,7 @@ class RecordedEpisodes(Scenes):
         quality = self.metric.rewards(scores["metric"])
         everything = np.stack([recordings.rewards(*episode) for episode in episodes])
         prices, schedules = books.price[rows], recordings.schedules
-        total = paid(reward_of(quality), books.actions[rows], prices)
+        total = paid(or_zero(quality), books.actions[rows], prices)
         best = paid(everything, schedules, prices[:, None]).max(axis=1)
         told = {"episode_return": total, "regret": best - total, "mean_reward": everything.mean(axis=1)}
         return books.finish(rows, quality, **scores, **told)

@@ -139,7 +139,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |
-    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN without an original, -1 before the end |
+    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN if not computable, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History
