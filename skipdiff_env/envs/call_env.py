@@ -81,8 +81,9 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Episode End
 
-    The episode ends with the call that leads to level 0. It is truncated only if `gymnasium.make` or
-    `make_vec` is given a `max_episode_steps`.
+    The episode ends with the call that leads to level 0. It is truncated only by a `max_episode_steps`. In
+    the spec it is the budget unless it is given, and an environment that `gymnasium.make` makes from the
+    spec therefore sets both flags if an episode ends that late; a batch never sets both.
 
     ## Arguments
 

@@ -14,9 +14,9 @@ from ..diffusion import CallProcess, CallState
 from ..diffusion.calls import checked_levels
 from ..errors import SkipDiffError
 from ..metrics import or_zero
-from ..policies.file import LATENT_BOUND, as_seen
+from ..policies.file import as_seen
 from .call_books import CallBooks, CallChoices
-from .observing import price_space
+from .observing import latent_space, lr_space, price_space
 from .options import CallOptions
 from .scenes import Cell, Observation, Scenes
 
@@ -74,15 +74,13 @@ class CallEpisodes(Scenes):
 
     def _space(self) -> spaces.Space[Any]:
         side, top = self.options.observation_size or self.image_size, self.model.schedule.steps
-        latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
         if self.options.observation == "latent":
-            return latent
-        lr_side = self.image_size // self.model.scale
+            return latent_space(side)
         parts: dict[str, spaces.Space[Any]] = {
-            "latent": latent,
-            "x0": spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32),
-            "change": spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32),
-            "lr": spaces.Box(0.0, 1.0, (3, lr_side, lr_side), np.float32),
+            "latent": latent_space(side),
+            "x0": latent_space(side),
+            "change": latent_space(side),
+            "lr": lr_space(self.image_size // self.model.scale),
             "level": spaces.Box(0.0, float(top), (1,), np.float32),
             "evaluations": spaces.Box(0.0, float(self.budget), (1,), np.float32),
             "budget": spaces.Box(0.0, float(self.budget), (1,), np.float32),
