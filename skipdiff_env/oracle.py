@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, SkipState, as_model, image_key, to_uint8
+from .diffusion import DENOISE, SKIP, SkipProcess, SkipState, as_model
 from .diffusion.process import SkipRule
 from .diffusion.protocol import DiffusionModel
-from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError
-from .images import cut_to_multiple, shrink, to_rgb8
-from .metrics import load_metric
+from .metrics import or_zero
+from .subject import Subject
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ def find_optimum(
     image: Any,
     noise_seed: int = 0,
     metric: Any = "niqe",
-    coarse_steps: int = 10,
+    coarse_steps: int | None = None,
     fine_steps: int | None = None,
-    skip_rule: SkipRule = "reset",
+    skip_rule: SkipRule | None = None,
     low_resolution: bool = False,
     max_calls: int = 2000,
     batch_size: int = 16,
@@ -96,21 +95,27 @@ def find_optimum(
             ``low_resolution`` the LR input.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
-        coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`.
+        coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`; None: 10, T/S and ``"reset"``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.
         max_calls: maximum number of network calls; a longer search is refused.
         batch_size: maximum number of rows per network call.
-        process: process to use, for instance one with a cache; its steps and rule then replace those above.
+        process: process to use, for instance one with a cache, instead of the steps and the rule above.
         lr: the LR input, uint8 (h, w, 3), if it is not simply the shrunk ``image`` but, for example,
             degraded.
 
     Raises:
-        SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
-            HR image.
+        SkipDiffError: if the search takes too many calls (the message says how many), the metric needs an HR
+            image, or both a process and its steps or rule are given.
     """
-    model, image = as_model(model), to_rgb8(image, "the image")
-    process = process or SkipProcess(model, coarse_steps, fine_steps, skip_rule)
+    model = as_model(model)
+    if process is None:
+        coarse_steps = 10 if coarse_steps is None else coarse_steps
+        process = SkipProcess(model, coarse_steps, fine_steps, "reset" if skip_rule is None else skip_rule)
+    elif (coarse_steps, fine_steps, skip_rule) != (None, None, None):
+        raise SkipDiffError(
+            "process= has steps and a rule of its own: leave out coarse_steps, fine_steps and skip_rule"
+        )
     needed = optimum_calls(process)
     if process.decisions < 1:
         raise SkipDiffError(f"fine_steps={process.fine_steps} leaves nothing to decide: give 2 or more")
@@ -119,23 +124,13 @@ def find_optimum(
             f"the optimum at F = {process.fine_steps} under {process.skip_rule!r} takes {needed} network "
             f"calls, more than max_calls={max_calls}: allow more, or use a smaller fine_steps"
         )
-    judge = load_metric(metric, model.device)
-    if judge.reference and low_resolution:
-        raise SkipDiffError(
-            f"metric {judge.name!r} needs an HR image: use a no-reference metric such as 'niqe'"
-        )
-    hr = None if low_resolution else cut_to_multiple(image, model.scale)
-    if lr is None:
-        lr = image if hr is None else shrink(hr, model.scale)
-    condition = model.condition(to_planes(lr))
-    start = process.start(condition, [NoiseKey(image_key(lr), noise_seed)])
+    subject = Subject.open(model, image, noise_seed, metric, low_resolution, lr)
+    start = process.start(subject.condition, subject.keys)
     outcomes, calls = [], process.coarse_steps - 1
     for final, schedules, spent in walk(process, start, batch_size):
         calls += spent
-        pictures = to_arrays(to_uint8(final.x0))
-        references = None if hr is None else np.stack([hr] * len(pictures))
-        values = judge(pictures, references)
-        rewards = np.nan_to_num(judge.rewards(values), nan=0.0)
+        values = subject.scores(final.x0)
+        rewards = or_zero(subject.metric.rewards(values))
         for actions, *numbers in zip(schedules, values, rewards, final.evaluations, strict=True):
             value, reward, evaluations = (n.item() for n in numbers)
             outcomes.append(Outcome(actions, value, reward, evaluations))

@@ -12,13 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from .chains.plan import Plan
-from .diffusion import Call, CallProcess, CallState, NoiseKey, as_model, image_key, to_uint8
+from .diffusion import Call, CallProcess, CallState, as_model
 from .diffusion.calls import ETAS, TOLD, checked_levels
 from .diffusion.protocol import DiffusionModel
-from .diffusion.resize import to_arrays, to_planes
 from .errors import SkipDiffError, whole_number
-from .images import cut_to_multiple, shrink, to_rgb8
-from .metrics import load_metric
+from .metrics import or_zero
+from .subject import Subject
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def find_optimal_plan(
         SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
             HR image.
     """
-    model, image = as_model(model), to_rgb8(image, "the image")
+    model = as_model(model)
     grid = checked_levels(levels, model.schedule.steps)
     needed = optimum_plan_calls(len(grid) - 1, whole_number("budget", budget, 1), actions)
     if needed > max_calls:
@@ -117,22 +116,13 @@ def find_optimal_plan(
             f"the optimum of {budget} calls through {len(grid) - 1} levels takes {needed} calls, more "
             f"than max_calls={max_calls}: allow more, or give fewer levels or a smaller budget"
         )
-    judge = load_metric(metric, model.device)
-    if judge.reference and low_resolution:
-        raise SkipDiffError(
-            f"metric {judge.name!r} needs an HR image: use a no-reference metric such as 'niqe'"
-        )
-    hr = None if low_resolution else cut_to_multiple(image, model.scale)
-    lr = image if hr is None else shrink(hr, model.scale)
-    process = CallProcess(model)
-    start = process.start(model.condition(to_planes(lr)), [NoiseKey(image_key(lr), noise_seed)])
+    subject, process = Subject.open(model, image, noise_seed, metric, low_resolution), CallProcess(model)
+    start = process.start(subject.condition, subject.keys)
     outcomes, spent = [], 0
     for x0, calls in _ends(process, _Node(start, [()]), grid, actions == "full", budget, batch_size):
         spent += len(calls)
-        pictures = to_arrays(to_uint8(x0))
-        values = judge(pictures, None if hr is None else np.stack([hr] * len(pictures)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.nan_to_num(np.log(judge.rewards(values)), nan=0.0, posinf=0.0, neginf=0.0)
+        values = subject.scores(x0)
+        worth = or_zero(subject.metric.worth(values))
         for made, value, gained in zip(calls, values.tolist(), worth.tolist(), strict=True):
             outcomes.append(PlanOutcome(Plan(model.schedule.steps, made), value, gained))
     return PlanOptimum(tuple(outcomes), spent)

@@ -7,11 +7,15 @@ actions stay the same.
 
 from __future__ import annotations
 
+import math
 from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
+import torch
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from torch import Tensor
 
 from .envs.recorded import RecordedEnv, RecordedVectorEnv
 from .errors import SkipDiffError
@@ -23,10 +27,14 @@ def _scale(env: Any, scale: float | None) -> float:
             "relative rewards need recorded episodes, all of whose outcomes are known: make "
             f"SkipDiffRecorded-v0, not {type(env).__name__}"
         )
-    return env.reward_spread if scale is None else float(scale)
+    if scale is None:
+        return env.reward_spread
+    if not (isinstance(scale, (int, float, np.number)) and 0 < scale < math.inf):
+        raise SkipDiffError(f"scale={scale!r} must be a finite number above 0, or None")
+    return float(scale)
 
 
-class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
+class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Subtracts the outcomes' mean reward from the last reward of an episode, and divides rewards by a scale.
 
     ``info["episode_return"]`` and ``info["regret"]`` are unchanged.
@@ -37,12 +45,13 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
             outcomes, averaged over episodes, so that returns are of the order of 1.
 
     Raises:
-        SkipDiffError: for any other environment.
+        SkipDiffError: for any other environment, or a scale that is not finite and above 0.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], scale: float | None = None) -> None:
-        super().__init__(env)
+        gymnasium.Wrapper.__init__(self, env)
         self.scale = _scale(env.unwrapped, scale)
+        RecordConstructorArgs.__init__(self, scale=None if scale is None else self.scale)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a decision."""
@@ -52,7 +61,7 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
-    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``, with NumPy arrays; same arguments."""
+    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``; same arguments."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], scale: float | None = None) -> None:
         super().__init__(env)
@@ -63,8 +72,12 @@ class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
         seen, rewards, terminated, truncated, infos = self.env.step(actions)
         same_step = self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         told = infos.get("final_info", infos) if same_step else infos
-        means = np.where(terminated, told["mean_reward"], 0.0) if terminated.any() else 0.0
-        return seen, (rewards - means) / self.scale, terminated, truncated, infos
+        if terminated.any():
+            means = told["mean_reward"]
+            if isinstance(rewards, Tensor):
+                means = torch.as_tensor(means, dtype=rewards.dtype, device=rewards.device)
+            rewards = rewards - means * terminated
+        return seen, rewards / self.scale, terminated, truncated, infos
 
     def __getattr__(self, name: str) -> Any:
         """Forward any other attribute to the environment."""

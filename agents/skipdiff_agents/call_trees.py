@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skipdiff_env.chains import Plan
-from skipdiff_env.diffusion import Call, CallProcess, CallState, NoiseKey, image_key, to_uint8
+from skipdiff_env.diffusion import Call, CallProcess, CallState, NoiseKey, image_key
 from skipdiff_env.diffusion.calls import checked_levels
 from skipdiff_env.diffusion.protocol import DiffusionModel
-from skipdiff_env.diffusion.resize import to_arrays, to_planes
+from skipdiff_env.diffusion.resize import to_planes
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import Pair
-from skipdiff_env.metrics import load_metric
+from skipdiff_env.metrics import Results, load_metric, or_zero
 from skipdiff_env.policies.file import as_seen
 
 
@@ -150,9 +150,8 @@ def worth(
     """
     total = np.zeros(scores.shape[:-1])
     for name, weight in weights.items():
-        column = scores[..., metrics.index(name)]
-        total += weight * np.log(load_metric(name).rewards(column.ravel())).reshape(column.shape)
-    return np.where(np.isfinite(total), total, 0.0)
+        total += weight * load_metric(name).worth(scores[..., metrics.index(name)])
+    return or_zero(total)
 
 
 def _parts(state: CallState, rows: int = 16) -> list[CallState]:
@@ -164,6 +163,6 @@ def _small(planes: Tensor, size: int) -> NDArray[np.float16]:
 
 
 def _judged(x0: Tensor, pair: Pair, metrics: Sequence[str]) -> NDArray[np.float64]:
-    pictures = to_arrays(to_uint8(x0))
-    originals = np.stack([pair.hr] * len(pictures)) if pair.hr is not None else None
-    return np.stack([load_metric(name)(pictures, originals) for name in metrics], axis=1)
+    results = Results.of(x0)
+    originals = np.stack([pair.hr] * len(x0)) if pair.hr is not None else None
+    return np.stack([results.scores(load_metric(name), originals) for name in metrics], axis=1)

@@ -17,14 +17,14 @@ from skipdiff_env.diffusion import NoiseKey, as_model
 from skipdiff_env.diffusion.process import SKIP, SkipProcess, SkipRule, start_actions
 from skipdiff_env.diffusion.protocol import DiffusionModel
 from skipdiff_env.envs import SkipDiffusionVectorEnv
-from skipdiff_env.envs.books import paid, reward_of
+from skipdiff_env.envs.books import paid
 from skipdiff_env.envs.options import Options
 from skipdiff_env.envs.recordings import WALK, hashes, judge
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import ImageSource, episode_pair
 from skipdiff_env.images import Pair as ImagePair
 from skipdiff_env.latent_cache import CachedProcess, LatentCache
-from skipdiff_env.metrics import load_metric
+from skipdiff_env.metrics import load_metric, or_zero
 from skipdiff_env.oracle import Optimum, find_optimum, optimum_calls
 from skipdiff_env.policies.base import Policy, first_memory
 from skipdiff_env.policies.purpose import Purpose
@@ -209,7 +209,7 @@ class Evaluator:
             actions, memory = decide(latent, memory)
             latent, _, _, _, infos = self.envs.step(actions)
         # in float64, as the optimum has it; the environment's own reward is a float32 tensor
-        reward = reward_of(self.metric.rewards(infos["metric"]))
+        reward = or_zero(self.metric.rewards(infos["metric"]))
         told = (infos[name].tolist() for name in ("metric", "psnr", "ssim", "evaluations"))
         columns = zip(
             (self.setting.source.name(i) for i in images), seeds, reward.tolist(), *told,

@@ -45,13 +45,19 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
     """Check the levels that calls may lead to, and sort them, falling to 0, which is added if it is missing.
 
     Raises:
-        SkipDiffError: if a level is below 0, or not below T.
+        SkipDiffError: if they are not numbers, or one is below 0 or not below T.
     """
     if levels is None:
         return usual_levels(top)
-    found = sorted({0.0, *(float(level) for level in levels)}, reverse=True)
+    try:
+        given = np.array(levels, np.float64)
+    except (TypeError, ValueError):
+        given = np.array(np.nan)
+    if given.ndim != 1:
+        raise SkipDiffError(f"levels={levels!r} must be a list of numbers, such as [50, 20, 5]")
+    found = sorted({0.0, *given.tolist()}, reverse=True)
     if not all(0 <= level < top for level in found):
-        raise SkipDiffError(f"levels={list(levels)} must lie in 0 … T = {top}, without T")
+        raise SkipDiffError(f"levels={given.tolist()} must lie in 0 … T = {top}, without T")
     return found
 
 

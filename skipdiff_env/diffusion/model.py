@@ -247,6 +247,10 @@ class FrozenModel:
             output = self.forward(x, noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
 
+    def __deepcopy__(self, memo: Any) -> FrozenModel:
+        """The model itself: it never changes, and Gymnasium copies the arguments of environments often."""
+        return self
+
     def __repr__(self) -> str:
         weights = sum(p.numel() for p in self.network.parameters())
         return (

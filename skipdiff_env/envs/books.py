@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..diffusion import DENOISE, SKIP
+from ..metrics import or_zero
 
 CALLS = {DENOISE: 1, SKIP: 0}
 """Number of network evaluations for each action."""
@@ -60,11 +61,6 @@ def paid(reward: Any, actions: Any, price: Any) -> Any:
         price: price of an evaluation, (...).
     """
     return reward - price * refinements(actions)
-
-
-def reward_of(quality: np.ndarray) -> np.ndarray:
-    """The reward of a result: its quality (see :meth:`Metric.rewards`), or 0 if that is not finite."""
-    return np.where(np.isfinite(quality), quality, 0.0)
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
@@ -122,7 +118,7 @@ class Ledger(ABC):
         """
         for name, values in {**scores, "reward_valid": np.isfinite(quality)}.items():
             self.outcome[name][rows] = values
-        return reward_of(quality)
+        return or_zero(quality)
 
     def info(self, row: int) -> dict[str, Any]:
         """The info of a row: plain numbers and new arrays."""

@@ -81,8 +81,9 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Episode End
 
-    The episode ends with the call that leads to level 0. It is truncated only if `gymnasium.make` or
-    `make_vec` is given a `max_episode_steps`.
+    The episode ends with the call that leads to level 0. It is truncated only by a `max_episode_steps`. In
+    the spec it is the budget unless it is given, and an environment that `gymnasium.make` makes from the
+    spec therefore sets both flags if an episode ends that late; a batch never sets both.
 
     ## Arguments
 
@@ -134,7 +135,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `step_cost` | `float` | this episode's price of a network call |
     | `metric` | `float` | M of the current x0, NaN if it cannot be computed; -1 before the first call |
     | `reward_valid` | `bool` | whether M of the result gave a reward; False before the end |
-    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN without an original, -1 before the end |
+    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN if not computable, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History

@@ -13,9 +13,10 @@ from ..chains import Plan, named_chain, shipped_plans
 from ..diffusion import CallProcess, CallState
 from ..diffusion.calls import checked_levels
 from ..errors import SkipDiffError
-from ..policies.file import LATENT_BOUND, as_seen
+from ..metrics import or_zero
+from ..policies.file import as_seen
 from .call_books import CallBooks, CallChoices
-from .observing import price_space
+from .observing import latent_space, lr_space, price_space
 from .options import CallOptions
 from .scenes import Cell, Observation, Scenes
 
@@ -73,15 +74,13 @@ class CallEpisodes(Scenes):
 
     def _space(self) -> spaces.Space[Any]:
         side, top = self.options.observation_size or self.image_size, self.model.schedule.steps
-        latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
         if self.options.observation == "latent":
-            return latent
-        lr_side = self.image_size // self.model.scale
+            return latent_space(side)
         parts: dict[str, spaces.Space[Any]] = {
-            "latent": latent,
-            "x0": spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32),
-            "change": spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32),
-            "lr": spaces.Box(0.0, 1.0, (3, lr_side, lr_side), np.float32),
+            "latent": latent_space(side),
+            "x0": latent_space(side),
+            "change": latent_space(side),
+            "lr": lr_space(self.image_size // self.model.scale),
             "level": spaces.Box(0.0, float(top), (1,), np.float32),
             "evaluations": spaces.Box(0.0, float(self.budget), (1,), np.float32),
             "budget": spaces.Box(0.0, float(self.budget), (1,), np.float32),
@@ -151,21 +150,19 @@ class CallEpisodes(Scenes):
 
     def _score(self, rows: np.ndarray, done: np.ndarray, calls: np.ndarray) -> np.ndarray:
         """The rewards of the decisions in ``rows``, float64; scores and results are entered in the books."""
-        images, originals, finite = self._results(rows)
-        scores = self.metric(images, originals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.log(np.where(finite, self.metric.rewards(scores), np.nan))
-        valid = np.isfinite(worth)
+        results, originals = self._results(rows)
+        scores = results.scores(self.metric, originals)
+        worth = self.metric.worth(scores)
         # Before the end, a picture without a score changes nothing; at the end it is worth 0.
-        rewards = self.books.decide(
-            rows, np.where(valid, worth, np.where(done, 0.0, self.books.worth[rows])), calls
-        )
+        kept = np.isnan(worth) & ~done
+        rewards = self.books.decide(rows, np.where(kept, self.books.worth[rows], or_zero(worth)), calls)
         self.books.outcome["metric"][rows] = scores
         if done.any():
-            found = self._fidelity(images[done], None if originals is None else originals[done])
-            pictures = {"sr_image": images[done]} if self.options.return_image else {}
-            quality = np.where(valid, worth, np.nan)[done]
-            self.books.finish(rows[done], quality, metric=scores[done], **found, **pictures)
+            last = results.select(done)
+            measured = self._fidelity(last.images, None if originals is None else originals[done])
+            found = {name: last.valid(column) for name, column in measured.items()}
+            pictures = {"sr_image": last.images} if self.options.return_image else {}
+            self.books.finish(rows[done], worth[done], metric=scores[done], **found, **pictures)
         return rewards
 
     def observe(self) -> Observation:

@@ -103,11 +103,11 @@ class Episodes(Scenes):
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
         """The rewards of the finished ``rows``, float64; scores and results are entered in the books."""
-        images, originals, finite = self._results(rows)
-        scores = self._measure(images, originals)
-        quality = np.where(finite, self.metric.rewards(scores["metric"]), np.nan)
-        pictures = {"sr_image": images} if self.options.return_image else {}
-        return self.books.finish(rows, quality, **scores, **pictures)
+        results, originals = self._results(rows)
+        measured = self._measure(results.images, originals)
+        scores = {name: results.valid(column) for name, column in measured.items()}
+        pictures = {"sr_image": results.images} if self.options.return_image else {}
+        return self.books.finish(rows, self.metric.rewards(scores["metric"]), **scores, **pictures)
 
     def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
         """``metric``, ``psnr`` and ``ssim``, each (B,). A cache, if there is one, keeps them, since scoring

@@ -1,4 +1,4 @@
-"""The observation spaces of the environments."""
+"""The observation spaces of the environments: that of SkipDiff-v0, and the parts that v1 has, too."""
 
 from __future__ import annotations
 
@@ -22,19 +22,29 @@ def observation_space(
         fine_steps: F.
         lr_side: side of the LR image in pixels; None if the dictionary does not contain it.
     """
-    # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
-    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so it would
-    # take noise of ten standard deviations to be clipped.
-    latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
+    latent = latent_space(side)
     if options.observation == "latent":
         return latent
     parts: dict[str, spaces.Space[Any]] = {"latent": latent}
     if lr_side is not None:
-        parts["lr"] = spaces.Box(0.0, 1.0, (3, lr_side, lr_side), np.float32)
+        parts["lr"] = lr_space(lr_side)
     parts["step"] = spaces.Discrete(fine_steps)
     if isinstance(options.step_cost, tuple):
         parts["step_cost"] = price_space(options.step_cost)
     return spaces.Dict(parts)
+
+
+def latent_space(side: int) -> spaces.Box:
+    """The space of latents (3, side, side)."""
+    # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
+    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so it would
+    # take noise of ten standard deviations to be clipped.
+    return spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
+
+
+def lr_space(side: int) -> spaces.Box:
+    """The space of LR images (3, side, side)."""
+    return spaces.Box(0.0, 1.0, (3, side, side), np.float32)
 
 
 def price_space(step_costs: tuple[float, float]) -> spaces.Box:

@@ -41,9 +41,9 @@ class SceneOptions:
     device: str | torch.device
 
     def __post_init__(self) -> None:
-        _one_of("noise", self.noise, ("fresh", "fixed"))
-        _one_of("observation", self.observation, ("latent", "dict"))
-        _one_of("crop", self.crop, ("random", "center"))
+        one_of("noise", self.noise, ("fresh", "fixed"))
+        one_of("observation", self.observation, ("latent", "dict"))
+        one_of("crop", self.crop, ("random", "center"))
         for name in ("observation_size", "image_size"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1)
@@ -118,7 +118,8 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
     return not_negative("step_cost", step_cost)
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Refuse a value, by name, that is not one of the allowed ones."""
     if value not in allowed:
         raise SkipDiffError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, allowed))}")
 
@@ -201,9 +202,13 @@ class CallOptions(SceneOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("actions", self.actions, ("jump", "full"))
-        _one_of("episode", self.episode, ("call", "plan"))
+        one_of("actions", self.actions, ("jump", "full"))
+        one_of("episode", self.episode, ("call", "plan"))
         if self.budget is not None:
             whole_number("budget", self.budget, 1)
         if self.plans is not None and self.episode != "plan":
             raise SkipDiffError("plans= is used only with episode='plan': give that too")
+        if self.episode == "plan" and (self.levels is not None or self.actions != "jump"):
+            raise SkipDiffError("levels= and actions= are not used with episode='plan': leave them out")
+        if isinstance(self.plans, (str, os.PathLike)):
+            raise SkipDiffError(f"plans={str(self.plans)!r} must be a list of plans, such as ['100>50>0']")

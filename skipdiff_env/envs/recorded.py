@@ -8,6 +8,7 @@ from functools import partial
 from itertools import product
 from typing import Any, Literal
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -15,11 +16,11 @@ from gymnasium import spaces
 from ..diffusion import DiffusionModel, SkipProcess
 from ..errors import SkipDiffError
 from ..images import episode_pair
-from ..metrics import Metric, load_metric
-from .books import OUTCOME, UNKNOWN, Books, paid, reward_of
+from ..metrics import Metric, load_metric, or_zero
+from .books import OUTCOME, UNKNOWN, Books, paid
 from .observing import observation_space
 from .options import RecordedOptions
-from .recordings import Episode, Recordings
+from .recordings import Episode, Recordings, hashes
 from .scenes import Cell, Observation, Scenes
 from .single import SceneEnv
 from .vector import SceneVectorEnv
@@ -69,21 +70,33 @@ class RecordedEpisodes(Scenes):
 
     def _check_recordings(self, recordings: Recordings) -> None:
         """Raise a SkipDiffError that names the argument if the recordings were made with other arguments."""
+
+        def compare(**asked: tuple[Any, Any]) -> None:
+            for name, (wanted, held) in asked.items():
+                if wanted != held:
+                    raise SkipDiffError(
+                        f"the recordings were made with {name}={held!r}, not {wanted!r}: give the same, or a "
+                        "folder"
+                    )
+
         options, process = self.options, recordings.process
         fine = options.fine_steps or self.model.schedule.stride(options.coarse_steps)
-        asked = {
-            "model": (self.model.hash, process.model.hash),
-            "coarse_steps": (options.coarse_steps, process.coarse_steps),
-            "fine_steps": (fine, process.fine_steps),
-            "skip_rule": (options.skip_rule, process.skip_rule),
-            "metric": (options.metric, recordings.metric),
-        }
-        for name, (wanted, held) in asked.items():
-            if wanted != held:
-                raise SkipDiffError(
-                    f"the recordings were made with {name}={held!r}, not {wanted!r}: give the same, or a "
-                    "folder"
-                )
+        compare(
+            model=(self.model.hash, process.model.hash),
+            coarse_steps=(options.coarse_steps, process.coarse_steps),
+            fine_steps=(fine, process.fine_steps),
+            skip_rule=(options.skip_rule, process.skip_rule),
+            metric=(options.metric, recordings.metric),
+        )
+        ours, theirs = self._pair(0, 0), recordings.pair(0, 0)
+        compare(
+            low_resolution=(ours.hr is None, theirs.hr is None),
+            image_size=(self.image_size, theirs.lr.shape[0] * self.model.scale),
+        )
+        if hashes(ours) != hashes(theirs):
+            raise SkipDiffError(
+                "the recordings were made of other pictures: give the same images= and crop=, or a folder"
+            )
 
     def _has(self, metric: Metric) -> bool:
         """Whether results can be judged by a metric; psnr and ssim are always reported."""
@@ -170,7 +183,7 @@ class RecordedEpisodes(Scenes):
         quality = self.metric.rewards(scores["metric"])
         everything = np.stack([recordings.rewards(*episode) for episode in episodes])
         prices, schedules = books.price[rows], recordings.schedules
-        total = paid(reward_of(quality), books.actions[rows], prices)
+        total = paid(or_zero(quality), books.actions[rows], prices)
         best = paid(everything, schedules, prices[:, None]).max(axis=1)
         told = {"episode_return": total, "regret": best - total, "mean_reward": everything.mean(axis=1)}
         return books.finish(rows, quality, **scores, **told)
@@ -298,6 +311,10 @@ class RecordedEnv(SceneEnv):
         render_mode: None = None,
     ) -> None:
         self._open(RecordedOptions.pick(locals()), render_mode)
+
+    def render(self) -> None:
+        """Warn: recordings hold no pictures to draw."""
+        gymnasium.logger.warn("recorded episodes are not rendered: make SkipDiff-v0 to see them")
 
     @property
     def process(self) -> SkipProcess:

@@ -27,18 +27,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key, to_uint8
+from ..diffusion import DENOISE, SKIP, NoiseKey, SkipProcess, image_key
 from ..diffusion.process import History, SkipRule, history_after
 from ..diffusion.protocol import identity_of
-from ..diffusion.resize import to_arrays, to_planes
+from ..diffusion.resize import to_planes
 from ..errors import SkipDiffError
 from ..files import write_atomically
 from ..images import Pair
-from ..metrics import Metric, load_metric
+from ..metrics import Metric, Results, load_metric, or_zero
 from ..oracle import Optimum, Outcome, optimum_calls, walk
 from ..policies.file import as_seen
 from ..progress import watched
-from .books import evaluations, reward_of
+from .books import evaluations
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
@@ -81,7 +81,7 @@ class Graph:
     """
 
     def __init__(self, fine_steps: int, rule: SkipRule) -> None:
-        self.fine_steps, self.rule = fine_steps, rule
+        self.fine_steps = fine_steps
         self.states: dict[History, int] = {(): 0}
         self.outcomes: dict[History, int] = {}
         edges: list[tuple[int, int, int, int]] = []
@@ -149,7 +149,8 @@ def record(
     for final, _, _ in walk(process, start, visit=visit):
         numbers = [graph.outcomes[history[:-1]] for history in final.history]
         keep([len(graph.states) + number for number in numbers], final.latent)
-        values[numbers] = scores(to_arrays(to_uint8(final.x0)), pair.hr, metrics, device)
+        results = Results.of(final.x0)
+        values[numbers] = results.valid(scores(results.images, pair.hr, metrics, device))
     return Recording(latents, values)
 
 
@@ -334,7 +335,7 @@ class Recordings:
 
         def compute() -> np.ndarray:
             values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
-            return reward_of(load_metric(self.metric).rewards(values))
+            return or_zero(load_metric(self.metric).rewards(values))
 
         return self._remembered((image, noise_seed, "rewards"), compute)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec, parse_env_id
 
 ENV_ID, CALL_ENV_ID, RECORDED_ENV_ID = "SkipDiff-v0", "SkipDiff-v1", "SkipDiffRecorded-v0"
 
@@ -25,3 +26,16 @@ def register_envs() -> None:
             )
     # v1 is another problem and does not replace v0, which Gymnasium would call out of date at every make
     gymnasium.registry[CALL_ENV_ID].name, gymnasium.registry[CALL_ENV_ID].version = CALL_ENV_ID, None
+
+
+def complete(spec: EnvSpec, max_episode_steps: int) -> EnvSpec:
+    """Complete the spec of an environment that Gymnasium has just made, so that an environment that is made
+    from it has the same one.
+
+    The name and the version are those of the id, which the registry hides for v1. The limit on the decisions
+    is no argument but a field, where :func:`gymnasium.make` and :func:`gymnasium.make_vec` read it.
+    """
+    _, spec.name, spec.version = parse_env_id(spec.id)
+    spec.kwargs.pop("max_episode_steps", None)
+    spec.max_episode_steps = max_episode_steps
+    return spec

@@ -19,11 +19,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ..diffusion import DiffusionModel, NoiseKey, as_model, image_key, load_pretrained, to_uint8
-from ..diffusion.resize import to_arrays, to_planes
+from ..diffusion import DiffusionModel, NoiseKey, as_model, image_key, load_pretrained
+from ..diffusion.resize import to_planes
 from ..errors import SkipDiffError
 from ..images import BUNDLED_IMAGE_SIZE, Pair, episode_pair, make_pair, open_source
-from ..metrics import load_metric, psnr_y, ssim_y
+from ..metrics import Results, load_metric, psnr_y, ssim_y
 from .books import OUTCOME, Ledger, draw_price
 from .options import SceneOptions
 
@@ -265,13 +265,11 @@ class Scenes(ABC):
             crop=self.options.crop,
         )  # fmt: skip
 
-    def _results(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """The newest x̂0 of ``rows`` as 8-bit images (B, H, W, 3), their originals if there are any, and
-        whether every number of x̂0 is finite, bool (B,)."""
+    def _results(self, rows: np.ndarray) -> tuple[Results, np.ndarray | None]:
+        """The newest x̂0 of ``rows``, and their originals, uint8 (B, H, W, 3), if there are any."""
         x0 = self.state.x0[torch.as_tensor(rows, device=self.device)]
         originals = [hr for row in rows if (hr := self.pairs[row].hr) is not None]
-        finite = torch.isfinite(x0).flatten(1).all(dim=1).cpu().numpy()
-        return to_arrays(to_uint8(x0)), np.stack(originals) if originals else None, finite
+        return Results.of(x0), np.stack(originals) if originals else None
 
     def _fidelity(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
         """``psnr`` and ``ssim``, each (B,); NaN without originals."""
@@ -300,4 +298,4 @@ class Scenes(ABC):
 
     def picture(self, row: int) -> np.ndarray:
         """The newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
-        return to_arrays(to_uint8(self.state.x0[row : row + 1]))[0]
+        return Results.of(self.state.x0[row : row + 1]).images[0]

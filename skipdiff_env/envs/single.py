@@ -10,12 +10,13 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, parse_env_id
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from ..errors import SkipDiffError
 from ..images import ImageSource
 from .options import SceneOptions
+from .registration import complete
 from .rendering import RENDER_FPS, Window, draw_frame
 from .scenes import Scenes
 
@@ -56,11 +57,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        if spec is not None:
-            _, spec.name, spec.version = parse_env_id(spec.id)  # the registry knows v1 without, see there
-            if spec.max_episode_steps is None:
-                spec.max_episode_steps = self._episodes.longest
-        self._spec = spec
+        self._spec = None if spec is None else complete(spec, self._episodes.longest)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

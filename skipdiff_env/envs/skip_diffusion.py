@@ -86,7 +86,8 @@ class SkipDiffusionEnv(SceneEnv):
 
     The episode ends after F - 1 decisions. The last call of `step` also makes the last denoising step 1 -> 0,
     which is never skipped, and returns `terminated=True` and the final latent (level 0). Episodes are
-    truncated only if `gymnasium.make` or `make_vec` is given a `max_episode_steps`; in the spec it is F - 1.
+    truncated only by a `max_episode_steps`. In the spec it is F - 1 unless it is given, and an environment
+    that `gymnasium.make` makes from the spec therefore ends with both flags; a batch never sets both.
 
     ## Arguments
 
@@ -139,7 +140,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |
-    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN without an original, -1 before the end |
+    | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN if not computable, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |
 
     ## Version History

@@ -14,9 +14,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from ..errors import SkipDiffError
+from ..errors import SkipDiffError, whole_number
 from ..images import ImageSource
-from .options import SceneOptions
+from .options import SceneOptions, one_of
+from .registration import complete
 from .rendering import RENDER_FPS, draw_frame
 from .scenes import Scenes
 from .single import check_render_mode
@@ -43,7 +44,8 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         tensors: whether observations, rewards (float32) and flags are torch tensors on the device
             instead of NumPy arrays. Actions may always be either.
         render_mode: ``"rgb_array"`` or None.
-        max_episode_steps: number of decisions after which an episode is truncated; None: never.
+        max_episode_steps: number of decisions after which an episode that has not ended is truncated; None
+            or -1: never.
         arguments: the arguments of the single environment.
     """
 
@@ -67,18 +69,23 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         max_episode_steps: int | None = None,
         **arguments: Any,
     ) -> None:
-        if num_envs < 1:
-            raise SkipDiffError(f"num_envs={num_envs} must be at least 1")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise SkipDiffError(f"max_episode_steps={max_episode_steps} must be at least 1, or None")
+        self.num_envs = num_envs = whole_number("num_envs", num_envs, 1)
+        if max_episode_steps == -1:  # as for gymnasium.make
+            max_episode_steps = None
+        if max_episode_steps is not None:
+            whole_number("max_episode_steps", max_episode_steps, 1)
         check_render_mode(render_mode, self.metadata["render_modes"])
-        self.num_envs, self.render_mode, self.tensors = num_envs, render_mode, tensors
+        self.render_mode, self.tensors = render_mode, tensors
+        if not isinstance(autoreset_mode, AutoresetMode):
+            one_of("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.max_episode_steps = max_episode_steps
-        """Number of decisions after which an episode is truncated; None: never."""
         self._spec: EnvSpec | None = None
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self._episodes = self.scenes(num_envs, self.options(**arguments))
+        longest = self._episodes.longest
+        cuts = max_episode_steps is not None and max_episode_steps < longest
+        self.max_episode_steps = max_episode_steps if cuts else None
+        """Number of decisions after which an episode is truncated; None: never."""
         self.single_observation_space = self._episodes.observation_space
         self.single_action_space = self._episodes.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -88,14 +95,14 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """The spec; ``max_episode_steps`` is the length of the longest episode unless it was given."""
+        """The spec; ``max_episode_steps`` is the length of the longest episode unless a lower limit was
+        given."""
         return self._spec
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        if spec is not None and spec.max_episode_steps is None:
-            spec.max_episode_steps = self.max_episode_steps or self._episodes.longest
-        self._spec = spec
+        longest = self.max_episode_steps or self._episodes.longest
+        self._spec = None if spec is None else complete(spec, longest)
 
     @property
     def source(self) -> ImageSource:
@@ -145,7 +152,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         if len(play):
             rewards[play], ended[play] = self._episodes.step(play, chosen[play])
             if self.max_episode_steps is not None:
-                cut[play] = self._episodes.books.taken[play] >= self.max_episode_steps
+                cut[play] = ~ended[play] & (self._episodes.books.taken[play] >= self.max_episode_steps)
         finals: dict[int, dict[str, Any]] = {}
         self._done = ended | cut
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._done.any():

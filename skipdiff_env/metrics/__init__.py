@@ -8,5 +8,6 @@ heavy; pyiqa, torchvision and scikit-image are imported when the first score is 
 from skipdiff_env.metrics.base import Metric
 from skipdiff_env.metrics.fidelity import psnr_y, ssim_y, studio_luma
 from skipdiff_env.metrics.load import load_metric
+from skipdiff_env.metrics.results import Results, or_zero
 
-__all__ = ["Metric", "load_metric", "psnr_y", "ssim_y", "studio_luma"]
+__all__ = ["Metric", "Results", "load_metric", "or_zero", "psnr_y", "ssim_y", "studio_luma"]

@@ -154,8 +154,7 @@ class ProductMetric(Metric):
     def _score(self, images: Images, references: Images | None) -> Scores:
         logarithm = np.zeros(len(images))
         for metric, weight in self._parts.items():
-            rewards = metric.rewards(metric(images, references if metric.reference else None))
-            logarithm -= weight * np.log(np.where(rewards > 0, rewards, np.nan))
+            logarithm -= weight * metric.worth(metric(images, references if metric.reference else None))
         return np.exp(logarithm)
 
 
@@ -170,11 +169,10 @@ class LogMetric(Metric):
         self._metric = metric
 
     def _score(self, images: Images, references: Images | None) -> Scores:
-        rewards = self._metric.rewards(self._metric(images, references if self.reference else None))
-        return -np.log(np.where(rewards > 0, rewards, np.nan))
+        return -self._metric.worth(self._metric(images, references if self.reference else None))
 
     def rewards(self, scores: Scores) -> Scores:
-        """The negative scores, float64 (B,); NaN where there is none."""
+        """The negative scores, float64; NaN where there is none."""
         return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 

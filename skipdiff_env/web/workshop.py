@@ -14,7 +14,7 @@ import numpy as np
 from ..chains import with_detail
 from ..diffusion import SkipProcess, image_key
 from ..errors import SkipDiffError
-from ..metrics import load_metric
+from ..metrics import load_metric, or_zero
 from ..oracle import optimum_calls
 from ..upscale import Clock, Enlarger, Work, usual_tiles
 from .offers import Offers
@@ -132,7 +132,7 @@ class Workshop(Offers):
                 end = study.play(taken)
                 hr = request.task.hr
                 values = judge(end.picture[None], None if hr is None else hr[None])
-                reward = float(np.nan_to_num(judge.rewards(values))[0])
+                reward = float(or_zero(judge.rewards(values))[0])
                 lines.append(
                     Line(who, tuple(taken), end.evaluations, float(values[0]), reward, best.regret(reward))
                 )

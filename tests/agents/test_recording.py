@@ -144,7 +144,7 @@ def test_settings_made_from_another_have_answers_of_their_own(settings):
     assert swapped.recordings.file(0, 0) != recorded.recordings.file(0, 0) and not np.allclose(
         swapped.rewards(0, 0), before
     )
-    assert replace(recorded, skip_rule="hold").graph.rule == "hold"
+    assert replace(recorded, skip_rule="hold").process.skip_rule == "hold"
 
 
 def test_the_latents_in_memory_are_bounded(settings, monkeypatch):

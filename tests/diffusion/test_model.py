@@ -1,6 +1,8 @@
 """From the network's output to x̂0: algebra, targets, clamping, and what "frozen" means."""
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -212,6 +214,19 @@ FULL = ModelConfig(
     training={"hours": 1.5},
     quality={"val": {"psnr": 26.1}},
 )
+
+
+def test_copies_are_the_model_itself_and_pickles_are_not():
+    model = random_model()
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    assert copy.deepcopy(model) is model and copy.deepcopy([model])[0] is model
+    other = pickle.loads(pickle.dumps(model))
+    assert other.network is not model.network
+    latent = torch.zeros(1, 3, 32, 32)
+    arguments = latent, latent, torch.tensor([0.5])
+    torch.testing.assert_close(other.predict(*arguments), model.predict(*arguments), rtol=0, atol=0)
+    after = model.network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_configurations_survive_json():

@@ -325,6 +325,14 @@ def test_bad_requests_are_named(make_calls, make_batch):
         ({"episode": "plan", "plans": ["100>50"]}, "last call must lead to 0"),
         ({"metric": {"lpips": -1}}, "must map names of metrics to numbers above 0"),
         ({"plans": PLANS}, "give that too"),
+        ({"episode": "plan", "plans": PLANS, "levels": [50]}, "not used with episode='plan'"),
+        ({"episode": "plan", "plans": PLANS, "actions": "full"}, "not used with episode='plan'"),
+        ({"episode": "plan", "plans": "100>50>0"}, "plans='100>50>0' must be a list of plans"),
+        ({"levels": "50"}, "levels='50' must be a list of numbers"),
+        ({"levels": 50}, "levels=50 must be a list of numbers"),
+        ({"levels": ["a"]}, r"levels=\['a'\] must be a list of numbers"),
+        ({"levels": [50, np.nan]}, "must lie in 0 … T = 100, without T"),
+        ({"levels": [100]}, "must lie in 0 … T = 100, without T"),
     ):
         with pytest.raises(ValueError, match=words):
             make_calls(**arguments)

@@ -131,23 +131,60 @@ def test_spec_survives_json():
     assert json.loads(spec.to_json())["vector_entry_point"].endswith(":SkipDiffusionVectorEnv")
 
 
-def test_spec_of_a_made_env_makes_it_again(tmp_path, tiny, photos):
+@pytest.mark.parametrize(
+    ("name", "arguments", "actions"),
+    [
+        ("SkipDiff-v0", {"fine_steps": 4}, [0, 1, 0]),
+        ("SkipDiff-v1", {"levels": [50, 20], "budget": 3}, [0, 1, 2]),
+        ("SkipDiffRecorded-v0", {"fine_steps": 4, "observation_size": 16}, [0, 1, 0]),
+    ],
+)
+def test_spec_of_a_made_env_makes_it_again(tmp_path, tiny, photos, name, arguments, actions):
     from skipdiff_env.diffusion import save_model
     from skipdiff_env.images import write_image
 
     model = save_model(tmp_path / "model", tiny.network, tiny.config)
     for i, photo in enumerate(photos):
         write_image(tmp_path / f"{i}.png", photo)
-    plain = {"model": str(model), "images": str(tmp_path), "metric": "psnr", "noise": "fixed"}
-    env = gymnasium.make("SkipDiff-v0", **plain)
-    again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
-    assert data_equivalence(env.reset(seed=3), again.reset(seed=3), exact=True)
-    envs = gymnasium.make_vec("SkipDiff-v0", num_envs=2, autoreset_mode="SameStep", **plain)
-    more = gymnasium.make_vec(EnvSpec.from_json(envs.spec.to_json()))
-    assert more.num_envs == 2 and more.metadata == envs.metadata
-    assert data_equivalence(envs.reset(seed=3), more.reset(seed=3), exact=True)
-    # two environments, one model and one metric
-    assert env.unwrapped.process.model is again.unwrapped.process.model is envs.process.model
+    arguments = {"model": str(model), "images": str(tmp_path), "metric": "psnr", **arguments}
+    if name == "SkipDiffRecorded-v0":
+        arguments["recordings"] = str(tmp_path / "recordings")
+    title, version = name.split("-v")
+    env = gymnasium.make(name, **arguments)
+    envs = gymnasium.make_vec(name, num_envs=2, autoreset_mode="SameStep", **arguments)
+    for first, make in ((env, gymnasium.make), (envs, gymnasium.make_vec)):
+        spec = first.spec
+        assert (spec.name, spec.version, spec.max_episode_steps) == (title, int(version), 3)
+        assert EnvSpec.from_json(spec.to_json()) == spec
+        again, once_more = make(EnvSpec.from_json(spec.to_json())), make(spec)
+        assert again.spec == once_more.spec == spec
+        assert again.metadata == first.metadata
+        assert data_equivalence(first.reset(seed=3), again.reset(seed=3), exact=True)
+        assert again.unwrapped.process.model is env.unwrapped.process.model  # they share one model
+        for action in actions:
+            action = [action] * 2 if make is gymnasium.make_vec else action
+            (*one, cut, info), (*other, also_cut, told) = first.step(action), again.step(action)
+            assert data_equivalence((one, info), (other, told), exact=True)
+            assert not np.any(cut)
+            if make is gymnasium.make_vec:
+                assert not np.any(also_cut)
+        assert np.all(one[-1])
+        if make is gymnasium.make:
+            assert also_cut  # Gymnasium's wrapper limits what is made from a spec to the same length
+
+
+def test_a_batch_made_again_has_no_limit_but_one_that_was_given(make_vec):
+    envs = make_vec(2, autoreset_mode="Disabled")
+    assert gymnasium.make_vec(envs.spec).max_episode_steps is None
+    short = make_vec(2, max_episode_steps=3)
+    again = gymnasium.make_vec(short.spec)
+    assert short.max_episode_steps == again.max_episode_steps == again.spec.max_episode_steps == 3
+    assert gymnasium.make_vec(short.spec, max_episode_steps=2).spec.max_episode_steps == 2
+
+
+def test_an_env_made_from_a_spec_has_the_same_model(make):
+    env = make()
+    assert gymnasium.make(env.spec).unwrapped.process.model is env.unwrapped.process.model
 
 
 @pytest.mark.parametrize("clone", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])

@@ -130,6 +130,7 @@ def test_picture_that_is_not_finite_has_no_valid_score(make, interpolation):
     env = make(model=model, image_size=32).unwrapped
     _, rewards, infos = play(env, [1] * 9)
     assert rewards[-1] == 0.0 and infos[-1]["reward_valid"] is False
+    assert all(np.isnan(infos[-1][name]) for name in ("metric", "psnr", "ssim"))
 
 
 # --- starting states and replay

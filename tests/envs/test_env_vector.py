@@ -284,10 +284,14 @@ def test_spaces_are_batched(make_vec):
 
 
 def test_misuse(make_vec):
-    with pytest.raises(ValueError, match="num_envs=0 must be at least 1"):
+    with pytest.raises(ValueError, match="num_envs=0 must be a whole number of at least 1"):
         make_vec(0)
-    with pytest.raises(ValueError, match="not a valid AutoresetMode"):
-        make_vec(1, autoreset_mode="Sometimes")
+    for count in ("2", 2.0, True):
+        with pytest.raises(SkipDiffError, match="num_envs=.* must be a whole number"):
+            make_vec(count)
+    for mode in ("Sometimes", "SAME_STEP", None, []):
+        with pytest.raises(SkipDiffError, match="use one of 'NextStep', 'SameStep', 'Disabled'"):
+            make_vec(1, autoreset_mode=mode)
     with pytest.raises(TypeError, match="modell"):
         make_vec(1, modell="natural-4x")
     envs = make_vec(2)
@@ -301,7 +305,8 @@ def test_misuse(make_vec):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("longest", [3, 9, 20])
 def test_a_limit_cuts_episodes_as_gymnasiums_wrapper_does(make_vec, make_sync, assert_close, mode, longest):
-    """F - 1 is 9: a limit of 3 truncates, one of 9 comes with the end, one of 20 never does."""
+    """F - 1 is 9: a limit of 3 truncates, one of 20 never does. One of 9 comes with the end, which is no
+    truncation, though the wrapper calls it one."""
     ours = make_vec(2, autoreset_mode=mode, max_episode_steps=longest)
     theirs = make_sync(2, mode, max_episode_steps=longest)
     for env in (ours, theirs):
@@ -309,13 +314,20 @@ def test_a_limit_cuts_episodes_as_gymnasiums_wrapper_does(make_vec, make_sync, a
     for step in range(11):
         (a, *first), (b, *second) = (env.step(np.array([step % 2, 0])) for env in (ours, theirs))
         assert_close(a, b, 1e-4)
+        second[2] = second[2] & ~second[1]
         for mine, other in zip(first[:3], second[:3], strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-4)
         if mode == "Disabled" and (over := first[1] | first[2]).any():
             for env in (ours, theirs):
                 env.reset(options={"reset_mask": over})
-    with pytest.raises(SkipDiffError, match="max_episode_steps=0 must be at least 1"):
-        make_vec(2, max_episode_steps=0)
+    assert ours.max_episode_steps == (3 if longest == 3 else None)
+
+
+def test_limits_that_are_none(make_vec):
+    for limit in (0, 2.5, "3", -2):
+        with pytest.raises(SkipDiffError, match="max_episode_steps=.* must be a whole number of at least 1"):
+            make_vec(2, max_episode_steps=limit)
+    assert make_vec(2, max_episode_steps=-1).max_episode_steps is None
 
 
 FORKED = """

@@ -7,6 +7,7 @@ import re
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.envs import RecordedEnv
@@ -174,6 +175,8 @@ def test_what_cannot_be_recorded_is_refused(recorded, bright):
         recorded(fine_steps=20, skip_rule="hold")
     with pytest.raises(SkipDiffError, match="unknown render_mode"):
         recorded(render_mode="rgb_array")
+    with pytest.warns(UserWarning, match="recorded episodes are not rendered: make SkipDiff-v0"):
+        assert recorded().unwrapped.render() is None
 
 
 def test_rewards_relative_to_the_episodes_mean(recorded, recorded_vec):
@@ -197,6 +200,51 @@ def test_rewards_relative_to_the_episodes_mean(recorded, recorded_vec):
         paid.append(rewards)
     assert np.mean(paid, axis=0) == pytest.approx(np.zeros(6), abs=1e-6)
     assert np.std(paid, axis=0).mean() == pytest.approx(1)
+
+
+def test_relative_rewards_are_made_again_from_their_spec(recorded):
+    wrapped = RelativeReward(recorded(), scale=0.5)
+    again = gymnasium.make(wrapped.spec)
+    assert isinstance(again, RelativeReward) and again.scale == 0.5
+    paid = []
+    for env in (wrapped, again):
+        env.reset(seed=1)
+        paid.append([float(env.step(action)[1]) for action in (1, 0, 1, 0)])
+    assert paid[0] == paid[1] and paid[0][-1] != 0
+
+
+@pytest.mark.parametrize("scale", [0, -1, np.inf, np.nan, "1"])
+def test_scales_that_are_none_are_refused(recorded, recorded_vec, scale):
+    for wrapped in (
+        lambda: RelativeReward(recorded(), scale),
+        lambda: RelativeVectorReward(recorded_vec(), scale),
+    ):
+        with pytest.raises(SkipDiffError, match="scale=.* must be a finite number above 0"):
+            wrapped()
+
+
+def test_relative_rewards_of_tensors_are_tensors(recorded_vec):
+    given = {"image": [0, 1, 2, 0], "noise_seed": [0, 1, 0, 1]}
+    plain, tensors = (RelativeVectorReward(recorded_vec(tensors=kind)) for kind in (False, True))
+    plain.reset(options=given)
+    tensors.reset(options=given)
+    for actions in ([0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 1]):
+        rewards, same = plain.step(np.array(actions))[1], tensors.step(np.array(actions))[1]
+        assert same.dtype == torch.float32
+        np.testing.assert_allclose(same.numpy(), rewards, atol=1e-3)
+    assert rewards.dtype == np.float64 and rewards.any()
+
+
+def test_recordings_of_other_pictures_are_refused_by_name(arguments, recorded, photos):
+    held = recorded().unwrapped._episodes.recordings
+    assert recorded(recordings=held).reset(seed=0)[1].keys() == recorded().reset(seed=0)[1].keys()
+    for name, others in (
+        ("other pictures: give the same images= and crop=", {"images": photos[::-1]}),
+        ("other pictures: give the same images= and crop=", {"crop": "center"}),
+        ("image_size=32, not 36", {"image_size": 36}),
+    ):
+        with pytest.raises(SkipDiffError, match=name):
+            recorded(recordings=held, **others)
 
 
 def test_other_environments_have_no_mean(make, make_vec):

@@ -20,7 +20,7 @@ FLOORS = (
     ("metrics",),
     ("images",),
     ("training",),
-    ("latent_cache",),
+    ("latent_cache", "subject"),
     ("sampler",),
     ("oracle", "plan_oracle", "planning"),
     ("envs",),
