@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skipdiff_env.diffusion import SkipProcess
+from skipdiff_env.envs.options import RecordedOptions
 from skipdiff_env.envs.recorded import RecordedVectorEnv
 from skipdiff_env.envs.recordings import MEMORY, Graph, Recordings, Watch
 from skipdiff_env.errors import SkipDiffError
@@ -91,9 +92,8 @@ class RecordedSetting(Setting):
         relative."""
         if others.pop("return_image", False):
             raise SkipDiffError("recordings hold no images: use only metrics that are recorded")
-        options = vars(self.options(**others))
-        for name in ("cache", "noise", "return_image", "refiner"):
-            del options[name]
+        options, shared = vars(self.options(**others)), {option.name for option in fields(RecordedOptions)}
+        options = {name: value for name, value in options.items() if name in shared}
         options["observation_size"] = options["observation_size"] or max(self.sizes)
         envs = RecordedVectorEnv(
             count, autoreset_mode="Disabled", tensors=tensors, recordings=self.recordings, **options
