@@ -1,4 +1,4 @@
-"""Progress reports: a bar on a terminal, elsewhere a line from time to time."""
+"""Progress reports: a bar on a terminal, elsewhere a line from time to time; durations in words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
-
-from tqdm import tqdm
 
 QUIET_SECONDS = 20.0
 """Seconds between lines where they are not overwritten, as in a file."""
@@ -23,6 +21,8 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
         what: name of the work, such as ``"recording"``.
     """
     if sys.stderr.isatty():
+        from tqdm import tqdm  # training can do without it
+
         yield from tqdm(items, what, leave=False, unit="", dynamic_ncols=True)
         return
     began = told = time.monotonic()
@@ -30,13 +30,13 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
         now = time.monotonic()
         if done and (done == 1 or now - told >= QUIET_SECONDS):
             told = now
-            left = remaining((now - began) / done * (len(items) - done))
+            left = duration((now - began) / done * (len(items) - done))
             print(f"{what}: {done} of {len(items)}, {left} left", file=sys.stderr, flush=True)
         yield item
 
 
-def remaining(seconds: float) -> str:
-    """A duration in a readable form: ``40 s``, ``3 min``, ``2.5 h``."""
+def duration(seconds: float) -> str:
+    """A duration in words: ``0.4 s``, ``40 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What every test shares: torch's threads, the `gpu` marker, the folder with the evaluation images."""
+"""What every test shares: one thread, the `gpu` marker, the folder with the evaluation images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core
-        os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(2)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for repeatable sums, and a core for every worker of xdist
+    torch.set_num_threads(1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

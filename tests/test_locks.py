@@ -169,14 +169,16 @@ def test_a_lock_is_held_against_others_and_freed_by_death(tmp_path: Path) -> Non
     try:
         with pytest.raises(BlockingIOError), held(lock, wait=False):
             pass
-        waited: list[float] = []
+        began, waited = threading.Event(), list[float]()
 
         def wait() -> None:
+            began.set()
             with held(lock):
                 waited.append(time.monotonic())
 
         waiting = threading.Thread(target=wait)
         waiting.start()
+        assert began.wait(60)
         waiting.join(0.2)
         assert not waited
     finally:

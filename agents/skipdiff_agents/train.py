@@ -37,7 +37,7 @@ from skipdiff_env.files import write_atomically, written
 from skipdiff_env.locks import alone
 from skipdiff_env.policies.file import NetworkPolicy, save_policy
 from skipdiff_env.policies.network import SkipProposalNetwork
-from skipdiff_env.progress import remaining
+from skipdiff_env.progress import duration
 from skipdiff_env.training.recipe import differences
 
 from .evaluate import Evaluator, Result, Setting, denoise_shares, paid_starts
@@ -304,7 +304,7 @@ class Watch(BaseCallback):
             left = progress.seconds / done * max(total - done, 0)
             self.say(
                 f"{done} of {total} decisions: held-out reward {reward:.5f} with {evaluations:.1f} "
-                f"evaluations, {remaining(left)} left"
+                f"evaluations, {duration(left)} left"
             )
         with written(run.folder / f"{CHECKPOINT}.zip") as file:
             self.model.save(file)  # type: ignore[arg-type]  # any binary file will do

@@ -33,6 +33,10 @@ class Estimate:
     images: int
     """How many had a value."""
 
+    def __format__(self, form: str) -> str:
+        """The mean and the interval: f"{gain:+.2f}" is ``+0.31 (+0.12 … +0.50)``."""
+        return f"{self.mean:{form}} ({self.low:{form}} … {self.high:{form}})"
+
     @property
     def sign(self) -> int:
         """1 or -1 where the whole interval lies on one side of zero, else, or for a few images, 0."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skipdiff_env.chains.plan import uniform_levels
 from skipdiff_env.diffusion import NoiseKey, NoiseSchedule
 from skipdiff_env.diffusion.noise import keyed_normal
 from skipdiff_env.diffusion.protocol import DiffusionModel
@@ -23,18 +24,13 @@ LAMBDA_MIN = -5.1
 schedules: from level 99 to 100 λ falls from -4.2 to -7.6, too long a step for a solver in λ."""
 
 
-def uniform_levels(steps: int, top: int) -> list[int]:
-    """``steps`` levels from ``top`` down, evenly spread and rounded, and the 0 that follows."""
-    return np.rint(np.linspace(top, 0, steps + 1)).astype(int).tolist()
-
-
 def thinned(kind: Any, schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
     """A diffusers scheduler whose whole table is ``steps`` uniform levels, and those levels, T first.
 
     A table that holds just the levels to be visited leaves a scheduler no room for a spacing of its own:
     diffusers' DDIM takes equal strides only, which 16 of 100 levels are not.
     """
-    levels = uniform_levels(steps, schedule.steps)
+    levels = uniform_levels(schedule.steps, steps)
     alpha_bar = schedule.alpha_bar[levels[-2::-1]]
     betas = 1 - alpha_bar / np.r_[1.0, alpha_bar[:-1]]
     scheduler = kind(
@@ -98,9 +94,5 @@ def sample(
         signal = latent.new_full((len(latent),), float(model.schedule.noise_level(level)))
         image = model.predict(latent, condition, signal)
         x0 = model.to_latent(image, condition)
-        latent = scheduler.step(x0, timestep, latent, **_noise(scheduler, generators)).prev_sample
+        latent = scheduler.step(x0, timestep, latent, generator=generators).prev_sample
     return image
-
-
-def _noise(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    return {"generator": generators} if type(scheduler).__name__ == "DDPMScheduler" else {}

@@ -46,7 +46,7 @@ class Walks:
 
     def coarse(self, coarse: int) -> Sampler:
         """CSA alone, S evaluations; with S = T the full chain."""
-        process = self.process(coarse)
+        process = self.process(coarse)  # not that of chains.CSA, F = 0, which shares no latents with F = N
 
         def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
             state = process.start(conditions_of(self.model, lrs), noise_of(lrs, seeds))

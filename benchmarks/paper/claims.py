@@ -98,7 +98,7 @@ def full_against_originals(results: Results, subject: Subject) -> str:
     means = " against ".join(f"{results.mean(s, 'niqe'):.2f}" for s in (subject.full, "hr"))
     return (
         f"*The full chain has a lower NIQE than the originals themselves*: {WORDS[-gap.sign]}, {means} "
-        f"(paired difference {gap.mean:+.2f}, interval {gap.low:+.2f} … {gap.high:+.2f})."
+        f"(paired difference {spelled(gap, '+.2f')})."
     )
 
 
@@ -113,10 +113,7 @@ def from_start_9_to_1(results: Results, subject: Subject) -> str:
     """How far Table 5 falls off towards its low end."""
     high, low = subject.manual(9), subject.manual(1)
     psnr, lpips = results.difference(low, high, "psnr"), results.ratio(low, high, "lpips")
-    text = (
-        f"*From start 9 to start 1*: PSNR {psnr.mean:+.2f} dB, interval {psnr.low:+.2f} … {psnr.high:+.2f}; "
-        f"LPIPS × {lpips.mean:.2f}, interval {lpips.low:.2f} … {lpips.high:.2f}."
-    )
+    text = f"*From start 9 to start 1*: PSNR {spelled(psnr, '+.2f', ' dB')}; LPIPS × {spelled(lpips, '.2f')}."
     if subject.paper == "faces":
         gap, factor = STARTS[1][0] - STARTS[9][0], STARTS[1][3] / STARTS[9][3]
         text += f" The paper: PSNR {gap:+.2f} dB, LPIPS × {factor:.2f}."
@@ -183,8 +180,7 @@ def trend(results: Results, subject: Subject, metric: str) -> str:
     found = results.spearman(keys, [subject.samplers[key].steps for key in keys], metric)
     verdict = WORDS[found.sign * COARSE_TRENDS[metric]]
     falls = f"{name(metric)} falls with S, which is {'better' if column(metric).lower_better else 'worse'}"
-    rho = f"{found.mean:+.2f}, interval {found.low:+.2f} … {found.high:+.2f}"
-    return f"*CSA alone: {falls}*: {verdict}, Spearman's ρ {rho}."
+    return f"*CSA alone: {falls}*: {verdict}, Spearman's ρ {spelled(found, '+.2f')}."
 
 
 def same_budget(results: Results, subject: Subject) -> list[str]:
@@ -231,8 +227,12 @@ def name(metric: str) -> str:
 
 def signed(gain: Estimate, metric: str) -> str:
     """A gain with its interval, more being better."""
-    digits = column(metric).digits
-    return f"{gain.mean:+.{digits}f}, interval {gain.low:+.{digits}f} … {gain.high:+.{digits}f}"
+    return spelled(gain, f"+.{column(metric).digits}f")
+
+
+def spelled(found: Estimate, form: str, unit: str = "") -> str:
+    """A mean and its interval in a sentence."""
+    return f"{found.mean:{form}}{unit}, interval {found.low:{form}} … {found.high:{form}}"
 
 
 def niqe_disagreements(results: Results) -> str:

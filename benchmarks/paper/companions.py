@@ -27,7 +27,7 @@ from skipdiff_env.images import open_source
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import EVALUATIONS, Metric, judges
 from ..measure.options import command_line, fixed_start
-from ..measure.results import Estimate, Results
+from ..measure.results import Results
 from ..measure.sampler import Sampler
 from ..measure.samplers import catalogue, trained_chains
 from ..measure.store import Row, Store
@@ -196,14 +196,10 @@ class Study:
         """Every variant minus what it is a variant of, image by image."""
         metrics = [metric for name in COMPARED for metric in self.metrics if metric.name == name]
 
-        def cell(found: Estimate, metric: Metric) -> str:
-            form = f"+.{metric.digits}f"
-            return f"{found.mean:{form}} ({found.low:{form}} … {found.high:{form}})"
-
         lines = [
             [
                 f"{one} − {other}",
-                *(cell(results.difference(one, other, metric.name), metric) for metric in metrics),
+                *(f"{results.difference(one, other, m.name):+.{m.digits}f}" for m in metrics),
             ]
             for one, other in self._pairs
         ]

@@ -61,7 +61,7 @@ def draw_coarse(folder: Path, part: Part, subject: Subject, results: Results) ->
 
 def interval(found: Estimate, digits: int) -> str:
     """As a cell: ``24.90 (24.61 … 25.20)``."""
-    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} … {found.high:.{digits}f})"
+    return f"{found:.{digits}f}"
 
 
 def draw_plane(folder: Path, part: Part, samplers: Mapping[str, Sampler], results: Results) -> None:

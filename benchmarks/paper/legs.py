@@ -202,8 +202,7 @@ def sentences(results: Results, legs: Sequence[Leg], best: Sequence[str]) -> lis
     if len(legs) > 1:
         tens = np.log10([leg.images for leg in legs])
         gains = "; ".join(
-            f"{metric.title} {slope.mean:+.{metric.digits}f} ({slope.low:+.{metric.digits}f} … "
-            f"{slope.high:+.{metric.digits}f})"
+            f"{metric.title} {slope:+.{metric.digits}f}"
             for metric in METRICS
             if (slope := per_tenfold(results, best, tens, metric.name)).images
         )

@@ -21,7 +21,7 @@ from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.chains import shipped_plans
 
 from ..measure.evaluate import Evaluation
-from ..measure.metrics import METRICS
+from ..measure.metrics import METRICS, column
 from ..measure.options import (
     add_common,
     fixed_start,
@@ -140,7 +140,7 @@ def report(
 
 def paired(against: Sequence[Against]) -> Table:
     """Each plan's differences and ratios."""
-    head = ["", *map(_titled, LIMITS)]
+    head = ["", *(column(name).title for name in LIMITS)]
     return Table(head, [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
 
 
@@ -164,7 +164,7 @@ def sentences(against: Sequence[Against]) -> list[str]:
     """Whether the fewest evaluations that count as good are few enough."""
     found = []
     for most, lpips in LOOSER.items():
-        limits = ", ".join(f"{_titled(name)} {_limit(name, lpips)}" for name in LIMITS)
+        limits = ", ".join(f"{column(name).title} {_limit(name, lpips)}" for name in LIMITS)
         some = [a for a in against if a.sampler.steps <= most]
         good = [a for a in some if not a.fails(lpips)]
         if good:
@@ -173,7 +173,7 @@ def sentences(against: Sequence[Against]) -> list[str]:
         elif some:
             near = min(some, key=lambda a: len(a.fails(lpips)))
             text = f"no; nearest is the plan of {near.sampler.steps} evaluations, beyond the limit in "
-            text += ", ".join(map(_titled, near.fails(lpips)))
+            text += ", ".join(column(name).title for name in near.fails(lpips))
         else:
             text = "there is no such plan"
         found.append(f"*As good as the fixed start in at most {most} evaluations* ({limits}): {text}.")
@@ -193,7 +193,8 @@ def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]
         if some:
             text = f"beaten by {', '.join(ahead)}" if ahead else f"beaten by none of {len(some)}"
             found.append(f"- {plan.label}: {text}")
-    what = " and ".join(filter(None, [", ".join(map(_titled, JUDGES[:-1])), _titled(JUDGES[-1])]))
+    *firsts, last = (column(name).title for name in JUDGES)
+    what = f"{', '.join(firsts)} and {last}"
     said = (
         f"Beaten is a plan where a standard sampler of as many evaluations is better by two of {what}, with "
         "paired intervals clear of zero, and not worse by the third:"
@@ -201,14 +202,9 @@ def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]
     return [said, "\n".join(found)] if found else []
 
 
-def _titled(name: str) -> str:
-    return next(metric.title for metric in METRICS if metric.name == name)
-
-
 def _interval(found: Estimate) -> str:
     sign = "+" if np.isfinite(found.mean) and found.low < 0.5 else ""
-    digits = 3
-    return f"{found.mean:{sign}.{digits}f} ({found.low:{sign}.{digits}f} … {found.high:{sign}.{digits}f})"
+    return f"{found:{sign}.3f}"
 
 
 def _limit(name: str, lpips: float) -> str:

@@ -23,7 +23,7 @@ from skipdiff_env.images import open_source
 from ..measure.evaluate import Evaluation
 from ..measure.metrics import METRICS
 from ..measure.options import fixed_start, made_by, picked, rows_file
-from ..measure.results import Estimate, Results
+from ..measure.results import Results
 from ..measure.sampler import Sampler
 from ..measure.samplers import catalogue
 from ..measure.store import Store
@@ -81,7 +81,7 @@ def report(results: Results, samplers: list[Sampler], made: str) -> Report:
             data.append([sampler.key, key.split()[1], *means])
         exact, fast = (named(sampler.key, dtype) for dtype in (EXACT, FAST))
         found = [results.difference(fast, exact, metric.name) for metric in METRICS]
-        shown = [interval(f, metric.digits + 1) for f, metric in zip(found, METRICS, strict=True)]
+        shown = [f"{f:+.{metric.digits + 1}f}" for f, metric in zip(found, METRICS, strict=True)]
         lines.append([sampler.label, "difference", *shown])
     number = basis(len(results.images), len(results.seeds))
     note = (
@@ -90,8 +90,3 @@ def report(results: Results, samplers: list[Sampler], made: str) -> Report:
     )
     title = "The network in bfloat16 and in float32"
     return Report("precision", title, note, [Table(head, lines, left=2)], data, number)
-
-
-def interval(found: Estimate, digits: int) -> str:
-    """A mean and its interval, with signs."""
-    return f"{found.mean:+.{digits}f} ({found.low:+.{digits}f} … {found.high:+.{digits}f})"

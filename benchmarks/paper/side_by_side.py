@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skipdiff_env import SkipDiffError, load_pretrained
+from skipdiff_env.diffusion.device import pick_device
 from skipdiff_env.training import train
-from skipdiff_env.training.distributed import pick_device
 from skipdiff_env.training.programs import load_program
 from skipdiff_env.training.recipe import Program
 

@@ -217,8 +217,8 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> 
             winner = f"undecided, of {len(images)} image{'s' * (len(images) != 1)}"
         calls = " and ".join(dict.fromkeys(f"{column(s, 'evaluations').mean():.0f}" for s in (one, other)))
         return (
-            f"{one.label} against {other.label}, {calls} evaluations: L-STD differs by {gap.mean:+.4f} "
-            f"({gap.low:+.4f} … {gap.high:+.4f}); the more consistent is {winner}."
+            f"{one.label} against {other.label}, {calls} evaluations: L-STD differs by {gap:+.4f}; "
+            f"the more consistent is {winner}."
         )
 
     sentences = []

@@ -132,6 +132,4 @@ def ratio(results: Results, way: str, metric: Metric) -> str:
 
 def difference(found: Estimate, metric: Metric) -> str:
     """A paired difference with its 95 % interval."""
-    return (
-        f"{found.mean:+.{metric.digits}f} ({found.low:+.{metric.digits}f} … {found.high:+.{metric.digits}f})"
-    )
+    return f"{found:+.{metric.digits}f}"

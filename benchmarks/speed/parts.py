@@ -21,13 +21,13 @@ import torch
 from skipdiff_env.training import load_recipe
 from skipdiff_env.training.data import ImageBank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.optimiser import MuonAdamW
+from skipdiff_env.training.optimiser import MuonAdamW, product_dtype
 from skipdiff_env.training.trainer import BatchMaker, Trainer
 
 PARTS = ("data", "forward", "backward", "optimiser")
 PROCESSORS = {"as it is": {}, "AVX2 alone": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
 """Settings of a process by what tables call them."""
-TYPES = {"bfloat16": torch.bfloat16, "the faster": None}
+TYPES = ("bfloat16", "the faster")
 """What Muon orthogonalises in: torch.optim.Muon's type, and ours."""
 OVERRIDES = ("batch=16", "data.crop=64", "precision=float32")
 """What is measured: small crops, as on a laptop, in the type that every processor has."""
@@ -66,14 +66,16 @@ def measure(steps: int, recipe: str = "natural-4x", overrides: tuple[str, ...] =
     pixels = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), np.uint8)
     trainer = Trainer(loaded, cpu)
     assert isinstance(trainer.optimiser, MuonAdamW)
-    watch, muon = Stopwatch(), trainer.optimiser.muon
+    (muon,) = trainer.optimiser.muon.param_groups
+    faster, watch = product_dtype(cpu), Stopwatch()
     batches = watch.timed("data", BatchMaker(loaded, ImageBank(list(pixels)), cpu, World()))
     trainer._loss = watch.timed("forward", trainer._loss)  # type: ignore[method-assign]
     trainer.optimiser.step = watch.timed("optimiser", trainer.optimiser.step)  # type: ignore[method-assign]
+    types = dict(zip(TYPES, (torch.bfloat16, faster), strict=True))
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in TYPES}
     for step in range((steps + 1) * len(TYPES)):
-        name = list(TYPES)[step % len(TYPES)]
-        muon.dtype, watch.seconds = TYPES[name], {}
+        name = TYPES[step % len(TYPES)]
+        muon["dtype"], watch.seconds = types[name], {}
         whole = watch.timed("step", lambda: trainer.update(batches(step), loaded.optimiser.lr))  # noqa: B023
         whole()
         rest = sum(watch.seconds[part] for part in ("data", "forward", "optimiser"))
@@ -82,7 +84,7 @@ def measure(steps: int, recipe: str = "natural-4x", overrides: tuple[str, ...] =
         name: {part: statistics.median(t[part] for t in times[1:]) for part in (*PARTS, "step")}
         for name, times in taken.items()
     }
-    return {"seconds": medians, "images": loaded.batch, "faster": _name(muon.chosen(cpu))}
+    return {"seconds": medians, "images": loaded.batch, "faster": _name(faster)}
 
 
 def measure_processors(steps: int) -> dict[str, dict[str, Any]]:

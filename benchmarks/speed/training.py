@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skipdiff_env.diffusion import UNet
 from skipdiff_env.training import Recipe, load_recipe
 from skipdiff_env.training.data import ImageBank
-from skipdiff_env.training.distributed import World, pick_device
+from skipdiff_env.training.distributed import World, training_device
 from skipdiff_env.training.log import Progress, RunLog
 from skipdiff_env.training.trainer import BatchMaker, Trainer
 
@@ -41,7 +41,7 @@ def training_speed(
         ``peak_tflops``; ``overhead_share``, making batches and writing a log line after every step, of the
         whole step.
     """
-    place = pick_device(device)
+    place = training_device(device)
     loaded = load_recipe(recipe, place.type == "cuda")
     pixels = np.random.default_rng(0).integers(0, 256, (images, *2 * [loaded.model.image_size], 3), np.uint8)
     bank = ImageBank(list(pixels), place)

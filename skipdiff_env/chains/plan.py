@@ -178,9 +178,14 @@ def through(levels: Sequence[float], eta: float = 0.0) -> Plan:
     return Plan(int(levels[0]), tuple(Call(told, to, eta) for told, to in pairs))
 
 
+def uniform_levels(top: int, steps: int) -> list[int]:
+    """``steps`` whole levels from ``top`` down, spaced as evenly as possible, and the 0 that follows."""
+    return np.rint(np.linspace(top, 0, steps + 1)).astype(int).tolist()
+
+
 def uniform(top: int, steps: int, eta: float = 0.0) -> Plan:
     """DDIM in ``steps`` calls, at whole levels spaced as evenly as possible; with η = 1, DDPM's chain."""
-    return through(np.rint(np.linspace(top, 0, steps + 1)).tolist(), eta)
+    return through([float(level) for level in uniform_levels(top, steps)], eta)
 
 
 def skipdiff_plan(

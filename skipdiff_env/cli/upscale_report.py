@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import visible
+from ..progress import duration
 from .streams import say, tell
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Report:
         tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)} of up to {enlarger.tiles.tile} pixels"
         text = (
             f"{_arrow(task)}: would take {work.calls} network calls{passes}, on {tiles}, "
-            f"about {_duration(seconds)}"
+            f"about {duration(seconds)}"
         )
         entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
         self._line(entry, _noted(text, task.notes))
@@ -136,14 +137,6 @@ def _sizes(task: Task) -> dict[str, Any]:
 
 def _noted(text: str, notes: Sequence[str]) -> str:
     return "\n  note: ".join(visible(part) for part in (text, *notes))
-
-
-def _duration(seconds: float) -> str:
-    """A time in hours, minutes or seconds, whichever suits it."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _arrow(task: Task) -> str:

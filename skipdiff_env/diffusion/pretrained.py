@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import SkipDiffError, first_line
+from ..errors import SkipDiffError
+from .device import pick_device
 from .engines import TORCH
 from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format
 from .interop import diffusers, sr3
@@ -91,13 +92,7 @@ def load_pretrained(
         SkipDiffError: if the folder, its configuration or its weights are bad (the message names file and
             key), or if this machine lacks the device, ``dtype`` or ``engine``.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise SkipDiffError(f"device {str(device)!r} cannot be used: {first_line(error)}") from None
+    target = pick_device(device)
     if dtype is None:
         dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     check_dtype(dtype, target)

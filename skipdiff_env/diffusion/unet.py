@@ -176,7 +176,7 @@ class UNet(nn.Module):
     network's multiple, and the result is cropped back.
     """
 
-    def __init__(self, config: UNetConfig, in_channels: int = 6, out_channels: int = 3) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
         width, groups, dropout = config.channels, config.norm_groups, config.dropout
@@ -191,7 +191,7 @@ class UNet(nn.Module):
             nn.SiLU(),
             nn.Linear(4 * width, width),
         )
-        self.downs = nn.ModuleList([nn.Conv2d(in_channels * folded, width, 3, padding=1)])
+        self.downs = nn.ModuleList([nn.Conv2d(6 * folded, width, 3, padding=1)])
         skips, current, side = [width], width, config.image_size // config.patch_size
         levels = [width * m for m in config.multipliers]
         attends = [(side >> i) * config.patch_size in config.attention_sizes for i in range(len(levels))]
@@ -213,7 +213,7 @@ class UNet(nn.Module):
                 current = outputs
             if level > 0:
                 self.ups.append(Upsample(current))
-        self.final_conv = NormConv(current, out_channels * folded, groups)
+        self.final_conv = NormConv(current, 3 * folded, groups)
         if config.zero_init:
             self._zero_residual_branches()
 

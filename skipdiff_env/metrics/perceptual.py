@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from skipdiff_env.diffusion.resize import to_planes
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, first_line
 from skipdiff_env.metrics import pyiqa_loading
 from skipdiff_env.metrics.base import Images, Metric, Scores
 
@@ -100,7 +100,7 @@ class PyiqaMetric(Metric):
                 raise
             raise SkipDiffError(
                 f"metric {self.name!r} cannot score pictures of {shape[1]}x{shape[2]} pixels: "
-                f"{pyiqa_loading.one_line(error)}"
+                f"{first_line(error)}"
             ) from error
 
 

@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.errors import SkipDiffError, first_line
 
 WEIGHTS = Path(__file__).parent / "weights"
 SET_METRICS = ("fid", "sfid", "fid_dinov2", "inception_score")
@@ -77,11 +77,6 @@ def import_pyiqa() -> ModuleType:
     return pyiqa
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _niqe(pyiqa: ModuleType, device: torch.device) -> torch.nn.Module:
     path = _weight_file("niqe_modelparameters.mat")
     return pyiqa.create_metric("niqe", device=device, pretrained_model_path=str(path)).net
@@ -116,7 +111,7 @@ def _weight_file(name: str) -> Path:
 
 
 def _import_advice(error: Exception) -> str:
-    text = one_line(error)
+    text = first_line(error)
     if "torchvision::" in text:
         return (
             f"torchvision does not fit torch {torch.__version__} ({text}): install both from the same place, "
@@ -137,15 +132,15 @@ def _creation_advice(name: str, error: Exception) -> str:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, FileNotFoundError):
-        return one_line(error)
+        return first_line(error)
     if isinstance(error, ImportError):
-        return f"metric {name!r} needs a package that is not installed: {one_line(error)}"
+        return f"metric {name!r} needs a package that is not installed: {first_line(error)}"
     if any(isinstance(cause, OSError) for cause in causes):
         return (
-            f"the weights of metric {name!r} could not be downloaded ({one_line(error)}): connect to a "
+            f"the weights of metric {name!r} could not be downloaded ({first_line(error)}): connect to a "
             "network once, or use niqe, niqe-full, lpips, psnr or ssim, which need none"
         )
-    return f"metric {name!r} could not be made: {one_line(error)}"
+    return f"metric {name!r} could not be made: {first_line(error)}"
 
 
 @contextlib.contextmanager

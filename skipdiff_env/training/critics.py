@@ -28,13 +28,15 @@ class PatchCritic(nn.Module):
     Spectral norm (Miyato et al. 2018) takes the place of batch norm, which is unreliable with small batches.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    WIDTHS = (3, 32, 64, 128)
+    """Channels of the image and of every layer but the last."""
+
+    def __init__(self) -> None:
         super().__init__()
-        widths = (3, width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in zip(self.WIDTHS[:-1], self.WIDTHS[1:], strict=True):
             layers += [_spectral(nn.Conv2d(inputs, outputs, 4, 2, 1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, _spectral(nn.Conv2d(widths[-1], 1, 4, 1, 1)))
+        self.layers = nn.Sequential(*layers, _spectral(nn.Conv2d(self.WIDTHS[-1], 1, 4, 1, 1)))
 
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(image).float()
@@ -46,8 +48,12 @@ class FeatureCritic(nn.Module):
     AddSR uses the features of DINOv2; here those of AlexNet, which ship with LPIPS, take their place.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    WIDTH = 64
+    """Channels of a head."""
+
+    def __init__(self) -> None:
         super().__init__()
+        width = self.WIDTH
         self.features = AlexFeatures()
         self.heads = nn.ModuleList(
             nn.Sequential(

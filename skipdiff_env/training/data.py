@@ -149,8 +149,7 @@ class ImageBank:
 
     def hold_out(self, count: int) -> list[np.ndarray]:
         """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
-        chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
-        self.weights[chosen] = 0
+        chosen = exclude(self.weights, count)
         self._held = f", {len(chosen)} of them held out"
         self._cumulative = torch.from_numpy(self.weights.cumsum())
         return [self.image(i) for i in chosen]
@@ -251,6 +250,13 @@ def load_bank(
     images += [drawing(seed) for seed in range(drawings)]
     report.drawings = drawings
     return ImageBank(images, device, [*drawn, *[1.0] * drawings]), report
+
+
+def exclude(weights: np.ndarray, count: int) -> list[int]:
+    """Set ``count`` of the weights, evenly spaced, to zero; return their indices."""
+    chosen = np.linspace(0, len(weights), min(count, len(weights)), endpoint=False).astype(np.int64)
+    weights[chosen] = 0
+    return chosen.tolist()
 
 
 def draw_weight(name: str, weights: Mapping[str, float]) -> float:

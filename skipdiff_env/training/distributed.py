@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..diffusion.device import pick_device
 from ..errors import SkipDiffError
 
 
@@ -48,6 +49,14 @@ class World:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return shared.tolist()
 
+    def from_main(self, value: float) -> float:
+        """The main process's value, for a decision that it makes alone; the others' values are ignored."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return shared.item()
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes of float64 values on the CPU."""
         if self.size > 1:
@@ -60,16 +69,16 @@ class World:
         self.largest(0.0)
 
 
-def pick_device(device: torch.device | str = "auto") -> torch.device:
-    """The device to train on: ``"auto"`` takes CUDA if there is one; each process takes a GPU of its own."""
-    if str(device) == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise SkipDiffError(f"device {str(device)!r}: torch finds no CUDA device here; use cpu or auto")
-    if chosen.type == "cuda" and chosen.index is None:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return chosen
+def training_device(name: torch.device | str = "auto") -> torch.device:
+    """The device to train on, see :func:`.device.pick_device`: each process takes a GPU of its own.
+
+    Raises:
+        SkipDiffError: if there is no such device.
+    """
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None:
+        device = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return device
 
 
 @contextmanager

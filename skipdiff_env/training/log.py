@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import visible
 from ..files import write_atomically
+from ..progress import duration
 from .pictures import curves, write_png
 
 LOG, CURVES = "log.jsonl", "curves.png"
@@ -131,7 +132,7 @@ class Progress:
             filled = round(20 * min(share, 1))
             text = f"[{'#' * filled}{'.' * (20 - filled)}] {text}"
         if seconds_left is not None:
-            text += f"  {seconds_left / 60:.1f} min left"
+            text += f"  {duration(seconds_left)} left"
         self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
         self._stream.flush()
 

@@ -4,7 +4,8 @@ Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the neares
 rare directions learn as fast as common ones. It takes matrices: a convolution's weight is passed to it as the
 (out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a CPU without
 instructions for it emulates twenty times slower than it computes in float32, so this would take up most
-of a step. Hence :class:`Muon`, which uses the faster type of the device.
+of a step. Hence :class:`Muon`, which uses the faster type of the device, as the main process measured it when
+the run began: were it chosen again, weights would differ between processes, or after resumption.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import OptimiserRecipe
+from .distributed import World
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -28,6 +30,10 @@ def as_matrix(weight: Tensor) -> Tensor:
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """a, b, c of p(σ) = aσ + bσ³ + cσ⁵, five rounds of which bring singular values to about 1 (Jordan et al.)."""
 ROUNDS = 5
+MOMENTUM = 0.95
+"""Decay of Muon's mean gradient."""
+TYPES = (torch.bfloat16, torch.float32)
+"""Types in which Muon may orthogonalise."""
 
 
 @cache
@@ -43,7 +49,7 @@ def product_dtype(device: torch.device) -> torch.dtype:
             times.append(time.perf_counter() - began)
         return min(times)
 
-    return min((torch.bfloat16, torch.float32), key=seconds)
+    return min(TYPES, key=seconds)
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -73,46 +79,48 @@ class Muon(torch.optim.Optimizer):
         matrices: weights, (rows, columns).
         lr: learning rate. Entries of a step are typically 0.2 times as large (Liu et al. 2025), as in AdamW.
         weight_decay: share of the weights that a step subtracts, in units of the learning rate.
-        momentum: decay of the mean gradient.
-        dtype: type in which to orthogonalise; None: the faster one on the device of the weights.
+        dtype: type in which to orthogonalise. It is part of the state: a loaded state brings its own.
     """
 
     def __init__(
-        self,
-        matrices: Sequence[Tensor],
-        lr: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.95,
-        dtype: torch.dtype | None = None,
+        self, matrices: Sequence[Tensor], lr: float, weight_decay: float, dtype: torch.dtype
     ) -> None:
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self.dtype = dtype
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "dtype": dtype})
 
-    def chosen(self, device: torch.device) -> torch.dtype:
-        """The type in which it orthogonalises on a device."""
-        return self.dtype or product_dtype(device)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("dtype", self.defaults["dtype"])  # states were once written without
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Change the weights by their gradients."""
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
+            lr = group["lr"]
             for weight in group["params"]:
                 state, gradient = self.state[weight], weight.grad
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(gradient)
-                mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-                ahead = gradient.lerp(mean, momentum)  # Nesterov's
-                update = orthogonalise(ahead, self.chosen(weight.device))
+                mean = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
+                ahead = gradient.lerp(mean, MOMENTUM)  # Nesterov's
+                update = orthogonalise(ahead, group["dtype"])
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * lr * max(weight.shape) ** 0.5)
 
 
-def build_optimiser(network: nn.Module, options: OptimiserRecipe) -> torch.optim.AdamW | MuonAdamW:
-    """The recipe's optimiser for the trainable weights of ``network``."""
+def build_optimiser(
+    network: nn.Module, options: OptimiserRecipe, world: World | None = None
+) -> torch.optim.AdamW | MuonAdamW:
+    """The recipe's optimiser for the trainable weights of ``network``, which lie on the training device.
+
+    Args:
+        network: the network.
+        options: the recipe's options.
+        world: the processes that train together, all of which must make this call; None: this one alone.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
     if options.kind == "muon":
-        return MuonAdamW(weights, options)
+        return MuonAdamW(weights, options, world or World())
     return _adamw(weights, options)
 
 
@@ -130,14 +138,17 @@ class MuonAdamW:
     Args:
         weights: weights in the network's order; convolutions in channels-last memory.
         options: learning rate, betas (AdamW's) and weight decay.
+        world: the processes that train together; the first chooses the type in which all orthogonalise.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], options: OptimiserRecipe) -> None:
+    def __init__(self, weights: Sequence[nn.Parameter], options: OptimiserRecipe, world: World) -> None:
         self._convolutions = [p for p in weights if p.ndim == 4][1:-1]
         self._matrices = [nn.Parameter(as_matrix(p)) for p in self._convolutions]
         taken = {id(p) for p in self._convolutions}
         self.adamw = _adamw([p for p in weights if id(p) not in taken], options)
-        self.muon = Muon(self._matrices, options.lr, options.weight_decay)
+        faster = TYPES.index(product_dtype(weights[0].device))
+        dtype = TYPES[int(world.from_main(faster))]
+        self.muon = Muon(self._matrices, options.lr, options.weight_decay, dtype)
         self.param_groups = self.adamw.param_groups + self.muon.param_groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:

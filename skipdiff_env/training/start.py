@@ -18,7 +18,7 @@ from ..errors import SkipDiffError
 from ..locks import alone
 from .checkpoint import checkpoint_files
 from .data import ImageBank, load_bank
-from .distributed import World, join, pick_device
+from .distributed import World, join, training_device
 from .held_out import read_list
 from .log import say
 from .loop import Cooldown, Run, Session, Signals
@@ -123,7 +123,7 @@ def train(
         raise SkipDiffError(
             "resume continues with a run's own weights, init starts from others: give only one of them"
         )
-    place = pick_device(device)
+    place = training_device(device)
     loaded = load_program(recipe, program, init, place.type == "cuda", overrides)
     torch.set_flush_denormal(place.type == "cpu")
     torch.backends.cudnn.benchmark = place.type == "cuda"

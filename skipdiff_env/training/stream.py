@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..diffusion.resize import to_planes
 from ..errors import SkipDiffError
-from .data import CropDraw, draw_crops, draw_weight, shrink, shrink_short, windows
+from .data import CropDraw, draw_crops, draw_weight, exclude, shrink, shrink_short, windows
 from .files import decode, image_files
 from .held_out import stem
 
@@ -66,10 +66,9 @@ class StreamedBank:
 
     def hold_out(self, count: int) -> list[np.ndarray]:
         """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
-        chosen = np.linspace(0, len(self), min(count, len(self)), endpoint=False).astype(np.int64)
-        self.weights[chosen] = 0
+        chosen = exclude(self.weights, count)
         self._held = f", {len(chosen)} of them held out"
-        return [image for image in map(self._read, chosen.tolist()) if image is not None]
+        return [image for image in map(self._read, chosen) if image is not None]
 
     def crops(
         self,

@@ -151,7 +151,7 @@ class Trainer:
         self.ema = ema.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema.eval().requires_grad_(False)
         self.restart_ema()
-        self.optimiser = build_optimiser(self.network, recipe.optimiser)
+        self.optimiser = build_optimiser(self.network, recipe.optimiser, self._world)
         self.dtype = training_dtype(recipe, device)
         self._forward = self._shared(self.network)
         self._dropout_seed = f"dropout {self._world.rank}"

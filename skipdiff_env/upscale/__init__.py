@@ -1,12 +1,13 @@
 """Enlarges photographs: plans the work, does it, and reports the results. The command line is in ``cli/``."""
 
+from ..diffusion.device import pick_device
 from .choice import Choice, choose_model
 from .clock import Clock
 from .compare import Comparison, side_by_side
 from .enlarge import Enlargement, Enlarger, Scaling, Work
 from .jobs import Failure, Job, list_jobs
 from .run import Options, Outcome, Runner, Task
-from .setting import model_notice, pick_device, usual_tiles
+from .setting import model_notice, usual_tiles
 
 __all__ = [
     "Choice",

@@ -1,36 +1,19 @@
-"""Chooses a model's device and tiles, and reads the warning on its card."""
+"""Chooses a model's tiles, and reads the warning on its card."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-import torch
 import yaml
 
 from ..diffusion import FrozenModel
 from ..diffusion.folder import CARD
 from ..diffusion.pretrained import model_folder
-from ..errors import SkipDiffError
 from ..images.tiling import choose_tile, free_memory
 
 GPU_BATCH = 4
 """Number of tiles per network call on CUDA."""
-
-
-def pick_device(name: str) -> torch.device:
-    """The device with this name; ``auto`` is CUDA if there is one.
-
-    Raises:
-        SkipDiffError: if there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if name not in known:
-        raise SkipDiffError(f"there is no device {name!r} here: use auto or {', '.join(known)}")
-    return torch.device(name)
 
 
 def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:

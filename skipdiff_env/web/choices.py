@@ -11,10 +11,11 @@ import gradio as gr
 from ..chains import NORMAL
 from ..errors import SkipDiffError
 from ..images import PHOTOGRAPHS
+from ..progress import duration
 from .offers import FIXED, MAX_PLAN, MAX_SEED, USUAL, WRITTEN
 from .pictures import MAX_BYTES, MAX_PIXELS, Upload, bundled, read_upload
 from .requests import Request
-from .show import duration, message
+from .show import message
 from .texts import ADVANCED, DECIDED, MAY_SPEND, PLAN
 from .widgets import Choice, told
 from .workshop import EXAMPLE, Workshop

@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import SkipDiffError
+from ..progress import duration
 from .requests import Request
-from .show import comparison_table, duration, film_strip, message
+from .show import comparison_table, film_strip, message
 from .widgets import Choice, meter, told
 from .workshop import Workshop
 

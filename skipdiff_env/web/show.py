@@ -59,14 +59,6 @@ def message(text: str, bad: bool = False) -> str:
     return f'<div class="bad" role="alert">{escape(text)}</div>' if bad else f"<div>{escape(text)}</div>"
 
 
-def duration(seconds: float) -> str:
-    """An estimated time in words, rounded up."""
-    if seconds < 90:
-        return f"{max(1, math.ceil(seconds))} s"
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{math.ceil(seconds / 3600)} hours"
-
-
 def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
     """Latents, each with its estimate x̂0, and the decision taken on it or the plan's call that led to it.
 

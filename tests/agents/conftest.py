@@ -4,19 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 from skipdiff_agents.evaluate import Setting
 from skipdiff_env.diffusion import NoiseSchedule, bicubic, random_model, tiny_config, to_signed
 from skipdiff_env.images import open_source
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,16 +1,11 @@
 """A tiny model of T = 20 levels, and photographs that NIQE just takes."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from skipdiff_env.diffusion import NoiseSchedule, random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images import bundled_images, open_source, write_image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/reference
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference.process64 import cosine_table, posterior, run
-from reference.toy import SIZE, Toy, make_batch
 
 from benchmarks.measure import standard
+from skipdiff_env.chains.plan import uniform_levels
 from skipdiff_env.diffusion import NoiseSchedule, SkipProcess
 from skipdiff_env.diffusion.noise import keyed_normal
+from tests.reference.process64 import cosine_table, posterior, run
+from tests.reference.toy import SIZE, Toy, make_batch
 
 TABLE = cosine_table(100)
 
@@ -127,7 +128,7 @@ def test_dpm_solver_2m(case, steps):
 
 @pytest.mark.parametrize("steps", [1, 7, 16, 20, 50, 100])
 def test_levels_start_at_the_top_and_are_even(steps):
-    levels = standard.uniform_levels(steps, 100)
+    levels = uniform_levels(100, steps)
     assert levels[0] == 100 and levels[-1] == 0 and len(levels) == steps + 1
     strides = -np.diff(levels)
     assert strides.max() - strides.min() <= 1

@@ -10,9 +10,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference.process64 import cosine_table
 
 from skipdiff_env.diffusion import NoiseKey, NoiseSchedule, SkipProcess, keyed_normal, start_actions
+from tests.reference.process64 import cosine_table
 
 SPREAD = 0.4
 """s, the standard deviation of a pixel around c."""

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference import process64, unet64
-from reference.toy import Toy, drive, make_batch
 
 from skipdiff_env.diffusion import (
     NoiseKey,
@@ -17,6 +15,8 @@ from skipdiff_env.diffusion import (
     start_actions,
     tiny_config,
 )
+from tests.reference import process64, unet64
+from tests.reference.toy import Toy, drive, make_batch
 
 PAIRS = [(10, 10), (5, 20), (20, 5), (10, 100), (1, 100)]
 TOLERANCE = 2e-5

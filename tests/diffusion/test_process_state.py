@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from reference.toy import SIZE, Toy, drive, make_batch
 
 from skipdiff_env.diffusion import NoiseSchedule, SkipProcess, keyed_normal, random_model, tiny_config
+from tests.reference.toy import SIZE, Toy, drive, make_batch
 
 PAIRS = [(10, 10), (5, 20), (20, 5), (10, 100), (1, 100)]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.process64 import cosine_table, posterior
 
 from skipdiff_env.diffusion.schedule import NoiseSchedule, jump
+from tests.reference.process64 import cosine_table, posterior
 
 # Cosine, T = 100, as printed: ᾱ to 10 digits, √ᾱ, β and the posterior variance of t → t - 1 to 8.
 PRINTED = [

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference import unet64
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import NoiseSchedule, UNet, UNetConfig, random_model, tiny_config
 from skipdiff_env.diffusion.unet import ResidualBlock, SelfAttention, SinusoidalEmbedding, pad_to_multiple
+from tests.reference import unet64
 
 AUTHORS = [(128, 97_807_491, 362), (256, 97_807_491, 362), (160, 92_556_931, 337)]
 

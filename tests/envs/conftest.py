@@ -11,14 +11,6 @@ import skipdiff_env  # noqa: F401  (registers the environment)
 from skipdiff_env.diffusion import NoiseSchedule, bicubic, random_model, tiny_config, to_signed
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """A random v-prediction network for 4x on 32-pixel images."""

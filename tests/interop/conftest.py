@@ -1,20 +1,6 @@
-"""Makes ``tests/reference`` importable however pytest was started; one thread, for repeatable sums."""
-
-import sys
-from pathlib import Path
+"""No test here may use the network."""
 
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reference.process64 import cosine_table
 
 import skipdiff_env.diffusion.interop as interop
 from skipdiff_env import SkipDiffSampler, find_optimum
@@ -28,6 +27,7 @@ from skipdiff_env.diffusion import (
     to_uint8,
 )
 from skipdiff_env.errors import SkipDiffError
+from tests.reference.process64 import cosine_table
 
 SPREAD = 0.1
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import unet64
 from safetensors.torch import load_file
 
 from skipdiff_env.cli import main
@@ -20,6 +19,7 @@ from skipdiff_env.diffusion.folder import empty_network
 from skipdiff_env.diffusion.interop.sr3 import import_sr3, model_config, read_json
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.policies.file import load_policy
+from tests.reference import unet64
 
 from .test_sr3_agents import agent_weights
 

@@ -1,26 +1,13 @@
-"""One thread, for repeatable sums; photographs of scikit-image: whole, cropped, enlarged by bicubic."""
+"""Photographs of scikit-image: whole, cropped, enlarged by bicubic."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/reference
-
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
-from reference.niqe64 import niqe64
 
 from skipdiff_env.metrics import load_metric, psnr_y, ssim_y, studio_luma
 from skipdiff_env.metrics.perceptual import niqe_luma
 from skipdiff_env.metrics.pyiqa_loading import WEIGHTS
+from tests.reference.niqe64 import niqe64
 
 # Astronaut, coffee, chelsea, rocket. pyiqa 0.1.16 on another machine; whole picture, centre 256x256, and
 # that after Pillow's bicubic to 64x64 and back.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from shift_tolerant import CONVOLUTIONS, forge
 from torch import Tensor, nn
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.metrics.shift_tolerant import MIN_SIZE, ShiftTolerantLpips, blur_and_halve
+from tests.shift_tolerant import CONVOLUTIONS, forge
 
 RNG = np.random.default_rng(0)
 

@@ -1,8 +1,7 @@
-"""A few small pictures to train on, and the tiny recipe on one thread."""
+"""A few small pictures to train on, and the tiny recipe."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from skipdiff_env.training import TrainResult, train
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from training_helpers import picture  # noqa: E402
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.training.training_helpers import picture
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_helpers import assert_same
 
 from skipdiff_env.diffusion import load_pretrained
 from skipdiff_env.training import TrainResult
 from skipdiff_env.training import loop as loop_module
 from skipdiff_env.training.checkpoint import checkpoint_files
 from skipdiff_env.training.log import read_log
+from tests.training.training_helpers import assert_same
 
 Run = Callable[..., TrainResult]
 

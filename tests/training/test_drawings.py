@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_helpers import picture
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import load_recipe
 from skipdiff_env.training.data import load_bank
 from skipdiff_env.training.drawings import SIDE, drawing
+from tests.training.training_helpers import picture
 
 
 def test_drawings_are_the_same_each_time_and_differ() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training_helpers import picture
 
 from skipdiff_env.diffusion import ModelConfig, degrade
 from skipdiff_env.diffusion import degradations as faults
 from skipdiff_env.diffusion.degradations import DegradationRecipe, Effect, degrade_batch, draw_seeds
 from skipdiff_env.training.augment import change_colour, draw_colour
 from skipdiff_env.training.loss import make_pairs
+from tests.training.training_helpers import picture
 
 ALL = DegradationRecipe(
     blur=Effect(0.5, 0.2, 2.0),

@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_helpers import assert_same
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, load_recipe
 from skipdiff_env.training.blocks import OptimiserRecipe
 from skipdiff_env.training.checkpoint import checkpoint_files
-from skipdiff_env.training.optimiser import Muon, MuonAdamW, build_optimiser, orthogonalise, product_dtype
+from skipdiff_env.training.optimiser import (
+    TYPES,
+    Muon,
+    MuonAdamW,
+    build_optimiser,
+    orthogonalise,
+    product_dtype,
+)
 from skipdiff_env.training.trainer import Trainer
+from tests.training.training_helpers import assert_same, start_two
 
 LR = 1e-3
 
@@ -82,6 +89,52 @@ def test_the_type_is_measured_once() -> None:
     chosen = product_dtype(torch.device("cpu"))
     assert chosen in (torch.bfloat16, torch.float32)
     assert product_dtype(torch.device("cpu")) is chosen and product_dtype.cache_info().hits > 0
+
+
+RANK = """
+import torch
+from torch import nn
+from skipdiff_env.training import optimiser
+from skipdiff_env.training.blocks import OptimiserRecipe
+from skipdiff_env.training.distributed import join
+
+network = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)))
+with join(torch.device("cpu")) as world:
+    optimiser.product_dtype = lambda device: optimiser.TYPES[world.rank]  # each finds another type faster
+    muon = optimiser.build_optimiser(network, OptimiserRecipe(1e-3, kind="muon"), world).muon
+    print(*(group["dtype"] for group in muon.param_groups))
+"""
+
+
+def test_all_processes_take_the_type_that_the_first_chose() -> None:
+    for process in start_two(RANK):
+        output, said = process.communicate(timeout=180)
+        assert output == "torch.bfloat16\n", said
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_resumed_optimiser_keeps_its_type(
+    network: nn.Sequential, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    first, again = (build_optimiser(network, OptimiserRecipe(LR, kind="muon")) for _ in range(2))
+    assert isinstance(again, MuonAdamW)
+    for group in first.param_groups[1:]:
+        group["dtype"] = dtype
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [group["dtype"] for group in again.muon.param_groups] == [dtype]
+
+
+def test_a_state_without_a_type_is_continued_in_the_measured_one(network: nn.Sequential) -> None:
+    optimiser = build_optimiser(network, OptimiserRecipe(LR, kind="muon"))
+    assert isinstance(optimiser, MuonAdamW)
+    state = optimiser.state_dict()
+    for group in state["muon"]["param_groups"]:
+        del group["dtype"]
+    optimiser.load_state_dict(state)
+    optimiser.step()
+    chosen = product_dtype(torch.device("cpu"))
+    assert [group["dtype"] for group in optimiser.muon.param_groups] == [chosen]
 
 
 def test_edges_and_vectors_take_adams_step(network: nn.Sequential) -> None:

@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from shift_tolerant import forge
-from training_helpers import assert_same, picture, weights
 
 from skipdiff_env import SkipDiffSampler, load_pretrained
 from skipdiff_env.chains import CCSR, AddSR
@@ -31,6 +29,8 @@ from skipdiff_env.training.distributed import World
 from skipdiff_env.training.log import read_log
 from skipdiff_env.training.programs import make_trainer
 from skipdiff_env.training.trainer import BatchMaker, batch_number
+from tests.shift_tolerant import forge
+from tests.training.training_helpers import assert_same, picture, weights
 
 RECIPES = {"ddpm": "ccsr-natural-4x", "refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
 SMALL = ["data.crop=32", "batch=2", "validation.images=0", "log_every=1", "optimiser.warmup=1"]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import assert_same, weights
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, available_recipes, load_recipe
 from skipdiff_env.training.checkpoint import checkpoint_files
+from tests.training.training_helpers import assert_same, start, start_two, weights
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--recipe", "tiny", "--device", "cpu", "--set", "validation.images=0", "--set", "batch=4"]
 COMMAND = "import sys; from skipdiff_env.cli import main; sys.exit(main(['train-ddpm', *sys.argv[1:]]))"
 WITHOUT = """
@@ -32,17 +28,6 @@ class Without:
         return None if name.partition(".")[0] in missing else self.finder.find_spec(name, path, target)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
-
-
-def start(program: str, *arguments: object, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
@@ -121,15 +106,9 @@ def test_sigterm_ends_a_run_on_a_bare_machine_with_a_checkpoint(folder: Path, tm
 def test_two_processes_at_half_the_batch_are_one_at_the_whole(
     folder: Path, run: Callable[..., TrainResult], tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     options = ["--data", folder, "--out", tmp_path / "two", "--max-steps", 5, "--set", "log_every=1"]
     options += ["--set", "model.unet.dropout=0.0"]  # each process has its own
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    world["GLOO_SOCKET_IFNAME"] = "lo"
-    ranks = [start(COMMAND, *QUICK, *options, RANK=str(r), LOCAL_RANK=str(r), **world) for r in range(2)]
-    for rank, process in enumerate(ranks):
+    for rank, process in enumerate(start_two(COMMAND, *QUICK, *options)):
         output, said = process.communicate(timeout=180)
         assert process.returncode == 0, said
         assert rank == 0 or "images" not in said  # only the first one speaks

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from training_helpers import picture
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import held_out
@@ -20,6 +19,7 @@ from skipdiff_env.training.data import ImageBank, load_bank
 from skipdiff_env.training.files import decode, image_files
 from skipdiff_env.training.held_out import read_list
 from skipdiff_env.training.stream import Ahead, StreamedBank
+from tests.training.training_helpers import picture
 
 
 def seeded(seed: int = 0) -> torch.Generator:

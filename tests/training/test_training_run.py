@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_helpers import assert_same, picture, weights
 
 from skipdiff_env.chains import CSA
 from skipdiff_env.diffusion import load_pretrained, random_model, save_model
@@ -25,6 +24,7 @@ from skipdiff_env.training.distributed import World
 from skipdiff_env.training.log import Progress, RunLog, read_log
 from skipdiff_env.training.trainer import BatchMaker, Trainer
 from skipdiff_env.training.validation import Validation, usual_chains
+from tests.training.training_helpers import assert_same, picture, weights
 
 Run = Callable[..., TrainResult]
 
@@ -231,7 +231,7 @@ def test_requests_that_make_no_sense_are_refused(run: Run, tmp_path: Path) -> No
     if not torch.cuda.is_available():
         from skipdiff_env.training import train
 
-        with pytest.raises(SkipDiffError, match="finds no CUDA"):
+        with pytest.raises(SkipDiffError, match="there is no device 'cuda' here: use auto or cpu"):
             train("tiny", [tmp_path], tmp_path, device="cuda")
 
 
@@ -357,6 +357,5 @@ def test_the_progress_line_shows_speed_and_time_left(monkeypatch: pytest.MonkeyP
         progress.update(step, 0.25, step / 80, 120.0)
     assert progress.rate() == pytest.approx(16)
     assert (
-        stream.getvalue()
-        == "[###############.....] tiny  step 60  loss 0.2500  16.0 images/s  2.0 min left\n"
+        stream.getvalue() == "[###############.....] tiny  step 60  loss 0.2500  16.0 images/s  2 min left\n"
     )

@@ -153,12 +153,12 @@ def test_threads_share_batches() -> None:
     """While one call runs, the others' tiles gather and go together."""
     model, sizes = random_model(), []
     predict = model.predict
-    waiting = threading.Barrier(4)
+    waiting, deadline = threading.Barrier(4), time.monotonic() + 60
 
     def slow(latent: Tensor, condition: Tensor, level: Tensor) -> Tensor:
         if not sizes:
-            deadline = time.monotonic() + 2  # until the other threads stand in line
-            while len(tiled.tiles._waiting) < 3 and time.monotonic() < deadline:
+            while len(tiled.tiles._waiting) < 3:  # the other threads stand in line
+                assert time.monotonic() < deadline, "the other threads' tiles did not gather"
                 time.sleep(0.001)
         sizes.append(len(set(level.tolist())))
         return predict(latent, condition, level)

@@ -6,15 +6,11 @@ them by their marker wants to know.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,97 +19,10 @@ from skipdiff_env.diffusion import load_pretrained
 from skipdiff_env.images import read_image, write_image
 from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.web.pictures import make_task, read_upload
+from tests.web.visitor import Visitor, found
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180
-"""Seconds to wait for anything; only what fails takes as long."""
-
-
-def found(*names: str) -> str:
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    pytest.fail(f"there is no {names[0]} here: apt-get install chromium chromium-driver")
-
-
-class Visitor:
-    """A browser on the page."""
-
-    def __init__(self, driver: Any, address: str, downloads: Path) -> None:
-        self.driver, self.address, self.downloads = driver, address, downloads
-
-    def all(self, css: str) -> list[Any]:
-        return self.driver.find_elements("css selector", css)
-
-    def wait(self, what: Callable[[], Any]) -> Any:
-        """The first truth that comes of asking again and again; the page may redraw meanwhile."""
-        from selenium.common.exceptions import WebDriverException
-
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            try:
-                if value := what():
-                    return value
-            except (WebDriverException, IndexError):
-                pass
-            time.sleep(0.2)
-        raise AssertionError(
-            f"nothing came; the page says: {self.driver.find_element('tag name', 'body').text}"
-        )
-
-    def text(self, css: str) -> str:
-        return " ".join(element.text for element in self.all(css))
-
-    def says(self, css: str, words: str) -> str:
-        return self.wait(lambda: self.text(css) if words in self.text(css) else "")
-
-    def click(self, css: str) -> None:
-        def clicked() -> bool:
-            button = self.all(css)[0]
-            if not button.is_enabled():
-                return False
-            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-            button.click()
-            return True
-
-        self.wait(clicked)
-
-    def open(self, width: int = 1400, height: int = 1400) -> None:
-        """Open the page as a screen of this size shows it; narrow ones are phones."""
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        self.driver.get(self.address)
-        self.says("#note", "result")
-
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(f"return {script}")
-
-    def choose(self, label: str, option: str) -> None:
-        """Take an option of a drop-down list."""
-        self.wait(lambda: self.all(f"input[aria-label='{label}']")[0].is_displayed())
-        box = self.all(f"input[aria-label='{label}']")[0]
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
-        box.click()
-        found = self.wait(
-            lambda: [o for o in self.all("ul[role=listbox] li") if o.text.strip("✓ \n") == option]
-        )
-        found[0].click()
-
-    def open_advanced(self) -> None:
-        self.click("#advanced button")
-
-    def finished(self) -> None:
-        """Wait until a job has run and another one may begin."""
-        self.wait(lambda: self.all("#run")[0].is_enabled() and not self.all("#cancel")[0].is_enabled())
-
-    def upload(self, path: Path) -> None:
-        self.wait(lambda: self.all("#upload input[type=file]"))[0].send_keys(str(path))
-
-    def forget_upload(self) -> None:
-        button = self.wait(lambda: self.all("#upload button[aria-label='Clear']"))[0]
-        self.driver.execute_script("arguments[0].click()", button)
-        self.says("#note", "Choose one of the photographs")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +40,7 @@ def address(toy_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    """A browser that, as its end shows, asked nobody but the server for anything."""
     from selenium import webdriver
 
     downloads = tmp_path_factory.mktemp("downloads")
@@ -143,7 +53,11 @@ def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     service = webdriver.ChromeService(found("chromedriver"))
     with webdriver.Chrome(options, service) as driver:
-        yield Visitor(driver, address, downloads)
+        visitor = Visitor(driver, address, downloads)
+        yield visitor
+        urls = visitor.asked()
+        own = [url for url in urls if url.startswith(address)]
+        assert own and [u for u in urls if u not in own and not u.startswith(("data:", "blob:"))] == []
 
 
 @pytest.fixture
@@ -392,14 +306,3 @@ def test_it_fits_the_screen(width: int, height: int, page: Visitor, tmp_path: Pa
     edges = "[...document.querySelectorAll('#strip figure')].map(f => f.getBoundingClientRect().right)"
     last = page.run(f"Math.max(...{edges})")
     assert strip["right"] - last < 2, "the strip uses the whole width"
-
-
-def test_the_browser_asked_nobody_else(page: Visitor) -> None:
-    """Runs last, over all that the tests above did."""
-    urls = []
-    for entry in page.driver.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            urls.append(message["params"]["request"]["url"])
-    own = [url for url in urls if url.startswith(page.address)]
-    assert own and [u for u in urls if u not in own and not u.startswith(("data:", "blob:"))] == []

@@ -13,7 +13,7 @@ from PIL import Image
 
 from skipdiff_env.diffusion import Call
 from skipdiff_env.web.requests import Line
-from skipdiff_env.web.show import comparison_table, duration, film_strip, message, number_table
+from skipdiff_env.web.show import comparison_table, film_strip, message, number_table
 from skipdiff_env.web.study import Frame, Result
 
 EVIL = "<script>alert('x')</script>\""
@@ -97,10 +97,3 @@ def test_messages_are_text() -> None:
     for bad in (False, True):
         assert "<script" not in message(EVIL, bad) and "&lt;script" in message(EVIL, bad)
     assert 'role="alert"' in message("no", bad=True)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.01, "1 s"), (12.3, "13 s"), (89, "89 s"), (91, "2 min"), (7201, "3 hours")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

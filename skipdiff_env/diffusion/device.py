@@ -1,0 +1,34 @@
+"""Chooses the device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import SkipDiffError
+
+
+def pick_device(name: torch.device | str = "auto") -> torch.device:
+    """The device with this name; ``auto`` is CUDA if there is one, else the CPU.
+
+    Raises:
+        SkipDiffError: if there is no such device.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if str(name) == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if not _usable(name, count):
+        known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+        raise SkipDiffError(f"there is no device {str(name)!r} here: use auto or {', '.join(known)}")
+    return torch.device(name)
+
+
+def _usable(name: torch.device | str, count: int) -> bool:
+    """Whether there is such a device, with ``count`` of CUDA, on none of which this takes memory."""
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            return (device.index or 0) < count
+        torch.zeros((), device=device).item()  # meta, for one, holds no values
+    except (RuntimeError, AssertionError):
+        return False
+    return True
