@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skipdiff_env.chains.plan import uniform_levels
 from skipdiff_env.diffusion import NoiseKey, NoiseSchedule
-from skipdiff_env.diffusion.noise import keyed_normal
+from skipdiff_env.diffusion.noise import first_latent
 from skipdiff_env.diffusion.protocol import DiffusionModel
 
 LAMBDA_MIN = -5.1
@@ -87,7 +87,7 @@ def sample(
         condition: c, (B, 3, H, W).
         keys: of each image; where x_T, and the noise of schedulers that draw some, come from.
     """
-    latent = keyed_normal(keys, [model.schedule.steps] * len(keys), condition.shape[1:]).to(condition)
+    latent = first_latent(condition, keys, model.schedule.steps)
     generators = [torch.Generator().manual_seed((key.image ^ key.seed) % 2**63) for key in keys]
     image = condition
     for timestep, level in zip(scheduler.timesteps, levels, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.noise import NoiseKey, keyed_normal
+from ..diffusion.noise import NoiseKey, first_latent, keyed_normal
 from ..diffusion.protocol import DiffusionModel, as_model
 from ..diffusion.schedule import Float64, NoiseSchedule
 from .base import Chain, Final, OnState, no_actions
@@ -121,18 +121,17 @@ class FewSteps(Chain):
         top, batch, last = model.schedule.steps, len(condition), self.steps - 1
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
 
-        def drawn(number: int) -> Tensor:
-            return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
-
         def noise(index: int) -> Tensor:
-            return drawn(2 * top + index)  # not the number of any level, since levels may be fractional
+            number = 2 * top + index  # not that of any level, since levels may be fractional
+            return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
 
         def visited(count: int, x0: Tensor, latent: Tensor) -> None:
             if on_state:
                 level, spent = (np.full(batch, n) for n in (levels[count], count))
                 on_state(Reached(latent, x0, level, spent))
 
-        latent, used = self.approach(model, last, condition, drawn(top), noise, visited)
+        start = first_latent(condition, keys, top)
+        latent, used = self.approach(model, last, condition, start, noise, visited)
         x0 = self.evaluate(model, last, latent, used)
         visited(self.steps, x0, model.to_latent(x0, condition))
         return Final(x0, np.full(batch, self.steps), tuple(levels), no_actions(batch))

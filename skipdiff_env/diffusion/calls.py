@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import SkipDiffError
-from .noise import NoiseKey, keyed_normal
+from .noise import NoiseKey, first_latent, keyed_normal
 from .process import posterior_sample
 from .protocol import DiffusionModel, as_model
 from .rows import Rows
@@ -116,9 +116,7 @@ class CallProcess:
             keys: B noise keys.
         """
         batch, top = len(condition), self.schedule.steps
-        if len(keys) != batch:
-            raise ValueError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
-        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
+        latent = first_latent(condition, keys, top)
         level, count = np.full(batch, float(top)), np.zeros(batch, np.int64)
         return CallState(condition, latent, condition, level, count, tuple(keys), ((top,),) * batch)
 

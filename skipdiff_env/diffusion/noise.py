@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import SkipDiffError
+
 
 class NoiseKey(NamedTuple):
     """All that the noise of one batch element depends on besides the level."""
@@ -47,3 +49,19 @@ def keyed_normal(
         source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
         source.standard_normal(out=row.numpy(), dtype=np.float32)
     return out if like is None else out.to(like.device, non_blocking=True)
+
+
+def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Tensor:
+    """x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
+
+    Args:
+        condition: c, (B, 3, H, W).
+        keys: B noise keys.
+        steps: T, the number of the draw.
+
+    Raises:
+        SkipDiffError: if there is not one key for each image.
+    """
+    if len(keys) != len(condition):
+        raise SkipDiffError(f"{len(keys)} noise keys were given for {len(condition)} images: each needs one")
+    return keyed_normal(keys, [steps] * len(keys), condition.shape[1:], condition)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SkipDiffError, whole_number
-from .noise import NoiseKey, keyed_normal
+from .noise import NoiseKey, first_latent, keyed_normal
 from .protocol import DiffusionModel, as_model
 from .resize import to_signed, to_uint8
 from .rows import Rows
@@ -119,9 +119,7 @@ class SkipProcess:
                 reached.
         """
         batch, top = len(condition), self.schedule.steps
-        if len(keys) != batch:
-            raise SkipDiffError(f"{len(keys)} noise keys were given for {batch} images: each needs one")
-        latent = keyed_normal(keys, [top] * batch, condition.shape[1:], condition)
+        latent = first_latent(condition, keys, top)
         level, count = np.full(batch, top), np.zeros(batch, np.int64)
         past: tuple[tuple[int, ...], ...] = ((),) * batch
         state = SkipState(condition, latent, latent, condition, condition, level, count, tuple(keys), past)
