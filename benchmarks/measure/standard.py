@@ -87,7 +87,7 @@ def sample(
         condition: c, (B, 3, H, W).
         keys: of each image; where x_T, and the noise of schedulers that draw some, come from.
     """
-    latent = first_latent(condition, keys, model.schedule.steps)
+    latent = first_latent(condition, keys, model.schedule.steps).to(condition)
     generators = [torch.Generator().manual_seed((key.image ^ key.seed) % 2**63) for key in keys]
     image = condition
     for timestep, level in zip(scheduler.timesteps, levels, strict=True):
