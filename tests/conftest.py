@@ -1,4 +1,4 @@
-"""What every test shares: one thread, the `gpu` marker, the folder with the evaluation images."""
+"""What every test shares: one thread, the `gpu` marker, folders of properties and of evaluation images."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def pytest_configure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a property: hypothesis and function-scoped fixtures do not mix."""
+    return tmp_path_factory.mktemp("properties")
 
 
 @pytest.fixture(scope="session")

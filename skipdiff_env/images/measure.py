@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 
-from .coding import Coding, luminance_table
+from .formats.coding import Coding, luminance_table
 from .raster import Photo, eight_bits
 
 WINDOW, WINDOWS = 256, 3

@@ -2,7 +2,7 @@
 
 :func:`read_photo` returns upright pixels at the file's own depth, with everything else that is worth keeping;
 :mod:`.photo_file` writes it back as far as a format can hold it, and reports what the format cannot hold.
-PNG, TIFF, HEIC and AVIF have modules of their own; Pillow reads the others.
+PNG, TIFF, HEIC and AVIF have modules of their own in :mod:`.formats`; Pillow reads the others.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import BinaryIO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SkipDiffError
-from . import exif, icc, iptc, xmp
-from .coding import coding_of
-from .exif import Directories
-from .heif import is_heif, open_heif
-from .metadata import COMMENT
-from .png import SIGNATURE as PNG_SIGNATURE
-from .png import open_png
+from .formats import exif, icc, iptc, xmp
+from .formats.coding import coding_of
+from .formats.exif import Directories
+from .formats.heif import is_heif, open_heif
+from .formats.metadata import COMMENT
+from .formats.png import SIGNATURE as PNG_SIGNATURE
+from .formats.png import open_png
+from .formats.tiff import SIGNATURES as TIFF_SIGNATURES
+from .formats.tiff import open_tiff
 from .raster import DamagedError, Photo, Source, from_pillow, upright
-from .tiff import SIGNATURES as TIFF_SIGNATURES
-from .tiff import open_tiff
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded: a decompression bomb of a few kilobytes may claim any

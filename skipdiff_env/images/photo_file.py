@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from . import icc
-from .metadata import COMMENT, Metadata, exif_bytes, exif_directories
+from .formats import icc
+from .formats.metadata import COMMENT, Metadata, exif_bytes, exif_directories
+from .formats.png import encode_png
+from .formats.profiles import to_srgb
+from .formats.tiff import encode_tiff
 from .photo import Format
-from .png import encode_png
-from .profiles import to_srgb
 from .raster import Photo, eight_bits, over_white
-from .tiff import encode_tiff
 
 _JPEG_SEGMENT = 65533 - 64
 """Bytes that fit into one JPEG segment, besides its name."""

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SkipDiffError
-from .coding import Coding
-from .exif import Directories
-from .metadata import Metadata, read_metadata, read_orientation
-from .profiles import profile_fits, to_srgb
+from .formats.coding import Coding
+from .formats.exif import Directories
+from .formats.metadata import Metadata, read_metadata, read_orientation
+from .formats.profiles import profile_fits, to_srgb
 
 
 class DamagedError(SkipDiffError):

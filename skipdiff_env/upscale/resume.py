@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SkipDiffError
-from ..images.metadata import read_record
+from ..images.formats.metadata import read_record
 from ..images.photo import MAX_PIXELS, read_header, read_photo
 from ..images.raster import DamagedError
 from .enlarge import Size

@@ -13,7 +13,7 @@ from benchmarks.restore import auto
 from benchmarks.restore.auto import Case, choose, clean_loss, figures
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
-from skipdiff_env.images.coding import Coding
+from skipdiff_env.images.formats.coding import Coding
 from skipdiff_env.images.measure import Measured
 from skipdiff_env.upscale.choice import RULE, read_rule
 

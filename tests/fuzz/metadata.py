@@ -7,7 +7,7 @@ import zlib
 
 from hypothesis import strategies as st
 
-from tests.upscale.photo_files import SRGB
+from tests.images.photo_files import SRGB
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 """Text in any alphabet."""

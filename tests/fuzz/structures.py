@@ -14,7 +14,7 @@ import tifffile
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.upscale.photo_files import chunk
+from tests.images.photo_files import chunk
 
 from . import metadata
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skipdiff_env.images import exif
-from skipdiff_env.images.exif import Directories, Value
-from skipdiff_env.images.metadata import AREAS, DENSITIES, HISTORY
+from skipdiff_env.images.formats import exif
+from skipdiff_env.images.formats.exif import Directories, Value
+from skipdiff_env.images.formats.metadata import AREAS, DENSITIES, HISTORY
 from skipdiff_env.images.photo import FORMATS, decode_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo

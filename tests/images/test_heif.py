@@ -13,8 +13,9 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import exif, heif, icc, open_source, read_image
-from skipdiff_env.images.exif import Directories
+from skipdiff_env.images import open_source, read_image
+from skipdiff_env.images.formats import exif, heif, icc
+from skipdiff_env.images.formats.exif import Directories
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_header, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import FORMATS, encode_image, from_pillow, icc, read_image, write_image
+from skipdiff_env.images import FORMATS, encode_image, from_pillow, read_image, write_image
+from skipdiff_env.images.formats import icc
 from skipdiff_env.images.photo import read_photo
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp"]

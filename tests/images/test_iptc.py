@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skipdiff_env.images import iptc, xmp
+from skipdiff_env.images.formats import iptc, xmp
 from skipdiff_env.images.photo import FORMATS, decode_photo
 from skipdiff_env.images.photo_file import encode_photo
-from tests.upscale.photo_files import RGB8, chunk, png
+from tests.images.photo_files import RGB8, chunk, png
 
 DC = "{http://purl.org/dc/elements/1.1/}"
 SAID = [

@@ -15,7 +15,7 @@ from PIL import Image
 
 from skipdiff_env.diffusion import degradations
 from skipdiff_env.images import PHOTOGRAPHS, cut_to_multiple, shrink
-from skipdiff_env.images.coding import Coding, luminance_table, table_quality, webp_quality
+from skipdiff_env.images.formats.coding import Coding, luminance_table, table_quality, webp_quality
 from skipdiff_env.images.measure import (
     MIN_SIDE,
     WINDOW,
@@ -116,7 +116,7 @@ def test_what_lost_nothing_says_nothing() -> None:
         assert decode_photo(as_file(pixels, form, **options)).coding is None
     whole = as_file(pixels, "WEBP", quality=50).getvalue()
     for length in (40, 30):  # a header that ends in the middle of what is read
-        from skipdiff_env.images.coding import _webp_quantiser
+        from skipdiff_env.images.formats.coding import _webp_quantiser
 
         _webp_quantiser(io.BytesIO(whole[:length]))
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import decode_image, exif, open_source
-from skipdiff_env.images.exif import Directories
+from skipdiff_env.images import decode_image, open_source
+from skipdiff_env.images.formats import exif
+from skipdiff_env.images.formats.exif import Directories
+from skipdiff_env.images.formats.tiff import encode_tiff
+from skipdiff_env.images.formats.unpack import unpacked
 from skipdiff_env.images.photo import decode_photo, read_header
 from skipdiff_env.images.raster import Photo
-from skipdiff_env.images.tiff import encode_tiff
-from skipdiff_env.images.unpack import unpacked
 
 HEIGHT, WIDTH = 26, 37
 Y, X = np.mgrid[:HEIGHT, :WIDTH]

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images import exif
-from skipdiff_env.images.exif import Directories
+from skipdiff_env.images.formats import exif
+from skipdiff_env.images.formats.exif import Directories
+from skipdiff_env.images.formats.tiff import encode_tiff
 from skipdiff_env.images.photo import decode_photo, read_header, read_photo
 from skipdiff_env.images.raster import Photo
-from skipdiff_env.images.tiff import encode_tiff
 
 Y, X = np.mgrid[:24, :36]
 LARGE = np.stack([X * 7, Y * 9, 255 - X - Y], axis=-1).astype(np.uint8)

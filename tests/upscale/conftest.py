@@ -23,6 +23,7 @@ from skipdiff_env.diffusion import (
     save_model,
     tiny_config,
 )
+from tests.images.photo_files import scene
 
 UNET = UNetConfig(
     channels=4, multipliers=(1, 2), res_blocks=1, norm_groups=2, dropout=0.0, attention_sizes=(),
@@ -85,7 +86,7 @@ def left_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    """:func:`scene` as a PNG."""
+    """:func:`~tests.images.photo_files.scene` as a PNG."""
     path = tmp_path / "in.png"
     Image.fromarray(np.rint(scene() * 255).astype(np.uint8)).save(path)
     return path
@@ -104,20 +105,7 @@ def upscale(plain_folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[.
     return call
 
 
-def scene(height: int = 10, width: int = 14) -> np.ndarray:
-    """Smooth, with a colour of its own in each corner; float (H, W, 3) in 0 … 1."""
-    y, x = np.mgrid[:height, :width].astype(float)
-    x, y = x / (width - 1), y / (height - 1)
-    return np.stack([0.1 + 0.8 * x, 0.9 - 0.7 * y, 0.3 + 0.4 * x * y], axis=-1)
-
-
 def enlarged(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bicubic enlargement of float (H, W, C) in 0 … 1 to (width, height)."""
     x = torch.from_numpy(np.asarray(pixels, np.float64)).permute(2, 0, 1)[None]
     return bicubic(x, size[1], size[0]).clamp(0, 1)[0].permute(1, 2, 0).numpy()
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all examples of a property: hypothesis and function-scoped fixtures do not mix."""
-    return tmp_path_factory.mktemp("properties")

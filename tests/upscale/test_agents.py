@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipdiff_env.diffusion import DENOISE, SKIP, load_pretrained
 from skipdiff_env.diffusion.folder import ABOUT_POLICY, POLICY
-from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.images.tiling import TiledModel
 from skipdiff_env.policies import file as policy_file

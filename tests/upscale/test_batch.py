@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdiff_env.images.metadata import Metadata
+from skipdiff_env.images.formats.metadata import Metadata
 from skipdiff_env.images.photo import FORMATS, Photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.upscale import list_jobs
 from skipdiff_env.upscale import run as run_module
+from tests.images.photo_files import SRGB
 
 from .conftest import FAST, Ran, Upscale, left_in
-from .photo_files import SRGB
 from .test_process import listen_to_ctrl_c, start
 
 RED, BLUE, GREEN = (200, 20, 20), (20, 20, 200), (20, 200, 20)

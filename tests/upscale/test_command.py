@@ -20,12 +20,12 @@ from PIL import Image
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion.folder import CARD, save_model
 from skipdiff_env.images import photo as photo_module
-from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.photo import FORMATS, read_photo
 from skipdiff_env.upscale import run as run_module
+from tests.images.photo_files import READ, pillow, scene
 
-from .conftest import Upscale, enlarged, left_in, scene
-from .photo_files import READ, pillow
+from .conftest import Upscale, enlarged, left_in
 
 
 @pytest.mark.parametrize("name", READ)

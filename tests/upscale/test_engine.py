@@ -15,7 +15,7 @@ from skipdiff_env.diffusion import FrozenModel, load_pretrained, random_model, s
 from skipdiff_env.diffusion.engines import ENGINES, TORCH
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import read_image
-from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 
 from .conftest import UNET, Upscale

@@ -22,8 +22,9 @@ from skipdiff_env.policies.network import SkipProposalNetwork, SPNConfig
 from skipdiff_env.sampler import SkipDiffSampler
 from skipdiff_env.upscale import Comparison, Enlarger, Scaling, side_by_side
 from skipdiff_env.upscale.enlarge import MIN_SIDE, passes
+from tests.images.photo_files import scene
 
-from .conftest import enlarged, scene
+from .conftest import enlarged
 
 
 @pytest.mark.parametrize(

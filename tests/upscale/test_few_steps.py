@@ -18,7 +18,7 @@ from skipdiff_env.diffusion.folder import REFINER, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.refiner import Refiner, RefinerNetwork, load_refiner
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.images.tiling import TiledModel
 from skipdiff_env.sampler import SkipDiffSampler

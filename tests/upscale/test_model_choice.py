@@ -17,9 +17,9 @@ from skipdiff_env.cli import upscale as command
 from skipdiff_env.diffusion import pretrained, random_model, save_model, tiny_config
 from skipdiff_env.diffusion.folder import CONFIG, PLANS, write_config
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images.coding import Coding
+from skipdiff_env.images.formats.coding import Coding
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.measure import Measured
-from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import choose_model
 from skipdiff_env.upscale.choice import (

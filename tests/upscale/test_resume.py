@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from skipdiff_env.images.metadata import read_record
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.photo import FORMATS, Photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.upscale import run as run_module
+from tests.images.photo_files import pillow
 
 from .conftest import FAST, Upscale
-from .photo_files import pillow
 from .test_process import start
 
 RED, BLUE = (200, 20, 20), (20, 20, 200)

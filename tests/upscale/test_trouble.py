@@ -14,10 +14,10 @@ import pytest
 from skipdiff_env.cli import main
 from skipdiff_env.images.photo import read_photo
 from skipdiff_env.upscale import run as run_module
+from tests.images.photo_files import pillow
+from tests.images.test_photo_faults import BAD
 
 from .conftest import Upscale, left_in
-from .photo_files import pillow
-from .test_photo_faults import BAD
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -19,8 +19,8 @@ from skipdiff_env.diffusion.folder import CONFIG, REFINER, read_config, write_co
 from skipdiff_env.diffusion.model import RefinerConfig
 from skipdiff_env.diffusion.refiner import RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
+from skipdiff_env.images.formats.metadata import read_record
 from skipdiff_env.images.measure import Measured
-from skipdiff_env.images.metadata import read_record
 from skipdiff_env.images.photo import Header, read_photo
 from skipdiff_env.oracle import Optimum, Outcome
 from skipdiff_env.sampler import SkipDiffSampler

@@ -17,11 +17,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..errors import SkipDiffError
+from ...errors import SkipDiffError
+from ..raster import DamagedError, Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
 from . import exif, fax, iptc, jpeg
 from .exif import Directories, Directory, Value
 from .metadata import ICC_TAG, XMP_TAG
-from .raster import DamagedError, Photo, Source, converted, eight_bits, rescaled, unmultiplied, with_profile
 from .unpack import COMPRESSIONS, PREDICTED, REVERSED, integers, unpacked
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.images import read_image
-from skipdiff_env.images.metadata import Metadata, read_record
+from skipdiff_env.images.formats.metadata import Metadata, read_record
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_header, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo

@@ -17,11 +17,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from ..errors import SkipDiffError
+from ...errors import SkipDiffError
+from ..raster import DamagedError, Photo, Source, from_pillow, full_range, with_profile
 from . import exif, icc, iptc
 from .exif import Directories
 from .profiles import profile_fits
-from .raster import DamagedError, Photo, Source, from_pillow, full_range, with_profile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -14,7 +14,6 @@ from PIL import Image, ImageCms
 from skipdiff_env.images.photo import FORMATS, Photo, read_header, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 
-from .conftest import scene
 from .photo_files import (
     ALPHA8,
     ALPHA16,
@@ -27,6 +26,7 @@ from .photo_files import (
     chunk,
     opencv,
     pillow,
+    scene,
     tiff,
     with_alpha,
 )

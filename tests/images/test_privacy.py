@@ -14,15 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 
-from skipdiff_env.images import exif, exif_tags, xmp
-from skipdiff_env.images.exif import Directories
-from skipdiff_env.images.metadata import Metadata, exif_bytes
+from skipdiff_env.images.formats import exif, exif_tags, xmp
+from skipdiff_env.images.formats.exif import Directories
+from skipdiff_env.images.formats.metadata import Metadata
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo
-from skipdiff_env.images.tiff import encode_tiff
-
-from .conftest import Upscale
 
 PIXELS = np.full((12, 16, 3), 90, np.uint8)
 
@@ -175,33 +172,6 @@ def test_no_other_tag_stays() -> None:
     assert set(whole.without_location().exif) == exif_tags.PLACELESS
 
 
-def with_exif(name: str, found: Directories) -> bytes:
-    if name == "TIFF":
-        return encode_tiff(Photo(PIXELS), found)
-    buffer = io.BytesIO()
-    Image.fromarray(PIXELS).save(buffer, name, exif=exif_bytes(found))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("keep", [False, True], ids=["", "--keep-location"])
-@pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_foreign_blocks_in_the_exif_directory(
-    source: str, keep: bool, tmp_path: Path, upscale: Upscale
-) -> None:
-    pointers = {0x8825, 0x8769}
-    tags = {tag: exif.longs(8) if tag in pointers else exif.text(f"secret {tag}") for tag in FOREIGN.values()}
-    found = Directories({271: exif.text("Maker")}, {**tags, 0xA437: exif.text("Zoë")})
-    (tmp_path / "a").write_bytes(with_exif(source, found))
-    for name in ("a.jpg", "a.png", "a.webp", "a.tif"):
-        ran = upscale(tmp_path / "a", "-o", tmp_path / name, *(["--keep-location"] if keep else []))
-        assert ran.status == 0, ran.err
-        assert (b"secret" in (tmp_path / name).read_bytes()) == keep
-        with Image.open(tmp_path / name) as image:
-            inner = set(image.getexif().get_ifd(exif.EXIF_IFD))
-        assert not inner & pointers, "what was pointed to lies elsewhere now"
-        assert inner & set(tags) == (set(tags) - pointers if keep else set()) and 0xA437 in inner
-
-
 @pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff"])
 def test_nothing_of_the_place_is_in_the_file(target: str) -> None:
     metadata = Metadata(
@@ -221,18 +191,6 @@ def test_nothing_of_the_place_is_in_the_file(target: str) -> None:
     data, _ = encode_photo(Photo(PIXELS, metadata=metadata.without_location()), FORMATS[target], "x", {})
     assert b"secret" not in data and b"public" in data and b"Lens" in data
     assert 34853 not in decode_photo(io.BytesIO(data)).metadata.base
-
-
-@pytest.mark.parametrize("keep", [False, True], ids=["", "--keep-location"])
-def test_the_command_leaves_a_drones_place_behind(keep: bool, tmp_path: Path, upscale: Upscale) -> None:
-    source = tmp_path / "drone.jpg"
-    secrets = [(uri, name, f"secret-{i}") for i, (uri, name) in enumerate(PLACES)]
-    Image.fromarray(PIXELS).save(source, xmp=packet([*secrets, (DC, "title", "public")], "element"))
-    for name in ("a.jpg", "a.png", "a.webp", "a.tif"):
-        ran = upscale(source, "-o", tmp_path / name, *(["--keep-location"] if keep else []))
-        assert ran.status == 0
-        data = (tmp_path / name).read_bytes()
-        assert (b"secret" in data) == keep and b"public" in data
 
 
 def test_prompts_of_image_generators_stay(tmp_path: Path) -> None:

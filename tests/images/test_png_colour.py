@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdiff_env.images import icc
+from skipdiff_env.images.formats import icc
+from skipdiff_env.images.formats.profiles import profile_fits
 from skipdiff_env.images.photo import FORMATS, decode_photo
 from skipdiff_env.images.photo_file import encode_photo, fit_format
-from skipdiff_env.images.profiles import profile_fits
 from skipdiff_env.images.raster import Photo
 
 from .photo_files import GREY8, GREY16, RGB8, RGB16, SRGB, chunk, decoded, png

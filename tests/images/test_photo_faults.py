@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.images.exif import text
-from skipdiff_env.images.metadata import Metadata
+from skipdiff_env.images.formats.exif import text
+from skipdiff_env.images.formats.metadata import Metadata
 from skipdiff_env.images.photo import FORMATS, MAX_PIXELS, Photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
 

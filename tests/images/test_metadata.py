@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from skipdiff_env.images import exif as raw
-from skipdiff_env.images import icc
-from skipdiff_env.images.exif import EXIF_IFD, GPS_IFD
-from skipdiff_env.images.metadata import HISTORY, Metadata, read_record
+from skipdiff_env.images.formats import exif as raw
+from skipdiff_env.images.formats import icc
+from skipdiff_env.images.formats.exif import EXIF_IFD, GPS_IFD
+from skipdiff_env.images.formats.metadata import HISTORY, Metadata, read_record
+from skipdiff_env.images.formats.profiles import to_srgb
+from skipdiff_env.images.formats.xmp import clean, without_places
 from skipdiff_env.images.photo import FORMATS, decode_photo, read_photo
 from skipdiff_env.images.photo_file import encode_photo
-from skipdiff_env.images.profiles import to_srgb
 from skipdiff_env.images.raster import Photo
-from skipdiff_env.images.xmp import clean, without_places
 
 PIXELS = np.zeros((8, 9, 3), np.uint8)
 RECORD = {"model": "natural-4x", "start": 7, "size": [36, 32]}

@@ -15,7 +15,13 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from skipdiff_env.images.photo import decode_photo
 from skipdiff_env.images.raster import Photo
 
-from .conftest import scene
+
+def scene(height: int = 10, width: int = 14) -> np.ndarray:
+    """Smooth, with a colour of its own in each corner; float (H, W, 3) in 0 … 1."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    x, y = x / (width - 1), y / (height - 1)
+    return np.stack([0.1 + 0.8 * x, 0.9 - 0.7 * y, 0.3 + 0.4 * x * y], axis=-1)
+
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB8 = np.rint(scene() * 255).astype(np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skipdiff_env.images import xmp
-from skipdiff_env.images.metadata import Metadata
+from skipdiff_env.images.formats import xmp
+from skipdiff_env.images.formats.metadata import Metadata
 from skipdiff_env.images.photo import FORMATS, decode_photo
 from skipdiff_env.images.photo_file import encode_photo
 from skipdiff_env.images.raster import Photo
 
-from .conftest import Upscale
 from .photo_files import RGB8, chunk, png
 from .test_privacy import DC, packet
 
@@ -128,29 +126,6 @@ def test_every_encoding_is_read(name: str, encoding: str) -> None:
     photo = decode_photo(io.BytesIO(file_with(name, ENCODED[encoding])))
     assert photo.notes == ()
     assert "public ö京".encode() in xmp.without_places(photo.metadata.xmp)
-
-
-BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
-ENTITIES = {
-    "a bomb": f'<!DOCTYPE x [<!ENTITY e0 "secret">{BOMB}]>',
-    "a file": '<!DOCTYPE x [<!ENTITY e11 SYSTEM "file:///etc/hostname">]>',
-    "from outside": '<!DOCTYPE x SYSTEM "http://127.0.0.1:9/secret.dtd">',
-}
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("kind", ENTITIES)
-def test_entities_are_refused_and_that_is_said(
-    kind: str, encoding: str, tmp_path: Path, upscale: Upscale
-) -> None:
-    whole = (
-        ENTITIES[kind] + PLAIN.decode().replace("public", "&e11;" if "side" not in kind else "t")
-    ).encode(encoding)
-    (tmp_path / "a.jpg").write_bytes(file_with("JPEG", whole))
-    ran = upscale(tmp_path / "a.jpg", "-o", tmp_path / "b.jpg", "--keep-location")
-    assert ran.status == 0
-    assert ran.out.endswith(f"note: {ILLEGIBLE}\n")
-    assert b"secret" not in (tmp_path / "b.jpg").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF"])

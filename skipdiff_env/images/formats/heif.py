@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, features
 
-from ..errors import SkipDiffError
+from ...errors import SkipDiffError
+from ..raster import Photo, Source, from_pillow, rescaled, unmultiplied, with_profile
 from . import exif, icc
 from .metadata import ORIENTATION
-from .raster import Photo, Source, from_pillow, rescaled, unmultiplied, with_profile
 
 _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
