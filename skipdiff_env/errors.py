@@ -1,4 +1,5 @@
-"""The errors that SkipDiff raises on purpose, each one line that says what is wrong and what to do."""
+"""The errors that SkipDiff raises on purpose. Each message is one line that says what is wrong and what to
+do."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class SkipDiffError(ValueError):
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return a value as an integer; refuse, by name, one that is not whole, is a bool or is out of range."""
+    """Return a value as an integer. If it is a bool, not whole or out of range, raise an error that names
+    it."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -43,7 +45,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def not_negative(name: str, value: Any) -> float:
-    """Return a value, such as a price, as a finite number of at least 0; refuse anything else, by name."""
+    """Return a value, such as a price, as a finite number of at least 0, or raise an error that names it."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -54,7 +56,7 @@ def not_negative(name: str, value: Any) -> float:
 
 
 def fraction(name: str, value: Any) -> float:
-    """Return a value as a number from 0 to 1; refuse anything else, by name."""
+    """Return a value as a number from 0 to 1, or raise an error that names it."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -44,11 +44,11 @@ class LatentCache:
     everything that a latent depends on, including the model's hash, and a lock makes it thread-safe.
 
     Args:
-        max_bytes: bound on the bytes of tensors in memory; a second bound of the same size holds for scores.
+        max_bytes: bound on the bytes of tensors in memory; a second bound of the same size applies to scores.
         half: whether to keep latents as float16, which halves the memory. They are then rounded to 3 digits,
-            so that cached and uncached runs differ slightly.
+            so cached and uncached runs differ slightly.
         file: path of an LMDB file (memory-mapped, needs the extra ``cache``) that backs the memory and
-            outlives the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
+            outlives the process; it stops growing at ``max_file_bytes``. Caches in one process share it.
         max_file_bytes: bound on the size of that file in bytes.
 
     Raises:
@@ -183,7 +183,7 @@ class _Disk:
             with self._data.begin(write=True) as transaction:
                 transaction.put(key, raw)
         except self._full:
-            pass  # a full file goes on serving what it holds
+            pass  # a full file still serves the entries that it holds
 
 
 class CachedProcess(SkipProcess):
@@ -252,8 +252,9 @@ class CachedProcess(SkipProcess):
         """Latent and x̂0 of each row, (3, H, W), by its name in the cache.
 
         Args:
-            names: one name per row; rows may share one, for example if environments play the same image.
-            compute: function from the rows to compute, the first of each unknown name, to the states that
+            names: one name per row; rows may share one, for example if several environments play the same
+                image.
+            compute: function from the rows to compute (the first row of each unknown name) to the states that
                 they lead to.
         """
         known = [self.cache.get(name) for name in names]

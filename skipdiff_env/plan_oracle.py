@@ -28,7 +28,7 @@ class PlanOutcome:
     value: float
     """The metric M of the result."""
     worth: float
-    """-ln M, or ln M if high values are good; 0 where M cannot be computed."""
+    """-ln M, or ln M if high values are good; 0 if M cannot be computed."""
 
     @property
     def evaluations(self) -> int:
@@ -56,7 +56,7 @@ class PlanOptimum:
 
 
 class _Node(NamedTuple):
-    """Latents that are reached by the same number of calls."""
+    """Latents that are reached after the same number of calls."""
 
     state: CallState
     calls: list[tuple[Call, ...]]
@@ -66,9 +66,9 @@ def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"
     """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
     0.
 
-    Under ``jump`` the network is told the level reached, and one estimate serves all next levels, so
-    there is one call for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates
-    of each latent, and three values of η for every next level.
+    Under ``jump``, the network is told the level reached, and one estimate serves all next levels, so there
+    is one call for every set of fewer than ``budget`` levels. Under ``full``, there are three estimates of
+    each latent, and three values of η for every next level.
     """
     sets = (comb(levels, passed) for passed in range(budget))
     if actions == "jump":
@@ -93,15 +93,15 @@ def find_optimal_plan(
     Args:
         model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
             :class:`.DiffusionModel`.
-        image: the HR image, uint8 (H, W, 3), a PIL image or a tensor, which is shrunk to the LR input; with
-            ``low_resolution`` the LR input.
+        image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
+            ``low_resolution``, the LR input itself.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
         metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
         budget: maximum number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.
-        max_calls: maximum number of network calls in all; a longer search is refused.
+        max_calls: maximum number of network calls in total; a longer search is refused.
         batch_size: maximum number of rows per network call.
 
     Raises:

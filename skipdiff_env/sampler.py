@@ -57,10 +57,11 @@ class SkipDiffSampler:
             of T below it.
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
         skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
-        refiner: network that retouches the result: ``"own"`` (the model's, after the chain that it was made
-            for), None or ``"none"``, the name or folder of a model with a refiner, ``own`` or a name with a
-            strength after a colon, such as ``"own:0.5"``, or a function (x̂0, condition) → image. It does not
-            count as an evaluation. See :mod:`.diffusion.refiner`.
+        refiner: network that retouches the result: ``"own"`` (the model's refiner, after the kind of chain
+            that it was made for); None or ``"none"``; the name or folder of a model with a refiner; ``own``
+            or a name followed by a colon and a strength, such as ``"own:0.5"``; or a function
+            (x̂0, condition) → image. A refiner does not count as an evaluation. See
+            :mod:`.diffusion.refiner`.
         clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0, shrinking the
             result gives the input again. See :func:`.diffusion.resize.back_project`.
         colour_fix: whether to give large areas the colours of the input. See
@@ -107,7 +108,7 @@ class SkipDiffSampler:
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
                 exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for the model's
                 normal chain; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, so
-                that a sampler with unusual steps refuses them.
+                a sampler with unusual steps refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
             callback: function that is called after every level with the :class:`.chains.State` reached.

@@ -109,7 +109,7 @@ def no_actions(batch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Around(Chain):
-    """A chain that changes the result of another chain, and takes over its name."""
+    """A chain that changes the result of another chain and has the same name."""
 
     chain: Chain
 

@@ -1,7 +1,7 @@
 """CCSR's sampler (Sun et al., arXiv 2401.00877) on a pixel-space diffusion model.
 
 One evaluation at T gives x̂0, which is re-noised to t_max = 2T/3. Posterior jumps lead from there towards
-t_min = T/3. The x̂0 of the last evaluation is the result; the rest of the chain is left out.
+t_min = T/3. The x̂0 of the last evaluation is the result; the rest of the chain is omitted.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class FewSteps(Chain):
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
 
         def noise(index: int) -> Tensor:
-            number = 2 * top + index  # not that of any level, since levels may be fractional
+            number = 2 * top + index  # draws are not numbered by level, since levels may be fractional
             return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
 
         def visited(count: int, x0: Tensor, latent: Tensor) -> None:

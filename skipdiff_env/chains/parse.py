@@ -73,10 +73,10 @@ def efforts(model: DiffusionModel) -> dict[str, Chain]:
 
     The chains are those in the model's ``plans.json``, if that file is for these weights. Otherwise, a model
     that was made for a few-step chain runs half its usual number of evaluations, the usual number, and twice
-    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``; SkipDiff with the
-    usual steps for ``normal``, under the agent in its folder if that was trained for these weights, steps and
-    rule, else with the fixed start that the model recommends; and all levels for ``best``. A model of at most
-    ten levels always runs all of them.
+    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``, SkipDiff with the
+    usual steps for ``normal``, and all levels for ``best``. For ``normal``, the policy is the agent in the
+    model's folder if it was trained for these weights, steps and rule, and otherwise the fixed start that the
+    model recommends. A model of at most ten levels always runs all of them.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.
@@ -96,16 +96,16 @@ def parse(
     """Turn what a user writes into a chain.
 
     Args:
-        spec: what the user wrote, see the table above.
+        spec: what the user wrote; see the table above.
         model: the model, whose levels, agent, start and refiner are used.
         coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: 10, or the largest divisor
             of T below it.
         fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
         skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
         step_cost: price per evaluation, for agents that were trained with prices.
-        refiner: ``own`` (the model's, if it was made for this kind of chain), ``none``, the name or folder of
-            a model that has a refiner, any of these but ``none`` with a strength, such as ``own:0.5``, or a
-            function (x̂0, condition) → image.
+        refiner: ``own`` (the model's refiner, if it was made for this kind of chain); ``none``; the name or
+            folder of a model that has a refiner; any of these except ``none`` with a strength, such as
+            ``own:0.5``; or a function (x̂0, condition) → image.
 
     Raises:
         SkipDiffError: if the chain does not exist or does not fit the model.
@@ -150,7 +150,7 @@ def parse_skipdiff(
     """
     model = as_model(model)
     given = isinstance(spec, Chain)
-    if spec is None:  # the model's plan, which may be its default, decides nothing
+    if spec is None:  # a plan, which may be the model's default, leaves nothing to decide
         coarse_steps = usual_coarse_steps(model.schedule.steps) if coarse_steps is None else coarse_steps
     chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
     if not isinstance(chain, SkipDiff):

@@ -218,6 +218,6 @@ def skipdiff_plan(
     history: tuple[int, ...] = ()
     for level, action in zip(range(fine, 1, -1), actions, strict=True):
         history = history_after(history, level, action, skip_rule)
-    # The process numbers a draw at N and above anew: CSA may have passed it.
+    # The process gives draws at N and above new numbers, since CSA may have used the usual ones.
     refined = [Call(t, t - 1, 1.0, number=t - 1 + top if t > stride else None) for t in (*history, 1)]
     return Plan(top, (*coarse, *refined))

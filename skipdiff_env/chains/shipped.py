@@ -63,7 +63,7 @@ def save_plans(
 
 
 def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: Any) -> None:
-    """Replace the efforts in a ``plans.json``; ``about`` says how they were chosen. The plans stay.
+    """Replace the efforts in a ``plans.json``; ``about`` says how they were chosen. The plans are kept.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or for other weights.

@@ -38,7 +38,7 @@ class SkipDiff(Chain):
     """F, at least 1; None means T/S."""
     skip_rule: SkipRule = "reset"
     process: ProcessFactory = SkipProcess
-    """Makes the process that runs CSA and FSR; one with a cache gives the same pictures."""
+    """Function that makes the process for CSA and FSR; a process with a cache gives the same pictures."""
 
     name = "SkipDiff"
 

@@ -1,7 +1,7 @@
 """The ``skipdiff`` command: one module per sub-command, without logic of its own.
 
-The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
-imported at every call, to show its help, so it imports heavy libraries inside ``run``.
+The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. Every
+call imports all of these modules to build the help, so heavy libraries are imported only inside ``run``.
 
 Exit status: 0 if all is done; 2 for a wrong request or bad input, reported in one line; 130 after Ctrl-C;
 143 after SIGTERM.
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Descriptions as they are written, and one line per option."""
+    """A formatter that keeps descriptions as they are written and gives each option one line."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, **{"max_help_position": 26, **kwargs})
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2 after one line."""
+        """Print the message as one line and exit with status 2."""
         self.exit(2, f"skipdiff: error: {message}; see {self.prog} --help\n")
 
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = int(args.run(args))
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         silence(sys.stdout)
         return 0
     except KeyboardInterrupt:
@@ -106,5 +106,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_error(message: str) -> None:
-    """Print a message as one line on the standard error output."""
+    """Print a message as one line on standard error."""
     say(f"skipdiff: error: {one_line(message)}")

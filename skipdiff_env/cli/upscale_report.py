@@ -28,8 +28,8 @@ def announce(inputs: Sequence[str], out: str, quiet: bool) -> None:
 class Report:
     """Tells the user what happens; control characters in file names are escaped.
 
-    Results go to the standard output. Errors, notes about the whole run and the progress bar (on terminals
-    only) go to the standard error output.
+    Results go to standard output. Errors, notes about the whole run and the progress bar (on terminals only)
+    go to standard error.
     """
 
     def __init__(self, total: int, quiet: bool, as_json: bool) -> None:

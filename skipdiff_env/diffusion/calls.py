@@ -6,8 +6,8 @@ This state machine does not distinguish coarse and fine steps::
     state = process.call(state, told, to, eta)         # one network call per row, r → u
     ...                                                # until u = 0, where state.x0 is the result
 
-A call is told a level r. If r is below the level reached, the network treats the latent as one of level r.
-That is a *skip* (under the rule ``hold`` of :mod:`.process`): the network treats excess noise as detail.
+A call is told a level r. If r is below the level reached, the network treats the latent as one of level r,
+and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of :mod:`.process`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def usual_levels(top: int) -> list[float]:
 
 
 def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
-    """Check the levels that calls may lead to, and sort them, falling to 0, which is added if it is missing.
+    """Check the levels that calls may lead to, sort them in descending order, and add 0 if it is missing.
 
     Raises:
         SkipDiffError: if they are not numbers, or one is below 0 or not below T.

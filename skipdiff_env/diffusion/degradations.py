@@ -3,7 +3,7 @@
 After Real-ESRGAN (Wang et al. 2021): each fault is of a random kind, with a strength drawn from a range. The
 faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
 values of files, not on linear light. Pictures are arrays (h, w, 3). The codecs are real: on LR crops, they
-take less time than an emulation.
+take less time than an emulation would.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ Pixels = np.ndarray
 """float32 (h, w, 3), about 0 … 255."""
 
 MAX_BLUR = 2.5
-"""Largest σ of blur, in pixels of the picture; a wider one does not fit into the kernels."""
+"""Maximum σ of blur, in pixels of the picture; a wider blur does not fit into the kernels."""
 RADIUS = 8
 """Half-width of the blur kernels in pixels."""
 GRID = 16
 """Side of a coding block in pixels; a picture cut from a larger one starts anywhere within a block."""
 RESAMPLING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 GREY_SHARE, POISSON_SHARE, FULL_CHROMA_SHARE = 0.4, 0.4, 0.3
-"""Shares of noise that is the same in all channels, of Poisson noise, and of JPEGs that are 4:4:4."""
+"""Shares of noise that is the same in all channels, of noise that is Poisson noise, and of JPEGs with 4:4:4
+chroma."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,14 @@ class DegradationRecipe:
 
     @property
     def ranges(self) -> dict[str, list[float]]:
-        """Lowest and highest strength of each fault that is used."""
+        """Minimum and maximum strength of each fault that is used."""
         effects = {name: effect for name, effect in vars(self).items() if isinstance(effect, Effect)}
         return {name: [effect.low, effect.high] for name, effect in effects.items() if effect.share}
 
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
-    """Degrade LR images uint8 (B, 3, h, w); the faults of each depend only on its own seed, int64 (B,)."""
+    """Degrade LR images uint8 (B, 3, h, w); the faults of each image depend only on its own seed, int64
+    (B,)."""
     arrays = to_arrays(lr)
     made = [
         degraded(array, recipe, np.random.default_rng(seed))
@@ -126,7 +128,7 @@ def _once(pixels: Pixels, recipe: DegradationRecipe, rng: np.random.Generator) -
         strength = effect.draw(rng)
         if strength is not None:
             if effect is recipe.blur:
-                strength *= pixels.shape[0] / height  # in pixels of the size it has now
+                strength *= pixels.shape[0] / height  # in pixels of its present size
             pixels = apply(pixels, strength, rng)
     if pixels.shape[:2] != (height, width):
         pixels = resized(pixels, height, width, RESAMPLING[rng.integers(len(RESAMPLING))])
@@ -242,7 +244,7 @@ def noisy(
     """
     light = pixels.mean(axis=2, keepdims=True) if grey else pixels
     if poisson:
-        gain = max(sigma, 1e-3) ** 2 / 128  # grey levels a photon
+        gain = max(sigma, 1e-3) ** 2 / 128  # grey levels per photon
         light = np.clip(light, 0, 255)
         noise = rng.poisson(light / gain) * gain - light
     else:

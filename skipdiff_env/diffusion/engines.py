@@ -1,8 +1,8 @@
 """Engines, which run a model's network: torch itself, or another library that computes the same.
 
 An engine turns a network into an equivalent function, (B, 6, H, W), (B,) → (B, 3, H, W), which
-:class:`.model.FrozenModel` calls. A new engine is an entry of :data:`ENGINES`. ``python -m benchmarks speed
---only engines`` measures them, and others that were not worth an entry.
+:class:`.model.FrozenModel` calls. A new engine is a new entry of :data:`ENGINES`. ``python -m benchmarks
+speed --only engines`` measures these engines, and others that were not worth an entry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 
 TORCH = "torch"
 EXAMPLE = 64
-"""Smallest side, in pixels, of the picture with which a network is traced; the graph takes any size."""
+"""Minimum side, in pixels, of the picture with which a network is traced; the graph takes any size."""
 
 
 def run_by(
@@ -88,7 +88,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
     axes = {name: {2: "height", 3: "width"} for name in ("x", "made")}
     given = torch.zeros(1, 6, example, example), torch.full((1,), 0.5)
     try:
-        # By tracing: torch's newer exporter takes many times as long, and this is done at every start.
+        # By tracing, since torch's newer exporter takes many times as long, and this is done at every start.
         with TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             file = Path(folder) / "network.onnx"
@@ -97,7 +97,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
                 dynamo=False,
             )  # fmt: skip
             return file.read_bytes()
-    except Exception as error:  # what cannot be traced fails in as many ways as there are networks
+    except Exception as error:  # a network that cannot be traced may raise any error
         why = first_line(error)
         raise SkipDiffError(
             f"this network cannot be written as a graph ({why}): use engine {TORCH}"

@@ -44,9 +44,9 @@ class Format:
     files: tuple[str, ...]
     """Patterns of the files that a model is read from, relative to its folder."""
     recognises: Callable[[Path], bool]
-    """Whether a folder holds a model in this layout. It never raises."""
+    """Function that returns whether a folder holds a model in this layout. It never raises an error."""
     read: Callable[[Path], Loaded]
-    """Reads the folder, or raises a SkipDiffError naming file and field."""
+    """Function that reads a folder, or raises a SkipDiffError that names the file and the field."""
 
 
 def read_folder(folder: Path) -> Loaded:
@@ -79,7 +79,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read ``config.json``. Errors are SkipDiffErrors of one line that name the file and the field."""
+    """Read ``config.json``. Every error is a SkipDiffError of one line that names the file and the field."""
     try:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
@@ -143,7 +143,7 @@ def save_model(
     """Write a model folder. Each file appears whole or not at all.
 
     Args:
-        folder: the folder, which is made if it is missing.
+        folder: the folder, which is created if it is missing.
         network: the network whose weights are written.
         config: the content of ``config.json``.
         card: text of the model card; empty: none is written.

@@ -1,17 +1,17 @@
 """The frozen conditional DDPM, which turns the output of a network into an image.
 
-The network sees [condition c, latent x_t] and the level √ᾱ_t. Its output, by ``prediction``:
+The network sees [condition c, latent x_t] and the level √ᾱ_t. What its output is depends on ``prediction``:
 
 - ``noise``: ε̂, x̂0 = (x_t - √(1-ᾱ) ε̂) / √ᾱ (Ho et al. 2020; SR3, the paper)
 - ``v``: v̂ = √ᾱ ε - √(1-ᾱ) x0, x̂0 = √ᾱ x_t - √(1-ᾱ) v̂ (Salimans & Ho 2022), well behaved at level T
 
-The target of the chain, by ``target``:
+The target of the chain depends on ``target``:
 
 - ``image``: the HR image in [-1, 1], as in the paper
 - ``residual``: k · (HR - c) with ``residual_scale`` k (SRDiff, Li et al. 2022)
 
-Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; that is what
-metrics see. Latents (what an agent sees) are those of the target.
+Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; this is what metrics see.
+Latents (what an agent sees) are those of the target.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RefinerConfig:
 
     unet: UNetConfig
     strength: float = 1.0
-    """Share of its change that is applied, chosen on validation images to balance perception and
+    """Share of the refiner's change that is applied, chosen on validation images to balance perception and
     distortion."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance, in the same form as the model's."""
@@ -70,7 +70,7 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, steps, hours and hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
-    """Measured figures for each test set."""
+    """Measured figures on each test set."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -194,11 +194,11 @@ class FrozenModel:
     Args:
         network: the network, (B, 6, H, W), (B,) → (B, 3, H, W).
         config: the configuration of the model folder.
-        device: device on which it runs.
+        device: device on which the network runs.
         dtype: autocast type on the device; float32: no autocast.
         name: name of the model.
         hash: identity of the weights, for caches and provenance.
-        folder: folder from which it was loaded, or None.
+        folder: folder from which the model was loaded, or None.
         engine: library that runs the network, see :mod:`.engines`.
     """
 
@@ -231,7 +231,7 @@ class FrozenModel:
         """x_0 of the chain for an image in [-1, 1]: the image, or k · (image - condition)."""
         return chain_target(image, condition, self.config)
 
-    # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
+    # no_grad, not inference_mode, since a user's own policy may differentiate through the result
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """Estimate x̂0 in image space, clamped to [-1, 1]; shapes as in

@@ -39,13 +39,13 @@ def keyed_normal(
 ) -> Tensor:
     """Standard normal noise, float32 (len(keys), *shape), with an independent draw for each key and level.
 
-    It is on the device of ``like``, in memory of the same kind; on the CPU if ``like`` is None.
+    The noise is on the device of ``like``, in memory of the same kind, or on the CPU if ``like`` is None.
     """
     near = torch.empty(0) if like is None or like.device.type != "cpu" else like
     out = near.new_empty((len(keys), *shape), dtype=torch.float32)
     for row, key, level in zip(out, keys, levels, strict=True):
         digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=16).digest()
-        # numpy's and not torch's generator: that keeps 32 bits of its seed only, so draws coincide
+        # NumPy's generator, since torch's keeps only 32 bits of its seed, so different draws could coincide
         source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
         source.standard_normal(out=row.numpy(), dtype=np.float32)
     return out if like is None else out.to(like.device, non_blocking=True)

@@ -22,12 +22,12 @@ from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, check_dtype
 
 FORMATS: list[Format] = [diffusers.FORMAT, OURS, sr3.FORMAT]
-"""Layouts of model folders; the first that recognises a folder reads it. A new layout is one more entry."""
+"""Layouts of model folders; the first that recognises a folder reads it. A new layout is a new entry."""
 
 
 def pretrained_folder() -> Path:
     """The folder of the shipped models."""
-    # Not files("skipdiff_env.pretrained"): for a folder without __init__.py that is no single path.
+    # Not files("skipdiff_env.pretrained"): for a folder without __init__.py, that is not a single path.
     package = Path(str(resources.files("skipdiff_env")))
     inside = package / "pretrained"
     return inside if inside.is_dir() else package.parent / "pretrained"
@@ -83,7 +83,7 @@ def load_pretrained(
     Args:
         name_or_path: name of a shipped model, a model folder of SkipDiff or (with the extra ``diffusers``) of
             diffusers, or the Hugging Face id of either.
-        device: device on which it runs; ``"auto"`` takes CUDA if there is one, else the CPU.
+        device: device on which the model runs; ``"auto"`` takes CUDA if there is one, else the CPU.
         dtype: autocast type; None: bfloat16 on CUDA and float32 elsewhere.
         engine: library that runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``),
             which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.

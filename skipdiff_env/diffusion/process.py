@@ -30,13 +30,14 @@ from .schedule import CoarseRule, Jump, jump
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
 SKIP_RULES: tuple[SkipRule, ...] = get_args(SkipRule)
-"""The paper's rule (Eq. 14) comes first."""
+"""All skip rules; the paper's (Eq. 14) comes first."""
 History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
-"""Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, of the same form."""
+"""Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, in the same form."""
 CHANGED = ("latent", "x0", "level", "evaluations", "history")
-"""Fields of a :class:`SkipState` that a denoising step changes; the rest, most of its memory, is shared."""
+"""Fields of a :class:`SkipState` that a denoising step changes; the others, which take most of the memory,
+are shared."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SkipState(Rows):
     keys: tuple[NoiseKey, ...]
     """The noise key of each row."""
     history: tuple[History, ...]
-    """For each row, the levels at which ``latent`` was denoised since ``coarse``. Under one noise key they
+    """For each row, the levels at which ``latent`` was denoised since ``coarse``. Under one noise key, they
     determine the latent: schedules that share them share the latent."""
 
 
@@ -72,8 +73,8 @@ class SkipProcess:
         coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
         fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
             is, as in the paper's ablations (10, 100) and (1, 100). 0: CSA alone, whose last jump goes from N
-            to 0, with S evaluations in all; with S = T that is the full chain, SR3's sampler.
-        skip_rule: the latent after a skip: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
+            to 0, with S evaluations in total; with S = T this is the full chain, SR3's sampler.
+        skip_rule: what the latent is after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
         coarse_levels: rule for the coarse levels, see :meth:`NoiseSchedule.coarse`; None: the model's own.
         refine: function that :meth:`finish` applies to the result, see :mod:`.refiner`, or None.
 
@@ -115,7 +116,7 @@ class SkipProcess:
         Args:
             condition: the condition c, (B, 3, H, W) in [-1, 1].
             keys: B noise keys. The noise of level t is used when level t is *reached*.
-            callback: function that is called with the state after each jump, whose ``level`` is the level
+            callback: function that is called after each jump with the state, whose ``level`` is the level
                 reached.
         """
         batch, top = len(condition), self.schedule.steps
@@ -133,7 +134,8 @@ class SkipProcess:
         return replace(state, coarse=state.latent, coarse_x0=state.x0, level=level)
 
     def step(self, state: SkipState, actions: Sequence[int] | np.ndarray | Tensor) -> SkipState:
-        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows need t > 1.
+        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows must have t >
+        1.
 
         Only the rows that denoise go through the network.
         """
@@ -173,7 +175,8 @@ class SkipProcess:
         table = self.schedule.alpha_bar
         leaving = table[state.level] if self.fine_steps else self.coarse_alpha_bar[[1] * len(state)]
         history = self._histories(state, DENOISE)
-        # With F > N the fine chain passes levels that CSA has passed; their second noise must be new.
+        # With F > N, the fine chain passes levels that CSA has already passed; the second noise there must be
+        # new.
         noise = np.where(to >= self.stride, to + self.schedule.steps, to)
         return replace(self._jump(state, leaving, table[to], to, noise), history=history)
 
@@ -218,7 +221,8 @@ def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> S
 def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
     """The refined picture, (B, 3, H, W) in [-1, 1].
 
-    The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches keep no more of it.
+    The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches store it in that
+    form.
 
     Raises:
         SkipDiffError: if the refiner changes the shape.

@@ -17,7 +17,7 @@ REQUIRED = ("predict", "schedule")
 
 
 class DiffusionModel(Protocol):
-    """The interface of a frozen model. Your own object needs only ``predict`` and ``schedule``, see
+    """The interface of a frozen model. Your own object needs only ``predict`` and ``schedule``; see
     :func:`as_model`."""
 
     schedule: NoiseSchedule
@@ -28,11 +28,11 @@ class DiffusionModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Device on which it computes; the CPU by default."""
+        """Device on which the model computes; the CPU by default."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which it computes; float32 by default."""
+        """Type in which the model computes; float32 by default."""
 
     @property
     def name(self) -> str:
@@ -40,15 +40,16 @@ class DiffusionModel(Protocol):
 
     @property
     def hash(self) -> str:
-        """Identity of its weights, by which caches and agents recognise it; empty by default."""
+        """Identity of the weights, by which caches and agents recognise the model; empty by default."""
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which it was loaded, where its agent and its refiner are looked for, or None."""
+        """Folder from which the model was loaded, and in which its agent and its refiner are looked for, or
+        None."""
 
     @property
     def image_size(self) -> int | None:
-        """Side in pixels of the HR images that it is meant for, or None."""
+        """Side in pixels of the HR images that the model is meant for, or None."""
 
     @property
     def start(self) -> int | None:
@@ -56,7 +57,7 @@ class DiffusionModel(Protocol):
 
     @property
     def chain(self) -> str | None:
-        """The chain that it was made for, such as ``ccsr:2``; None for CSA and FSR."""
+        """The chain that the model was made for, such as ``ccsr:2``; None for CSA and FSR."""
 
     @property
     def coarse_levels(self) -> CoarseRule:
@@ -92,9 +93,9 @@ def as_model(model: Any) -> DiffusionModel:
     defaults.
 
     Args:
-        model: any object with ``predict`` and a ``schedule``. By default ``condition`` is the bicubic
-            enlargement and ``to_latent`` the image itself; for the rest see :data:`USUAL`. The wrapper
-            forwards all other members.
+        model: any object with ``predict`` and a ``schedule``. By default, ``condition`` returns the bicubic
+            enlargement and ``to_latent`` returns the image itself; for the other defaults, see :data:`USUAL`.
+            The wrapper forwards all other members to the object.
 
     Raises:
         SkipDiffError: if ``predict`` or ``schedule`` is missing.
@@ -116,7 +117,8 @@ def identity_of(model: DiffusionModel, what: str) -> str:
     """The model's hash, which identifies its weights; ``what`` names, in the message, what needs it.
 
     Raises:
-        SkipDiffError: if the model has no hash, so it could be taken for another model without one.
+        SkipDiffError: if the model has no hash, since it could then be mistaken for another model without
+            one.
     """
     if not model.hash:
         raise SkipDiffError(

@@ -5,8 +5,8 @@ U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s t
 last convolution starts at zero, so that an untrained refiner is the identity. A refiner may follow any chain:
 CCSR's, AddSR's, or CSA and FSR.
 
-Its weights are the file ``refiner.safetensors`` in a model's folder, and its architecture is under the key
-``refiner`` of ``config.json``.
+The weights of a refiner are in the file ``refiner.safetensors`` of a model's folder, and its architecture is
+under the key ``refiner`` of ``config.json``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .unet import UNet, UNetConfig
 MAX_WEIGHTS = 2_000_000
 
 OWN, NONE = "own", "none"
-"""The words for the model's own refiner, if it has one, and for none."""
+"""The words for the model's own refiner, if there is one, and for no refiner."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
-"""The values of ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a refiner,
-``own`` or such a name with a strength after a colon (``own:0.5``), or a function."""
+"""The values of ``refiner=``: ``own``; ``none`` or None; the name or folder of a model that has a refiner;
+``own`` or such a name with a strength after a colon (``own:0.5``); or a function."""
 
 
 class RefinerNetwork(nn.Module):
@@ -67,13 +67,13 @@ class Refiner:
 
     Args:
         network: the network.
-        device: device on which it runs.
+        device: device on which the refiner runs.
         dtype: autocast type; float32: no autocast.
         hash: identity of the weights.
-        name: name of the model that it is part of.
+        name: name of the model that the refiner is part of.
 
     Attributes:
-        settings: its name and hash, for records.
+        settings: name and hash of the refiner, for records.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ def load_refiner(
         name_or_path: name or folder of the model.
         device: device on which the refiner runs.
         dtype: autocast type; float32: no autocast.
-        strength: share of its change that is applied, 0 … 1; None: that of ``config.json``.
+        strength: share of the refiner's change that is applied, 0 … 1; None: that of ``config.json``.
 
     Raises:
         SkipDiffError: if the model has no refiner, or its files are bad.

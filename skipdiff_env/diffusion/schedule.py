@@ -3,8 +3,8 @@
 Levels run from t = 0, the clean image with ``alpha_bar[0] = 1``, to T. All tables are float64: at level T of
 the cosine schedule ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in float32.
 
-Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), the posterior that of Ho et
-al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
+Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), and the posterior is that of
+Ho et al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import SkipDiffError, whole_number
 Float64 = NDArray[np.float64]
 
 MAX_BETA = 0.999
-"""Largest noise variance of one step (Nichol & Dhariwal 2021), which clips only the topmost step."""
+"""Maximum noise variance of one step (Nichol & Dhariwal 2021), which clips only the topmost step."""
 
 CoarseRule = Literal["strided", "rebuilt"]
 
@@ -61,7 +61,7 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
     beta = 1 - at / au
     std = eta * np.sqrt((1 - au) / (1 - at) * beta)
     kept = np.sqrt(np.maximum(1 - au - std**2, 0) / (1 - at))  # of x_t's noise
-    # The same at η = 1, where the posterior's own form (Eq. 8) is rounded less
+    # At η = 1 both forms are equal, but the posterior's own form (Eq. 8) has less rounding error
     return Jump(
         beta=beta,
         x0_coef=np.where(eta == 1, np.sqrt(au) * beta / (1 - at), np.sqrt(au) - kept * np.sqrt(at)),
@@ -153,7 +153,7 @@ class NoiseSchedule:
     def alpha_bar_at(self, t: ArrayLike) -> Float64:
         """ᾱ at levels t in 0 … T, whole or not: between whole levels √ᾱ is interpolated linearly.
 
-        At whole levels it is exactly that of the table.
+        At whole levels, the values are exactly those of the table.
         """
         levels = np.asarray(t, np.float64)
         below = np.floor(levels).astype(np.int64)

@@ -65,7 +65,7 @@ class SinusoidalEmbedding(nn.Module):
         position = level.float()
         if self.kind == "log_snr":
             # ln(ᾱ/(1-ᾱ)) spans -15 … 7 over the cosine schedule; ×8 makes the fastest sine turn
-            # about once a level where levels are closest.
+            # about once per level where levels are closest.
             signal = position.double().square().clamp(1e-9, 1 - 1e-6)
             position = (8 * torch.log(signal / (1 - signal))).float()
         half = self.dim // 2

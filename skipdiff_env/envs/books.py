@@ -1,7 +1,7 @@
 """The books of episodes: their decisions, costs, rewards and infos.
 
 Environments that play episodes and those that look up recorded ones keep the same books. The functions in
-this module also evaluate schedules afterwards.
+this module also evaluate schedules outside of episodes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..diffusion import DENOISE, SKIP
 from ..metrics import or_zero
 
 CALLS = {DENOISE: 1, SKIP: 0}
-"""Number of network evaluations for each action."""
+"""Number of network evaluations that each action takes."""
 
 OPEN = -1
-"""Stands in a schedule for a decision that is not taken yet."""
+"""Placeholder in a schedule for a decision that has not been taken yet."""
 
 UNKNOWN = -1.0
-"""Placeholder in infos for a number that is known only at the end. It is not NaN, which does not equal
-itself, since Gymnasium's checker requires equal steps to return equal infos."""
+"""Placeholder in infos for a number that is known only at the end. It is not NaN, because NaN does not equal
+itself and Gymnasium's checker requires equal steps to return equal infos."""
 
 OUTCOME: dict[str, Any] = {"metric": UNKNOWN, "reward_valid": False, "psnr": UNKNOWN, "ssim": UNKNOWN}
 """Info keys that are known only at the end of an episode, with their placeholders until then."""
@@ -51,7 +51,7 @@ def evaluations(actions: Any, coarse_steps: int) -> Any:
 
 
 def paid(reward: Any, actions: Any, price: Any) -> Any:
-    """The return of episodes: the reward of the result less the price of every evaluation.
+    """The return of episodes: the reward of the result minus the price of all evaluations.
 
     The evaluations of CSA are free, since they do not depend on the decisions.
 
@@ -174,8 +174,8 @@ class Books(Ledger):
         """Enter an action in each of ``rows``.
 
         Returns:
-            The rewards of the step, without those of results, float64 (len(rows),): minus the price of its
-            evaluations.
+            The rewards of the step without those of results, float64 (len(rows),): minus the price of the
+            step's evaluations.
         """
         before = refinements(self.actions[rows])
         self.actions[rows, self.taken[rows]] = actions

@@ -16,12 +16,12 @@ class CallChoices:
 
     Args:
         levels: levels that calls may lead to, descending to 0.
-        full: whether the told level and η are chosen, too.
+        full: whether the told level and η are also chosen.
         budget: maximum number of network calls in an episode.
 
     Attributes:
-        share, to, eta: told level over the level reached, next level and η of each action, float64
-            (actions,).
+        share, to, eta: the told level as a share of the level reached, the next level, and η of each action,
+            float64 (actions,).
     """
 
     def __init__(self, levels: Sequence[float], full: bool, budget: int) -> None:
@@ -101,7 +101,7 @@ class CallBooks(Ledger):
         """Enter a decision for each of ``rows``, with the worth of its picture and its number of calls.
 
         Returns:
-            The rewards: the gain in worth less the price of the calls, float64 (len(rows),).
+            The rewards: the gain in worth minus the price of the calls, float64 (len(rows),).
         """
         gained = worth - self.worth[rows]
         self.worth[rows] = worth

@@ -22,7 +22,7 @@ from .scenes import Cell, Observation, Scenes
 
 
 class CallEpisodes(Scenes):
-    """Episodes in which every network call is a decision, or the whole plan is one.
+    """Episodes in which every network call is a decision, or in which one decision selects a whole plan.
 
     Args:
         count: number of rows.
@@ -95,7 +95,7 @@ class CallEpisodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise; no network call is made."""
+        """Choose the images and the noise; no network call is made."""
         opening = self._opening(rows, rngs, options)
         state = self.process.start(opening.condition, opening.keys)
         self._put(rows, state, opening.pairs)

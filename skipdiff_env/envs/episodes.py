@@ -70,7 +70,7 @@ class Episodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise, and run CSA (S - 1 network calls)."""
+        """Choose the images and the noise, and run CSA (S - 1 network calls)."""
         opening = self._opening(rows, rngs, options)
         self._put(rows, self.process.start(opening.condition, opening.keys), opening.pairs)
         for row in rows:

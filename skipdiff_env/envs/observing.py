@@ -1,4 +1,4 @@
-"""The observation spaces of the environments: that of SkipDiff-v0, and the parts that v1 has, too."""
+"""The observation spaces of the environments: that of SkipDiff-v0, and the parts that v1 shares."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def observation_space(
 
 def latent_space(side: int) -> spaces.Box:
     """The space of latents (3, side, side)."""
-    # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
-    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so it would
-    # take noise of ten standard deviations to be clipped.
+    # The bound keeps the space finite and changes nothing. Latents are signal plus noise of at most unit
+    # variance, and the signal is at most 1 (image targets) or 2k (residual targets, k about 5), so only noise
+    # of ten standard deviations would be clipped.
     return spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
 
 

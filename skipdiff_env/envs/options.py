@@ -25,7 +25,7 @@ def _option(default: Any, meaning: str) -> Any:
 
 
 class SceneOptions:
-    """The arguments that all environments have in common; a base of frozen dataclasses."""
+    """The arguments that all environments have in common; the base of frozen dataclasses."""
 
     model: str | os.PathLike[str] | DiffusionModel
     images: Any
@@ -109,7 +109,7 @@ class Options(SceneOptions):
 
 
 def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
-    """Check a price, or the range of prices that episodes draw from; refuse anything else."""
+    """Return a price, or the range of prices that episodes draw from; raise an error for anything else."""
     if isinstance(step_cost, (tuple, list)):
         numbers = all(isinstance(price, int | float | np.number) for price in step_cost)
         if not (numbers and len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
@@ -119,7 +119,7 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
 
 
 def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Refuse a value, by name, that is not one of the allowed ones."""
+    """Raise an error that names the value unless it is one of the allowed ones."""
     if value not in allowed:
         raise SkipDiffError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, allowed))}")
 

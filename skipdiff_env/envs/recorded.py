@@ -32,7 +32,8 @@ class RecordedEpisodes(Scenes):
     Args:
         count: number of rows.
         options: the arguments of the environment. If ``recordings`` is a :class:`.Recordings`, episodes are
-            recorded when they are first played; otherwise all episodes that may be drawn are recorded now.
+            recorded when they are first played; otherwise all episodes that may be drawn are recorded at
+            once.
     """
 
     options: RecordedOptions
@@ -141,7 +142,7 @@ class RecordedEpisodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise, and look up the episodes."""
+        """Choose the images and the noise, and look up the episodes."""
         images, seeds, prices = self._chosen(rows, rngs, options)
         latents = [self.recordings.latents(*each, self.side) for each in zip(images, seeds, strict=True)]
         if len(rows) == self.count:
@@ -167,7 +168,7 @@ class RecordedEpisodes(Scenes):
         if done.any():
             over = rows[done]
             rewards[done] += self._score(over)
-            # the last denoising step, which is never skipped, leads to the outcome of the same number
+            # the last denoising step, which is never skipped, leads to the outcome with the same number
             self._level[over] = 0
             self._state[over] += len(self.recordings.graph.states)
         return rewards, done
@@ -214,15 +215,16 @@ class RecordedEpisodes(Scenes):
 
 
 class RecordedEnv(SceneEnv):
-    """Recorded episodes of SkipDiff-v0: the same decisions, observations and rewards, by lookups.
+    """Recorded episodes of SkipDiff-v0: the same decisions, observations and rewards, obtained by lookups.
 
     ## Description
 
-    Under one noise seed an episode has a few dozen states. They are computed once, when the environment is
-    made for the first time (64 network calls per episode at S = F = 10; a line on standard error says how
-    long it takes), kept in files, and looked up from then on: a batch of 64 takes tens of thousands of
-    steps per second on one core. `reset(options={"image": i, "noise_seed": n})` plays the episode that
-    SkipDiff-v0 plays under the same options and arguments; if necessary, it is recorded first.
+    Under one noise seed, an episode has a few dozen states. They are computed once, when the environment is
+    made for the first time, kept in files, and looked up from then on. Recording takes 64 network calls per
+    episode at S = F = 10, and a line on standard error says how long this takes. Afterwards, a batch of 64
+    takes tens of thousands of steps per second on one core. `reset(options={"image": i, "noise_seed": n})`
+    plays the episode that SkipDiff-v0 plays under the same options and arguments; if necessary, it is
+    recorded first.
 
     ## Action Space
 
@@ -230,8 +232,8 @@ class RecordedEnv(SceneEnv):
 
     ## Observation Space
 
-    As in SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16, given as float32).
-    The dictionary has no key `lr`.
+    As in SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16, returned as
+    float32). The dictionary has no key `lr`.
 
     ## Rewards
 
@@ -273,7 +275,7 @@ class RecordedEnv(SceneEnv):
 
     ## Info
 
-    As in SkipDiff-v0, and at the end also:
+    As in SkipDiff-v0 and, at the end of an episode, also:
 
     | Key | Type | Meaning |
     |---|---|---|
@@ -313,7 +315,7 @@ class RecordedEnv(SceneEnv):
         self._open(RecordedOptions.pick(locals()), render_mode)
 
     def render(self) -> None:
-        """Warn: recordings hold no pictures to draw."""
+        """Warn that recordings hold no pictures to draw."""
         gymnasium.logger.warn("recorded episodes are not rendered: make SkipDiff-v0 to see them")
 
     @property

@@ -1,10 +1,10 @@
 """Recorded episodes: every state that an agent can see, at a small size, and every outcome with its scores.
 
-Under one noise seed an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
+Under one noise seed, an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
 whole graph takes as many network calls as finding the optimum. Afterwards, playing, training, comparing and
 finding the optimum take none. A recording is a file whose name is a hash of all that it depends on: the
-model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file
-lists them, too.
+model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file also
+lists these values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from .books import evaluations
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
-"""Part of every file name; to be increased when the content of recordings changes."""
+"""Version of the content of recordings, on which every file name depends; to be increased when the content
+changes."""
 WALK = 2000
 """Maximum number of network calls for recording an episode."""
 MEMORY = 2 * 2**30
@@ -113,7 +114,7 @@ class Recording:
     """One image under one noise seed."""
 
     latents: dict[int, np.ndarray]
-    """By size n, what agents see in each state, then in each outcome, float16
+    """For each size n, what agents see in each state, then in each outcome, float16
     (states + outcomes, 3, n, n)."""
     values: np.ndarray
     """The metrics of each outcome, float64 (outcomes, metrics), see :func:`scores`."""
@@ -162,7 +163,7 @@ def scores(
 ) -> np.ndarray:
     """The scores by each metric of pictures, uint8 (B, H, W, 3), of one original: float64 (B, metrics).
 
-    NaN where a metric cannot be computed, see :func:`judge`.
+    A score is NaN where the metric cannot be computed; see :func:`judge`.
     """
     references = None if original is None else np.stack([original] * len(pictures))
     return np.stack([judge(load_metric(name, device), pictures, references) for name in metrics], axis=1)
@@ -171,7 +172,8 @@ def scores(
 def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -> np.ndarray:
     """The scores of pictures, uint8 (B, H, W, 3), by one metric: float64 (B,).
 
-    NaN if the pictures are too small for the metric, or if it needs originals and there are none.
+    The scores are NaN if the pictures are too small for the metric, or if it needs originals and there are
+    none.
     """
     large_enough = min(pictures.shape[1:3]) >= metric.min_size
     if not large_enough or (references is None and metric.reference):

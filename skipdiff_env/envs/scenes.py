@@ -2,8 +2,8 @@
 
 :class:`Scenes` combines an image source, a frozen model and a metric. How a picture is made, by decisions
 about fine steps or about every network call, is left to :mod:`.episodes` and :mod:`.call_episodes`. An
-episode is determined by its image and its noise seed: they fix the crop, every noise draw and so, given the
-actions, the result.
+episode is determined by its image and its noise seed: they fix the crop, every noise draw and therefore,
+given the actions, the result.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ NOISE_SEEDS = 2**32
 """Number of noise seeds that ``noise="fresh"`` draws from."""
 
 RESET = ("image", "noise_seed", "step_cost")
-"""The options of a reset."""
+"""The options that a reset accepts."""
 
 _CHECKED_IMAGES = 32
-"""Number of images that are decoded when an environment is made, to refuse those that are too small."""
+"""Number of images that are decoded when an environment is made, so that images that are too small are
+refused."""
 
 Observation = dict[str, Tensor] | Tensor
 
@@ -130,7 +131,7 @@ class Scenes(ABC):
 
     @abstractmethod
     def _load_process(self) -> None:
-        """Create the process that drives the model; it is not pickled either."""
+        """Create the process that drives the model; like the model, it is not pickled."""
 
     def _load(self) -> None:
         """Load everything that is shared between environments and not pickled with them."""
@@ -157,7 +158,7 @@ class Scenes(ABC):
         self._load()
 
     def _checked_size(self, size: int | None) -> int:
-        """Return ``size`` if it suits the images, the model and the metric; refuse any other."""
+        """Return ``size`` if it suits the images, the model and the metric; raise an error otherwise."""
         if size is None:
             raise SkipDiffError("this model has no image_size of its own: give image_size= in pixels")
         if self.metric.reference and self.source.low_resolution:
@@ -181,7 +182,7 @@ class Scenes(ABC):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None,
     ) -> Opening:
-        """Choose image, noise seed and price of new episodes, and open their pictures."""
+        """Choose the images, noise seeds and prices of new episodes, and open their pictures."""
         images, seeds, prices = self._chosen(rows, rngs, options)
         pairs = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
         lr = to_planes(np.stack([pair.lr for pair in pairs])).contiguous().to(self.device)
@@ -204,7 +205,7 @@ class Scenes(ABC):
         return [[each[name] for each in chosen] for name in RESET]
 
     def _checked(self, actions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return actions as an array of integers; refuse anything that is not in the action space."""
+        """Return actions as an array of integers; raise an error if one is not in the action space."""
         array, most = np.asarray(actions), int(self.action_space.n) - 1
         if not (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= most):
             raise SkipDiffError(f"actions must be integers from 0 to {most}, got {array!r}")

@@ -29,10 +29,10 @@ Batch = Any
 class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
     """``num_envs`` copies of a :class:`.SceneEnv` that share every call of the network and the metric.
 
-    If it is seeded with s, copy i plays what a single environment seeded with s + i plays, up to float32
-    rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step, each key
-    of the single environment holds an array (num_envs, ...), and ``_key`` a mask of the copies it was filled
-    for.
+    If the batch is seeded with s, copy i plays what a single environment seeded with s + i plays, up to
+    float32 rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step,
+    each key of the single environment holds an array (num_envs, ...), and ``_key`` a mask of the copies for
+    which it was filled.
 
     Args:
         num_envs: number of copies.
@@ -115,7 +115,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         """Begin new episodes.
 
         Args:
-            seed: s, giving copy i the seed s + i, or one seed (or None) for each copy.
+            seed: an integer s, which gives copy i the seed s + i, or one seed or None for each copy.
             options: ``image``, ``noise_seed`` and ``step_cost`` as for the single environment, one value for
                 all copies or one for each; and ``reset_mask``, bool (num_envs,): which copies to reset
                 (default: all).

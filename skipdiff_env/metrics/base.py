@@ -22,11 +22,11 @@ class Metric(ABC):
     """A quality score for 8-bit pictures, made by :func:`skipdiff_env.metrics.load_metric`.
 
     Attributes:
-        name: its name in tables.
+        name: name of the metric in tables.
         lower_better: whether a smaller score means a better picture.
-        reference: whether it needs the undistorted pictures.
-        min_size: the smallest height and width in pixels that can be scored (1 if unknown).
-        device: device on which it computes.
+        reference: whether the metric needs the undistorted pictures.
+        min_size: minimum height and width in pixels of a picture (1 if unknown).
+        device: device on which the metric computes.
 
     A score depends only on the picture (and its reference): random numbers inside a metric are seeded
     for each picture, and the caller's generators are left as they were. Pickles and copies carry only

@@ -17,7 +17,7 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels, and so the minimum side of a picture."""
+"""Side of SSIM's window in pixels, and therefore the minimum side of a picture."""
 
 
 def studio_luma(images: Images) -> NDArray[np.float64]:
@@ -28,7 +28,7 @@ def studio_luma(images: Images) -> NDArray[np.float64]:
 def psnr_y(a: Images, b: Images) -> Scores:
     """Peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
 
-    Infinite where the luma of a pair is equal.
+    The ratio is infinite where both pictures of a pair have the same luma.
     """
     error = np.square(studio_luma(a) - studio_luma(b)).mean(axis=(1, 2))
     with np.errstate(divide="ignore"):
@@ -49,7 +49,7 @@ def ssim_y(a: Images, b: Images) -> Scores:
 
 
 class FidelityMetric(Metric):
-    """``psnr_y``, ``ssim_y`` and similar functions as a metric; computed on the CPU whatever the device."""
+    """``psnr_y``, ``ssim_y`` or a similar function as a metric, computed on the CPU whatever the device."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ def load_metric(
     """Load a metric by name, or make one from a function.
 
     Args:
-        spec: One of
+        spec: one of
 
             - ``"niqe"``: needs no reference. It reads only the part of a picture that 96x96 blocks fill from
               the top left, and is comparable only between pictures of one size (of at least 192x192, since
@@ -51,7 +51,7 @@ def load_metric(
               lower is better; the reward is its negative. A difference of 0.01 is one per cent of M, for easy
               and for hard pictures alike;
             - a metric, which is returned as it is.
-        device: Device on which pyiqa's metrics compute.
+        device: device on which pyiqa's metrics compute.
 
     Returns:
         The metric. The same name gives the same object; ``"niqe"`` and ``"lpips"`` load at the first score.
@@ -179,7 +179,7 @@ class LogMetric(Metric):
 def _second_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some built-in functions do not say
+    except ValueError:  # some built-in functions have no signature
         return None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return positional[1] if len(positional) > 1 else None

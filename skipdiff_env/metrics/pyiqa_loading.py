@@ -52,7 +52,7 @@ def create_network(name: str, device: torch.device) -> torch.nn.Module:
     """The network of a metric: tensors (B, 3, H, W) in [0, 1], as many as it compares, to B scores.
 
     Raises:
-        SkipDiffError: if it cannot be made, in one line that says why.
+        SkipDiffError: if the network cannot be made; the message says why in one line.
     """
     with _lock, _quiet():
         pyiqa = import_pyiqa()

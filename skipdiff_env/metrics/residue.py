@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from skipdiff_env.metrics.base import Images, Scores
 
 BLOCK = 16
-"""Side in pixels of the blocks among which the smoothest are chosen."""
+"""Side in pixels of the blocks from which the smoothest are chosen."""
 SIGMA = 2.0
 """σ in pixels of the Gaussian that separates grain from shading."""
 SHARE = 0.1
 """Share of the blocks that count as flat."""
 ROUNDING = 12**-0.5
-"""Standard deviation of the rounding error in grey levels, the smallest deviation that counts."""
+"""Standard deviation of the rounding error in grey levels, the minimum deviation that counts."""
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
@@ -22,8 +22,8 @@ def flat_residue(images: Images, references: Images) -> Scores:
     original's.
 
     At 1 the picture is as smooth as the original, above 1 it has more grain, and below 1 it has lost some.
-    The high-pass is the picture minus its Gaussian blur, all three channels count equally, and the blocks are
-    those in which the original's high-pass deviates least.
+    The high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
+    blocks are those in which the original's high-pass deviates least.
 
     Args:
         images: the pictures, uint8 (B, H, W, 3), each side at least 16 pixels.

@@ -1,7 +1,7 @@
 """From the final estimates of chains to their scores, and from rewards to what is paid.
 
-Everybody who scores an estimate does it here, so that an environment, an oracle and a recording agree on the
-results that have no score.
+All estimates are scored here, so that environments, oracles and recordings agree on which results have no
+score.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Results(NamedTuple):
     images: Images
     """uint8 (B, H, W, 3)."""
     finite: NDArray[np.bool_]
-    """Whether every number of each x̂0 is finite, (B,). Where it is not, the image means nothing."""
+    """Whether every number of each x̂0 is finite, (B,). Where one is not, the image is meaningless."""
 
     @classmethod
     def of(cls, x0: Tensor) -> Results:

@@ -1,4 +1,4 @@
-"""Chooses a model's fast, normal and best plan."""
+"""Chooses a model's fast, normal and best plans."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LIMITS: dict[str, dict[str, float]] = {
 """How far an effort's plan may fall behind the reference: PSNR in dB, SSIM as a difference, and the residue
 as a fraction of the reference's."""
 MOST: dict[str, float] = {NORMAL: 0.02, FAST: 0.15}
-"""The largest Σ w ln(M / M of the reference) that such a plan may have, over the metrics M of the
-objective."""
+"""The maximum that Σ w ln(M / M of the reference), over the metrics M of the objective, may be for such a
+plan."""
 
 
 def choose_efforts(

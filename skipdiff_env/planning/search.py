@@ -34,7 +34,7 @@ TOLL = 0.05
 """The penalty for each further loss of the same size, as a fraction of M."""
 FINALISTS = 8
 """Number of plans that are measured again under another noise seed before one is chosen, since the best of
-many plans is partly best by chance."""
+many plans is best partly by chance."""
 VERSION = 1
 """Version of the family of plans and of the objective; a new version starts new studies."""
 
@@ -201,7 +201,7 @@ class PlanSearch:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=12),
         )
-        # A continued study must not repeat the draws of the run before
+        # A continued study must not repeat the draws of the previous run
         seed = self._seeds[0] + len(study.trials)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=24, seed=seed)
         if not study.trials:

@@ -1,10 +1,10 @@
 """Policy files: agents from ``skipdiff-agent export``, which run without a reinforcement-learning library.
 
-There are three formats, distinguished by their suffix. None holds pickled objects, so that a file from a
+There are three formats, distinguished by their suffix. None of them holds pickled objects, so a file from a
 stranger may spoil a picture but cannot run code:
 
 - ``.safetensors``: weights in float32 or float16, and the network's shape as JSON in the header
-- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, with the JSON in its metadata
+- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, with the same JSON in its metadata
 - ``.pt2``: the same graph by ``torch.export``, stripped of its sample inputs
 """
 
@@ -179,8 +179,8 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             the agent faster.
 
     Raises:
-        SkipDiffError: if the file is missing, damaged, of an unknown kind, or holds pickled objects, if its
-            network does not match its configuration, or as :class:`NetworkPolicy` for the price.
+        SkipDiffError: if the file is missing, damaged or of an unknown kind, if it holds pickled objects, if
+            its network does not match its configuration, or if :class:`NetworkPolicy` refuses the price.
     """
     file = Path(path)
     readers = {".safetensors": _load_safetensors, ".onnx": _load_onnx, ".pt2": _load_torch_export}
@@ -257,9 +257,9 @@ def _load_onnx(file: Path) -> tuple[Network, Said]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        # From memory: this refuses a graph that refers to other files, which could be any file.
+        # Read from memory, which refuses graphs that refer to other files: they could be any files.
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception class for every kind of damage
+    except Exception as error:  # onnxruntime has an exception class for each kind of damage
         raise SkipDiffError(f"{file} is damaged or not an ONNX file ({error}): export it again") from None
     said = config, _ = _said(file, session.get_modelmeta().custom_metadata_map.get(KEY))
     side = config.observation_size

@@ -1,4 +1,4 @@
-"""The skip proposal network (SPN), which maps a latent and a memory to two logits and a memory.
+"""The skip proposal network (SPN), which maps a latent and a memory to two logits and a new memory.
 
 It is the paper's agent: strided convolutions down to 8x8, a GRU, a linear actor and a linear critic. At 128
 pixels and with a hidden size of 1536 it equals the authors' network, with the same state-dict keys
@@ -36,10 +36,10 @@ class SPNConfig:
     """
 
     observation_size: int = 128
-    """Side in pixels of the latents that it sees, 8 times a power of two: 128 takes four convolutions, 256
-    five."""
+    """Side in pixels of the latents that the network sees, 8 times a power of two: 128 takes four
+    convolutions, 256 five."""
     hidden_size: int = 1536
-    """Width of its memory or, with memory ``clock``, of its hidden layer."""
+    """Width of the memory or, with memory ``clock``, of the hidden layer."""
     norm: Norm = "batch"
     """``batch`` (as in the paper) or ``group``, which behaves the same in roll-outs, updates and use."""
     memory: Memory = "gru"
@@ -129,8 +129,8 @@ def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
 
 
 CLOCK_WEIGHT = math.sqrt(FEATURES / 2)
-"""Gives the one-hot step the same length as the features after normalisation and ReLU. Its signal would
-otherwise be lost among 1536 numbers that, after a skip under ``reset``, are the same at every level."""
+"""Weight that gives the one-hot step the same length as the features after normalisation and ReLU. Otherwise
+the step would be lost among 1536 numbers that, after a skip under ``reset``, are the same at every level."""
 
 
 class Clock(nn.Module):

@@ -35,7 +35,7 @@ _OLD = re.compile(rf"(attentions\.\d+\.)({'|'.join(OLD_ATTENTION)})(?=\.)")
 
 @dataclass(frozen=True)
 class Extras:
-    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults hold."""
+    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults apply."""
 
     scale: int = 4
     """Enlargement factor."""
@@ -149,7 +149,7 @@ def recognises(folder: Path) -> bool:
     try:
         return "_class_name" in json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError, TypeError):
-        return False  # whatever it is instead is said when it is read
+        return False  # reading it will say what it is instead
 
 
 FORMAT = Format(
@@ -234,7 +234,7 @@ def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedul
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise SkipDiffError(f"{path}: unknown 'prediction_type' {prediction!r}")
     try:
-        # Betas that stand in the file are read in full precision; diffusers keeps them in float32.
+        # Betas given in the file are read in full precision; diffusers would round them to float32.
         betas = scheduled.get("trained_betas")
         if betas is None:
             betas = import_diffusers().DDPMScheduler.from_config(scheduled).betas.double().numpy()

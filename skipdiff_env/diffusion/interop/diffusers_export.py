@@ -1,4 +1,4 @@
-"""Writes models as folders of diffusers, if a ``UNet2DModel`` can have their architecture."""
+"""Writes models as folders of diffusers if a ``UNet2DModel`` can have their architecture."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
 def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
     """Write one of SkipDiff's models as a flat folder of diffusers, with a model card.
 
-    The exported network computes the same. Its time embedding becomes a table: row t holds the embedding of
-    √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas diffusers applies
-    a SiLU to e first; since SiLU(e) - SiLU(-e) = e, the exported network is given both e and -e.
+    The exported network computes the same function. Its time embedding becomes a table: row t holds the
+    embedding of √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas
+    diffusers applies a SiLU to e first; since SiLU(e) - SiLU(-e) = e, the exported network is given both e
+    and -e.
 
     Args:
         model: the model, its name or its folder.
-        folder: folder to write, which is made if it is missing; one that holds a model is refused.
+        folder: folder to write, which is created if it is missing; a folder that holds a model is refused.
 
     Returns:
         The folder.
@@ -66,7 +67,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     fill(network, {k: v.contiguous().clone() for k, v in weights.items()}, repr(model.name))
     target.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(target, safe_serialization=True)
-    (target / WEIGHTS).chmod(0o644)  # diffusers leaves them readable to nobody else
+    (target / WEIGHTS).chmod(0o644)  # diffusers makes them readable only to their owner
     table = model.schedule.alpha_bar
     diffusers.DDPMScheduler(
         num_train_timesteps=model.schedule.steps,

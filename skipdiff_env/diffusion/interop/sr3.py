@@ -2,7 +2,7 @@
 
 Both publish a network as ``I…_gen.pth``, a state dict pickled by ``torch.save``, with a JSON configuration.
 Checkpoints are opened with ``weights_only=True``, which loads tensors and runs no code. A folder that holds
-one checkpoint and one JSON loads as it is.
+one checkpoint and one JSON file loads as it is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def import_sr3(
     Args:
         checkpoint: ``I…_gen.pth``.
         config: the JSON that it was trained with.
-        folder: folder to write; one that holds a model is refused.
+        folder: folder to write; a folder that holds a model is refused.
         levels: T of the chain. The network sees the continuous level √ᾱ, so a chain of 2000 steps can be
             run in 100; a chain that has no more than ``levels`` is kept as it is.
 
@@ -120,7 +120,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from None
     except OSError:
         raise
-    except Exception as error:  # damage can make an unpickler raise anything
+    except Exception as error:  # a damaged file can make an unpickler raise any error
         why = first_line(error)
         raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
@@ -142,7 +142,7 @@ def read_json(path: Path) -> dict[str, Any]:
         SkipDiffError: if the file is missing, or still is not a JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a byte-order mark
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte-order mark
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: give the JSON that the network was trained with") from None
     except UnicodeDecodeError:
