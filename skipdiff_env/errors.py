@@ -18,12 +18,13 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Like :func:`visible`, with every run of white space replaced by one space."""
+    """Escape control characters as :func:`visible` does, and replace every run of white space with one
+    space."""
     return visible(" ".join(text.split()))
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its class where there is none."""
+    """Return the first line of an error's message, or the name of its class if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -49,6 +49,6 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """The temporary file that becomes ``path``. Its name has a fixed length, since that of ``path`` may be as
-    long as the system allows."""
+    """Return the temporary file that becomes ``path``. Its name has a fixed length, since the name of
+    ``path`` may be as long as the system allows."""
     return path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")

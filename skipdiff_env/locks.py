@@ -109,14 +109,14 @@ def _clear(path: Path, wait: bool) -> None:
     except BlockingIOError:
         raise BlockingIOError(errno.EAGAIN, "another run is writing there") from None
     except OSError:
-        told = f"another run is writing there, or left {path}, which is then to be removed"
+        told = f"another run is writing there, or left {path}, which you can then remove"
         raise BlockingIOError(errno.EAGAIN, told) from None
     finally:
         os.close(descriptor)
 
 
 def _is(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
+    """Return whether an open file is the one at ``path``."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False

@@ -61,12 +61,12 @@ class Optimum:
         return self.best.actions
 
     def regret(self, reward: float) -> float:
-        """The highest reward minus ``reward``, 0 or more."""
+        """Return the highest reward minus ``reward``, 0 or more."""
         return self.reward - reward
 
 
 def optimum_calls(process: SkipProcess) -> int:
-    """Network calls that :func:`find_optimum` makes for one image."""
+    """Return the number of network calls that :func:`find_optimum` makes for one image."""
     fine = process.fine_steps
     walk = fine * (fine + 1) // 2 if process.skip_rule == "reset" else 2**fine - 1
     return process.coarse_steps - 1 + walk
@@ -94,7 +94,7 @@ def find_optimum(
         image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
             ``low_resolution``, the LR input itself.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
+        metric: the metric M to optimise; see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`; None: 10, T/S and ``"reset"``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.

@@ -45,12 +45,12 @@ class PlanOptimum:
     """Number of network calls that the search took."""
 
     def best(self, price: float = 0.0) -> PlanOutcome:
-        """The outcome with the highest return if a network call costs ``price``; among equals, the
+        """Return the outcome with the highest return if a network call costs ``price``; among equals, the
         cheapest."""
         return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
 
     def regret(self, reward: float, price: float = 0.0) -> float:
-        """The best return at this price minus ``reward``, 0 or more."""
+        """Return the best return at this price minus ``reward``, 0 or more."""
         best = self.best(price)
         return best.worth - price * best.evaluations - reward
 
@@ -63,8 +63,8 @@ class _Node(NamedTuple):
 
 
 def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
-    """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
-    0.
+    """Return the maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels
+    above 0.
 
     Under ``jump``, the network is told the level reached, and one estimate serves all next levels, so there
     is one call for every set of fewer than ``budget`` levels. Under ``full``, there are three estimates of
@@ -96,7 +96,7 @@ def find_optimal_plan(
         image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
             ``low_resolution``, the LR input itself.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
+        metric: the metric M to optimise; see :func:`skipdiff_env.metrics.load_metric`.
         budget: maximum number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
@@ -149,7 +149,8 @@ def _ends(
 def _after(
     process: CallProcess, node: _Node, told: np.ndarray, x0: Tensor, grid: Sequence[float], full: bool
 ) -> _Node | None:
-    """All latents that one more call can lead to; None if there is no level between the told ones and 0."""
+    """Return all latents that one more call can lead to; None if there is no level between the told ones and
+    0."""
     moves = [
         (row, level, eta)
         for row, (level, eta) in product(range(len(told)), product(grid[:-1], ETAS if full else ETAS[:1]))

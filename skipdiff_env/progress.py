@@ -37,7 +37,7 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words: ``0.4 s``, ``40 s``, ``3 min``, ``2.5 h``."""
+    """Format a duration in seconds: ``0.4 s``, ``40 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

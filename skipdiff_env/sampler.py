@@ -52,7 +52,7 @@ class SkipDiffSampler:
     """Enlarges images with a model and any chain.
 
     Args:
-        model: a frozen model, see :func:`skipdiff_env.load_pretrained`.
+        model: a frozen model; see :func:`skipdiff_env.load_pretrained`.
         coarse_steps: number of coarse steps S, a divisor of the model's T. None: 10, or the largest divisor
             of T below it.
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
@@ -164,7 +164,7 @@ def as_batch(lr: Any) -> np.ndarray:
 
 
 def _whole(seed: Any) -> int:
-    """A noise seed, which may be any whole number."""
+    """Return a noise seed, which may be any whole number, as an integer."""
     try:
         return operator.index(seed)
     except TypeError:

@@ -55,5 +55,5 @@ class Subject:
         return cls(model.condition(to_planes(lr)), [NoiseKey(image_key(lr), noise_seed)], judge, hr)
 
     def scores(self, x0: Tensor) -> Scores:
-        """M of each estimate x̂0, (B, 3, H, W), float64 (B,); NaN where there is none."""
+        """Compute M of each estimate x̂0, (B, 3, H, W): float64 (B,); NaN where it cannot be computed."""
         return Results.of(x0).scores(self.metric, None if self.hr is None else np.stack([self.hr] * len(x0)))

@@ -52,7 +52,7 @@ class CCSR(FewSteps):
             raise SkipDiffError(f"CCSR: t_max={self.t_max} must lie above t_min={self.t_min}")
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
+        """Return T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
         shares = np.linspace(self.t_max, self.t_min, self.steps - 1, endpoint=False)
         return schedule.steps * np.r_[1.0, shares]
 

@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def format_help(self) -> str:
-        """The help, with the epilog that ``make_epilog`` writes."""
+        """Return the help, with the epilog that ``make_epilog`` writes."""
         if self.make_epilog:
             self.epilog = self.make_epilog()
         return super().format_help()
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command and all its sub-commands."""
+    """Build the parser of the command and all its sub-commands."""
     parser = Parser(
         prog="skipdiff",
         description="Enlarge photographs with a diffusion model that skips denoising steps.",

@@ -20,7 +20,7 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
 
 
 def dtype_of(args: argparse.Namespace) -> torch.dtype | None:
-    """The network's type; None leaves it to the device."""
+    """Return the network's type; None leaves it to the device."""
     import torch
 
     return None if args.precision == "auto" else getattr(torch, args.precision)

@@ -25,7 +25,7 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
@@ -67,7 +67,7 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
+    """Make SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
 
     They do so even where an interrupted C library raises an error of its own.
     """
@@ -78,7 +78,7 @@ def ended_by_sigterm() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     def hang_up(number: int, frame: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)  # the handler in force by then may be that of a server or a training
+        signal.raise_signal(signal.SIGTERM)  # by then, its handler may be a server's or a training's
 
     handlers = {"SIGTERM": end, "SIGHUP": hang_up}
     mine = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}

@@ -49,7 +49,7 @@ class Effect:
             raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
 
     def draw(self, rng: np.random.Generator) -> float | None:
-        """A strength, or None for a picture without this fault."""
+        """Draw a strength, or return None for a picture without this fault."""
         return rng.uniform(self.low, self.high) if rng.random() < self.share else None
 
 
@@ -101,12 +101,12 @@ def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tenso
 
 
 def draw_seeds(batch: int, generator: torch.Generator) -> Tensor:
-    """Seeds for :func:`degrade_batch`, int64 (batch,)."""
+    """Draw seeds for :func:`degrade_batch`, int64 (batch,)."""
     return torch.randint(2**63 - 1, (batch,), generator=generator)
 
 
 def degraded(image: np.ndarray, recipe: DegradationRecipe, rng: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 (h, w, 3), with faults drawn from ``rng``."""
+    """Degrade one picture, uint8 (h, w, 3), with faults drawn from ``rng``."""
     pixels = image.astype(np.float32)
     for _ in range(1 + (rng.random() < recipe.again)):
         pixels = _once(pixels, recipe, rng)
@@ -168,7 +168,7 @@ def to_bytes(pixels: Pixels) -> np.ndarray:
 
 
 def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape: float = 2.0) -> np.ndarray:
-    """The kernel exp(-½ (kr)ˢ) with sum 1, 2 RADIUS + 1 pixels wide.
+    """Compute the kernel exp(-½ (kr)ˢ) with sum 1, 2 RADIUS + 1 pixels wide.
 
     r is the distance in units of σ, and k is chosen such that σ is the standard deviation.
 
@@ -189,15 +189,16 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
 
 
 def disc_kernel(sigma: float) -> np.ndarray:
-    """The blur of a lens out of focus: a soft-edged disc with this standard deviation along each axis."""
+    """Compute the blur of a lens out of focus: a soft-edged disc with this standard deviation along each
+    axis."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     kernel = np.clip(2 * sigma + 0.5 - np.hypot(x, y), 0, 1)
     return (kernel / kernel.sum()).astype(np.float32)
 
 
 def sinc_kernel(cutoff: float) -> np.ndarray:
-    """The circular low-pass filter that cuts off at ``cutoff`` radians per pixel; it rings, as sharp resizing
-    does."""
+    """Compute the circular low-pass filter that cuts off at ``cutoff`` radians per pixel; it rings, as sharp
+    resizing does."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     r = np.hypot(x, y)
     kernel = np.full(r.shape, cutoff**2 / (4 * np.pi))
@@ -208,7 +209,7 @@ def sinc_kernel(cutoff: float) -> np.ndarray:
 
 
 def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """A random blur kernel of strength σ: a Gaussian, a generalised Gaussian, a disc or, rarely, a sinc."""
+    """Draw a blur kernel of strength σ: a Gaussian, a generalised Gaussian, a disc or, rarely, a sinc."""
     kind = rng.random()
     ratio, angle = (1.0, 0.0) if rng.random() < 0.6 else (rng.uniform(0.3, 1), rng.uniform(0, np.pi))
     if kind < 0.6:

@@ -31,7 +31,7 @@ EXAMPLE = 64
 def run_by(
     engine: str, network: nn.Module, multiple: int, device: torch.device, dtype: torch.dtype
 ) -> Forward:
-    """The function that runs a network with an engine.
+    """Return the function that runs a network with an engine.
 
     Args:
         engine: ``torch`` or one of :data:`ENGINES`.
@@ -65,7 +65,8 @@ def run_by(
 
 
 def onnx_engine(network: nn.Module, example: int) -> Forward:
-    """ONNX Runtime, for one picture at a time, with as many threads as torch has."""
+    """Return a function that runs a network with ONNX Runtime, one picture at a time, with as many threads as
+    torch has."""
     runtime = _library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -79,7 +80,8 @@ def onnx_engine(network: nn.Module, example: int) -> Forward:
 
 
 def onnx_graph(network: nn.Module, example: int) -> bytes:
-    """A network as an ONNX graph for one picture of any size; it is traced with one of side ``example``.
+    """Return a network as an ONNX graph for one picture of any size; it is traced with one of side
+    ``example``.
 
     Raises:
         SkipDiffError: if the network cannot be traced.

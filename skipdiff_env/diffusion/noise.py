@@ -22,13 +22,14 @@ class NoiseKey(NamedTuple):
     """All that the noise of one batch element depends on besides the level."""
 
     image: int
-    """Identity of the low-resolution image, see :func:`image_key`."""
+    """Identity of the low-resolution image; see :func:`image_key`."""
     seed: int
     """Noise seed, 0 … 2**63 - 1."""
 
 
 def image_key(lr: np.ndarray) -> int:
-    """Identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and pixels."""
+    """Compute the identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and
+    pixels."""
     digest = hashlib.blake2b(repr(lr.shape).encode(), digest_size=8)
     digest.update(np.ascontiguousarray(lr).tobytes())
     return int.from_bytes(digest.digest(), "little") >> 1
@@ -37,7 +38,7 @@ def image_key(lr: np.ndarray) -> int:
 def keyed_normal(
     keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], like: Tensor | None = None
 ) -> Tensor:
-    """Standard normal noise, float32 (len(keys), *shape), with an independent draw for each key and level.
+    """Draw standard normal noise, float32 (len(keys), *shape), independently for each key and level.
 
     The noise is on the device of ``like``, in memory of the same kind, or on the CPU if ``like`` is None.
     """
@@ -52,7 +53,7 @@ def keyed_normal(
 
 
 def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Tensor:
-    """x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
+    """Draw x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
 
     Args:
         condition: c, (B, 3, H, W).

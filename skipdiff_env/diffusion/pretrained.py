@@ -26,7 +26,7 @@ FORMATS: list[Format] = [diffusers.FORMAT, OURS, sr3.FORMAT]
 
 
 def pretrained_folder() -> Path:
-    """The folder of the shipped models."""
+    """Return the folder of the shipped models."""
     # Not files("skipdiff_env.pretrained"): for a folder without __init__.py, that is not a single path.
     package = Path(str(resources.files("skipdiff_env")))
     inside = package / "pretrained"
@@ -34,14 +34,15 @@ def pretrained_folder() -> Path:
 
 
 def available_models() -> dict[str, Path]:
-    """Names and folders of the shipped models."""
+    """Return the names and folders of the shipped models."""
     folder = pretrained_folder()
     found = sorted(p.parent for p in folder.glob(f"*/{CONFIG}")) if folder.is_dir() else []
     return {path.name: path for path in found}
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by shipped name, by path, or else by Hugging Face id (``owner/name``).
+    """Return the folder of a model given by shipped name, by path, or else by Hugging Face id
+    (``owner/name``).
 
     Raises:
         SkipDiffError: if there is no such model; the message lists the shipped names.
@@ -62,13 +63,14 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder holds a model in any known layout."""
+    """Return whether a folder holds a model in any known layout."""
     return any(format.recognises(folder) for format in FORMATS)
 
 
 @lru_cache
 def fetched(name: str) -> Path:
-    """The folder of a model from the Hugging Face hub, fetched once per process, see :func:`.hub.fetch`."""
+    """Fetch a model from the Hugging Face hub once per process, and return its folder; see
+    :func:`.hub.fetch`."""
     return fetch(name, [*_files(), CARD, POLICY, ABOUT_POLICY, PLANS], holds_model)
 
 
@@ -102,7 +104,8 @@ def load_pretrained(
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Numbers that change whenever a file does; the date alone would not do, since it may be copied."""
+    """Return numbers that change whenever a file does; the date alone is not enough, since it may be
+    copied."""
     if not path.exists():
         return ()
     status = path.stat()

@@ -75,8 +75,8 @@ class SkipProcess:
             is, as in the paper's ablations (10, 100) and (1, 100). 0: CSA alone, whose last jump goes from N
             to 0, with S evaluations in total; with S = T this is the full chain, SR3's sampler.
         skip_rule: what the latent is after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
-        coarse_levels: rule for the coarse levels, see :meth:`NoiseSchedule.coarse`; None: the model's own.
-        refine: function that :meth:`finish` applies to the result, see :mod:`.refiner`, or None.
+        coarse_levels: rule for the coarse levels (see :meth:`NoiseSchedule.coarse`); None: the model's own.
+        refine: function that :meth:`finish` applies to the result (see :mod:`.refiner`), or None.
 
     Attributes:
         coarse_alpha_bar: ᾱ at the coarse levels, float64 (S + 1,).
@@ -167,7 +167,7 @@ class SkipProcess:
         return self._refine(state, state.level - 1)
 
     def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
-        """``others`` with ``rows`` replaced by those of ``state`` after one posterior jump."""
+        """Return ``others`` with ``rows`` replaced by those of ``state`` after one posterior jump."""
         return others.replace(rows, self.denoise(state.select(rows)), CHANGED)
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
@@ -198,7 +198,7 @@ class SkipProcess:
         level: np.ndarray,
         noise: np.ndarray,
     ) -> SkipState:
-        """x_u ~ q(x_u | x_t, x̂0) for every row, at its level u, with the draw numbered ``noise``."""
+        """Draw x_u ~ q(x_u | x_t, x̂0) for every row, at its level u, with the draw numbered ``noise``."""
         latent, condition = state.latent, state.condition
         coefficients = jump(alpha_bar_t, alpha_bar_u)
         signal = torch.from_numpy(np.sqrt(alpha_bar_t)).to(latent.device, latent.dtype)
@@ -211,7 +211,7 @@ class SkipProcess:
 
 
 def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> SkipState:
-    """The state of a finished chain with its x̂0 refined."""
+    """Refine x̂0 in the state of a finished chain."""
     if refine is None:
         return state
     x0 = apply_refiner(refine, state.x0, state.condition)
@@ -219,7 +219,7 @@ def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> S
 
 
 def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
-    """The refined picture, (B, 3, H, W) in [-1, 1].
+    """Return the refined picture, (B, 3, H, W) in [-1, 1].
 
     The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches store it in that
     form.
@@ -236,7 +236,7 @@ def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
 
 
 def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tensor | None) -> Tensor:
-    """x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
+    """Draw x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
 
     Args:
         coefficients: coefficients of the jump, each field (B,) or (1,).
@@ -257,13 +257,14 @@ def _column(values: np.ndarray, like: Tensor) -> Tensor:
 
 
 def history_after(history: History, level: int, action: int, rule: SkipRule) -> History:
-    """The history of a latent (see :class:`SkipState`) that an action at a level leads to."""
+    """Return the history (see :class:`SkipState`) of the latent that an action at a level leads to."""
     if action == DENOISE:
         return (*history, level)
     return () if rule == "reset" else history
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
-    """The F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and 1)."""
+    """Return the F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and
+    1)."""
     whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

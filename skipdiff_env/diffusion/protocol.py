@@ -61,13 +61,14 @@ class DiffusionModel(Protocol):
 
     @property
     def coarse_levels(self) -> CoarseRule:
-        """Rule for CSA's topmost level, see :meth:`NoiseSchedule.coarse`."""
+        """Rule for CSA's topmost level; see :meth:`NoiseSchedule.coarse`."""
 
     def condition(self, lr: Tensor) -> Tensor:
         """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Estimate x̂0 in image space, [-1, 1], from latent, condition and √ᾱ (B,); the rest (B, 3, H, W)."""
+        """Estimate x̂0 in image space, [-1, 1], from the latent, the condition and √ᾱ (B,). All other tensors
+        are (B, 3, H, W)."""
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Turn an image in [-1, 1] into x_0 of the chain, both (B, 3, H, W)."""
@@ -94,7 +95,7 @@ def as_model(model: Any) -> DiffusionModel:
 
     Args:
         model: any object with ``predict`` and a ``schedule``. By default, ``condition`` returns the bicubic
-            enlargement and ``to_latent`` returns the image itself; for the other defaults, see :data:`USUAL`.
+            enlargement and ``to_latent`` returns the image itself; for the other defaults; see :data:`USUAL`.
             The wrapper forwards all other members to the object.
 
     Raises:
@@ -114,7 +115,7 @@ def as_model(model: Any) -> DiffusionModel:
 
 
 def identity_of(model: DiffusionModel, what: str) -> str:
-    """The model's hash, which identifies its weights; ``what`` names, in the message, what needs it.
+    """Return the model's hash, which identifies its weights; ``what`` says, in messages, what needs the hash.
 
     Raises:
         SkipDiffError: if the model has no hash, since it could then be mistaken for another model without
@@ -149,5 +150,5 @@ class _Completed:
 
 
 def _image(image: Tensor, condition: Tensor) -> Tensor:
-    """x_0 of a chain whose target is the image: the image itself."""
+    """Return x_0 of a chain whose target is the image: the image itself."""
     return image

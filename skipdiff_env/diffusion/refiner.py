@@ -2,7 +2,7 @@
 
 CCSR's second stage fine-tunes the decoder on truncated outputs. A pixel-space DDPM has no decoder, so a small
 U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. The U-Net's
-last convolution starts at zero, so that an untrained refiner is the identity. A refiner may follow any chain:
+last convolution starts at zero, so an untrained refiner is the identity. A refiner may follow any chain:
 CCSR's, AddSR's, or CSA and FSR.
 
 The weights of a refiner are in the file ``refiner.safetensors`` of a model's folder, and its architecture is
@@ -91,7 +91,7 @@ class Refiner:
 
     @torch.no_grad()
     def __call__(self, x0: Tensor, condition: Tensor) -> Tensor:
-        """x̂0 and condition (B, 3, H, W) → the refined image, clamped to [-1, 1]."""
+        """Map x̂0 and condition, both (B, 3, H, W), to the refined image, clamped to [-1, 1]."""
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
             return self.network(x0, condition).clamp(-1, 1)
@@ -127,7 +127,7 @@ def _load(
     strength: float | None,
     stamps: tuple[tuple[int, ...], ...],
 ) -> Refiner:
-    """The same arguments give the same object; ``stamps`` change when the files do."""
+    """Load a refiner. The same arguments give the same object; ``stamps`` change when the files do."""
     config = read_config(folder / CONFIG).refiner
     if config is None:
         raise SkipDiffError(f"{folder} has no refiner: {CONFIG} lacks the key 'refiner'")
@@ -155,7 +155,7 @@ def _parted(spec: RefinerSpec) -> tuple[RefinerSpec, float | None]:
 
 
 def is_own(spec: RefinerSpec) -> bool:
-    """Whether ``spec`` is the model's own refiner, at any strength."""
+    """Return whether ``spec`` is the model's own refiner, at any strength."""
     return _parted(spec)[0] == OWN
 
 
@@ -187,5 +187,5 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
 
 
 def has_refiner(folder: Path) -> bool:
-    """Whether a model folder holds a refiner."""
+    """Return whether a model folder holds a refiner."""
     return (folder / CONFIG).is_file() and read_config(folder / CONFIG).refiner is not None

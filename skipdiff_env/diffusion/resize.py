@@ -100,21 +100,22 @@ def _blurred(x: Tensor, apart: int) -> Tensor:
 
 
 def to_signed(x: Tensor) -> Tensor:
-    """uint8 0 … 255 → float32 -1 … 1."""
+    """Convert uint8 0 … 255 to float32 -1 … 1."""
     return x.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Float -1 … 1 (clamped) → the uint8 image that is saved and scored."""
+    """Convert float -1 … 1 (clamped) to the uint8 image that is saved and scored."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_planes(images: np.ndarray) -> Tensor:
-    """Arrays (B, H, W, C) or (H, W, C) → a tensor (B, C, H, W) of the same numbers; one image is a batch."""
+    """Convert arrays (B, H, W, C) or (H, W, C) to a tensor (B, C, H, W) of the same numbers; one image is a
+    batch."""
     batch = images if images.ndim == 4 else images[None]
     return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
 
 
 def to_arrays(images: Tensor) -> np.ndarray:
-    """A tensor (B, C, H, W) → contiguous arrays (B, H, W, C) of the same numbers."""
+    """Convert a tensor (B, C, H, W) to contiguous arrays (B, H, W, C) of the same numbers."""
     return np.ascontiguousarray(images.detach().permute(0, 2, 3, 1).cpu().numpy())

@@ -1,6 +1,6 @@
 """The U-Net of SR3 (Saharia et al., TPAMI 2022), with the layout of its best-known PyTorch re-implementation.
 
-Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so that these load
+Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so these load
 without renaming. Only the configuration adapts the network to a small machine: ``patch_size``
 (pixel-unshuffle before, shuffle after), widths, depth, attention, and the scale on which the noise level is
 embedded.

@@ -34,7 +34,8 @@ class CallChoices:
         return len(self.to)
 
     def mask(self, reached: np.ndarray, spent: np.ndarray) -> np.ndarray:
-        """Which actions are allowed, bool (B, actions), for levels reached and evaluations spent, each (B,).
+        """Compute which actions are allowed, bool (B, actions), for levels reached and evaluations spent,
+        each (B,).
 
         An action must lead below the told level and, if it is the last call, to 0. Once the episode is over,
         all actions are allowed.
@@ -46,7 +47,7 @@ class CallChoices:
     def calls(
         self, actions: np.ndarray, reached: np.ndarray, spent: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The told level, the next level and η of one action per row, each float64 (B,).
+        """Return the told level, the next level and η of one action per row, each float64 (B,).
 
         An action that is not allowed leads to the next level below the told one, or to 0 if it is the last
         call.

@@ -181,5 +181,5 @@ class SkipDiffusionCallEnv(SceneEnv):
         return self._episodes.levels
 
     def action_masks(self) -> np.ndarray:
-        """Which actions are allowed next, bool (actions,)."""
+        """Return a mask of the actions that are allowed next, bool (actions,)."""
         return self._episodes.books.mask[0].astype(np.bool_)

@@ -56,7 +56,7 @@ class CallEpisodes(Scenes):
         self.process = CallProcess(self.model)
 
     def _plans(self) -> tuple[Plan, ...]:
-        """The plans that are within the budget."""
+        """Return the plans that are within the budget."""
         given, budget = self.options.plans, self.options.budget
         found = list(shipped_plans(self.model).values()) if given is None else [
             plan if isinstance(plan, Plan) else named_chain(plan, self.model) for plan in given
@@ -149,7 +149,8 @@ class CallEpisodes(Scenes):
         self.books.call(rows, told, to, eta)
 
     def _score(self, rows: np.ndarray, done: np.ndarray, calls: np.ndarray) -> np.ndarray:
-        """The rewards of the decisions in ``rows``, float64; scores and results are entered in the books."""
+        """Return the rewards of the decisions in ``rows``, float64; scores and results are entered in the
+        books."""
         results, originals = self._results(rows)
         scores = results.scores(self.metric, originals)
         worth = self.metric.worth(scores)
@@ -166,7 +167,7 @@ class CallEpisodes(Scenes):
         return rewards
 
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
         side = self.options.observation_size or self.image_size
         latent = as_seen(self.state.latent, side).contiguous()
         if self.options.observation == "latent":
@@ -186,7 +187,7 @@ class CallEpisodes(Scenes):
         }
 
     def cells(self, row: int) -> list[Cell]:
-        """One cell for each call, made or still to come."""
+        """Return one cell for each call, made or still to come."""
         made = self.books.calls[row, : self.books.evaluations[row]].tolist()
         reached = [self.model.schedule.steps, *(to for _, to, _ in made)]
         shown = [

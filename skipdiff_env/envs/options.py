@@ -125,7 +125,7 @@ def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def _as_in_v0(name: str) -> Any:
-    """The argument of SkipDiff-v0 with this name, with its default and its meaning."""
+    """Return the argument of SkipDiff-v0 with this name, with its default and its meaning."""
     (known,) = (option for option in fields(Options) if option.name == name)
     return _option(known.default, known.metadata["meaning"])
 

@@ -100,7 +100,7 @@ class RecordedEpisodes(Scenes):
             )
 
     def _has(self, metric: Metric) -> bool:
-        """Whether results can be judged by a metric; psnr and ssim are always reported."""
+        """Return whether results can be judged by a metric; psnr and ssim are always reported."""
         known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
         return known or metric.name in OUTCOME
 
@@ -174,7 +174,7 @@ class RecordedEpisodes(Scenes):
         return rewards, done
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        """The rewards of the outcomes of ``rows``; scores and results are entered in the books."""
+        """Return the rewards of the outcomes of ``rows``; scores and results are entered in the books."""
         books, recordings = self.books, self.recordings
         episodes = list(zip(books.image[rows].tolist(), books.noise_seed[rows].tolist(), strict=True))
         reached = zip(episodes, self._state[rows], strict=True)
@@ -190,7 +190,7 @@ class RecordedEpisodes(Scenes):
         return books.finish(rows, quality, **scores, **told)
 
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
         seen = np.stack([latents[s] for latents, s in zip(self._seen, self._state, strict=True)])
         latent = torch.from_numpy(seen.astype(np.float32)).to(self.device)
         if self.options.observation == "latent":
@@ -206,11 +206,11 @@ class RecordedEpisodes(Scenes):
         return bool(self._seen)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none has begun yet."""
+        """Return whether the episode of a row is over or has not begun yet."""
         return not self.begun or bool(self._level[row] == 0)
 
     def cells(self, row: int) -> list[Cell]:
-        """An empty list, since recorded episodes are not rendered."""
+        """Return an empty list, since recorded episodes are not rendered."""
         return []
 
 

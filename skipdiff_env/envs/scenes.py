@@ -123,11 +123,12 @@ class Scenes(ABC):
 
     @abstractmethod
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
 
     @abstractmethod
     def cells(self, row: int) -> list[Cell]:
-        """The decisions of a row as they are rendered, the same number for every row at any time."""
+        """Return the decisions of a row as they are rendered; their number is the same for every row at any
+        time."""
 
     @abstractmethod
     def _load_process(self) -> None:
@@ -195,7 +196,7 @@ class Scenes(ABC):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None,
     ) -> list[list[Any]]:
-        """Image, noise seed and price of new episodes, a list (len(rows),) each."""
+        """Choose the images, noise seeds and prices of new episodes, a list (len(rows),) each."""
         given = self._read_options(options)
         # Drawn whatever the options say: an option must not shift what later episodes draw.
         chosen = [
@@ -267,24 +268,25 @@ class Scenes(ABC):
         )  # fmt: skip
 
     def _results(self, rows: np.ndarray) -> tuple[Results, np.ndarray | None]:
-        """The newest x̂0 of ``rows``, and their originals, uint8 (B, H, W, 3), if there are any."""
+        """Return the newest x̂0 of ``rows`` and, if there are any, their originals, uint8 (B, H, W, 3)."""
         x0 = self.state.x0[torch.as_tensor(rows, device=self.device)]
         originals = [hr for row in rows if (hr := self.pairs[row].hr) is not None]
         return Results.of(x0), np.stack(originals) if originals else None
 
     def _fidelity(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        """``psnr`` and ``ssim``, each (B,); NaN without originals."""
+        """Compute ``psnr`` and ``ssim``, each (B,); NaN without originals."""
         if references is None:
             return {name: np.full(len(images), np.nan) for name in ("psnr", "ssim")}
         return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
-        """Info keys that are known only at the end of an episode, with their placeholders until then."""
+        """Return the info keys that are known only at the end of an episode, with their placeholders until
+        then."""
         blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}
 
     def _lr(self) -> Tensor:
-        """The LR images of all rows, float32 (B, 3, h, w) in [0, 1]."""
+        """Return the LR images of all rows, float32 (B, 3, h, w) in [0, 1]."""
         arrays = np.stack([pair.lr for pair in self.pairs])
         return to_planes(arrays).contiguous().to(self.device).float() / 255
 
@@ -294,9 +296,9 @@ class Scenes(ABC):
         return bool(self.pairs)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none has begun yet."""
+        """Return whether the episode of a row is over or has not begun yet."""
         return not self.begun or bool(self.state.level[row] == 0)
 
     def picture(self, row: int) -> np.ndarray:
-        """The newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
+        """Return the newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
         return Results.of(self.state.x0[row : row + 1]).images[0]

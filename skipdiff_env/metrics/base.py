@@ -77,15 +77,15 @@ class Metric(ABC):
         return self._score(images, references) if len(images) else np.empty(0)
 
     def rewards(self, scores: Scores) -> Scores:
-        """The rewards of Eq. 15: 1/M where a lower M is better, else M. float64, with the shape of
-        ``scores``; NaN where there is no reward (M ≤ 0 has no meaningful inverse)."""
+        """Compute the rewards of Eq. 15, float64 with the shape of ``scores``: 1/M if a lower M is better,
+        else M. They are NaN where there is no reward (M ≤ 0 has no meaningful inverse)."""
         if not self.lower_better:
             return np.where(np.isfinite(scores), scores, np.nan)
         return np.divide(1.0, scores, where=scores > 0, out=np.full(scores.shape, np.nan))
 
     def worth(self, scores: Scores) -> Scores:
-        """-ln M where a lower M is better, else ln M: the logarithm of the reward. float64, with the shape of
-        ``scores``; NaN where the reward has no finite logarithm."""
+        """Compute the logarithms of the rewards, float64 with the shape of ``scores``: -ln M if a lower M is
+        better, else ln M. They are NaN where the reward has no finite logarithm."""
         rewards = self.rewards(scores)
         return np.log(np.where((rewards > 0) & np.isfinite(rewards), rewards, np.nan))
 

@@ -21,12 +21,12 @@ SSIM_WINDOW = 11
 
 
 def studio_luma(images: Images) -> NDArray[np.float64]:
-    """Luma of uint8 RGB (…, 3) in BT.601 studio range: float64 (…) in [16, 235], not rounded."""
+    """Compute the luma of uint8 RGB (…, 3) in BT.601 studio range: float64 (…) in [16, 235], not rounded."""
     return 16 + images @ _BT601
 
 
 def psnr_y(a: Images, b: Images) -> Scores:
-    """Peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
 
     The ratio is infinite where both pictures of a pair have the same luma.
     """
@@ -36,7 +36,7 @@ def psnr_y(a: Images, b: Images) -> Scores:
 
 
 def ssim_y(a: Images, b: Images) -> Scores:
-    """Structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
 
     Raises:
         ValueError: if a side is shorter than 11 pixels.

@@ -45,11 +45,11 @@ def load_metric(
               whether the second parameter has no default value), ``min_size`` and ``name`` are read if
               present. Its exceptions are not caught;
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
-              higher values are better is inverted, so that a lower product is better; NaN where one of
-              them is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
-            - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so that
-              lower is better; the reward is its negative. A difference of 0.01 is one per cent of M, for easy
-              and for hard pictures alike;
+              higher values are better is inverted, so a lower product is better. The product is NaN where one
+              of the metrics is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
+            - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so lower is
+              always better; the reward is the negative of this value. A difference of 0.01 corresponds to one
+              per cent of M, for easy and hard pictures alike;
             - a metric, which is returned as it is.
         device: device on which pyiqa's metrics compute.
 
@@ -94,7 +94,7 @@ def _by_name(name: str, device: torch.device) -> Metric:
 
 
 def _weights(text: str) -> dict[str, float]:
-    """``lpips,niqe-full:0.5`` as a dictionary of weights."""
+    """Read ``lpips,niqe-full:0.5`` as a dictionary of weights."""
     found = {}
     for part in text.split(","):
         name, _, weight = part.partition(":")
@@ -172,7 +172,7 @@ class LogMetric(Metric):
         return -self._metric.worth(self._metric(images, references if self.reference else None))
 
     def rewards(self, scores: Scores) -> Scores:
-        """The negative scores, float64; NaN where there is none."""
+        """Return the negative scores, float64; NaN where there is no score."""
         return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 

@@ -85,7 +85,7 @@ class PyiqaMetric(Metric):
         return scores.double().reshape(len(images)).cpu().numpy()
 
     def _to_tensor(self, images: Images) -> torch.Tensor:
-        """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1]; to (B, 1, H, W) for NIQE."""
+        """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1], or to (B, 1, H, W) for NIQE."""
         pixels = niqe_luma(images)[..., None] if self.name == "niqe" else images
         planes = to_planes(pixels).contiguous()
         return planes.to(self.device) / 255
@@ -133,7 +133,7 @@ class FullNiqe(Metric):
 
 
 def niqe_luma(images: Images) -> NDArray[np.float32]:
-    """The integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
+    """Compute the integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
 
     The formula is pyiqa's (Y of YIQ), but it is not computed as a product of matrices. About one pixel in a
     thousand lies halfway between two levels, and the direction in which float32 rounds it depends on the

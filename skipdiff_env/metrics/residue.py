@@ -18,8 +18,8 @@ ROUNDING = 12**-0.5
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
-    """Standard deviation of the high-pass in the smoothest tenth of the original's blocks, over the
-    original's.
+    """Compute the standard deviation of the high-pass in the smoothest tenth of the original's blocks,
+    divided by that of the original.
 
     At 1 the picture is as smooth as the original, above 1 it has more grain, and below 1 it has lost some.
     The high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
@@ -44,7 +44,7 @@ def _one(image: NDArray[np.uint8], original: NDArray[np.uint8]) -> float:
 
 
 def _power(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean square of the high-pass in each whole block, over its pixels and channels."""
+    """Compute the mean square of the high-pass in each whole block, over its pixels and channels."""
     import cv2
 
     pixels = image.astype(np.float32)

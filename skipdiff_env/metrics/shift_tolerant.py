@@ -70,7 +70,7 @@ class ShiftTolerantLpips(nn.Module):
         self.requires_grad_(False)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The five layers' activations."""
+        """Compute the activations of the five layers."""
         x = ((image - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         found, weights = [], iter(self.convolutions)
         for layer in self.layers:
@@ -91,7 +91,8 @@ class ShiftTolerantLpips(nn.Module):
 
 
 def blur_and_halve(x: Tensor) -> Tensor:
-    """Every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 along both axes, with reflected borders.
+    """Return every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 along both axes, with reflected
+    borders.
 
     The filter is computed as two means of two pixels, one after the other.
     """
@@ -99,7 +100,7 @@ def blur_and_halve(x: Tensor) -> Tensor:
 
 
 def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
-    """LPIPS's distance of features, (B,).
+    """Compute LPIPS's distance between two sets of features, (B,).
 
     The squared differences of unit vectors are weighted by heads (1, C, 1, 1), averaged over positions and
     summed over layers.

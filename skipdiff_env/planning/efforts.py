@@ -51,10 +51,10 @@ def choose_efforts(
 
 
 def _behind(name: str, ours: float, theirs: float) -> float:
-    """How much worse ours is: the residue as a fraction of theirs, PSNR and SSIM as a difference."""
+    """Return how much worse ours is: the residue as a fraction of theirs, PSNR and SSIM as a difference."""
     return ours / theirs - 1 if load_metric(name).lower_better else theirs - ours
 
 
 def _loss(name: str, ours: float, theirs: float) -> float:
-    """ln(M / M of the reference), with the sign for which lower is better."""
+    """Compute ln(M / M of the reference), with the sign for which lower is better."""
     return (1 if load_metric(name).lower_better else -1) * math.log(ours / theirs)

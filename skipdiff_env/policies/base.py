@@ -89,7 +89,7 @@ class CoinFlip:
     seed: int = 0
 
     def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
-        """A random generator for each row."""
+        """Create a random generator for each row."""
         return [np.random.default_rng([key.image, key.seed % 2**64, self.seed]) for key in keys]
 
     def __call__(self, latent: Tensor, memory: list[np.random.Generator]) -> tuple[np.ndarray, Any]:
@@ -110,7 +110,7 @@ def shipped_policy(
     fine_steps: int | None = None,
     skip_rule: str = "reset",
 ) -> Path | None:
-    """The agent in a model's folder, if there is one that was trained for these steps and this rule.
+    """Return the agent in a model's folder, if there is one that was trained for these steps and this rule.
 
     Args:
         model: a model, whose ``folder`` may hold an agent.
@@ -143,7 +143,7 @@ def shipped_policy(
 def usual_start(
     schedule: NoiseSchedule, coarse_steps: int, fine_steps: int | None = None, own: int | None = None
 ) -> int:
-    """The start of FSR for a step pair when nothing else is asked for.
+    """Return the start of FSR for a pair of steps when nothing else is asked for.
 
     Args:
         schedule: the model's schedule, with T levels.
@@ -160,7 +160,7 @@ def usual_start(
 
 
 def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
-    """A policy's memory before episodes with these noise keys: None, or what ``begin`` returns."""
+    """Return a policy's memory before episodes with these noise keys: None, or what ``begin`` returns."""
     begin = getattr(policy, "begin", None)
     return begin(keys) if begin else None
 
@@ -174,7 +174,7 @@ def check_steps(policy: Policy, fine_steps: int) -> None:
 
 
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-    """A policy's actions as an array (B,), and its new memory.
+    """Return a policy's actions as an array (B,), and its new memory.
 
     A policy from outside this package gets a copy of the latent, since it might change the latent in place.
     """

@@ -47,8 +47,8 @@ Said = tuple[SPNConfig, Purpose | None]
 
 
 def as_seen(latent: Tensor, side: int) -> Tensor:
-    """Latents (B, 3, H, W) as an agent sees them: resized (antialiased bicubic) to (B, 3, side, side) and
-    clipped."""
+    """Resize latents (B, 3, H, W) to (B, 3, side, side) (antialiased bicubic) and clip them, as agents see
+    them."""
     if latent.shape[-2:] != (side, side):
         latent = bicubic(latent, side, side)
     return latent.clamp(-LATENT_BOUND, LATENT_BOUND)
@@ -101,13 +101,14 @@ class NetworkPolicy:
             )
 
     def __call__(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,) int64, memory."""
+        """Map latents (B, 3, H, W) of any size and memory (None at first) to actions (B,), int64, and
+        memory."""
         logits, memory = self.logits(latent, memory)
         return logits.argmax(dim=1), memory
 
     @torch.no_grad()
     def logits(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Like a call of the policy, but with the logits (B, 2) instead of the actions."""
+        """Call the policy, but return the logits (B, 2) instead of the actions."""
         if isinstance(self.network, nn.Module):
             self.network.to(latent.device)
         if memory is None:
@@ -291,7 +292,7 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
         network = torch.export.load(file).module()
         side, rows = config.observation_size, 3
         logits, hidden = network(torch.zeros(rows, 3, side, side), torch.zeros(rows, config.memory_size))
-    except Exception as error:  # whatever a wrong graph raises
+    except Exception as error:  # a wrong graph may raise any error
         raise SkipDiffError(
             f"{file} is damaged or another network than it says ({error}): export it again"
         ) from None
@@ -303,7 +304,7 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
 
 
 def _checked_archive(file: Path) -> str | None:
-    """The JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
+    """Return the JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
 
     torch.export.load() unpickles tensors that are marked for it, constants that are objects, and sample
     inputs, and it runs compiled code. A policy file needs none of these, so an archive with any of them
@@ -355,7 +356,8 @@ def _said(file: Path, text: str | None) -> Said:
 
 
 def _is_pickle(file: Path) -> bool:
-    """Whether a file begins like a pickle of protocol 2 to 5, or like torch's and SB3's archives of them."""
+    """Return whether a file begins like a pickle of protocol 2 to 5, or like torch's and SB3's archives of
+    them."""
     with open(file, "rb") as opened:
         head = opened.read(9)
     # The length of a safetensors header can look like the first two bytes, but its JSON begins at byte 8.

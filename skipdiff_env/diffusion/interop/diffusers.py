@@ -2,7 +2,7 @@
 
 A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
 or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
-``skipdiff.json``, see :class:`Extras`.
+``skipdiff.json``; see :class:`Extras`.
 
 diffusers numbers the T levels 0 … T - 1, SkipDiff 1 … T. diffusers has no number for SkipDiff's level 0, the
 clean image.
@@ -47,7 +47,7 @@ class Extras:
     """How the network is given the level: as the nearest of 0 … T - 1, as a fraction between two of them, or
     as √ᾱ itself."""
     target: Literal["image", "residual"] = "image"
-    """For this field and those below, see :class:`~skipdiff_env.diffusion.ModelConfig`."""
+    """For this field and those below; see :class:`~skipdiff_env.diffusion.ModelConfig`."""
     residual_scale: float = 1.0
     coarse_levels: Literal["strided", "rebuilt"] = "strided"
     start: int | None = None
@@ -79,7 +79,7 @@ class DiffusersNetwork(nn.Module):
         self.register_buffer("signal", torch.from_numpy(levels), persistent=False)
 
     def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
-        """(B, 6, H, W) and (B,) → (B, 3, H, W)."""
+        """Map (B, 6, H, W) and (B,) to (B, 3, H, W)."""
         height, width = x.shape[-2:]
         condition, latent = x.chunk(2, dim=1)
         given = torch.cat([latent, condition], dim=1) if self.extras.latent_first else x
@@ -91,7 +91,7 @@ class DiffusersNetwork(nn.Module):
         return ((signal * latent - output) / (1 - signal.square()).sqrt()).to(latent.dtype)
 
     def timestep(self, noise_level: Tensor) -> Tensor:
-        """The timesteps that stand for √ᾱ (B,): int64 or float (B,)."""
+        """Compute the timesteps that stand for √ᾱ (B,): int64 or float (B,)."""
         if self.extras.timesteps == "level":
             return noise_level
         level = noise_level.double()
@@ -103,7 +103,7 @@ class DiffusersNetwork(nn.Module):
 
 
 def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
-    """Network, configuration and identity of a folder of diffusers.
+    """Read the network, the configuration and the identity of a folder of diffusers.
 
     ``config.unet`` only describes the network's size, from which tiles and memory are planned; the network
     is not built from it.
@@ -134,7 +134,7 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
 
 
 def import_diffusers() -> Any:
-    """The package diffusers; if it is missing, a SkipDiffError says how to install it."""
+    """Import the package diffusers; if it is missing, a SkipDiffError says how to install it."""
     try:
         import diffusers
     except ImportError:
@@ -143,7 +143,7 @@ def import_diffusers() -> Any:
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a folder was written by diffusers, whose files name the class that they belong to."""
+    """Return whether a folder was written by diffusers, whose files name the class that they belong to."""
     if (folder / INDEX).is_file():
         return True
     try:
@@ -227,7 +227,7 @@ def _check_network(described: dict[str, Any], path: Path, extras: Extras) -> Non
 
 
 def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedule, str]:
-    """The schedule, and what the network predicts."""
+    """Read the schedule, and what the network predicts."""
     if scheduled.get("_class_name") not in ("DDPMScheduler", "DDIMScheduler"):
         raise SkipDiffError(f"{path}: '_class_name' is {scheduled.get('_class_name')!r}, not 'DDPMScheduler'")
     prediction = scheduled.get("prediction_type", "epsilon")

@@ -83,7 +83,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
 
 
 def _describe(unet: UNetConfig, steps: int) -> dict[str, Any]:
-    """The arguments of a ``UNet2DModel`` with the architecture of ours."""
+    """Return the arguments of a ``UNet2DModel`` with the architecture of ours."""
     attends = [unet.image_size >> level in unet.attention_sizes for level in range(len(unet.multipliers))]
     return {
         "sample_size": unet.image_size,
@@ -103,7 +103,7 @@ def _describe(unet: UNetConfig, steps: int) -> dict[str, Any]:
 
 
 def _translate(ours: UNet, levels: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The state dict of the ``UNet2DModel``; ``levels`` are √ᾱ of levels 1 … T."""
+    """Yield the state dict of the ``UNet2DModel``; ``levels`` are √ᾱ of levels 1 … T."""
     embed, first, _, second = ours.noise_level_mlp
     width, blocks, depth = ours.config.channels, ours.config.res_blocks, len(ours.config.multipliers)
     yield "time_proj.weight", embed(levels)
@@ -134,7 +134,7 @@ def _layer(name: str, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _stage(block: str, index: int, stage: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a residual block and of the attention after it."""
+    """Yield the weights of a residual block and of the attention after it."""
     assert isinstance(stage, Stage)
     residual, name = stage.res_block, f"{block}.resnets.{index}"
     for i, part in enumerate((residual.block1, residual.block2), 1):

@@ -12,7 +12,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name could be the id of a model on the hub."""
+    """Return whether a name could be the id of a model on the hub."""
     return HUB_ID.fullmatch(name) is not None
 
 
