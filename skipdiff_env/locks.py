@@ -35,8 +35,8 @@ def held(path: Path, wait: bool = True) -> Iterator[None]:
         wait: whether to wait while another thread or process holds it.
 
     Raises:
-        BlockingIOError: if it is held, and ``wait`` is false or waiting is not possible here.
-        OSError: if it cannot be created.
+        BlockingIOError: if the file is held, and ``wait`` is false or waiting is not possible here.
+        OSError: if the file cannot be created.
     """
     descriptor = _take(path, wait)
     try:
@@ -58,7 +58,7 @@ def alone(folder: Path) -> Iterator[None]:
     empty.
 
     Raises:
-        SkipDiffError: if another run holds it.
+        SkipDiffError: if another run holds the folder.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,7 @@ class Optimum:
         return self.best.actions
 
     def regret(self, reward: float) -> float:
-        """Return the highest reward minus ``reward``, 0 or more."""
+        """Compute the highest reward minus ``reward``, 0 or more."""
         return self.reward - reward
 
 
@@ -89,7 +89,7 @@ def find_optimum(
     """Find every outcome that schedules can reach on one image under one noise seed.
 
     Args:
-        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``; see
             :class:`.DiffusionModel`.
         image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
             ``low_resolution``, the LR input itself.

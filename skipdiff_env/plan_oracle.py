@@ -50,7 +50,7 @@ class PlanOptimum:
         return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
 
     def regret(self, reward: float, price: float = 0.0) -> float:
-        """Return the best return at this price minus ``reward``, 0 or more."""
+        """Compute the best return at this price minus ``reward``, 0 or more."""
         best = self.best(price)
         return best.worth - price * best.evaluations - reward
 
@@ -91,7 +91,7 @@ def find_optimal_plan(
     """Find every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
 
     Args:
-        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``; see
             :class:`.DiffusionModel`.
         image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
             ``low_resolution``, the LR input itself.
@@ -131,7 +131,7 @@ def find_optimal_plan(
 def _ends(
     process: CallProcess, node: _Node, grid: Sequence[float], full: bool, budget: int, batch: int
 ) -> Iterator[tuple[Tensor, list[tuple[Call, ...]]]]:
-    """Yield the estimates that chains may end on, and the calls that lead to each, depth first."""
+    """Yield the estimates that chains may end with, and the calls that lead to each, depth first."""
     for share in TOLD if full else TOLD[:1]:
         for first in range(0, len(node.state), batch):
             rows = np.arange(len(node.state))[first : first + batch]

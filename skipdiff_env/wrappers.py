@@ -61,7 +61,7 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
 
 class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
-    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``; same arguments."""
+    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``; the arguments are the same."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], scale: float | None = None) -> None:
         super().__init__(env)

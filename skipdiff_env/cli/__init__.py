@@ -3,8 +3,8 @@
 The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. Every
 call imports all of these modules to build the help, so heavy libraries are imported only inside ``run``.
 
-Exit status: 0 if all is done; 2 for a wrong request or bad input, reported in one line; 130 after Ctrl-C;
-143 after SIGTERM.
+Exit status: 0 if everything was done; 2 for a wrong request or bad input, reported in one line; 130 after
+Ctrl-C; 143 after SIGTERM.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
     from ..upscale import Options, Runner, Scaling, pick_device
 
     device = pick_device(args.device)
-    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes, see Runner
+    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes; see Runner
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
         raise SkipDiffError(

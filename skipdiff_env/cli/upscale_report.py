@@ -92,7 +92,7 @@ class Report:
     @contextlib.contextmanager
     def progress(self, tasks: Sequence[Task]) -> Iterator[None]:
         """Show a progress bar for these tasks; :meth:`tick` advances it."""
-        from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where it is not installed
+        from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where tqdm is not installed
 
         self._images, self._all_calls = len(tasks), sum(task.work.calls for task in tasks)
         self._tiles = sum(task.work.tiles for task in tasks)

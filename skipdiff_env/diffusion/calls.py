@@ -45,7 +45,7 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
     """Check the levels that calls may lead to, sort them in descending order, and add 0 if it is missing.
 
     Raises:
-        SkipDiffError: if they are not numbers, or one is below 0 or not below T.
+        SkipDiffError: if the levels are not numbers, or if one is below 0 or not below T.
     """
     if levels is None:
         return usual_levels(top)

@@ -1,6 +1,6 @@
 """What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
-After Real-ESRGAN (Wang et al. 2021): each fault is of a random kind, with a strength drawn from a range. The
+As in Real-ESRGAN (Wang et al. 2021), each fault is of a random kind, with a strength drawn from a range. The
 faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
 values of files, not on linear light. Pictures are arrays (h, w, 3). The codecs are real: on LR crops, they
 take less time than an emulation would.
@@ -176,7 +176,8 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
         sigma: σ along the wider axis, in pixels.
         ratio: ratio of the narrower axis to the wider, 0 … 1.
         angle: angle of the wider axis, in radians.
-        shape: s; 2 gives a Gaussian, larger values a flat top, smaller ones a peak with long tails.
+        shape: s; 2 gives a Gaussian, larger values give a flat top, and smaller values a peak with long
+            tails.
     """
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)

@@ -29,7 +29,7 @@ def _usable(name: torch.device | str, count: int) -> bool:
         device = torch.device(name)
         if device.type == "cuda":
             return (device.index or 0) < count
-        torch.zeros((), device=device).item()  # meta, for one, holds no values
+        torch.zeros((), device=device).item()  # meta, for example, holds no values
     except (RuntimeError, AssertionError):
         return False
     return True

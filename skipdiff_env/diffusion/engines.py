@@ -38,7 +38,7 @@ def run_by(
         network: the network, (B, 6, H, W), (B,) → (B, 3, H, W), in eval mode.
         multiple: multiple to which inputs are padded, such as :attr:`.unet.UNetConfig.multiple`.
         device: device of the network.
-        dtype: type in which it computes.
+        dtype: type in which the network computes.
 
     Raises:
         SkipDiffError: for an unknown engine, one whose library is not installed, a device or type that it

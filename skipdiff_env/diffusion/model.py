@@ -1,6 +1,7 @@
 """The frozen conditional DDPM, which turns the output of a network into an image.
 
-The network sees [condition c, latent x_t] and the level √ᾱ_t. What its output is depends on ``prediction``:
+The network sees [condition c, latent x_t] and the level √ᾱ_t. The meaning of its output depends on
+``prediction``:
 
 - ``noise``: ε̂, x̂0 = (x_t - √(1-ᾱ) ε̂) / √ᾱ (Ho et al. 2020; SR3, the paper)
 - ``v``: v̂ = √ᾱ ε - √(1-ᾱ) x0, x̂0 = √ᾱ x_t - √(1-ᾱ) v̂ (Salimans & Ho 2022), well behaved at level T

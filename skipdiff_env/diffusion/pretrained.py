@@ -91,8 +91,8 @@ def load_pretrained(
             which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.
 
     Raises:
-        SkipDiffError: if the folder, its configuration or its weights are bad (the message names file and
-            key), or if this machine lacks the device, ``dtype`` or ``engine``.
+        SkipDiffError: if the folder, its configuration or its weights are invalid (the message names the file
+            and the key), or if this machine lacks the device, ``dtype`` or ``engine``.
     """
     target = pick_device(device)
     if dtype is None:

@@ -72,8 +72,9 @@ class SkipProcess:
         model: a model, which needs ``schedule``, ``predict`` and ``to_latent``.
         coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
         fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
-            is, as in the paper's ablations (10, 100) and (1, 100). 0: CSA alone, whose last jump goes from N
-            to 0, with S evaluations in total; with S = T this is the full chain, SR3's sampler.
+            is, as in the paper's ablations with (S, F) = (10, 100) and (1, 100). 0: CSA alone, whose last
+            jump goes from N to 0, with S evaluations in total; with S = T this is the full chain, SR3's
+            sampler.
         skip_rule: what the latent is after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
         coarse_levels: rule for the coarse levels (see :meth:`NoiseSchedule.coarse`); None: the model's own.
         refine: function that :meth:`finish` applies to the result (see :mod:`.refiner`), or None.
@@ -134,8 +135,8 @@ class SkipProcess:
         return replace(state, coarse=state.latent, coarse_x0=state.x0, level=level)
 
     def step(self, state: SkipState, actions: Sequence[int] | np.ndarray | Tensor) -> SkipState:
-        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows must have t >
-        1.
+        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). Every row must have
+        t > 1.
 
         Only the rows that denoise go through the network.
         """
@@ -175,7 +176,7 @@ class SkipProcess:
         table = self.schedule.alpha_bar
         leaving = table[state.level] if self.fine_steps else self.coarse_alpha_bar[[1] * len(state)]
         history = self._histories(state, DENOISE)
-        # With F > N, the fine chain passes levels that CSA has already passed; the second noise there must be
+        # With F > N, the fine chain passes levels that CSA has already passed; their second noise must be
         # new.
         noise = np.where(to >= self.stride, to + self.schedule.steps, to)
         return replace(self._jump(state, leaving, table[to], to, noise), history=history)

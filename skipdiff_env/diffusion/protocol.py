@@ -95,7 +95,7 @@ def as_model(model: Any) -> DiffusionModel:
 
     Args:
         model: any object with ``predict`` and a ``schedule``. By default, ``condition`` returns the bicubic
-            enlargement and ``to_latent`` returns the image itself; for the other defaults; see :data:`USUAL`.
+            enlargement and ``to_latent`` returns the image itself; for the other defaults, see :data:`USUAL`.
             The wrapper forwards all other members to the object.
 
     Raises:
@@ -124,7 +124,7 @@ def identity_of(model: DiffusionModel, what: str) -> str:
     if not model.hash:
         raise SkipDiffError(
             f"{what} needs a model with a hash, which tells its weights from others: give {model.name} an "
-            "attribute hash, such as a digest of them"
+            "attribute hash, such as a digest of its weights"
         )
     return model.hash
 

@@ -112,7 +112,7 @@ def load_refiner(
         strength: share of the refiner's change that is applied, 0 … 1; None: that of ``config.json``.
 
     Raises:
-        SkipDiffError: if the model has no refiner, or its files are bad.
+        SkipDiffError: if the model has no refiner, or if its files are invalid.
     """
     folder = model_folder(name_or_path)
     stamps = tuple(stamp(folder / name) for name in (CONFIG, REFINER))

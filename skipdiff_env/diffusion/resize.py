@@ -1,4 +1,4 @@
-"""Bicubic resizing, and how low-resolution inputs are made, the same for training and evaluation.
+"""Bicubic resizing and the making of low-resolution inputs, the same for training and evaluation.
 
 The kernel is that of Pillow: a = -0.5, widened when shrinking (antialiased), with weights renormalised at the
 borders.
@@ -20,7 +20,7 @@ def bicubic(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def degrade(hr: Tensor, scale: int) -> Tensor:
-    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC.
+    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC does.
 
     Raises:
         ValueError: if a side is not a multiple of ``scale``.
@@ -38,7 +38,8 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
 
 
 AGREEMENT = 12
-"""Rounds of back-projection; for white noise, which converges slowest, 0.5 % of the deviation is left."""
+"""Number of rounds of back-projection. For white noise, which converges slowest, they leave 0.5 % of the
+deviation."""
 
 
 def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
@@ -55,7 +56,7 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
         share: share of the difference that is restored, 0 … 1.
 
     Returns:
-        Like ``x``, not clamped.
+        A tensor of the form of ``x``, not clamped.
     """
     if not share:
         return x
@@ -83,7 +84,7 @@ def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
         lr: the input, float (B, C, h, w), in the same units.
 
     Returns:
-        Like ``x``, not clamped.
+        A tensor of the form of ``x``, not clamped.
     """
     lacking = lr - bicubic(x, *lr.shape[-2:])
     apart = 1

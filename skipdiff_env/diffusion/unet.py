@@ -48,7 +48,7 @@ class UNetConfig:
 
     @property
     def multiple(self) -> int:
-        """Input sides are padded to a multiple of this."""
+        """The number that padded input sides are a multiple of."""
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
 
 
@@ -148,7 +148,7 @@ class Stage(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves both sides by a strided convolution."""
+    """Halves both sides with a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles both sides by nearest-neighbour enlargement and a convolution."""
+    """Doubles both sides with nearest-neighbour enlargement and a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -249,7 +249,8 @@ class UNet(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) right and bottom to a multiple, by reflection or, if too small, with edge pixels."""
+    """Pad (B, C, H, W) at the right and bottom to a multiple, by reflection or, if the sides are too small
+    for that, with edge pixels."""
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not (bottom or right):

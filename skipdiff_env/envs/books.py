@@ -1,7 +1,7 @@
 """The books of episodes: their decisions, costs, rewards and infos.
 
 Environments that play episodes and those that look up recorded ones keep the same books. The functions in
-this module also evaluate schedules outside of episodes.
+this module also evaluate schedules outside episodes.
 """
 
 from __future__ import annotations

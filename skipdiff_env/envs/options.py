@@ -51,7 +51,7 @@ class SceneOptions:
 
     @classmethod
     def pick(cls: type[Some], arguments: Mapping[str, Any]) -> Some:
-        """Pick the options out of the ``locals()`` of a function that has them all as arguments."""
+        """Pick the options from the ``locals()`` of a function that has them all as arguments."""
         return cls(**{option.name: arguments[option.name] for option in fields(cls)})  # type: ignore[arg-type]
 
     @property

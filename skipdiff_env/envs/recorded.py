@@ -228,18 +228,18 @@ class RecordedEnv(SceneEnv):
 
     ## Action Space
 
-    `Discrete(2)`, as in SkipDiff-v0: 0 denoises, 1 skips.
+    `Discrete(2)`, as in SkipDiff-v0: 0 denoises, and 1 skips.
 
     ## Observation Space
 
-    As in SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16, returned as
-    float32). The dictionary has no key `lr`.
+    Observations are those of SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16,
+    returned as float32). The dictionary has no key `lr`.
 
     ## Rewards
 
-    Those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for batches,
-    `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes most of
-    the variance of returns, which is due to differences in how well images can be enlarged.
+    The rewards are those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for
+    batches, `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes
+    most of the variance of returns, which is due to differences in how well images can be enlarged.
 
     ## Starting State
 
@@ -247,7 +247,7 @@ class RecordedEnv(SceneEnv):
 
     ## Episode End
 
-    After F - 1 decisions, as in SkipDiff-v0.
+    The episode ends after F - 1 decisions, as in SkipDiff-v0.
 
     ## Arguments
 
@@ -275,7 +275,7 @@ class RecordedEnv(SceneEnv):
 
     ## Info
 
-    As in SkipDiff-v0 and, at the end of an episode, also:
+    The keys are those of SkipDiff-v0 and, at the end of an episode, also these:
 
     | Key | Type | Meaning |
     |---|---|---|

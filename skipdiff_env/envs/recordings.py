@@ -52,7 +52,7 @@ MEMORY = 2 * 2**30
 Episode = tuple[int, int]
 """Index of an image in its source, and noise seed."""
 Watch = Callable[[list[Episode]], Iterable[Episode]]
-"""Function that yields episodes one by one and reports the progress; see
+"""Function that yields episodes one by one and reports progress; see
 :func:`skipdiff_env.progress.watched`."""
 
 
@@ -262,7 +262,7 @@ class Recordings:
         return [episode for episode in episodes if not self.file(*episode).is_file()]
 
     def prepare(self, episodes: Iterable[Episode]) -> None:
-        """Make the missing recordings, and report the progress on standard error."""
+        """Make the missing recordings, and report progress on standard error."""
         if missing := self.missing(episodes):
             print(
                 f"recording {len(missing)} episodes into {self.folder}, once: "

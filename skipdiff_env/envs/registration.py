@@ -24,8 +24,8 @@ def register_envs() -> None:
                 entry_point=f"skipdiff_env.envs.{single}",
                 vector_entry_point=f"skipdiff_env.envs.{vector}",
             )
-    # v1 is a different problem and does not replace v0. Without this, Gymnasium would warn whenever v0 is
-    # made that v0 is out of date.
+    # v1 is a different problem and does not replace v0. Without this, Gymnasium would warn at every make of
+    # v0 that it is out of date.
     gymnasium.registry[CALL_ENV_ID].name, gymnasium.registry[CALL_ENV_ID].version = CALL_ENV_ID, None
 
 

@@ -70,7 +70,7 @@ class Scenes(ABC):
 
     Attributes:
         source, model, metric: the images, the model and the metric that the options specify.
-        image_size: side of the SR images, pixels.
+        image_size: side of the SR images in pixels.
         pairs: the images of each row; empty before the first :meth:`begin`, which must begin all rows.
         books: the ledger of the rows, which gives their infos.
         state: the state of the process, one entry per row.

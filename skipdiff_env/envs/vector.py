@@ -36,9 +36,9 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
 
     Args:
         num_envs: number of copies.
-        autoreset_mode: ``"NextStep"`` (the default: the step after an end ignores its action, begins a new
-            episode and returns reward 0), ``"SameStep"`` (the new episode begins at once; the last
-            observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``), or
+        autoreset_mode: ``"NextStep"`` (the default: the step after the end of an episode ignores its action,
+            begins a new episode and returns reward 0), ``"SameStep"`` (the new episode begins at once; the
+            last observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``), or
             ``"Disabled"`` (you call ``reset(options={"reset_mask": ...})``); or a member of
             ``gymnasium.vector.AutoresetMode``.
         tensors: whether observations, rewards (float32) and flags are torch tensors on the device

@@ -1,7 +1,7 @@
 """NIQE, LPIPS and all other metrics of pyiqa.
 
-NIQE: Mittal, Soundararajan and Bovik 2013. LPIPS: Zhang et al. 2018. Both run pyiqa's code with the weights
-in ``weights/``; for any other metric, pyiqa finds the weights itself.
+NIQE is by Mittal, Soundararajan and Bovik (2013), and LPIPS by Zhang et al. (2018). Both run pyiqa's code
+with the weights in ``weights/``; for any other metric, pyiqa finds the weights itself.
 
 NIQE reacts to the last bit: in flat areas its normalised pixels are rounding noise whose sign counts. Scores
 from different machines or devices agree to about 1e-3 of their value on such pictures, and to 1e-6 on others.
@@ -28,7 +28,7 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 NIQE_BLOCK = 96
 """Side of NIQE's blocks in pixels."""
 LPIPS_MIN_SIZE = 31
-"""Minimum side in pixels that survives AlexNet's pooling."""
+"""Minimum side in pixels of a picture that survives AlexNet's pooling."""
 
 _BATCHED = {"niqe": NIQE_BLOCK, "lpips": LPIPS_MIN_SIZE}
 """The metrics whose weights are included, and their minimum sides in pixels. They score batches: NIQE's
@@ -91,7 +91,7 @@ class PyiqaMetric(Metric):
         return planes.to(self.device) / 255
 
     def _check_noise(self, network: torch.nn.Module, shape: tuple[int, ...], error: Exception) -> None:
-        """Raise unless noise of this shape can be scored."""
+        """Raise an error unless noise of this shape can be scored."""
         noise = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
         try:
             self._infer(network, noise[0], noise[1])

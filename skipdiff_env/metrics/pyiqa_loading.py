@@ -31,7 +31,7 @@ _lock = threading.Lock()  # creating a metric swaps sys.stdout and a torchvision
 
 
 def properties(name: str) -> tuple[bool, bool]:
-    """Return (lower_better, reference) of a metric of pyiqa.
+    """Return the properties (lower_better, reference) of a metric of pyiqa.
 
     Raises:
         SkipDiffError: if there is no such metric, or it does not score single pictures.

@@ -21,8 +21,8 @@ def flat_residue(images: Images, references: Images) -> Scores:
     """Compute the standard deviation of the high-pass in the smoothest tenth of the original's blocks,
     divided by that of the original.
 
-    At 1 the picture is as smooth as the original, above 1 it has more grain, and below 1 it has lost some.
-    The high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
+    At 1, the picture is as smooth as the original; above 1, it has more grain; below 1, it has lost some. The
+    high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
     blocks are those in which the original's high-pass deviates least.
 
     Args:

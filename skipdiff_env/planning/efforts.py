@@ -16,8 +16,8 @@ LIMITS: dict[str, dict[str, float]] = {
 """How far an effort's plan may fall behind the reference: PSNR in dB, SSIM as a difference, and the residue
 as a fraction of the reference's."""
 MOST: dict[str, float] = {NORMAL: 0.02, FAST: 0.15}
-"""The maximum that Σ w ln(M / M of the reference), over the metrics M of the objective, may be for such a
-plan."""
+"""The highest Σ w ln(M / M of the reference), over the metrics M of the objective, that such a plan may
+have."""
 
 
 def choose_efforts(
@@ -51,7 +51,8 @@ def choose_efforts(
 
 
 def _behind(name: str, ours: float, theirs: float) -> float:
-    """Return how much worse ours is: the residue as a fraction of theirs, PSNR and SSIM as a difference."""
+    """Return how much worse ``ours`` is: the residue as a fraction of ``theirs``, PSNR and SSIM as a
+    difference."""
     return ours / theirs - 1 if load_metric(name).lower_better else theirs - ours
 
 

@@ -4,7 +4,7 @@ A policy is a callable ``(latent, memory) -> (actions, memory)``. It sees the la
 (B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and keeps in ``memory`` whatever it has to
 remember. At the start of an episode ``memory`` is None or, if the policy has a method ``begin(keys)``, what
 that method returns. A policy that draws random numbers seeds its generators there. A policy that was made for
-a certain F has a method ``check_steps(fine_steps)``, which raises for any other F.
+a certain F has a method ``check_steps(fine_steps)``, which raises an error for any other F.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class NetworkPolicy:
 
     Raises:
         SkipDiffError: if a price is negative or not finite, or is given although the network was not trained
-            with prices; in a call, if an agent that counts its decisions has already taken all F - 1, see
-            :meth:`check_steps`.
+            with prices; in a call, if an agent that counts its decisions has already taken all F - 1 (see
+            :meth:`check_steps`).
     """
 
     def __init__(
@@ -294,7 +294,7 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
         logits, hidden = network(torch.zeros(rows, 3, side, side), torch.zeros(rows, config.memory_size))
     except Exception as error:  # a wrong graph may raise any error
         raise SkipDiffError(
-            f"{file} is damaged or another network than it says ({error}): export it again"
+            f"{file} is damaged or holds another network than it says ({error}): export it again"
         ) from None
     if (logits.shape, hidden.shape) != ((rows, ACTIONS), (rows, config.memory_size)):
         raise SkipDiffError(

@@ -180,7 +180,7 @@ class SkipProposalNetwork(nn.Module):
     """The skip proposal network, for one decision at a time.
 
     Args:
-        config: its configuration.
+        config: configuration of the network.
     """
 
     def __init__(self, config: SPNConfig) -> None:

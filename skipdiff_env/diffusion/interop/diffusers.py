@@ -4,8 +4,8 @@ A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, 
 or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
 ``skipdiff.json``; see :class:`Extras`.
 
-diffusers numbers the T levels 0 … T - 1, SkipDiff 1 … T. diffusers has no number for SkipDiff's level 0, the
-clean image.
+diffusers numbers the T levels 0 … T - 1, and SkipDiff numbers them 1 … T. diffusers has no number for
+SkipDiff's level 0, the clean image.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Extras:
     """How the network is given the level: as the nearest of 0 … T - 1, as a fraction between two of them, or
     as √ᾱ itself."""
     target: Literal["image", "residual"] = "image"
-    """For this field and those below; see :class:`~skipdiff_env.diffusion.ModelConfig`."""
+    """For this field and those below, see :class:`~skipdiff_env.diffusion.ModelConfig`."""
     residual_scale: float = 1.0
     coarse_levels: Literal["strided", "rebuilt"] = "strided"
     start: int | None = None
@@ -62,7 +62,7 @@ class DiffusersNetwork(nn.Module):
 
     Args:
         network: the ``UNet2DModel``, with 6 input channels, or with 3, which take the latent alone.
-        schedule: the schedule that it was trained with.
+        schedule: the schedule that the network was trained with.
         prediction: ``epsilon``, ``v_prediction`` or ``sample``; the last is converted to v.
         extras: order of the channels, and form of the level.
     """

@@ -48,7 +48,7 @@ def import_sr3(
 
     Args:
         checkpoint: ``I…_gen.pth``.
-        config: the JSON that it was trained with.
+        config: the JSON file that the network was trained with.
         folder: folder to write; a folder that holds a model is refused.
         levels: T of the chain. The network sees the continuous level √ᾱ, so a chain of 2000 steps can be
             run in 100; a chain that has no more than ``levels`` is kept as it is.
@@ -140,7 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, ignoring ``//`` comments, stray commas and a byte-order mark.
 
     Raises:
-        SkipDiffError: if the file is missing, or still is not a JSON object.
+        SkipDiffError: if the file is missing, or is still not a JSON object.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte-order mark
