@@ -100,7 +100,7 @@ class SkipDiffSampler:
         seed: int | Sequence[int] = 0,
         callback: OnState | None = None,
     ) -> Samples:
-        """Enlarge one image or a batch of one size.
+        """Enlarge one image or a batch of images of one size.
 
         Args:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or

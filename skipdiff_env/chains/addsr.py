@@ -19,7 +19,7 @@ from ..errors import fraction, whole_number
 from .few_steps import FewSteps
 
 ADDSR_STEPS = 4
-"""Number of levels that the student was trained for, evenly spaced."""
+"""Number of evenly spaced levels that the student was trained for."""
 SELF_REFINEMENT = 0.5
 """The paper's w."""
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "web": "web",
     "completion": "completion",
 }
-"""Sub-command → module in this package."""
+"""For each sub-command, its module in this package."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -1,4 +1,4 @@
-"""``--precision`` of the commands that run a network."""
+"""The option ``--precision`` of the commands that run a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def add_precision(parser: argparse._ActionsContainer) -> None:
-    """Declare the argument, in a parser or a group of one."""
+    """Declare the argument in a parser, or in one of its groups."""
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", metavar="NAME",
         help="float32, or the faster bfloat16 [bfloat16 on CUDA]",

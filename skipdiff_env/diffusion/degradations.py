@@ -60,9 +60,10 @@ class DegradationRecipe:
     blur: Effect = Effect()
     """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""
     resize: Effect = Effect()
-    """Factor, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized back."""
+    """Factor of resizing, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized
+    back."""
     noise: Effect = Effect()
-    """σ in 8-bit units; for Poisson noise, at mid-grey."""
+    """σ in 8-bit units; for Poisson noise, σ at mid-grey."""
     jpeg: Effect = Effect()
     """Quality 1 … 100, chroma 4:2:0 or 4:4:4."""
     webp: Effect = Effect()
@@ -163,7 +164,7 @@ def _some_webp(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixe
 
 
 def to_bytes(pixels: Pixels) -> np.ndarray:
-    """Round to uint8."""
+    """Round pixels to uint8."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
@@ -223,12 +224,12 @@ def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def blurred(pixels: Pixels, kernel: np.ndarray) -> Pixels:
-    """Filter with a kernel; edge pixels are repeated."""
+    """Filter a picture with a kernel; edge pixels are repeated."""
     return cv2.filter2D(pixels, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
 def resized(pixels: Pixels, height: int, width: int, how: int) -> Pixels:
-    """Resize with one of OpenCV's interpolations, most of which do not antialias."""
+    """Resize a picture with one of OpenCV's interpolations, most of which do not antialias."""
     return cv2.resize(pixels, (width, height), interpolation=how)
 
 
@@ -239,7 +240,7 @@ def noisy(
 
     Args:
         pixels: the picture.
-        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, at 128.
+        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, σ at level 128.
         rng: source of the noise.
         grey: whether all channels get the same noise.
         poisson: whether the noise is Poisson noise instead of Gaussian noise.
@@ -255,7 +256,7 @@ def noisy(
 
 
 def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """Encode as JPEG and decode.
+    """Encode a picture as JPEG, and decode it.
 
     Args:
         pixels: the picture, which is rounded first.
@@ -269,7 +270,7 @@ def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[
 
 
 def webp(pixels: Pixels, quality: int, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """Encode as lossy WebP and decode; see :func:`jpeg`."""
+    """Encode a picture as lossy WebP, and decode it; see :func:`jpeg`."""
     return _coded(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality], corner)
 
 

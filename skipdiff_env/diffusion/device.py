@@ -8,7 +8,7 @@ from ..errors import SkipDiffError
 
 
 def pick_device(name: torch.device | str = "auto") -> torch.device:
-    """Return the device with this name; ``auto`` is CUDA if there is one, else the CPU.
+    """Return the device with this name; ``auto`` is CUDA if it is available, else the CPU.
 
     Raises:
         SkipDiffError: if there is no such device.

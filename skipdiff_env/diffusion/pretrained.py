@@ -85,7 +85,7 @@ def load_pretrained(
     Args:
         name_or_path: name of a shipped model, a model folder of SkipDiff or (with the extra ``diffusers``) of
             diffusers, or the Hugging Face id of either.
-        device: device on which the model runs; ``"auto"`` takes CUDA if there is one, else the CPU.
+        device: device on which the model runs; ``"auto"`` takes CUDA if it is available, else the CPU.
         dtype: autocast type; None: bfloat16 on CUDA and float32 elsewhere.
         engine: library that runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``),
             which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.

@@ -154,8 +154,8 @@ class SkipProcess:
         return self._denoise_some(state, rows, skipped) if len(rows) else skipped
 
     def finish(self, state: SkipState) -> SkipState:
-        """Take the last denoising step, 1 → 0, which is never skipped. The result is ``x0`` of the new
-        state."""
+        """Take the last denoising step, 1 → 0, which is never skipped. The result is the new state's
+        ``x0``."""
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
             raise SkipDiffError(

@@ -31,7 +31,7 @@ from .unet import UNet, UNetConfig
 MAX_WEIGHTS = 2_000_000
 
 OWN, NONE = "own", "none"
-"""The words for the model's own refiner, if there is one, and for no refiner."""
+"""The words for the model's own refiner, if it has one, and for no refiner."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
 """The values of ``refiner=``: ``own``; ``none`` or None; the name or folder of a model that has a refiner;

@@ -169,7 +169,8 @@ class NoiseSchedule:
         return len(self.alpha_bar) - 1
 
     def noise_level(self, t: ArrayLike) -> Float64:
-        """Compute √ᾱ_t, the continuous level that the network is conditioned on (1 = clean, → 0 = noise)."""
+        """Compute √ᾱ_t, the continuous level that the network is conditioned on (1 is clean, near 0 is
+        noise)."""
         return np.sqrt(self.alpha_bar[np.asarray(t)])
 
     def jump(self, t: ArrayLike, u: ArrayLike) -> Jump:

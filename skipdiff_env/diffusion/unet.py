@@ -27,9 +27,9 @@ class UNetConfig:
     multipliers: Sequence[int] = (1, 2, 4, 8, 8)
     """Width of each level, in units of ``channels``; each level halves the resolution."""
     res_blocks: int = 2
-    """Residual blocks per level on the way down (one more on the way up)."""
+    """Number of residual blocks per level on the way down (one more on the way up)."""
     norm_groups: int = 32
-    """Groups of every group norm."""
+    """Number of groups in every group norm."""
     dropout: float = 0.2
     """Dropout inside residual blocks, in training only."""
     image_size: int = 128
@@ -102,7 +102,7 @@ class NormConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two :class:`NormConv` with the noise level added in between, around a shortcut."""
+    """Two :class:`NormConv` with the noise level added in between, and a shortcut around both."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Single-head self-attention over all pixels, scaled by 1/√C, around a shortcut."""
+    """Single-head self-attention over all pixels, scaled by 1/√C, with a shortcut around it."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()

@@ -110,7 +110,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network call, or a range (low, high) |
     | `return_image` | `False` | whether `info` holds the SR image |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     `gymnasium.make_vec("SkipDiff-v1", num_envs=n, ...)` takes the same arguments and runs n episodes as

@@ -117,7 +117,7 @@ class CallEpisodes(Scenes):
     def step(
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Make one network call, or all calls of a plan, in each of ``rows``; then score x̂0."""
+        """Make one network call, or all calls of a plan, in each of ``rows``, and score x̂0."""
         rows, actions = np.asarray(rows), self._checked(actions)
         before = self.books.evaluations[rows]
         self._before = self._before.index_copy(0, self._index(rows), self.state.x0[self._index(rows)])

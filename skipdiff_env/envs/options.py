@@ -100,7 +100,7 @@ class Options(SceneOptions):
     )
     return_image: bool = _option(False, "whether `info` holds the SR image")
     device: str | torch.device = _option(
-        "auto", 'where the model and the metric run; `"auto"` takes CUDA if there is one'
+        "auto", 'where the model and the metric run; `"auto"` takes CUDA if it is available'
     )
     cache: LatentCache | None = _option(None, "a `skipdiff_env.latent_cache.LatentCache`, see below")
     refiner: RefinerSpec = _option(

@@ -271,7 +271,7 @@ class RecordedEnv(SceneEnv):
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
 
     ## Info
 

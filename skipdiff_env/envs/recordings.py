@@ -112,7 +112,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Recording:
-    """One image under one noise seed."""
+    """The recording of one image under one noise seed."""
 
     latents: dict[int, np.ndarray]
     """For each size n, what agents see in each state, then in each outcome, float16
@@ -304,7 +304,7 @@ class Recordings:
 
     @staticmethod
     def _check(path: Path, metadata: dict[str, str], wanted: dict[str, Any]) -> None:
-        """Refuse a file whose content does not match its name."""
+        """Raise a SkipDiffError for a file whose content does not match its name."""
         found = json.loads(metadata.get("about", "{}"))
         for name, value in json.loads(json.dumps(wanted)).items():
             if found.get(name) != value:

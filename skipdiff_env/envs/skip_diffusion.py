@@ -113,7 +113,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
     | `return_image` | `False` | whether `info` holds the SR image |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
     | `refiner` | `None` | `"own"` (the model's), name or folder of a model with a refiner, or a function |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |

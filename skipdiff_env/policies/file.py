@@ -39,7 +39,7 @@ SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt
 POLICY_FILES = tuple(SUFFIXES.values())
 """Suffixes of exported agents."""
 LATENT_BOUND = 20.0
-"""Agents see latents clipped to ± this, as in the environment."""
+"""Agents see latents clipped to ± this bound, as in the environment."""
 
 Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Said = tuple[SPNConfig, Purpose | None]
