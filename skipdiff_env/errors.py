@@ -1,4 +1,5 @@
-"""The errors that SkipDiff raises on purpose, each one line that says what is wrong and what to do."""
+"""The errors that SkipDiff raises on purpose. Each message is one line that says what is wrong and what to
+do."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Like :func:`visible`, with every run of white space replaced by one space."""
+    """Escape control characters as :func:`visible` does, and replace every run of white space with one
+    space."""
     return visible(" ".join(text.split()))
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its class where there is none."""
+    """Return the first line of an error's message, or the name of its class if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -31,7 +33,8 @@ class SkipDiffError(ValueError):
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return a value as an integer; refuse, by name, one that is not whole, is a bool or is out of range."""
+    """Return a value as an integer. If it is a bool, not whole or out of range, raise an error that names
+    it."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -43,7 +46,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def not_negative(name: str, value: Any) -> float:
-    """Return a value, such as a price, as a finite number of at least 0; refuse anything else, by name."""
+    """Return a value, such as a price, as a finite number of at least 0, or raise an error that names it."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -54,7 +57,7 @@ def not_negative(name: str, value: Any) -> float:
 
 
 def fraction(name: str, value: Any) -> float:
-    """Return a value as a number from 0 to 1; refuse anything else, by name."""
+    """Return a value as a number from 0 to 1, or raise an error that names it."""
     try:
         number = float(value)
     except (TypeError, ValueError):

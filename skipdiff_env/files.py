@@ -15,8 +15,8 @@ from .locks import held
 
 @contextlib.contextmanager
 def written(path: Path, replace: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that appears whole or not at all: it has a temporary name in the same folder, and is
-    renamed at the end of the ``with`` block, unless that raises an error.
+    """Open a file that appears whole or not at all. It has a temporary name in the same folder, and is
+    renamed at the end of the ``with`` block unless the block raises an error.
 
     Processes and threads that write the same file take turns. The file has the permissions that the process's
     umask allows.
@@ -27,7 +27,7 @@ def written(path: Path, replace: bool = True) -> Iterator[BinaryIO]:
 
     Raises:
         FileExistsError: if ``path`` exists and ``replace`` is false.
-        OSError: if the file cannot be written, or is a pipe or a device; no partial file is left then.
+        OSError: if the file cannot be written, or is a pipe or a device; no partial file is left behind.
     """
     part = part_of(path)
     with held(part):
@@ -49,6 +49,6 @@ def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """The temporary file that becomes ``path``. Its name has a fixed length, since that of ``path`` may be as
-    long as the system allows."""
+    """Return the temporary file that becomes ``path``. Its name has a fixed length, since the name of
+    ``path`` may be as long as the system allows."""
     return path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=10).hexdigest()}.part")

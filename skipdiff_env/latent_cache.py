@@ -44,11 +44,11 @@ class LatentCache:
     everything that a latent depends on, including the model's hash, and a lock makes it thread-safe.
 
     Args:
-        max_bytes: bound on the bytes of tensors in memory; a second bound of the same size holds for scores.
+        max_bytes: bound on the bytes of tensors in memory; a second bound of the same size applies to scores.
         half: whether to keep latents as float16, which halves the memory. They are then rounded to 3 digits,
-            so that cached and uncached runs differ slightly.
+            so cached and uncached runs differ slightly.
         file: path of an LMDB file (memory-mapped, needs the extra ``cache``) that backs the memory and
-            outlives the process; it stops growing at ``max_file_bytes``. Caches of one process share it.
+            outlives the process; it stops growing at ``max_file_bytes``. Caches in one process share it.
         max_file_bytes: bound on the size of that file in bytes.
 
     Raises:
@@ -76,11 +76,12 @@ class LatentCache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and copies start empty, since a copy in another process is better filled there."""
+        """Pickle only the settings: pickles and copies start empty, since a copy in another process is better
+        filled there."""
         return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry of a key, with its latent in float32, or None."""
+        """Return the entry of a key, with its latent in float32, or None if there is none."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
@@ -103,7 +104,7 @@ class LatentCache:
             self._disk.put(self._name(key), entry)
 
     def score(self, key: tuple[Any, ...]) -> Any | None:
-        """The value that :meth:`put_score` kept under a key, or None."""
+        """Return the value that :meth:`put_score` kept under a key, or None if there is none."""
         with self._lock:
             if key in self._scores:
                 self._scores.move_to_end(key)
@@ -117,7 +118,7 @@ class LatentCache:
                 self._scores.popitem(last=False)
 
     def _name(self, key: bytes) -> bytes:
-        """The key in the file, which keeps rounded latents apart from unrounded ones."""
+        """Return the key in the file, which distinguishes rounded latents from unrounded ones."""
         return key + (b"h" if self.half else b"f")
 
     def _remember(self, key: bytes, entry: Entry) -> None:
@@ -135,7 +136,8 @@ class LatentCache:
 
 _opening = threading.Lock()
 _OPENED: weakref.WeakValueDictionary[tuple[str, int], _Disk] = weakref.WeakValueDictionary()
-"""Files open in this process, since LMDB can open a file only once per process; a fork must open it anew."""
+"""Files open in this process, since LMDB can open a file only once per process; a forked process must open it
+again."""
 
 
 def _open(file: str, max_bytes: int) -> _Disk:
@@ -183,7 +185,7 @@ class _Disk:
             with self._data.begin(write=True) as transaction:
                 transaction.put(key, raw)
         except self._full:
-            pass  # a full file goes on serving what it holds
+            pass  # a full file still serves the entries that it holds
 
 
 class CachedProcess(SkipProcess):
@@ -230,7 +232,8 @@ class CachedProcess(SkipProcess):
     def _refine_some(
         self, state: SkipState, rows: np.ndarray, to: np.ndarray, others: SkipState
     ) -> SkipState:
-        """``others``, with ``rows`` replaced by those of ``state`` after one jump, to the levels ``to``."""
+        """Return ``others`` with ``rows`` replaced by those of ``state`` after one jump to the levels
+        ``to``."""
         made, compute = self._histories(state, DENOISE), super()._refine
         found = self._looked_up(
             [self._key(state.keys[row], made[row], state.condition) for row in rows],
@@ -249,11 +252,13 @@ class CachedProcess(SkipProcess):
     def _looked_up(
         self, names: Sequence[bytes], compute: Callable[[list[int]], SkipState]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Latent and x̂0 of each row, (3, H, W), by its name in the cache.
+        """Look up the latent and x̂0 of each row, (3, H, W) each, by its name in the cache; compute missing
+        ones.
 
         Args:
-            names: one name per row; rows may share one, for example if environments play the same image.
-            compute: function from the rows to compute, the first of each unknown name, to the states that
+            names: one name per row; rows may share one, for example if several environments play the same
+                image.
+            compute: function from the rows to compute (the first row of each unknown name) to the states that
                 they lead to.
         """
         known = [self.cache.get(name) for name in names]
@@ -276,6 +281,7 @@ class CachedProcess(SkipProcess):
 
 
 def _batch(rows: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Rows (3, H, W) as one tensor with the type and device of ``like``; a single row is not copied."""
+    """Join rows (3, H, W) into one tensor with the type and device of ``like``; a single row is not
+    copied."""
     rows = [row.to(like) for row in rows]
     return torch.stack(rows) if len(rows) > 1 else rows[0][None]

@@ -1,9 +1,9 @@
 """Lock files, each held by one process at a time, which keep two runs from writing into the same folder.
 
-The lock is that of ``flock``, which the system releases when a process ends, however it ends. A file that
-exists but is not locked was therefore left by a dead process, and is taken over. Without ``flock`` (on
-Windows and some network file systems) such a file cannot be distinguished from that of a living process, and
-the user has to remove it.
+Locks are taken with ``flock``, and the system releases them when a process ends, for whatever reason. A file
+that exists but is not locked was therefore left by a dead process, and is taken over. Without ``flock`` (on
+Windows and some network file systems) such a file cannot be distinguished from one that a living process
+holds, so the user has to remove it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def held(path: Path, wait: bool = True) -> Iterator[None]:
-    """Create an empty file and hold it against threads and processes; at the end, remove it if it exists.
+    """Create an empty file and hold it against other threads and processes; at the end, remove it if it still
+    exists.
 
     Args:
         path: the file, in a folder that exists. It has the permissions that the process's umask allows.
         wait: whether to wait while another thread or process holds it.
 
     Raises:
-        BlockingIOError: if it is held, and ``wait`` is false or waiting is not possible here.
-        OSError: if it cannot be created.
+        BlockingIOError: if the file is held, and ``wait`` is false or waiting is not possible here.
+        OSError: if the file cannot be created.
     """
     descriptor = _take(path, wait)
     try:
         if fcntl is None:
-            os.close(descriptor)  # open files can be neither renamed nor removed there
+            os.close(descriptor)  # on Windows, open files can be neither renamed nor removed
         yield
     finally:
         if fcntl is None:
@@ -53,10 +54,11 @@ def held(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for a run that writes into it; a missing one is created, and removed if it stays empty.
+    """Hold a folder for a run that writes into it; a missing folder is created, and removed if it stays
+    empty.
 
     Raises:
-        SkipDiffError: if another run holds it.
+        SkipDiffError: if another run holds the folder.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def alone(folder: Path) -> Iterator[None]:
             yield
     finally:
         if new:
-            with contextlib.suppress(OSError):  # it holds something, as it should
+            with contextlib.suppress(OSError):  # a run usually leaves files in it
                 folder.rmdir()
 
 
@@ -85,9 +87,9 @@ def _take(path: Path, wait: bool) -> int:
             _clear(path, wait)
             continue
         if fcntl is not None:
-            with contextlib.suppress(OSError):  # what cannot be locked cannot be taken for a dead process's
+            with contextlib.suppress(OSError):  # others cannot lock it either, and leave it alone
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is(descriptor, path):  # else another process took it away before it was locked
+        if _is(descriptor, path):  # otherwise another process removed it before it was locked
             return descriptor
         os.close(descriptor)
 
@@ -107,14 +109,14 @@ def _clear(path: Path, wait: bool) -> None:
     except BlockingIOError:
         raise BlockingIOError(errno.EAGAIN, "another run is writing there") from None
     except OSError:
-        told = f"another run is writing there, or left {path}, which is then to be removed"
+        told = f"another run is writing there, or left {path}, which you can then remove"
         raise BlockingIOError(errno.EAGAIN, told) from None
     finally:
         os.close(descriptor)
 
 
 def _is(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one at ``path``."""
+    """Return whether an open file is the one at ``path``."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False

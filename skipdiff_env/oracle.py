@@ -1,9 +1,9 @@
 """The exact best schedule of an image and a noise seed, found by trying all distinct schedules.
 
-Under one noise seed a latent is determined by the levels at which it was denoised (the state's ``history``).
+Under one noise seed, a latent is determined by the levels at which it was denoised (the state's ``history``).
 The walk below branches into skip and denoise at every level and keeps one row for each distinct history, so
-that no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2 calls for F outcomes
-under ``reset``, where a skip discards the history, and 2^F - 1 calls for 2^(F-1) outcomes under ``hold``.
+no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2 calls for F outcomes under
+``reset``, where a skip discards the history, and 2^F - 1 calls for 2^(F-1) outcomes under ``hold``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Outcome:
     actions: tuple[int, ...]
     """F - 1 actions, level F first: 0 = denoise, 1 = skip."""
     value: float
-    """The metric M of the result, NaN if it cannot be computed."""
+    """The metric M of the result; NaN if it cannot be computed."""
     reward: float
-    """The reward in the environment without step costs: 1/M or M, 0 if it cannot be computed."""
+    """The reward in the environment without step costs: 1/M or M; 0 if it cannot be computed."""
     evaluations: int
-    """Network calls of a sampler that follows the schedule."""
+    """Number of network calls that a sampler makes when it follows the schedule."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Optimum:
         return self.best.actions
 
     def regret(self, reward: float) -> float:
-        """The highest reward minus ``reward``, 0 or more."""
+        """Compute the highest reward minus ``reward``, 0 or more."""
         return self.reward - reward
 
 
 def optimum_calls(process: SkipProcess) -> int:
-    """Network calls that :func:`find_optimum` makes for one image."""
+    """Return the number of network calls that :func:`find_optimum` makes for one image."""
     fine = process.fine_steps
     walk = fine * (fine + 1) // 2 if process.skip_rule == "reset" else 2**fine - 1
     return process.coarse_steps - 1 + walk
@@ -89,20 +89,20 @@ def find_optimum(
     """Find every outcome that schedules can reach on one image under one noise seed.
 
     Args:
-        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``; see
             :class:`.DiffusionModel`.
-        image: the HR image, uint8 (H, W, 3), a PIL image or a tensor, which is shrunk to the LR input; with
-            ``low_resolution`` the LR input.
+        image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
+            ``low_resolution``, the LR input itself.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
+        metric: the metric M to optimise; see :func:`skipdiff_env.metrics.load_metric`.
         coarse_steps, fine_steps, skip_rule: as in :class:`SkipProcess`; None: 10, T/S and ``"reset"``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.
         max_calls: maximum number of network calls; a longer search is refused.
         batch_size: maximum number of rows per network call.
         process: process to use, for instance one with a cache, instead of the steps and the rule above.
-        lr: the LR input, uint8 (h, w, 3), if it is not simply the shrunk ``image`` but, for example,
-            degraded.
+        lr: the LR input, uint8 (h, w, 3), if it is not simply the shrunk ``image`` but, for example, a
+            degraded version.
 
     Raises:
         SkipDiffError: if the search takes too many calls (the message says how many), the metric needs an HR
@@ -149,7 +149,7 @@ def walk(
 
     Args:
         process: the process whose schedules are tried.
-        start: the state that its ``start()`` returned, one row.
+        start: the state that the process's ``start()`` returned, with one row.
         batch_size: maximum number of rows per network call.
         visit: function that is called with every batch of states at which there is a decision. The same
             history may occur in several batches.
@@ -179,7 +179,7 @@ def _walk(
     distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
     distinct.sort()
     spent = len(state)
-    # Under reset the histories of all rows merge again, so only network calls are split.
+    # Under reset, the histories of all rows merge again, so only network calls are split.
     width = len(distinct) if process.skip_rule == "reset" else batch
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]

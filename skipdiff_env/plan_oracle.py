@@ -28,7 +28,7 @@ class PlanOutcome:
     value: float
     """The metric M of the result."""
     worth: float
-    """-ln M, or ln M if high values are good; 0 where M cannot be computed."""
+    """-ln M, or ln M if high values are good; 0 if M cannot be computed."""
 
     @property
     def evaluations(self) -> int:
@@ -45,30 +45,30 @@ class PlanOptimum:
     """Number of network calls that the search took."""
 
     def best(self, price: float = 0.0) -> PlanOutcome:
-        """The outcome with the highest return if a network call costs ``price``; among equals, the
+        """Return the outcome with the highest return if a network call costs ``price``; among equals, the
         cheapest."""
         return max(self.outcomes, key=lambda o: (o.worth - price * o.evaluations, -o.evaluations))
 
     def regret(self, reward: float, price: float = 0.0) -> float:
-        """The best return at this price minus ``reward``, 0 or more."""
+        """Compute the best return at this price minus ``reward``, 0 or more."""
         best = self.best(price)
         return best.worth - price * best.evaluations - reward
 
 
 class _Node(NamedTuple):
-    """Latents that are reached by the same number of calls."""
+    """Latents that are reached after the same number of calls."""
 
     state: CallState
     calls: list[tuple[Call, ...]]
 
 
 def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
-    """The maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels above
-    0.
+    """Return the maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels
+    above 0.
 
-    Under ``jump`` the network is told the level reached, and one estimate serves all next levels, so
-    there is one call for every set of fewer than ``budget`` levels. Under ``full`` there are three estimates
-    of each latent, and three values of η for every next level.
+    Under ``jump``, the network is told the level reached, and one estimate serves all next levels, so there
+    is one call for every set of fewer than ``budget`` levels. Under ``full``, there are three estimates of
+    each latent, and three values of η for every next level.
     """
     sets = (comb(levels, passed) for passed in range(budget))
     if actions == "jump":
@@ -91,17 +91,17 @@ def find_optimal_plan(
     """Find every outcome that the actions of SkipDiff-v1 can reach on one picture under one noise seed.
 
     Args:
-        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``, see
+        model: a :class:`.FrozenModel`, or any object with ``predict`` and a ``schedule``; see
             :class:`.DiffusionModel`.
-        image: the HR image, uint8 (H, W, 3), a PIL image or a tensor, which is shrunk to the LR input; with
-            ``low_resolution`` the LR input.
+        image: the HR image (uint8 (H, W, 3), a PIL image or a tensor), which is shrunk to the LR input; with
+            ``low_resolution``, the LR input itself.
         noise_seed: seed that determines all noise, as ``info["noise_seed"]`` of the environment does.
-        metric: the metric M to optimise, see :func:`skipdiff_env.metrics.load_metric`.
+        metric: the metric M to optimise; see :func:`skipdiff_env.metrics.load_metric`.
         budget: maximum number of network calls in a chain.
         levels, actions: as in ``SkipDiff-v1``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.
-        max_calls: maximum number of network calls in all; a longer search is refused.
+        max_calls: maximum number of network calls in total; a longer search is refused.
         batch_size: maximum number of rows per network call.
 
     Raises:
@@ -131,7 +131,7 @@ def find_optimal_plan(
 def _ends(
     process: CallProcess, node: _Node, grid: Sequence[float], full: bool, budget: int, batch: int
 ) -> Iterator[tuple[Tensor, list[tuple[Call, ...]]]]:
-    """Yield the estimates that chains may end on, and the calls that lead to each, depth first."""
+    """Yield the estimates that chains may end with, and the calls that lead to each, depth first."""
     for share in TOLD if full else TOLD[:1]:
         for first in range(0, len(node.state), batch):
             rows = np.arange(len(node.state))[first : first + batch]
@@ -149,7 +149,8 @@ def _ends(
 def _after(
     process: CallProcess, node: _Node, told: np.ndarray, x0: Tensor, grid: Sequence[float], full: bool
 ) -> _Node | None:
-    """All latents that one more call can lead to; None if there is no level between the told ones and 0."""
+    """Return all latents that one more call can lead to; None if there is no level between the told ones and
+    0."""
     moves = [
         (row, level, eta)
         for row, (level, eta) in product(range(len(told)), product(grid[:-1], ETAS if full else ETAS[:1]))

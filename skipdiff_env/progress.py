@@ -1,4 +1,4 @@
-"""Progress reports: a bar on a terminal, elsewhere a line from time to time; durations in words."""
+"""Progress reports (a bar on a terminal, and a line from time to time elsewhere) and readable durations."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 QUIET_SECONDS = 20.0
-"""Seconds between lines where they are not overwritten, as in a file."""
+"""Seconds between the lines of a report that does not go to a terminal."""
 
 Item = TypeVar("Item")
 
 
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yield items of about equal work, and report on standard error how many are done and the time left.
+    """Yield items that take about equal work, and report on standard error how many are done and the time
+    left.
 
     Args:
         items: the items, which are yielded one by one.
         what: name of the work, such as ``"recording"``.
     """
     if sys.stderr.isatty():
-        from tqdm import tqdm  # training can do without it
+        from tqdm import tqdm  # here, because training does not need it
 
         yield from tqdm(items, what, leave=False, unit="", dynamic_ncols=True)
         return
@@ -36,7 +37,7 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words: ``0.4 s``, ``40 s``, ``3 min``, ``2.5 h``."""
+    """Format a duration in seconds: ``0.4 s``, ``40 s``, ``3 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -52,15 +52,16 @@ class SkipDiffSampler:
     """Enlarges images with a model and any chain.
 
     Args:
-        model: a frozen model, see :func:`skipdiff_env.load_pretrained`.
+        model: a frozen model; see :func:`skipdiff_env.load_pretrained`.
         coarse_steps: number of coarse steps S, a divisor of the model's T. None: 10, or the largest divisor
             of T below it.
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
         skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
-        refiner: network that retouches the result: ``"own"`` (the model's, after the chain that it was made
-            for), None or ``"none"``, the name or folder of a model with a refiner, ``own`` or a name with a
-            strength after a colon, such as ``"own:0.5"``, or a function (x̂0, condition) → image. It does not
-            count as an evaluation. See :mod:`.diffusion.refiner`.
+        refiner: network that retouches the result: ``"own"`` (the model's refiner, after the kind of chain
+            that it was made for); None or ``"none"``; the name or folder of a model with a refiner; ``own``
+            or a name followed by a colon and a strength, such as ``"own:0.5"``; or a function
+            (x̂0, condition) → image. A refiner does not count as an evaluation. See
+            :mod:`.diffusion.refiner`.
         clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0, shrinking the
             result gives the input again. See :func:`.diffusion.resize.back_project`.
         colour_fix: whether to give large areas the colours of the input. See
@@ -99,7 +100,7 @@ class SkipDiffSampler:
         seed: int | Sequence[int] = 0,
         callback: OnState | None = None,
     ) -> Samples:
-        """Enlarge one image or a batch of one size.
+        """Enlarge one image or a batch of images of one size.
 
         Args:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
@@ -107,7 +108,7 @@ class SkipDiffSampler:
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
                 exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for the model's
                 normal chain; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, so
-                that a sampler with unusual steps refuses them.
+                a sampler with unusual steps refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
             callback: function that is called after every level with the :class:`.chains.State` reached.
@@ -163,7 +164,7 @@ def as_batch(lr: Any) -> np.ndarray:
 
 
 def _whole(seed: Any) -> int:
-    """A noise seed, which may be any whole number."""
+    """Return a noise seed, which may be any whole number, as an integer."""
     try:
         return operator.index(seed)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The picture whose best schedule or plan is searched for, ready for a process to start on."""
+"""The picture whose best schedule or plan is sought, prepared for the start of a process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .metrics.base import Scores
 
 @dataclass(frozen=True)
 class Subject:
-    """A picture under one noise seed, and the metric that judges what becomes of it."""
+    """A picture under one noise seed, and the metric that scores its results."""
 
     condition: Tensor
     """c, (1, 3, H, W)."""
     keys: list[NoiseKey]
-    """The key of its noise, a list of one."""
+    """The noise key of the picture, in a list of one."""
     metric: Metric
     hr: RGB8 | None
     """The HR image, uint8 (H, W, 3), if there is one."""
@@ -39,7 +39,7 @@ class Subject:
         low_resolution: bool,
         lr: RGB8 | None = None,
     ) -> Subject:
-        """Prepare an image, which is the LR input itself with ``low_resolution``, and else the HR image.
+        """Prepare an image, which is the LR input itself with ``low_resolution``, and otherwise the HR image.
 
         Raises:
             SkipDiffError: if the metric needs an HR image and there is none.
@@ -55,5 +55,5 @@ class Subject:
         return cls(model.condition(to_planes(lr)), [NoiseKey(image_key(lr), noise_seed)], judge, hr)
 
     def scores(self, x0: Tensor) -> Scores:
-        """M of each estimate x̂0, (B, 3, H, W), float64 (B,); NaN where there is none."""
+        """Compute M of each estimate x̂0, (B, 3, H, W): float64 (B,); NaN where it cannot be computed."""
         return Results.of(x0).scores(self.metric, None if self.hr is None else np.stack([self.hr] * len(x0)))

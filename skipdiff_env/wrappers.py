@@ -1,8 +1,8 @@
 """Wrappers for recorded episodes: rewards relative to the mean of the episode's outcomes.
 
 Most of the variance of a reward comes from how well an image can be enlarged at all, which no decision
-changes. A recording holds every outcome of its episode, so their mean can be subtracted. The best
-actions stay the same.
+changes. A recording holds every outcome of its episode, so the mean of the outcomes can be subtracted. The
+best actions stay the same.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     Args:
         env: an environment of ``SkipDiffRecorded-v0``.
         scale: number that rewards and costs are divided by. None: the standard deviation of an episode's
-            outcomes, averaged over episodes, so that returns are of the order of 1.
+            outcomes, averaged over episodes, which makes returns of the order of 1.
 
     Raises:
-        SkipDiffError: for any other environment, or a scale that is not finite and above 0.
+        SkipDiffError: for any other environment, or for a scale that is not finite and above 0.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], scale: float | None = None) -> None:
@@ -61,7 +61,7 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
 
 class RelativeVectorReward(VectorWrapper[Any, Any, Any, Any, Any]):
-    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``; same arguments."""
+    """:class:`RelativeReward` for batches of ``SkipDiffRecorded-v0``; the arguments are the same."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], scale: float | None = None) -> None:
         super().__init__(env)

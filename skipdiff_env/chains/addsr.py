@@ -19,7 +19,7 @@ from ..errors import fraction, whole_number
 from .few_steps import FewSteps
 
 ADDSR_STEPS = 4
-"""Number of levels that the student was trained for, evenly spaced."""
+"""Number of evenly spaced levels that the student was trained for."""
 SELF_REFINEMENT = 0.5
 """The paper's w."""
 
@@ -49,7 +49,7 @@ class AddSR(FewSteps):
         fraction("AddSR: self_refinement", self.self_refinement)
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """The levels of the evaluations: multiples of T/4, spaced as evenly as possible."""
+        """Return the levels of the evaluations: multiples of T/4, spaced as evenly as possible."""
         quarters = np.rint(ADDSR_STEPS * (1 - np.arange(self.steps) / self.steps))
         return schedule.steps * quarters / ADDSR_STEPS
 

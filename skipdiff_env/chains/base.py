@@ -81,10 +81,10 @@ class Chain(ABC):
 
     @abstractmethod
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The maximum number of network calls per picture."""
+        """Return the maximum number of network calls per picture."""
 
     def notice(self, model: DiffusionModel) -> str:
-        """A warning to the user about running the chain with this model; usually empty."""
+        """Return a warning to the user about running the chain with this model; usually empty."""
         return ""
 
     @property
@@ -97,19 +97,20 @@ class Chain(ABC):
 
 
 def described(kind: str, part: Any) -> dict[str, Any]:
-    """The settings of a part from a user: its ``settings``, or else its qualified name under ``kind``."""
+    """Return the settings of a part from a user: its ``settings``, or else its qualified name under
+    ``kind``."""
     code = part if hasattr(part, "__qualname__") else type(part)
     return getattr(part, "settings", {kind: f"{code.__module__}.{code.__qualname__}"})
 
 
 def no_actions(batch: int) -> np.ndarray:
-    """The actions of a chain without decisions, int8 (B, 0)."""
+    """Return the actions of a chain without decisions, int8 (B, 0)."""
     return np.zeros((batch, 0), np.int8)
 
 
 @dataclass(frozen=True)
 class Around(Chain):
-    """A chain that changes the result of another chain, and takes over its name."""
+    """A chain that changes the result of another chain and has the same name."""
 
     chain: Chain
 
@@ -133,11 +134,11 @@ class Around(Chain):
         """Change the result of the inner chain."""
 
     def notice(self, model: DiffusionModel) -> str:
-        """The notice of the inner chain."""
+        """Return the notice of the inner chain."""
         return self.chain.notice(model)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The maximum of the inner chain."""
+        """Return the maximum number of network calls of the inner chain."""
         return self.chain.most_evaluations(schedule)
 
 

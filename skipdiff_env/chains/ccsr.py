@@ -1,7 +1,7 @@
 """CCSR's sampler (Sun et al., arXiv 2401.00877) on a pixel-space diffusion model.
 
 One evaluation at T gives x̂0, which is re-noised to t_max = 2T/3. Posterior jumps lead from there towards
-t_min = T/3. The x̂0 of the last evaluation is the result; the rest of the chain is left out.
+t_min = T/3. The x̂0 of the last evaluation is the result; the rest of the chain is omitted.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CCSR(FewSteps):
             raise SkipDiffError(f"CCSR: t_max={self.t_max} must lie above t_min={self.t_min}")
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
+        """Return T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""
         shares = np.linspace(self.t_max, self.t_min, self.steps - 1, endpoint=False)
         return schedule.steps * np.r_[1.0, shares]
 

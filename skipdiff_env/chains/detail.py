@@ -18,18 +18,18 @@ from .plan import Plan, through
 
 
 def mean_plan(schedule: NoiseSchedule) -> Plan:
-    """A plan of one call at level T. The latent there is pure noise, so x̂0 is the mean E[x0 | c]."""
+    """Return a plan of one call at level T. The latent there is pure noise, so x̂0 is the mean E[x0 | c]."""
     return through([schedule.steps, 0])
 
 
 def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
-    """A chain that keeps the share ``detail`` of the invented detail: ``chain`` itself at 1, and at 0 the
-    single call that gives the mean.
+    """Return a chain that keeps the share ``detail`` of the invented detail: at 1, ``chain`` itself; at 0,
+    the single call that gives the mean.
 
     Raises:
-        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 where no mean can be computed. That is
-            so for AddSR's student, which was trained against a discriminator, and for a model that predicts
-            the noise, whose x̂0 is divided by √ᾱ, which is almost 0 at level T.
+        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 where no mean can be computed. There is
+            no mean for AddSR's student, which was trained against a discriminator, or for a model that
+            predicts the noise: its x̂0 is divided by √ᾱ, which is almost 0 at level T.
     """
     fraction("detail", detail)
     if detail == 1:
@@ -50,7 +50,7 @@ def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
 
 @dataclass(frozen=True)
 class Detailed(Around):
-    """A chain that turns the pictures x of another into m + d (x - m); the mean m takes one more
+    """A chain that turns the pictures x of another into m + d (x - m), where the mean m takes one more
     evaluation."""
 
     detail: float
@@ -63,7 +63,7 @@ class Detailed(Around):
         return replace(final, x0=x0, evaluations=final.evaluations + mean.evaluations)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The maximum of the inner chain, plus one."""
+        """Return the maximum number of network calls of the inner chain, plus one."""
         return super().most_evaluations(schedule) + 1
 
     @property

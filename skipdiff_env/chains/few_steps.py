@@ -40,7 +40,7 @@ class FewSteps(Chain):
 
     @abstractmethod
     def levels(self, schedule: NoiseSchedule) -> Float64:
-        """The levels t of the evaluations, descending from T, float64 (steps,)."""
+        """Return the levels t of the evaluations, descending from T, float64 (steps,)."""
 
     @abstractmethod
     def advance(
@@ -68,11 +68,11 @@ class FewSteps(Chain):
         """
 
     def signals(self, schedule: NoiseSchedule) -> Float64:
-        """√ᾱ at :meth:`levels`, float64 (steps,)."""
+        """Compute √ᾱ at the levels of :meth:`levels`, float64 (steps,)."""
         return np.sqrt(schedule.alpha_bar_at(self.levels(schedule)))
 
     def evaluate(self, model: DiffusionModel, index: int, latent: Tensor, used: Tensor) -> Tensor:
-        """x̂0 of evaluation ``index``, (B, 3, H, W) in image space."""
+        """Compute x̂0 of evaluation ``index``, (B, 3, H, W) in image space."""
         signal = float(self.signals(model.schedule)[index])
         level = torch.full((len(latent),), signal, dtype=latent.dtype, device=latent.device)
         return model.predict(latent, used, level)
@@ -122,7 +122,7 @@ class FewSteps(Chain):
         levels = [round(level) for level in (*self.levels(model.schedule), 0.0)]
 
         def noise(index: int) -> Tensor:
-            number = 2 * top + index  # not that of any level, since levels may be fractional
+            number = 2 * top + index  # draws are not numbered by level, since levels may be fractional
             return keyed_normal(keys, [number] * batch, condition.shape[1:], condition)
 
         def visited(count: int, x0: Tensor, latent: Tensor) -> None:
@@ -137,7 +137,7 @@ class FewSteps(Chain):
         return Final(x0, np.full(batch, self.steps), tuple(levels), no_actions(batch))
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The number of steps."""
+        """Return the number of steps."""
         return self.steps
 
     @property

@@ -63,20 +63,20 @@ ChainSpec = PolicySpec | Chain
 
 
 def default_for(model: DiffusionModel) -> Chain:
-    """The chain that a model runs unless another is given: the normal one of :func:`efforts`."""
+    """Return the chain that a model runs unless another is given: the normal one of :func:`efforts`."""
     return parse(None, model)
 
 
 def efforts(model: DiffusionModel) -> dict[str, Chain]:
-    """A model's chains for ``fast``, ``normal`` and ``best``, each with the model's refiner if it has one for
-    that chain.
+    """Return a model's chains for ``fast``, ``normal`` and ``best``, each with the model's refiner if it has
+    one for that chain.
 
     The chains are those in the model's ``plans.json``, if that file is for these weights. Otherwise, a model
     that was made for a few-step chain runs half its usual number of evaluations, the usual number, and twice
-    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``; SkipDiff with the
-    usual steps for ``normal``, under the agent in its folder if that was trained for these weights, steps and
-    rule, else with the fixed start that the model recommends; and all levels for ``best``. A model of at most
-    ten levels always runs all of them.
+    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``, SkipDiff with the
+    usual steps for ``normal``, and all levels for ``best``. For ``normal``, the policy is the agent in the
+    model's folder if it was trained for these weights, steps and rule, and otherwise the fixed start that the
+    model recommends. A model of at most ten levels always runs all of them.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.
@@ -96,16 +96,16 @@ def parse(
     """Turn what a user writes into a chain.
 
     Args:
-        spec: what the user wrote, see the table above.
+        spec: what the user wrote; see the table above.
         model: the model, whose levels, agent, start and refiner are used.
         coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: 10, or the largest divisor
             of T below it.
         fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
         skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
         step_cost: price per evaluation, for agents that were trained with prices.
-        refiner: ``own`` (the model's, if it was made for this kind of chain), ``none``, the name or folder of
-            a model that has a refiner, any of these but ``none`` with a strength, such as ``own:0.5``, or a
-            function (x̂0, condition) → image.
+        refiner: ``own`` (the model's refiner, if it was made for this kind of chain); ``none``; the name or
+            folder of a model that has a refiner; any of these except ``none`` with a strength, such as
+            ``own:0.5``; or a function (x̂0, condition) → image.
 
     Raises:
         SkipDiffError: if the chain does not exist or does not fit the model.
@@ -143,14 +143,15 @@ def parse_skipdiff(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> SkipDiff:
-    """Like :func:`parse`, but only for SkipDiff, in which a policy decides, and without a refiner.
+    """Turn what a user writes into SkipDiff's chain, in which a policy decides, without a refiner; see
+    :func:`parse`.
 
     Raises:
         SkipDiffError: as :func:`parse`, and for a chain in which no policy decides.
     """
     model = as_model(model)
     given = isinstance(spec, Chain)
-    if spec is None:  # the model's plan, which may be its default, decides nothing
+    if spec is None:  # a plan, which may be the model's default, leaves nothing to decide
         coarse_steps = usual_coarse_steps(model.schedule.steps) if coarse_steps is None else coarse_steps
     chain = spec if given else parse(spec, model, coarse_steps, fine_steps, skip_rule, refiner=NONE)
     if not isinstance(chain, SkipDiff):
@@ -166,7 +167,7 @@ def parse_skipdiff(
 
 
 def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[str]:
-    """The SkipDiff settings that differ from the usual ones, in words.
+    """Name the SkipDiff settings that differ from the usual ones.
 
     Raises:
         SkipDiffError: if a setting is invalid for every policy.
@@ -186,7 +187,7 @@ def _unusual(top: int, coarse: Any, fine: Any, rule: Any, price: Any) -> list[st
 
 
 def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
-    """The chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text or file denotes, or None.
+    """Return the chain that ``ccsr``, ``addsr:4``, ``plan:6`` or a plan's text or file denotes, or None.
 
     Raises:
         SkipDiffError: for a number of evaluations that the chain cannot have, or a text that is not a plan.
@@ -229,7 +230,7 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
 
 
 def _effort(effort: str, model: DiffusionModel) -> Chain:
-    """The chain for an effort, as in :func:`efforts`, but without a refiner."""
+    """Return the chain for an effort, as in :func:`efforts`, but without a refiner."""
     shipped = shipped_efforts(model).get(effort)
     word = shipped or model.chain
     chain = named_chain(word, model)
@@ -249,7 +250,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
 
 
 def usual_coarse_steps(levels: int) -> int:
-    """The usual S for a model of ``levels`` levels: their largest divisor up to 10.
+    """Return the usual S for a model of ``levels`` levels: their largest divisor up to 10.
 
     Raises:
         SkipDiffError: if the only such divisor is 1, which leaves no coarse jump.
@@ -274,7 +275,7 @@ def _skipdiff(
     skip_rule: SkipRule,
     step_cost: float,
 ) -> Chain:
-    """SkipDiff under the policy that a user wrote, or CSA alone."""
+    """Return SkipDiff under the policy that a user wrote, or CSA alone."""
     coarse = usual_coarse_steps(model.schedule.steps) if coarse_steps is None else coarse_steps
     fine = model.schedule.stride(coarse) if fine_steps is None else fine_steps
     if fine == 0:
@@ -297,7 +298,7 @@ def _skipdiff(
 
 
 def _policy(spec: int | str | os.PathLike[str] | Policy, fine_steps: int, step_cost: float) -> Policy:
-    """The policy that a user wrote."""
+    """Return the policy that a user wrote."""
     named: dict[str, int | Policy] = {"denoise": fine_steps, "skip": 1, "random": CoinFlip()}
     if isinstance(spec, str):
         spec = int(spec) if spec.isascii() and spec.isdigit() else named.get(spec, spec)
@@ -316,7 +317,7 @@ def _policy(spec: int | str | os.PathLike[str] | Policy, fine_steps: int, step_c
 
 
 def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> Chain:
-    """The chain with the refiner that was asked for."""
+    """Return the chain with the refiner that was asked for."""
     if isinstance(chain, Refined):
         if refiner in (None, NONE):
             return chain.chain
@@ -330,7 +331,7 @@ def _with_refiner(chain: Chain, refiner: RefinerSpec, model: DiffusionModel) -> 
 
 
 def _suits(model: DiffusionModel, chain: Chain) -> bool:
-    """Whether a chain is of the kind that a model was made for, with any number of evaluations."""
+    """Return whether a chain is of the kind that a model was made for, with any number of evaluations."""
     word = model.chain or ""
     kind = Plan if word.partition(":")[0] == PLAN or ">" in word else CHAINS.get(word.partition(":")[0])
     return kind is type(chain)

@@ -90,7 +90,7 @@ class Plan(Chain):
         return Final(state.x0, state.evaluations, levels, no_actions(rows), self.calls)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """The number of calls."""
+        """Return the number of calls."""
         return len(self.calls)
 
     @property
@@ -117,7 +117,7 @@ class Plan(Chain):
 
     @classmethod
     def read(cls, text: str) -> Plan:
-        """The plan that a text describes, in the form shown at the top of this module.
+        """Read a plan from a text in the form shown at the top of this module.
 
         Raises:
             SkipDiffError: if the text does not describe a plan.
@@ -149,7 +149,7 @@ def _has_eta(call: Call) -> bool:
 
 
 def _etas(text: str, counts: Sequence[int], whole: str) -> list[float]:
-    """The η of every call that has one; ``counts`` is the number of such calls in each part."""
+    """Return the η of every call that has one; ``counts`` is the number of such calls in each part."""
     groups = text.split("|")
     if len(groups) == 1 and "," not in text:
         groups *= len(counts)
@@ -173,18 +173,21 @@ def _number(value: float) -> str:
 
 
 def through(levels: Sequence[float], eta: float = 0.0) -> Plan:
-    """A plan without skips through the given levels T … 0; with η = 1, DDPM's chain over them."""
+    """Return a plan without skips through the given levels T … 0; with η = 1, it is DDPM's chain over
+    them."""
     pairs = zip(levels, levels[1:], strict=False)
     return Plan(int(levels[0]), tuple(Call(told, to, eta) for told, to in pairs))
 
 
 def uniform_levels(top: int, steps: int) -> list[int]:
-    """``steps`` whole levels from ``top`` down, spaced as evenly as possible, and the 0 that follows."""
+    """Return ``steps`` whole levels from ``top`` down, spaced as evenly as possible, and the 0 that
+    follows."""
     return np.rint(np.linspace(top, 0, steps + 1)).astype(int).tolist()
 
 
 def uniform(top: int, steps: int, eta: float = 0.0) -> Plan:
-    """DDIM in ``steps`` calls, at whole levels spaced as evenly as possible; with η = 1, DDPM's chain."""
+    """Return DDIM's plan of ``steps`` calls at whole levels, spaced as evenly as possible; with η = 1,
+    DDPM's."""
     return through([float(level) for level in uniform_levels(top, steps)], eta)
 
 
@@ -195,7 +198,7 @@ def skipdiff_plan(
     fine_steps: int | None = None,
     skip_rule: SkipRule = "reset",
 ) -> Plan:
-    """The plan equivalent to CSA followed by a schedule of decisions.
+    """Return the plan that is equivalent to CSA followed by a schedule of decisions.
 
     Calls whose latents are discarded are omitted. If the model's ``coarse_levels`` is ``rebuilt``, the
     topmost level of CSA differs from that of the plan.
@@ -218,6 +221,6 @@ def skipdiff_plan(
     history: tuple[int, ...] = ()
     for level, action in zip(range(fine, 1, -1), actions, strict=True):
         history = history_after(history, level, action, skip_rule)
-    # The process numbers a draw at N and above anew: CSA may have passed it.
+    # The process gives draws at N and above new numbers, since CSA may have used the usual ones.
     refined = [Call(t, t - 1, 1.0, number=t - 1 + top if t > stride else None) for t in (*history, 1)]
     return Plan(top, (*coarse, *refined))

@@ -19,7 +19,8 @@ from .plan import Plan
 
 
 def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
-    """A model's plans by number of evaluations, in ascending order; empty without a file for these weights.
+    """Return a model's plans by number of evaluations, in ascending order; empty without a file for these
+    weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -28,7 +29,8 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """The chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty without a file for these weights.
+    """Return the chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty without a file for these
+    weights.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -37,7 +39,7 @@ def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
 
 
 def _read(model: DiffusionModel) -> tuple[dict[int, Plan], dict[str, str]]:
-    """The plans and efforts of a model; both empty without a file for these weights."""
+    """Return the plans and efforts of a model; both are empty without a file for these weights."""
     file = model.folder / PLANS if model.folder else None
     if file is None or not file.is_file():
         return {}, {}
@@ -63,7 +65,7 @@ def save_plans(
 
 
 def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: Any) -> None:
-    """Replace the efforts in a ``plans.json``; ``about`` says how they were chosen. The plans stay.
+    """Replace the efforts in a ``plans.json``; ``about`` says how they were chosen. The plans are kept.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or for other weights.
@@ -84,7 +86,7 @@ def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: 
 
 
 def read_plan(file: Path) -> Plan:
-    """The plan in a user's file, ``{"plan": TEXT}``.
+    """Return the plan in a user's file, ``{"plan": TEXT}``.
 
     Raises:
         SkipDiffError: if the file holds no plan.
@@ -99,7 +101,7 @@ def read_plan(file: Path) -> Plan:
 
 
 def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
-    """The model's plan with the given number of evaluations, such as ``"6"`` for ``plan:6``.
+    """Return the model's plan with the given number of evaluations, such as ``"6"`` for ``plan:6``.
 
     Raises:
         SkipDiffError: if the model has no such plan; the message lists its plans.

@@ -23,7 +23,7 @@ ProcessFactory = Callable[..., SkipProcess]
 
 
 def coarse_levels(process: SkipProcess) -> list[int]:
-    """T, and the levels that the S - 1 jumps of CSA lead to."""
+    """Return T and the levels that the S - 1 jumps of CSA lead to."""
     return [s * process.stride for s in range(process.coarse_steps, 0, -1)]
 
 
@@ -38,7 +38,7 @@ class SkipDiff(Chain):
     """F, at least 1; None means T/S."""
     skip_rule: SkipRule = "reset"
     process: ProcessFactory = SkipProcess
-    """Makes the process that runs CSA and FSR; one with a cache gives the same pictures."""
+    """Function that makes the process for CSA and FSR; a process with a cache gives the same pictures."""
 
     name = "SkipDiff"
 
@@ -47,7 +47,7 @@ class SkipDiff(Chain):
             raise SkipDiffError("SkipDiff needs at least 1 fine step: use CSA for a chain without fine steps")
 
     def steps(self, schedule: NoiseSchedule) -> tuple[int, int, SkipRule]:
-        """S, F and the skip rule."""
+        """Return S, F and the skip rule."""
         fine = schedule.stride(self.coarse_steps) if self.fine_steps is None else self.fine_steps
         return self.coarse_steps, fine, self.skip_rule
 
@@ -79,13 +79,14 @@ class SkipDiff(Chain):
         return Final(state.x0, state.evaluations, tuple(levels), actions)
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """S - 1 plus the policy's fixed start, or plus F for any other policy."""
+        """Return S - 1 plus the policy's fixed start, or plus F for any other policy."""
         coarse, fine, _ = self.steps(schedule)
         start = self.policy.start if isinstance(self.policy, FixedStart) else fine
         return coarse - 1 + start
 
     def notice(self, model: DiffusionModel) -> str:
-        """A warning if the policy's agent was trained for something else; else empty."""
+        """Return a warning if the policy's agent was trained for something else, and an empty string
+        otherwise."""
         purpose = self.policy.purpose if isinstance(self.policy, NetworkPolicy) else None
         how = purpose.differs(model, *self.steps(model.schedule)) if purpose else ""
         return how and f"the agent was {how}, and may decide badly here"
@@ -130,7 +131,7 @@ class CSA(Chain):
         return Final(state.x0, state.evaluations, levels, no_actions(len(keys)))
 
     def most_evaluations(self, schedule: NoiseSchedule) -> int:
-        """S."""
+        """Return S, the number of network calls."""
         return self.steps
 
     @property

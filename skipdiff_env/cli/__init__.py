@@ -1,10 +1,10 @@
 """The ``skipdiff`` command: one module per sub-command, without logic of its own.
 
-The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. It is
-imported at every call, to show its help, so it imports heavy libraries inside ``run``.
+The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. Every
+call imports all of these modules to build the help, so heavy libraries are imported only inside ``run``.
 
-Exit status: 0 if all is done; 2 for a wrong request or bad input, reported in one line; 130 after Ctrl-C;
-143 after SIGTERM.
+Exit status: 0 if everything was done; 2 for a wrong request or bad input, reported in one line; 130 after
+Ctrl-C; 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ COMMANDS = {
     "web": "web",
     "completion": "completion",
 }
-"""Sub-command → module in this package."""
+"""For each sub-command, its module in this package."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Descriptions as they are written, and one line per option."""
+    """A formatter that keeps descriptions as they are written and gives each option one line."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, **{"max_help_position": 26, **kwargs})
@@ -55,18 +55,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def format_help(self) -> str:
-        """The help, with the epilog that ``make_epilog`` writes."""
+        """Return the help, with the epilog that ``make_epilog`` writes."""
         if self.make_epilog:
             self.epilog = self.make_epilog()
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2 after one line."""
+        """Print the message as one line and exit with status 2."""
         self.exit(2, f"skipdiff: error: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command and all its sub-commands."""
+    """Build the parser of the command and all its sub-commands."""
     parser = Parser(
         prog="skipdiff",
         description="Enlarge photographs with a diffusion model that skips denoising steps.",
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = int(args.run(args))
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         silence(sys.stdout)
         return 0
     except KeyboardInterrupt:
@@ -106,5 +106,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_error(message: str) -> None:
-    """Print a message as one line on the standard error output."""
+    """Print a message as one line on standard error."""
     say(f"skipdiff: error: {one_line(message)}")

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--levels", type=int, metavar="T",
-        help="number of levels of the chain; a longer chain is respaced to it [100]",
+        help="number of levels of the chain; a longer chain is respaced to T [100]",
     )  # fmt: skip
 
 

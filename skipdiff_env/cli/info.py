@@ -51,7 +51,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> dict[str, str]:
-    """The names that ``--device`` accepts, with descriptions; the first is what ``auto`` chooses."""
+    """Return the names that ``--device`` accepts, with descriptions; the first is what ``auto`` chooses."""
     import torch
 
     from ..images.tiling import free_memory

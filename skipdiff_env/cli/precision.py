@@ -1,4 +1,4 @@
-"""``--precision`` of the commands that run a network."""
+"""The option ``--precision`` of the commands that run a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def add_precision(parser: argparse._ActionsContainer) -> None:
-    """Declare the argument, in a parser or a group of one."""
+    """Declare the argument in a parser, or in one of its groups."""
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", metavar="NAME",
         help="float32, or the faster bfloat16 [bfloat16 on CUDA]",
@@ -20,7 +20,7 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
 
 
 def dtype_of(args: argparse.Namespace) -> torch.dtype | None:
-    """The network's type; None leaves it to the device."""
+    """Return the network's type; None leaves it to the device."""
     import torch
 
     return None if args.precision == "auto" else getattr(torch, args.precision)

@@ -15,7 +15,7 @@ from ..errors import SkipDiffError, visible
 
 
 def prepare_streams() -> None:
-    """Make the standard streams fit for a command. Streams that are not the process's own are left alone.
+    """Prepare the standard streams for a command. Streams that are not the process's own are left alone.
 
     Missing streams, as under cron or after ``>&-``, become the null device; otherwise a file that is opened
     later would get their number, and receive what libraries print. Characters that a stream cannot encode,
@@ -25,7 +25,7 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
@@ -34,8 +34,8 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Print a line on the standard error output, made safe for a terminal. If it cannot be written, the work
-    goes on without it."""
+    """Print a line on standard error, made safe for a terminal. If it cannot be written, the work continues
+    without it."""
     try:
         print(visible(text), file=sys.stderr)
     except OSError:
@@ -43,11 +43,11 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line on the standard output at once.
+    """Print a line on standard output at once.
 
     Raises:
         SkipDiffError: if it cannot be written.
-        BrokenPipeError: if nobody reads it any more.
+        BrokenPipeError: if the reader has closed the pipe.
     """
     try:
         print(text, flush=True)
@@ -67,7 +67,7 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
+    """Make SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
 
     They do so even where an interrupted C library raises an error of its own.
     """
@@ -78,13 +78,13 @@ def ended_by_sigterm() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     def hang_up(number: int, frame: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)  # whoever handles that by now: a server, a training
+        signal.raise_signal(signal.SIGTERM)  # by then, its handler may be a server's or a training's
 
     handlers = {"SIGTERM": end, "SIGHUP": hang_up}
     mine = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
     if threading.current_thread() is not threading.main_thread():
         mine = {}
-    # one that is ignored, as under nohup, stays so
+    # a signal that is ignored, as under nohup, stays ignored
     mine = {number: handler for number, handler in mine.items() if signal.getsignal(number) is signal.SIG_DFL}
     for number, handler in mine.items():
         signal.signal(number, handler)

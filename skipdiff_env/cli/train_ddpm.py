@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train_program(args: argparse.Namespace, program: Program, init: str | None) -> int:
-    """Train what ``args`` asks for; see :func:`run`."""
+    """Train what the arguments ask for; see :func:`run`."""
     from skipdiff_env.training import train
 
     result = train(

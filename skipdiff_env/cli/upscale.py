@@ -27,7 +27,7 @@ GPU_JOBS = 4
 """Number of photographs processed at once on CUDA; small ones then share network calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC and AVIF are read too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -36,7 +36,7 @@ examples:
 
 
 def epilog() -> str:
-    """How many network calls each effort takes with each available model."""
+    """Say how many network calls each effort takes with each available model."""
     from ..chains import efforts
     from ..diffusion import available_models, load_pretrained
 
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step-cost", type=_price, default=0.0, metavar="C",
         help="price per evaluation, if the agent uses it [0]")
     add("--coarse-steps", type=_positive, metavar="S",
-        help="number of coarse steps [10, or less to divide T]")
+        help="number of coarse steps [10, or fewer to divide T]")
     add("--refiner", default="own", metavar="NAME",
         help="refiner of model NAME, own or none; own:0.5 for half")
     add("--clean", type=_share, default=1.0, metavar="C",
@@ -183,14 +183,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _runner(args: argparse.Namespace, report: Report) -> Runner:
-    """A runner with the options of the command; models are loaded when they are needed."""
+    """Create a runner with the options of the command; models are loaded when they are needed."""
     import torch
 
     from ..metrics import load_metric
     from ..upscale import Options, Runner, Scaling, pick_device
 
     device = pick_device(args.device)
-    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes, see Runner
+    torch.backends.cudnn.deterministic = True  # the same settings give the same bytes; see Runner
     metric = load_metric(args.score, device) if args.score else None
     if metric and metric.reference:
         raise SkipDiffError(
@@ -208,7 +208,7 @@ def _runner(args: argparse.Namespace, report: Report) -> Runner:
 
 
 def _enlarger(args: argparse.Namespace, name: str, device: torch.device, report: Report) -> Enlarger:
-    """An enlarger with the settings of the command."""
+    """Create an enlarger with the settings of the command."""
     from ..chains import parse, with_detail
     from ..diffusion import load_pretrained
     from ..upscale import Enlarger, model_notice, usual_tiles

@@ -28,8 +28,8 @@ def announce(inputs: Sequence[str], out: str, quiet: bool) -> None:
 class Report:
     """Tells the user what happens; control characters in file names are escaped.
 
-    Results go to the standard output. Errors, notes about the whole run and the progress bar (on terminals
-    only) go to the standard error output.
+    Results go to standard output. Errors, notes about the whole run and the progress bar (on terminals only)
+    go to standard error.
     """
 
     def __init__(self, total: int, quiet: bool, as_json: bool) -> None:
@@ -91,8 +91,8 @@ class Report:
 
     @contextlib.contextmanager
     def progress(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """A progress bar for these tasks; :meth:`tick` advances it."""
-        from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where it is not installed
+        """Show a progress bar for these tasks; :meth:`tick` advances it."""
+        from tqdm import tqdm  # here, because `skipdiff train-ddpm` runs where tqdm is not installed
 
         self._images, self._all_calls = len(tasks), sum(task.work.calls for task in tasks)
         self._tiles = sum(task.work.tiles for task in tasks)

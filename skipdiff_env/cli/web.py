@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     workshop = Workshop(args.model, args.policy, str(pick_device(args.device)), args.side)
     try:
         serve(workshop, args.host, args.port, _ready)
-    except KeyboardInterrupt:  # the way to end it
+    except KeyboardInterrupt:  # the usual way to end it
         print("skipdiff: the page is closed", file=sys.stderr)
     return 0
 

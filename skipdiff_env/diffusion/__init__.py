@@ -1,4 +1,4 @@
-"""The frozen diffusion model and SkipDiff's process. Importing it needs only torch, numpy and safetensors."""
+"""The frozen diffusion model and SkipDiff's process. This package needs only torch, NumPy and safetensors."""
 
 from .calls import Call, CallProcess, CallState
 from .folder import save_model

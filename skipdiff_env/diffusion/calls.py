@@ -6,8 +6,8 @@ This state machine does not distinguish coarse and fine steps::
     state = process.call(state, told, to, eta)         # one network call per row, r → u
     ...                                                # until u = 0, where state.x0 is the result
 
-A call is told a level r. If r is below the level reached, the network treats the latent as one of level r.
-That is a *skip* (under the rule ``hold`` of :mod:`.process`): the network treats excess noise as detail.
+A call is told a level r. If r is below the level reached, the network treats the latent as one of level r,
+and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of :mod:`.process`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ ETAS = (0.0, 0.5, 1.0)
 
 
 def usual_levels(top: int) -> list[float]:
-    """The usual levels that calls may lead to: whole numbers below T, falling to 0."""
+    """Return the usual levels that calls may lead to: whole numbers below T, falling to 0."""
     return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
 
 
 def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
-    """Check the levels that calls may lead to, and sort them, falling to 0, which is added if it is missing.
+    """Check the levels that calls may lead to, sort them in descending order, and add 0 if it is missing.
 
     Raises:
-        SkipDiffError: if they are not numbers, or one is below 0 or not below T.
+        SkipDiffError: if the levels are not numbers, or if one is below 0 or not below T.
     """
     if levels is None:
         return usual_levels(top)
@@ -63,7 +63,7 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of a network call, see :meth:`CallProcess.call`."""
+    """The arguments of a network call; see :meth:`CallProcess.call`."""
 
     told: float
     """r, the told level."""
@@ -137,7 +137,7 @@ class CallProcess:
             state: the state reached; no row may be finished.
             told: the told level r, above 0 and at most the level reached.
             to: the level u that the call leads to, below r; 0 ends the chain with x̂0.
-            eta: η of the jump from r to u, 0 … 1, see :func:`.schedule.jump`.
+            eta: η of the jump from r to u, 0 … 1; see :func:`.schedule.jump`.
             fresh: whether x_u is x̂0 with fresh noise, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
             number: number of the draw under each row's noise key. None: the level u, rounded, plus the
                 smallest multiple of T that gives a number not yet drawn in that row.
@@ -169,14 +169,14 @@ class CallProcess:
         return CallState(state.condition, reached, x0, u.copy(), spent, state.keys, drawn)
 
     def predict(self, state: CallState, told: ArrayLike) -> Tensor:
-        """x̂0 of every row, (B, 3, H, W) in image space, for these told levels."""
+        """Estimate x̂0 of every row, (B, 3, H, W) in image space, for these told levels."""
         levels = np.broadcast_to(np.asarray(told, np.float64), len(state))
         signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(levels)))
         latent = state.latent
         return self.model.predict(latent, state.condition, signal.to(latent.device, latent.dtype))
 
     def _coefficients(self, r: np.ndarray, u: np.ndarray, eta: np.ndarray, fresh: np.ndarray) -> Jump:
-        """How x_u follows from x̂0, x_r and noise, each field (B,)."""
+        """Compute the coefficients of x_u in x̂0, x_r and noise, each field (B,)."""
         reached = self.schedule.alpha_bar_at(u)
         usual = jump(self.schedule.alpha_bar_at(r), reached, eta)
         return Jump(
@@ -187,7 +187,7 @@ class CallProcess:
         )
 
     def _numbers(self, state: CallState, u: np.ndarray, given: Sequence[int | None] | None) -> list[int]:
-        """The number of each row's draw."""
+        """Return the number of each row's draw."""
         asked = [None] * len(state) if given is None else given
         numbers = []
         for past, level, number in zip(state.drawn, np.rint(u).astype(int).tolist(), asked, strict=True):

@@ -1,9 +1,9 @@
 """What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
-After Real-ESRGAN (Wang et al. 2021): each fault is of a random kind, with a strength drawn from a range. The
+As in Real-ESRGAN (Wang et al. 2021), each fault is of a random kind, with a strength drawn from a range. The
 faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
 values of files, not on linear light. Pictures are arrays (h, w, 3). The codecs are real: on LR crops, they
-take less time than an emulation.
+take less time than an emulation would.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ Pixels = np.ndarray
 """float32 (h, w, 3), about 0 … 255."""
 
 MAX_BLUR = 2.5
-"""Largest σ of blur, in pixels of the picture; a wider one does not fit into the kernels."""
+"""Maximum σ of blur, in pixels of the picture; a wider blur does not fit into the kernels."""
 RADIUS = 8
 """Half-width of the blur kernels in pixels."""
 GRID = 16
 """Side of a coding block in pixels; a picture cut from a larger one starts anywhere within a block."""
 RESAMPLING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 GREY_SHARE, POISSON_SHARE, FULL_CHROMA_SHARE = 0.4, 0.4, 0.3
-"""Shares of noise that is the same in all channels, of Poisson noise, and of JPEGs that are 4:4:4."""
+"""Shares of noise that is the same in all channels, of noise that is Poisson noise, and of JPEGs with 4:4:4
+chroma."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Effect:
             raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
 
     def draw(self, rng: np.random.Generator) -> float | None:
-        """A strength, or None for a picture without this fault."""
+        """Draw a strength, or return None for a picture without this fault."""
         return rng.uniform(self.low, self.high) if rng.random() < self.share else None
 
 
@@ -59,9 +60,10 @@ class DegradationRecipe:
     blur: Effect = Effect()
     """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""
     resize: Effect = Effect()
-    """Factor, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized back."""
+    """Factor of resizing, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized
+    back."""
     noise: Effect = Effect()
-    """σ in 8-bit units; for Poisson noise, at mid-grey."""
+    """σ in 8-bit units; for Poisson noise, σ at mid-grey."""
     jpeg: Effect = Effect()
     """Quality 1 … 100, chroma 4:2:0 or 4:4:4."""
     webp: Effect = Effect()
@@ -83,13 +85,14 @@ class DegradationRecipe:
 
     @property
     def ranges(self) -> dict[str, list[float]]:
-        """Lowest and highest strength of each fault that is used."""
+        """Minimum and maximum strength of each fault that is used."""
         effects = {name: effect for name, effect in vars(self).items() if isinstance(effect, Effect)}
         return {name: [effect.low, effect.high] for name, effect in effects.items() if effect.share}
 
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
-    """Degrade LR images uint8 (B, 3, h, w); the faults of each depend only on its own seed, int64 (B,)."""
+    """Degrade LR images uint8 (B, 3, h, w); the faults of each image depend only on its own seed, int64
+    (B,)."""
     arrays = to_arrays(lr)
     made = [
         degraded(array, recipe, np.random.default_rng(seed))
@@ -99,12 +102,12 @@ def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tenso
 
 
 def draw_seeds(batch: int, generator: torch.Generator) -> Tensor:
-    """Seeds for :func:`degrade_batch`, int64 (batch,)."""
+    """Draw seeds for :func:`degrade_batch`, int64 (batch,)."""
     return torch.randint(2**63 - 1, (batch,), generator=generator)
 
 
 def degraded(image: np.ndarray, recipe: DegradationRecipe, rng: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 (h, w, 3), with faults drawn from ``rng``."""
+    """Degrade one picture, uint8 (h, w, 3), with faults drawn from ``rng``."""
     pixels = image.astype(np.float32)
     for _ in range(1 + (rng.random() < recipe.again)):
         pixels = _once(pixels, recipe, rng)
@@ -126,7 +129,7 @@ def _once(pixels: Pixels, recipe: DegradationRecipe, rng: np.random.Generator) -
         strength = effect.draw(rng)
         if strength is not None:
             if effect is recipe.blur:
-                strength *= pixels.shape[0] / height  # in pixels of the size it has now
+                strength *= pixels.shape[0] / height  # in pixels of its present size
             pixels = apply(pixels, strength, rng)
     if pixels.shape[:2] != (height, width):
         pixels = resized(pixels, height, width, RESAMPLING[rng.integers(len(RESAMPLING))])
@@ -161,12 +164,12 @@ def _some_webp(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixe
 
 
 def to_bytes(pixels: Pixels) -> np.ndarray:
-    """Round to uint8."""
+    """Round pixels to uint8."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape: float = 2.0) -> np.ndarray:
-    """The kernel exp(-½ (kr)ˢ) with sum 1, 2 RADIUS + 1 pixels wide.
+    """Compute the kernel exp(-½ (kr)ˢ) with sum 1, 2 RADIUS + 1 pixels wide.
 
     r is the distance in units of σ, and k is chosen such that σ is the standard deviation.
 
@@ -174,7 +177,8 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
         sigma: σ along the wider axis, in pixels.
         ratio: ratio of the narrower axis to the wider, 0 … 1.
         angle: angle of the wider axis, in radians.
-        shape: s; 2 gives a Gaussian, larger values a flat top, smaller ones a peak with long tails.
+        shape: s; 2 gives a Gaussian, larger values give a flat top, and smaller values a peak with long
+            tails.
     """
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -187,15 +191,16 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
 
 
 def disc_kernel(sigma: float) -> np.ndarray:
-    """The blur of a lens out of focus: a soft-edged disc with this standard deviation along each axis."""
+    """Compute the blur of a lens out of focus: a soft-edged disc with this standard deviation along each
+    axis."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     kernel = np.clip(2 * sigma + 0.5 - np.hypot(x, y), 0, 1)
     return (kernel / kernel.sum()).astype(np.float32)
 
 
 def sinc_kernel(cutoff: float) -> np.ndarray:
-    """The circular low-pass filter that cuts off at ``cutoff`` radians per pixel; it rings, as sharp resizing
-    does."""
+    """Compute the circular low-pass filter that cuts off at ``cutoff`` radians per pixel; it rings, as sharp
+    resizing does."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     r = np.hypot(x, y)
     kernel = np.full(r.shape, cutoff**2 / (4 * np.pi))
@@ -206,7 +211,7 @@ def sinc_kernel(cutoff: float) -> np.ndarray:
 
 
 def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """A random blur kernel of strength σ: a Gaussian, a generalised Gaussian, a disc or, rarely, a sinc."""
+    """Draw a blur kernel of strength σ: a Gaussian, a generalised Gaussian, a disc or, rarely, a sinc."""
     kind = rng.random()
     ratio, angle = (1.0, 0.0) if rng.random() < 0.6 else (rng.uniform(0.3, 1), rng.uniform(0, np.pi))
     if kind < 0.6:
@@ -219,12 +224,12 @@ def draw_kernel(sigma: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def blurred(pixels: Pixels, kernel: np.ndarray) -> Pixels:
-    """Filter with a kernel; edge pixels are repeated."""
+    """Filter a picture with a kernel; edge pixels are repeated."""
     return cv2.filter2D(pixels, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
 def resized(pixels: Pixels, height: int, width: int, how: int) -> Pixels:
-    """Resize with one of OpenCV's interpolations, most of which do not antialias."""
+    """Resize a picture with one of OpenCV's interpolations, most of which do not antialias."""
     return cv2.resize(pixels, (width, height), interpolation=how)
 
 
@@ -235,14 +240,14 @@ def noisy(
 
     Args:
         pixels: the picture.
-        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, at 128.
+        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, σ at level 128.
         rng: source of the noise.
         grey: whether all channels get the same noise.
         poisson: whether the noise is Poisson noise instead of Gaussian noise.
     """
     light = pixels.mean(axis=2, keepdims=True) if grey else pixels
     if poisson:
-        gain = max(sigma, 1e-3) ** 2 / 128  # grey levels a photon
+        gain = max(sigma, 1e-3) ** 2 / 128  # grey levels per photon
         light = np.clip(light, 0, 255)
         noise = rng.poisson(light / gain) * gain - light
     else:
@@ -251,7 +256,7 @@ def noisy(
 
 
 def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """Encode as JPEG and decode.
+    """Encode a picture as JPEG, and decode it.
 
     Args:
         pixels: the picture, which is rounded first.
@@ -265,7 +270,7 @@ def jpeg(pixels: Pixels, quality: int, full_chroma: bool = False, corner: tuple[
 
 
 def webp(pixels: Pixels, quality: int, corner: tuple[int, int] = (0, 0)) -> Pixels:
-    """Encode as lossy WebP and decode; see :func:`jpeg`."""
+    """Encode a picture as lossy WebP, and decode it; see :func:`jpeg`."""
     return _coded(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality], corner)
 
 

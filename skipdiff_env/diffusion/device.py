@@ -8,7 +8,7 @@ from ..errors import SkipDiffError
 
 
 def pick_device(name: torch.device | str = "auto") -> torch.device:
-    """The device with this name; ``auto`` is CUDA if there is one, else the CPU.
+    """Return the device with this name; ``auto`` is CUDA if it is available, else the CPU.
 
     Raises:
         SkipDiffError: if there is no such device.
@@ -23,12 +23,13 @@ def pick_device(name: torch.device | str = "auto") -> torch.device:
 
 
 def _usable(name: torch.device | str, count: int) -> bool:
-    """Whether there is such a device, with ``count`` of CUDA, on none of which this takes memory."""
+    """Return whether there is such a device. ``count`` is the number of CUDA devices, on which no memory is
+    taken."""
     try:
         device = torch.device(name)
         if device.type == "cuda":
             return (device.index or 0) < count
-        torch.zeros((), device=device).item()  # meta, for one, holds no values
+        torch.zeros((), device=device).item()  # meta, for example, holds no values
     except (RuntimeError, AssertionError):
         return False
     return True

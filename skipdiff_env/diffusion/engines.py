@@ -1,8 +1,8 @@
 """Engines, which run a model's network: torch itself, or another library that computes the same.
 
 An engine turns a network into an equivalent function, (B, 6, H, W), (B,) → (B, 3, H, W), which
-:class:`.model.FrozenModel` calls. A new engine is an entry of :data:`ENGINES`. ``python -m benchmarks speed
---only engines`` measures them, and others that were not worth an entry.
+:class:`.model.FrozenModel` calls. A new engine is a new entry of :data:`ENGINES`. ``python -m benchmarks
+speed --only engines`` measures these engines, and others that were not worth an entry.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 
 TORCH = "torch"
 EXAMPLE = 64
-"""Smallest side, in pixels, of the picture with which a network is traced; the graph takes any size."""
+"""Minimum side, in pixels, of the picture with which a network is traced; the graph takes any size."""
 
 
 def run_by(
     engine: str, network: nn.Module, multiple: int, device: torch.device, dtype: torch.dtype
 ) -> Forward:
-    """The function that runs a network with an engine.
+    """Return the function that runs a network with an engine.
 
     Args:
         engine: ``torch`` or one of :data:`ENGINES`.
         network: the network, (B, 6, H, W), (B,) → (B, 3, H, W), in eval mode.
         multiple: multiple to which inputs are padded, such as :attr:`.unet.UNetConfig.multiple`.
         device: device of the network.
-        dtype: type in which it computes.
+        dtype: type in which the network computes.
 
     Raises:
         SkipDiffError: for an unknown engine, one whose library is not installed, a device or type that it
@@ -65,7 +65,8 @@ def run_by(
 
 
 def onnx_engine(network: nn.Module, example: int) -> Forward:
-    """ONNX Runtime, for one picture at a time, with as many threads as torch has."""
+    """Return a function that runs a network with ONNX Runtime, one picture at a time, with as many threads as
+    torch has."""
     runtime = _library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -79,7 +80,8 @@ def onnx_engine(network: nn.Module, example: int) -> Forward:
 
 
 def onnx_graph(network: nn.Module, example: int) -> bytes:
-    """A network as an ONNX graph for one picture of any size; it is traced with one of side ``example``.
+    """Return a network as an ONNX graph for one picture of any size; it is traced with one of side
+    ``example``.
 
     Raises:
         SkipDiffError: if the network cannot be traced.
@@ -88,7 +90,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
     axes = {name: {2: "height", 3: "width"} for name in ("x", "made")}
     given = torch.zeros(1, 6, example, example), torch.full((1,), 0.5)
     try:
-        # By tracing: torch's newer exporter takes many times as long, and this is done at every start.
+        # By tracing, since torch's newer exporter takes many times as long, and this is done at every start.
         with TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             file = Path(folder) / "network.onnx"
@@ -97,7 +99,7 @@ def onnx_graph(network: nn.Module, example: int) -> bytes:
                 dynamo=False,
             )  # fmt: skip
             return file.read_bytes()
-    except Exception as error:  # what cannot be traced fails in as many ways as there are networks
+    except Exception as error:  # a network that cannot be traced may raise any error
         why = first_line(error)
         raise SkipDiffError(
             f"this network cannot be written as a graph ({why}): use engine {TORCH}"

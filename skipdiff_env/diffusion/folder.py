@@ -25,14 +25,14 @@ from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
 REFINER = "refiner.safetensors"
-"""The weights of a model's refiner, see :mod:`.refiner`."""
+"""The weights of a model's refiner; see :mod:`.refiner`."""
 POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
 """The weights of a model's own agent, and the record of its training."""
 PLANS = "plans.json"
 """A model's own plans, and the record of how they were chosen."""
 
 Loaded = tuple[nn.Module, ModelConfig, str]
-"""A network with its weights, its configuration, and the identity of both, see :func:`identity`."""
+"""A network with its weights, its configuration, and the identity of both; see :func:`identity`."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Format:
     files: tuple[str, ...]
     """Patterns of the files that a model is read from, relative to its folder."""
     recognises: Callable[[Path], bool]
-    """Whether a folder holds a model in this layout. It never raises."""
+    """Function that returns whether a folder holds a model in this layout. It never raises an error."""
     read: Callable[[Path], Loaded]
-    """Reads the folder, or raises a SkipDiffError naming file and field."""
+    """Function that reads a folder, or raises a SkipDiffError that names the file and the field."""
 
 
 def read_folder(folder: Path) -> Loaded:
-    """Network, configuration and identity of a model folder in SkipDiff's own layout."""
+    """Read the network, the configuration and the identity of a model folder in SkipDiff's own layout."""
     config = read_config(folder / CONFIG)
     network = empty_network(config, str(folder / CONFIG))
     fill(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
@@ -61,7 +61,7 @@ OURS = Format("SkipDiff", (CONFIG, WEIGHTS, REFINER), lambda folder: (folder / C
 
 
 def identity(weights: Path, config: ModelConfig, *also: object) -> str:
-    """16 hexadecimal digits that identify what a model computes; caches are keyed by them."""
+    """Return 16 hexadecimal digits that identify what a model computes; caches are keyed by them."""
     words = {k: v for k, v in config.to_dict().items() if k not in OPTIONAL}
     digest = hashlib.sha256(weights.read_bytes())
     digest.update(json.dumps([words, *also] if also else words, sort_keys=True).encode())
@@ -69,7 +69,7 @@ def identity(weights: Path, config: ModelConfig, *also: object) -> str:
 
 
 def empty_network(config: ModelConfig, where: str) -> UNet:
-    """The network of a configuration, read from ``where``, without weights (on the meta device)."""
+    """Build the network of a configuration, read from ``where``, without weights (on the meta device)."""
     try:
         with torch.device("meta"):
             return UNet(config.unet)
@@ -79,7 +79,7 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read ``config.json``. Errors are SkipDiffErrors of one line that name the file and the field."""
+    """Read ``config.json``. Every error is a SkipDiffError of one line that names the file and the field."""
     try:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
         SkipDiffError: if it is missing or damaged.
@@ -143,7 +143,7 @@ def save_model(
     """Write a model folder. Each file appears whole or not at all.
 
     Args:
-        folder: the folder, which is made if it is missing.
+        folder: the folder, which is created if it is missing.
         network: the network whose weights are written.
         config: the content of ``config.json``.
         card: text of the model card; empty: none is written.
@@ -180,7 +180,7 @@ def write_weights(path: Path, network: nn.Module, dtype: torch.dtype = torch.flo
 
 
 def fresh_folder(path: str | os.PathLike[str]) -> Path:
-    """``path`` as the folder of a new model.
+    """Return ``path`` as the folder of a new model.
 
     Raises:
         SkipDiffError: if it already holds a model, or is a file.

@@ -1,17 +1,18 @@
 """The frozen conditional DDPM, which turns the output of a network into an image.
 
-The network sees [condition c, latent x_t] and the level √ᾱ_t. Its output, by ``prediction``:
+The network sees [condition c, latent x_t] and the level √ᾱ_t. The meaning of its output depends on
+``prediction``:
 
 - ``noise``: ε̂, x̂0 = (x_t - √(1-ᾱ) ε̂) / √ᾱ (Ho et al. 2020; SR3, the paper)
 - ``v``: v̂ = √ᾱ ε - √(1-ᾱ) x0, x̂0 = √ᾱ x_t - √(1-ᾱ) v̂ (Salimans & Ho 2022), well behaved at level T
 
-The target of the chain, by ``target``:
+The target of the chain depends on ``target``:
 
 - ``image``: the HR image in [-1, 1], as in the paper
 - ``residual``: k · (HR - c) with ``residual_scale`` k (SRDiff, Li et al. 2022)
 
-Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; that is what
-metrics see. Latents (what an agent sees) are those of the target.
+Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; this is what metrics see.
+Latents (what an agent sees) are those of the target.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RefinerConfig:
 
     unet: UNetConfig
     strength: float = 1.0
-    """Share of its change that is applied, chosen on validation images to balance perception and
+    """Share of the refiner's change that is applied, chosen on validation images to balance perception and
     distortion."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance, in the same form as the model's."""
@@ -60,17 +61,17 @@ class ModelConfig:
     residual_scale: float = 1.0
     """k of a residual target, such that k · (HR - c) has about unit variance."""
     coarse_levels: Literal["strided", "rebuilt"] = "strided"
-    """Rule for CSA's topmost level, see :meth:`NoiseSchedule.coarse`."""
+    """Rule for CSA's topmost level; see :meth:`NoiseSchedule.coarse`."""
     start: int | None = None
     """The fixed start of FSR at S = 10 that did best on validation images; None if none was chosen."""
     chain: str | None = None
     """The chain that the model and its refiner were made for, such as ``ccsr:2``; None for CSA and FSR."""
     refiner: RefinerConfig | None = None
-    """The model's refiner, if there is one, see :mod:`.refiner`."""
+    """The model's refiner, or None; see :mod:`.refiner`."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, steps, hours and hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
-    """Measured figures for each test set."""
+    """Measured figures on each test set."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -107,7 +108,7 @@ class ModelConfig:
         return cls(**{**data, "unet": unet, "refiner": refiner})
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON."""
+        """Return the configuration as plain JSON."""
         return asdict(self)
 
 
@@ -132,34 +133,36 @@ def _check_fields(cls: type, data: Any, prefix: str) -> None:
 
 
 def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
-    """c: uint8 (B, 3, h, w) enlarged to float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+    """Enlarge uint8 (B, 3, h, w) to the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
     height, width = (side * scale for side in lr.shape[-2:])
     return bicubic(to_signed(lr), height, width).clamp_(-1, 1)
 
 
 def chain_target(image: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
-    """x_0 of the chain whose result is ``image``; all tensors are (B, 3, H, W)."""
+    """Compute x_0 of the chain whose result is ``image``; all tensors are (B, 3, H, W)."""
     return image if config.target == "image" else (image - condition).mul_(config.residual_scale)
 
 
 def chain_image(x0: Tensor, condition: Tensor, config: ModelConfig) -> Tensor:
-    """The image that corresponds to x_0 of the chain, the inverse of :func:`chain_target`."""
+    """Compute the image that corresponds to x_0 of the chain, the inverse of :func:`chain_target`."""
     return x0 if config.target == "image" else condition + x0 / config.residual_scale
 
 
 def noise_scale(level: Tensor) -> Tensor:
-    """√(1 - ᾱ) for the level √ᾱ, computed in float64: at t = 1 it is only 0.025."""
+    """Compute √(1 - ᾱ) for the level √ᾱ, in float64, since it is only 0.025 at t = 1."""
     return (1 - level.double().square()).sqrt().to(level.dtype)
 
 
 def diffuse(x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """x_t = √ᾱ x_0 + √(1 - ᾱ) ε, with the shape and type of ``x0``; ``level`` is √ᾱ, broadcastable."""
+    """Compute x_t = √ᾱ x_0 + √(1 - ᾱ) ε, with the shape and type of ``x0``; ``level`` is √ᾱ,
+    broadcastable."""
     signal, sigma = (x.to(x0.dtype) for x in (level, noise_scale(level)))
     return signal * x0 + sigma * noise
 
 
 def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: str) -> Tensor:
-    """The estimate x̂0 of the chain's target, from the network's output; ``level`` is √ᾱ, broadcastable."""
+    """Compute x̂0, the estimate of the chain's target, from the network's output; ``level`` is √ᾱ,
+    broadcastable."""
     noise = noise_scale(level)
     if prediction == "v":
         return level * latent - noise * output
@@ -169,7 +172,8 @@ def x0_from_output(output: Tensor, latent: Tensor, level: Tensor, prediction: st
 def image_from_output(
     output: Tensor, latent: Tensor, condition: Tensor, level: Tensor, config: ModelConfig
 ) -> Tensor:
-    """x̂0 in image space, not clamped, from the network's output; (B, 3, H, W), ``level`` = √ᾱ (B,)."""
+    """Compute x̂0 in image space, (B, 3, H, W), not clamped, from the network's output; ``level`` is √ᾱ
+    (B,)."""
     x0 = x0_from_output(output.float(), latent, level[:, None, None, None], config.prediction)
     return chain_image(x0, condition, config)
 
@@ -194,12 +198,12 @@ class FrozenModel:
     Args:
         network: the network, (B, 6, H, W), (B,) → (B, 3, H, W).
         config: the configuration of the model folder.
-        device: device on which it runs.
+        device: device on which the network runs.
         dtype: autocast type on the device; float32: no autocast.
         name: name of the model.
         hash: identity of the weights, for caches and provenance.
-        folder: folder from which it was loaded, or None.
-        engine: library that runs the network, see :mod:`.engines`.
+        folder: folder from which the model was loaded, or None.
+        engine: library that runs the network; see :mod:`.engines`.
     """
 
     def __init__(
@@ -224,14 +228,15 @@ class FrozenModel:
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def condition(self, lr: Tensor) -> Tensor:
-        """The condition c, float32 in [-1, 1]: uint8 (B, 3, h, w), enlarged bicubically by the scale."""
+        """Compute the condition c, float32 in [-1, 1], by enlarging uint8 (B, 3, h, w) bicubically by the
+        scale."""
         return bicubic_condition(lr.to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
-        """x_0 of the chain for an image in [-1, 1]: the image, or k · (image - condition)."""
+        """Compute x_0 of the chain for an image in [-1, 1]: the image, or k · (image - condition)."""
         return chain_target(image, condition, self.config)
 
-    # no_grad and not inference_mode: a user's own policy may differentiate through what comes out
+    # no_grad, not inference_mode, since a user's own policy may differentiate through the result
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """Estimate x̂0 in image space, clamped to [-1, 1]; shapes as in
@@ -240,7 +245,7 @@ class FrozenModel:
 
     @torch.no_grad()
     def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """As :meth:`predict`, but not clamped."""
+        """Estimate x̂0 as :meth:`predict` does, but do not clamp it."""
         x = torch.cat([condition, latent], dim=1).contiguous(memory_format=torch.channels_last)
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
@@ -248,7 +253,8 @@ class FrozenModel:
         return image_from_output(output, latent, condition, noise_level, self.config)
 
     def __deepcopy__(self, memo: Any) -> FrozenModel:
-        """The model itself: it never changes, and Gymnasium copies the arguments of environments often."""
+        """Return the model itself: it never changes, and Gymnasium copies the arguments of environments
+        often."""
         return self
 
     def __repr__(self) -> str:
@@ -261,7 +267,7 @@ class FrozenModel:
 
 
 def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
-    """The configuration of a network with a few thousand weights that runs in milliseconds, for trials."""
+    """Return the configuration of a network for trials: a few thousand weights that run in milliseconds."""
     unet = UNetConfig(
         channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
         middle_attention=False, patch_size=2, image_size=image_size,
@@ -273,7 +279,8 @@ def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelCo
 def random_model(
     config: ModelConfig | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> FrozenModel:
-    """A model with random weights drawn from ``seed``; ``config`` is :func:`tiny_config` by default."""
+    """Create a model with random weights drawn from ``seed``; ``config`` is :func:`tiny_config` by
+    default."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = config or tiny_config()

@@ -22,13 +22,14 @@ class NoiseKey(NamedTuple):
     """All that the noise of one batch element depends on besides the level."""
 
     image: int
-    """Identity of the low-resolution image, see :func:`image_key`."""
+    """Identity of the low-resolution image; see :func:`image_key`."""
     seed: int
     """Noise seed, 0 … 2**63 - 1."""
 
 
 def image_key(lr: np.ndarray) -> int:
-    """Identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and pixels."""
+    """Compute the identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and
+    pixels."""
     digest = hashlib.blake2b(repr(lr.shape).encode(), digest_size=8)
     digest.update(np.ascontiguousarray(lr).tobytes())
     return int.from_bytes(digest.digest(), "little") >> 1
@@ -37,22 +38,22 @@ def image_key(lr: np.ndarray) -> int:
 def keyed_normal(
     keys: Sequence[NoiseKey], levels: Sequence[int], shape: Sequence[int], like: Tensor | None = None
 ) -> Tensor:
-    """Standard normal noise, float32 (len(keys), *shape), with an independent draw for each key and level.
+    """Draw standard normal noise, float32 (len(keys), *shape), independently for each key and level.
 
-    It is on the device of ``like``, in memory of the same kind; on the CPU if ``like`` is None.
+    The noise is on the device of ``like``, in memory of the same kind, or on the CPU if ``like`` is None.
     """
     near = torch.empty(0) if like is None or like.device.type != "cpu" else like
     out = near.new_empty((len(keys), *shape), dtype=torch.float32)
     for row, key, level in zip(out, keys, levels, strict=True):
         digest = hashlib.blake2b(f"{key.image}/{key.seed}/{int(level)}".encode(), digest_size=16).digest()
-        # numpy's and not torch's generator: that keeps 32 bits of its seed only, so draws coincide
+        # NumPy's generator, since torch's keeps only 32 bits of its seed, so different draws could coincide
         source = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
         source.standard_normal(out=row.numpy(), dtype=np.float32)
     return out if like is None else out.to(like.device, non_blocking=True)
 
 
 def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Tensor:
-    """x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
+    """Draw x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
 
     Args:
         condition: c, (B, 3, H, W).

@@ -22,26 +22,27 @@ from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, check_dtype
 
 FORMATS: list[Format] = [diffusers.FORMAT, OURS, sr3.FORMAT]
-"""Layouts of model folders; the first that recognises a folder reads it. A new layout is one more entry."""
+"""Layouts of model folders; the first that recognises a folder reads it. A new layout is a new entry."""
 
 
 def pretrained_folder() -> Path:
-    """The folder of the shipped models."""
-    # Not files("skipdiff_env.pretrained"): for a folder without __init__.py that is no single path.
+    """Return the folder of the shipped models."""
+    # Not files("skipdiff_env.pretrained"): for a folder without __init__.py, that is not a single path.
     package = Path(str(resources.files("skipdiff_env")))
     inside = package / "pretrained"
     return inside if inside.is_dir() else package.parent / "pretrained"
 
 
 def available_models() -> dict[str, Path]:
-    """Names and folders of the shipped models."""
+    """Return the names and folders of the shipped models."""
     folder = pretrained_folder()
     found = sorted(p.parent for p in folder.glob(f"*/{CONFIG}")) if folder.is_dir() else []
     return {path.name: path for path in found}
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by shipped name, by path, or else by Hugging Face id (``owner/name``).
+    """Return the folder of a model given by shipped name, by path, or else by Hugging Face id
+    (``owner/name``).
 
     Raises:
         SkipDiffError: if there is no such model; the message lists the shipped names.
@@ -62,13 +63,14 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder holds a model in any known layout."""
+    """Return whether a folder holds a model in any known layout."""
     return any(format.recognises(folder) for format in FORMATS)
 
 
 @lru_cache
 def fetched(name: str) -> Path:
-    """The folder of a model from the Hugging Face hub, fetched once per process, see :func:`.hub.fetch`."""
+    """Fetch a model from the Hugging Face hub once per process, and return its folder; see
+    :func:`.hub.fetch`."""
     return fetch(name, [*_files(), CARD, POLICY, ABOUT_POLICY, PLANS], holds_model)
 
 
@@ -83,14 +85,14 @@ def load_pretrained(
     Args:
         name_or_path: name of a shipped model, a model folder of SkipDiff or (with the extra ``diffusers``) of
             diffusers, or the Hugging Face id of either.
-        device: device on which it runs; ``"auto"`` takes CUDA if there is one, else the CPU.
+        device: device on which the model runs; ``"auto"`` takes CUDA if it is available, else the CPU.
         dtype: autocast type; None: bfloat16 on CUDA and float32 elsewhere.
         engine: library that runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``),
             which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.
 
     Raises:
-        SkipDiffError: if the folder, its configuration or its weights are bad (the message names file and
-            key), or if this machine lacks the device, ``dtype`` or ``engine``.
+        SkipDiffError: if the folder, its configuration or its weights are invalid (the message names the file
+            and the key), or if this machine lacks the device, ``dtype`` or ``engine``.
     """
     target = pick_device(device)
     if dtype is None:
@@ -102,7 +104,8 @@ def load_pretrained(
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Numbers that change whenever a file does; the date alone would not do, since it may be copied."""
+    """Return numbers that change whenever a file does; the date alone is not enough, since it may be
+    copied."""
     if not path.exists():
         return ()
     status = path.stat()

@@ -30,13 +30,14 @@ from .schedule import CoarseRule, Jump, jump
 DENOISE, SKIP = 0, 1
 SkipRule = Literal["reset", "hold"]
 SKIP_RULES: tuple[SkipRule, ...] = get_args(SkipRule)
-"""The paper's rule (Eq. 14) comes first."""
+"""All skip rules; the paper's (Eq. 14) comes first."""
 History = tuple[int, ...]
 Callback = Callable[["SkipState"], None]
 Refine = Callable[[Tensor, Tensor], Tensor]
-"""Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, of the same form."""
+"""Function from x̂0 and condition, both (B, 3, H, W) in [-1, 1], to the refined image, in the same form."""
 CHANGED = ("latent", "x0", "level", "evaluations", "history")
-"""Fields of a :class:`SkipState` that a denoising step changes; the rest, most of its memory, is shared."""
+"""Fields of a :class:`SkipState` that a denoising step changes; the others, which take most of the memory,
+are shared."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SkipState(Rows):
     keys: tuple[NoiseKey, ...]
     """The noise key of each row."""
     history: tuple[History, ...]
-    """For each row, the levels at which ``latent`` was denoised since ``coarse``. Under one noise key they
+    """For each row, the levels at which ``latent`` was denoised since ``coarse``. Under one noise key, they
     determine the latent: schedules that share them share the latent."""
 
 
@@ -71,11 +72,12 @@ class SkipProcess:
         model: a model, which needs ``schedule``, ``predict`` and ``to_latent``.
         coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
         fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
-            is, as in the paper's ablations (10, 100) and (1, 100). 0: CSA alone, whose last jump goes from N
-            to 0, with S evaluations in all; with S = T that is the full chain, SR3's sampler.
-        skip_rule: the latent after a skip: ``reset``, x_S1 (Eq. 14); ``hold``, u_t.
-        coarse_levels: rule for the coarse levels, see :meth:`NoiseSchedule.coarse`; None: the model's own.
-        refine: function that :meth:`finish` applies to the result, see :mod:`.refiner`, or None.
+            is, as in the paper's ablations with (S, F) = (10, 100) and (1, 100). 0: CSA alone, whose last
+            jump goes from N to 0, with S evaluations in total; with S = T this is the full chain, SR3's
+            sampler.
+        skip_rule: what the latent is after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
+        coarse_levels: rule for the coarse levels (see :meth:`NoiseSchedule.coarse`); None: the model's own.
+        refine: function that :meth:`finish` applies to the result (see :mod:`.refiner`), or None.
 
     Attributes:
         coarse_alpha_bar: ᾱ at the coarse levels, float64 (S + 1,).
@@ -115,7 +117,7 @@ class SkipProcess:
         Args:
             condition: the condition c, (B, 3, H, W) in [-1, 1].
             keys: B noise keys. The noise of level t is used when level t is *reached*.
-            callback: function that is called with the state after each jump, whose ``level`` is the level
+            callback: function that is called after each jump with the state, whose ``level`` is the level
                 reached.
         """
         batch, top = len(condition), self.schedule.steps
@@ -133,7 +135,8 @@ class SkipProcess:
         return replace(state, coarse=state.latent, coarse_x0=state.x0, level=level)
 
     def step(self, state: SkipState, actions: Sequence[int] | np.ndarray | Tensor) -> SkipState:
-        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). All rows need t > 1.
+        """Take one decision per row: 0 denoises t → t - 1, 1 skips (Eqs. 13 and 14). Every row must have
+        t > 1.
 
         Only the rows that denoise go through the network.
         """
@@ -151,8 +154,8 @@ class SkipProcess:
         return self._denoise_some(state, rows, skipped) if len(rows) else skipped
 
     def finish(self, state: SkipState) -> SkipState:
-        """Take the last denoising step, 1 → 0, which is never skipped. The result is ``x0`` of the new
-        state."""
+        """Take the last denoising step, 1 → 0, which is never skipped. The result is the new state's
+        ``x0``."""
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
             raise SkipDiffError(
@@ -165,7 +168,7 @@ class SkipProcess:
         return self._refine(state, state.level - 1)
 
     def _denoise_some(self, state: SkipState, rows: np.ndarray, others: SkipState) -> SkipState:
-        """``others`` with ``rows`` replaced by those of ``state`` after one posterior jump."""
+        """Return ``others`` with ``rows`` replaced by those of ``state`` after one posterior jump."""
         return others.replace(rows, self.denoise(state.select(rows)), CHANGED)
 
     def _refine(self, state: SkipState, to: np.ndarray) -> SkipState:
@@ -173,7 +176,8 @@ class SkipProcess:
         table = self.schedule.alpha_bar
         leaving = table[state.level] if self.fine_steps else self.coarse_alpha_bar[[1] * len(state)]
         history = self._histories(state, DENOISE)
-        # With F > N the fine chain passes levels that CSA has passed; their second noise must be new.
+        # With F > N, the fine chain passes levels that CSA has already passed; their second noise must be
+        # new.
         noise = np.where(to >= self.stride, to + self.schedule.steps, to)
         return replace(self._jump(state, leaving, table[to], to, noise), history=history)
 
@@ -195,7 +199,7 @@ class SkipProcess:
         level: np.ndarray,
         noise: np.ndarray,
     ) -> SkipState:
-        """x_u ~ q(x_u | x_t, x̂0) for every row, at its level u, with the draw numbered ``noise``."""
+        """Draw x_u ~ q(x_u | x_t, x̂0) for every row, at its level u, with the draw numbered ``noise``."""
         latent, condition = state.latent, state.condition
         coefficients = jump(alpha_bar_t, alpha_bar_u)
         signal = torch.from_numpy(np.sqrt(alpha_bar_t)).to(latent.device, latent.dtype)
@@ -208,7 +212,7 @@ class SkipProcess:
 
 
 def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> SkipState:
-    """The state of a finished chain with its x̂0 refined."""
+    """Refine x̂0 in the state of a finished chain."""
     if refine is None:
         return state
     x0 = apply_refiner(refine, state.x0, state.condition)
@@ -216,9 +220,10 @@ def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> S
 
 
 def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
-    """The refined picture, (B, 3, H, W) in [-1, 1].
+    """Return the refined picture, (B, 3, H, W) in [-1, 1].
 
-    The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches keep no more of it.
+    The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches store it in that
+    form.
 
     Raises:
         SkipDiffError: if the refiner changes the shape.
@@ -232,7 +237,7 @@ def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
 
 
 def posterior_sample(coefficients: Jump, latent: Tensor, x0: Tensor, noise: Tensor | None) -> Tensor:
-    """x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
+    """Draw x_u ~ q(x_u | x_t, x_0), (B, 3, H, W).
 
     Args:
         coefficients: coefficients of the jump, each field (B,) or (1,).
@@ -253,13 +258,14 @@ def _column(values: np.ndarray, like: Tensor) -> Tensor:
 
 
 def history_after(history: History, level: int, action: int, rule: SkipRule) -> History:
-    """The history of a latent (see :class:`SkipState`) that an action at a level leads to."""
+    """Return the history (see :class:`SkipState`) of the latent that an action at a level leads to."""
     if action == DENOISE:
         return (*history, level)
     return () if rule == "reset" else history
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
-    """The F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and 1)."""
+    """Return the F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and
+    1)."""
     whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

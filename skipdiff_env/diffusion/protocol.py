@@ -17,7 +17,7 @@ REQUIRED = ("predict", "schedule")
 
 
 class DiffusionModel(Protocol):
-    """The interface of a frozen model. Your own object needs only ``predict`` and ``schedule``, see
+    """The interface of a frozen model. Your own object needs only ``predict`` and ``schedule``; see
     :func:`as_model`."""
 
     schedule: NoiseSchedule
@@ -28,11 +28,11 @@ class DiffusionModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Device on which it computes; the CPU by default."""
+        """Device on which the model computes; the CPU by default."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which it computes; float32 by default."""
+        """Type in which the model computes; float32 by default."""
 
     @property
     def name(self) -> str:
@@ -40,15 +40,16 @@ class DiffusionModel(Protocol):
 
     @property
     def hash(self) -> str:
-        """Identity of its weights, by which caches and agents recognise it; empty by default."""
+        """Identity of the weights, by which caches and agents recognise the model; empty by default."""
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which it was loaded, where its agent and its refiner are looked for, or None."""
+        """Folder from which the model was loaded, and in which its agent and its refiner are looked for, or
+        None."""
 
     @property
     def image_size(self) -> int | None:
-        """Side in pixels of the HR images that it is meant for, or None."""
+        """Side in pixels of the HR images that the model is meant for, or None."""
 
     @property
     def start(self) -> int | None:
@@ -56,17 +57,18 @@ class DiffusionModel(Protocol):
 
     @property
     def chain(self) -> str | None:
-        """The chain that it was made for, such as ``ccsr:2``; None for CSA and FSR."""
+        """The chain that the model was made for, such as ``ccsr:2``; None for CSA and FSR."""
 
     @property
     def coarse_levels(self) -> CoarseRule:
-        """Rule for CSA's topmost level, see :meth:`NoiseSchedule.coarse`."""
+        """Rule for CSA's topmost level; see :meth:`NoiseSchedule.coarse`."""
 
     def condition(self, lr: Tensor) -> Tensor:
         """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Estimate x̂0 in image space, [-1, 1], from latent, condition and √ᾱ (B,); the rest (B, 3, H, W)."""
+        """Estimate x̂0 in image space, [-1, 1], from the latent, the condition and √ᾱ (B,). All other tensors
+        are (B, 3, H, W)."""
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Turn an image in [-1, 1] into x_0 of the chain, both (B, 3, H, W)."""
@@ -92,9 +94,9 @@ def as_model(model: Any) -> DiffusionModel:
     defaults.
 
     Args:
-        model: any object with ``predict`` and a ``schedule``. By default ``condition`` is the bicubic
-            enlargement and ``to_latent`` the image itself; for the rest see :data:`USUAL`. The wrapper
-            forwards all other members.
+        model: any object with ``predict`` and a ``schedule``. By default, ``condition`` returns the bicubic
+            enlargement and ``to_latent`` returns the image itself; for the other defaults, see :data:`USUAL`.
+            The wrapper forwards all other members to the object.
 
     Raises:
         SkipDiffError: if ``predict`` or ``schedule`` is missing.
@@ -113,15 +115,16 @@ def as_model(model: Any) -> DiffusionModel:
 
 
 def identity_of(model: DiffusionModel, what: str) -> str:
-    """The model's hash, which identifies its weights; ``what`` names, in the message, what needs it.
+    """Return the model's hash, which identifies its weights; ``what`` says, in messages, what needs the hash.
 
     Raises:
-        SkipDiffError: if the model has no hash, so it could be taken for another model without one.
+        SkipDiffError: if the model has no hash, since it could then be mistaken for another model without
+            one.
     """
     if not model.hash:
         raise SkipDiffError(
             f"{what} needs a model with a hash, which tells its weights from others: give {model.name} an "
-            "attribute hash, such as a digest of them"
+            "attribute hash, such as a digest of its weights"
         )
     return model.hash
 
@@ -147,5 +150,5 @@ class _Completed:
 
 
 def _image(image: Tensor, condition: Tensor) -> Tensor:
-    """x_0 of a chain whose target is the image: the image itself."""
+    """Return x_0 of a chain whose target is the image: the image itself."""
     return image

@@ -2,11 +2,11 @@
 
 CCSR's second stage fine-tunes the decoder on truncated outputs. A pixel-space DDPM has no decoder, so a small
 U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. The U-Net's
-last convolution starts at zero, so that an untrained refiner is the identity. A refiner may follow any chain:
+last convolution starts at zero, so an untrained refiner is the identity. A refiner may follow any chain:
 CCSR's, AddSR's, or CSA and FSR.
 
-Its weights are the file ``refiner.safetensors`` in a model's folder, and its architecture is under the key
-``refiner`` of ``config.json``.
+The weights of a refiner are in the file ``refiner.safetensors`` of a model's folder, and its architecture is
+under the key ``refiner`` of ``config.json``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .unet import UNet, UNetConfig
 MAX_WEIGHTS = 2_000_000
 
 OWN, NONE = "own", "none"
-"""The words for the model's own refiner, if it has one, and for none."""
+"""The words for the model's own refiner, if it has one, and for no refiner."""
 
 RefinerSpec = str | os.PathLike[str] | Refine | None
-"""The values of ``refiner=``: ``own``, ``none`` or None, the name or folder of a model that has a refiner,
-``own`` or such a name with a strength after a colon (``own:0.5``), or a function."""
+"""The values of ``refiner=``: ``own``; ``none`` or None; the name or folder of a model that has a refiner;
+``own`` or such a name with a strength after a colon (``own:0.5``); or a function."""
 
 
 class RefinerNetwork(nn.Module):
@@ -67,13 +67,13 @@ class Refiner:
 
     Args:
         network: the network.
-        device: device on which it runs.
+        device: device on which the refiner runs.
         dtype: autocast type; float32: no autocast.
         hash: identity of the weights.
-        name: name of the model that it is part of.
+        name: name of the model that the refiner is part of.
 
     Attributes:
-        settings: its name and hash, for records.
+        settings: name and hash of the refiner, for records.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Refiner:
 
     @torch.no_grad()
     def __call__(self, x0: Tensor, condition: Tensor) -> Tensor:
-        """x̂0 and condition (B, 3, H, W) → the refined image, clamped to [-1, 1]."""
+        """Map x̂0 and condition, both (B, 3, H, W), to the refined image, clamped to [-1, 1]."""
         autocast = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if autocast else nullcontext():
             return self.network(x0, condition).clamp(-1, 1)
@@ -109,10 +109,10 @@ def load_refiner(
         name_or_path: name or folder of the model.
         device: device on which the refiner runs.
         dtype: autocast type; float32: no autocast.
-        strength: share of its change that is applied, 0 … 1; None: that of ``config.json``.
+        strength: share of the refiner's change that is applied, 0 … 1; None: that of ``config.json``.
 
     Raises:
-        SkipDiffError: if the model has no refiner, or its files are bad.
+        SkipDiffError: if the model has no refiner, or if its files are invalid.
     """
     folder = model_folder(name_or_path)
     stamps = tuple(stamp(folder / name) for name in (CONFIG, REFINER))
@@ -127,7 +127,7 @@ def _load(
     strength: float | None,
     stamps: tuple[tuple[int, ...], ...],
 ) -> Refiner:
-    """The same arguments give the same object; ``stamps`` change when the files do."""
+    """Load a refiner. The same arguments give the same object; ``stamps`` change when the files do."""
     config = read_config(folder / CONFIG).refiner
     if config is None:
         raise SkipDiffError(f"{folder} has no refiner: {CONFIG} lacks the key 'refiner'")
@@ -155,7 +155,7 @@ def _parted(spec: RefinerSpec) -> tuple[RefinerSpec, float | None]:
 
 
 def is_own(spec: RefinerSpec) -> bool:
-    """Whether ``spec`` is the model's own refiner, at any strength."""
+    """Return whether ``spec`` is the model's own refiner, at any strength."""
     return _parted(spec)[0] == OWN
 
 
@@ -187,5 +187,5 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
 
 
 def has_refiner(folder: Path) -> bool:
-    """Whether a model folder holds a refiner."""
+    """Return whether a model folder holds a refiner."""
     return (folder / CONFIG).is_file() and read_config(folder / CONFIG).refiner is not None

@@ -1,4 +1,4 @@
-"""Bicubic resizing, and how low-resolution inputs are made, the same for training and evaluation.
+"""Bicubic resizing and the making of low-resolution inputs, the same for training and evaluation.
 
 The kernel is that of Pillow: a = -0.5, widened when shrinking (antialiased), with weights renormalised at the
 borders.
@@ -20,7 +20,7 @@ def bicubic(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def degrade(hr: Tensor, scale: int) -> Tensor:
-    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC.
+    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC does.
 
     Raises:
         ValueError: if a side is not a multiple of ``scale``.
@@ -38,7 +38,8 @@ def degrade(hr: Tensor, scale: int) -> Tensor:
 
 
 AGREEMENT = 12
-"""Rounds of back-projection; for white noise, which converges slowest, 0.5 % of the deviation is left."""
+"""Number of rounds of back-projection. For white noise, which converges slowest, they leave 0.5 % of the
+deviation."""
 
 
 def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
@@ -55,7 +56,7 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
         share: share of the difference that is restored, 0 … 1.
 
     Returns:
-        Like ``x``, not clamped.
+        A tensor of the form of ``x``, not clamped.
     """
     if not share:
         return x
@@ -83,7 +84,7 @@ def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
         lr: the input, float (B, C, h, w), in the same units.
 
     Returns:
-        Like ``x``, not clamped.
+        A tensor of the form of ``x``, not clamped.
     """
     lacking = lr - bicubic(x, *lr.shape[-2:])
     apart = 1
@@ -100,21 +101,22 @@ def _blurred(x: Tensor, apart: int) -> Tensor:
 
 
 def to_signed(x: Tensor) -> Tensor:
-    """uint8 0 … 255 → float32 -1 … 1."""
+    """Convert uint8 0 … 255 to float32 -1 … 1."""
     return x.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Float -1 … 1 (clamped) → the uint8 image that is saved and scored."""
+    """Convert float -1 … 1 (clamped) to the uint8 image that is saved and scored."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_planes(images: np.ndarray) -> Tensor:
-    """Arrays (B, H, W, C) or (H, W, C) → a tensor (B, C, H, W) of the same numbers; one image is a batch."""
+    """Convert arrays (B, H, W, C) or (H, W, C) to a tensor (B, C, H, W) of the same numbers; one image is a
+    batch."""
     batch = images if images.ndim == 4 else images[None]
     return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
 
 
 def to_arrays(images: Tensor) -> np.ndarray:
-    """A tensor (B, C, H, W) → contiguous arrays (B, H, W, C) of the same numbers."""
+    """Convert a tensor (B, C, H, W) to contiguous arrays (B, H, W, C) of the same numbers."""
     return np.ascontiguousarray(images.detach().permute(0, 2, 3, 1).cpu().numpy())

@@ -22,12 +22,13 @@ class Rows:
         return len(self.level)
 
     def select(self: R, rows: Sequence[int] | np.ndarray) -> R:
-        """The given rows, in that order."""
+        """Return the given rows, in that order."""
         index = _indices(rows)
         return self._with(lambda name, old: _taken(old, index))
 
     def replace(self: R, rows: Sequence[int] | np.ndarray, other: R, names: Sequence[str] | None = None) -> R:
-        """A copy with ``rows`` replaced by those of ``other``, in that order; in all fields, or ``names``."""
+        """Return a copy with ``rows`` replaced by those of ``other``, in that order, in all fields or in
+        ``names``."""
         index = _indices(rows)
         return self._with(lambda name, old: _put(old, index, getattr(other, name)), names)
 

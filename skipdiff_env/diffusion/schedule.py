@@ -3,8 +3,8 @@
 Levels run from t = 0, the clean image with ``alpha_bar[0] = 1``, to T. All tables are float64: at level T of
 the cosine schedule ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in float32.
 
-Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), the posterior that of Ho et
-al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
+Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), and the posterior is that of
+Ho et al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import SkipDiffError, whole_number
 Float64 = NDArray[np.float64]
 
 MAX_BETA = 0.999
-"""Largest noise variance of one step (Nichol & Dhariwal 2021), which clips only the topmost step."""
+"""Maximum noise variance of one step (Nichol & Dhariwal 2021), which clips only the topmost step."""
 
 CoarseRule = Literal["strided", "rebuilt"]
 
@@ -40,7 +40,7 @@ class Jump:
 
 
 def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -> Jump:
-    """Posterior of a jump between two cumulative signal levels, elementwise.
+    """Compute the posterior of a jump between two cumulative signal levels, elementwise.
 
     Args:
         alpha_bar_t: ᾱ of the level that the jump leaves, in (0, 1).
@@ -61,7 +61,7 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
     beta = 1 - at / au
     std = eta * np.sqrt((1 - au) / (1 - at) * beta)
     kept = np.sqrt(np.maximum(1 - au - std**2, 0) / (1 - at))  # of x_t's noise
-    # The same at η = 1, where the posterior's own form (Eq. 8) is rounded less
+    # At η = 1 both forms are equal, but the posterior's own form (Eq. 8) has less rounding error
     return Jump(
         beta=beta,
         x0_coef=np.where(eta == 1, np.sqrt(au) * beta / (1 - at), np.sqrt(au) - kept * np.sqrt(at)),
@@ -96,21 +96,23 @@ class NoiseSchedule:
 
     @classmethod
     def cosine(cls, steps: int = 100, s: float = 0.008) -> NoiseSchedule:
-        """The paper's schedule (Eq. 9): f(t) = cos²(((t/T + s)/(1 + s))·π/2), β_t clipped at 0.999."""
+        """Build the paper's schedule (Eq. 9): f(t) = cos²(((t/T + s)/(1 + s))·π/2), with β_t clipped at
+        0.999."""
         f = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * np.pi / 2) ** 2
         betas = np.minimum(1 - f[1:] / f[:-1], MAX_BETA)
         return cls(np.r_[1.0, np.cumprod(1 - betas)], {"kind": "cosine", "steps": steps, "s": s})
 
     @classmethod
     def linear(cls, steps: int = 2000, beta_start: float = 1e-6, beta_end: float = 1e-2) -> NoiseSchedule:
-        """β rising linearly from ``beta_start`` to ``beta_end``, as in SR3 checkpoints."""
+        """Build a schedule with β rising linearly from ``beta_start`` to ``beta_end``, as in SR3
+        checkpoints."""
         betas = np.linspace(beta_start, beta_end, steps)
         config = {"kind": "linear", "steps": steps, "beta_start": beta_start, "beta_end": beta_end}
         return cls(np.r_[1.0, np.cumprod(1 - betas)], config)
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> NoiseSchedule:
-        """Any schedule, given by its T step variances β_1 … β_T, each in (0, 1)."""
+        """Build any schedule from its T step variances β_1 … β_T, each in (0, 1)."""
         table = np.asarray(betas, np.float64)
         return cls(np.r_[1.0, np.cumprod(1 - table)], {"kind": "betas", "betas": table.tolist()})
 
@@ -133,7 +135,8 @@ class NoiseSchedule:
             raise ValueError(f"bad {kind} schedule {arguments}: {error}") from None
 
     def respaced(self, levels: int) -> NoiseSchedule:
-        """The same path from image to noise in fewer steps, for networks that see the continuous level.
+        """Return the same path from image to noise in fewer steps, for networks that see the continuous
+        level.
 
         √ᾱ is interpolated linearly at ``levels`` + 1 evenly spaced t = 0 … T. If ``levels`` divides T, these
         are levels of the full table.
@@ -151,9 +154,9 @@ class NoiseSchedule:
         return type(self)(table, {"kind": "respaced", "levels": levels, "of": self.config})
 
     def alpha_bar_at(self, t: ArrayLike) -> Float64:
-        """ᾱ at levels t in 0 … T, whole or not: between whole levels √ᾱ is interpolated linearly.
+        """Compute ᾱ at levels t in 0 … T, whole or not; between whole levels, √ᾱ is interpolated linearly.
 
-        At whole levels it is exactly that of the table.
+        At whole levels, the values are exactly those of the table.
         """
         levels = np.asarray(t, np.float64)
         below = np.floor(levels).astype(np.int64)
@@ -166,15 +169,16 @@ class NoiseSchedule:
         return len(self.alpha_bar) - 1
 
     def noise_level(self, t: ArrayLike) -> Float64:
-        """√ᾱ_t, the continuous level that the network is conditioned on (1 = clean, → 0 = noise)."""
+        """Compute √ᾱ_t, the continuous level that the network is conditioned on (1 is clean, near 0 is
+        noise)."""
         return np.sqrt(self.alpha_bar[np.asarray(t)])
 
     def jump(self, t: ArrayLike, u: ArrayLike) -> Jump:
-        """The posterior of a jump from level t to level u < t, elementwise over integer arrays."""
+        """Compute the posterior of a jump from level t to level u < t, elementwise over integer arrays."""
         return jump(self.alpha_bar[np.asarray(t)], self.alpha_bar[np.asarray(u)])
 
     def stride(self, coarse_steps: int) -> int:
-        """N = T/S, the width of one coarse jump.
+        """Return N = T/S, the width of one coarse jump.
 
         Raises:
             SkipDiffError: if S does not divide T.
@@ -187,7 +191,7 @@ class NoiseSchedule:
         return self.steps // coarse_steps
 
     def coarse(self, coarse_steps: int, rule: CoarseRule = "strided") -> Float64:
-        """ᾱ at the coarse levels 0, N, 2N, …, T (Eqs. 11 and 12), float64 (S + 1,).
+        """Compute ᾱ at the coarse levels 0, N, 2N, …, T (Eqs. 11 and 12), float64 (S + 1,).
 
         ``strided`` takes them from the full table. ``rebuilt`` clips each coarse β at 0.999 once more, which
         is equivalent to rebuilding Eq. 9 with S steps. It moves only the topmost level (for T = 100 and S =

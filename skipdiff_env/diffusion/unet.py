@@ -1,6 +1,6 @@
 """The U-Net of SR3 (Saharia et al., TPAMI 2022), with the layout of its best-known PyTorch re-implementation.
 
-Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so that these load
+Module names follow published checkpoints (``downs.3.res_block.block1.block.0.weight`` …), so these load
 without renaming. Only the configuration adapts the network to a small machine: ``patch_size``
 (pixel-unshuffle before, shuffle after), widths, depth, attention, and the scale on which the noise level is
 embedded.
@@ -27,9 +27,9 @@ class UNetConfig:
     multipliers: Sequence[int] = (1, 2, 4, 8, 8)
     """Width of each level, in units of ``channels``; each level halves the resolution."""
     res_blocks: int = 2
-    """Residual blocks per level on the way down (one more on the way up)."""
+    """Number of residual blocks per level on the way down (one more on the way up)."""
     norm_groups: int = 32
-    """Groups of every group norm."""
+    """Number of groups in every group norm."""
     dropout: float = 0.2
     """Dropout inside residual blocks, in training only."""
     image_size: int = 128
@@ -48,7 +48,7 @@ class UNetConfig:
 
     @property
     def multiple(self) -> int:
-        """Input sides are padded to a multiple of this."""
+        """The number that padded input sides are a multiple of."""
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
 
 
@@ -65,7 +65,7 @@ class SinusoidalEmbedding(nn.Module):
         position = level.float()
         if self.kind == "log_snr":
             # ln(ᾱ/(1-ᾱ)) spans -15 … 7 over the cosine schedule; ×8 makes the fastest sine turn
-            # about once a level where levels are closest.
+            # about once per level where levels are closest.
             signal = position.double().square().clamp(1e-9, 1 - 1e-6)
             position = (8 * torch.log(signal / (1 - signal))).float()
         half = self.dim // 2
@@ -102,7 +102,7 @@ class NormConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two :class:`NormConv` with the noise level added in between, around a shortcut."""
+    """Two :class:`NormConv` with the noise level added in between, and a shortcut around both."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Single-head self-attention over all pixels, scaled by 1/√C, around a shortcut."""
+    """Single-head self-attention over all pixels, scaled by 1/√C, with a shortcut around it."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Stage(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves both sides by a strided convolution."""
+    """Halves both sides with a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles both sides by nearest-neighbour enlargement and a convolution."""
+    """Doubles both sides with nearest-neighbour enlargement and a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -249,7 +249,8 @@ class UNet(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) right and bottom to a multiple, by reflection or, if too small, with edge pixels."""
+    """Pad (B, C, H, W) at the right and bottom to a multiple, by reflection or, if the sides are too small
+    for that, with edge pixels."""
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not (bottom or right):

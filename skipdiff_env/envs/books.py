@@ -1,7 +1,7 @@
 """The books of episodes: their decisions, costs, rewards and infos.
 
 Environments that play episodes and those that look up recorded ones keep the same books. The functions in
-this module also evaluate schedules afterwards.
+this module also evaluate schedules outside episodes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..diffusion import DENOISE, SKIP
 from ..metrics import or_zero
 
 CALLS = {DENOISE: 1, SKIP: 0}
-"""Number of network evaluations for each action."""
+"""Number of network evaluations that each action takes."""
 
 OPEN = -1
-"""Stands in a schedule for a decision that is not taken yet."""
+"""Placeholder in a schedule for a decision that has not been taken yet."""
 
 UNKNOWN = -1.0
-"""Placeholder in infos for a number that is known only at the end. It is not NaN, which does not equal
-itself, since Gymnasium's checker requires equal steps to return equal infos."""
+"""Placeholder in infos for a number that is known only at the end. It is not NaN, because NaN does not equal
+itself and Gymnasium's checker requires equal steps to return equal infos."""
 
 OUTCOME: dict[str, Any] = {"metric": UNKNOWN, "reward_valid": False, "psnr": UNKNOWN, "ssim": UNKNOWN}
 """Info keys that are known only at the end of an episode, with their placeholders until then."""
@@ -32,7 +32,8 @@ Rows = Sequence[int] | np.ndarray
 
 
 def refinements(actions: Any) -> Any:
-    """Evaluations of schedules after CSA: those of the actions, and that of the last step once all are taken.
+    """Count the evaluations of schedules after CSA: those of the actions and, once all are taken, that of the
+    last step.
 
     Args:
         actions: schedules, (..., F - 1), level F first; :data:`OPEN` for decisions not taken yet.
@@ -46,12 +47,12 @@ def refinements(actions: Any) -> Any:
 
 
 def evaluations(actions: Any, coarse_steps: int) -> Any:
-    """All network evaluations of schedules (..., F - 1) with S = ``coarse_steps``, int64 (...)."""
+    """Count all network evaluations of schedules (..., F - 1) with S = ``coarse_steps``, int64 (...)."""
     return coarse_steps - 1 + refinements(actions)
 
 
 def paid(reward: Any, actions: Any, price: Any) -> Any:
-    """The return of episodes: the reward of the result less the price of every evaluation.
+    """Compute the return of episodes: the reward of the result minus the price of all evaluations.
 
     The evaluations of CSA are free, since they do not depend on the decisions.
 
@@ -64,7 +65,8 @@ def paid(reward: Any, actions: Any, price: Any) -> Any:
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
-    """An episode's price; a range is sampled log-uniformly: gains per evaluation vary just as widely."""
+    """Draw an episode's price. From a range, draw it log-uniformly, since gains per evaluation vary just as
+    widely."""
     if isinstance(step_cost, tuple):
         return float(np.exp(rng.uniform(*np.log(step_cost))))
     return step_cost
@@ -97,7 +99,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _columns(self) -> dict[str, np.ndarray]:
-        """The columns of the info by name, each (count, ...)."""
+        """Return the columns of the info by name, each (count, ...)."""
 
     def begin(self, rows: Rows, image: Any, noise_seed: Any, price: Any) -> None:
         """Open new episodes in ``rows``; the other arguments are one value for all or one for each."""
@@ -121,15 +123,15 @@ class Ledger(ABC):
         return or_zero(quality)
 
     def info(self, row: int) -> dict[str, Any]:
-        """The info of a row: plain numbers and new arrays."""
+        """Return the info of a row, in plain numbers and new arrays."""
         return {
             name: column[row].item() if column.ndim == 1 else column[row].copy()
             for name, column in self._columns().items()
         }
 
     def infos(self, rows: Rows) -> dict[str, Any]:
-        """The info of ``rows`` in Gymnasium's layout: under each name a new array (count, ...) that is 0 in
-        all other rows, and under ``_name`` the mask of ``rows``."""
+        """Return the infos of ``rows`` in Gymnasium's layout: under each name, a new array (count, ...) that
+        is 0 in all other rows; under ``_name``, the mask of ``rows``."""
         told: dict[str, Any] = {}
         for name, column in self._columns().items():
             told[name], told[f"_{name}"] = np.zeros_like(column), np.zeros(len(column), np.bool_)
@@ -174,15 +176,15 @@ class Books(Ledger):
         """Enter an action in each of ``rows``.
 
         Returns:
-            The rewards of the step, without those of results, float64 (len(rows),): minus the price of its
-            evaluations.
+            The rewards of the step without those of results, float64 (len(rows),): minus the price of the
+            step's evaluations.
         """
         before = refinements(self.actions[rows])
         self.actions[rows, self.taken[rows]] = actions
         return -self.price[rows] * (refinements(self.actions[rows]) - before) + 0.0  # no -0.0
 
     def observation(self, priced: bool) -> dict[str, np.ndarray]:
-        """The entries of a dictionary observation other than pictures: ``step``, int64 (count,), and
+        """Return the entries of a dictionary observation other than pictures: ``step``, int64 (count,), and
         ``step_cost``, float32 (count, 1), if episodes draw their prices."""
         prices = {"step_cost": self.price[:, None].astype(np.float32)} if priced else {}
         return {"step": self.taken} | prices

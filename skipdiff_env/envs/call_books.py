@@ -16,12 +16,12 @@ class CallChoices:
 
     Args:
         levels: levels that calls may lead to, descending to 0.
-        full: whether the told level and η are chosen, too.
+        full: whether the told level and η are also chosen.
         budget: maximum number of network calls in an episode.
 
     Attributes:
-        share, to, eta: told level over the level reached, next level and η of each action, float64
-            (actions,).
+        share, to, eta: the told level as a share of the level reached, the next level, and η of each action,
+            float64 (actions,).
     """
 
     def __init__(self, levels: Sequence[float], full: bool, budget: int) -> None:
@@ -34,7 +34,8 @@ class CallChoices:
         return len(self.to)
 
     def mask(self, reached: np.ndarray, spent: np.ndarray) -> np.ndarray:
-        """Which actions are allowed, bool (B, actions), for levels reached and evaluations spent, each (B,).
+        """Compute which actions are allowed, bool (B, actions), for levels reached and evaluations spent,
+        each (B,).
 
         An action must lead below the told level and, if it is the last call, to 0. Once the episode is over,
         all actions are allowed.
@@ -46,7 +47,7 @@ class CallChoices:
     def calls(
         self, actions: np.ndarray, reached: np.ndarray, spent: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The told level, the next level and η of one action per row, each float64 (B,).
+        """Return the told level, the next level and η of one action per row, each float64 (B,).
 
         An action that is not allowed leads to the next level below the told one, or to 0 if it is the last
         call.
@@ -101,7 +102,7 @@ class CallBooks(Ledger):
         """Enter a decision for each of ``rows``, with the worth of its picture and its number of calls.
 
         Returns:
-            The rewards: the gain in worth less the price of the calls, float64 (len(rows),).
+            The rewards: the gain in worth minus the price of the calls, float64 (len(rows),).
         """
         gained = worth - self.worth[rows]
         self.worth[rows] = worth

@@ -22,10 +22,10 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     A frozen conditional diffusion model enlarges a low-resolution image (LR) by a chain of network calls
     from level T, pure noise, down to level 0. SkipDiff-v0 fixes most of the chain and leaves only the
-    decisions at its end. Here each call is a decision, so that an agent can spend a handful of calls where
-    they matter. A call from level r to level u estimates the picture, x0, and moves the latent to level u
-    by a step of DDIM. A *skip* tells the network a lower level than the level reached: the noise that is
-    left then counts as detail.
+    decisions at its end. Here each call is a decision, so an agent can spend a handful of calls where they
+    matter. A call from level r to level u estimates the picture, x0, and moves the latent to level u by a
+    step of DDIM. In a *skip*, the network is told a lower level than the level reached, and treats the excess
+    noise as detail.
 
     The model never changes, all noise is determined by the image and a noise seed, and the metric scores
     the 8-bit image that would be saved.
@@ -66,12 +66,12 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Rewards
 
-    The reward of a decision is what it adds to -ln M, less `step_cost` for each of its network calls. M is
+    The reward of a decision is what it adds to -ln M, minus `step_cost` for each of its network calls. M is
     the metric of the current x0 (or its inverse, if high values of the metric are good). Before the first
-    call -ln M counts as 0, so the rewards of an episode add up to -ln M of its result, less the price
-    of its calls. While M cannot be computed, nothing is gained or lost; if it cannot be computed at the
-    end, the result is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)` each
-    episode draws its own price between the two, log-uniformly.
+    call, -ln M counts as 0, so the rewards of an episode add up to -ln M of its result, minus the price of
+    its calls. While M cannot be computed, nothing is gained or lost; if it cannot be computed at the end, the
+    result is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)`, each episode draws
+    its own price between the two, log-uniformly.
 
     ## Starting State
 
@@ -81,9 +81,10 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Episode End
 
-    The episode ends with the call that leads to level 0. It is truncated only by a `max_episode_steps`. In
-    the spec it is the budget unless it is given, and an environment that `gymnasium.make` makes from the
-    spec therefore sets both flags if an episode ends that late; a batch never sets both.
+    The episode ends with the call that leads to level 0. It is truncated only by `max_episode_steps`. If that
+    is not given, the spec states the maximum number of decisions, so an environment that `gymnasium.make`
+    makes from the spec sets both `terminated` and `truncated` if an episode takes that many decisions; a
+    batch never sets both.
 
     ## Arguments
 
@@ -109,7 +110,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network call, or a range (low, high) |
     | `return_image` | `False` | whether `info` holds the SR image |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
 
     `gymnasium.make_vec("SkipDiff-v1", num_envs=n, ...)` takes the same arguments and runs n episodes as
@@ -180,5 +181,5 @@ class SkipDiffusionCallEnv(SceneEnv):
         return self._episodes.levels
 
     def action_masks(self) -> np.ndarray:
-        """Which actions are allowed next, bool (actions,)."""
+        """Return a mask of the actions that are allowed next, bool (actions,)."""
         return self._episodes.books.mask[0].astype(np.bool_)

@@ -22,7 +22,7 @@ from .scenes import Cell, Observation, Scenes
 
 
 class CallEpisodes(Scenes):
-    """Episodes in which every network call is a decision, or the whole plan is one.
+    """Episodes in which every network call is a decision, or in which one decision selects a whole plan.
 
     Args:
         count: number of rows.
@@ -56,7 +56,7 @@ class CallEpisodes(Scenes):
         self.process = CallProcess(self.model)
 
     def _plans(self) -> tuple[Plan, ...]:
-        """The plans that are within the budget."""
+        """Return the plans that are within the budget."""
         given, budget = self.options.plans, self.options.budget
         found = list(shipped_plans(self.model).values()) if given is None else [
             plan if isinstance(plan, Plan) else named_chain(plan, self.model) for plan in given
@@ -95,7 +95,7 @@ class CallEpisodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise; no network call is made."""
+        """Choose the images and the noise; no network call is made."""
         opening = self._opening(rows, rngs, options)
         state = self.process.start(opening.condition, opening.keys)
         self._put(rows, state, opening.pairs)
@@ -117,7 +117,7 @@ class CallEpisodes(Scenes):
     def step(
         self, rows: Sequence[int] | np.ndarray, actions: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Make one network call, or all calls of a plan, in each of ``rows``; then score x̂0."""
+        """Make one network call, or all calls of a plan, in each of ``rows``, and score x̂0."""
         rows, actions = np.asarray(rows), self._checked(actions)
         before = self.books.evaluations[rows]
         self._before = self._before.index_copy(0, self._index(rows), self.state.x0[self._index(rows)])
@@ -149,7 +149,8 @@ class CallEpisodes(Scenes):
         self.books.call(rows, told, to, eta)
 
     def _score(self, rows: np.ndarray, done: np.ndarray, calls: np.ndarray) -> np.ndarray:
-        """The rewards of the decisions in ``rows``, float64; scores and results are entered in the books."""
+        """Return the rewards of the decisions in ``rows``, float64; scores and results are entered in the
+        books."""
         results, originals = self._results(rows)
         scores = results.scores(self.metric, originals)
         worth = self.metric.worth(scores)
@@ -166,7 +167,7 @@ class CallEpisodes(Scenes):
         return rewards
 
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
         side = self.options.observation_size or self.image_size
         latent = as_seen(self.state.latent, side).contiguous()
         if self.options.observation == "latent":
@@ -186,7 +187,7 @@ class CallEpisodes(Scenes):
         }
 
     def cells(self, row: int) -> list[Cell]:
-        """One cell for each call, made or still to come."""
+        """Return one cell for each call, made or still to come."""
         made = self.books.calls[row, : self.books.evaluations[row]].tolist()
         reached = [self.model.schedule.steps, *(to for _, to, _ in made)]
         shown = [

@@ -31,5 +31,5 @@ class SkipDiffusionCallVectorEnv(SceneVectorEnv):
         return self._episodes.levels
 
     def action_masks(self) -> np.ndarray:
-        """Which actions are allowed next, bool (num_envs, actions)."""
+        """Return masks of the actions that are allowed next, bool (num_envs, actions)."""
         return self._episodes.books.mask.astype(np.bool_)

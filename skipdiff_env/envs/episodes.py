@@ -70,7 +70,7 @@ class Episodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise, and run CSA (S - 1 network calls)."""
+        """Choose the images and the noise, and run CSA (S - 1 network calls)."""
         opening = self._opening(rows, rngs, options)
         self._put(rows, self.process.start(opening.condition, opening.keys), opening.pairs)
         for row in rows:
@@ -102,7 +102,8 @@ class Episodes(Scenes):
         return rewards, done
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        """The rewards of the finished ``rows``, float64; scores and results are entered in the books."""
+        """Return the rewards of the finished ``rows``, float64; scores and results are entered in the
+        books."""
         results, originals = self._results(rows)
         measured = self._measure(results.images, originals)
         scores = {name: results.valid(column) for name, column in measured.items()}
@@ -110,8 +111,8 @@ class Episodes(Scenes):
         return self.books.finish(rows, self.metric.rewards(scores["metric"]), **scores, **pictures)
 
     def _measure(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        """``metric``, ``psnr`` and ``ssim``, each (B,). A cache, if there is one, keeps them, since scoring
-        would otherwise take nearly all the time once the latents are cached."""
+        """Measure ``metric``, ``psnr`` and ``ssim``, each (B,). A cache, if there is one, keeps the scores,
+        since scoring would otherwise take nearly all the time once the latents are cached."""
         cache = self.options.cache
         if cache is None:
             return self._compute(images, references)
@@ -131,7 +132,7 @@ class Episodes(Scenes):
         return {"metric": self.metric(images, references), **self._fidelity(images, references)}
 
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
         latent = self._latents()
         if self.options.observation == "latent":
             return latent
@@ -141,7 +142,8 @@ class Episodes(Scenes):
         }
 
     def _latents(self) -> Tensor:
-        """Latents as agents see them, float32 (B, 3, n, n); each is resized only once in an episode."""
+        """Return the latents as agents see them, float32 (B, 3, n, n); each is resized only once in an
+        episode."""
         side, latent, histories = self.options.observation_size, self.state.latent, self.state.history
         if side in (None, latent.shape[-1]):
             return as_seen(latent, latent.shape[-1]).contiguous()
@@ -152,7 +154,7 @@ class Episodes(Scenes):
         return torch.stack([self._shrunk[row][past] for row, past in enumerate(histories)])
 
     def cells(self, row: int) -> list[Cell]:
-        """One cell for each level, F … 1."""
+        """Return one cell for each level, F … 1."""
         fine, actions = self.process.fine_steps, self.books.actions[row]
         last = [] if self.state.level[row] else [0]
         shown = [*actions[actions != OPEN].tolist(), *last]

@@ -1,4 +1,4 @@
-"""The observation spaces of the environments: that of SkipDiff-v0, and the parts that v1 has, too."""
+"""The observation spaces of the environments: that of SkipDiff-v0, and the parts that v1 shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .options import SceneOptions
 def observation_space(
     options: SceneOptions, side: int, fine_steps: int, lr_side: int | None = None
 ) -> spaces.Space[Any]:
-    """The space of one row.
+    """Return the space of one row.
 
     Args:
         options: the arguments of the environment, which select the kind of space.
@@ -35,20 +35,20 @@ def observation_space(
 
 
 def latent_space(side: int) -> spaces.Box:
-    """The space of latents (3, side, side)."""
-    # The bound keeps the space finite and changes nothing: latents are signal plus noise of at most unit
-    # variance, the signal at most 1 (image targets) or 2k (residual targets, k about 5), so it would
-    # take noise of ten standard deviations to be clipped.
+    """Return the space of latents (3, side, side)."""
+    # The bound keeps the space finite and changes nothing. Latents are signal plus noise of at most unit
+    # variance, and the signal is at most 1 (image targets) or 2k (residual targets, k about 5), so only noise
+    # of ten standard deviations would be clipped.
     return spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
 
 
 def lr_space(side: int) -> spaces.Box:
-    """The space of LR images (3, side, side)."""
+    """Return the space of LR images (3, side, side)."""
     return spaces.Box(0.0, 1.0, (3, side, side), np.float32)
 
 
 def price_space(step_costs: tuple[float, float]) -> spaces.Box:
-    """The space of prices, slightly wider than the range, since prices drawn in float64 may round to a
+    """Return the space of prices, slightly wider than the range, since prices drawn in float64 may round to a
     float32 just outside it."""
     low, high = (np.float32(cost) for cost in step_costs)
     below, above = np.nextafter(low, np.float32(0)), np.nextafter(high, np.float32(np.inf))

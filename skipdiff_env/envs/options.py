@@ -25,7 +25,7 @@ def _option(default: Any, meaning: str) -> Any:
 
 
 class SceneOptions:
-    """The arguments that all environments have in common; a base of frozen dataclasses."""
+    """The arguments that all environments have in common; the base of frozen dataclasses."""
 
     model: str | os.PathLike[str] | DiffusionModel
     images: Any
@@ -51,7 +51,7 @@ class SceneOptions:
 
     @classmethod
     def pick(cls: type[Some], arguments: Mapping[str, Any]) -> Some:
-        """Pick the options out of the ``locals()`` of a function that has them all as arguments."""
+        """Pick the options from the ``locals()`` of a function that has them all as arguments."""
         return cls(**{option.name: arguments[option.name] for option in fields(cls)})  # type: ignore[arg-type]
 
     @property
@@ -100,7 +100,7 @@ class Options(SceneOptions):
     )
     return_image: bool = _option(False, "whether `info` holds the SR image")
     device: str | torch.device = _option(
-        "auto", 'where the model and the metric run; `"auto"` takes CUDA if there is one'
+        "auto", 'where the model and the metric run; `"auto"` takes CUDA if it is available'
     )
     cache: LatentCache | None = _option(None, "a `skipdiff_env.latent_cache.LatentCache`, see below")
     refiner: RefinerSpec = _option(
@@ -109,7 +109,7 @@ class Options(SceneOptions):
 
 
 def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float, float]:
-    """Check a price, or the range of prices that episodes draw from; refuse anything else."""
+    """Return a price, or the range of prices that episodes draw from; raise an error for anything else."""
     if isinstance(step_cost, (tuple, list)):
         numbers = all(isinstance(price, int | float | np.number) for price in step_cost)
         if not (numbers and len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
@@ -119,13 +119,13 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
 
 
 def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Refuse a value, by name, that is not one of the allowed ones."""
+    """Raise an error that names the value unless it is one of the allowed ones."""
     if value not in allowed:
         raise SkipDiffError(f"unknown {name} {value!r}: use one of {', '.join(map(repr, allowed))}")
 
 
 def _as_in_v0(name: str) -> Any:
-    """The argument of SkipDiff-v0 with this name, with its default and its meaning."""
+    """Return the argument of SkipDiff-v0 with this name, with its default and its meaning."""
     (known,) = (option for option in fields(Options) if option.name == name)
     return _option(known.default, known.metadata["meaning"])
 

@@ -32,7 +32,8 @@ class RecordedEpisodes(Scenes):
     Args:
         count: number of rows.
         options: the arguments of the environment. If ``recordings`` is a :class:`.Recordings`, episodes are
-            recorded when they are first played; otherwise all episodes that may be drawn are recorded now.
+            recorded when they are first played; otherwise all episodes that may be drawn are recorded at
+            once.
     """
 
     options: RecordedOptions
@@ -99,7 +100,7 @@ class RecordedEpisodes(Scenes):
             )
 
     def _has(self, metric: Metric) -> bool:
-        """Whether results can be judged by a metric; psnr and ssim are always reported."""
+        """Return whether results can be judged by a metric; psnr and ssim are always reported."""
         known = self.image_size >= metric.min_size and not (metric.reference and self.source.low_resolution)
         return known or metric.name in OUTCOME
 
@@ -141,7 +142,7 @@ class RecordedEpisodes(Scenes):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose image and noise, and look up the episodes."""
+        """Choose the images and the noise, and look up the episodes."""
         images, seeds, prices = self._chosen(rows, rngs, options)
         latents = [self.recordings.latents(*each, self.side) for each in zip(images, seeds, strict=True)]
         if len(rows) == self.count:
@@ -167,13 +168,13 @@ class RecordedEpisodes(Scenes):
         if done.any():
             over = rows[done]
             rewards[done] += self._score(over)
-            # the last denoising step, which is never skipped, leads to the outcome of the same number
+            # the last denoising step, which is never skipped, leads to the outcome with the same number
             self._level[over] = 0
             self._state[over] += len(self.recordings.graph.states)
         return rewards, done
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
-        """The rewards of the outcomes of ``rows``; scores and results are entered in the books."""
+        """Return the rewards of the outcomes of ``rows``; scores and results are entered in the books."""
         books, recordings = self.books, self.recordings
         episodes = list(zip(books.image[rows].tolist(), books.noise_seed[rows].tolist(), strict=True))
         reached = zip(episodes, self._state[rows], strict=True)
@@ -189,7 +190,7 @@ class RecordedEpisodes(Scenes):
         return books.finish(rows, quality, **scores, **told)
 
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
         seen = np.stack([latents[s] for latents, s in zip(self._seen, self._state, strict=True)])
         latent = torch.from_numpy(seen.astype(np.float32)).to(self.device)
         if self.options.observation == "latent":
@@ -205,39 +206,40 @@ class RecordedEpisodes(Scenes):
         return bool(self._seen)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none has begun yet."""
+        """Return whether the episode of a row is over or has not begun yet."""
         return not self.begun or bool(self._level[row] == 0)
 
     def cells(self, row: int) -> list[Cell]:
-        """An empty list, since recorded episodes are not rendered."""
+        """Return an empty list, since recorded episodes are not rendered."""
         return []
 
 
 class RecordedEnv(SceneEnv):
-    """Recorded episodes of SkipDiff-v0: the same decisions, observations and rewards, by lookups.
+    """Recorded episodes of SkipDiff-v0: the same decisions, observations and rewards, obtained by lookups.
 
     ## Description
 
-    Under one noise seed an episode has a few dozen states. They are computed once, when the environment is
-    made for the first time (64 network calls per episode at S = F = 10; a line on standard error says how
-    long it takes), kept in files, and looked up from then on: a batch of 64 takes tens of thousands of
-    steps per second on one core. `reset(options={"image": i, "noise_seed": n})` plays the episode that
-    SkipDiff-v0 plays under the same options and arguments; if necessary, it is recorded first.
+    Under one noise seed, an episode has a few dozen states. They are computed once, when the environment is
+    made for the first time, kept in files, and looked up from then on. Recording takes 64 network calls per
+    episode at S = F = 10, and a line on standard error says how long this takes. Afterwards, a batch of 64
+    takes tens of thousands of steps per second on one core. `reset(options={"image": i, "noise_seed": n})`
+    plays the episode that SkipDiff-v0 plays under the same options and arguments; if necessary, it is
+    recorded first.
 
     ## Action Space
 
-    `Discrete(2)`, as in SkipDiff-v0: 0 denoises, 1 skips.
+    `Discrete(2)`, as in SkipDiff-v0: 0 denoises, and 1 skips.
 
     ## Observation Space
 
-    As in SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16, given as float32).
-    The dictionary has no key `lr`.
+    Observations are those of SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16,
+    returned as float32). The dictionary has no key `lr`.
 
     ## Rewards
 
-    Those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for batches,
-    `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes most of
-    the variance of returns, which is due to differences in how well images can be enlarged.
+    The rewards are those of SkipDiff-v0. The wrappers `skipdiff_env.wrappers.RelativeReward` and, for
+    batches, `RelativeVectorReward` make rewards relative to the mean of the episode's outcomes. This removes
+    most of the variance of returns, which is due to differences in how well images can be enlarged.
 
     ## Starting State
 
@@ -245,7 +247,7 @@ class RecordedEnv(SceneEnv):
 
     ## Episode End
 
-    After F - 1 decisions, as in SkipDiff-v0.
+    The episode ends after F - 1 decisions, as in SkipDiff-v0.
 
     ## Arguments
 
@@ -269,11 +271,11 @@ class RecordedEnv(SceneEnv):
     | `crop` | `"random"` | where larger images are cropped: `"random"` or `"center"` |
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
 
     ## Info
 
-    As in SkipDiff-v0, and at the end also:
+    The keys are those of SkipDiff-v0 and, at the end of an episode, also these:
 
     | Key | Type | Meaning |
     |---|---|---|
@@ -313,7 +315,7 @@ class RecordedEnv(SceneEnv):
         self._open(RecordedOptions.pick(locals()), render_mode)
 
     def render(self) -> None:
-        """Warn: recordings hold no pictures to draw."""
+        """Warn that recordings hold no pictures to draw."""
         gymnasium.logger.warn("recorded episodes are not rendered: make SkipDiff-v0 to see them")
 
     @property

@@ -1,10 +1,10 @@
 """Recorded episodes: every state that an agent can see, at a small size, and every outcome with its scores.
 
-Under one noise seed an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
+Under one noise seed, an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
 whole graph takes as many network calls as finding the optimum. Afterwards, playing, training, comparing and
 finding the optimum take none. A recording is a file whose name is a hash of all that it depends on: the
-model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file
-lists them, too.
+model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file also
+lists these values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from .books import evaluations
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
-"""Part of every file name; to be increased when the content of recordings changes."""
+"""Version of the content of recordings, on which every file name depends; to be increased when the content
+changes."""
 WALK = 2000
 """Maximum number of network calls for recording an episode."""
 MEMORY = 2 * 2**30
@@ -51,17 +52,17 @@ MEMORY = 2 * 2**30
 Episode = tuple[int, int]
 """Index of an image in its source, and noise seed."""
 Watch = Callable[[list[Episode]], Iterable[Episode]]
-"""Function that yields episodes one by one and reports the progress; see
+"""Function that yields episodes one by one and reports progress; see
 :func:`skipdiff_env.progress.watched`."""
 
 
 def cache_folder() -> Path:
-    """The default folder of recordings: ``skipdiff/recordings`` in the user's cache."""
+    """Return the default folder of recordings: ``skipdiff/recordings`` in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skipdiff" / "recordings"
 
 
 def hashes(pair: Pair) -> dict[str, Any]:
-    """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
+    """Return hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
     hr = "" if pair.hr is None else hashlib.blake2b(pair.hr.tobytes(), digest_size=16).hexdigest()
     return {"lr": image_key(pair.lr), "hr": hr}
 
@@ -101,7 +102,8 @@ class Graph:
             self.next[level, state, action] = number
 
     def schedules(self) -> list[tuple[int, ...]]:
-        """The cheapest schedule that leads to each outcome: it skips at all levels outside the history."""
+        """Return the cheapest schedule that leads to each outcome: it skips at all levels outside the
+        history."""
         return [
             tuple(DENOISE if t in history else SKIP for t in range(self.fine_steps, 1, -1))
             for history in self.outcomes
@@ -110,13 +112,13 @@ class Graph:
 
 @dataclass(frozen=True)
 class Recording:
-    """One image under one noise seed."""
+    """The recording of one image under one noise seed."""
 
     latents: dict[int, np.ndarray]
-    """By size n, what agents see in each state, then in each outcome, float16
+    """For each size n, what agents see in each state, then in each outcome, float16
     (states + outcomes, 3, n, n)."""
     values: np.ndarray
-    """The metrics of each outcome, float64 (outcomes, metrics), see :func:`scores`."""
+    """The metrics of each outcome, float64 (outcomes, metrics); see :func:`scores`."""
 
 
 def record(
@@ -160,18 +162,19 @@ def scores(
     metrics: Sequence[str],
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """The scores by each metric of pictures, uint8 (B, H, W, 3), of one original: float64 (B, metrics).
+    """Score pictures, uint8 (B, H, W, 3), of one original by each metric: float64 (B, metrics).
 
-    NaN where a metric cannot be computed, see :func:`judge`.
+    A score is NaN where the metric cannot be computed; see :func:`judge`.
     """
     references = None if original is None else np.stack([original] * len(pictures))
     return np.stack([judge(load_metric(name, device), pictures, references) for name in metrics], axis=1)
 
 
 def judge(metric: Metric, pictures: np.ndarray, references: np.ndarray | None) -> np.ndarray:
-    """The scores of pictures, uint8 (B, H, W, 3), by one metric: float64 (B,).
+    """Score pictures, uint8 (B, H, W, 3), by one metric: float64 (B,).
 
-    NaN if the pictures are too small for the metric, or if it needs originals and there are none.
+    The scores are NaN if the pictures are too small for the metric, or if it needs originals and there are
+    none.
     """
     large_enough = min(pictures.shape[1:3]) >= metric.min_size
     if not large_enough or (references is None and metric.reference):
@@ -231,7 +234,8 @@ class Recordings:
         return self._known[key]
 
     def about(self, image: int, noise_seed: int) -> dict[str, Any]:
-        """All that the recording of an image and a noise seed depends on, as the file states it."""
+        """Return all that the recording of an image and a noise seed depends on, in the form stored in the
+        file."""
         process = self.process
         return self._remembered((image, noise_seed, "about"), lambda: {
             "format": FORMAT, "model": identity_of(process.model, "a recording"),
@@ -244,7 +248,7 @@ class Recordings:
         })  # fmt: skip
 
     def file(self, image: int, noise_seed: int) -> Path:
-        """The file of the recording of an image and a noise seed, whether or not it exists."""
+        """Return the file of the recording of an image and a noise seed, whether or not it exists."""
 
         def name() -> Path:
             about = json.dumps(self.about(image, noise_seed), sort_keys=True)
@@ -254,11 +258,11 @@ class Recordings:
         return self._remembered((image, noise_seed, "file"), name)
 
     def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
-        """The episodes that are not recorded yet."""
+        """Return the episodes that are not recorded yet."""
         return [episode for episode in episodes if not self.file(*episode).is_file()]
 
     def prepare(self, episodes: Iterable[Episode]) -> None:
-        """Make the missing recordings, and report the progress on standard error."""
+        """Make the missing recordings, and report progress on standard error."""
         if missing := self.missing(episodes):
             print(
                 f"recording {len(missing)} episodes into {self.folder}, once: "
@@ -300,7 +304,7 @@ class Recordings:
 
     @staticmethod
     def _check(path: Path, metadata: dict[str, str], wanted: dict[str, Any]) -> None:
-        """Refuse a file whose content does not match its name."""
+        """Raise a SkipDiffError for a file whose content does not match its name."""
         found = json.loads(metadata.get("about", "{}"))
         for name, value in json.loads(json.dumps(wanted)).items():
             if found.get(name) != value:
@@ -310,7 +314,8 @@ class Recordings:
                 )
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
-        """What agents see in each state, then in each outcome, float16 (states + outcomes, 3, size, size)."""
+        """Return what agents see in each state, then in each outcome, float16
+        (states + outcomes, 3, size, size)."""
         key, kept = (image, noise_seed, size), self._latents
         if key in kept:
             kept.move_to_end(key)
@@ -321,17 +326,17 @@ class Recordings:
         return found
 
     def values(self, image: int, noise_seed: int) -> np.ndarray:
-        """The metrics of each outcome, float64 (outcomes, metrics)."""
+        """Return the metrics of each outcome, float64 (outcomes, metrics)."""
         return self._remembered(
             (image, noise_seed, "values"), lambda: self._read(image, noise_seed, "values")
         )
 
     def seconds(self, image: int, noise_seed: int) -> float:
-        """The time that the recording took, in seconds."""
+        """Return the time that the recording took, in seconds."""
         return float(self._read(image, noise_seed, "seconds")[0])
 
     def rewards(self, image: int, noise_seed: int) -> np.ndarray:
-        """The reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
+        """Return the reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
 
         def compute() -> np.ndarray:
             values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
@@ -340,11 +345,13 @@ class Recordings:
         return self._remembered((image, noise_seed, "rewards"), compute)
 
     def spread(self, episodes: Iterable[Episode]) -> float:
-        """The mean over episodes of the standard deviation of their outcomes' rewards; 1 if that is 0."""
+        """Return the mean over episodes of the standard deviation of their outcomes' rewards; 1 if that is
+        0."""
         return float(np.mean([self.rewards(*episode).std() for episode in episodes])) or 1.0
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Every outcome, from the recording; ``calls`` is the number of network calls that recording took."""
+        """Return every outcome of the recording; ``calls`` is the number of network calls that recording
+        took."""
         values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
         rewards = self.rewards(image, noise_seed)
         calls = evaluations(self.schedules, self.process.coarse_steps)

@@ -24,16 +24,18 @@ def register_envs() -> None:
                 entry_point=f"skipdiff_env.envs.{single}",
                 vector_entry_point=f"skipdiff_env.envs.{vector}",
             )
-    # v1 is another problem and does not replace v0, which Gymnasium would call out of date at every make
+    # v1 is a different problem and does not replace v0. Without this, Gymnasium would warn at every make of
+    # v0 that it is out of date.
     gymnasium.registry[CALL_ENV_ID].name, gymnasium.registry[CALL_ENV_ID].version = CALL_ENV_ID, None
 
 
 def complete(spec: EnvSpec, max_episode_steps: int) -> EnvSpec:
-    """Complete the spec of an environment that Gymnasium has just made, so that an environment that is made
-    from it has the same one.
+    """Complete the spec of an environment that Gymnasium has just made, so that environments made from it get
+    the same spec.
 
-    The name and the version are those of the id, which the registry hides for v1. The limit on the decisions
-    is no argument but a field, where :func:`gymnasium.make` and :func:`gymnasium.make_vec` read it.
+    The name and the version are those of the id, which the registry hides for v1. The limit on the number of
+    decisions is not an argument but a field, from which :func:`gymnasium.make` and :func:`gymnasium.make_vec`
+    read it.
     """
     _, spec.name, spec.version = parse_env_id(spec.id)
     spec.kwargs.pop("max_episode_steps", None)

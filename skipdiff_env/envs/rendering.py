@@ -92,7 +92,7 @@ def _outcome(info: dict[str, Any], metric: str) -> str:
 
 
 def _fitted(text: str, font: Any, width: int) -> str:
-    """The text, cut at its beginning (file names differ at their ends) to fit into ``width`` pixels."""
+    """Cut a text at its beginning (file names differ at their ends) to fit into ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("..." + text) > width:

@@ -2,8 +2,8 @@
 
 :class:`Scenes` combines an image source, a frozen model and a metric. How a picture is made, by decisions
 about fine steps or about every network call, is left to :mod:`.episodes` and :mod:`.call_episodes`. An
-episode is determined by its image and its noise seed: they fix the crop, every noise draw and so, given the
-actions, the result.
+episode is determined by its image and its noise seed: they fix the crop, every noise draw and therefore,
+given the actions, the result.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ NOISE_SEEDS = 2**32
 """Number of noise seeds that ``noise="fresh"`` draws from."""
 
 RESET = ("image", "noise_seed", "step_cost")
-"""The options of a reset."""
+"""The options that a reset accepts."""
 
 _CHECKED_IMAGES = 32
-"""Number of images that are decoded when an environment is made, to refuse those that are too small."""
+"""Number of images that are decoded when an environment is made, so that images that are too small are
+refused."""
 
 Observation = dict[str, Tensor] | Tensor
 
@@ -69,7 +70,7 @@ class Scenes(ABC):
 
     Attributes:
         source, model, metric: the images, the model and the metric that the options specify.
-        image_size: side of the SR images, pixels.
+        image_size: side of the SR images in pixels.
         pairs: the images of each row; empty before the first :meth:`begin`, which must begin all rows.
         books: the ledger of the rows, which gives their infos.
         state: the state of the process, one entry per row.
@@ -122,15 +123,16 @@ class Scenes(ABC):
 
     @abstractmethod
     def observe(self) -> Observation:
-        """The observations of all rows, on the device, in new memory."""
+        """Return the observations of all rows, on the device, in new memory."""
 
     @abstractmethod
     def cells(self, row: int) -> list[Cell]:
-        """The decisions of a row as they are rendered, the same number for every row at any time."""
+        """Return the decisions of a row as they are rendered; their number is the same for every row at any
+        time."""
 
     @abstractmethod
     def _load_process(self) -> None:
-        """Create the process that drives the model; it is not pickled either."""
+        """Create the process that drives the model; like the model, it is not pickled."""
 
     def _load(self) -> None:
         """Load everything that is shared between environments and not pickled with them."""
@@ -157,7 +159,7 @@ class Scenes(ABC):
         self._load()
 
     def _checked_size(self, size: int | None) -> int:
-        """Return ``size`` if it suits the images, the model and the metric; refuse any other."""
+        """Return ``size`` if it suits the images, the model and the metric; raise an error otherwise."""
         if size is None:
             raise SkipDiffError("this model has no image_size of its own: give image_size= in pixels")
         if self.metric.reference and self.source.low_resolution:
@@ -181,7 +183,7 @@ class Scenes(ABC):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None,
     ) -> Opening:
-        """Choose image, noise seed and price of new episodes, and open their pictures."""
+        """Choose the images, noise seeds and prices of new episodes, and open their pictures."""
         images, seeds, prices = self._chosen(rows, rngs, options)
         pairs = [self._pair(image, seed) for image, seed in zip(images, seeds, strict=True)]
         lr = to_planes(np.stack([pair.lr for pair in pairs])).contiguous().to(self.device)
@@ -194,7 +196,7 @@ class Scenes(ABC):
         rngs: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None,
     ) -> list[list[Any]]:
-        """Image, noise seed and price of new episodes, a list (len(rows),) each."""
+        """Choose the images, noise seeds and prices of new episodes, a list (len(rows),) each."""
         given = self._read_options(options)
         # Drawn whatever the options say: an option must not shift what later episodes draw.
         chosen = [
@@ -204,7 +206,7 @@ class Scenes(ABC):
         return [[each[name] for each in chosen] for name in RESET]
 
     def _checked(self, actions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return actions as an array of integers; refuse anything that is not in the action space."""
+        """Return actions as an array of integers; raise an error if one is not in the action space."""
         array, most = np.asarray(actions), int(self.action_space.n) - 1
         if not (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= most):
             raise SkipDiffError(f"actions must be integers from 0 to {most}, got {array!r}")
@@ -266,24 +268,25 @@ class Scenes(ABC):
         )  # fmt: skip
 
     def _results(self, rows: np.ndarray) -> tuple[Results, np.ndarray | None]:
-        """The newest x̂0 of ``rows``, and their originals, uint8 (B, H, W, 3), if there are any."""
+        """Return the newest x̂0 of ``rows`` and, if there are any, their originals, uint8 (B, H, W, 3)."""
         x0 = self.state.x0[torch.as_tensor(rows, device=self.device)]
         originals = [hr for row in rows if (hr := self.pairs[row].hr) is not None]
         return Results.of(x0), np.stack(originals) if originals else None
 
     def _fidelity(self, images: np.ndarray, references: np.ndarray | None) -> dict[str, np.ndarray]:
-        """``psnr`` and ``ssim``, each (B,); NaN without originals."""
+        """Compute ``psnr`` and ``ssim``, each (B,); NaN without originals."""
         if references is None:
             return {name: np.full(len(images), np.nan) for name in ("psnr", "ssim")}
         return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
-        """Info keys that are known only at the end of an episode, with their placeholders until then."""
+        """Return the info keys that are known only at the end of an episode, with their placeholders until
+        then."""
         blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}
 
     def _lr(self) -> Tensor:
-        """The LR images of all rows, float32 (B, 3, h, w) in [0, 1]."""
+        """Return the LR images of all rows, float32 (B, 3, h, w) in [0, 1]."""
         arrays = np.stack([pair.lr for pair in self.pairs])
         return to_planes(arrays).contiguous().to(self.device).float() / 255
 
@@ -293,9 +296,9 @@ class Scenes(ABC):
         return bool(self.pairs)
 
     def finished(self, row: int) -> bool:
-        """Whether the episode of a row is over, or none has begun yet."""
+        """Return whether the episode of a row is over or has not begun yet."""
         return not self.begun or bool(self.state.level[row] == 0)
 
     def picture(self, row: int) -> np.ndarray:
-        """The newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
+        """Return the newest x̂0 of a row as the 8-bit image that would be saved, uint8 (H, W, 3)."""
         return Results.of(self.state.x0[row : row + 1]).images[0]

@@ -22,8 +22,8 @@ from .scenes import Scenes
 
 Observation = np.ndarray | dict[str, Any]
 
-# AsyncVectorEnv forks. A child has none of the threads that torch had started before, and waits for them for
-# ever as soon as it computes with more than one.
+# AsyncVectorEnv forks. A child process has none of the threads that torch started before the fork, and would
+# wait for them for ever as soon as it computed with more than one.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
@@ -52,7 +52,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """The spec; ``max_episode_steps`` is the length of the longest episode unless it was given."""
+        """The spec; ``max_episode_steps`` is the length of the longest episode unless a limit was given."""
         return self._spec
 
     @spec.setter
@@ -107,7 +107,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
 
 def checked_action(action: Any, space: spaces.Discrete) -> int:
-    """Return an action as an integer; refuse what is not an integer of the action space."""
+    """Return an action as an integer; raise an error unless it is an integer of the action space."""
     try:
         chosen = operator.index(action)
     except TypeError:

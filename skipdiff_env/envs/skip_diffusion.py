@@ -41,8 +41,9 @@ class SkipDiffusionEnv(SceneEnv):
 
     `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
     `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are those of the
-    model's target: a noisy image in [-1, 1] or, for residual models, a noisy scaled detail layer
-    k (HR - c). They are clipped at +-20, a value that only noise of ten standard deviations would reach.
+    model's target: a noisy image in [-1, 1] or, for residual models, a noisy scaled detail layer k (HR - c),
+    where HR is the original and c the bicubic enlargement of LR. They are clipped at +-20, a value that only
+    noise of ten standard deviations would reach.
 
     `observation="dict"`:
 
@@ -60,15 +61,15 @@ class SkipDiffusionEnv(SceneEnv):
 
     The reward is 0 until the episode ends. Then it is 1/M if low values of the metric M are good, and M
     otherwise, where M is the metric of the final image. If the score cannot be computed (NIQE of a flat
-    image, M <= 0 where 1/M is needed, or a result that is not finite), it counts as 0 and
-    `info["reward_valid"]` is False. NIQE reads whole blocks of 96 pixels from the top left and ignores
-    the rest: of an image of 256 x 256 pixels it sees 192 x 192. Give an `image_size` that is a multiple
-    of 96, or use `metric="niqe-full"`, which averages shifted crops so that every pixel counts.
+    image, M <= 0 where 1/M is needed, or a result that is not finite), the reward is 0 and
+    `info["reward_valid"]` is False. NIQE reads whole blocks of 96 pixels from the top left and ignores the
+    rest: of an image of 256 x 256 pixels it sees 192 x 192. Give an `image_size` that is a multiple of 96, or
+    use `metric="niqe-full"`, which averages shifted crops so that every pixel counts.
 
-    Each step costs `step_cost` times the number of evaluations that it made, whether or not its score is
-    valid. The S - 1 evaluations of CSA take place in `reset` and cost nothing, since they are the same
-    whatever the agent does. With `step_cost=(low, high)` each episode draws its own price between the
-    two, log-uniformly, so that one agent can learn to be fast or thorough as the price demands.
+    Each step costs `step_cost` times the number of evaluations that it made, whether or not the result has a
+    score. The S - 1 evaluations of CSA take place in `reset` and cost nothing, since they are the same
+    whatever the agent does. With `step_cost=(low, high)`, each episode draws its own price between the two,
+    log-uniformly, so that one agent can learn to be fast or thorough as the price demands.
 
     ## Starting State
 
@@ -86,8 +87,9 @@ class SkipDiffusionEnv(SceneEnv):
 
     The episode ends after F - 1 decisions. The last call of `step` also makes the last denoising step 1 -> 0,
     which is never skipped, and returns `terminated=True` and the final latent (level 0). Episodes are
-    truncated only by a `max_episode_steps`. In the spec it is F - 1 unless it is given, and an environment
-    that `gymnasium.make` makes from the spec therefore ends with both flags; a batch never sets both.
+    truncated only by `max_episode_steps`. If it is not given, the spec states F - 1, so an environment that
+    `gymnasium.make` makes from the spec sets both `terminated` and `truncated` at the end of an episode; a
+    batch never sets both.
 
     ## Arguments
 
@@ -111,7 +113,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `low_resolution` | `False` | whether `images` are LR images without originals |
     | `step_cost` | `0.0` | price of a network evaluation in units of reward, or a range (low, high) |
     | `return_image` | `False` | whether `info` holds the SR image |
-    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if there is one |
+    | `device` | `"auto"` | where the model and the metric run; `"auto"` takes CUDA if it is available |
     | `cache` | `None` | a `skipdiff_env.latent_cache.LatentCache`, see below |
     | `refiner` | `None` | `"own"` (the model's), name or folder of a model with a refiner, or a function |
     | `render_mode` | `None` | `"rgb_array"`, `"human"` (needs pygame) or None |
@@ -121,8 +123,8 @@ class SkipDiffusionEnv(SceneEnv):
 
     A `LatentCache` remembers latents and scores. If an image and a noise seed were played before, an episode
     needs no network call for latents that were denoised at the same levels. Environments with different
-    metrics and skip rules may share a cache. It is worthwhile if episodes recur: with `noise="fixed"`, or
-    when `reset` is given images and noise seeds.
+    metrics and skip rules may share a cache. A cache is worthwhile if episodes recur: with `noise="fixed"`,
+    or when `reset` is given images and noise seeds.
 
     `gymnasium.make_vec("SkipDiff-v0", num_envs=n, ...)` takes the same arguments and runs n episodes as
     one batch; see `SkipDiffusionVectorEnv`.

@@ -29,16 +29,16 @@ Batch = Any
 class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
     """``num_envs`` copies of a :class:`.SceneEnv` that share every call of the network and the metric.
 
-    If it is seeded with s, copy i plays what a single environment seeded with s + i plays, up to float32
-    rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step, each key
-    of the single environment holds an array (num_envs, ...), and ``_key`` a mask of the copies it was filled
-    for.
+    If the batch is seeded with s, copy i plays what a single environment seeded with s + i plays, up to
+    float32 rounding, which depends on the size of the batch. Infos have Gymnasium's layout: in every step,
+    each key of the single environment holds an array (num_envs, ...), and ``_key`` a mask of the copies for
+    which it was filled.
 
     Args:
         num_envs: number of copies.
-        autoreset_mode: ``"NextStep"`` (the default: the step after an end ignores its action, begins a new
-            episode and returns reward 0), ``"SameStep"`` (the new episode begins at once; the last
-            observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``), or
+        autoreset_mode: ``"NextStep"`` (the default: the step after the end of an episode ignores its action,
+            begins a new episode and returns reward 0), ``"SameStep"`` (the new episode begins at once; the
+            last observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``), or
             ``"Disabled"`` (you call ``reset(options={"reset_mask": ...})``); or a member of
             ``gymnasium.vector.AutoresetMode``.
         tensors: whether observations, rewards (float32) and flags are torch tensors on the device
@@ -115,7 +115,7 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         """Begin new episodes.
 
         Args:
-            seed: s, giving copy i the seed s + i, or one seed (or None) for each copy.
+            seed: an integer s, which gives copy i the seed s + i, or one seed or None for each copy.
             options: ``image``, ``noise_seed`` and ``step_cost`` as for the single environment, one value for
                 all copies or one for each; and ``reset_mask``, bool (num_envs,): which copies to reset
                 (default: all).

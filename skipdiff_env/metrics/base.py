@@ -22,11 +22,11 @@ class Metric(ABC):
     """A quality score for 8-bit pictures, made by :func:`skipdiff_env.metrics.load_metric`.
 
     Attributes:
-        name: its name in tables.
+        name: name of the metric in tables.
         lower_better: whether a smaller score means a better picture.
-        reference: whether it needs the undistorted pictures.
-        min_size: the smallest height and width in pixels that can be scored (1 if unknown).
-        device: device on which it computes.
+        reference: whether the metric needs the undistorted pictures.
+        min_size: minimum height and width in pixels of a picture (1 if unknown).
+        device: device on which the metric computes.
 
     A score depends only on the picture (and its reference): random numbers inside a metric are seeded
     for each picture, and the caller's generators are left as they were. Pickles and copies carry only
@@ -77,15 +77,15 @@ class Metric(ABC):
         return self._score(images, references) if len(images) else np.empty(0)
 
     def rewards(self, scores: Scores) -> Scores:
-        """The rewards of Eq. 15: 1/M where a lower M is better, else M. float64, with the shape of
-        ``scores``; NaN where there is no reward (M ≤ 0 has no meaningful inverse)."""
+        """Compute the rewards of Eq. 15, float64 with the shape of ``scores``: 1/M if a lower M is better,
+        else M. They are NaN where there is no reward (M ≤ 0 has no meaningful inverse)."""
         if not self.lower_better:
             return np.where(np.isfinite(scores), scores, np.nan)
         return np.divide(1.0, scores, where=scores > 0, out=np.full(scores.shape, np.nan))
 
     def worth(self, scores: Scores) -> Scores:
-        """-ln M where a lower M is better, else ln M: the logarithm of the reward. float64, with the shape of
-        ``scores``; NaN where the reward has no finite logarithm."""
+        """Compute the logarithms of the rewards, float64 with the shape of ``scores``: -ln M if a lower M is
+        better, else ln M. They are NaN where the reward has no finite logarithm."""
         rewards = self.rewards(scores)
         return np.log(np.where((rewards > 0) & np.isfinite(rewards), rewards, np.nan))
 

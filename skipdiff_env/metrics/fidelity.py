@@ -17,18 +17,18 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels, and so the minimum side of a picture."""
+"""Side of SSIM's window in pixels, and therefore the minimum side of a picture."""
 
 
 def studio_luma(images: Images) -> NDArray[np.float64]:
-    """Luma of uint8 RGB (…, 3) in BT.601 studio range: float64 (…) in [16, 235], not rounded."""
+    """Compute the luma of uint8 RGB (…, 3) in BT.601 studio range: float64 (…) in [16, 235], not rounded."""
     return 16 + images @ _BT601
 
 
 def psnr_y(a: Images, b: Images) -> Scores:
-    """Peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
 
-    Infinite where the luma of a pair is equal.
+    The ratio is infinite where both pictures of a pair have the same luma.
     """
     error = np.square(studio_luma(a) - studio_luma(b)).mean(axis=(1, 2))
     with np.errstate(divide="ignore"):
@@ -36,7 +36,7 @@ def psnr_y(a: Images, b: Images) -> Scores:
 
 
 def ssim_y(a: Images, b: Images) -> Scores:
-    """Structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
 
     Raises:
         ValueError: if a side is shorter than 11 pixels.
@@ -49,7 +49,7 @@ def ssim_y(a: Images, b: Images) -> Scores:
 
 
 class FidelityMetric(Metric):
-    """``psnr_y``, ``ssim_y`` and similar functions as a metric; computed on the CPU whatever the device."""
+    """``psnr_y``, ``ssim_y`` or a similar function as a metric, computed on the CPU whatever the device."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ def load_metric(
     """Load a metric by name, or make one from a function.
 
     Args:
-        spec: One of
+        spec: one of
 
             - ``"niqe"``: needs no reference. It reads only the part of a picture that 96x96 blocks fill from
               the top left, and is comparable only between pictures of one size (of at least 192x192, since
@@ -45,13 +45,13 @@ def load_metric(
               whether the second parameter has no default value), ``min_size`` and ``name`` are read if
               present. Its exceptions are not caught;
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
-              higher values are better is inverted, so that a lower product is better; NaN where one of
-              them is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
-            - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so that
-              lower is better; the reward is its negative. A difference of 0.01 is one per cent of M, for easy
-              and for hard pictures alike;
+              higher values are better is inverted, so a lower product is better. The product is NaN where one
+              of the metrics is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
+            - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so lower is
+              always better; the reward is the negative of this value. A difference of 0.01 corresponds to one
+              per cent of M, for easy and hard pictures alike;
             - a metric, which is returned as it is.
-        device: Device on which pyiqa's metrics compute.
+        device: device on which pyiqa's metrics compute.
 
     Returns:
         The metric. The same name gives the same object; ``"niqe"`` and ``"lpips"`` load at the first score.
@@ -94,7 +94,7 @@ def _by_name(name: str, device: torch.device) -> Metric:
 
 
 def _weights(text: str) -> dict[str, float]:
-    """``lpips,niqe-full:0.5`` as a dictionary of weights."""
+    """Read ``lpips,niqe-full:0.5`` as a dictionary of weights."""
     found = {}
     for part in text.split(","):
         name, _, weight = part.partition(":")
@@ -172,14 +172,14 @@ class LogMetric(Metric):
         return -self._metric.worth(self._metric(images, references if self.reference else None))
 
     def rewards(self, scores: Scores) -> Scores:
-        """The negative scores, float64; NaN where there is none."""
+        """Return the negative scores, float64; NaN where there is no score."""
         return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 
 def _second_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some built-in functions do not say
+    except ValueError:  # some built-in functions have no signature
         return None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return positional[1] if len(positional) > 1 else None

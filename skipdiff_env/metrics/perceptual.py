@@ -1,10 +1,10 @@
-"""NIQE, LPIPS and everything else of pyiqa as metrics.
+"""NIQE, LPIPS and all other metrics of pyiqa.
 
-NIQE: Mittal, Soundararajan and Bovik 2013. LPIPS: Zhang et al. 2018. Both are pyiqa's code with the
-weights of ``weights/``; for any other name pyiqa finds the weights itself.
+NIQE is by Mittal, Soundararajan and Bovik (2013), and LPIPS by Zhang et al. (2018). Both run pyiqa's code
+with the weights in ``weights/``; for any other metric, pyiqa finds the weights itself.
 
 NIQE reacts to the last bit: in flat areas its normalised pixels are rounding noise whose sign counts. Scores
-from different machines or devices agree to about 1e-3 of their value on such pictures, to 1e-6 on others.
+from different machines or devices agree to about 1e-3 of their value on such pictures, and to 1e-6 on others.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from skipdiff_env.metrics.base import Images, Metric, Scores
 NIQE_BLOCK = 96
 """Side of NIQE's blocks in pixels."""
 LPIPS_MIN_SIZE = 31
-"""Smallest side in pixels that survives AlexNet's pooling."""
+"""Minimum side in pixels of a picture that survives AlexNet's pooling."""
 
 _BATCHED = {"niqe": NIQE_BLOCK, "lpips": LPIPS_MIN_SIZE}
-"""The metrics whose weights are included, and their smallest side. They score batches: NIQE's scores are
-equal to the bit to those of single pictures, LPIPS's to 1e-7. Other metrics of pyiqa score one picture at a
-time."""
+"""The metrics whose weights are included, and their minimum sides in pixels. They score batches: NIQE's
+scores are bit-identical to those of single pictures, and LPIPS's agree to 1e-7. Other metrics of pyiqa score
+one picture at a time."""
 
 
 class PyiqaMetric(Metric):
-    """A metric of pyiqa by its name there.
+    """A metric of pyiqa, given by its name in that library.
 
-    NIQE and LPIPS are loaded at the first score, others (whose weights may have to be downloaded) at once.
+    NIQE and LPIPS are loaded at the first score; others, whose weights may have to be downloaded, at once.
 
     A picture on which a metric fails scores NaN, and the rest of the batch is not affected. If the metric
     runs out of memory, or also fails on noise of the same size, the picture is not the cause, and an error is
@@ -51,7 +51,7 @@ class PyiqaMetric(Metric):
         lower_better, reference = (True, name == "lpips") if on_board else pyiqa_loading.properties(name)
         min_size = _BATCHED.get(name, 1)
         super().__init__(device, name=name, lower_better=lower_better, reference=reference, min_size=min_size)
-        # Enough for a GPU to be busy; on a CPU larger NIQE passes fall out of the caches and get slower.
+        # Enough to keep a GPU busy; on a CPU, larger passes of NIQE exceed the caches and become slower.
         self._pixels_a_pass = (4 if device.type == "cpu" else 16) * 256**2 if on_board else 0
         if not on_board:
             _ = self._network
@@ -66,7 +66,7 @@ class PyiqaMetric(Metric):
         return np.concatenate([self._pass(*_rows(images, references, slice(i, i + rows))) for i in starts])
 
     def _pass(self, images: Images, references: Images | None) -> Scores:
-        network = self._network  # outside the try: what fails in loading is not the picture's fault
+        network = self._network  # outside the try: an error in loading is not the picture's fault
         try:
             return self._infer(network, images, references)
         except Exception as error:
@@ -85,13 +85,13 @@ class PyiqaMetric(Metric):
         return scores.double().reshape(len(images)).cpu().numpy()
 
     def _to_tensor(self, images: Images) -> torch.Tensor:
-        """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1]; to (B, 1, H, W) for NIQE."""
+        """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1], or to (B, 1, H, W) for NIQE."""
         pixels = niqe_luma(images)[..., None] if self.name == "niqe" else images
         planes = to_planes(pixels).contiguous()
         return planes.to(self.device) / 255
 
     def _check_noise(self, network: torch.nn.Module, shape: tuple[int, ...], error: Exception) -> None:
-        """Raise unless noise of this shape can be scored."""
+        """Raise an error unless noise of this shape can be scored."""
         noise = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
         try:
             self._infer(network, noise[0], noise[1])
@@ -133,11 +133,12 @@ class FullNiqe(Metric):
 
 
 def niqe_luma(images: Images) -> NDArray[np.float32]:
-    """The integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
+    """Compute the integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
 
-    The formula is pyiqa's (Y of YIQ), but not its product of matrices: about one pixel in a thousand lies
-    halfway between two levels, and which way float32 then rounds depends on the order of the sum, and thus on
-    the machine. This by itself moves scores by up to 0.1 %. Here the order is fixed, on the CPU.
+    The formula is pyiqa's (Y of YIQ), but it is not computed as a product of matrices. About one pixel in a
+    thousand lies halfway between two levels, and the direction in which float32 rounds it depends on the
+    order of the sum, and thus on the machine. This alone moves scores by up to 0.1 %. Here the order is
+    fixed, on the CPU.
     """
     red, green, blue = np.moveaxis(images.astype(np.float32) / np.float32(255), -1, 0)
     luma = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
@@ -157,11 +158,11 @@ def _out_of_memory(error: Exception) -> bool:
 def _undisturbed(device: torch.device) -> Iterator[None]:
     """Seed the generators that a metric may use, restore the caller's afterwards, and hide warnings.
 
-    On CUDA convolutions are also kept deterministic and in float32: TensorFloat-32, their default, moves
+    On CUDA, convolutions are also kept deterministic and in float32: TensorFloat-32, their default, moves
     LPIPS in its fourth digit.
     """
     on_cuda = device.type == "cuda"
-    cudnn: Any = torch.backends.cudnn  # a module that mypy does not see all of
+    cudnn: Any = torch.backends.cudnn  # a module of which mypy does not see everything
     numpy_state = np.random.get_state()
     settings = cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision
     with torch.random.fork_rng(devices=[device] if on_cuda else []), warnings.catch_warnings():

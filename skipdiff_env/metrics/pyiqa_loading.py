@@ -31,7 +31,7 @@ _lock = threading.Lock()  # creating a metric swaps sys.stdout and a torchvision
 
 
 def properties(name: str) -> tuple[bool, bool]:
-    """(lower_better, reference) of a metric of pyiqa.
+    """Return the properties (lower_better, reference) of a metric of pyiqa.
 
     Raises:
         SkipDiffError: if there is no such metric, or it does not score single pictures.
@@ -49,10 +49,11 @@ def properties(name: str) -> tuple[bool, bool]:
 
 
 def create_network(name: str, device: torch.device) -> torch.nn.Module:
-    """The network of a metric: tensors (B, 3, H, W) in [0, 1], as many as it compares, to B scores.
+    """Create the network of a metric, which maps tensors (B, 3, H, W) in [0, 1], as many as it compares, to B
+    scores.
 
     Raises:
-        SkipDiffError: if it cannot be made, in one line that says why.
+        SkipDiffError: if the network cannot be made; the message says why in one line.
     """
     with _lock, _quiet():
         pyiqa = import_pyiqa()

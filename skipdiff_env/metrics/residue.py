@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 from skipdiff_env.metrics.base import Images, Scores
 
 BLOCK = 16
-"""Side in pixels of the blocks among which the smoothest are chosen."""
+"""Side in pixels of the blocks from which the smoothest are chosen."""
 SIGMA = 2.0
 """σ in pixels of the Gaussian that separates grain from shading."""
 SHARE = 0.1
 """Share of the blocks that count as flat."""
 ROUNDING = 12**-0.5
-"""Standard deviation of the rounding error in grey levels, the smallest deviation that counts."""
+"""Standard deviation of the rounding error in grey levels, the minimum deviation that counts."""
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
-    """Standard deviation of the high-pass in the smoothest tenth of the original's blocks, over the
-    original's.
+    """Compute the standard deviation of the high-pass in the smoothest tenth of the original's blocks,
+    divided by that of the original.
 
-    At 1 the picture is as smooth as the original, above 1 it has more grain, and below 1 it has lost some.
-    The high-pass is the picture minus its Gaussian blur, all three channels count equally, and the blocks are
-    those in which the original's high-pass deviates least.
+    At 1, the picture is as smooth as the original; above 1, it has more grain; below 1, it has lost some. The
+    high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
+    blocks are those in which the original's high-pass deviates least.
 
     Args:
         images: the pictures, uint8 (B, H, W, 3), each side at least 16 pixels.
@@ -44,7 +44,7 @@ def _one(image: NDArray[np.uint8], original: NDArray[np.uint8]) -> float:
 
 
 def _power(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean square of the high-pass in each whole block, over its pixels and channels."""
+    """Compute the mean square of the high-pass in each whole block, over its pixels and channels."""
     import cv2
 
     pixels = image.astype(np.float32)

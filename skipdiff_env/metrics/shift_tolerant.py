@@ -1,9 +1,9 @@
 """ST-LPIPS (Ghildyal and Liu 2022): LPIPS with networks that blur before they subsample, and its own weights.
 
 A shift by one pixel, which people do not see, changes LPIPS a good deal and ST-LPIPS little. The two networks
-serve different purposes: AlexNet's judges (``st-lpips``), and VGG's is a loss that training may use, so that
-no judge has been trained on. The weights, 69 MB, come with the package ``stlpips_pytorch``, which is not
-imported.
+serve different purposes: AlexNet's is a metric (``st-lpips``), and VGG's is a loss that training may use, so
+that no model is trained on the metric that judges it. The weights, 69 MB, come with the package
+``stlpips_pytorch``, which is not imported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PACKAGE = "stlpips_pytorch"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and standard deviation of ImageNet's pixels, for images in [-1, 1]."""
 MIN_SIZE = 31
-"""Smallest side, in pixels, that is enough for pooling and reflected borders; the same as LPIPS's."""
+"""Minimum side, in pixels, that is enough for pooling and reflected borders; the same as LPIPS's."""
 
 Trunk = Literal["alex", "vgg"]
 _LAYERS: dict[Trunk, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ _PADDING = {"c3": 1, "c5": 2, "c11": 2}
 
 
 class ShiftTolerantLpips(nn.Module):
-    """Two batches (B, 3, H, W) in [-1, 1] → their distances (B,), differentiable; frozen.
+    """A frozen, differentiable network: two batches (B, 3, H, W) in [-1, 1] → their distances (B,).
 
     Args:
         trunk: ``alex`` for AlexNet or ``vgg`` for VGG16.
@@ -70,7 +70,7 @@ class ShiftTolerantLpips(nn.Module):
         self.requires_grad_(False)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The five layers' activations."""
+        """Compute the activations of the five layers."""
         x = ((image - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         found, weights = [], iter(self.convolutions)
         for layer in self.layers:
@@ -91,7 +91,8 @@ class ShiftTolerantLpips(nn.Module):
 
 
 def blur_and_halve(x: Tensor) -> Tensor:
-    """Every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 along both axes, with reflected borders.
+    """Return every second pixel of x (B, C, H, W), blurred by (1 2 1)/4 along both axes, with reflected
+    borders.
 
     The filter is computed as two means of two pixels, one after the other.
     """
@@ -99,10 +100,10 @@ def blur_and_halve(x: Tensor) -> Tensor:
 
 
 def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
-    """LPIPS's distance of features, (B,).
+    """Compute LPIPS's distance between two sets of features, (B,).
 
-    Squared differences of unit vectors, weighted by heads (1, C, 1, 1), averaged over positions, summed over
-    layers.
+    The squared differences of unit vectors are weighted by heads (1, C, 1, 1), averaged over positions and
+    summed over layers.
     """
     total = torch.zeros(len(a[0]), device=a[0].device)
     for x, y, head in zip(a, b, heads, strict=True):

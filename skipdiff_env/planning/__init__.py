@@ -1,4 +1,4 @@
-"""The search for a model's best fixed plans, see :func:`find_plan`."""
+"""The search for a model's best fixed plans; see :func:`find_plan`."""
 
 from .efforts import choose_efforts
 from .search import FoundPlan, PlanSearch, find_plan

@@ -1,4 +1,4 @@
-"""Chooses a model's fast, normal and best plan."""
+"""Chooses a model's fast, normal and best plans."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LIMITS: dict[str, dict[str, float]] = {
 """How far an effort's plan may fall behind the reference: PSNR in dB, SSIM as a difference, and the residue
 as a fraction of the reference's."""
 MOST: dict[str, float] = {NORMAL: 0.02, FAST: 0.15}
-"""The largest Σ w ln(M / M of the reference) that such a plan may have, over the metrics M of the
-objective."""
+"""The highest Σ w ln(M / M of the reference), over the metrics M of the objective, that such a plan may
+have."""
 
 
 def choose_efforts(
@@ -51,10 +51,11 @@ def choose_efforts(
 
 
 def _behind(name: str, ours: float, theirs: float) -> float:
-    """How much worse ours is: the residue as a fraction of theirs, PSNR and SSIM as a difference."""
+    """Return how much worse ``ours`` is: the residue as a fraction of ``theirs``, PSNR and SSIM as a
+    difference."""
     return ours / theirs - 1 if load_metric(name).lower_better else theirs - ours
 
 
 def _loss(name: str, ours: float, theirs: float) -> float:
-    """ln(M / M of the reference), with the sign for which lower is better."""
+    """Compute ln(M / M of the reference), with the sign for which lower is better."""
     return (1 if load_metric(name).lower_better else -1) * math.log(ours / theirs)

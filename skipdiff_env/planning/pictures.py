@@ -51,7 +51,8 @@ class Pictures:
         return len(self._lr)
 
     def identity(self, version: int) -> str:
-        """A hash of the model, the pictures, the metrics, and the ``version`` of what is done with them."""
+        """Return a hash of the model, the pictures, the metrics and the ``version`` of what is done with
+        them."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self._hr.tobytes() + self._lr.tobytes())
         about = [version, self.model.hash, str(self.model.dtype), [*self.metrics]]
@@ -69,7 +70,7 @@ class Pictures:
             yield {name: metric(made, hr) for name, metric in self.metrics.items()}
 
     def measure(self, chain: Chain, seed: int) -> Figures:
-        """The scores of a chain's results on all pictures."""
+        """Return the scores of a chain's results on all pictures."""
         return joined(list(self.parts(chain, seed)))
 
 
@@ -79,10 +80,10 @@ def joined(parts: Sequence[Figures]) -> Figures:
 
 
 def mean(values: NDArray[np.float64]) -> float:
-    """The mean of the finite values. NIQE, for example, is undefined on a flat picture."""
+    """Return the mean of the finite values. NIQE, for example, is undefined for a flat picture."""
     return float(values[np.isfinite(values)].mean())
 
 
 def means(*tables: Figures) -> dict[str, float]:
-    """The mean of each metric over several tables."""
+    """Return the mean of each metric over several tables."""
     return {name: mean(np.concatenate([table[name] for table in tables])) for name in tables[0]}

@@ -34,7 +34,7 @@ TOLL = 0.05
 """The penalty for each further loss of the same size, as a fraction of M."""
 FINALISTS = 8
 """Number of plans that are measured again under another noise seed before one is chosen, since the best of
-many plans is partly best by chance."""
+many plans is best partly by chance."""
 VERSION = 1
 """Version of the family of plans and of the objective; a new version starts new studies."""
 
@@ -60,7 +60,7 @@ class PlanSearch:
 
     The plans are those of :func:`.shapes.shaped_plan`: jumps of DDIM down to a level, at most one skip, and
     jumps down to 0. The search minimises the mean over pictures of Σ w ln(M / M of the reference), plus a
-    penalty for falling behind in PSNR, SSIM or flat areas, see :data:`GUARDS`.
+    penalty for falling behind in PSNR, SSIM or flat areas; see :data:`GUARDS`.
 
     Args:
         model: the frozen model.
@@ -134,13 +134,13 @@ class PlanSearch:
         return FoundPlan(plan, figures, len(tried), sum(map(_seconds, tried)))
 
     def _reference(self, seed: int) -> Figures:
-        """The figures of the reference, measured once."""
+        """Return the figures of the reference, which are measured only once."""
         if seed not in self._known:
             self._known[seed] = self._pictures.measure(self._chain, seed)
         return self._known[seed]
 
     def _objective(self, trial: optuna.Trial, plan: Plan) -> float:
-        """The value to minimise. It is computed batch by batch, so that a bad plan can be stopped early."""
+        """Compute the value to minimise, batch by batch, so that a bad plan can be stopped early."""
         import optuna
 
         trial.set_user_attr("plan", str(plan))
@@ -154,7 +154,8 @@ class PlanSearch:
         return loss
 
     def _loss(self, figures: Figures, seed: int) -> float:
-        """How much worse than the reference the figures are; they may cover only the first pictures."""
+        """Compute how much worse than the reference the figures are; they may cover only the first
+        pictures."""
         reference = {name: values[: len(figures[name])] for name, values in self._reference(seed).items()}
         loss = 0.0
         for name, weight in self.weights.items():
@@ -169,7 +170,7 @@ class PlanSearch:
         return loss
 
     def _choose(self, study: optuna.Study) -> Plan:
-        """The best of the finalists under two noise seeds."""
+        """Choose the best of the finalists under two noise seeds."""
         import optuna
 
         whole = optuna.trial.TrialState.COMPLETE
@@ -184,7 +185,7 @@ class PlanSearch:
         return Plan.read(min(losses, key=losses.__getitem__))
 
     def _study(self, evaluations: int) -> optuna.Study:
-        """A new study, or the one in the file with the same settings."""
+        """Create a study, or load the one with the same settings from the file."""
         try:
             import optuna
             from optuna.storages.journal import JournalFileBackend
@@ -201,7 +202,7 @@ class PlanSearch:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=12),
         )
-        # A continued study must not repeat the draws of the run before
+        # A continued study must not repeat the draws of the previous run
         seed = self._seeds[0] + len(study.trials)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=24, seed=seed)
         if not study.trials:
@@ -210,7 +211,7 @@ class PlanSearch:
         return study
 
     def _name(self, evaluations: int) -> str:
-        """The name of the study, which depends on everything that affects its objective."""
+        """Return the name of the study, which depends on everything that affects its objective."""
         what = json.dumps([self.weights, str(self._chain), self._seeds[0]], sort_keys=True).encode()
         digest = hashlib.blake2b(what, digest_size=4).hexdigest()
         return f"{self._pictures.identity(VERSION)}-{digest}-{evaluations}"
@@ -235,7 +236,7 @@ def find_plan(
         trials: number of plans to try, including those of earlier runs of the study. Hopeless trials end
             early.
         minutes: time limit of the search in minutes; None: no limit.
-        tell: function that is called after each trial, see :data:`Tell`.
+        tell: function that is called after each trial; see :data:`Tell`.
         settings: further arguments of :class:`PlanSearch`: ``image_size``, ``study``, ``reference``,
             ``batch`` and ``seed``.
 
@@ -247,7 +248,7 @@ def find_plan(
 
 
 def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
-    """The plan that a trial's parameters describe."""
+    """Return the plan that a trial's parameters describe."""
     eta = [round(trial.suggest_float(f"eta_{part}", 0, 1, step=0.1), 1) for part in (1, 2)]
     power = [trial.suggest_float(f"power_{part}", 0.5, 2.0, step=0.1) for part in (1, 2)]
     return shaped_plan(
@@ -262,12 +263,12 @@ def _plan(trial: optuna.trial.BaseTrial, evaluations: int, top: int) -> Plan:
 
 
 def _jumps(evaluations: int) -> tuple[int, int]:
-    """Minimum and maximum number of jumps before the skip."""
+    """Return the minimum and maximum number of jumps before the skip."""
     return max(0, evaluations - 6), evaluations - 1
 
 
 def _first_guesses(evaluations: int) -> list[dict[str, Any]]:
-    """Plans that are worth trying with any model: plain DDIM, and a skip late in the chain."""
+    """Return plans that are worth trying with any model: plain DDIM, and a skip late in the chain."""
     usual = {"power_1": 1.0, "power_2": 1.0, "eta_2": 0.0}
     first, last = _jumps(evaluations)
     return [
@@ -308,10 +309,10 @@ def _run(
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that have ended, whether completed or stopped early."""
+    """Return the trials that have ended, whether completed or stopped early."""
     return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
 
 
 def _seconds(trial: optuna.trial.FrozenTrial) -> float:
-    """Wall time of a trial in seconds, which other work on the computer may have lengthened."""
+    """Return the wall time of a trial in seconds, which other work on the computer may have lengthened."""
     return trial.duration.total_seconds() if trial.duration else 0.0

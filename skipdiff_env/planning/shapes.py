@@ -17,14 +17,15 @@ def shaped_plan(
     etas: tuple[float, float],
     powers: tuple[float, float],
 ) -> Plan:
-    """The plan that goes from T to ``reached`` in ``jumps`` calls, skips to ``told``, and goes on to 0.
+    """Return the plan that goes from T to ``reached`` in ``jumps`` calls, skips to ``told``, and goes on to
+    0.
 
     The levels of a part of m calls from a down to b are b + (a - b)((m - i)/m)^power, i = 0 … m, rounded to
     whole numbers, and then shifted as far as needed to be strictly decreasing.
 
     Args:
         top: T.
-        evaluations: number of network calls in all.
+        evaluations: number of network calls in total.
         jumps: number of calls before the skip, below ``evaluations``; 0: the plan has only one part.
         reached: level reached before the skip.
         told: told level at the skip, as a share of ``reached``, 0 … 1; 1 means no skip.
@@ -44,7 +45,7 @@ def shaped_plan(
 
 
 def _falling(a: int, b: int, steps: int, power: float) -> list[int]:
-    """``steps`` + 1 whole levels from a down to b."""
+    """Return ``steps`` + 1 whole levels falling from a to b."""
     levels = np.rint(b + (a - b) * (1 - np.arange(steps + 1) / steps) ** power).astype(int).tolist()
     for i in range(steps - 1, 0, -1):
         levels[i] = max(levels[i], levels[i + 1] + 1)

@@ -2,9 +2,9 @@
 
 A policy is a callable ``(latent, memory) -> (actions, memory)``. It sees the latents u_t, float32
 (B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and keeps in ``memory`` whatever it has to
-remember. At the start of an episode ``memory`` is None, or what the policy's method ``begin(keys)`` returns
-if it has one: a policy that draws random numbers seeds them there. A policy that was made for a certain F has
-a method ``check_steps(fine_steps)``, which raises for any other F.
+remember. At the start of an episode ``memory`` is None or, if the policy has a method ``begin(keys)``, what
+that method returns. A policy that draws random numbers seeds its generators there. A policy that was made for
+a certain F has a method ``check_steps(fine_steps)``, which raises an error for any other F.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FixedStart:
     """Skips at levels F … k + 1 and denoises at k … 1 (Table 5).
 
     Args:
-        start: k, 1 … F. With k = F it never skips, with k = 1 it skips whenever possible.
+        start: k, 1 … F. With k = F it never skips; with k = 1 it skips whenever possible.
         fine_steps: F.
 
     Raises:
@@ -66,7 +66,7 @@ class FixedStart:
         return start_actions(self.start, self.fine_steps)
 
     def check_steps(self, fine_steps: int) -> None:
-        """Raise for any other F."""
+        """Raise a SkipDiffError for any other F."""
         if fine_steps != self.fine_steps:
             raise SkipDiffError(
                 f"{self} is for {self.fine_steps} fine steps, not {fine_steps}: give a start level"
@@ -89,7 +89,7 @@ class CoinFlip:
     seed: int = 0
 
     def begin(self, keys: Sequence[NoiseKey]) -> list[np.random.Generator]:
-        """A random generator for each row."""
+        """Create a random generator for each row."""
         return [np.random.default_rng([key.image, key.seed % 2**64, self.seed]) for key in keys]
 
     def __call__(self, latent: Tensor, memory: list[np.random.Generator]) -> tuple[np.ndarray, Any]:
@@ -110,16 +110,16 @@ def shipped_policy(
     fine_steps: int | None = None,
     skip_rule: str = "reset",
 ) -> Path | None:
-    """The agent in a model's folder, if there is one that was trained for these steps and this rule.
+    """Return the agent in a model's folder, if there is one that was trained for these steps and this rule.
 
     Args:
         model: a model, whose ``folder`` may hold an agent.
         coarse_steps, fine_steps, skip_rule: as in :class:`.diffusion.SkipProcess`.
 
     Returns:
-        The agent's file, for any ``policy=``, or None. An agent that was trained for other weights than the
-        model's is not returned, since it knows only their latents; nor is a file whose SHA-256 is not the one
-        in ``policy.json``.
+        The agent's file, which any ``policy=`` accepts, or None. An agent that was trained for other weights
+        than the model's is not returned, since it knows only the latents of those weights; nor is a file
+        whose SHA-256 is not the one in ``policy.json``.
     """
     folder = model.folder
     if folder is None or not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
@@ -143,13 +143,13 @@ def shipped_policy(
 def usual_start(
     schedule: NoiseSchedule, coarse_steps: int, fine_steps: int | None = None, own: int | None = None
 ) -> int:
-    """The start of FSR for a step pair when nothing else is asked for.
+    """Return the start of FSR for a pair of steps when nothing else is asked for.
 
     Args:
         schedule: the model's schedule, with T levels.
         coarse_steps, fine_steps: S and F, as in :class:`.diffusion.SkipProcess`.
-        own: the model's own start, chosen for S = 10; None, or more than T/10, for the paper's, 7 of 10
-            levels.
+        own: the model's own start, chosen for S = 10. If it is None or above T/10, the paper's start, 7 of 10
+            levels, is used.
 
     Returns:
         A level between 1 and F, in proportion to the level T/S at which CSA ends.
@@ -160,22 +160,23 @@ def usual_start(
 
 
 def first_memory(policy: Policy, keys: Sequence[NoiseKey]) -> Any:
-    """A policy's memory before episodes with these noise keys: None, or what ``begin`` returns."""
+    """Return a policy's memory before episodes with these noise keys: None, or what ``begin`` returns."""
     begin = getattr(policy, "begin", None)
     return begin(keys) if begin else None
 
 
 def check_steps(policy: Policy, fine_steps: int) -> None:
-    """Call the policy's method ``check_steps``, if it has one, which raises for an F that does not fit."""
+    """Call the policy's method ``check_steps``, if it has one, to raise an error for an F that does not
+    fit."""
     check = getattr(policy, "check_steps", None)
     if check:
         check(fine_steps)
 
 
 def decided(policy: Policy, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-    """A policy's actions as an array (B,), and its new memory.
+    """Return a policy's actions as an array (B,), and its new memory.
 
-    A policy from outside this package gets a copy of the latent, since it might change it.
+    A policy from outside this package gets a copy of the latent, since it might change the latent in place.
     """
     own = type(policy).__module__.startswith(__name__.partition(".")[0] + ".")
     chosen, memory = policy(latent if own else latent.clone(), memory)

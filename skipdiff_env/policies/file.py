@@ -1,10 +1,10 @@
 """Policy files: agents from ``skipdiff-agent export``, which run without a reinforcement-learning library.
 
-There are three formats, distinguished by their suffix. None holds pickled objects, so that a file from a
+There are three formats, distinguished by their suffix. None of them holds pickled objects, so a file from a
 stranger may spoil a picture but cannot run code:
 
 - ``.safetensors``: weights in float32 or float16, and the network's shape as JSON in the header
-- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, with the JSON in its metadata
+- ``.onnx``: a graph (latent, hidden) → (logits, hidden) for onnxruntime, with the same JSON in its metadata
 - ``.pt2``: the same graph by ``torch.export``, stripped of its sample inputs
 """
 
@@ -39,7 +39,7 @@ SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt
 POLICY_FILES = tuple(SUFFIXES.values())
 """Suffixes of exported agents."""
 LATENT_BOUND = 20.0
-"""Agents see latents clipped to ± this, as in the environment."""
+"""Agents see latents clipped to ± this bound, as in the environment."""
 
 Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Said = tuple[SPNConfig, Purpose | None]
@@ -47,8 +47,8 @@ Said = tuple[SPNConfig, Purpose | None]
 
 
 def as_seen(latent: Tensor, side: int) -> Tensor:
-    """Latents (B, 3, H, W) as an agent sees them: resized (antialiased bicubic) to (B, 3, side, side) and
-    clipped."""
+    """Resize latents (B, 3, H, W) to (B, 3, side, side) (antialiased bicubic) and clip them, as agents see
+    them."""
     if latent.shape[-2:] != (side, side):
         latent = bicubic(latent, side, side)
     return latent.clamp(-LATENT_BOUND, LATENT_BOUND)
@@ -67,8 +67,8 @@ class NetworkPolicy:
 
     Raises:
         SkipDiffError: if a price is negative or not finite, or is given although the network was not trained
-            with prices; in a call, if an agent that counts its decisions has already taken all F - 1, see
-            :meth:`check_steps`.
+            with prices; in a call, if an agent that counts its decisions has already taken all F - 1 (see
+            :meth:`check_steps`).
     """
 
     def __init__(
@@ -101,13 +101,14 @@ class NetworkPolicy:
             )
 
     def __call__(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,) int64, memory."""
+        """Map latents (B, 3, H, W) of any size and memory (None at first) to actions (B,), int64, and
+        memory."""
         logits, memory = self.logits(latent, memory)
         return logits.argmax(dim=1), memory
 
     @torch.no_grad()
     def logits(self, latent: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Like a call of the policy, but with the logits (B, 2) instead of the actions."""
+        """Call the policy, but return the logits (B, 2) instead of the actions."""
         if isinstance(self.network, nn.Module):
             self.network.to(latent.device)
         if memory is None:
@@ -179,8 +180,8 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
             the agent faster.
 
     Raises:
-        SkipDiffError: if the file is missing, damaged, of an unknown kind, or holds pickled objects, if its
-            network does not match its configuration, or as :class:`NetworkPolicy` for the price.
+        SkipDiffError: if the file is missing, damaged or of an unknown kind, if it holds pickled objects, if
+            its network does not match its configuration, or if :class:`NetworkPolicy` refuses the price.
     """
     file = Path(path)
     readers = {".safetensors": _load_safetensors, ".onnx": _load_onnx, ".pt2": _load_torch_export}
@@ -257,9 +258,9 @@ def _load_onnx(file: Path) -> tuple[Network, Said]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        # From memory: this refuses a graph that refers to other files, which could be any file.
+        # Read from memory, which refuses graphs that refer to other files: they could be any files.
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception class for every kind of damage
+    except Exception as error:  # onnxruntime has an exception class for each kind of damage
         raise SkipDiffError(f"{file} is damaged or not an ONNX file ({error}): export it again") from None
     said = config, _ = _said(file, session.get_modelmeta().custom_metadata_map.get(KEY))
     side = config.observation_size
@@ -291,9 +292,9 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
         network = torch.export.load(file).module()
         side, rows = config.observation_size, 3
         logits, hidden = network(torch.zeros(rows, 3, side, side), torch.zeros(rows, config.memory_size))
-    except Exception as error:  # whatever a wrong graph raises
+    except Exception as error:  # a wrong graph may raise any error
         raise SkipDiffError(
-            f"{file} is damaged or another network than it says ({error}): export it again"
+            f"{file} is damaged or holds another network than it says ({error}): export it again"
         ) from None
     if (logits.shape, hidden.shape) != ((rows, ACTIONS), (rows, config.memory_size)):
         raise SkipDiffError(
@@ -303,7 +304,7 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
 
 
 def _checked_archive(file: Path) -> str | None:
-    """The JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
+    """Return the JSON in a ``.pt2`` archive, after making sure that loading it will unpickle nothing.
 
     torch.export.load() unpickles tensors that are marked for it, constants that are objects, and sample
     inputs, and it runs compiled code. A policy file needs none of these, so an archive with any of them
@@ -355,7 +356,8 @@ def _said(file: Path, text: str | None) -> Said:
 
 
 def _is_pickle(file: Path) -> bool:
-    """Whether a file begins like a pickle of protocol 2 to 5, or like torch's and SB3's archives of them."""
+    """Return whether a file begins like a pickle of protocol 2 to 5, or like torch's and SB3's archives of
+    them."""
     with open(file, "rb") as opened:
         head = opened.read(9)
     # The length of a safetensors header can look like the first two bytes, but its JSON begins at byte 8.

@@ -1,4 +1,4 @@
-"""The skip proposal network (SPN), which maps a latent and a memory to two logits and a memory.
+"""The skip proposal network (SPN), which maps a latent and a memory to two logits and a new memory.
 
 It is the paper's agent: strided convolutions down to 8x8, a GRU, a linear actor and a linear critic. At 128
 pixels and with a hidden size of 1536 it equals the authors' network, with the same state-dict keys
@@ -36,10 +36,10 @@ class SPNConfig:
     """
 
     observation_size: int = 128
-    """Side in pixels of the latents that it sees, 8 times a power of two: 128 takes four convolutions, 256
-    five."""
+    """Side in pixels of the latents that the network sees, 8 times a power of two: 128 takes four
+    convolutions, 256 five."""
     hidden_size: int = 1536
-    """Width of its memory or, with memory ``clock``, of its hidden layer."""
+    """Width of the memory or, with memory ``clock``, of the hidden layer."""
     norm: Norm = "batch"
     """``batch`` (as in the paper) or ``group``, which behaves the same in roll-outs, updates and use."""
     memory: Memory = "gru"
@@ -70,7 +70,7 @@ class SPNConfig:
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:
-        """The configuration that :meth:`to_dict` wrote.
+        """Rebuild the configuration that :meth:`to_dict` wrote.
 
         Raises:
             ValueError: if a field is missing, unknown or out of range; the message names it.
@@ -86,7 +86,7 @@ class SPNConfig:
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON."""
+        """Return the configuration as plain JSON."""
         return asdict(self)
 
     @property
@@ -97,7 +97,8 @@ class SPNConfig:
 
 
 def convolutions(observation_size: int) -> int:
-    """The number of convolutions that reduce latents of this side in pixels to 8x8, each to half the side.
+    """Return the number of convolutions that reduce latents of this side in pixels to 8x8; each halves the
+    side.
 
     Raises:
         SkipDiffError: unless the side is 8 times a power of two, 16 or more.
@@ -110,7 +111,9 @@ def convolutions(observation_size: int) -> int:
 
 
 def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
-    """The convolutions: (B, 3, n, n) → (B, 1536). 3→32 k9 s2 p4, then 24 k5 s2 p2 until 8x8 is left.
+    """Build the convolutions, (B, 3, n, n) → (B, 1536). Each has stride 2, which halves the side, until 8x8
+    is left. The first has kernel size 9 and 32 output channels; the others have kernel size 5 and 24 output
+    channels.
 
     Raises:
         SkipDiffError: for a size that :func:`convolutions` refuses.
@@ -129,8 +132,8 @@ def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
 
 
 CLOCK_WEIGHT = math.sqrt(FEATURES / 2)
-"""Gives the one-hot step the same length as the features after normalisation and ReLU. Its signal would
-otherwise be lost among 1536 numbers that, after a skip under ``reset``, are the same at every level."""
+"""Weight that gives the one-hot step the same length as the features after normalisation and ReLU. Otherwise
+the step would be lost among 1536 numbers that, after a skip under ``reset``, are the same at every level."""
 
 
 class Clock(nn.Module):
@@ -154,7 +157,8 @@ class Clock(nn.Module):
             self.register_buffer("step_costs", torch.tensor(step_costs))
 
     def forward(self, features: Tensor, step: Tensor, step_cost: Tensor | None = None) -> Tensor:
-        """Features (B, 1536), the one-hot step (B, F) and, if observed, the price (B, 1) → (B, hidden)."""
+        """Map features (B, 1536), the one-hot step (B, F) and, if observed, the price (B, 1) to
+        (B, hidden)."""
         parts = [features, CLOCK_WEIGHT * step]
         if step_cost is not None:
             low, high = self.step_costs.log()
@@ -165,7 +169,7 @@ class Clock(nn.Module):
 
 
 def initial_memory(like: Tensor, batch: int, config: SPNConfig, step_cost: float = 0.0) -> Tensor:
-    """A network's memory before an episode, (B, memory_size), with the type and device of ``like``."""
+    """Return a network's memory before an episode, (B, memory_size), with the type and device of ``like``."""
     memory = like.new_zeros(batch, config.memory_size)
     if config.step_costs is not None:
         memory[:, 1] = step_cost
@@ -176,7 +180,7 @@ class SkipProposalNetwork(nn.Module):
     """The skip proposal network, for one decision at a time.
 
     Args:
-        config: its configuration.
+        config: configuration of the network.
     """
 
     def __init__(self, config: SPNConfig) -> None:
@@ -193,7 +197,8 @@ class SkipProposalNetwork(nn.Module):
         self.critic = nn.Sequential(nn.Linear(config.hidden_size, 1))
 
     def initial(self, batch: int, step_cost: float = 0.0) -> Tensor:
-        """The memory at the start of an episode, (B, memory_size): zeros and, if observed, the price."""
+        """Return the memory at the start of an episode, (B, memory_size): zeros and, if observed, the
+        price."""
         return initial_memory(next(self.parameters()), batch, self.config, step_cost)
 
     def forward(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +212,8 @@ class SkipProposalNetwork(nn.Module):
         return self.actor(out), hidden
 
     def remember(self, latent: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The input of actor and critic, (B, hidden), and the new memory; arguments as in :meth:`forward`."""
+        """Compute the input of actor and critic, (B, hidden), and the new memory; arguments as in
+        :meth:`forward`."""
         features = self.state_encoder(latent)
         if self.config.memory == "gru":
             out, after = self.gru(features[None], hidden[None])

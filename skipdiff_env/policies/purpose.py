@@ -35,7 +35,7 @@ class Purpose:
 
     @classmethod
     def from_dict(cls, data: Any) -> Purpose:
-        """The purpose that :meth:`to_dict` wrote.
+        """Rebuild the purpose that :meth:`to_dict` wrote.
 
         Raises:
             ValueError: if a field is missing, unknown or of the wrong type; the message names it.
@@ -51,11 +51,11 @@ class Purpose:
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
-        """The purpose as plain JSON."""
+        """Return the purpose as plain JSON."""
         return asdict(self)
 
     def differs(self, model: DiffusionModel, coarse_steps: int, fine_steps: int, skip_rule: str) -> str:
-        """How the agent's training differs from this use, in words; empty if it does not."""
+        """Say how the agent's training differs from this use; the text is empty if it does not."""
         found = []
         if self.model_hash != model.hash:
             same = " with other weights" if self.model == model.name else ""

@@ -2,10 +2,10 @@
 
 A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
 or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
-``skipdiff.json``, see :class:`Extras`.
+``skipdiff.json``; see :class:`Extras`.
 
-diffusers numbers the T levels 0 … T - 1, SkipDiff 1 … T. diffusers has no number for SkipDiff's level 0, the
-clean image.
+diffusers numbers the T levels 0 … T - 1, and SkipDiff numbers them 1 … T. diffusers has no number for
+SkipDiff's level 0, the clean image.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OLD = re.compile(rf"(attentions\.\d+\.)({'|'.join(OLD_ATTENTION)})(?=\.)")
 
 @dataclass(frozen=True)
 class Extras:
-    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults hold."""
+    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults apply."""
 
     scale: int = 4
     """Enlargement factor."""
@@ -62,7 +62,7 @@ class DiffusersNetwork(nn.Module):
 
     Args:
         network: the ``UNet2DModel``, with 6 input channels, or with 3, which take the latent alone.
-        schedule: the schedule that it was trained with.
+        schedule: the schedule that the network was trained with.
         prediction: ``epsilon``, ``v_prediction`` or ``sample``; the last is converted to v.
         extras: order of the channels, and form of the level.
     """
@@ -79,7 +79,7 @@ class DiffusersNetwork(nn.Module):
         self.register_buffer("signal", torch.from_numpy(levels), persistent=False)
 
     def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
-        """(B, 6, H, W) and (B,) → (B, 3, H, W)."""
+        """Map (B, 6, H, W) and (B,) to (B, 3, H, W)."""
         height, width = x.shape[-2:]
         condition, latent = x.chunk(2, dim=1)
         given = torch.cat([latent, condition], dim=1) if self.extras.latent_first else x
@@ -91,7 +91,7 @@ class DiffusersNetwork(nn.Module):
         return ((signal * latent - output) / (1 - signal.square()).sqrt()).to(latent.dtype)
 
     def timestep(self, noise_level: Tensor) -> Tensor:
-        """The timesteps that stand for √ᾱ (B,): int64 or float (B,)."""
+        """Compute the timesteps that stand for √ᾱ (B,): int64 or float (B,)."""
         if self.extras.timesteps == "level":
             return noise_level
         level = noise_level.double()
@@ -103,7 +103,7 @@ class DiffusersNetwork(nn.Module):
 
 
 def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
-    """Network, configuration and identity of a folder of diffusers.
+    """Read the network, the configuration and the identity of a folder of diffusers.
 
     ``config.unet`` only describes the network's size, from which tiles and memory are planned; the network
     is not built from it.
@@ -134,7 +134,7 @@ def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
 
 
 def import_diffusers() -> Any:
-    """The package diffusers; if it is missing, a SkipDiffError says how to install it."""
+    """Import the package diffusers; if it is missing, a SkipDiffError says how to install it."""
     try:
         import diffusers
     except ImportError:
@@ -143,13 +143,13 @@ def import_diffusers() -> Any:
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a folder was written by diffusers, whose files name the class that they belong to."""
+    """Return whether a folder was written by diffusers, whose files name the class that they belong to."""
     if (folder / INDEX).is_file():
         return True
     try:
         return "_class_name" in json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError, TypeError):
-        return False  # whatever it is instead is said when it is read
+        return False  # reading it will say what it is instead
 
 
 FORMAT = Format(
@@ -227,14 +227,14 @@ def _check_network(described: dict[str, Any], path: Path, extras: Extras) -> Non
 
 
 def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedule, str]:
-    """The schedule, and what the network predicts."""
+    """Read the schedule, and what the network predicts."""
     if scheduled.get("_class_name") not in ("DDPMScheduler", "DDIMScheduler"):
         raise SkipDiffError(f"{path}: '_class_name' is {scheduled.get('_class_name')!r}, not 'DDPMScheduler'")
     prediction = scheduled.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise SkipDiffError(f"{path}: unknown 'prediction_type' {prediction!r}")
     try:
-        # Betas that stand in the file are read in full precision; diffusers keeps them in float32.
+        # Betas given in the file are read in full precision; diffusers would round them to float32.
         betas = scheduled.get("trained_betas")
         if betas is None:
             betas = import_diffusers().DDPMScheduler.from_config(scheduled).betas.double().numpy()

@@ -1,4 +1,4 @@
-"""Writes models as folders of diffusers, if a ``UNet2DModel`` can have their architecture."""
+"""Writes models as folders of diffusers if a ``UNet2DModel`` can have their architecture."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
 def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
     """Write one of SkipDiff's models as a flat folder of diffusers, with a model card.
 
-    The exported network computes the same. Its time embedding becomes a table: row t holds the embedding of
-    √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas diffusers applies
-    a SiLU to e first; since SiLU(e) - SiLU(-e) = e, the exported network is given both e and -e.
+    The exported network computes the same function. Its time embedding becomes a table: row t holds the
+    embedding of √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas
+    diffusers applies a SiLU to e first; since SiLU(e) - SiLU(-e) = e, the exported network is given both e
+    and -e.
 
     Args:
         model: the model, its name or its folder.
-        folder: folder to write, which is made if it is missing; one that holds a model is refused.
+        folder: folder to write, which is created if it is missing; a folder that holds a model is refused.
 
     Returns:
         The folder.
@@ -66,7 +67,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     fill(network, {k: v.contiguous().clone() for k, v in weights.items()}, repr(model.name))
     target.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(target, safe_serialization=True)
-    (target / WEIGHTS).chmod(0o644)  # diffusers leaves them readable to nobody else
+    (target / WEIGHTS).chmod(0o644)  # diffusers makes them readable only to their owner
     table = model.schedule.alpha_bar
     diffusers.DDPMScheduler(
         num_train_timesteps=model.schedule.steps,
@@ -82,7 +83,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
 
 
 def _describe(unet: UNetConfig, steps: int) -> dict[str, Any]:
-    """The arguments of a ``UNet2DModel`` with the architecture of ours."""
+    """Return the arguments of a ``UNet2DModel`` with the architecture of ours."""
     attends = [unet.image_size >> level in unet.attention_sizes for level in range(len(unet.multipliers))]
     return {
         "sample_size": unet.image_size,
@@ -102,7 +103,7 @@ def _describe(unet: UNetConfig, steps: int) -> dict[str, Any]:
 
 
 def _translate(ours: UNet, levels: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The state dict of the ``UNet2DModel``; ``levels`` are √ᾱ of levels 1 … T."""
+    """Yield the state dict of the ``UNet2DModel``; ``levels`` are √ᾱ of levels 1 … T."""
     embed, first, _, second = ours.noise_level_mlp
     width, blocks, depth = ours.config.channels, ours.config.res_blocks, len(ours.config.multipliers)
     yield "time_proj.weight", embed(levels)
@@ -133,7 +134,7 @@ def _layer(name: str, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _stage(block: str, index: int, stage: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a residual block and of the attention after it."""
+    """Yield the weights of a residual block and of the attention after it."""
     assert isinstance(stage, Stage)
     residual, name = stage.res_block, f"{block}.resnets.{index}"
     for i, part in enumerate((residual.block1, residual.block2), 1):

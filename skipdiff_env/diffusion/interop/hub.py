@@ -12,7 +12,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name could be the id of a model on the hub."""
+    """Return whether a name could be the id of a model on the hub."""
     return HUB_ID.fullmatch(name) is not None
 
 
@@ -22,10 +22,11 @@ def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]
     Args:
         name: ``owner/name``.
         patterns: patterns of the files to download.
-        recognised: function that says whether a folder holds a model.
+        recognised: function that returns whether a folder holds a model.
 
     Raises:
-        SkipDiffError: if that fails; the message names the folder from which the model would load instead.
+        SkipDiffError: if the download fails; the message names the folder from which the model would load
+            instead.
     """
     try:
         from huggingface_hub import snapshot_download
@@ -33,7 +34,7 @@ def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]
         folder = Path(snapshot_download(name, allow_patterns=list(patterns)))
     except ImportError:
         why = "the package huggingface_hub is missing: pip install 'skipdiff[diffusers]'"
-    except Exception as error:  # without a network, a name, a permission: the hub has a class for each
+    except Exception as error:  # no connection, no such name, no permission: the hub has a class for each
         why = first_line(error).rstrip(".")
     else:
         if recognised(folder):

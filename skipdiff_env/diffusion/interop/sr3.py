@@ -2,7 +2,7 @@
 
 Both publish a network as ``I…_gen.pth``, a state dict pickled by ``torch.save``, with a JSON configuration.
 Checkpoints are opened with ``weights_only=True``, which loads tensors and runs no code. A folder that holds
-one checkpoint and one JSON loads as it is.
+one checkpoint and one JSON file loads as it is.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def import_sr3(
 
     Args:
         checkpoint: ``I…_gen.pth``.
-        config: the JSON that it was trained with.
-        folder: folder to write; one that holds a model is refused.
+        config: the JSON file that the network was trained with.
+        folder: folder to write; a folder that holds a model is refused.
         levels: T of the chain. The network sees the continuous level √ᾱ, so a chain of 2000 steps can be
             run in 100; a chain that has no more than ``levels`` is kept as it is.
 
@@ -70,7 +70,8 @@ def import_sr3(
 
 
 def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[nn.Module, ModelConfig]:
-    """The network of a checkpoint, and its configuration from the JSON ``source``; see :func:`import_sr3`."""
+    """Read the network of a checkpoint, and its configuration from the JSON ``source``; see
+    :func:`import_sr3`."""
     described = model_config(read_json(source), str(source), levels)
     weights = {}
     for key, tensor in read_state_dict(checkpoint).items():
@@ -84,13 +85,13 @@ def read_network(checkpoint: Path, source: Path, levels: int = LEVELS) -> tuple[
 
 
 def _pair(folder: Path) -> tuple[Path, Path] | None:
-    """The checkpoint and the JSON, if the folder holds exactly one of each."""
+    """Return the checkpoint and the JSON if the folder holds exactly one of each, and None otherwise."""
     checkpoints, sources = sorted(folder.glob("*_gen.pth")), sorted(folder.glob("*.json"))
     return (checkpoints[0], sources[0]) if len(checkpoints) == len(sources) == 1 else None
 
 
 def read_folder(folder: Path) -> Loaded:
-    """Network, configuration and identity of a folder with ``I…_gen.pth`` and its JSON."""
+    """Read the network, the configuration and the identity of a folder with ``I…_gen.pth`` and its JSON."""
     pair = _pair(folder)
     assert pair is not None  # it was recognised
     network, described = read_network(*pair)
@@ -101,7 +102,7 @@ FORMAT = Format("SR3", ("*_gen.pth", "*.json"), lambda folder: _pair(folder) is 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth`` file, by name, on the CPU.
+    """Read the tensors of a ``.pth`` file, by name, onto the CPU.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or holds anything but named tensors.
@@ -120,7 +121,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from None
     except OSError:
         raise
-    except Exception as error:  # damage can make an unpickler raise anything
+    except Exception as error:  # a damaged file can make an unpickler raise any error
         why = first_line(error)
         raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
@@ -139,10 +140,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, ignoring ``//`` comments, stray commas and a byte-order mark.
 
     Raises:
-        SkipDiffError: if the file is missing, or still is not a JSON object.
+        SkipDiffError: if the file is missing, or is still not a JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a byte-order mark
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte-order mark
     except FileNotFoundError:
         raise SkipDiffError(f"{path} is missing: give the JSON that the network was trained with") from None
     except UnicodeDecodeError:
@@ -210,7 +211,7 @@ class _Fields:
 
 
 def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> ModelConfig:
-    """The configuration that a published JSON, read from ``where``, describes.
+    """Return the configuration that a published JSON, read from ``where``, describes.
 
     Raises:
         SkipDiffError: if a field is missing or describes another kind of network; the message names it.
@@ -253,7 +254,8 @@ def model_config(data: dict[str, Any], where: str, levels: int = LEVELS) -> Mode
 
 
 def _schedule(schedules: _Fields, levels: int) -> NoiseSchedule:
-    """The schedule for sampling (``val`` if there is one, else ``train``), with at most ``levels`` levels."""
+    """Build the schedule for sampling (``val`` if there is one, else ``train``), with at most ``levels``
+    levels."""
     fields = schedules.object("val" if "val" in schedules else "train")
     steps = fields.whole("n_timestep")
     if fields.must_be("schedule", ("linear", "cosine")) == "cosine":
