@@ -3,8 +3,9 @@
     python agents/examples/reinforce.py --images photos/ --out agent.safetensors
 
 The script makes the environments, plays whole episodes as one batch, carries the memory, keeps
-log-probabilities, and reinforces the actions of episodes that did better than others on the same picture. The
-sampler can run the file that it writes: ``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
+log-probabilities, and reinforces the actions of episodes that did better than others on the same picture.
+The sampler can run its output file:
+``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
 """
 
 from __future__ import annotations
