@@ -3,8 +3,8 @@
     python agents/examples/async_vector_env.py --model natural-4x --num-envs 4
 
 Each worker loads its own model. ``gymnasium.make_vec("SkipDiff-v0", num_envs=4)`` shares one model
-and steps all episodes as one batch, which is faster on one machine; workers are for metrics or models
-that hold the interpreter, and for code that expects them.
+and steps all episodes as one batch, which is faster on one machine. Use workers for metrics or models
+that hold the interpreter, and for code that expects worker processes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python agents/examples/cleanrl_style.py --model natural-4x --num-envs 4
 
-In a script of CleanRL, replace ``make_env`` by the one below. The rest stays as it is, except for the
-network, which must take observations (3, H, W).
+In a script of CleanRL, replace ``make_env`` with the function below. The rest stays as it is, except for
+the network, which must take observations of shape (3, H, W).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     make test-ray                                       # Ray in its own virtual environment, .venv-ray/
     .venv-ray/bin/python agents/examples/ray_rllib.py --model natural-4x --env-runners 2 --num-envs 8
 
-RLlib 2.60 requires gymnasium 1.2.2, hence the second environment; see ray-requirements.txt beside this file.
+RLlib 2.60 requires gymnasium 1.2.2 and therefore its own environment; see ray-requirements.txt.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python agents/examples/reinforce.py --images photos/ --out agent.safetensors
 
-It makes the environments, plays whole episodes as one batch, carries the memory, keeps log-probabilities, and
-reinforces the actions of episodes that did better than others on the same picture. The sampler runs the file
-that it writes: ``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
+The script makes the environments, plays whole episodes as one batch, carries the memory, keeps
+log-probabilities, and reinforces the actions of episodes that did better than others on the same picture.
+The sampler can run its output file:
+``SkipDiffSampler(...)(lr, policy=load_policy("agent.safetensors"))``.
 """
 
 from __future__ import annotations

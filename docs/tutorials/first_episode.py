@@ -1,6 +1,6 @@
 """# A first episode
 
-An episode makes one picture, and at each of the last levels you decide whether to denoise or to skip. This tutorial plays an episode by hand and shows what each decision does.
+An episode produces one picture. At each of the last noise levels, you decide whether to denoise or to skip. This tutorial plays an episode by hand and shows what each decision does.
 """
 
 # %%
@@ -18,14 +18,14 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 env = gymnasium.make("SkipDiff-v0", model=model, crop="center", render_mode="rgb_array")
 
 # %%
-# `reset` picks a picture at random, shrinks it and makes the nine coarse jumps. With `options` we choose the picture and the noise seed, so that the episode can be played again.
+# `reset` picks a picture at random, shrinks it and makes the nine coarse jumps. With `options`, we choose the picture and the noise seed, so that the episode can be played again.
 
 # %%
 latent, info = env.reset(options={"image": 1, "noise_seed": 0})
 print("latent", latent.shape, "evaluations", info["evaluations"])
 
 # %%
-# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the noise that is left counts as detail. Here we skip three levels and denoise at the others, which is start 7, as in the paper.
+# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the network treats the noise that is left as detail. Here, we skip at the first three levels and denoise at the others; this is start 7, as in the paper.
 
 # %%
 done, level = False, 10

@@ -1,6 +1,6 @@
 """# The optimum and regret
 
-How good is an agent? One yardstick is the best fixed start. Another is the best result that any agent could have reached on this picture with this noise, which can be computed exactly, since there are few possible results.
+How good is an agent? One yardstick is the best fixed start. Another is the best result that any agent could have reached on this picture with this noise. It can be computed exactly, since there are few possible results.
 """
 
 # %%
@@ -15,7 +15,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 picture = bundled_images()[1][:192, :192]
 
 # %%
-# Under `reset`, the paper's rule for skips, everything that was denoised before the last skip is discarded, so an episode with ten fine levels has exactly ten results. `find_optimum` makes all of them and computes no latent twice.
+# Under `reset`, the paper's rule for skips, everything that was denoised before the last skip is discarded, so an episode with ten fine levels has exactly ten possible results. `find_optimum` makes all of them and computes no latent twice.
 
 # %%
 optimum = skipdiff_env.find_optimum(model, picture, noise_seed=0, metric="niqe")
@@ -46,4 +46,4 @@ print(
 print(f"and the best start there is {max(again, key=again.get)}")
 
 # %%
-# One picture says little. `python -m benchmarks ceilings` repeats this for many pictures, and finds that under 1/NIQE almost none of the optimum's advantage carries over to another noise seed; see [What agents learned](../agents.md).
+# A single picture shows little. `python -m benchmarks ceilings` repeats this for many pictures, and finds that under 1/NIQE almost none of the optimum's advantage carries over to another noise seed; see [What agents learned](../agents.md).

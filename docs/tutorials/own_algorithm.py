@@ -1,6 +1,6 @@
 """# An algorithm of your own
 
-This tutorial writes REINFORCE in plain torch on the batched environment. It plays whole episodes as one batch, keeps the probabilities of the actions, and reinforces the actions of episodes that did better than others on the same picture.
+This tutorial implements REINFORCE in plain torch on the batched environment. The algorithm plays whole episodes as one batch, keeps the probabilities of the actions, and reinforces the actions of episodes that did better than others on the same picture.
 """
 
 # %%
@@ -28,7 +28,7 @@ envs = gymnasium.make_vec(
 )
 
 # %%
-# Eight episodes share every network call. With the cache, a latent is computed once and then looked up, since there are only seven pictures and one noise seed. The agent is a small version of the paper's skip proposal network; it sees the latent and carries a memory.
+# Eight episodes share every network call. Since there are only seven pictures and one noise seed, the same latents occur again and again; with the cache, each is computed once and then looked up. The agent is a small version of the paper's skip proposal network: it sees the latent and carries a memory.
 
 # %%
 torch.manual_seed(0)
@@ -57,7 +57,7 @@ print(
 )
 
 # %%
-# The agent is saved to a file that the sampler, `skipdiff upscale` and the web page can use without this script:
+# We save the agent to a file that the sampler, `skipdiff upscale` and the web page can use without this script:
 
 # %%
 file = save_policy("own_algorithm.safetensors", network.eval())

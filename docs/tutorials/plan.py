@@ -1,6 +1,6 @@
 """# Plan a chain of six evaluations
 
-A plan fixes every network call beforehand: its told level, the level that it leads to, and its share of fresh noise. A call skips if its told level is below the level reached. This tutorial writes plans by hand, compares them, and searches for a better one.
+A plan fixes every network call beforehand: the level that the network is told, the level that the call leads to, and the share of fresh noise. A call skips if its told level is below the level that the chain has reached. This tutorial writes plans by hand, compares them, and searches for a better one.
 """
 
 # %%
@@ -38,7 +38,7 @@ for name, plan in plans.items():
 print(f"start 7      {judge(7)}, in 16 evaluations")
 
 # %%
-# DDIM without noise has the lowest LPIPS of these, but also the lowest PSNR. `find_plan` uses Optuna to try plans that have a given number of calls, and ends hopeless trials early. It looks for the lowest LPIPS among plans that are not worse in PSNR, SSIM or smooth areas than the start that the model recommends, here 6, so the plan it finds may have a higher LPIPS than one of those above. A few trials on seven pictures are only a demonstration: for real use, choose plans on many pictures that are not your test set (`skipdiff find-plan` keeps a study that can be resumed).
+# DDIM without noise has the lowest LPIPS of these, but also the lowest PSNR. `find_plan` uses Optuna to try plans that have a given number of calls, and stops unpromising trials early. It looks for the lowest LPIPS among plans that are not worse in PSNR, SSIM or smooth areas than the start that the model recommends, here 6, so the plan that it finds may have a higher LPIPS than one of the plans above. A few trials on seven pictures are only a demonstration: for real use, choose plans on many pictures that are not in your test set (`skipdiff find-plan` keeps a study that can be resumed).
 
 # %%
 found = skipdiff_env.find_plan(

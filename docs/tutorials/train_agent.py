@@ -1,6 +1,6 @@
 """# Train and use the paper's agent
 
-The paper's agent sees only the latent. It consists of convolutions, a GRU as its memory, and two linear layers for the probability of a skip and for the value, and is trained with PPO. In this tutorial it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same with checkpoints and intervals; here the parts are visible.
+The paper's agent sees only the latent. It consists of convolutions, a GRU as its memory, and two linear layers for the probability of a skip and for the value. It is trained with PPO. In this tutorial, it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same, with checkpoints and confidence intervals; here, the parts are visible.
 """
 
 # %%
@@ -99,7 +99,7 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs start 6 would have been better, but five training photographs and a short training run do not show this. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs, start 6 would have been better, but this cannot be learned from five training photographs in a short training run. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
 #
 # ## Use it
 #
@@ -116,7 +116,7 @@ Image.fromarray(np.hstack([bicubic, out.images[0], pair.hr])).save("train_agent.
 # %%
 # ![Bicubic enlargement, the agent's result and the original](train_agent.webp)
 #
-# (From left to right: the bicubic enlargement, the agent's result and the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) Once it is saved to a file, the agent no longer needs Stable-Baselines3:
+# (From left to right: the bicubic enlargement, the agent's result and the original. Photograph: vultilion, CC BY 2.0, from scikit-learn.) Once the agent is saved to a file, it no longer needs Stable-Baselines3:
 
 # %%
 from skipdiff_agents.export import network_from_weights
@@ -129,4 +129,4 @@ os.remove(file)
 folder.cleanup()
 
 # %%
-# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` takes such a file. [Train an agent](../train.md) has the commands for longer runs: they keep the recorded episodes, evaluate on pictures that are held out, save checkpoints, and continue where they stopped (`--resume`).
+# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` uses such a file. [Train an agent](../train.md) describes the commands for longer runs: they keep the recorded episodes, evaluate on pictures that are held out, save checkpoints, and continue where they stopped (`--resume`).
