@@ -119,7 +119,7 @@ def _train(args: argparse.Namespace) -> int:
         training, watched = list(images), list(range(len(held_out.source)))
     else:
         kept = kept_back(len(images), len(KINDS) if args.mixed else 1)
-        # With fewer than four images none can be spared: new noise on the same images is used then.
+        # With fewer than four images, none can be spared; the same images are used with new noise.
         held_out, training, watched = setting, sorted({*images} - {*kept}), kept or list(images)
     pairs = all_pairs(training, args.noise_seeds or max(3, enough(TRAINING, len(training))))
     held_out_pairs = all_pairs(watched, enough(HELD_OUT, len(watched)), UNSEEN)
@@ -211,7 +211,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     pairs = all_pairs(images, seeds, first)
     alone = run is not None and len(specs) == 1
     known = (*recordings.METRICS, setting.metric)
-    # What recordings do not hold is played.
+    # Metrics that are not recorded need episodes that are played.
     if alone and args.observation_size and all(metric in known for metric in args.also):
         setting = _recorded(setting, args, args.observation_size, args.record)
         setting.recordings.prepare(pairs)
@@ -269,12 +269,12 @@ def _export(args: argparse.Namespace) -> int:
     file = save_policy(args.out, network, args.format, purpose=purpose_of(args.agent))
     print(file)
     asked = _command(run) if (run := _run_among([args.agent])) else {}
-    # Named, because upscale chooses another model for JPEGs.
+    # The model is named, because upscale chooses another model for JPEGs.
     more = f" --model {asked['model']}" if "model" in asked else ""
     if (steps := asked.get("coarse_steps", arguments.COARSE_STEPS)) != arguments.COARSE_STEPS:
         more += f" --coarse-steps {steps}"
     if asked.get("fine_steps") or asked.get("skip_rule", "reset") != "reset":
-        # The command has neither option.
+        # The command has neither of these options.
         _say("next: SkipDiffSampler(model, fine_steps=..., skip_rule=...)(lr, policy=...) in Python")
     else:
         _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")

@@ -77,7 +77,7 @@ def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
 
 
 def _whole_lines(file: Path) -> bytes:
-    """The content of a file, without an unterminated last line, however complete it looks."""
+    """Return the content of a file, without an unterminated last line, even if it looks complete."""
     content = file.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 
@@ -88,7 +88,7 @@ def _read(file: Path, header: Sequence[str]) -> Known:
     text = _whole_lines(file).decode(errors="replace")
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error:  # no text at all
+    except csv.Error:  # not text
         lines = []
     if file.stat().st_size and lines[:1] != [list(header)]:
         raise SkipDiffError(

@@ -222,7 +222,7 @@ class Evaluator:
         if not self.others:
             return [()] * len(pairs)
         if not self._pictures:
-            unknown = np.full(len(pairs), math.nan)  # of what cannot judge these results
+            unknown = np.full(len(pairs), math.nan)  # for metrics that cannot judge these results
             told = (infos.get(metric.name, unknown).tolist() for metric in self.others)
             return list(zip(*told, strict=True))
         made = infos["sr_image"]

@@ -74,7 +74,7 @@ class Decisions:
             gains = values[:, after]  # (B, decisions of the level, 2)
             costs = price * rewards.new_tensor([CALLS[DENOISE], CALLS[SKIP]])
             earned = (chance[:, here] * (gains - costs - temperature * log_chance[:, here])).sum(dim=2)
-            # Numbered as states again, for the level above; those of other levels are never looked up.
+            # Indexed by state again, for the level above; values of other levels are never looked up.
             values = rewards.new_zeros(len(rewards), len(self.graph.states))
             values = values.index_copy(1, torch.from_numpy(self.states[here]).to(rewards.device), earned)
         return values[:, self.graph.states[()]]
@@ -198,7 +198,7 @@ def _greedy(
 ) -> float:
     """Mean reward of taking the more probable actions."""
     earned, training = [], network.training
-    network.eval()  # validation has no part in statistics
+    network.eval()  # validation must not change the statistics
     for latents, rewards in _batches(setting, pairs, network.config, HELD, device):
         outcomes = decisions.follow(decide(network, latents, decisions).cpu().numpy())
         earned += rewards.cpu().numpy()[np.arange(len(outcomes)), outcomes].tolist()

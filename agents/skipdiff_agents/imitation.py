@@ -100,7 +100,7 @@ def imitate(
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, len(batches))
     best, kept = -math.inf, None
     for number, chosen in enumerate(batches):
-        # Between always-skip and always-denoise: with one coin for all, long runs would hardly occur.
+        # Each schedule has its own probability of a skip; with a common one, long runs would hardly occur.
         actions = (rng.random((process.decisions, count)) < rng.random(count)).astype(np.int64)
         latents, targets = _play(evaluator, tables, chosen, actions)
         loss = _loss(network, latents, targets / scale)

@@ -235,7 +235,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         """
         if isinstance(obs, Seen):
             numbers = obs.numbers.flatten()
-            if self.norm == "batch":  # its statistics count a latent as often as it was seen
+            if self.norm == "batch":  # its statistics must count a latent as often as it was seen
                 told = self.tell(obs.latents.index_select(0, numbers))
             else:
                 told = self.tell(obs.latents).index_select(0, numbers)

@@ -126,7 +126,7 @@ class Run:
             step_cost=step_cost(self.settings), **self._rewards(),
         )  # fmt: skip
         venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs))
-        # A run that goes on draws other episodes and actions than those that it began with.
+        # A resumed run draws other episodes and actions than those with which it began.
         agent = build_agent(
             self.settings, venv, envs.process.decisions, self.seed + self.progress.timesteps, self.device,
             tensorboard_log=str(self.folder / "tensorboard"),

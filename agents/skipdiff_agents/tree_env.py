@@ -19,7 +19,7 @@ from .call_trees import CallTree, Shape
 from .vec_env import BatchVecEnv
 
 PLANES = 12
-"""Number of picture planes: latent, x̂0, its last change and c, three colours each. The numbers follow."""
+"""Number of picture planes: latent, x̂0, its last change and c, three colours each; they come first."""
 NUMBERS = 4
 """Number of constant planes: level / T, evaluations / budget, evaluations left / budget, and 10 × the
 price."""
@@ -150,7 +150,7 @@ class TreeVecEnv(BatchVecEnv):
         return paid, done
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing, since there is nothing to close."""
 
 
 def played(
@@ -165,7 +165,7 @@ def played(
     while open_.any():
         masks = env.action_masks()
         actions, _ = agent.predict(env.observe(), action_masks=masks, deterministic=True)
-        # Rows that are over stay where they are: leading to 0 is always allowed.
+        # Rows that are over remain as they are, since a call to level 0 is always allowed.
         actions = np.where(open_, actions, masks.shape[1] - 1)
         _, done = env.play(actions)
         found = np.where(open_, env._node, found)

@@ -53,7 +53,7 @@ class BatchVecEnv(VecEnv):
         return [result[row] if rows else result for row in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
-        """No row is wrapped."""
+        """Return False for every row."""
         return [False for _ in self._get_indices(indices)]
 
 

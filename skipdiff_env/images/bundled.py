@@ -1,8 +1,7 @@
-"""Real photographs that need no download, since the wheels of scikit-image, scikit-learn and matplotlib hold
-them.
+"""Real photographs that need no download, since they come with scikit-image, scikit-learn and matplotlib.
 
 Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
-microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
+microscopic, synthetic or of stars, or come without stated terms). The files are read straight
 from the installed packages, none of which is imported: scikit-image's loaders may access the network.
 """
 
@@ -42,7 +41,7 @@ class Photograph:
 
     @property
     def path(self) -> Path:
-        """Path of its file."""
+        """The path of its file."""
         return _data_folder(self.package) / self.file
 
     def read(self) -> RGB8:

@@ -22,8 +22,8 @@ _SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _KEY_FRAME = b"\x9d\x01\x2a"
 """The start code of VP8's key frames, after their first three bytes."""
 _FRAME_HEADER, _ANIMATION_HEADER = 1024, 16
-"""Bytes at the start of a frame, of which the quantiser is among the first hundred, and bytes in front of the
-chunks of a frame of an animation."""
+"""Number of bytes to read at the start of a frame, whose first hundred include the quantiser, and number of
+bytes before the chunks of an animation frame."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Coding:
     name: str
     """``JPEG`` or ``WebP``."""
     quality: int | None
-    """1 … 100, on the scale of libjpeg or libwebp; None for a former WebP, whose pixels do not tell it."""
+    """1 … 100, on the scale of libjpeg or libwebp; None for a former WebP, whose pixels do not reveal it."""
     chroma: str = "4:2:0"
     """Chroma subsampling, ``4:4:4`` or coarser; empty if unknown."""
 
@@ -41,7 +41,7 @@ class Coding:
         return f"a lossy {self.name}" if self.quality is None else f"{self.name} quality {self.quality}"
 
     def below(self, quality: float) -> bool:
-        """Whether its quality is known to be lower than this."""
+        """Return whether the quality is known to be lower than this."""
         return self.quality is not None and self.quality < quality
 
 
@@ -96,13 +96,13 @@ def _webp_frame(file: BinaryIO) -> bytes:
         kind, length = head[:4], int.from_bytes(head[4:], "little")
         if kind in (b"VP8 ", b"VP8L"):
             return file.read(min(length, _FRAME_HEADER)) if kind == b"VP8 " else b""
-        # A frame of an animation holds chunks of its own; others are padded to an even length.
+        # An animation frame holds chunks of its own; other chunks are padded to an even length.
         file.seek(_ANIMATION_HEADER if kind == b"ANMF" else length + length % 2, os.SEEK_CUR)
     return b""
 
 
 class _Bits:
-    """VP8's Boolean decoder (RFC 6386, section 7.3) for bits that are as likely 0 as 1."""
+    """VP8's Boolean decoder (RFC 6386, section 7.3) for bits that are equally likely to be 0 and 1."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._next = data, 2
@@ -134,7 +134,7 @@ class _Bits:
         return int(found)
 
     def signed(self, count: int) -> int:
-        """An optional number (0 if it is left out), followed by its sign."""
+        """Return an optional number (0 if it is left out), which is followed by its sign."""
         if not self.read(1):
             return 0
         number = self.read(count)

@@ -1,8 +1,8 @@
-"""ICC profiles for colour spaces that a file specifies otherwise: by code points, or by gamma and primaries.
+"""Makes ICC profiles for colour spaces that a file specifies by code points, or by gamma and primaries.
 
 A profile is the only way of specifying a colour space that JPEG, PNG, WebP and TIFF share. References:
-ICC.1:2001-04 (the format), ITU-T H.273 (code points), Bradford's matrix (from a white to D50, which profiles
-are relative to).
+ICC.1:2001-04 (the format), ITU-T H.273 (code points), Bradford's matrix (from a white point to D50, to which
+profiles refer).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _D65, _C = (0.3127, 0.3290), (0.310, 0.316)
 
 
 class Primaries(NamedTuple):
-    """Chromaticities x, y."""
+    """The chromaticities (x, y) of the primaries and of white."""
 
     white: tuple[float, float]
     red: tuple[float, float]
@@ -45,7 +45,7 @@ _PRIMARIES = {
     12: Primaries(_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     22: Primaries(_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
-"""H.273, table 2."""
+"""Primaries by code point (H.273, table 2)."""
 
 _OPEN = 2
 """The code point for unspecified primaries, and for an unspecified transfer."""
@@ -67,7 +67,7 @@ def _video_curve(edge: float, slope: float, offset: float) -> np.ndarray:
 
 
 def _transfer(code: int) -> Curve | None:
-    """The inverse of a transfer function of H.273, table 3: from encoded values to light."""
+    """Return the inverse of a transfer function of H.273, table 3: from encoded values to light."""
     if code in (1, 6, 14, 15):
         return _video_curve(0.081, 4.5, 0.099)
     if code == 7:
@@ -132,7 +132,7 @@ def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | N
         white, colourants = _xyz(primaries.white), _colourants(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
-    if not (np.abs([white, *colourants]) <= 100).all():  # nor is that so of NaN
+    if not (np.abs([white, *colourants]) <= 100).all():  # false for NaN, too
         return None
     name = b"made for an enlargement"
     tags = {

@@ -74,7 +74,7 @@ def _data_sets(block: bytes) -> Iterator[tuple[int, bytes]]:
             int.from_bytes(block[place + 3 : place + 5], "big"),
         )
         place += 5
-        if place + length > len(block):  # also those of more than 32 kB, whose length is elsewhere
+        if place + length > len(block):  # also data sets of more than 32 kB, whose length is elsewhere
             return
         if record == 2:
             yield number, block[place : place + length]

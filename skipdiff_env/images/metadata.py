@@ -3,8 +3,8 @@
 Descriptions of the picture (camera, date, author, caption, …) and the resolution are kept. Data that an
 enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that are not in the
 result) are dropped, and values in pixels are scaled. Data that may reveal the location (GPS, most of XMP,
-makers' private notes and tags) are dropped unless the user asks for it. A record of how the picture was made
-is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
+makers' private notes and tags) are dropped unless the user asks to keep them. A record of how the picture was
+made is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def read_metadata(
     """
     base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
     unit = base.get(int(Tag.ResolutionUnit))
-    if unit and unit.numbers() not in ((1,), (2,), (3,)):  # none, inches, centimetres; else it says nothing
+    if unit and unit.numbers() not in ((1,), (2,), (3,)):  # none, inches, centimetres; others are meaningless
         base = {tag: value for tag, value in base.items() if tag not in RESOLUTION}
     inner = {tag: value for tag, value in found.exif.items() if tag not in OUTDATED}
     kept = {
@@ -174,7 +174,7 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
     for candidate in (dpi, from_exif):
         with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
             across, down = (float(number) for number in candidate)
-            if 1 < across < 1e6 and 1 < down < 1e6:  # 1 is what Pillow makes of none
+            if 1 < across < 1e6 and 1 < down < 1e6:  # Pillow gives 1 if there is none
                 return across, down
     return None
 

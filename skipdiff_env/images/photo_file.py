@@ -20,7 +20,7 @@ from .raster import Photo, eight_bits, over_white
 from .tiff import encode_tiff
 
 _JPEG_SEGMENT = 65533 - 64
-"""Bytes that fit into one JPEG segment, besides its name."""
+"""Number of bytes that fit into one JPEG segment, besides its name."""
 
 
 def encode_photo(
@@ -56,7 +56,7 @@ def encode_photo(
     if fmt.name == "tiff":
         return encode_tiff(photo, directories), notes
     options: dict[str, Any] = {}
-    if metadata.dpi and (fmt.name != "jpeg" or max(metadata.dpi) < 2**16):  # EXIF says what is more
+    if metadata.dpi and (fmt.name != "jpeg" or max(metadata.dpi) < 2**16):  # larger values go into EXIF
         options["dpi"] = metadata.dpi
     if fmt.name == "jpeg":
         block = exif_bytes(directories)
@@ -116,7 +116,7 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
             notes.append(f"colours converted to sRGB, as {fmt.name.upper()} cannot hold the profile")
         colour, profile = converted, None
     elif grey and (not fmt.grey or (fmt.name == "tiff" and photo.deep and alpha is not None and not profile)):
-        colour = np.repeat(colour, 3, axis=2)  # many programs do not know such a TIFF as grey
+        colour = np.repeat(colour, 3, axis=2)  # many programs do not support such a TIFF in grey
     return replace(photo, colour=colour, alpha=alpha, profile=profile, code_points=codes), notes
 
 

@@ -17,7 +17,7 @@ from .profiles import profile_fits, to_srgb
 
 
 class DamagedError(SkipDiffError):
-    """A file of a known format of which a part is missing or invalid."""
+    """A file of a known format, part of which is missing or invalid."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"is damaged or truncated ({why}): copy it again from the source")

@@ -1,9 +1,9 @@
 """Reads and writes TIFF 6.0 in the layouts of scanners, microscopes and layout programs.
 
 Pillow and OpenCV silently misread some of them (16 bits in separate planes, 12 bits) and do not know others;
-tifffile needs native decoders for most, which damaged files crash; libtiff returns something for damaged
-codes and prints messages about them. So samples are unpacked here, and JPEG strips, each a file of its own,
-go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
+tifffile needs native decoders for most layouts, and damaged files crash these; libtiff returns arbitrary
+pixels for damaged codes and prints messages. Samples are therefore unpacked here, and JPEG strips, each a
+file of its own, go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHANNELS = {
 _NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
 """Other photometric interpretations."""
 _KINDS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
-"""SampleFormat: kinds of numbers."""
+"""Kinds of numbers by SampleFormat."""
 _JPEG = 7
 _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
 _FAX_OPTIONS, _JPEG_TABLES = 292, 347
@@ -124,7 +124,7 @@ def open_tiff(file: BinaryIO) -> Source:
 
 
 def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]]:
-    """The page to read, the metadata of its picture, and notes."""
+    """Choose the page to read; return it, the metadata of its picture, and notes."""
     starts = exif.pages(whole)
     first = exif.parse(whole)
     if not _is_reduced(first.base) or _SUB_DIRECTORIES in first.base:
@@ -132,7 +132,7 @@ def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]
     for number, start in enumerate(starts[1:], 2):
         page = exif.parse(whole, start)
         if not _is_reduced(page.base):
-            # which stands with a copy that comes first as often as with the picture
+            # the metadata belong as often to a copy that comes first as to the picture
             said = Directories({**first.base, **page.base}, page.exif or first.exif, page.gps or first.gps)
             return page, said, [f"only page {number} of {len(starts)}: those before it are reduced copies"]
     return first, first, []
@@ -194,8 +194,8 @@ def _check(layout: _Layout, base: Directory) -> None:
 
 
 def _other_numbers(layout: _Layout) -> str:
-    """What is not supported about the type of its numbers; empty if nothing."""
-    kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # what 4, undefined, is read as
+    """Say what is not supported about the type of its numbers; empty if nothing."""
+    kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # 4 (undefined) is read as 1
     if len(set(layout.bits)) > 1:
         return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
     if kind not in _KINDS:
@@ -206,7 +206,7 @@ def _other_numbers(layout: _Layout) -> str:
 
 
 def _other_colours(layout: _Layout, base: Directory) -> str:
-    """What is not supported about its colours; empty if nothing."""
+    """Say what is not supported about its colours; empty if nothing."""
     photometric, depth = layout.photometric, layout.depth
     if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
         return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
@@ -225,7 +225,7 @@ def _other_colours(layout: _Layout, base: Directory) -> str:
 
 
 def _other_coding(layout: _Layout, base: Directory) -> str:
-    """What is not supported about the coding of its samples; empty if nothing."""
+    """Say what is not supported about the coding of its samples; empty if nothing."""
     code = layout.compression
     if code in fax.CODES and (layout.channels, layout.depth) != (1, 1):
         return f"fax codes of {layout.depth}-bit pixels"
@@ -252,7 +252,7 @@ def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
     across, down = -(-layout.width // width), -(-layout.height // height)
     count = across * down * (layout.channels if layout.apart else 1)
     lengths = layout.lengths
-    if layout.compression == 1:  # what some files say of them is wrong, or nothing
+    if layout.compression == 1:  # some files give wrong lengths, or none
         lengths = (layout.block_bytes(height),) * count
     if not len(layout.offsets) == len(lengths) == count:
         raise ValueError("it lacks strips or tiles")
@@ -289,7 +289,7 @@ def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile:
     colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
     if photometric != _PALETTE:
         colour = rescaled(colour, layout.depth)
-    # a fourth channel of RGB without a word about it is transparency to everybody
+    # all programs treat an undeclared fourth channel of RGB as transparency
     kinds = _numbers(base, 338) if 338 in base else ((2,) if photometric == _RGB else ())
     alpha, others = None, layout.extra
     for kind, plane in zip(kinds, np.moveaxis(rest, -1, 0), strict=False):
@@ -323,7 +323,7 @@ def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Phot
         return converted(_image(eight_bits(colour), "CMYK"), profile).noting(*notes)
     if colour.dtype == np.uint16:
         colour = _eight_bit_lab(colour, signed=photometric == _LAB)
-    if photometric == _ICC_LAB:  # 128 is added to the opponents already, which Pillow is about to do
+    if photometric == _ICC_LAB:  # a and b already have an offset of 128, which Pillow will add
         colour = colour ^ np.array([0, 0x80, 0x80], np.uint8)
     return converted(_image(colour, "LAB"), None).noting(*notes)
 
@@ -378,7 +378,7 @@ def encode_tiff(photo: Photo, found: Directories) -> bytes:
 
 
 def _strip(pixels: np.ndarray) -> bytes:
-    """Rows of pixels, each as the difference from its left neighbour, deflated."""
+    """Deflate rows of pixels, each pixel as the difference from its left neighbour."""
     differences = pixels.copy()
     differences[:, 1:] -= pixels[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder("<")).tobytes())

@@ -2,9 +2,9 @@
 
 :class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. It wraps
 the model, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a tiled
-``predict``. Noise and latents are those of the whole image, and every step is blended, so no seam can grow
-from one step to the next, and the result depends on the tile only through what the network sees around each
-pixel.
+``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can therefore
+grow from one step to the next, and the result depends on the tile only through what the network sees around
+each pixel.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Tiled:
                 seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
                 tiles, values = [image[i : i + 1][seen] for image in images], [x[i : i + 1] for x in rows]
                 calls.append(_Call(tiles, values, result[i], row, column))
-        for call in self._done(calls):  # in this order, for sums depend on it in their last bit
+        for call in self._done(calls):  # in this order, which affects the last bit of sums
             call.blend()
             if call.column is grid[-1][1]:
                 release(*images, result)

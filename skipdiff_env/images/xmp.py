@@ -19,7 +19,7 @@ _SKELETON = {
     "adobe:ns:meta/": frozenset({"xmpmeta", "xapmeta"}),
     _XML: frozenset[str](),
 }
-"""Namespace → elements that structure a packet and carry no information themselves."""
+"""Namespace → elements that structure a packet and carry no information of their own."""
 _ABOUT = f"{{{_RDF}}}about"
 """An attribute that is required, and carries no information."""
 _SAID = {f"{{{_RDF}}}parseType": "Resource", f"{{{_XML}}}lang": "[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*"}
@@ -169,7 +169,7 @@ def orientation(xmp: bytes) -> int:
 
 
 def companions(xmp: bytes) -> list[str]:
-    """What else is in the file according to a packet, in words, such as a gain map or a motion video."""
+    """List in words what else is in the file according to a packet, such as a gain map or a motion video."""
     found = set()
     for uri, name in _names(_parsed(xmp)):
         if uri == _MOTION[0] and name.startswith(_MOTION[1]):
@@ -229,7 +229,7 @@ def _parsed(xmp: bytes) -> ET.Element | None:
         if not text or _DECLARATION.search(text):
             return None
         for _, (short, uri) in ET.iterparse(StringIO(text), events=["start-ns"]):
-            with contextlib.suppress(ValueError), _prefixes:  # reserved ones are renamed, which XML allows
+            with contextlib.suppress(ValueError), _prefixes:  # reserved ones may be renamed
                 if short:  # attributes cannot be in a namespace without a prefix
                     ET.register_namespace(short, uri)
         return ET.fromstring(text)

@@ -121,7 +121,7 @@ class AddSRTrainer(AdversarialTrainer):
             int(torch.randint(n, (1,), generator=draws)) for n in (2, ADDSR_STEPS - 1, 2)
         )
         step = 1 if first else 2 + later
-        # Half of the time without self-refinement: the environment has none.
+        # Half of the batches are without self-refinement, since the environment has none.
         chain = AddSR(ADDSR_STEPS, self.options.self_refinement if refines else 0.0)
         latent, used = self._approach(batch, chain, step)
         signal = chain.signals(self.teacher.schedule)[step - 1]
@@ -144,7 +144,7 @@ class AddSRTrainer(AdversarialTrainer):
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
         """The target: the teacher's x̂0 of the student's noised x̂0, conditioned on HR or as the student is.
 
-        The teacher was trained with enlarged LR as the condition; it takes HR for that, and sharpens it. The
+        The teacher was trained with enlarged LR as the condition; it treats HR as such and sharpens it. The
         change that it makes to HR itself, under the same noise, is subtracted, so that HR maps to itself.
         """
         noise = self.normal(x0, "teacher")

@@ -64,7 +64,7 @@ class AdversarialTrainer(Trainer):
         """The generator's images of a batch, and all of its loss but the adversarial term."""
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-        """One step of the generator and one of the discriminator; see :meth:`Trainer.update`."""
+        """Take one step of the generator and one of the discriminator, see :meth:`Trainer.update`."""
         self._seed_dropout()
         with self._autocast():
             fake, real, losses = self.attempt(batch)
@@ -88,7 +88,7 @@ class AdversarialTrainer(Trainer):
         return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """How the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty if it has not."""
+        """Say how the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty: not at all."""
         return self._watch(parts) if self.adversarial.weight else ""
 
     def state_dict(self) -> dict[str, Any]:

@@ -26,14 +26,14 @@ def checkpoint_files(run: Path) -> list[Path]:
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step, then delete all others but the one before it.
+    """Write the checkpoint of a step, and then delete all others except the one before it.
 
     Later ones are deleted too: they are damaged, or the run has gone back to an earlier one.
     """
     path = run / FOLDER / f"step-{step:09d}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     for part in path.parent.glob(".*.part"):
-        part.unlink()  # of a run that was killed while it wrote: this run alone writes here
+        part.unlink()  # left by a run that was killed while writing; only this run writes here
     with written(path) as file:
         torch.save(state, file)
     files = checkpoint_files(run)

@@ -17,7 +17,7 @@ from .features import CHANNELS, AlexFeatures
 COLLAPSE_STEPS = 300
 """Number of consecutive useless steps after which a discriminator has collapsed."""
 WON = 0.01
-"""Mean hinge loss below which a discriminator has nothing left to learn; without knowledge, it is 2."""
+"""Mean hinge loss below which a discriminator has nothing left to learn; it is 2 before any learning."""
 ALIKE = 1e-4
 """Standard deviation of a discriminator's answers below which they are all the same."""
 
@@ -93,7 +93,7 @@ class CollapseWatch:
         self._seen: deque[tuple[float, float]] = deque(maxlen=COLLAPSE_STEPS)
 
     def __call__(self, parts: Mapping[str, float]) -> str:
-        """What is wrong after a step with these ``critic_loss`` and ``critic_spread``; empty if nothing."""
+        """Say what is wrong after a step with this ``critic_loss`` and ``critic_spread``; empty: nothing."""
         self._seen.append((parts["critic_loss"], parts["critic_spread"]))
         if len(self._seen) < COLLAPSE_STEPS:
             return ""

@@ -1,8 +1,8 @@
 """Training crops: decoded uint8 images in memory, cropped, flipped and turned by index arithmetic.
 
 All images lie in one flat (pixels, 3) tensor, on the training device when it fits there. A batch of
-crops is then one gather, whatever the images' sizes, and one of the eight flips and quarter turns
-costs nothing: it only permutes the indices.
+crops is then one gather, whatever the images' sizes, and the eight flips and quarter turns cost
+nothing, since they only permute the indices.
 """
 
 from __future__ import annotations

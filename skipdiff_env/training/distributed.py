@@ -89,7 +89,7 @@ def join(device: torch.device) -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    # gloo for decisions, which are made on the CPU without waiting for the GPU
+    # gloo is for decisions, which are made on the CPU without waiting for the GPU
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size())

@@ -71,7 +71,7 @@ class RunLog:
 
 
 def _plotted(key: str) -> bool:
-    # Bicubic's figures never change, and would squeeze the others into a corner.
+    # Bicubic's figures never change, and would compress the scale of the others.
     return key.split("/")[0] in PLOTTED and not key.endswith("/bicubic")
 
 

@@ -1,13 +1,13 @@
 """Training from start to stop: the loop, its limits, checkpoints, validation, cool-down branches.
 
-The *trunk* of a run trains at a constant rate for as long as one likes; a *cool-down branch* takes the
-trunk's state, lets the rate fall linearly to zero, and writes to a folder of its own, so that the trunk can
-go on later as if nothing had happened. A run's folder::
+The *trunk* of a run trains at a constant learning rate for any time. A *cool-down branch* takes the trunk's
+state, lets the learning rate fall linearly to zero, and writes to a folder of its own, so that the trunk can
+continue later as if nothing had happened. A run's folder::
 
     recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
     checkpoints/step-STEP.pt      the newest two
     model/                        a model folder with the moving average of the weights; once a cool-down
-                                  is finished, the result of that
+                                  is finished, its result
     cooldown-STEP/                a branch taken at that step, with the same files
 """
 
@@ -242,7 +242,7 @@ class Run:
         return self.recipe.name + (" cool-down" if self.cooldown else "")
 
     def _over(self, max_steps: int | None, deadline: float) -> str:
-        """The reason to stop before the next step; empty: go on. All processes get the same answer."""
+        """Return the reason to stop before the next step; empty: none. All processes get the same answer."""
         session = self.session
         caught, self._now = session.world.largest(session.signals.caught, session.elapsed())
         if caught:
@@ -281,7 +281,7 @@ class Run:
     def _check_step(self, step: int, lr: float, found: dict[str, float]) -> None:
         good = self._last_checkpoint or "none yet"
         if not all(map(math.isfinite, found.values())):
-            # loss and gradient norm in any case, of the others those that are to blame
+            # always loss and gradient norm, and those of the others that are not finite
             main = ("loss", "gradient_norm")
             told = {k: v for k, v in found.items() if k in main or not math.isfinite(v)}
             figures = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())

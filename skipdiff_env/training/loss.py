@@ -1,7 +1,7 @@
 """The training objective (Eq. 7): denoise at continuous noise levels.
 
 An interval t ∈ 1 … T is drawn, then the level uniformly between √ᾱ_{t-1} and √ᾱ_t (Chen et al. 2021,
-as in SR3), so that the network knows every level and not only those of one table.
+as in SR3), so that the network learns every level and not only those of one table.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def diffusion_loss(
     per_image = error.mean(dim=(1, 2, 3))
     if min_snr is not None:
         snr = (level.double().square() / (1 - level.double().square())).to(level.dtype)
-        # Weights are min(SNR, γ) on the x0 error; divided by what the prediction implies already.
+        # Weights are min(SNR, γ) on the x0 error, divided by the weight that the prediction already implies.
         implied = snr if config.prediction == "noise" else snr + 1
         per_image = per_image * snr.clamp(max=min_snr) / implied
     return per_image.mean()

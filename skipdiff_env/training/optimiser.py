@@ -3,9 +3,9 @@
 Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, so that
 rare directions learn as fast as common ones. It takes matrices: a convolution's weight is passed to it as the
 (out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a CPU without
-instructions for it emulates twenty times slower than it computes in float32, so this would take up most
-of a step. Hence :class:`Muon`, which uses the faster type of the device, as the main process measured it when
-the run began: were it chosen again, weights would differ between processes, or after resumption.
+instructions for it emulates twenty times slower than it computes in float32; this would take up most of a
+step. :class:`Muon` therefore uses the faster type of the device, as measured by the main process when the run
+began. If it were chosen again, weights would differ between processes, or after resumption.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Muon(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("dtype", self.defaults["dtype"])  # states were once written without
+            group.setdefault("dtype", self.defaults["dtype"])  # earlier versions wrote states without it
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

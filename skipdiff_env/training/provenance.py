@@ -1,4 +1,4 @@
-"""Where weights come from: what goes into the ``training`` field of a model folder's ``config.json``."""
+"""The origin of weights, for the ``training`` field of a model folder's ``config.json``."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
             )
     try:
         trainer.network.load_state_dict(model.network.state_dict())
-    except RuntimeError:  # image_size and attention_sizes together decide which levels attend
+    except RuntimeError:  # image_size and attention_sizes together determine which levels have attention
         raise SkipDiffError(f"cannot start from {source}: it has attention at other levels") from None
     trainer.restart_ema()
     provenance.earlier = earlier_legs(model)

@@ -260,7 +260,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return tuple(_value(option, v, path) for option, v in zip(options, value, strict=True))
     if get_origin(hint) is dict and isinstance(value, Mapping):
         return {str(k): _value(options[1], v, f"{path}.{k}") for k, v in value.items()}
-    # YAML takes 1e-4 (without a dot) for a string
+    # YAML reads 1e-4 (without a point) as a string
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)

@@ -20,7 +20,7 @@ from .held_out import stem
 
 T = TypeVar("T")
 TRIES = 100
-"""Number of unusable files in a row from which on the data, and not just a few files, count as bad."""
+"""Number of consecutive unusable files at which the whole data, and not just a few files, count as bad."""
 
 
 class StreamedBank:

@@ -1,8 +1,8 @@
 """Network, moving average and optimiser of one run, and the training step that updates them.
 
 Everything random in step n (crops, augmentation, noise, dropout) follows from the recipe's seed and n alone.
-So a resumed run needs no random state to be the same as an uninterrupted one, and processes that share a
-batch all draw the whole of it and take their rows.
+A resumed run is therefore identical to an uninterrupted one without a stored random state, and processes that
+share a batch all draw the whole batch and take their rows.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Trainer:
         self.ema.load_state_dict(self.network.state_dict())
 
     def learning_rate(self, step: int, cooling: float = 1.0) -> float:
-        """Learning rate of a step: linear warm-up, then constant, times ``cooling`` of a cool-down branch."""
+        """Return the learning rate of a step: linear warm-up, then constant, times a branch's ``cooling``."""
         options = self.recipe.optimiser
         return options.lr * min(1.0, (step + 1) / max(options.warmup, 1)) * cooling
 
@@ -234,11 +234,11 @@ class Trainer:
         self._average()
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """What has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
+        """Say what has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
         return ""
 
     def chains(self) -> dict[str, Chain]:
-        """Further chains that validation runs on :meth:`frozen`, by name."""
+        """Return further chains that validation runs on :meth:`frozen`, by name."""
         return {f"CCSR {steps}": CCSR(steps) for steps in (1, 2)} if self.recipe.consistency else {}
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
@@ -247,7 +247,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        # Early on the average forgets faster, so that it does not remember the random start.
+        # The average forgets faster at first, so that it does not remember the random start.
         decay = min(self.recipe.optimiser.ema, (self.step + 1) / (self.step + 10))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
 
@@ -256,7 +256,7 @@ class Trainer:
         return FrozenModel(self.ema, self.config, self.device, self.dtype, self.recipe.name)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers that :meth:`load_state_dict` continues from, bit for bit."""
+        """Return tensors and plain numbers from which :meth:`load_state_dict` continues, bit for bit."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),

@@ -1,4 +1,4 @@
-"""Measures a model in training on validation images: loss under fixed noise, figures of samples, samples.
+"""Measures a model in training on validation images: loss under fixed noise, and samples with their scores.
 
 Noise, levels and LR faults are the same in every validation, so that differences between two validations are
 due to the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which may be missing.
@@ -59,7 +59,7 @@ class Validation:
 
     @torch.no_grad()
     def loss(self, model: FrozenModel) -> float:
-        """Eq. 7 at fixed levels under fixed noise."""
+        """Compute Eq. 7 at fixed levels under fixed noise."""
         loss, draws, total = self.recipe.loss, torch.Generator().manual_seed(0), 0.0
         for image, lr in zip(self._hr, self._lr, strict=True):
             condition = model.condition(lr[None]).expand(LEVELS, -1, -1, -1)
@@ -76,7 +76,7 @@ class Validation:
     def samples(
         self, model: FrozenModel, chains: Mapping[str, Chain], count: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Samples, uint8 (B, H, W, 3), by the name of their chain, and the enlargement as ``bicubic``.
+        """Draw samples, uint8 (B, H, W, 3), by the name of their chain; ``bicubic`` is the plain enlargement.
 
         Args:
             model: model to sample from.
@@ -123,7 +123,7 @@ def _load_metrics(
 
         found = [load_metric(name, device) for name in names]
         usable = [metric for metric in found if metric.min_size <= image.shape[1]]
-        for metric in usable:  # loads what it needs, or says what is missing
+        for metric in usable:  # loads what the metric needs, or says what is missing
             metric(image, image if metric.reference else None)
     except (ImportError, SkipDiffError) as error:
         say(f"validation measures PSNR only, without {' and '.join(names)}: {error}")

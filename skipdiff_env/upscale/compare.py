@@ -20,8 +20,8 @@ PANEL = 1024
 
 
 class Comparison:
-    """Compares results of an enlarger with the full chain, which takes T network evaluations of the part
-    shown."""
+    """Compares results of an enlarger with those of the full chain, which takes T network evaluations of the
+    part that is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
         same, model = enlarger.tiles, enlarger.model

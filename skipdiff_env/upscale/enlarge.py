@@ -69,7 +69,7 @@ class Scaling:
 
 
 def passes(size: Size, target: Size, scale: int) -> list[Size]:
-    """The size of the input of each run of a model that enlarges by ``scale``: the photograph, then results.
+    """List the input sizes of the runs of a model that enlarges by ``scale``: the photograph, then results.
 
     A result that is enlarged again is first shrunk so that the last run ends exactly at the target, with
     detail of the target's own size.
@@ -173,7 +173,7 @@ class Enlarger:
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
-        """An estimate, in seconds, of the time for ``work`` here, from one network call (and one of the
+        """Estimate the seconds that ``work`` takes on this machine, from one network call (and one call of the
         refiner)."""
         return work.pixels * (self.clock.call + self.clock.refiner(self._plain) / self.most_evaluations)
 
@@ -241,7 +241,7 @@ class Enlarger:
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0
-        if deep:  # The model sees 8 bits. What rounding took is enlarged on its own and given back.
+        if deep:  # The model sees 8 bits. What rounding removed is enlarged separately and added again.
             lost = to_planes((colour / 32767.5 - seen / 127.5).astype(np.float32))
             height, width = x0.shape[-2:]
             resize = partial(bicubic, height=height, width=width)

@@ -121,14 +121,14 @@ def _find(
     failures: list[Failure] = []
     for text in inputs:
         path, closed = Path(text), list[Failure]()
-        if not text:  # as of a shell's variable that is not set; to Path it is the current folder
+        if not text:  # as from an unset shell variable; Path would mean the current folder
             files, reason = [], "is empty: give a file, a folder or a pattern"
         elif os.path.isdir(path):
             files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out, closed)]
             reason = "holds no images" + ("" if recursive else "; --recursive searches its sub-folders too")
         elif _is_pattern(text):
             matches = sorted(glob.glob(text, recursive=True))
-            if out and not _begins_in(text, out):  # its own work of an earlier run
+            if out and not _begins_in(text, out):  # results of an earlier run
                 matches = [name for name in matches if not _lies_in(name, out)]
             files = [(Path(name), Path(Path(name).name)) for name in matches if not os.path.isdir(name)]
             closed, reason = _closed_to(text), "matches no file"
@@ -195,7 +195,7 @@ def _closed_to(pattern: str) -> list[Failure]:
 
 
 def _named(relative: Path, fmt: Format) -> Path:
-    """The same name with a suffix of the format; a suffix not of images, as in ``scan.2``, is kept."""
+    """Return the same name with a suffix of the format; suffixes not of images (``scan.2``) are kept."""
     if SUFFIXES.get(relative.suffix.lower()) == fmt.name:
         return relative
     stem = relative.stem if is_image_name(f"x{relative.suffix}") else relative.name
@@ -232,7 +232,7 @@ def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
 
 
 def _out_of_reach(path: Path) -> str:
-    """Why such a file cannot be written, as far as that is known beforehand; empty if it can."""
+    """Say why this file cannot be written, as far as is known beforehand; empty if it can."""
     if os.path.isdir(path):
         return "which is a folder: move it away"
     existing = existing_folder(path)
@@ -240,7 +240,7 @@ def _out_of_reach(path: Path) -> str:
         return f"but {existing} is not a folder"
     names = path.relative_to(
         existing
-    ).parts  # each is tried alone: of a path, only what is there is looked at
+    ).parts  # each name is tried alone, since only existing parts of a path are checked
     for place in (*(existing / name for name in names), path, part_of(path)):
         try:
             os.lstat(place)

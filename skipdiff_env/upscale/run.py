@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SOFTWARE = f"SkipDiff {__version__}"
 
 IMAGES_HELD = 9
-"""Float32 images that an enlargement holds at its peak: in memory if they are small, else in files."""
+"""Number of float32 images that an enlargement holds at its peak, in memory if small, else in files."""
 
 BYTES_A_PIXEL = 24
 """Memory that a result takes while it is coded (measured: up to 23, as WebP and as PNG of 16 bits)."""
@@ -103,7 +103,7 @@ class Runner:
 
     The same photograph and the same :meth:`record` give the same bytes, whatever else is made at the same
     time, on one device of one machine with the same library versions and, on a CPU, the same number of
-    threads. With another number of threads sums are added in another order, and a few of the 8-bit values
+    threads. With another number of threads, sums are computed in another order, and a few of the 8-bit values
     (measured: 1 to 8 in 100,000) differ by 1.
 
     Args:
@@ -254,14 +254,14 @@ class Runner:
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
             return self._carry_out(task)
-        except Exception as error:  # whatever it is: the others get done
+        except Exception as error:  # any error: the other photographs are still processed
             return Failure(str(task.job.source), _reason(error))
 
     def _carry_out(self, task: Task) -> Outcome:
         options, job, began = self.options, task.job, time.perf_counter()
         (enlarger, compare), record = self._tools(self._choice(job).model), self.record(job, task.size)
         photo = read_photo(job.source)
-        if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
+        if photo.size != (job.header.width, job.header.height):  # which gave the size of the result
             raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
@@ -304,11 +304,11 @@ class Runner:
         try:
             try:
                 write()
-            except FileNotFoundError:  # another run took the folder away, which was empty
+            except FileNotFoundError:  # another run removed the folder, which was empty
                 write()
         except BaseException as error:
             for folder in missing:
-                with contextlib.suppress(OSError):  # another photograph may have got there
+                with contextlib.suppress(OSError):  # another photograph may have a file in it
                     folder.rmdir()
             if isinstance(error, FileExistsError):
                 raise _exists(path) from None

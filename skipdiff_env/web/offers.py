@@ -213,7 +213,7 @@ class Offers:
             task, chosen.model, policy, start, coarse_steps, int(seed), fraction("clean", clean),
             fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,
         )  # fmt: skip
-        # A plan may be for other levels, and a chain without a mean
+        # A plan may be for other levels, and a chain may lack a posterior mean.
         with_detail(self.chain_of(asked), asked.detail, self.model(asked.model))
         return asked
 

@@ -118,7 +118,7 @@ class Page:
         run, cancel, status = choices.run, choices.cancel, choices.status
         buttons = [run, cancel]
         hidden: dict[str, Any] = {"show_progress": "hidden"}
-        # Progress lies in a place of its own: nothing that is finished is covered by what still runs.
+        # Progress has a place of its own, so that a running job does not cover finished results.
         job = run.click(self._started, None, [*buttons, status], **hidden).then(
             self._enlarge, choices.widgets, shown, show_progress_on=status, **heavy
         )
@@ -128,7 +128,7 @@ class Page:
             [self.pictures, self.left, self.right, self.numbers],
             show_progress_on=status, **heavy,
         )  # fmt: skip
-        later.then(_ended, None, buttons, **hidden).then(**choices.look)  # the pace is now known better
+        later.then(_ended, None, buttons, **hidden).then(**choices.look)  # the speed is now known better
         job.failure(_ended, None, buttons, **hidden)
         cancel.click(self._stop, None, [*buttons, status], cancels=[job, later], **hidden)
         self.game.wire(choices.widgets, choices.request, heavy)

@@ -70,7 +70,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
         SkipDiffError: if it is too large, not an image, or damaged; in one line.
     """
     try:
-        with Path(path).open("rb") as file:  # once: it may go at any time, see Choices
+        with Path(path).open("rb") as file:  # once, since it may disappear at any time, see Choices
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here; shrink it first")

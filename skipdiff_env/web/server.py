@@ -249,7 +249,7 @@ def _preparing(workshop: Workshop) -> Iterator[None]:
     thread.start()
     try:
         yield
-    finally:  # a thread that is in torch when the process ends would bring it down, and a job writes files
+    finally:  # a thread within torch would crash the process at its end, and jobs write files
         workshop.close()
         workshop.wait()
         thread.join()

@@ -134,7 +134,7 @@ class Position:
     frames: tuple[Frame, ...]
     """From x_S1 at level F on."""
     picture: RGB8
-    """The current x̂0; the result when the game is over."""
+    """The current x̂0, which is the result when the game is over."""
 
 
 def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
@@ -166,7 +166,7 @@ def bicubic_picture(task: Task, scale: int) -> RGB8:
 
 
 def score(picture: RGB8, hr: RGB8 | None, device: Any = "cpu") -> dict[str, float | str | None]:
-    """All metrics of a picture: a value, None if it needs a missing original, or why there is no value."""
+    """Score a picture by all metrics: a value, None without a required original, or why there is no value."""
     found: dict[str, float | str | None] = {}
     for name in METRICS:
         metric = load_metric(name, device)
@@ -209,7 +209,7 @@ class Study:
         note: OnState = lambda state: frames.append(_frame(state))  # noqa: E731
         result = run_chain(chain, self.model, self.task, self.seed, note, clean, detail)
         if isinstance(chain, SkipDiff) and result.actions:
-            # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
+            # CSA's last latent is the first with a decision; at level 1 there is no choice.
             for i, (action, likely) in enumerate(
                 zip(result.actions, skip, strict=True), chain.coarse_steps - 2
             ):

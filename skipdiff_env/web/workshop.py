@@ -77,10 +77,10 @@ class Workshop(Offers):
             SkipDiffError: if it cannot be enlarged, or ``progress`` raises one.
         """
         photo = request.task.whole
-        assert photo is not None  # the page asks for it where there is one
+        assert photo is not None  # the page asks only if there is one
         with self._working(request, self.work(request).calls, progress):
             made = enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
-        # Where the photograph decided on the model, both may warn of its faults
+        # If the photograph decides on the model, both may warn of its faults.
         return replace(made, notes=tuple(dict.fromkeys((*request.notes, *made.notes))))
 
     def example(self) -> tuple[Request, Result]:
@@ -159,7 +159,7 @@ class Workshop(Offers):
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:
-        """Estimated seconds for ``calls`` network calls (None: for the run), from the model's last job."""
+        """Estimate the seconds for ``calls`` network calls (None: for the run), from the model's last job."""
         model = self.model(request.model)
         clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
         if calls is not None:
@@ -167,7 +167,7 @@ class Workshop(Offers):
         return pixels * (self.calls(request) * clock.call + clock.refiner(self.chain_of(request)))
 
     def seconds_whole(self, request: Request) -> float:
-        """Estimated seconds for enlarging the photograph at full size."""
+        """Estimate the seconds for enlarging the photograph at full size."""
         return self._enlarger(request).seconds(self.work(request))
 
     @contextmanager
@@ -192,7 +192,7 @@ class Workshop(Offers):
             model.on_call = count
             try:
                 yield
-                self._check_open()  # what is made now goes with the page's folder
+                self._check_open()  # after closing, results vanish with the page's folder
             finally:
                 model.on_call = None
                 if done:
