@@ -25,7 +25,7 @@ MODEL, COARSE_STEPS, OUT = "natural-4x", 10, "runs/agent"
 def build_parser(
     actions: Mapping[str, Callable[[argparse.Namespace], int]], run: Mapping[str, Any] | None = None
 ) -> argparse.ArgumentParser:
-    """The parser of the command and its sub-commands.
+    """Build the parser of the command and its sub-commands.
 
     Args:
         actions: functions that carry out the sub-commands, by name.

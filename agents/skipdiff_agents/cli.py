@@ -27,7 +27,7 @@ STARTS = 20
 
 
 def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The command's parser; ``run`` holds the defaults of ``evaluate``."""
+    """Build the command's parser; ``run`` holds the defaults of ``evaluate``."""
     actions = {"train": _train, "evaluate": _evaluate, "export": _export, "oracle": _oracle}
     return arguments.build_parser(actions, run)
 
@@ -79,7 +79,7 @@ def _source(args: argparse.Namespace, path: str | None) -> Any:
 
 
 def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | None) -> Any:
-    """The same setting, but with recorded episodes."""
+    """Return the same setting, but with recorded episodes."""
     from .recording import RecordedSetting
 
     return RecordedSetting(
@@ -89,7 +89,7 @@ def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | N
 
 
 def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
-    """Whether recording takes no more network calls than training by playing, and is within the limit."""
+    """Return whether recording is within the limit, with no more network calls than training by playing."""
     from skipdiff_env.oracle import optimum_calls
 
     process = setting.process
@@ -159,7 +159,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
-    """The arguments with which ``evaluate`` plays the images that a run held out."""
+    """Return the arguments with which ``evaluate`` plays the images that a run held out."""
     names = ("limit", "mixed", "precision", "metric", "coarse_steps", "fine_steps", "skip_rule", "image_size")
     asked = {name: getattr(args, name) for name in (*names, "crop", "record")}
     asked["model"] = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
@@ -168,17 +168,17 @@ def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
 
 
 def _is_run(policy: str) -> bool:
-    """Whether a policy is given as the folder of a run."""
+    """Return whether a policy is given as the folder of a run."""
     return (Path(policy) / RUN).is_file()
 
 
 def _run_among(policies: Sequence[str]) -> Path | None:
-    """The first of the policies that is the folder of a run, if there is one."""
+    """Return the first of the policies that is the folder of a run, if there is one."""
     return next((Path(policy) for policy in policies if _is_run(policy)), None)
 
 
 def _command(run: Path) -> dict[str, Any]:
-    """The arguments of ``evaluate`` that a run stored."""
+    """Return the arguments of ``evaluate`` that a run stored."""
     return json.loads((run / RUN).read_text(encoding="utf-8")).get("command", {})
 
 
@@ -244,8 +244,8 @@ def _is_told_prices(policy: Any) -> bool:
 
 
 def _named_policy(spec: str, evaluator: Any, price: float | None) -> dict[str, Any]:
-    """A policy by its name in the table. An agent that was trained with prices is told ``price`` or, without
-    one, the middle of its range on a logarithmic scale; its name ends in the price."""
+    """Return a policy by its name in the table. An agent that was trained with prices is told ``price`` or,
+    without one, the middle of its range on a logarithmic scale; its name ends in the price."""
     from skipdiff_env.policies.file import POLICY_FILES, load_policy
 
     from .compare import identity

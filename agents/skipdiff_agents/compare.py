@@ -29,7 +29,7 @@ Known = dict[tuple[str, ...], dict[str, Result]]
 
 
 def identity(path: Path) -> str:
-    """A name for a policy file that changes when its content does."""
+    """Return a name for a policy file that changes with its content."""
     return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
@@ -83,7 +83,7 @@ def _whole_lines(file: Path) -> bytes:
 
 
 def _read(file: Path, header: Sequence[str]) -> Known:
-    """The results in the file; rows in which a value is missing or not a number are left out."""
+    """Read the results in the file; rows in which a value is missing or not a number are left out."""
     known: Known = {}
     text = _whole_lines(file).decode(errors="replace")
     try:
@@ -139,7 +139,7 @@ def markdown(
     metrics: Sequence[str],
     optimum: np.ndarray | None = None,
 ) -> str:
-    """A table with a line for each policy.
+    """Make a table with a line for each policy.
 
     Args:
         results: the results of :func:`compare`, in the same order of episodes.

@@ -54,7 +54,7 @@ class Decisions:
     def expected_reward(
         self, logits: Tensor, rewards: Tensor, price: float = 0.0, temperature: float = 0.0
     ) -> Tensor:
-        """The exact expected reward of a policy.
+        """Compute the exact expected reward of a policy.
 
         Args:
             logits: logits of each decision, (B, D, 2).
@@ -80,7 +80,7 @@ class Decisions:
         return values[:, self.graph.states[()]]
 
     def follow(self, logits: np.ndarray) -> np.ndarray:
-        """The outcomes of taking the more probable actions: logits (B, D, 2) → outcomes (B,)."""
+        """Return the outcomes of taking the more probable actions: logits (B, D, 2) → outcomes (B,)."""
         chosen, rows = logits.argmax(axis=2), np.arange(len(logits))
         at = {
             (int(level), int(state)): d
@@ -163,7 +163,7 @@ def train_exactly(
 
 
 def decide(network: SkipProposalNetwork, latents: Tensor, decisions: Decisions) -> Tensor:
-    """Logits of all decisions: latents (B, states, 3, n, n) → (B, D, 2)."""
+    """Compute the logits of all decisions: latents (B, states, 3, n, n) → (B, D, 2)."""
     rows, states = latents.shape[:2]
     features = network.state_encoder(latents.flatten(0, 1)).view(rows, states, -1)
     taken = network.config.fine_steps - torch.from_numpy(decisions.levels)
@@ -180,7 +180,7 @@ def _batches(
     batch: int,
     device: torch.device | str,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents (B, states, 3, n, n) and rewards (B, outcomes) of episodes, float32."""
+    """Yield latents (B, states, 3, n, n) and rewards (B, outcomes) of episodes, float32."""
     for first in range(0, len(pairs), batch):
         chosen = pairs[first : first + batch]
         seen = np.stack([setting.latents(*pair, config.observation_size) for pair in chosen])
@@ -196,7 +196,7 @@ def _greedy(
     decisions: Decisions,
     device: torch.device | str,
 ) -> float:
-    """Mean reward of taking the more probable actions."""
+    """Compute the mean reward of taking the more probable actions."""
     earned, training = [], network.training
     network.eval()  # validation must not change the statistics
     for latents, rewards in _batches(setting, pairs, network.config, HELD, device):

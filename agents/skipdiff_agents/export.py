@@ -29,7 +29,7 @@ EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.
 
 
 def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network of an agent: the best one in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
+    """Read the network of an agent: the best in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
 
     Raises:
         SkipDiffError: as :func:`network_from_zip`, and for a graph, from which no network can be restored.
@@ -48,7 +48,7 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
 
 
 def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
-    """What the agent that :func:`network_from_file` reads was trained for, if that is known."""
+    """Return what the agent that :func:`network_from_file` reads was trained for, if that is known."""
     file = Path(path)
     file = file / POLICY if file.is_dir() else file
     if file.name == f"{CHECKPOINT}.zip" and file.with_name(RUN).is_file():
@@ -57,7 +57,7 @@ def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network in a file from SB3's ``save()``. Only the tensors are read, by torch's restricted loader.
+    """Read the network in a file from SB3's ``save()``: only the tensors, by torch's restricted loader.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or holds a policy of another kind.
@@ -83,7 +83,7 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
 
 
 def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
-    """The network of a policy's ``state_dict()``.
+    """Build the network of a policy's ``state_dict()``.
 
     Raises:
         KeyError, StopIteration: if the policy is of another kind.

@@ -33,7 +33,7 @@ from .evaluate import Evaluator, fixed_starts
 def action_values(
     optimum: Optimum, fine_steps: int, rule: SkipRule
 ) -> dict[tuple[int, History], tuple[float, float]]:
-    """The best reward after denoising and after skipping, in every state.
+    """Return the best reward after denoising and after skipping, in every state.
 
     Args:
         optimum: all outcomes of an image and a noise seed.
@@ -220,7 +220,7 @@ def regress_starts(
 
 
 def _first_latents(evaluator: Evaluator, size: int) -> Tensor:
-    """x_S1 of every episode as agents see it, (episodes, 3, size, size)."""
+    """Return x_S1 of every episode as agents see it, (episodes, 3, size, size)."""
     count, seen = evaluator.envs.num_envs, []
     for first in range(0, len(evaluator.pairs), count):
         chunk = evaluator.pairs[first : first + count]

@@ -86,7 +86,7 @@ class TreeVecEnv(BatchVecEnv):
         self.begin(rows, chosen, np.full(len(rows), low) if logs is None else np.exp(logs))  # type: ignore[arg-type]
 
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows."""
+        """Return the observations of all rows."""
         side = self.observation_space.shape[-1]  # type: ignore[index]
         seen = np.empty((self.num_envs, PLANES + NUMBERS, side, side), np.float32)
         for row, (number, node) in enumerate(zip(self._tree, self._node, strict=True)):
@@ -105,7 +105,7 @@ class TreeVecEnv(BatchVecEnv):
         return seen
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions are allowed next, (num_envs, actions)."""
+        """Return which actions are allowed next, (num_envs, actions)."""
         if self.nodes is not None:
             return np.ones((self.num_envs, len(self.nodes)), np.bool_)
         masks = self._child[self._node] >= 0
@@ -157,7 +157,7 @@ def played(
     agent: Any, shape: Shape, trees: Sequence[CallTree], worth: NDArray[np.float64], price: float,
     nodes: Sequence[int] | None = None,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """The nodes on which an agent's chains end, (trees,), if it always takes its most probable action."""
+    """Play an agent's most probable actions; return the nodes on which its chains end, (trees,)."""
     env = TreeVecEnv(shape, trees, worth, len(trees), price, nodes)
     rows, open_ = np.arange(len(trees)), np.ones(len(trees), np.bool_)
     env.begin(rows, rows.tolist(), [price] * len(rows))
@@ -187,6 +187,6 @@ class PlanesExtractor(BaseFeaturesExtractor):
         self.joined = nn.Sequential(nn.Linear(seen + NUMBERS, 128), nn.ReLU())
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Observations → features."""
+        """Map observations to features."""
         numbers = observations[:, PLANES:, 0, 0]
         return self.joined(torch.cat([self.convolutions(observations[:, :PLANES]), numbers], dim=1))

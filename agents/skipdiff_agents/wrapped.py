@@ -52,7 +52,7 @@ class AgentPolicy:
             )
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-        """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,), memory."""
+        """Map latents (B, 3, H, W) of any size and memory (None at first) to actions (B,) and memory."""
         decisions, state = memory or (0, None)
         seen = as_seen(latent.float(), self.side).cpu().numpy()
         starts = np.full(len(seen), decisions == 0)

@@ -88,7 +88,7 @@ def _behind(best: np.ndarray, own: np.ndarray) -> bool:
 
 
 def same_agent(trained: Path, shipped: Path) -> bool:
-    """Whether a shipped file holds a trained agent, with its weights rounded to float16."""
+    """Return whether a shipped file holds a trained agent, with its weights rounded to float16."""
     ours, theirs = (network_from_file(file) for file in (trained, shipped))
     weights = theirs.state_dict()
     return ours.config == theirs.config and all(

@@ -76,7 +76,7 @@ def measure(model: str, threads: int, repeats: int, ways: list[str] | None = Non
 
     Returns:
         ``rows``: dictionaries with ``side``, ``way``, ``seconds`` (the median), ``ready`` (wall time until
-        the first result at the first size) and ``units`` (the largest difference of the result in 8-bit units);
+        the first result at the first size) and ``units`` (maximum difference of the result, in 8-bit units);
         ``missing``: ways that are not available, and why.
     """
     torch.set_num_threads(threads)

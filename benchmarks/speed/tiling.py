@@ -245,7 +245,7 @@ def measure_memory(model: str, *sizes: Size) -> list[Row]:
 
 
 def measure_largest(model: str, suffixes: Sequence[str], size: Size) -> list[Row]:
-    """Measure a row per file format, with a chain of two evaluations and the model's refiner, if any; the bound
+    """Measure a row per file format, by a chain of two evaluations and the model's refiner, if any; the bound
     is :data:`MOST`."""
     rows: list[Row] = []
     for suffix in suffixes:

@@ -45,16 +45,16 @@ class Photograph:
         return _data_folder(self.package) / self.file
 
     def read(self) -> RGB8:
-        """The photograph as shipped, uint8 (H, W, 3)."""
+        """Return the photograph as shipped, uint8 (H, W, 3)."""
         return read_image(self.path)
 
     def read_small(self) -> RGB8:
-        """The photograph with a short side of 256 pixels."""
+        """Return the photograph with a short side of 256 pixels."""
         return shrunk(self.read())
 
 
 def shrunk(photograph: RGB8) -> RGB8:
-    """A photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
+    """Return a photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
     full = Image.fromarray(photograph)
     ratio = _SHORT_SIDE / min(full.size)
     size = (round(full.width * ratio), round(full.height * ratio))
@@ -128,7 +128,7 @@ _DEMO = "chelsea"
 
 
 def demo_photograph() -> RGB8:
-    """The photograph of the demo: the cat, full size, uint8 (300, 451, 3).
+    """Return the photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
     Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and it
     is not a portrait of a person.

@@ -46,13 +46,13 @@ class Coding:
 
 
 def luminance_table(quality: int) -> np.ndarray:
-    """libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
+    """Return libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_JPEG_ANNEX_K * scale + 50) // 100, 1, 255)
 
 
 def table_quality(table: np.ndarray) -> int:
-    """The quality at which libjpeg's luminance table is nearest to ``table``, (8, 8), in mean log ratio.
+    """Return the quality whose luminance table in libjpeg is nearest to ``table``, (8, 8), in mean log ratio.
 
     It is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
     """
@@ -61,7 +61,7 @@ def table_quality(table: np.ndarray) -> int:
 
 
 def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
-    """The coding of an opened JPEG or WebP, from its header; None for lossless WebP and anything else."""
+    """Read the coding of an opened JPEG or WebP from its header; None for lossless WebP and anything else."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and getattr(image, "quantization", None):
         table = np.reshape(image.quantization[min(image.quantization)], (8, 8))
         chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
@@ -73,7 +73,7 @@ def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
 
 
 def webp_quality(quantiser: float) -> int:
-    """libwebp's quality for VP8's quantiser index, 0 … 127.
+    """Return libwebp's quality for VP8's quantiser index, 0 … 127.
 
     This inverts libwebp's rule: the index is 127 · (1 - ∛c), where c is 2/3 of the quality (0 … 1) if that is
     below 0.75, else 2 · quality - 1.
@@ -84,13 +84,13 @@ def webp_quality(quantiser: float) -> int:
 
 
 def _webp_quantiser(file: BinaryIO) -> float | None:
-    """The mean quantiser index of a WebP's first frame; None if that is lossless."""
+    """Return the mean quantiser index of a WebP's first frame; None if that is lossless."""
     frame = _webp_frame(file)
     return _quantiser(_Bits(frame[10:])) if frame[3:6] == _KEY_FRAME else None
 
 
 def _webp_frame(file: BinaryIO) -> bytes:
-    """The first bytes of a WebP's first frame, if that is lossy, found by the lengths of RIFF's chunks."""
+    """Find the first bytes of a WebP's first frame, if it is lossy, by the lengths of RIFF's chunks."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         kind, length = head[:4], int.from_bytes(head[4:], "little")
@@ -109,7 +109,7 @@ class _Bits:
         self._value, self._range, self._shifts = int.from_bytes(data[:2].ljust(2, b"\0"), "big"), 255, 0
 
     def read(self, count: int) -> int:
-        """The next ``count`` bits as a number."""
+        """Return the next ``count`` bits as a number."""
         number = 0
         for _ in range(count):
             number = 2 * number + self._bit()
@@ -142,7 +142,7 @@ class _Bits:
 
 
 def _quantiser(bits: _Bits) -> float:
-    """The frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
+    """Return the frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
     bits.read(2)  # colour space, clamping
     segments, absolute = [0], False
     if bits.read(1):

@@ -87,7 +87,7 @@ def rationals(*numbers: float) -> Value:
 
 
 def parse(block: bytes | mmap, start: int | None = None) -> Directories:
-    """The directories of an EXIF block or of a whole TIFF or BigTIFF file.
+    """Read the directories of an EXIF block or of a whole TIFF or BigTIFF file.
 
     Damaged entries are left out: values that lie outside the block, and unknown types.
 

@@ -196,7 +196,7 @@ class _Reader:
         return found[1]
 
     def _next(self, count: int) -> int:
-        """The next ``count`` bits, without moving on; zeros follow the last bit."""
+        """Return the next ``count`` bits, without moving on; zeros follow the last bit."""
         word = self._words[self.place >> 3]
         return (word >> (24 - count - (self.place & 7))) & ((1 << count) - 1)
 

@@ -24,7 +24,7 @@ _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc",
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file with this beginning is HEIC or AVIF."""
+    """Return whether a file with this beginning is HEIC or AVIF."""
     return start[4:8] == b"ftyp" and not _brands(start).isdisjoint(_AVIF | _HEIC)
 
 
@@ -125,7 +125,7 @@ def _avif_exif(image: Image.Image) -> exif.Directories:
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:
-    """The photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
+    """Return the photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
     meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # those of the decoded full-range RGB
     photo = with_profile(photo, profile)
     if codes[1] not in icc.HDR and (photo.profile or icc.is_open(meaning) or icc.is_srgb(meaning)):
@@ -135,7 +135,7 @@ def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Ph
 
 
 def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:
-    """Primaries and transfer (2: unspecified), and bits per channel, of the first picture in the file."""
+    """Read primaries and transfer (2: unspecified), and bits per channel, of the first picture in a file."""
     codes, bits = (2, 2), 8
     file.seek(0, 2)
     for name, place, length in _boxes(file, 0, file.tell()):

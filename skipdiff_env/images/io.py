@@ -154,6 +154,6 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """The message of an error, in one line."""
+    """Return the message of an error, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

@@ -50,7 +50,7 @@ def decoded(
 
 
 def _segments(stream: bytes) -> Iterator[tuple[bytes, int]]:
-    """The segments that affect the pixels, with their markers; the scan and all that follows are one."""
+    """Yield the segments that affect the pixels, with their markers; scan and all that follows are one."""
     if stream[:2] != b"\xff\xd8":
         raise ValueError("a JPEG without a beginning")
     place = 2

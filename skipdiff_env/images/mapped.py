@@ -94,7 +94,7 @@ class Mapped(torch.Tensor):
         return self.plain.numpy(force=force)
 
     def tolist(self) -> Any:
-        """The numbers as nested lists."""
+        """Return the numbers as nested lists."""
         return self.plain.tolist()
 
     def __deepcopy__(self, memo: Any) -> Tensor:
@@ -166,7 +166,7 @@ def _plain(x: Any) -> Any:
 
 
 def _rows(x: Tensor, rows: slice, height: int) -> Tensor:
-    """A strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
+    """Cut a strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
     plain = _plain(x)
     return plain[..., rows, :] if x.dim() >= 2 and x.shape[-2] == height else plain
 

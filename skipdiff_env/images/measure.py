@@ -231,7 +231,7 @@ def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
 
 
 def _gradient(plane: np.ndarray) -> np.ndarray:
-    """Magnitude of the central differences at inner pixels, in grey levels per pixel."""
+    """Return the magnitude of the central differences at inner pixels, in grey levels per pixel."""
     return np.hypot(plane[1:-1, 2:] - plane[1:-1, :-2], plane[2:, 1:-1] - plane[:-2, 1:-1]) / 2
 
 
@@ -282,7 +282,7 @@ def _likeliest(coefficients: np.ndarray) -> Coding | None:
 
 
 def _transform(plane: np.ndarray) -> np.ndarray:
-    """The orthonormal DCT of all whole blocks, float32 (n, 8, 8)."""
+    """Compute the orthonormal DCT of all whole blocks, float32 (n, 8, 8)."""
     blocks = _blocks(plane[..., None])[..., 0].transpose(0, 2, 1, 3).reshape(-1, BLOCK, BLOCK) - 128
     cosines = _cosines()
     return cosines @ blocks @ cosines.T
@@ -290,7 +290,7 @@ def _transform(plane: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _cosines() -> np.ndarray:
-    """The orthonormal DCT-II of 8 values, float32 (8, 8)."""
+    """Return the orthonormal DCT-II of 8 values, float32 (8, 8)."""
     n = np.arange(BLOCK)
     matrix = np.cos(np.pi * (n + 0.5) * n[:, None] / BLOCK) * math.sqrt(2 / BLOCK)
     matrix[0] /= math.sqrt(2)

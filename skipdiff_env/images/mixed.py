@@ -16,7 +16,7 @@ JPEG, NOISE, BLUR = (30.0, 95.0), (2.0, 15.0), (0.4, 1.2)
 
 
 def kind(index: int) -> str:
-    """The kind of degradation of image ``index``."""
+    """Return the kind of degradation of image ``index``."""
     return KINDS[index % len(KINDS)]
 
 
@@ -50,7 +50,7 @@ class MixedQuality:
 
 
 def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:
-    """The images of a source with inputs of mixed quality, for ``images=`` of an environment.
+    """Return the images of a source with inputs of mixed quality, for ``images=`` of an environment.
 
     Args:
         source: source of originals, see :func:`.open_source`.

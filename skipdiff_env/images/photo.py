@@ -91,7 +91,7 @@ class Header:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name in a folder or an archive counts as an image; dot files do not."""
+    """Return whether a file of this name in a folder or an archive counts as an image; dot files do not."""
     path = Path(name)
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 
@@ -209,7 +209,7 @@ def _open_with_pillow(file: BinaryIO) -> Source:
 
 
 def _comment(image: Image.Image) -> dict[str, str]:
-    """The comment of a JPEG or GIF, as the PNG text of that keyword."""
+    """Read the comment of a JPEG or GIF, as the PNG text of that keyword."""
     said = image.info.get("comment") or b""
     text = said if isinstance(said, str) else _decoded(said)
     text = text.replace("\0", " ").strip()  # a PNG's text must not hold it
@@ -217,7 +217,7 @@ def _comment(image: Image.Image) -> dict[str, str]:
 
 
 def _decoded(text: bytes) -> str:
-    """The text, decoded as UTF-8, else as Latin-1: the formats do not say which."""
+    """Decode the text as UTF-8, else as Latin-1: the formats do not say which."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -225,7 +225,7 @@ def _decoded(text: bytes) -> str:
 
 
 def _bmp_profile(file: BinaryIO) -> bytes | None:
-    """The ICC profile in a BMP of version 5, which Pillow does not read."""
+    """Read the ICC profile in a BMP of version 5, which Pillow does not read."""
     here = file.tell()
     try:
         file.seek(14)

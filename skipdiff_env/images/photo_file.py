@@ -26,7 +26,7 @@ _JPEG_SEGMENT = 65533 - 64
 def encode_photo(
     photo: Photo, fmt: Format, software: str, record: Mapping[str, Any], quality: int = 95
 ) -> tuple[bytes, list[str]]:
-    """A photograph as the bytes of a file. The same arguments give the same bytes.
+    """Encode a photograph as the bytes of a file. The same arguments give the same bytes.
 
     Args:
         photo: the photograph, with all its metadata.
@@ -90,7 +90,7 @@ def check_size(size: tuple[int, int], fmt: Format) -> None:
 
 
 def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
-    """The photograph as the format can hold it, and notes on what was lost."""
+    """Return the photograph as the format can hold it, and notes on what was lost."""
     notes = []
     colour, alpha, profile = photo.colour, photo.alpha, photo.profile
     if alpha is not None and not fmt.alpha:
@@ -121,11 +121,11 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
-    """Names in quotes, the first few of many."""
+    """Quote the names, or the first few of many."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _segment(payload: bytes) -> bytes:
-    """A JPEG application segment (APP1)."""
+    """Return a JPEG application segment (APP1)."""
     return b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload

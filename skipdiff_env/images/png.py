@@ -103,7 +103,7 @@ def open_png(file: BinaryIO) -> Source:
 
 
 def _about_frames(chunks: _Chunks) -> list[str]:
-    """Notes on what is lost of an animation."""
+    """Return notes on what is lost of an animation."""
     count = int.from_bytes(chunks.first.get(b"acTL", b"")[:4], "big")
     if count and chunks.is_apart:
         return [f"only the still picture, not its {count} frame{'s' * (count != 1)}"]
@@ -135,7 +135,7 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
 
 
 def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset and body length of every chunk up to IEND; the last may be cut off."""
+    """Yield name, offset and body length of every chunk up to IEND; the last may be cut off."""
     place = len(SIGNATURE)
     while place + 8 <= end:
         file.seek(place)
@@ -161,7 +161,7 @@ def _keep(chunks: _Chunks, name: bytes, body: bytes) -> None:
 
 
 def _text(chunks: _Chunks, name: bytes, body: bytes) -> tuple[str, str]:
-    """Keyword and text of a text chunk."""
+    """Return keyword and text of a text chunk."""
     key, rest = body.split(b"\0", 1)
     if name == b"tEXt":
         return key.decode("latin-1"), rest.decode("latin-1")
@@ -192,7 +192,7 @@ def _exif_block(chunks: _Chunks) -> bytes:
 
 
 def _raw_profile(chunks: _Chunks, name: str) -> bytes:
-    """A block that ImageMagick stores in a text, as hexadecimal after three lines; empty if there is none."""
+    """Read a block that ImageMagick stores in a text, as hexadecimal after three lines; empty if none."""
     with contextlib.suppress(ValueError):
         return bytes.fromhex("".join(chunks.texts.get(f"Raw profile type {name}", "").split("\n")[3:]))
     return b""
@@ -207,7 +207,7 @@ def _density(chunks: _Chunks) -> tuple[float, ...]:
 
 
 def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
-    """A PNG file of the chunks of the pixels alone, with an end of its own."""
+    """Make a PNG file of only the chunks of the pixels, with an end of its own."""
     parts = [SIGNATURE]
     for start, length in chunks.pixels:
         file.seek(start)
@@ -247,7 +247,7 @@ def _deep(data: bytes, chunks: _Chunks) -> Photo:
 
 
 def _checksums_hold(data: bytes) -> bool:
-    """Whether every chunk is complete and agrees with its checksum."""
+    """Return whether every chunk is complete and agrees with its checksum."""
     for _, start, length in _walk(BytesIO(data), len(data)):
         whole = memoryview(data)[start + 4 : start + 12 + length]
         if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
@@ -292,7 +292,7 @@ def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
 
 
 def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
-    """The photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
+    """Return the photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
@@ -317,7 +317,7 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
 
 
 def _gamma(chunks: _Chunks) -> tuple[float | None, icc.Primaries | None]:
-    """The encoding gamma and the chromaticities that a file states."""
+    """Return the encoding gamma and the chromaticities that a file states."""
     gamma = int.from_bytes(chunks.first.get(b"gAMA", b"")[:4], "big") / 1e5 or None
     body = chunks.first.get(b"cHRM", b"")
     if len(body) != 32:

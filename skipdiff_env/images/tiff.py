@@ -94,7 +94,7 @@ class _Layout(NamedTuple):
         return 1 if self.apart else self.channels
 
     def block_bytes(self, rows: int) -> int:
-        """Unpacked bytes of ``rows`` rows of a strip or tile."""
+        """Return the number of unpacked bytes of ``rows`` rows of a strip or tile."""
         return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
 
 
@@ -139,12 +139,12 @@ def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]
 
 
 def _is_reduced(base: Directory) -> bool:
-    """Whether a page is a smaller copy of another, or its mask: NewSubfileType, or else SubfileType."""
+    """Return whether a page is a smaller copy of another, or its mask: NewSubfileType, else SubfileType."""
     return bool((*_numbers(base, 254), int(_numbers(base, 255) == (2,)))[0] & 0b101)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
-    """A file's bytes, mapped if possible, since few of them are needed before the file is decoded."""
+    """Return a file's bytes, mapped if possible, since few of them are needed before the file is decoded."""
     with contextlib.suppress(OSError, ValueError):
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     file.seek(0)
@@ -152,7 +152,7 @@ def _whole(file: BinaryIO) -> bytes | mmap.mmap:
 
 
 def _numbers(base: Directory, tag: int) -> tuple[int, ...]:
-    """The integers in a tag; none if it is not there or holds something else."""
+    """Return the integers in a tag; none if it is not there or holds something else."""
     numbers = base[tag].numbers() if tag in base else ()
     return numbers if all(isinstance(number, int) for number in numbers) else ()  # type: ignore[return-value]
 
@@ -247,7 +247,7 @@ def _other_coding(layout: _Layout, base: Directory) -> str:
 
 
 def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
-    """(H, W, channels) as stored, in unsigned integers."""
+    """Read the samples as stored, (H, W, channels), in unsigned integers."""
     width, height = layout.block
     across, down = -(-layout.width // width), -(-layout.height // height)
     count = across * down * (layout.channels if layout.apart else 1)
@@ -268,7 +268,7 @@ def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
 
 
 def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
-    """A strip's or tile's samples, (rows, columns, channels in it)."""
+    """Return a strip's or tile's samples, (rows, columns, channels in it)."""
     if layout.compression == _JPEG:
         transformed = {_YCBCR: True, _RGB: False}.get(layout.photometric)
         return jpeg.decoded(data, layout.tables, (layout.block[0], rows), layout.channels, transformed)
@@ -284,7 +284,7 @@ def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
 
 
 def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile: bytes | None) -> Photo:
-    """The photograph that the samples represent, with colour and transparency."""
+    """Return the photograph that the samples represent, with colour and transparency."""
     photometric = layout.photometric
     colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
     if photometric != _PALETTE:

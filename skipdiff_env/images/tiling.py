@@ -51,7 +51,7 @@ def check_tile(tile: int, multiple: int) -> int:
 
 
 def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
-    """The largest of ``TILES`` whose network call takes at most half of ``free`` bytes, or the smallest."""
+    """Choose the largest of ``TILES`` whose call takes at most half of ``free`` bytes, or the smallest."""
     fitting = [
         side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
     ]
@@ -59,7 +59,7 @@ def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
 
 
 def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
-    """Roughly the memory of one network call on square tiles, in bytes (float32).
+    """Estimate the memory of one network call on square tiles, in bytes (float32).
 
     On the way up, the top level holds the features kept from the way down, their concatenation with the
     current ones, and what the convolutions work on; each lower level has a quarter of the pixels and more
@@ -71,7 +71,7 @@ def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are available on the device, within the container's limit if there is one."""
+    """Return the bytes that are available on the device, within the container's limit if there is one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -191,7 +191,7 @@ class Tiled:
         self._list_lock, self._function_lock = threading.Lock(), threading.Lock()
 
     def grid(self, height: int, width: int) -> list[tuple[Span, Span]]:
-        """The tiles of an image, row by row: (vertical, horizontal) spans."""
+        """Return the tiles of an image, row by row: (vertical, horizontal) spans."""
         rows, columns = (spans(side, self.tile, self.multiple) for side in (height, width))
         return [(row, column) for row in rows for column in columns]
 
@@ -284,5 +284,5 @@ class TiledModel:
         )
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
+        """Return x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
         return self.tiles((latent, condition), (noise_level,))

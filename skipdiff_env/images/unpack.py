@@ -24,7 +24,7 @@ _AT_ONCE = 2**22
 
 
 def unpacked(data: bytes, compression: int, size: int) -> bytes:
-    """The first ``size`` bytes of the unpacked data.
+    """Return the first ``size`` bytes of the unpacked data.
 
     Raises:
         ValueError, zlib.error, lzma.LZMAError: if the data is damaged or ends too early.

@@ -144,22 +144,22 @@ _prefixes = threading.RLock()
 
 
 def clean(xmp: bytes) -> bytes:
-    """An XMP packet, in UTF-8, without what an enlargement makes untrue; empty if it is not legible."""
+    """Return an XMP packet, in UTF-8, without what an enlargement makes untrue; empty if not legible."""
     return _filtered(xmp, lambda uri, name: not (name in _STALE.get(uri, ()) or _companion(uri) is not None))
 
 
 def without_places(xmp: bytes) -> bytes:
-    """An XMP packet with only the properties that are known to reveal no location."""
+    """Return an XMP packet with only the properties that are known to reveal no location."""
     return _filtered(xmp, lambda uri, name: name in PLACELESS.get(uri, ()))
 
 
 def is_legible(xmp: bytes) -> bool:
-    """Whether a packet is empty or plain XML: no damage, no entities of its own."""
+    """Return whether a packet is empty or plain XML: no damage, no entities of its own."""
     return not xmp.strip(_PADDING.encode()) or _parsed(xmp) is not None
 
 
 def orientation(xmp: bytes) -> int:
-    """The picture's orientation according to a packet, in EXIF's numbers; 1 if it gives none."""
+    """Return the picture's orientation according to a packet, in EXIF's numbers; 1 if it gives none."""
     root = _parsed(xmp)
     for element in root.iter() if root is not None else ():
         said = {element.tag: element.text or "", **element.attrib}.get(f"{{{_TIFF}}}Orientation", "").strip()
@@ -182,7 +182,7 @@ def companions(xmp: bytes) -> list[str]:
 
 
 def scaled(xmp: bytes, across: float, down: float) -> bytes:
-    """An XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
+    """Return an XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
 
     def factor(name: str) -> float | None:
         uri, local = _split(name)
@@ -212,7 +212,7 @@ def _companion(uri: str) -> str | None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Namespace and local name of an element's or attribute's name as ElementTree gives it."""
+    """Split an element's or attribute's name, as ElementTree gives it, into namespace and local name."""
     uri, _, local = name.rpartition("}")
     return uri.removeprefix("{"), local
 
@@ -238,7 +238,7 @@ def _parsed(xmp: bytes) -> ET.Element | None:
 
 
 def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
-    """The packet with the properties (and fields of properties) that are wanted, and its skeleton."""
+    """Return the packet with the properties (and fields of properties) that are wanted, and its skeleton."""
     with _prefixes:
         root = _parsed(xmp)
         if root is None or not _prune(root, wanted) or all(uri in _SKELETON for uri, _ in _names(root)):

@@ -21,7 +21,7 @@ KEEP = 2
 
 
 def checkpoint_files(run: Path) -> list[Path]:
-    """The checkpoints of a run's folder, newest first."""
+    """List the checkpoints of a run's folder, newest first."""
     return sorted((run / FOLDER).glob("step-*.pt"), reverse=True)
 
 
@@ -44,7 +44,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
-    """The newest checkpoint that can be read, on the CPU, and its file.
+    """Load the newest checkpoint that can be read, on the CPU, and its file.
 
     Args:
         run: a run's folder.

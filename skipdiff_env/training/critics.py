@@ -77,12 +77,12 @@ def _spectral(layer: nn.Module) -> nn.Module:
 
 
 def critic_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss: mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake))."""
+    """Return the discriminator's loss: mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake))."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
 def generator_hinge(fake: Tensor) -> Tensor:
-    """The generator's loss: mean of -D(fake)."""
+    """Return the generator's loss: mean of -D(fake)."""
     return -fake.mean()
 
 

@@ -21,7 +21,7 @@ SUFFIXES = {
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or not an image."""
+    """Decode an image file to uint8 (H, W, 3) RGB, upright; None if it is damaged or not an image."""
     if not data or _cut_short(data):
         return None
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF, since OpenCV misreads some layouts
@@ -43,7 +43,7 @@ def _decode_tiff(data: bytes) -> np.ndarray | None:
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV decodes such files, with the rest grey or black."""
+    """Return whether a JPEG or PNG lacks its end; OpenCV decodes such files, with the rest grey or black."""
     if data.startswith(b"\xff\xd8"):
         # A thumbnail has its own end, but before the start of the picture's scan.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
@@ -51,7 +51,7 @@ def _cut_short(data: bytes) -> bool:
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files that a folder (recursively), a .txt list or an image path stands for, in order.
+    """List the image files that a folder (recursively), a .txt list or an image path stands for, in order.
 
     Raises:
         SkipDiffError: if there is nothing at ``path``, or it is none of these.
@@ -71,7 +71,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 def members(paths: Sequence[str | Path]) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every image of folders, lists, image files and tar files, in a fixed order."""
+    """Yield (name, bytes) of every image of folders, lists, image files and tar files, in a fixed order."""
     for path in map(Path, paths):
         if path.is_file() and path.suffix.lower() not in SUFFIXES | {".txt"}:
             yield from _tar_members(path)

@@ -76,7 +76,7 @@ def _plotted(key: str) -> bool:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a truncated last line is left out."""
+    """Read the lines of a log; a truncated last line is left out."""
     if not path.is_file():
         return []
     lines = []
@@ -113,7 +113,7 @@ class Progress:
         self._marks: list[tuple[float, int]] = [(self._shown, -1)]
 
     def rate(self) -> float:
-        """Recent speed in images per second; 0 before it is known."""
+        """Return the recent speed in images per second; 0 before it is known."""
         (first, start), (last, end) = self._marks[0], self._marks[-1]
         return (end - start) * self._batch / (last - first) if end > start >= 0 else 0.0
 

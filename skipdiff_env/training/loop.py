@@ -81,7 +81,7 @@ class Cooldown:
     """Seconds it has taken in earlier legs."""
 
     def left(self, step: int, seconds: float) -> float:
-        """Remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg of the branch."""
+        """Return the remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg."""
         if self.steps is not None:
             return max(0.0, 1 - (step - self.start) / self.steps)
         return max(0.0, 1 - (self.spent + seconds) / max(self.seconds or 0.0, 1e-9))
@@ -105,7 +105,7 @@ class Session:
     began: float = field(default_factory=time.monotonic)
 
     def elapsed(self) -> float:
-        """Seconds since this leg began."""
+        """Return the seconds since this leg began."""
         return time.monotonic() - self.began
 
 
@@ -254,7 +254,7 @@ class Run:
         return "minutes" if self._now >= deadline else ""
 
     def _left(self, max_steps: int | None, deadline: float, rate: float) -> tuple[float | None, float | None]:
-        """Share of this leg that is done and seconds that are left; None for both if nothing limits it."""
+        """Return the share of this leg that is done, and the seconds left; None for both without a limit."""
         ends = [deadline - self._now] if deadline < math.inf else []
         if self.cooldown and self.cooldown.steps is not None:
             max_steps = self.cooldown.start + self.cooldown.steps

@@ -23,7 +23,7 @@ from .distributed import World
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in, k, k) → (out, k·k·in), a view of a channels-last tensor."""
+    """Return the view (out, k·k·in) of a channels-last tensor (out, in, k, k)."""
     return weight.detach().permute(0, 2, 3, 1).flatten(1)
 
 
@@ -38,7 +38,7 @@ TYPES = (torch.bfloat16, torch.float32)
 
 @cache
 def product_dtype(device: torch.device) -> torch.dtype:
-    """The type in which a device multiplies matrices faster, bfloat16 or float32, measured once."""
+    """Return the type in which a device multiplies matrices faster, bfloat16 or float32, measured once."""
 
     def seconds(dtype: torch.dtype) -> float:
         x = torch.ones(128, 512, device=device, dtype=dtype)
@@ -53,7 +53,7 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz iteration.
+    """Return U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz iteration.
 
     Args:
         matrix: the matrix, (rows, columns).
@@ -111,7 +111,7 @@ class Muon(torch.optim.Optimizer):
 def build_optimiser(
     network: nn.Module, options: OptimiserRecipe, world: World | None = None
 ) -> torch.optim.AdamW | MuonAdamW:
-    """The recipe's optimiser for the trainable weights of ``network``, which lie on the training device.
+    """Build the recipe's optimiser for the trainable weights of ``network``, which is on the training device.
 
     Args:
         network: the network.
@@ -166,7 +166,7 @@ class MuonAdamW:
         self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both optimisers."""
+        """Return the states of both optimisers."""
         return {"adamw": self.adamw.state_dict(), "muon": self.muon.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -183,7 +183,7 @@ def _prepare(
 
 
 def _room(device: torch.device) -> float:
-    """Bytes of a GPU's memory that images may take."""
+    """Return the bytes of a GPU's memory that images may take."""
     return GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
@@ -249,12 +249,12 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
 
 
 def _branch_folder(trunk: Run) -> Path:
-    """Folder of the branch that is taken at the trunk's step."""
+    """Return the folder of the branch that is taken at the trunk's step."""
     return trunk.folder / f"cooldown-{trunk.trainer.step:09d}"
 
 
 def _unfinished(trunk: Run) -> bool:
-    """Whether that branch was begun but not finished: a finished one holds a model and no checkpoints."""
+    """Return whether that branch is unfinished: a finished one holds a model and no checkpoints."""
     folder = _branch_folder(trunk)
     begun = folder.is_dir() and (bool(checkpoint_files(folder)) or not (folder / "model").is_dir())
     (found,) = trunk.session.world.largest(begun)

@@ -79,7 +79,7 @@ class StreamedBank:
         orientations: str = "dihedral",
         zoom: float = 1.0,
     ) -> Tensor:
-        """As :meth:`~.data.ImageBank.crops`; a file that cannot be used is replaced by the next one."""
+        """Do the same as :meth:`~.data.ImageBank.crops`; the next file replaces one that cannot be used."""
         draw = CropDraw(*(x[rows] for x in draw_crops(batch, generator, orientations, zoom)))
         cumulative = self.weights.cumsum()
         index = np.searchsorted(cumulative, draw.image.numpy() * cumulative[-1], side="right")

@@ -88,7 +88,7 @@ class Validation:
         return {name: to_arrays(to_uint8(x0)) for name, x0 in {"bicubic": condition, **made}.items()}
 
     def figures(self, pictures: dict[str, np.ndarray]) -> dict[str, float]:
-        """Mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
+        """Compute mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
         found = {}
         for name, images in pictures.items():
             scores = {"psnr": psnr_y(images, self.hr)}
@@ -101,8 +101,8 @@ class Validation:
 
 
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
-    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10 does not
-    divide T.
+    """Return ``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10
+    does not divide T.
 
     They are the same for all models, so that the figures of two training runs can be compared.
     """
@@ -115,7 +115,7 @@ def usual_chains(model: FrozenModel) -> dict[str, Chain]:
 def _load_metrics(
     names: Sequence[str], image: np.ndarray, device: torch.device, say: Callable[[str], None]
 ) -> list:
-    """The metrics that are available and can score pictures such as ``image`` (1, H, W, 3)."""
+    """Return the metrics that are available and can score pictures such as ``image`` (1, H, W, 3)."""
     if not names:
         return []
     try:
@@ -137,7 +137,7 @@ def _load_metrics(
 def _of_one_size(
     images: Sequence[np.ndarray], wanted: int, scale: int, say: Callable[[str], None]
 ) -> tuple[Sequence[np.ndarray], int]:
-    """The images that can be cropped to ``wanted`` pixels, or all if none can, and the side to crop to."""
+    """Return the images that can be cropped to ``wanted`` pixels, or all if none can, and their new side."""
     wanted -= wanted % scale
     large = [image for image in images if min(image.shape[:2]) >= wanted]
     if not large:

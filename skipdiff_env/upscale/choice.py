@@ -98,7 +98,7 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
 
 
 def described(seen: Measured, rule: Rule | None = None) -> str:
-    """The faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4.2``.
+    """Describe the faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4.2``.
 
     Args:
         seen: what was measured.
@@ -149,7 +149,7 @@ def trained_range(config: ModelConfig) -> Range | None:
 
 
 def read_rule(file: Path) -> Rule:
-    """The rule in a model's folder.
+    """Read the rule in a model's folder.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -167,7 +167,7 @@ def read_rule(file: Path) -> Rule:
 
 
 def rule_text(rule: Rule, about: Mapping[str, Any]) -> bytes:
-    """The content of a rule's file; ``about`` says how the rule was chosen."""
+    """Return the content of a rule's file; ``about`` says how the rule was chosen."""
     return json.dumps({**about, "rule": asdict(rule)}, indent=2).encode() + b"\n"
 
 

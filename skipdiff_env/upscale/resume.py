@@ -18,7 +18,7 @@ class _InTheWay(Exception):
 
 
 def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool = False) -> str:
-    """Why an existing file has to be made again; empty if it is complete and is what would be made.
+    """Say why an existing file has to be made again; empty if it is complete and up to date.
 
     Args:
         path: the file.
@@ -60,7 +60,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file. Raises a SkipDiffError if it cannot be read."""
+    """Return the SHA-256 of a file; raise a SkipDiffError if it cannot be read."""
     found = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -120,11 +120,11 @@ class Runner:
         self._chosen: dict[Path, Choice] = {}
 
     def enlarger(self, job: Job) -> Enlarger:
-        """The enlarger for this photograph."""
+        """Return the enlarger for this photograph."""
         return self._tools(self._choice(job).model).enlarger
 
     def _choice(self, job: Job) -> Choice:
-        """The model for a photograph, which is read if there is a choice.
+        """Return the model for a photograph, which is read if there is a choice.
 
         Raises:
             SkipDiffError: if it cannot be read.
@@ -145,7 +145,7 @@ class Runner:
         return found
 
     def _may_open(self) -> bool:
-        """Whether the settings suit any of the models that ``auto`` chooses from."""
+        """Return whether the settings suit any of the models that ``auto`` chooses from."""
         for name in (USUAL, REAL) if self._model == AUTO else ():
             with contextlib.suppress(SkipDiffError):
                 self._tools(name)
@@ -167,7 +167,7 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """The record of how a result of this size is made, which its metadata hold and ``resume`` compares.
+        """Return the record of how a result of this size is made, for its metadata and for ``resume``.
 
         Raises:
             SkipDiffError: if the photograph cannot be read.
@@ -179,7 +179,7 @@ class Runner:
         return {**made, **written, "source": digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
-        """The work of a job, or why it cannot be done, without running the network.
+        """Estimate the work of a job, or say why it cannot be done, without running the network.
 
         Raises:
             SkipDiffError: if no model can be opened with these settings.
@@ -207,7 +207,7 @@ class Runner:
         return Task(job, size, work, there, [*chosen.notes, *notes])
 
     def _is_there(self, job: Job, size: Size) -> tuple[bool, list[str]]:
-        """Whether nothing is left to do, and notes on files to make again; a file in the way is an error."""
+        """Return whether nothing is left to do, and notes on files to make again; refuse files in the way."""
         options = self.options
         files: dict[Path, Size | None] = {job.target: size}
         if job.sheet:
@@ -239,7 +239,7 @@ class Runner:
                 raise
 
     def _at_once(self, tasks: Sequence[Task]) -> int:
-        """How many photographs memory and options allow at once."""
+        """Return how many photographs memory and options allow at once."""
         if self.options.jobs == 1 or not tasks:
             return 1
         tools = [self.enlarger(task.job) for task in tasks]
@@ -321,7 +321,7 @@ class Runner:
 
 
 def _reason(error: Exception) -> str:
-    """Why a photograph could not be made, in words for the user."""
+    """Say why a photograph could not be enlarged, in words for the user."""
     if isinstance(error, SkipDiffError):
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
@@ -338,7 +338,7 @@ class _Room(NamedTuple):
 
 
 def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
-    """The memory and disk space that making an image of this size takes."""
+    """Return the memory and disk space that making an image of this size takes."""
     model, tiles = enlarger.model, enlarger.tiles
     image = 12 * enlarger.held((job.header.width, job.header.height), size)
     call = call_bytes(model.config.unet, tiles.tile, tiles.batch)
@@ -351,7 +351,7 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 
 
 def _scratch(target: Path) -> Path:
-    """Folder for images that are too large for memory: the one in TMPDIR, else the result's."""
+    """Return the folder for images that are too large for memory: the one in TMPDIR, else the result's."""
     named = os.environ.get("TMPDIR", "")
     return Path(named) if os.path.isdir(named) else existing_folder(target)
 
@@ -367,7 +367,7 @@ def _exists(path: Path) -> SkipDiffError:
 
 
 def _score(metric: Metric, photo: Photo) -> tuple[float | None, list[str]]:
-    """A no-reference score of the picture as 8-bit sRGB, or None and why it has none."""
+    """Score the picture as 8-bit sRGB without a reference; return None and the reason if it has no score."""
     if min(photo.size) < metric.min_size:
         return None, [f"not rated: {metric.name} needs {metric.min_size} pixels per side"]
     flat, _ = fit_format(photo, FORMATS["bmp"])

@@ -129,7 +129,7 @@ class Choices:
         self, picture: Upload | None, reference: bool, model: str, policy: str, start: float, steps: int,
         seed: float | None, *further: Any,
     ) -> Request:  # fmt: skip
-        """The request that the widgets describe.
+        """Return the request that the widgets describe.
 
         Raises:
             SkipDiffError: if it is not on offer.

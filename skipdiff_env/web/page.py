@@ -138,16 +138,16 @@ class Page:
         return gr.Button(interactive=False), gr.Button(interactive=True), ""
 
     def _stop(self, request: gr.Request) -> Choice:
-        """Cancel: the job ends at its next network call."""
+        """Cancel the job, which ends at its next network call."""
         self._job(request).set()
         return gr.Button(interactive=True), gr.Button(interactive=False), message(CANCELLED)
 
     def _job(self, request: gr.Request) -> threading.Event:
-        """The event that cancels a visitor's newest job."""
+        """Return the event that cancels a visitor's newest job."""
         return self._jobs.get_or(str(request.session_hash), threading.Event)
 
     def _meter(self, progress: Any, what: str, request: gr.Request) -> Callable[[int, int], None]:
-        """A progress bar that counts network calls, until the visitor cancels the job."""
+        """Make a progress bar that counts network calls until the visitor cancels the job."""
         count, cancelled = meter(progress, what), self._job(request)
 
         def counted(done: int, total: int) -> None:
@@ -158,7 +158,7 @@ class Page:
         return counted
 
     def _example(self, request: gr.Request) -> Choice:
-        """The finished example that is shown at first, unless the visitor has already started a job."""
+        """Show the finished example at first, unless the visitor has already started a job."""
         try:
             made = self._studied(*self.workshop.example(), "An example: choose a photograph, and enlarge it.")
         except SkipDiffError as error:

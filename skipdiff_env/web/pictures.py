@@ -83,7 +83,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
 
 
 def bundled(index: int) -> Upload:
-    """A bundled photograph.
+    """Return a bundled photograph.
 
     Raises:
         SkipDiffError: if there is none with this number.
@@ -95,12 +95,12 @@ def bundled(index: int) -> Upload:
 
 
 def slug(text: str) -> str:
-    """A text in lower-case letters, digits and dashes, which are safe in a path and in a page."""
+    """Reduce a text to lower-case letters, digits and dashes, which are safe in a path and in a page."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
 
 
 def safe_name(name: str) -> str:
-    """The name of a file without folder and suffix, as a slug of at most 40 characters."""
+    """Return the name of a file without folder and suffix, as a slug of at most 40 characters."""
     return slug(Path(name).stem)[:40] or "picture"
 
 
@@ -152,7 +152,7 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
 
 
 def _middle(image: RGB8, height: int, width: int) -> RGB8:
-    """The middle of a picture, at most ``height`` x ``width`` pixels."""
+    """Cut the middle of a picture, at most ``height`` x ``width`` pixels."""
     top, left = (max(side - most, 0) // 2 for side, most in zip(image.shape, (height, width), strict=False))
     return image[top : top + height, left : left + width]
 

@@ -61,7 +61,7 @@ class Recent(OrderedDict[K, V], Generic[K, V]):
             self.popitem(last=False)
 
     def get_or(self, key: K, make: Callable[[], V]) -> V:
-        """The value of a key, which is made and kept if there is none."""
+        """Return the value of a key, which is made and kept if there is none."""
         if key not in self:
             self[key] = make()
         self.move_to_end(key)

@@ -118,7 +118,7 @@ class Gate:
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
-    """A request's body; None if it is longer than ``most``, whatever its header says."""
+    """Return a request's body; None if it is longer than ``most``, whatever its header says."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()
@@ -133,7 +133,7 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that returns a body that was already read, and then continues with ``receive`` itself."""
+    """Return a ``receive`` that first gives a body that was already read, and then calls ``receive``."""
     waiting = [body]
 
     async def give() -> Message:
@@ -145,7 +145,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_files_in(body: bytes, folder: Path) -> bool:
-    """Whether a form is JSON in which every file lies in ``folder``.
+    """Return whether a form is JSON in which every file lies in ``folder``.
 
     Gradio copies the files that a form names, including URLs, to where they can be fetched. Its own check of
     the paths is off in an application that is mounted and not launched.
@@ -193,7 +193,7 @@ def isolate(folder: str | os.PathLike[str]) -> None:
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Raises:
         SkipDiffError: if the port or the address is not available.
@@ -256,7 +256,7 @@ def _preparing(workshop: Workshop) -> Iterator[None]:
 
 
 def application(workshop: Workshop, folder: Path) -> Gate:
-    """The gate and the page behind it; call :func:`isolate` first.
+    """Make the gate and the page behind it; call :func:`isolate` first.
 
     Args:
         workshop: the workshop that does the work.

@@ -54,7 +54,7 @@ class Metered:
         return getattr(self._model, name)
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """As the model's own ``predict``."""
+        """Do the same as the model's own ``predict``."""
         began = time.perf_counter()
         x0 = self._model.predict(latent, condition, noise_level)
         if x0.is_cuda:
@@ -87,7 +87,7 @@ class Watched:
         return self.policy(latent, memory)
 
     def begin(self, keys: Sequence[NoiseKey]) -> Any:
-        """The policy's first memory."""
+        """Return the policy's first memory."""
         return first_memory(self.policy, keys)
 
 
@@ -138,7 +138,7 @@ class Position:
 
 
 def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
-    """SR3's sampler: all T levels."""
+    """Run SR3's sampler, which visits all T levels."""
     return run_chain(CSA(model.schedule.steps), model, task, seed)
 
 
@@ -159,7 +159,7 @@ def run_chain(
 
 
 def bicubic_picture(task: Task, scale: int) -> RGB8:
-    """The input, enlarged bicubically."""
+    """Enlarge the input bicubically."""
     height, width = (side * scale for side in task.lr.shape[:2])
     signed = to_signed(to_planes(task.lr))
     return _picture(bicubic(signed, height, width))
@@ -220,7 +220,7 @@ class Study:
         return replace(result, frames=tuple(frames))
 
     def play(self, actions: Sequence[int]) -> Position:
-        """The position after some decisions, level F first; after F - 1 of them the game is over.
+        """Return the position after some decisions, level F first; after F - 1 of them the game is over.
 
         Latents that were reached before, also by :meth:`optimum`, are looked up.
         """
@@ -239,13 +239,13 @@ class Study:
         return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
 
     def actions(self, spec: ChainSpec) -> tuple[int, ...]:
-        """The decisions of a policy; known latents are looked up."""
+        """Return the decisions of a policy; known latents are looked up."""
         chain = parse_skipdiff(spec, self.model, self.process.coarse_steps)
         chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
         return run_chain(chain, self.model, self.task, self.seed).actions
 
     def optimum(self, metric: str) -> Optimum:
-        """All outcomes, best first, by a metric; computed once.
+        """Find all outcomes, best first, by a metric; they are computed once.
 
         Raises:
             SkipDiffError: if the metric needs an original that is not known, or a larger picture.

@@ -40,7 +40,7 @@ class Whole:
 
 
 def result_size(photo: Upload, scale: int) -> tuple[int, int]:
-    """Width and height of the result.
+    """Return the width and height of the result.
 
     Raises:
         SkipDiffError: if it is too large to be made here.
@@ -55,7 +55,7 @@ def result_size(photo: Upload, scale: int) -> tuple[int, int]:
 
 
 def work_of(photo: Upload, enlarger: Enlarger) -> Work:
-    """The work of enlarging a photograph.
+    """Return the work of enlarging a photograph.
 
     Raises:
         SkipDiffError: if it is too large.

@@ -84,7 +84,7 @@ class Workshop(Offers):
         return replace(made, notes=tuple(dict.fromkeys((*request.notes, *made.notes))))
 
     def example(self) -> tuple[Request, Result]:
-        """The example that visitors see first: a bundled photograph, shrunk and enlarged again; made once."""
+        """Return the first example for visitors, a bundled photograph, shrunk and enlarged; made once."""
         with self._showing:
             if self._example is None:
                 model = self.models[0]
@@ -103,7 +103,7 @@ class Workshop(Offers):
             return self._chains.get_or(key, lambda: full_chain(model, request.task, request.seed))
 
     def play(self, request: Request, actions: Sequence[int], progress: Progress | None = None) -> Position:
-        """The state of a game after some decisions."""
+        """Return the state of a game after some decisions."""
         with self._working(request, request.coarse_steps, progress):
             return self._study(request).play(actions)
 
@@ -141,12 +141,12 @@ class Workshop(Offers):
     # Time
 
     def calls(self, request: Request) -> int:
-        """The maximum number of network calls of a run; the exact number if nothing is decided on the way."""
+        """Return the maximum number of network calls of a run, which is exact if there are no decisions."""
         model = self.model(request.model)
         return with_detail(self.chain_of(request), request.detail, model).most_evaluations(model.schedule)
 
     def work(self, request: Request) -> Work:
-        """The work of enlarging the photograph at full size.
+        """Return the work of enlarging the photograph at full size.
 
         Raises:
             SkipDiffError: if it is too large.
@@ -155,7 +155,7 @@ class Workshop(Offers):
         return work_of(request.task.whole, self._enlarger(request))
 
     def optimum_calls(self, request: Request) -> int:
-        """The maximum number of network calls that finding the optimum takes."""
+        """Return the maximum number of network calls that finding the optimum takes."""
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:
