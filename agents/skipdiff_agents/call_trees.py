@@ -80,7 +80,7 @@ class CallTree:
     """The nodes of a picture under one noise seed."""
 
     condition: NDArray[np.float16]
-    """c, (3, n, n); like all pictures and latents here, resized to what agents see."""
+    """c, (3, n, n); like all pictures and latents here, it is resized to the side that agents see."""
     latents: NDArray[np.float16]
     """The latent of each node, (nodes, 3, n, n)."""
     x0: NDArray[np.float16]

@@ -21,9 +21,9 @@ from . import arguments
 from .settings import BEST, RUN
 
 TRAINING, HELD_OUT = 24, 8
-"""Minimum numbers of episodes to learn from and to evaluate on; few images get more noise seeds each."""
+"""Minimum numbers of episodes for training and for evaluation; few images get more noise seeds each."""
 STARTS = 20
-"""Largest F for which a run is compared with all fixed starts."""
+"""Maximum F for which a run is compared with all fixed starts."""
 
 
 def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:

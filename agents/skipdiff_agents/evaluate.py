@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics whose scores the infos contain, so that no pictures are needed for them."""
+        """Metrics whose scores the infos contain, for which no pictures are needed."""
         return ()
 
     def pair(self, image: int, noise_seed: int) -> ImagePair:

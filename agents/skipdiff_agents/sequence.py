@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Seen(NamedTuple):
-    """What was seen in B whole episodes of L decisions. Each latent is kept once: a skip shows it again."""
+    """The latents seen in B whole episodes of L decisions. Each is kept once, since a skip shows it again."""
 
     latents: Tensor
     """The distinct latents, (D, 3, n, n)."""

@@ -37,7 +37,7 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """Name, as pip knows it, of the package whose wheel holds the photograph."""
+    """Name for pip of the package that contains the photograph."""
 
     @property
     def path(self) -> Path:

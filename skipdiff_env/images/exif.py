@@ -31,7 +31,7 @@ class Value(NamedTuple):
 
     type: int
     data: bytes
-    """Little-endian; its length is a multiple of the type's size."""
+    """The bytes, little-endian; their number is a multiple of the type's size."""
 
     def numbers(self) -> tuple[float, ...]:
         """Return its numbers, rationals as quotients (NaN for division by zero); none if it holds text."""

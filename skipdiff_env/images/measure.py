@@ -53,7 +53,7 @@ _FAINT = 4.0
 _GRID_WINDOW, _COEFFICIENTS = 192, 20_000
 """Side of the windows that are searched for a lattice, and number of coefficients that are used."""
 MAX_BLUR = 5.0
-"""Largest blur that is reported, in pixels."""
+"""Maximum blur that is reported, in pixels."""
 _ZERO, _NONZERO, _ROUNDING = 0.6, 2.0, 0.35
 """Limit below which a DCT coefficient counts as quantised to 0; limit above which it is used to find a
 lattice; standard deviation from the lattice, due to rounding to 8 bits in RGB and once before. All are in

@@ -45,7 +45,7 @@ class Format:
     """Whether it can hold 16 bits per channel."""
     alpha: bool = False
     lossy: bool = False
-    """Whether it is coded with a quality that the user chooses."""
+    """Whether it has a quality setting that the user chooses."""
     grey: bool = True
     baggage: bool = True
     """Whether it can hold a profile and metadata."""
@@ -53,7 +53,7 @@ class Format:
     """Whether it can describe colours by the code points of ITU-T H.273, which HDR needs."""
     max_side: int = 2**31 - 1
     max_profile: int = 2**31 - 1
-    """Largest size of an ICC profile in bytes."""
+    """Maximum size of an ICC profile in bytes."""
 
 
 FORMATS = {
@@ -87,7 +87,7 @@ class Header:
     width: int
     height: int
     format: str
-    """Name of the format that an enlargement is written in unless asked otherwise."""
+    """Name of the default format of an enlargement."""
 
 
 def is_image_name(name: str) -> bool:

@@ -31,7 +31,7 @@ _ROOM = 2**27
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples per pixel by colour type."""
+"""Number of samples per pixel by colour type."""
 _ADAM7 = [
     (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
 ]  # fmt: skip

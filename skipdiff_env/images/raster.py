@@ -30,12 +30,12 @@ class Photo:
     colour: np.ndarray
     """uint8 or uint16 (H, W, 3), or (H, W, 1) if grey."""
     alpha: np.ndarray | None = None
-    """(H, W) of the same type, not premultiplied; None if there is none."""
+    """Alpha (H, W) of the same type, not premultiplied; None if there is none."""
     profile: bytes | None = None
     """ICC profile of ``colour``."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    """What was changed in reading, in words for the user."""
+    """Changes that reading made, in words for the user."""
     code_points: bytes | None = None
     """Colour space of ``colour`` in code points of ITU-T H.273, as in PNG's cICP chunk, if it is not sRGB.
     HDR has no profile in addition."""
@@ -82,7 +82,7 @@ class Source:
     format: str
     """Name of its format, in lower case."""
     size: tuple[int, int]
-    """Width and height as stored."""
+    """Width and height of the picture as stored."""
     decode: Callable[[], Photo]
     """Function that decodes the pixels as stored, with colour space and notes, while the file is open."""
     exif: Directories = field(default_factory=Directories)

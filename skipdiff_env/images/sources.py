@@ -258,7 +258,7 @@ def _tensor_to_rgb8(tensor: torch.Tensor, name: str) -> RGB8:
         raise SkipDiffError(f"{name}: an image tensor must be (3, H, W), got {tuple(tensor.shape)}")
     if tensor.is_floating_point():
         tensor = tensor.float()
-        if not (tensor.min() >= 0 and tensor.max() <= 1):  # written so that NaN is refused too
+        if not (tensor.min() >= 0 and tensor.max() <= 1):  # in this form, the check also refuses NaN
             raise SkipDiffError(
                 f"{name}: a float tensor must lie in [0, 1], got {tensor.min():.4g} to {tensor.max():.4g}"
             )

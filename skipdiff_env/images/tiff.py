@@ -30,7 +30,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 
 _CHANNELS = {
     _WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3, _ICC_LAB: 3,
 }  # fmt: skip
-"""PhotometricInterpretation → channels of colour."""
+"""PhotometricInterpretation → number of colour channels."""
 _NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
 """Other photometric interpretations."""
 _KINDS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
@@ -45,7 +45,7 @@ _SUB_DIRECTORIES = 330
 _IPTC, _PHOTOSHOP = 33723, 34377
 _MOST_CHANNELS = 32
 _LARGEST_BLOCK = 2**27
-"""Largest number of pixels of a tile or strip."""
+"""Maximum number of pixels of a tile or strip."""
 
 _STRIP_BYTES = 2**20
 
@@ -56,7 +56,7 @@ class _Layout(NamedTuple):
     width: int
     height: int
     bits: tuple[int, ...]
-    """Bits of each channel."""
+    """Number of bits of each channel."""
     kinds: tuple[int, ...]
     """SampleFormat of each channel; 1 is unsigned."""
     channels: int
@@ -85,12 +85,12 @@ class _Layout(NamedTuple):
 
     @property
     def extra(self) -> int:
-        """Channels besides those of colour."""
+        """Number of channels besides those of colour."""
         return self.channels - _CHANNELS.get(self.photometric, 0)
 
     @property
     def block_channels(self) -> int:
-        """Channels in a strip or tile."""
+        """Number of channels in a strip or tile."""
         return 1 if self.apart else self.channels
 
     def block_bytes(self, rows: int) -> int:

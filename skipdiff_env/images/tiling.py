@@ -96,7 +96,7 @@ class Span:
     first: int
     last: int
     weights: Tensor
-    """Float32 (last - first,); over all spans that use a pixel they sum to 1."""
+    """Weights of the pixels, float32 (last - first,); over all spans that use a pixel they sum to 1."""
 
 
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:

@@ -12,7 +12,7 @@ COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "de
 """TIFF's numbers of the compressions that :func:`unpacked` knows."""
 
 PREDICTED = {5, 8, 32946, 34925}
-"""Those for which all programs interpret TIFF's predictor in the same way."""
+"""Compressions for which all programs interpret TIFF's predictor in the same way."""
 
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """Each byte with its bits in reverse order, for ``bytes.translate``."""

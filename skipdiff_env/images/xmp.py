@@ -33,7 +33,7 @@ _ENCODINGS = {
 }  # fmt: skip
 """Beginning of a packet → its encoding, which is UTF-8 otherwise; the packet's own declaration is ignored."""
 _DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
-"""Document type declarations, whose entities may be bombs or refer to files."""
+"""Pattern of document type declarations, whose entities may be bombs or refer to files."""
 
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
@@ -96,7 +96,7 @@ PLACELESS: dict[str, frozenset[str]] = {
         ),
     }.items()
 }  # fmt: skip
-"""Namespace → properties that reveal no location. An author's postal address is not among them."""
+"""Namespace → properties that reveal no location; an author's postal address is not among them."""
 
 _STALE: dict[str, frozenset[str]] = {
     uri: frozenset(names.split())

@@ -87,7 +87,7 @@ class Student:
 
 
 class AddSRTrainer(AdversarialTrainer):
-    """Trains the student; it starts as a copy of the teacher.
+    """Trains the student, which starts as a copy of the teacher.
 
     Args:
         recipe: recipe with an ``addsr`` block.
@@ -162,5 +162,5 @@ class AddSRTrainer(AdversarialTrainer):
         return self.teacher.predict(latent, condition, level)
 
     def chains(self) -> dict[str, Chain]:
-        """AddSR with one, two and four steps, by name."""
+        """Return AddSR with one, two and four steps, by name."""
         return {f"AddSR {steps}": AddSR(steps, self.options.self_refinement) for steps in (1, 2, 4)}

@@ -29,7 +29,7 @@ class PatchCritic(nn.Module):
     """
 
     WIDTHS = (3, 32, 64, 128)
-    """Channels of the image and of every layer but the last."""
+    """Numbers of channels of the image and of every layer but the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FeatureCritic(nn.Module):
     """
 
     WIDTH = 64
-    """Channels of a head."""
+    """Number of channels of a head."""
 
     def __init__(self) -> None:
         super().__init__()

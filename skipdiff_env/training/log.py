@@ -19,7 +19,7 @@ from .pictures import curves, write_png
 LOG, CURVES = "log.jsonl", "curves.png"
 PLOTTED = ("loss", "val_loss", "psnr", "lpips", "niqe")
 QUIET_SECONDS = 30.0
-"""Seconds between progress lines where these are not overwritten, as in a file."""
+"""Seconds between progress lines if these are not overwritten, as in a file."""
 
 
 def say(message: str) -> None:

@@ -74,11 +74,11 @@ class Cooldown:
     """A branch whose learning rate falls linearly to zero, over steps or over time."""
 
     start: int
-    """Step of the trunk at which it was taken."""
+    """Step of the trunk at which the branch was taken."""
     steps: int | None
     seconds: float | None
     spent: float = 0.0
-    """Seconds it has taken in earlier legs."""
+    """Seconds that it took in earlier legs."""
 
     def left(self, step: int, seconds: float) -> float:
         """Return the remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg."""

@@ -28,7 +28,7 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""a, b, c of p(σ) = aσ + bσ³ + cσ⁵, five rounds of which bring singular values to about 1 (Jordan et al.)."""
+"""Coefficients of p(σ) = aσ + bσ³ + cσ⁵; five rounds bring singular values to about 1 (Jordan et al.)."""
 ROUNDS = 5
 MOMENTUM = 0.95
 """Decay of Muon's mean gradient."""

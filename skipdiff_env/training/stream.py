@@ -121,7 +121,7 @@ class StreamedBank:
 
 
 class Ahead(Generic[T]):
-    """Calls ``make(step)`` for the next step in a thread while this one is in use."""
+    """Calls ``make(step)`` for the next step in a thread while the result of this one is in use."""
 
     def __init__(self, make: Callable[[int], T]) -> None:
         self._make = make

@@ -56,7 +56,7 @@ class Options:
     resume: bool = False
     """Whether to keep complete results of the same photographs and settings."""
     compare: bool = False
-    """Whether to write a comparison beside each result."""
+    """Whether to write a comparison next to each result."""
     metric: Metric | None = None
     """Metric, without references, that rates each result; None: not rated."""
     jobs: int = 1
@@ -74,8 +74,8 @@ class Task:
     there: bool = False
     """Whether complete results exist already."""
     notes: Sequence[str] = ()
-    """What the photograph looks like, if the model was chosen by that, and which existing files will be made
-    again, and why."""
+    """The look of the photograph, if it decided on the model, and the existing files that will be made again,
+    with reasons."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Runner:
         if name not in self._opened:
             try:
                 self._opened[name] = self._open(name)
-            except SkipDiffError as error:  # kept, so that the next photograph need not try again
+            except SkipDiffError as error:  # kept, since the next photograph should not try again
                 self._opened[name] = error
         found = self._opened[name]
         if isinstance(found, SkipDiffError):
@@ -333,7 +333,7 @@ class _Room(NamedTuple):
     """Bytes that an enlargement takes."""
 
     memory: int
-    """Bytes of memory on the model's device."""
+    """Number of bytes on the model's device."""
     disk: int
 
 

@@ -59,7 +59,7 @@ stand for a start level."""
 
 
 class Offers:
-    """All that visitors may choose from.
+    """Everything that visitors may choose from.
 
     Args:
         models: names or folders offered besides those that ship; the first of them is the default.
@@ -95,7 +95,7 @@ class Offers:
 
     @property
     def models(self) -> list[str]:
-        """The names that may be chosen for a model, the default first; ``auto`` goes by the photograph."""
+        """The names that may be chosen for a model, the default first; ``auto`` depends on the photograph."""
         rest = [name for name in self.folders if name not in self._own]
         return [*self._own, *([AUTO] if USUAL_MODEL in self.folders else []), *rest]
 
@@ -133,7 +133,7 @@ class Offers:
         """Return the names of the policies on offer, the default first.
 
         With the usual steps, the default is the chain of the effort, and chains with levels of their own are
-        on offer too; with other steps, the default is the agent that was trained for them, if there is one.
+        also on offer. With other steps, the default is the agent that was trained for them, if there is one.
         If the photograph decides on the model, policies that belong to one model are not on offer.
         """
         if model == AUTO:
@@ -224,7 +224,7 @@ class Offers:
         found = choose_model(AUTO, lambda: task.whole.seen if task.whole else measure(Photo(task.lr)))
         return found if found.model in self.folders else Choice(USUAL_MODEL)
 
-    # What a request comes to
+    # From requests to chains and policies
 
     def chain_of(self, request: Request) -> Chain:
         """Return the chain that makes the picture, as ``skipdiff upscale`` would run it.

@@ -27,7 +27,7 @@ from .widgets import Choice, meter, shown
 from .workshop import Workshop
 
 QUEUE = 16
-"""Jobs that may wait; further ones are turned away."""
+"""Maximum number of jobs that may wait; further ones are refused."""
 SESSIONS = 256
 """Number of latest visitors whose jobs can be cancelled."""
 MAX_NAME = 100
@@ -55,7 +55,7 @@ def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
 
 
 class Page:
-    """The page. All that differs between visitors is kept in ``gr.State``.
+    """The page. Everything that differs between visitors is kept in ``gr.State``.
 
     Args:
         workshop: the workshop that does the work.
@@ -81,7 +81,7 @@ class Page:
             self._wire()
         self.blocks.queue(max_size=QUEUE, default_concurrency_limit=4)
 
-    # What is seen
+    # Layout
 
     def _results(self) -> None:
         self.made = gr.State(None)
@@ -99,7 +99,7 @@ class Page:
         self.numbers = gr.HTML(elem_id="numbers")
         self.strip = gr.HTML(elem_id="strip")
 
-    # What happens
+    # Events
 
     def _wire(self) -> None:
         choices = self.choices

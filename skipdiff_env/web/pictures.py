@@ -17,9 +17,9 @@ from ..images.measure import Measured, measure
 from ..images.photo import Header, decode_header, decode_photo
 
 MAX_BYTES = 20 * 2**20
-"""Largest file that may be uploaded."""
+"""Maximum size of an uploaded file in bytes."""
 MAX_PIXELS = 40_000_000
-"""Largest picture that is decoded: 40 megapixels take 120 MB."""
+"""Maximum number of pixels of a picture that is decoded; 40 megapixels take 120 MB."""
 SIDE = 288
 """Longer side of results, in pixels: three blocks of NIQE's 96."""
 MIN_LR = 16
@@ -30,17 +30,17 @@ ASPECT = 1.5
 
 @dataclass(frozen=True)
 class Upload:
-    """A photograph that was chosen."""
+    """A photograph that a visitor has chosen."""
 
     name: str
     """The visitor's name for it."""
     data: bytes
-    """The file."""
+    """The content of the file."""
     header: Header
     image: RGB8
     """Its pixels, uint8 (H, W, 3)."""
     seen: Measured
-    """Its faults."""
+    """The faults that were measured in it."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Task:
     """The input of the model, and the original if it is known."""
 
     name: str
-    """Name for files: letters, digits, dashes."""
+    """Name for files, of letters, digits and dashes."""
     lr: RGB8
     """The input, uint8 (h, w, 3)."""
     hr: RGB8 | None
     """The original, uint8 (h * scale, w * scale, 3); None if ``lr`` itself was uploaded."""
     note: str
-    """What was done to the picture, in words for the visitor."""
+    """The changes to the picture, in words for the visitor."""
     whole: Upload | None = None
     """The photograph, if it is to be enlarged as it is, at full size; ``lr`` is then its middle."""
 
@@ -67,7 +67,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
         name: the visitor's name for it, for messages.
 
     Raises:
-        SkipDiffError: if it is too large, not an image, or damaged; in one line.
+        SkipDiffError: if it is too large, not an image, or damaged; the message is one line.
     """
     try:
         with Path(path).open("rb") as file:  # once, since it may disappear at any time, see Choices

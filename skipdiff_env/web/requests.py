@@ -41,14 +41,14 @@ class Line:
     actions: tuple[int, ...]
     evaluations: int
     value: float
-    """The metric M."""
+    """Value of the metric M."""
     reward: float
-    """The reward of Eq. 15; 0 where M has none."""
+    """Reward by Eq. 15; 0 if M has no value."""
     regret: float
 
 
 class Recent(OrderedDict[K, V], Generic[K, V]):
-    """A cache of the ``most`` values that were used last."""
+    """A cache of the ``most`` most recently used values."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

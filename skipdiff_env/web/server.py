@@ -1,4 +1,4 @@
-"""Serves the page on a port: a gate before Gradio, a private folder for uploads, no telemetry.
+"""Serves the page on a port: a gate before Gradio, a private folder for uploads, and no telemetry.
 
 Gradio brings more routes than this page needs (a proxy, a fetcher of URLs, editors, dashboards). The gate
 lets through what the page asks for and nothing else, limits the size of requests, and forbids the browser to
@@ -29,11 +29,11 @@ READ = re.compile(
 )
 """Paths that may be fetched; for ``file=``, Gradio itself refuses files that were not uploaded or made."""
 WRITE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
-"""Paths that may be posted to."""
+"""Paths to which forms may be posted."""
 MAX_FORM = 2**20
-"""Largest posted form in bytes; the page's own have a few hundred."""
+"""Maximum size of a posted form in bytes; the page's own forms have a few hundred."""
 MULTIPART = 2**16
-"""Bytes that a request may have in addition to an uploaded file."""
+"""Number of bytes that a request may have in addition to an uploaded file."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
@@ -169,7 +169,7 @@ def _names_files_in(body: bytes, folder: Path) -> bool:
 def _lies_in(path: str, folder: Path) -> bool:
     try:
         return Path(path).resolve().is_relative_to(folder)
-    except (OSError, ValueError):  # such as a null character
+    except (OSError, ValueError):  # for example because of a null character
         return False
 
 

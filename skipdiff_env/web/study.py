@@ -1,7 +1,8 @@
 """One picture, model, step pair and seed, and all that the page can ask about them.
 
 The method itself is implemented elsewhere: :class:`SkipDiffSampler` runs chains, :class:`CachedProcess` plays
-single decisions, so going back and forth is a lookup, and :func:`find_optimum` shares its cache.
+single decisions with a cache, which makes going back and forth a lookup, and :func:`find_optimum` shares
+this cache.
 """
 
 from __future__ import annotations
@@ -97,13 +98,13 @@ class Frame:
 
     level: int
     latent: np.ndarray
-    """float32 (3, h, w), every n-th pixel, so that noise still looks like noise."""
+    """Every n-th pixel of the latent, float32 (3, h, w), so that noise still looks like noise."""
     x0: RGB8
-    """The estimate x̂0 behind it, uint8 (h, w, 3)."""
+    """The estimate x̂0 that belongs to it, uint8 (h, w, 3)."""
     action: int | None = None
-    """0: denoise; 1: skip; None: there was no decision."""
+    """The decision: 0 (denoise), 1 (skip), or None if there was none."""
     skip: float | None = None
-    """The policy's probability of a skip, None where it has none."""
+    """The policy's probability of a skip; None if it has none."""
     reached: float = 0.0
     """For a plan, the level that had been reached before ``call``."""
     call: Call | None = None
@@ -132,7 +133,7 @@ class Position:
     """The current level; 0 when the game is over."""
     evaluations: int
     frames: tuple[Frame, ...]
-    """From x_S1 at level F on."""
+    """The frames from x_S1 at level F on."""
     picture: RGB8
     """The current x̂0, which is the result when the game is over."""
 

@@ -52,7 +52,7 @@ class Workshop(Offers):
         self._closed.set()
 
     def wait(self) -> None:
-        """Wait until no job runs."""
+        """Wait until no job is running."""
         with self._job:
             pass
 
