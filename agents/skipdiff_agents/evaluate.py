@@ -264,7 +264,7 @@ def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
 
 
 def paid_starts(optima: Sequence[Optimum], fine_steps: int, price: float) -> np.ndarray:
-    """Reduce :func:`fixed_starts` by a ``price`` per evaluation after CSA, float64 (len(optima), F)."""
+    """Return :func:`fixed_starts` less ``price`` per evaluation after CSA, float64 (len(optima), F)."""
     schedules = [start_actions(k, fine_steps) for k in range(1, fine_steps + 1)]
     return paid(fixed_starts(optima, fine_steps), schedules, price)
 

@@ -82,7 +82,7 @@ class RecordedSetting(Setting):
         return self.recordings.rewards(image, noise_seed)
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """Return ``reward_scale``: the standard deviation of an episode's outcomes, averaged over all."""
+        """Return ``reward_scale``: the mean standard deviation of an episode's outcomes."""
         return {"reward_scale": self.recordings.spread(pairs)}
 
     def envs(

@@ -169,7 +169,7 @@ def _algorithms(study: Study) -> dict[str, str]:
     found = dict(name.partition(":")[::2] for name in study.args.algos)
     for name, decisions in found.items():
         if decisions and not decisions.isdecimal():
-            raise SkipDiffError(f"--algos {name}:{decisions}: give a number of decisions after the colon")
+            raise SkipDiffError(f"--algos {name}:{decisions}: after the colon goes a number of decisions")
     if not study.recorded and EXACT in found:
         raise SkipDiffError(
             f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"

@@ -49,7 +49,7 @@ def table(
     rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]],
     scale: Scale = SHARES,
 ) -> Table:  # fmt: skip
-    """Tabulate the policies, a line each; differences and shares are paired with the policy ``best``.
+    """Tabulate the policies, one per line; differences and shares are paired with the policy ``best``.
 
     Args:
         rows: the results, with the images in one order and the noise seeds of an image together.

@@ -35,7 +35,7 @@ class Case:
 
     @property
     def top(self) -> int:
-        """T."""
+        """The number T of levels of the model."""
         return self.model.schedule.steps
 
     @cached_property

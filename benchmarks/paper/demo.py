@@ -2,7 +2,7 @@
 
     python -m benchmarks demo [--model NAME] [--out FOLDER]
 
-Writes the pictures and a labelled comparison, and prints a table against the original.
+Writes the pictures and a labelled comparison, and prints a table of the results, compared with the original.
 """
 
 from __future__ import annotations

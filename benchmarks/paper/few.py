@@ -66,7 +66,7 @@ def first_stage(results: Results, subject: Subject) -> list[str]:
 
 
 def beside_others(results: Results, subject: Subject, key: str, budget: int) -> str:
-    """Say which samplers of as many evaluations are better than this one by a metric of the claims."""
+    """Say which samplers at equal evaluations are better than this one by a metric of the claims."""
     others = [
         (family.title, other)
         for family in FAMILIES

@@ -19,7 +19,7 @@ class Subject:
 
     scale: int
     top: int
-    """T."""
+    """Number T of levels of the model."""
     start: int
     """The fixed start at (10, T/10)."""
     samplers: Mapping[str, Sampler] = field(default_factory=dict)

@@ -51,7 +51,7 @@ WHOLE, FEW = ("ccsr-both", "refined"), ("ccsr", "ccsr-stage-1", "addsr")
 """Families of CCSR with both stages, and those with which they are compared at :data:`STEPS` evaluations."""
 STEPS = (1, 2)
 CROP = 4
-"""Pixels that L-STD leaves out at every border."""
+"""Number of pixels that L-STD leaves out at every border."""
 PICTURES, SEEDS = 20, 10
 """Default numbers of images and of noise seeds."""
 

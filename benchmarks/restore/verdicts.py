@@ -82,7 +82,8 @@ def limit_table(found: Mapping[Kind, Results]) -> list[str | Table]:
 
 
 def choices(found: Mapping[Kind, Results]) -> str:
-    """Say how often ``auto`` chooses the model with the lower LPIPS, and the cost of its choices."""
+    """Say how often ``auto`` chooses the model with the lower LPIPS, and the cost of its choices; empty if
+    ``auto`` has no rows."""
     models = USUAL, REAL
     some = {kind: results for kind, results in found.items() if {AUTO, *models} <= {*results.samplers}}
     if not some:

@@ -1,4 +1,4 @@
-"""Compares how fast agents learn from recordings with sb3-contrib's recurrent PPO and with another commit.
+"""Compares learning from recordings in speed with sb3-contrib's recurrent PPO, and with another commit.
 
 Every figure comes from a process of its own with one thread. All processes exist from the beginning and take
 turns of a few updates, so that other work on the machine slows all of them alike. Decisions are counted per

@@ -1,4 +1,4 @@
-"""Compares the time of a network call under other engines and settings with plain torch, by turns."""
+"""Compares network calls under other engines and settings with plain torch in time, by turns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from skipdiff_env.diffusion.engines import ENGINES, EXAMPLE, Forward, onnx_graph
 SIDES = (256, 512)
 """Sides of the pictures in pixels: of a small photograph, and of a tile."""
 THREADS = (1, 2)
-"""Numbers of threads. With one, processor time is measured, which other work hardly changes."""
+"""Numbers of threads. With one, processor time is measured, which other work hardly changes; otherwise wall
+time."""
 
 
 def _contiguous(model: FrozenModel) -> Forward:

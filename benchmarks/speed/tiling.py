@@ -287,7 +287,7 @@ def peak(model: str, size: Size, suffix: str = "png", chain: str = "--coarse-ste
 
 
 def write_report(folder: Path, name: str, rows: Sequence[Row], made: str) -> None:
-    """Write rows as a table under what made it, and print it."""
+    """Write rows as a table, with the command that made it, and print it."""
     shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     head, lines = list(shown[0]), [list(row.values()) for row in shown]
     title, told = PAGES[name]

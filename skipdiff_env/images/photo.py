@@ -97,7 +97,11 @@ def is_image_name(name: str) -> bool:
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Read the upright size and the format of a photograph; errors are those of :func:`read_photo`."""
+    """Read the upright size and the format of a photograph.
+
+    Raises:
+        SkipDiffError: as :func:`read_photo`, except for damaged pixels.
+    """
     with _opened(path) as file:
         return decode_header(file, max_pixels)
 
@@ -117,7 +121,8 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     space by other means than a profile, the photograph gets a profile. ``notes`` says what was lost.
 
     Raises:
-        SkipDiffError: if the file is missing, not an image, damaged or too large. The message is one line.
+        SkipDiffError: if the file is missing, not an image, damaged or too large. The message is one
+            line, without the path.
     """
     with _opened(path) as file:
         return decode_photo(file, max_pixels)

@@ -132,7 +132,7 @@ def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]
     for number, start in enumerate(starts[1:], 2):
         page = exif.parse(whole, start)
         if not _is_reduced(page.base):
-            # the metadata belong as often to a copy that comes first as to the picture
+            # metadata are as often with a copy that comes first as with the picture
             said = Directories({**first.base, **page.base}, page.exif or first.exif, page.gps or first.gps)
             return page, said, [f"only page {number} of {len(starts)}: those before it are reduced copies"]
     return first, first, []

@@ -24,8 +24,8 @@ AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 RULE = "auto.json"
 """File of the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
-"""Minimum values for a report, since texture and sharp edges also measure as small values; values that
-decide the choice are always reported."""
+"""Minimum noise and minimum blur that are reported, since texture and sharp edges give smaller values, too. A
+value that decides the choice is always reported."""
 
 
 @dataclass(frozen=True)

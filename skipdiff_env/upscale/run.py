@@ -38,7 +38,7 @@ IMAGES_HELD = 9
 """Number of float32 images that an enlargement holds at its peak, in memory if small, else in files."""
 
 BYTES_A_PIXEL = 24
-"""Memory that a result takes while it is coded (measured: up to 23, as WebP and as PNG of 16 bits)."""
+"""Bytes of memory per pixel while a result is encoded (measured: up to 23, as WebP and 16-bit PNG)."""
 
 
 @dataclass(frozen=True)
