@@ -166,7 +166,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--step-cost",
         type=float,
         metavar="C",
-        help="price per evaluation that is told to agents that were trained with prices; the table's rewards "
+        help="price per evaluation, for agents that were trained with prices; the rewards in the table "
         "are before prices [the middle of the prices that an agent was trained with]",
     )
     add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be repeated")

@@ -194,7 +194,7 @@ class Evaluator:
         return results
 
     def policy(self, spec: ChainSpec) -> Policy:
-        """Turn what a user writes into a policy; raises the same errors as :meth:`__call__`."""
+        """Turn what a user writes into a policy; raise the same errors as :meth:`__call__`."""
         steps = (self.process.coarse_steps, self.process.fine_steps, self.process.skip_rule)
         return parse_skipdiff(spec, self.setting.model, *steps).policy
 

@@ -71,7 +71,7 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
         raise SkipDiffError(
             f"{path} is missing: give the folder of a run, a policy file or a .zip of Stable-Baselines3"
         ) from None
-    except Exception as error:  # zipfile, torch and pickle each have their own
+    except Exception as error:  # zipfile, torch and pickle each have their own errors
         raise SkipDiffError(f"{path} is damaged or not a .zip of Stable-Baselines3 ({error})") from None
     try:
         return network_from_weights(weights)

@@ -36,7 +36,7 @@ FIXED = "fixed start"
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of an image of ``size`` pixels squared with one sampler and device, a median of ``repeats``."""
+    """The cost of an image of ``size`` squared with one sampler on one device, as medians of ``repeats``."""
 
     hash: str
     device: str

@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all; the newest two are kept, and damaged ones are skipped.
+"""Checkpoints, which are written whole or not at all. The newest two are kept; damaged ones are skipped.
 
-They hold tensors and plain values only and are read with torch's ``weights_only``, so that opening
-somebody else's checkpoint runs no code.
+They hold only tensors and plain values and are read with torch's ``weights_only``. Opening somebody else's
+checkpoint therefore runs no code.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ def load_bank(
 
     Args:
         paths: folders, tar files, lists and image files.
-        min_size: smallest side that can be used, in pixels.
+        min_size: minimum side of images that can be used, in pixels.
         device: device on which the pixels are kept.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.

@@ -1,4 +1,4 @@
-"""The record of a run: ``log.jsonl``, the curves, TensorBoard where it is installed, a progress line."""
+"""The record of a run: ``log.jsonl``, the curves, TensorBoard if it is installed, and a progress line."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Training from start to stop: the loop, its limits, checkpoints, validation, cool-down branches.
+"""Training from start to stop: the loop, its limits, checkpoints, validation and cool-down branches.
 
-The *trunk* of a run trains at a constant learning rate for any time. A *cool-down branch* takes the trunk's
-state, lets the learning rate fall linearly to zero, and writes to a folder of its own, so that the trunk can
-continue later as if nothing had happened. A run's folder::
+The *trunk* of a run trains at a constant learning rate for any length of time. A *cool-down branch* takes the
+trunk's state, lets the learning rate fall linearly to zero, and writes to a folder of its own, so that the
+trunk can continue later as if nothing had happened. A run's folder::
 
     recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
     checkpoints/step-STEP.pt      the newest two
@@ -158,7 +158,7 @@ class Run:
         self.session.say(f"continuing {path}")
 
     def train(self, max_steps: int | None, deadline: float, validate_last: bool = True) -> str:
-        """Train until a limit, then write a checkpoint and the model folder.
+        """Train until a limit, and then write a checkpoint and the model folder.
 
         Args:
             max_steps: step of the trainer at which to stop; None: no limit.

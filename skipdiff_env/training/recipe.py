@@ -96,7 +96,7 @@ class Recipe:
 
     @property
     def program(self) -> Program:
-        """The program that trains the recipe, by its block."""
+        """The program that trains the recipe, which follows from its block."""
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:

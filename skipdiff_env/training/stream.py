@@ -28,7 +28,7 @@ class StreamedBank:
 
     Args:
         paths: folders, .txt lists and image files.
-        min_size: smallest side that can be used, in pixels.
+        min_size: minimum side of images that can be used, in pixels.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
         say: function that is called with a message about each file that cannot be used, once.
