@@ -24,7 +24,7 @@ AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 RULE = "auto.json"
 """File of the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
-"""Minimum noise and minimum blur that are reported, since texture and sharp edges give smaller values, too. A
+"""Minimum noise and minimum blur that are reported, since texture and sharp edges also give small values. A
 value that decides the choice is always reported."""
 
 

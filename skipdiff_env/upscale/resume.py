@@ -45,7 +45,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
     except DamagedError:
         return f"{path} was incomplete: made again"
     except (SkipDiffError, OSError) as error:
-        if path.is_file() and path.stat().st_size == 0:  # pipes and broken links are no results, either
+        if path.is_file() and path.stat().st_size == 0:  # pipes and broken links are not results either
             return f"{path} was empty: made again"
         raise _InTheWay(f"exists and {error}") from None
     if found is None and (has_record or size not in (None, photo.size)):

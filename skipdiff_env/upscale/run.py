@@ -179,7 +179,7 @@ class Runner:
         return {**made, **written, "source": digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
-        """Estimate the work of a job, or say why it cannot be done, without running the network.
+        """Compute the work of a job, or say why it cannot be done, without running the network.
 
         Raises:
             SkipDiffError: if no model can be opened with these settings.
