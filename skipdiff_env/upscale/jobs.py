@@ -195,7 +195,7 @@ def _closed_to(pattern: str) -> list[Failure]:
 
 
 def _named(relative: Path, fmt: Format) -> Path:
-    """Return the same name with the format's suffix; suffixes that are not of images (``scan.2``) are kept."""
+    """Return the same name with the format's suffix; suffixes of other kinds (``scan.2``) are kept."""
     if SUFFIXES.get(relative.suffix.lower()) == fmt.name:
         return relative
     stem = relative.stem if is_image_name(f"x{relative.suffix}") else relative.name
