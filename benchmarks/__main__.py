@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME``: the commands behind every published number."""
+"""Runs ``python -m benchmarks NAME``, the commands behind every published number."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name in argv[:1]:  # importing the others takes seconds, and some need extras
+        if name in argv[:1]:  # importing the other modules takes seconds, and some need extras
             importlib.import_module(f"benchmarks.{module}").add_arguments(sub)
     args = parser.parse_args(argv)
     try:

@@ -25,7 +25,7 @@ MODEL, COARSE_STEPS, OUT = "natural-4x", 10, "runs/agent"
 def build_parser(
     actions: Mapping[str, Callable[[argparse.Namespace], int]], run: Mapping[str, Any] | None = None
 ) -> argparse.ArgumentParser:
-    """The parser of the command and its sub-commands.
+    """Build the parser of the command and its sub-commands.
 
     Args:
         actions: functions that carry out the sub-commands, by name.
@@ -166,7 +166,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--step-cost",
         type=float,
         metavar="C",
-        help="price per evaluation that is told to agents that were trained with prices; the table's rewards "
+        help="price per evaluation, for agents that were trained with prices; the rewards in the table "
         "are before prices [the middle of the prices that an agent was trained with]",
     )
     add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be repeated")

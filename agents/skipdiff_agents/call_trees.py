@@ -70,7 +70,7 @@ class Shape:
         return np.array([len(path) for path in self.paths])
 
     def plan(self, node: int) -> Plan:
-        """The chain that ends on a node."""
+        """Return the chain that ends on a node."""
         path = (*self.paths[node], 0.0)
         return Plan(self.top, tuple(Call(a, b) for a, b in zip(path, path[1:], strict=False)))
 
@@ -80,7 +80,7 @@ class CallTree:
     """The nodes of a picture under one noise seed."""
 
     condition: NDArray[np.float16]
-    """c, (3, n, n); like all pictures and latents here, resized to what agents see."""
+    """c, (3, n, n); like all pictures and latents here, it is resized to the side that agents see."""
     latents: NDArray[np.float16]
     """The latent of each node, (nodes, 3, n, n)."""
     x0: NDArray[np.float16]
@@ -122,7 +122,7 @@ def record_tree(
 def judged_plans(
     model: DiffusionModel, pair: Pair, noise_seed: int, plans: Sequence[Plan], metrics: Sequence[str]
 ) -> NDArray[np.float64]:
-    """The scores of plans on a picture, (plans, metrics); arguments as in :func:`record_tree`."""
+    """Score plans on a picture, (plans, metrics); arguments as in :func:`record_tree`."""
     condition = model.condition(to_planes(pair.lr))
     keys = [NoiseKey(image_key(pair.lr), noise_seed)]
     scores = [_judged(plan(model, condition, keys).x0, pair, metrics) for plan in plans]
@@ -130,7 +130,7 @@ def judged_plans(
 
 
 def load_or_record(file: Path, **arguments: Any) -> CallTree:
-    """The tree in a file, which is recorded first if it is missing; arguments as in :func:`record_tree`."""
+    """Load the tree in a file, or record it if the file is missing; arguments as in :func:`record_tree`."""
     if file.is_file():
         with np.load(file) as stored:
             return CallTree(**stored)
@@ -144,7 +144,7 @@ def load_or_record(file: Path, **arguments: Any) -> CallTree:
 def worth(
     scores: NDArray[np.float64], metrics: Sequence[str], weights: dict[str, float]
 ) -> NDArray[np.float64]:
-    """-Σ w ln M of scores (..., metrics), as in the rewards of SkipDiff-v1 with ``metric=weights``.
+    """Return -Σ w ln M of scores (..., metrics), as in the rewards of SkipDiff-v1 with ``metric=weights``.
 
     It is 0 where a metric cannot be computed.
     """

@@ -21,13 +21,13 @@ from . import arguments
 from .settings import BEST, RUN
 
 TRAINING, HELD_OUT = 24, 8
-"""Minimum numbers of episodes to learn from and to evaluate on; few images get more noise seeds each."""
+"""Minimum numbers of episodes for training and for evaluation; few images get more noise seeds each."""
 STARTS = 20
-"""Largest F for which a run is compared with all fixed starts."""
+"""Maximum F for which a run is compared with all fixed starts."""
 
 
 def build_parser(run: dict[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The command's parser; ``run`` holds the defaults of ``evaluate``."""
+    """Build the command's parser; ``run`` holds the defaults of ``evaluate``."""
     actions = {"train": _train, "evaluate": _evaluate, "export": _export, "oracle": _oracle}
     return arguments.build_parser(actions, run)
 
@@ -79,7 +79,7 @@ def _source(args: argparse.Namespace, path: str | None) -> Any:
 
 
 def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | None) -> Any:
-    """The same setting, but with recorded episodes."""
+    """Return the same setting, but with recorded episodes."""
     from .recording import RecordedSetting
 
     return RecordedSetting(
@@ -89,7 +89,7 @@ def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | N
 
 
 def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
-    """Whether recording takes no more network calls than training by playing, and is within the limit."""
+    """Return whether recording is within the limit, with no more network calls than training by playing."""
     from skipdiff_env.oracle import optimum_calls
 
     process = setting.process
@@ -119,7 +119,7 @@ def _train(args: argparse.Namespace) -> int:
         training, watched = list(images), list(range(len(held_out.source)))
     else:
         kept = kept_back(len(images), len(KINDS) if args.mixed else 1)
-        # With fewer than four images none can be spared: new noise on the same images is used then.
+        # With fewer than four images, none can be spared; the same images are used with new noise.
         held_out, training, watched = setting, sorted({*images} - {*kept}), kept or list(images)
     pairs = all_pairs(training, args.noise_seeds or max(3, enough(TRAINING, len(training))))
     held_out_pairs = all_pairs(watched, enough(HELD_OUT, len(watched)), UNSEEN)
@@ -159,7 +159,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
-    """The arguments with which ``evaluate`` plays the images that a run held out."""
+    """Return the arguments with which ``evaluate`` plays the images that a run held out."""
     names = ("limit", "mixed", "precision", "metric", "coarse_steps", "fine_steps", "skip_rule", "image_size")
     asked = {name: getattr(args, name) for name in (*names, "crop", "record")}
     asked["model"] = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
@@ -168,17 +168,17 @@ def _asked(args: argparse.Namespace, kept: list[int] | None) -> dict[str, Any]:
 
 
 def _is_run(policy: str) -> bool:
-    """Whether a policy is given as the folder of a run."""
+    """Return whether a policy is given as the folder of a run."""
     return (Path(policy) / RUN).is_file()
 
 
 def _run_among(policies: Sequence[str]) -> Path | None:
-    """The first of the policies that is the folder of a run, if there is one."""
+    """Return the first of the policies that is the folder of a run, if there is one."""
     return next((Path(policy) for policy in policies if _is_run(policy)), None)
 
 
 def _command(run: Path) -> dict[str, Any]:
-    """The arguments of ``evaluate`` that a run stored."""
+    """Return the arguments of ``evaluate`` that a run stored."""
     return json.loads((run / RUN).read_text(encoding="utf-8")).get("command", {})
 
 
@@ -211,7 +211,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     pairs = all_pairs(images, seeds, first)
     alone = run is not None and len(specs) == 1
     known = (*recordings.METRICS, setting.metric)
-    # What recordings do not hold is played.
+    # Metrics that are not recorded need episodes that are played.
     if alone and args.observation_size and all(metric in known for metric in args.also):
         setting = _recorded(setting, args, args.observation_size, args.record)
         setting.recordings.prepare(pairs)
@@ -244,8 +244,8 @@ def _is_told_prices(policy: Any) -> bool:
 
 
 def _named_policy(spec: str, evaluator: Any, price: float | None) -> dict[str, Any]:
-    """A policy by its name in the table. An agent that was trained with prices is told ``price`` or, without
-    one, the middle of its range on a logarithmic scale; its name ends in the price."""
+    """Return a policy by its name in the table. An agent that was trained with prices is told ``price`` or,
+    without one, the middle of its range on a logarithmic scale; its name ends in the price."""
     from skipdiff_env.policies.file import POLICY_FILES, load_policy
 
     from .compare import identity
@@ -269,12 +269,12 @@ def _export(args: argparse.Namespace) -> int:
     file = save_policy(args.out, network, args.format, purpose=purpose_of(args.agent))
     print(file)
     asked = _command(run) if (run := _run_among([args.agent])) else {}
-    # Named, because upscale chooses another model for JPEGs.
+    # The model is named, because upscale chooses another model for JPEGs.
     more = f" --model {asked['model']}" if "model" in asked else ""
     if (steps := asked.get("coarse_steps", arguments.COARSE_STEPS)) != arguments.COARSE_STEPS:
         more += f" --coarse-steps {steps}"
     if asked.get("fine_steps") or asked.get("skip_rule", "reset") != "reset":
-        # The command has neither option.
+        # The command has neither of these options.
         _say("next: SkipDiffSampler(model, fine_steps=..., skip_rule=...)(lr, policy=...) in Python")
     else:
         _say(f"next: skipdiff upscale photo.jpg -o large.png --policy {file}{more}")

@@ -29,7 +29,7 @@ Known = dict[tuple[str, ...], dict[str, Result]]
 
 
 def identity(path: Path) -> str:
-    """A name for a policy file that changes when its content does."""
+    """Return a name for a policy file that changes with its content."""
     return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
@@ -77,18 +77,18 @@ def _context(evaluator: Evaluator, policy: str) -> tuple[str, ...]:
 
 
 def _whole_lines(file: Path) -> bytes:
-    """The content of a file, without an unterminated last line, however complete it looks."""
+    """Return the content of a file, without an unterminated last line, even if it looks complete."""
     content = file.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 
 
 def _read(file: Path, header: Sequence[str]) -> Known:
-    """The results in the file; rows in which a value is missing or not a number are left out."""
+    """Read the results in the file; rows in which a value is missing or not a number are left out."""
     known: Known = {}
     text = _whole_lines(file).decode(errors="replace")
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error:  # no text at all
+    except csv.Error:  # not text
         lines = []
     if file.stat().st_size and lines[:1] != [list(header)]:
         raise SkipDiffError(
@@ -139,7 +139,7 @@ def markdown(
     metrics: Sequence[str],
     optimum: np.ndarray | None = None,
 ) -> str:
-    """A table with a line for each policy.
+    """Make a table with a line for each policy.
 
     Args:
         results: the results of :func:`compare`, in the same order of episodes.

@@ -64,17 +64,17 @@ class Setting:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics whose scores the infos contain, so that no pictures are needed for them."""
+        """Metrics whose scores the infos contain, for which no pictures are needed."""
         return ()
 
     def pair(self, image: int, noise_seed: int) -> ImagePair:
-        """The images of an episode."""
+        """Return the images of an episode."""
         return episode_pair(
             self.source, image, noise_seed, scale=self.model.scale, image_size=self.side, crop=self.crop
         )
 
     def purpose(self, algorithm: str, seed: int) -> Purpose:
-        """The purpose of an agent that is trained in this setting, for its file."""
+        """Return the purpose of an agent that is trained in this setting, for its file."""
         process, model = self.plain_process, self.model
         return Purpose(
             model.name, model.hash, process.coarse_steps, process.fine_steps, self.skip_rule,
@@ -87,11 +87,11 @@ class Setting:
         return str(self.model.dtype)
 
     def content(self, image: int, noise_seed: int) -> dict[str, Any]:
-        """Hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
+        """Return hashes of an episode's two pictures, ``lr`` and ``hr`` (empty if there is no HR picture)."""
         return hashes(self.pair(image, noise_seed))
 
     def digest(self, pairs: Iterable[Pair]) -> str:
-        """A hash of episodes, 24 hexadecimal digits, which depends on pixels, noise seeds and order."""
+        """Hash episodes to 24 hexadecimal digits, which depend on pixels, noise seeds and order."""
         about = json.dumps([[self.content(*pair), pair[1]] for pair in pairs], sort_keys=True)
         return hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
 
@@ -110,7 +110,7 @@ class Setting:
         return self.model, self.coarse_steps, self.fine_steps, self.skip_rule
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Every outcome of an image and a noise seed, see :func:`skipdiff_env.find_optimum`."""
+        """Find every outcome of an image and a noise seed, see :func:`skipdiff_env.find_optimum`."""
         pair = self.pair(image, noise_seed)
         picture = pair.lr if pair.hr is None else pair.hr
         return find_optimum(
@@ -119,11 +119,11 @@ class Setting:
         )  # fmt: skip
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """Arguments that make an environment's rewards easier to learn from; empty without recordings."""
+        """Return arguments that make an environment's rewards easier to learn; empty without recordings."""
         return {}
 
     def options(self, **others: Any) -> Options:
-        """Arguments of the environment, to which ``others`` are added."""
+        """Return the arguments of the environment, to which ``others`` are added."""
         return Options(
             model=self.model, images=self.source, metric=self.metric, coarse_steps=self.coarse_steps,
             fine_steps=self.fine_steps, skip_rule=self.skip_rule, image_size=self.image_size,
@@ -131,7 +131,7 @@ class Setting:
         )  # fmt: skip
 
     def envs(self, count: int, tensors: bool = False, **others: Any) -> Any:
-        """A batch of ``count`` environments without autoreset; ``others`` as in :meth:`options`."""
+        """Make a batch of ``count`` environments without autoreset; ``others`` as in :meth:`options`."""
         return SkipDiffusionVectorEnv(
             count, autoreset_mode="Disabled", tensors=tensors, **vars(self.options(**others))
         )
@@ -194,7 +194,7 @@ class Evaluator:
         return results
 
     def policy(self, spec: ChainSpec) -> Policy:
-        """Turn what a user writes into a policy; raises the same errors as :meth:`__call__`."""
+        """Turn what a user writes into a policy; raise the same errors as :meth:`__call__`."""
         steps = (self.process.coarse_steps, self.process.fine_steps, self.process.skip_rule)
         return parse_skipdiff(spec, self.setting.model, *steps).policy
 
@@ -218,11 +218,11 @@ class Evaluator:
         return [Result(*row) for row in columns]
 
     def _judge(self, pairs: Sequence[Pair], infos: Mapping[str, Any]) -> list[tuple[float, ...]]:
-        """The other metrics of each result."""
+        """Return the other metrics of each result."""
         if not self.others:
             return [()] * len(pairs)
         if not self._pictures:
-            unknown = np.full(len(pairs), math.nan)  # of what cannot judge these results
+            unknown = np.full(len(pairs), math.nan)  # for metrics that cannot judge these results
             told = (infos.get(metric.name, unknown).tolist() for metric in self.others)
             return list(zip(*told, strict=True))
         made = infos["sr_image"]
@@ -231,22 +231,22 @@ class Evaluator:
         return list(zip(*(judge(metric, made, references).tolist() for metric in self.others), strict=True))
 
     def paid(self, result: Result, price: float = 0.0) -> float:
-        """The return of an episode if each evaluation after CSA costs ``price``."""
+        """Compute the return of an episode if each evaluation after CSA costs ``price``."""
         return float(paid(result.reward, result.actions, price))
 
     def best_rewards(self, prices: Sequence[float] = (0.0,)) -> np.ndarray:
-        """The highest return of each pair at each price, float64 (prices, pairs)."""
+        """Find the highest return of each pair at each price, float64 (prices, pairs)."""
         optima = self.optima()
         rewards = np.array([[o.reward for o in optimum.outcomes] for optimum in optima])
         schedules = [[o.actions for o in optimum.outcomes] for optimum in optima]
         return np.array([paid(rewards, schedules, price).max(axis=1) for price in prices])
 
     def can_find_optima(self) -> bool:
-        """Whether the search through all schedules is short enough."""
+        """Return whether the search through all schedules is short enough."""
         return optimum_calls(self.process) <= self.setting.max_calls
 
     def optima(self) -> list[Optimum]:
-        """The optimum of each pair.
+        """Find the optimum of each pair.
 
         Raises:
             SkipDiffError: if the search is too long, see :func:`skipdiff_env.find_optimum`.
@@ -255,7 +255,7 @@ class Evaluator:
 
 
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
-    """Rewards of the starts 1 … F (Table 5), float64 (len(optima), F), taken from the optima."""
+    """Return the rewards of the starts 1 … F (Table 5), float64 (len(optima), F), taken from the optima."""
     rewards = np.empty((len(optima), fine_steps))
     for row, optimum in enumerate(optima):
         by_actions = {outcome.actions: outcome.reward for outcome in optimum.outcomes}
@@ -264,13 +264,13 @@ def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
 
 
 def paid_starts(optima: Sequence[Optimum], fine_steps: int, price: float) -> np.ndarray:
-    """Returns of the starts 1 … F if each evaluation after CSA costs ``price``, float64 (len(optima), F)."""
+    """Return :func:`fixed_starts` less ``price`` per evaluation after CSA, float64 (len(optima), F)."""
     schedules = [start_actions(k, fine_steps) for k in range(1, fine_steps + 1)]
     return paid(fixed_starts(optima, fine_steps), schedules, price)
 
 
 def best_start(optima: Sequence[Optimum], fine_steps: int) -> int:
-    """The fixed start with the highest mean reward; among equals, the cheapest."""
+    """Find the fixed start with the highest mean reward; among equals, the cheapest."""
     return int(fixed_starts(optima, fine_steps).mean(axis=0).argmax()) + 1
 
 
@@ -280,7 +280,7 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """A mean, or a ratio of means, with its 95 % bootstrap interval; also for paired differences.
+    """Estimate a mean, or a ratio of means, with its 95 % bootstrap interval; also for paired differences.
 
     Images and training seeds are drawn with replacement. The noise seeds of an image stay together, since
     their results are correlated and carry less information than the same number of images.
@@ -313,25 +313,25 @@ def bootstrap(
 
 
 def drawn_again(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices 0 … count - 1, drawn with replacement, int64 (draws, count)."""
+    """Draw indices 0 … count - 1 with replacement, int64 (draws, count)."""
     return rng.integers(max(count, 1), size=(draws, count))
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a statistic of resamples, (draws,); NaNs are left out."""
+    """Compute the 95 % interval of a statistic of resamples, (draws,); NaNs are left out."""
     drawn = drawn[~np.isnan(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
     return float(low), float(high)
 
 
 def _with_axes(values: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Values as float64 (images, noise seeds, training seeds); a missing axis gets length 1."""
+    """Return values as float64 (images, noise seeds, training seeds); a missing axis gets length 1."""
     array = np.asarray(values, np.float64)
     return array.reshape(array.shape + (1,) * (3 - array.ndim))
 
 
 def by_image(results: Sequence[Result], values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """One value per episode, arranged for :func:`bootstrap`, float64 (images, noise seeds).
+    """Return one value per episode, arranged for :func:`bootstrap`, float64 (images, noise seeds).
 
     Images are identified by name. Rows of images with fewer noise seeds than others end in NaN.
     """
@@ -345,5 +345,5 @@ def by_image(results: Sequence[Result], values: Sequence[float] | np.ndarray) ->
 
 
 def denoise_shares(results: Sequence[Result]) -> np.ndarray:
-    """Share of the episodes that denoised at each of the levels F … 2, float64 (F - 1,)."""
+    """Return the share of the episodes that denoised at each of the levels F … 2, float64 (F - 1,)."""
     return (np.array([r.actions for r in results]) != SKIP).mean(axis=0)

@@ -54,7 +54,7 @@ class Decisions:
     def expected_reward(
         self, logits: Tensor, rewards: Tensor, price: float = 0.0, temperature: float = 0.0
     ) -> Tensor:
-        """The exact expected reward of a policy.
+        """Compute the exact expected reward of a policy.
 
         Args:
             logits: logits of each decision, (B, D, 2).
@@ -74,13 +74,13 @@ class Decisions:
             gains = values[:, after]  # (B, decisions of the level, 2)
             costs = price * rewards.new_tensor([CALLS[DENOISE], CALLS[SKIP]])
             earned = (chance[:, here] * (gains - costs - temperature * log_chance[:, here])).sum(dim=2)
-            # Numbered as states again, for the level above; those of other levels are never looked up.
+            # Indexed by state again, for the level above; values of other levels are never looked up.
             values = rewards.new_zeros(len(rewards), len(self.graph.states))
             values = values.index_copy(1, torch.from_numpy(self.states[here]).to(rewards.device), earned)
         return values[:, self.graph.states[()]]
 
     def follow(self, logits: np.ndarray) -> np.ndarray:
-        """The outcomes of taking the more probable actions: logits (B, D, 2) → outcomes (B,)."""
+        """Return the outcomes of taking the more probable actions: logits (B, D, 2) → outcomes (B,)."""
         chosen, rows = logits.argmax(axis=2), np.arange(len(logits))
         at = {
             (int(level), int(state)): d
@@ -163,7 +163,7 @@ def train_exactly(
 
 
 def decide(network: SkipProposalNetwork, latents: Tensor, decisions: Decisions) -> Tensor:
-    """Logits of all decisions: latents (B, states, 3, n, n) → (B, D, 2)."""
+    """Compute the logits of all decisions: latents (B, states, 3, n, n) → (B, D, 2)."""
     rows, states = latents.shape[:2]
     features = network.state_encoder(latents.flatten(0, 1)).view(rows, states, -1)
     taken = network.config.fine_steps - torch.from_numpy(decisions.levels)
@@ -180,7 +180,7 @@ def _batches(
     batch: int,
     device: torch.device | str,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents (B, states, 3, n, n) and rewards (B, outcomes) of episodes, float32."""
+    """Yield latents (B, states, 3, n, n) and rewards (B, outcomes) of episodes, float32."""
     for first in range(0, len(pairs), batch):
         chosen = pairs[first : first + batch]
         seen = np.stack([setting.latents(*pair, config.observation_size) for pair in chosen])
@@ -196,9 +196,9 @@ def _greedy(
     decisions: Decisions,
     device: torch.device | str,
 ) -> float:
-    """Mean reward of taking the more probable actions."""
+    """Compute the mean reward of taking the more probable actions."""
     earned, training = [], network.training
-    network.eval()  # validation has no part in statistics
+    network.eval()  # validation must not change the statistics
     for latents, rewards in _batches(setting, pairs, network.config, HELD, device):
         outcomes = decisions.follow(decide(network, latents, decisions).cpu().numpy())
         earned += rewards.cpu().numpy()[np.arange(len(outcomes)), outcomes].tolist()

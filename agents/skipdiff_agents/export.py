@@ -29,7 +29,7 @@ EXTRACTORS = ("features_extractor.", "q_net.features_extractor.", "quantile_net.
 
 
 def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network of an agent: the best one in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
+    """Read the network of an agent: the best in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
 
     Raises:
         SkipDiffError: as :func:`network_from_zip`, and for a graph, from which no network can be restored.
@@ -48,16 +48,16 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
 
 
 def purpose_of(path: str | os.PathLike[str]) -> Purpose | None:
-    """What the agent that :func:`network_from_file` reads was trained for, if that is known."""
+    """Return what the agent that :func:`network_from_file` reads was trained for, if that is known."""
     file = Path(path)
     file = file / POLICY if file.is_dir() else file
     if file.name == f"{CHECKPOINT}.zip" and file.with_name(RUN).is_file():
-        file = file.with_name(POLICY)  # of the same run
+        file = file.with_name(POLICY)  # the policy of the same run
     return load_policy(file).purpose if file.suffix in POLICY_FILES and file.is_file() else None
 
 
 def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
-    """The network in a file from SB3's ``save()``. Only the tensors are read, by torch's restricted loader.
+    """Read the network in a file from SB3's ``save()``: only the tensors, by torch's restricted loader.
 
     Raises:
         SkipDiffError: if the file is missing, damaged, or holds a policy of another kind.
@@ -71,7 +71,7 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
         raise SkipDiffError(
             f"{path} is missing: give the folder of a run, a policy file or a .zip of Stable-Baselines3"
         ) from None
-    except Exception as error:  # zipfile, torch and pickle each have their own
+    except Exception as error:  # zipfile, torch and pickle each have their own errors
         raise SkipDiffError(f"{path} is damaged or not a .zip of Stable-Baselines3 ({error})") from None
     try:
         return network_from_weights(weights)
@@ -83,7 +83,7 @@ def network_from_zip(path: str | os.PathLike[str]) -> SkipProposalNetwork:
 
 
 def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
-    """The network of a policy's ``state_dict()``.
+    """Build the network of a policy's ``state_dict()``.
 
     Raises:
         KeyError, StopIteration: if the policy is of another kind.
@@ -91,7 +91,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     """
     head = next(name for name in HEADS if f"{name}.weight" in weights)
     body = next(name for name in EXTRACTORS if f"{name}encoder.0.weight" in weights)
-    # The head is the last layer of its kind, so with hidden layers before it, it has another number than 0.
+    # The head is the last layer of its kind; after hidden layers, its number is not 0.
     layers = ("mlp_extractor.", f"{head.removesuffix('.0')}.")
     if any(name.startswith(layers) and not name.startswith(f"{head}.") for name in weights):
         raise KeyError("layers between extractor and head")
@@ -110,7 +110,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     size = FINAL_SIDE * 2 ** len(convolutions)
     norm: Norm = "batch" if batch_norm else "group"
     config = SPNConfig(size, hidden, norm, memory, fine_steps, step_costs)  # type: ignore[arg-type]
-    with torch.device("meta"):  # draws no random numbers: looking at an agent must not change its training
+    with torch.device("meta"):  # no random numbers: inspecting an agent must not change its training
         network = SkipProposalNetwork(config)
     own = {
         f"state_encoder.{n.removeprefix(f'{body}encoder.')}": w
@@ -118,10 +118,10 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SkipProposalNetwork:
     }  # fmt: skip
     own |= {n.replace("lstm_actor", memory): w for n, w in weights.items() if n.startswith("lstm_actor.")}
     own |= {n.removeprefix(body): w for n, w in weights.items() if n.startswith(f"{body}clock.")}
-    # QR-DQN has many outputs per action, whose mean is the value: averaging their weights gives the same.
+    # QR-DQN has many outputs per action, whose mean is the value; averaging their weights is equivalent.
     bias = weights[f"{head}.bias"].reshape(-1, ACTIONS).mean(dim=0)
     own |= {"actor.0.weight": actor.reshape(-1, ACTIONS, hidden).mean(dim=0), "actor.0.bias": bias}
-    # Agents that learn values of actions have no critic; nothing asks for one when an agent is used.
+    # Agents that learn action values have no critic; none is needed when an agent is used.
     for part in ("weight", "bias"):
         name = f"critic.0.{part}"
         own[name] = weights.get(f"value_net.{part}", torch.zeros(network.state_dict()[name].shape))

@@ -33,7 +33,7 @@ from .evaluate import Evaluator, fixed_starts
 def action_values(
     optimum: Optimum, fine_steps: int, rule: SkipRule
 ) -> dict[tuple[int, History], tuple[float, float]]:
-    """The best reward after denoising and after skipping, in every state.
+    """Return the best reward after denoising and after skipping, in every state.
 
     Args:
         optimum: all outcomes of an image and a noise seed.
@@ -100,7 +100,7 @@ def imitate(
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, len(batches))
     best, kept = -math.inf, None
     for number, chosen in enumerate(batches):
-        # Between always-skip and always-denoise: with one coin for all, long runs would hardly occur.
+        # Each schedule has its own probability of a skip; with a common one, long runs would hardly occur.
         actions = (rng.random((process.decisions, count)) < rng.random(count)).astype(np.int64)
         latents, targets = _play(evaluator, tables, chosen, actions)
         loss = _loss(network, latents, targets / scale)
@@ -220,7 +220,7 @@ def regress_starts(
 
 
 def _first_latents(evaluator: Evaluator, size: int) -> Tensor:
-    """x_S1 of every episode as agents see it, (episodes, 3, size, size)."""
+    """Return x_S1 of every episode as agents see it, (episodes, 3, size, size)."""
     count, seen = evaluator.envs.num_envs, []
     for first in range(0, len(evaluator.pairs), count):
         chunk = evaluator.pairs[first : first + count]

@@ -17,7 +17,7 @@ FRESH = 2_000_000
 
 
 def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> list[Pair]:
-    """Every image (a count, or their indices) under ``noise_seeds`` noise seeds from ``first`` on."""
+    """Return every image (a count, or their indices) under ``noise_seeds`` noise seeds from ``first`` on."""
     if noise_seeds < 1:
         raise SkipDiffError(f"noise_seeds={noise_seeds} must be at least 1")
     chosen = range(images) if isinstance(images, int) else images
@@ -25,13 +25,13 @@ def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> 
 
 
 def enough(episodes: int, images: int) -> int:
-    """Number of noise seeds per image that gives at least ``episodes`` episodes."""
+    """Return the number of noise seeds per image that gives at least ``episodes`` episodes."""
     return -(-episodes // images)
 
 
 def kept_back(count: int, kinds: int = 1) -> list[int]:
-    """The images that are held out from training: every tenth of each kind, or every third if it has four to
-    nine.
+    """Return the images that are held out from training: every tenth of each kind, or every third of a kind
+    with four to nine.
 
     Args:
         count: number of images.

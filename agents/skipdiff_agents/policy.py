@@ -30,7 +30,7 @@ class GRUWithCell(nn.GRU):
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(L, B, features), (h, c) → (L, B, hidden), (h', c)."""
+        """Map (L, B, features), (h, c) to (L, B, hidden), (h', c)."""
         out, hidden = super().forward(input, hx[0].contiguous())
         return out, (hidden, hx[1])
 
@@ -49,7 +49,7 @@ def encode(encoder: nn.Sequential, latents: Tensor) -> Tensor:
 
 
 def latent_side(space: spaces.Space[Any] | None, advice: str) -> int:
-    """The side n in pixels of the latents of a space (3, n, n).
+    """Return the side n in pixels of the latents of a space (3, n, n).
 
     Raises:
         SkipDiffError: for any other space; the message ends in ``advice``.
@@ -80,7 +80,7 @@ class SPNExtractor(BaseFeaturesExtractor):
         self.encoder = state_encoder(side, norm)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Latents → features."""
+        """Map latents to features."""
         return encode(self.encoder, observations)
 
 
@@ -128,7 +128,7 @@ class ClockExtractor(BaseFeaturesExtractor):
         self.clock = Clock(int(step.n), hidden_size, step_costs)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """The dictionary (SB3 has made ``step`` one-hot) → (B, hidden)."""
+        """Map the dictionary (SB3 has made ``step`` one-hot) to (B, hidden)."""
         step, step_cost = observations["step"].flatten(1), observations.get("step_cost")
         return self.clock(encode(self.encoder, observations["latent"]), step, step_cost)
 
@@ -189,7 +189,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **options)  # type: ignore[call-arg]
 
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
-        """The input of the memory for latents (D, 3, n, n), appended to ``before``.
+        """Compute the input of the memory for latents (D, 3, n, n), appended to ``before``.
 
         Its shape is (D, 1536). For a GRU, the input weights are already applied, and the shape is
             (D, 3 · hidden).
@@ -202,7 +202,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         return told if before is None else torch.cat([before, told])
 
     def remember(self, told: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """The memory after each decision of whole sequences.
+        """Compute the memory after each decision of whole sequences.
 
         Args:
             told: the inputs from :meth:`tell`, (L, B, ·).
@@ -220,7 +220,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         return out, out[-1]
 
     def decide(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions drawn for a memory (B, hidden), its value (B, 1), and the actions' log-probability."""
+        """Draw actions for a memory (B, hidden); return them, its value (B, 1), and their log-probability."""
         distribution = self._get_action_dist_from_latent(memory)
         actions = distribution.get_actions()
         return actions, self.value_net(memory), distribution.log_prob(actions)
@@ -228,14 +228,14 @@ class SPNPolicy(RecurrentActorCriticPolicy):
     def evaluate_actions(  # type: ignore[override]
         self, obs: Tensor | Seen, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As in the base class, but the critic also trains the memory, as in the paper.
+        """Do the same as the base class, but let the critic also train the memory, as in the paper.
 
         For whole episodes, :class:`.sequence.Seen`, actions and results are (L · B,), and the states are not
         used, since episodes begin without one.
         """
         if isinstance(obs, Seen):
             numbers = obs.numbers.flatten()
-            if self.norm == "batch":  # its statistics count a latent as often as it was seen
+            if self.norm == "batch":  # its statistics must count a latent as often as it was seen
                 told = self.tell(obs.latents.index_select(0, numbers))
             else:
                 told = self.tell(obs.latents).index_select(0, numbers)

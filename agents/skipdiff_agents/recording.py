@@ -65,7 +65,7 @@ class RecordedSetting(Setting):
         return self.recordings.metrics
 
     def content(self, image: int, noise_seed: int) -> dict[str, Any]:
-        """Hashes of an episode's two pictures, computed once."""
+        """Return hashes of an episode's two pictures, computed once."""
         about = self.recordings.about(image, noise_seed)
         return {"lr": about["lr"], "hr": about["hr"]}
 
@@ -74,21 +74,21 @@ class RecordedSetting(Setting):
         return self.recordings.record(pairs, watch)
 
     def latents(self, image: int, noise_seed: int, size: int) -> np.ndarray:
-        """The latents that agents see in each state, float16 (states, 3, size, size)."""
+        """Return the latents that agents see in each state, float16 (states, 3, size, size)."""
         return self.recordings.latents(image, noise_seed, size)[: len(self.graph.states)]
 
     def rewards(self, image: int, noise_seed: int) -> np.ndarray:
-        """The reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
+        """Return the reward of each outcome, float64 (outcomes,); 0 where it cannot be computed."""
         return self.recordings.rewards(image, noise_seed)
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """``reward_scale``: the standard deviation of an episode's outcomes, averaged over episodes."""
+        """Return ``reward_scale``: the mean standard deviation of an episode's outcomes."""
         return {"reward_scale": self.recordings.spread(pairs)}
 
     def envs(
         self, count: int, tensors: bool = False, reward_scale: float | None = None, **others: Any
     ) -> Any:
-        """A batch of ``count`` environments of recorded episodes; if a scale is given, rewards are
+        """Make a batch of ``count`` environments of recorded episodes; if a scale is given, rewards are
         relative."""
         if others.pop("return_image", False):
             raise SkipDiffError("recordings hold no images: use only metrics that are recorded")
@@ -101,5 +101,5 @@ class RecordedSetting(Setting):
         return envs if reward_scale is None else RelativeVectorReward(envs, reward_scale)
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Every outcome, from the recording; ``calls`` is the number of network calls that recording took."""
+        """Look up every outcome; ``calls`` is the number of network calls that recording took."""
         return self.recordings.optimum(image, noise_seed)

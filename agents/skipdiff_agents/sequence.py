@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Seen(NamedTuple):
-    """What was seen in B whole episodes of L decisions. Each latent is kept once: a skip shows it again."""
+    """The latents seen in B whole episodes of L decisions. Each is kept once, since a skip shows it again."""
 
     latents: Tensor
     """The distinct latents, (D, 3, n, n)."""
@@ -29,7 +29,7 @@ class Numbering:
         return len(self._known)
 
     def __call__(self, latents: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """The number of each of ``latents`` (B, ...), int64 (B,), and the rows that are new, in order."""
+        """Return the number of each latent (B, ...), int64 (B,), and the new rows, in order."""
         known, fresh, numbers = self._known, [], np.empty(len(latents), np.int64)
         for row, latent in enumerate(latents):
             count = len(known)
@@ -40,7 +40,7 @@ class Numbering:
 
 
 def distinct(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows (D, ...) of a CPU tensor (B, ...), and the index of each row among them, (B,)."""
+    """Return the distinct rows (D, ...) of a CPU tensor (B, ...), and each row's index among them, (B,)."""
     numbers, fresh = Numbering()(latents.detach().numpy())
     return latents[fresh], torch.from_numpy(numbers)
 
@@ -76,7 +76,7 @@ class GRUSequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of all four arguments."""
+        """Return the gradients of all four arguments."""
         states, parts, weight = ctx.saved_tensors
         steps, width = len(grad), grad.shape[2]
         reset, update, new, recalled = parts.chunk(4, 2)

@@ -49,12 +49,12 @@ TEXT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
 
 
 def algorithms() -> list[str]:
-    """Names of the shipped algorithms."""
+    """List the names of the shipped algorithms."""
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def read_settings(name_or_path: str) -> dict[str, Any]:
-    """The settings of a shipped algorithm, or of a YAML file of your own.
+    """Read the settings of a shipped algorithm, or of a YAML file of your own.
 
     Raises:
         SkipDiffError: if a field is wrong; the message names it and the file.
@@ -111,7 +111,7 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested tables and lists, by their dotted names."""
+    """Yield the values of nested tables and lists, by their dotted names."""
     for name, value in table.items():
         if isinstance(value, list):
             value = dict(enumerate(value))
@@ -122,7 +122,7 @@ def _leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
-    """One of :data:`CLASSES`, or ``module.Class`` of a module that Python can import.
+    """Return one of :data:`CLASSES`, or ``module.Class`` of a module that Python can import.
 
     Raises:
         SkipDiffError: if there is no such class.
@@ -140,12 +140,12 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
 
 
 def observation_kind(settings: dict[str, Any]) -> str:
-    """``latent`` for agents with a memory; ``dict``, which contains the step, for agents without one."""
+    """Return ``latent`` for agents with a memory, else ``dict``, which contains the step."""
     return "latent" if "memory" in settings["policy"] else "dict"
 
 
 def step_cost(settings: dict[str, Any]) -> float | tuple[float, float]:
-    """The environment's ``step_cost``.
+    """Return the environment's ``step_cost``.
 
     Raises:
         SkipDiffError: for a range of prices that the agent cannot observe.
@@ -169,7 +169,7 @@ def build_agent(
     device: str = "auto",
     **arguments: Any,
 ) -> BaseAlgorithm:
-    """An untrained agent.
+    """Build an untrained agent.
 
     Args:
         settings: see :func:`read_settings`.

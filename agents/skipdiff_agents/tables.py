@@ -16,7 +16,7 @@ class Table:
     """Number of left-aligned columns; the others, which hold figures, are right-aligned."""
 
     def markdown(self) -> str:
-        """The table as Markdown, without a newline at the end."""
+        """Format the table as Markdown, without a newline at the end."""
         rule = "|" + "---|" * self.left + "---:|" * (len(self.head) - self.left)
         head, *lines = ("| " + " | ".join(cells) + " |" for cells in (self.head, *self.lines))
         return "\n".join([head, rule, *lines])

@@ -126,7 +126,7 @@ class Run:
             step_cost=step_cost(self.settings), **self._rewards(),
         )  # fmt: skip
         venv = VecMonitor(SkipDiffVecEnv(envs, self.pairs))
-        # A run that goes on draws other episodes and actions than those that it began with.
+        # A resumed run draws other episodes and actions than those with which it began.
         agent = build_agent(
             self.settings, venv, envs.process.decisions, self.seed + self.progress.timesteps, self.device,
             tensorboard_log=str(self.folder / "tensorboard"),
@@ -152,7 +152,7 @@ class Run:
         return self.progress
 
     def late(self, seconds: float) -> bool:
-        """Whether this many seconds of training reach the time limit."""
+        """Return whether this many seconds of training reach the time limit."""
         return self.minutes is not None and seconds >= 60 * self.minutes
 
     def _check_length(self) -> None:
@@ -180,8 +180,8 @@ class Run:
         self._about(resume)
 
     def comparison(self) -> str:
-        """A line that compares the best agent with the best fixed start and the optimum on the held-out
-        episodes, each as a mean over the prices at which the agent is evaluated."""
+        """Compare the best agent with the best fixed start and the optimum on held-out episodes, in one line;
+        each is a mean over the prices at which the agent is evaluated."""
         prices, fine = _prices(step_cost(self.settings)), self.evaluator.process.fine_steps
         optima = self.evaluator.optima()
         starts = np.mean([paid_starts(optima, fine, price) for price in prices], axis=(0, 1))
@@ -200,7 +200,7 @@ class Run:
         return self.setting.relative_rewards(self.pairs) if relative else {}
 
     def network(self) -> SkipProposalNetwork:
-        """The best agent so far."""
+        """Return the best agent so far."""
         from skipdiff_env.policies.file import load_policy
 
         network = load_policy(self.folder / BEST).network
@@ -208,7 +208,7 @@ class Run:
         return network
 
     def _about(self, resume: bool) -> dict[str, Any]:
-        """What identifies the run in the folder; refuses a folder that holds another run."""
+        """Return what identifies the run in the folder; refuse a folder that holds another run."""
         # Digests, since images with the same number or the same names may still differ.
         about = {
             "settings": {k: v for k, v in self.settings.items() if k != "timesteps"}, "seed": self.seed,
@@ -343,7 +343,7 @@ class Watch(BaseCallback):
 
 
 def _reward(ended: Sequence[dict[str, Any]]) -> float:
-    """Mean return of episodes; for recorded ones, before rewards were made relative."""
+    """Return the mean return of episodes; for recorded ones, before rewards were made relative."""
     return float(np.mean([info.get("episode_return", info["episode"]["r"]) for info in ended]))
 
 
@@ -358,13 +358,13 @@ def _append(file: Path, row: dict[str, Any]) -> None:
 
 
 def _prices(price: float | tuple[float, float]) -> list[float]:
-    """Prices at which an agent is evaluated: its own, or three across its range."""
+    """Return the prices at which an agent is evaluated: its own, or three across its range."""
     return [float(p) for p in np.geomspace(*price, 3)] if isinstance(price, tuple) else [price]
 
 
 @contextmanager
 def _signals(progress: Progress) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the current step; a second signal ends it at once."""
+    """Let SIGINT and SIGTERM end the run after the current step; a second signal ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -19,7 +19,7 @@ from .call_trees import CallTree, Shape
 from .vec_env import BatchVecEnv
 
 PLANES = 12
-"""Number of picture planes: latent, x̂0, its last change and c, three colours each. The numbers follow."""
+"""Number of picture planes: latent, x̂0, its last change and c, three colours each; they come first."""
 NUMBERS = 4
 """Number of constant planes: level / T, evaluations / budget, evaluations left / budget, and 10 × the
 price."""
@@ -86,7 +86,7 @@ class TreeVecEnv(BatchVecEnv):
         self.begin(rows, chosen, np.full(len(rows), low) if logs is None else np.exp(logs))  # type: ignore[arg-type]
 
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows."""
+        """Return the observations of all rows."""
         side = self.observation_space.shape[-1]  # type: ignore[index]
         seen = np.empty((self.num_envs, PLANES + NUMBERS, side, side), np.float32)
         for row, (number, node) in enumerate(zip(self._tree, self._node, strict=True)):
@@ -105,7 +105,7 @@ class TreeVecEnv(BatchVecEnv):
         return seen
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions are allowed next, (num_envs, actions)."""
+        """Return which actions are allowed next, (num_envs, actions)."""
         if self.nodes is not None:
             return np.ones((self.num_envs, len(self.nodes)), np.bool_)
         masks = self._child[self._node] >= 0
@@ -150,14 +150,14 @@ class TreeVecEnv(BatchVecEnv):
         return paid, done
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing, since there is nothing to close."""
 
 
 def played(
     agent: Any, shape: Shape, trees: Sequence[CallTree], worth: NDArray[np.float64], price: float,
     nodes: Sequence[int] | None = None,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """The nodes on which an agent's chains end, (trees,), if it always takes its most probable action."""
+    """Play an agent's most probable actions; return the nodes on which its chains end, (trees,)."""
     env = TreeVecEnv(shape, trees, worth, len(trees), price, nodes)
     rows, open_ = np.arange(len(trees)), np.ones(len(trees), np.bool_)
     env.begin(rows, rows.tolist(), [price] * len(rows))
@@ -165,7 +165,7 @@ def played(
     while open_.any():
         masks = env.action_masks()
         actions, _ = agent.predict(env.observe(), action_masks=masks, deterministic=True)
-        # Rows that are over stay where they are: leading to 0 is always allowed.
+        # Rows that are over remain as they are, since a call to level 0 is always allowed.
         actions = np.where(open_, actions, masks.shape[1] - 1)
         _, done = env.play(actions)
         found = np.where(open_, env._node, found)
@@ -187,6 +187,6 @@ class PlanesExtractor(BaseFeaturesExtractor):
         self.joined = nn.Sequential(nn.Linear(seen + NUMBERS, 128), nn.ReLU())
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Observations → features."""
+        """Map observations to features."""
         numbers = observations[:, PLANES:, 0, 0]
         return self.joined(torch.cat([self.convolutions(observations[:, :PLANES]), numbers], dim=1))

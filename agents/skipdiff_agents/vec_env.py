@@ -36,7 +36,7 @@ class BatchVecEnv(VecEnv):
         super().set_options(options)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The batch's attribute, once for each row."""
+        """Return the batch's attribute, once for each row."""
         return [getattr(self.batch, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -53,7 +53,7 @@ class BatchVecEnv(VecEnv):
         return [result[row] if rows else result for row in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
-        """No row is wrapped."""
+        """Return False for every row."""
         return [False for _ in self._get_indices(indices)]
 
 
@@ -142,12 +142,12 @@ class SkipDiffVecEnv(BatchVecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """A picture of each row."""
+        """Return a picture of each row."""
         return self.env.render() or [None] * self.num_envs
 
 
 def _rows(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Gymnasium's dictionary of arrays → a dictionary for each row, with the keys that the row has."""
+    """Split Gymnasium's dictionary of arrays into one dictionary per row, with the keys that the row has."""
     keys = [key for key in infos if not key.startswith("_")]
     return [{key: infos[key][row] for key in keys if infos[f"_{key}"][row]} for row in range(count)]
 

@@ -52,7 +52,7 @@ class AgentPolicy:
             )
 
     def __call__(self, latent: Tensor, memory: Any) -> tuple[np.ndarray, Any]:
-        """Latents (B, 3, H, W) of any size and memory (None at first) → actions (B,), memory."""
+        """Map latents (B, 3, H, W) of any size and memory (None at first) to actions (B,) and memory."""
         decisions, state = memory or (0, None)
         seen = as_seen(latent.float(), self.side).cpu().numpy()
         starts = np.full(len(seen), decisions == 0)
@@ -66,7 +66,7 @@ class AgentPolicy:
             "step": np.full(len(seen), decisions),
             "step_cost": np.full((len(seen), 1), self.step_cost, np.float32),
         }
-        # An extractor of ours is handed the LR image, too, and does not look at it.
+        # Our own extractors also receive the LR image, but ignore it.
         return {
             name: found[name] if name in found else np.zeros((len(seen), *space.shape), np.float32)  # type: ignore[misc]
             for name, space in self._parts.items()

@@ -1,6 +1,6 @@
-"""Agents beside every fixed schedule and the exact optimum.
+"""Compares agents with every fixed schedule and the exact optimum.
 
-- ``study``: which episodes, recorded where; ``choice``: which agent is chosen; ``imitation``: networks that
-  recordings teach; ``table``, ``plot``: showing them
+- ``study``: the episodes and their recordings; ``choice``: the choice of an agent; ``imitation``: networks
+  that learn from recordings; ``table``, ``plot``: tables and the plot
 - commands: ``command`` (``python -m benchmarks agents``), ``ceilings``, ``step_cost``, ``training``, ``spn``
 """

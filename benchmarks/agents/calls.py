@@ -1,14 +1,14 @@
-"""Agents on SkipDiff-v1 beside the best fixed chain and the optimum, on inputs of mixed quality.
+"""Compares agents on SkipDiff-v1 with the best fixed chain and the optimum, on inputs of mixed quality.
 
     python -m benchmarks agent-calls --model natural-4x-real --images natural256_train.tar \\
         --only natural256 --test imagenet256_test.tar --every 8
 
-Under ``actions="jump"`` all chains of a picture are made once (a network call for each), and then looked up:
-by the optimum, by the best fixed chain, and by agents, each of which learns from as many decisions:
-MaskablePPO, the same told the price of a call, which is drawn anew in each episode, and a bandit that chooses
-one of a few good chains. Beside them are the model's plans of as many calls, which may skip and draw noise;
-what all are compared with is the best fixed one of chains and plans on the training pictures. Writes
-``benchmarks/results/agents/<model>/calls.md`` and ``.csv``.
+Under ``actions="jump"``, all chains of a picture are computed once, with one network call each. The optimum,
+the best fixed chain and the agents then look them up. Every agent learns from the same number of decisions.
+The agents are MaskablePPO, MaskablePPO that observes the price of a call (drawn anew in each episode), and a
+bandit that chooses one of a few good chains. The tables also show the model's plans with as many calls, which
+may skip and draw noise. Everything is compared with the chain or plan that is best on the training pictures.
+Writes ``benchmarks/results/agents/<model>/calls.md`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from ..measure.options import command_line
 from ..measure.tables import RESULTS, Report, Table, basis
 
 JUDGES = ("lpips", "niqe-full", "ssim", "psnr", "residue")
-"""Of every chain; never one alone."""
+"""The metrics that judge every chain, always together."""
 WEIGHTS = {"lpips": 1.0, "niqe-full": 0.5}
-"""w of the reward -Σ w ln M."""
+"""The weights w of the reward -Σ w ln M."""
 LEVELS = (80, 60, 45, 30, 20, 12, 7, 4)
-"""That calls may lead to, besides 0."""
+"""The levels that calls may lead to, besides 0."""
 BANDIT = 8
-"""Chains that the bandit chooses from: the best on the training pictures, each for some of them."""
+"""Number of chains that the bandit chooses from, each the best for some of the training pictures."""
 PRICES = (0.003, 0.1)
-"""The range of prices that an agent which is told its price learns with."""
+"""The range of prices with which an agent that observes the price learns."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Recorded pictures: the same ones under the first and under other noise seeds."""
+    """Recorded pictures, each under several noise seeds."""
 
     names: list[str]
     trees: list[list[CallTree]]
-    """By noise seed, then by picture."""
+    """The trees by noise seed, and then by picture."""
     scores: NDArray[np.float64]
-    """By each of :data:`JUDGES`, (noise seeds, pictures, chains, judges): of the chain that ends on each
-    node, and behind them of the model's plans."""
+    """Scores by each of :data:`JUDGES`, (noise seeds, pictures, chains, judges). The chains that end on the
+    nodes come first, followed by the model's plans."""
 
     @property
     def worth(self) -> NDArray[np.float64]:
@@ -69,7 +69,7 @@ class Part:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add = parser.add_argument
     add("--model", default="natural-4x-real", help="a shipped model's name or a model folder")
     add("--images", type=Path, required=True, help="training images")
@@ -77,19 +77,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--train-images", type=int, default=80, help="number of training images [80]")
     add("--test", type=Path, required=True, help="test images, in each of the four qualities")
     add("--test-images", type=int, default=12, help="number of test images [12]")
-    add("--every", type=int, default=1, metavar="K", help="take every K-th image of each [1]")
+    add("--every", type=int, default=1, metavar="K", help="take every K-th training and test image [1]")
     add("--image-size", type=int, default=128, help="side of the crops in pixels [128]")
     add("--size", type=int, default=32, help="side in pixels of the latents that agents see [32]")
-    add("--budget", type=int, default=4, help="greatest number of network calls of a chain [4]")
+    add("--budget", type=int, default=4, help="maximum number of network calls of a chain [4]")
     add("--price", type=float, default=0.02, help="price of a network call, in units of ln M [0.02]")
-    add("--timesteps", type=int, default=20_000, help="decisions that every agent learns from [20000]")
-    add("--seeds", type=int, default=3, help="training seeds of every agent [3]")
+    add("--timesteps", type=int, default=20_000, help="number of decisions each agent learns from [20000]")
+    add("--seeds", type=int, default=3, help="number of training seeds per agent [3]")
     add("--runs", type=Path, default=Path("runs/agents"), help="folder of recordings [runs/agents]")
     add("--out", type=Path, default=RESULTS / "agents", help="folder of the results")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train, compare."""
+    """Record the episodes, train the agents and compare them."""
     torch.set_num_threads(1)
     model = load_pretrained(args.model, "cpu")
     shape = Shape(model.schedule.steps, tuple(u for u in LEVELS if u < model.schedule.steps), args.budget)
@@ -110,7 +110,7 @@ def recorded(
     args: argparse.Namespace, model: FrozenModel, shape: Shape, plans: Sequence[Plan], path: Path, count: int,
     every_kind: bool, seeds: Sequence[int],
 ) -> Part:  # fmt: skip
-    """The trees of some pictures in mixed quality, made unless they are there, and what plans come to."""
+    """Return the trees of some pictures in mixed quality, recorded if missing, and the scores of plans."""
     source = open_source(path)
     if args.only and path == args.images:
         source = source.only(read_list(args.only))
@@ -137,14 +137,14 @@ def compare(
     args: argparse.Namespace, model: FrozenModel, shape: Shape, plans: Sequence[Plan], training: Part,
     test: Part,
 ) -> Report:  # fmt: skip
-    """What each way to choose a chain gives on the test pictures, paired with the best fixed chain."""
+    """Report what each way of choosing a chain gains over the best fixed chain on the test pictures."""
     price, nodes = args.price, len(shape.spent)
     spent = np.array([*shape.spent, *(len(plan.calls) for plan in plans)])
     net = training.worth - price * spent  # (seeds, pictures, chains)
     fixed = int(net.mean(axis=(0, 1)).argmax())
     some = bandits_choice(net[..., :nodes])
     chosen: dict[str, list[NDArray[np.int64]]] = {}
-    """By name, for each training seed the nodes of the test trees (noise seeds, pictures)."""
+    """By name and then by training seed: the chosen nodes of the test trees, (noise seeds, pictures)."""
     ours = test.worth - price * spent
     all_alike = np.full(ours.shape[:2], fixed)
     best = shape.plan(fixed) if fixed < nodes else plans[fixed - nodes]
@@ -195,7 +195,7 @@ def compare(
 
 
 def bandits_choice(net: NDArray[np.float64]) -> list[int]:
-    """Chains worth choosing from: one after another the one that adds most to the best of those before."""
+    """Return the chains for the bandit, chosen greedily: each adds the most to the best of those before."""
     flat = net.reshape(-1, net.shape[-1])
     found = [int(flat.mean(axis=0).argmax())]
     while len(found) < min(BANDIT, flat.shape[1]):
@@ -208,7 +208,7 @@ def trained_and_played(
     args: argparse.Namespace, shape: Shape, training: Part, test: Part, price: float | tuple[float, float],
     nodes: Sequence[int] | None, seed: int,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """Train an agent, and let it choose a chain for each test tree, (noise seeds, pictures)."""
+    """Train an agent; return the node that it chooses for each test tree, (noise seeds, pictures)."""
     from sb3_contrib import MaskablePPO
 
     from skipdiff_agents.tree_env import PlanesExtractor, TreeVecEnv, played
@@ -236,12 +236,13 @@ def trained_and_played(
 def gains(
     returns: NDArray[np.float64], runs: Sequence[NDArray[np.int64]], fixed: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """What choices gain over a fixed chain, (photographs, qualities and noise seeds, training seeds).
+    """Return the gains over a fixed chain, (photographs, qualities and noise seeds, training seeds).
 
     Args:
-        returns: of every chain, (noise seeds, pictures, nodes); a photograph's qualities come together.
+        returns: return of every chain, (noise seeds, pictures, nodes); the qualities of a photograph are
+            neighbours.
         runs: nodes that were chosen, (noise seeds, pictures), by training seed.
-        fixed: those of the fixed chain.
+        fixed: nodes of the fixed chain.
     """
     found = np.stack([_at(returns, nodes) - _at(returns, fixed) for nodes in runs], axis=-1)
     by_picture = np.moveaxis(found, 0, 1)
@@ -249,7 +250,7 @@ def gains(
 
 
 def _verdict(found: dict[str, NDArray[np.float64]]) -> str:
-    """Whether an agent beats the best fixed chain, and what there was to gain."""
+    """Say whether an agent beats the best fixed chain, and how much there was to gain."""
     bounds = {name: bootstrap(values) for name, values in found.items()}
     agents = [name for name in bounds if name.startswith(("Maskable", "bandit"))]
     best = max(agents, key=lambda name: bounds[name][0])
@@ -262,5 +263,5 @@ def _verdict(found: dict[str, NDArray[np.float64]]) -> str:
 
 
 def _at(values: NDArray[np.float64], nodes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``values`` (seeds, pictures, nodes) of the nodes that were chosen, (seeds, pictures)."""
+    """Pick from ``values`` (seeds, pictures, nodes) those of the chosen nodes (seeds, pictures)."""
     return np.take_along_axis(values, nodes[..., None], axis=2)[..., 0]

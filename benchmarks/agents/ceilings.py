@@ -1,4 +1,4 @@
-"""How much there is to learn: the gap to the optimum, and what some references close of it.
+"""Measures how much there is to learn: the gap to the optimum, and how much of it some references close.
 
     python -m benchmarks ceilings --images natural256_train.tar --test imagenet256_test.tar
 
@@ -6,16 +6,16 @@ For each input (clean, mixed) and each reward (NIQE, LPIPS), on the test episode
 start of the training images:
 
 - ``optimum``: the exact best schedule of each image and noise seed, which no policy exceeds;
-- ``other noise``: the start that is best for the same image under its other noise seeds: what knowing the
-  picture, but not the noise, is worth to a fixed start, as far as these few seeds tell;
-- ``known fault``: the best start for each kind of input, chosen on training images (mixed input alone);
-- ``imitation``: networks taught the right answers of the training images; under ``reset`` two kinds, of
-  which the one that is better on validation counts (see :mod:`.imitation`); ``on training``, how
-  much of it is learned by heart.
+- ``other noise``: the start that is best for the same image under its other noise seeds. It estimates, from
+  few seeds, what a fixed start gains by knowing the picture, but not the noise;
+- ``known fault``: the best start for each kind of input, chosen on training images (mixed input only);
+- ``imitation``: networks that are taught the right answers of the training images. Under ``reset`` there are
+  two kinds, of which the better one on validation counts (see :mod:`.imitation`). ``on training`` shows how
+  much of the result is learned by heart.
 
-Only the first is an upper bound. An agent sees x_S1, in which the noise that was drawn shows, so it may
-foresee what ``other noise`` cannot know; and imitation is what one way of teaching reached, not the most
-that any agent could.
+Only the first is an upper bound. An agent sees x_S1, which reveals the noise that was drawn, so it may
+foresee what ``other noise`` cannot know. Imitation shows what one way of teaching reached, not the maximum
+that any agent could reach.
 
 Writes ``benchmarks/results/agents/<model>/ceilings.md`` and ``.csv``.
 """
@@ -47,7 +47,7 @@ SHARES = ("other noise", "known fault", "imitation", "imitation on training")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser)
     add = parser.add_argument
     add(
@@ -58,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quality of inputs [both]",
     )
     add("--metrics", nargs="+", default=["niqe", "lpips"], help="metrics that are rewarded [niqe lpips]")
-    add("--epochs", type=int, default=100, help="how often imitation sees each training episode [100]")
+    add("--epochs", type=int, default=100, help="times that imitation sees each training episode [100]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, measure, write."""
+    """Record the episodes, measure the ceilings and write the page."""
     rows = []
     for mixed in (name == "mixed" for name in args.inputs):
         for metric in args.metrics:
@@ -96,7 +96,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """The row of one input and one reward."""
+    """Return the row of one kind of input and one reward."""
     fine = study.training.process.fine_steps
     test, train = study.evaluator("test"), study.evaluator("train")
     training = study.evaluator("known")

@@ -1,4 +1,4 @@
-"""Which agent is chosen, by validation episodes alone, and whether it is good enough to ship."""
+"""Chooses an agent by validation episodes alone, and decides whether it is good enough to ship."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from skipdiff_env.policies.file import load_policy, save_policy
 from .study import Study, say
 
 TOLERANCE = 0.01
-"""An agent that may be worse than the best fixed start by more than this share of its reward stays home."""
+"""An agent does not ship if it may be worse than the best start by more than this share of its reward."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training an algorithm with one seed left behind."""
+    """The result of training an algorithm with one seed."""
 
     folder: Path
     minutes: float
     reward: float
-    """Mean reward on the validation episodes of the agent that was kept, less no price."""
+    """Mean reward of the kept agent on the validation episodes, before prices."""
     evaluations: float
-    """Network evaluations of an episode there."""
+    """Mean number of network evaluations per validation episode."""
     decisions: int = 0
-    """That it learned from; 0 where none are sampled."""
+    """Number of decisions that it learned from; 0 if the algorithm samples none."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The agent with the fewest evaluations among those that validation cannot tell from the best one."""
+    """The agent with the fewest evaluations among those that validation cannot tell from the best."""
 
     algorithm: str
     seed: int
@@ -53,7 +53,7 @@ class Chosen:
 
     @property
     def row(self) -> str:
-        """Its name in the tables."""
+        """The name of its row in the tables."""
         return f"chosen on validation ({self.algorithm}, seed {self.seed})"
 
     @property
@@ -63,8 +63,8 @@ class Chosen:
 
 
 def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -> Chosen:
-    """The agent with the fewest evaluations of all that are no further than one standard error, over
-    images, below the highest validation reward; no test episode has a say."""
+    """Choose the agent with the fewest evaluations among those within one standard error, over images, of the
+    highest validation reward. Test episodes have no influence."""
     evaluator, images = study.evaluator("valid"), study.photographs("valid")
 
     def rewards(policy: int | Policy) -> np.ndarray:
@@ -81,14 +81,14 @@ def choose(study: Study, trained: Mapping[str, Sequence[Trained]], start: int) -
 
 
 def _behind(best: np.ndarray, own: np.ndarray) -> bool:
-    """Whether rewards (images, noise seeds) lie below the best ones by more than a standard error."""
+    """Return whether rewards (images, noise seeds) are below the best ones by more than a standard error."""
     lost = (best - own).mean(axis=1)
     error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
     return bool(lost.mean() > error)
 
 
 def same_agent(trained: Path, shipped: Path) -> bool:
-    """Whether a shipped file holds a trained agent, with its weights rounded to float16."""
+    """Return whether a shipped file holds a trained agent, with its weights rounded to float16."""
     ours, theirs = (network_from_file(file) for file in (trained, shipped))
     weights = theirs.state_dict()
     return ours.config == theirs.config and all(
@@ -97,9 +97,10 @@ def same_agent(trained: Path, shipped: Path) -> bool:
 
 
 def ship(study: Study, chosen: Chosen) -> bool:
-    """Copy the agent to the model's folder, in float16, if it is good enough; returns whether it was.
+    """Copy the agent to the model's folder, in float16, if it is good enough; return whether it was.
 
-    The weights come first: a model's folder whose ``policy.json`` names others has no agent.
+    The weights are written first: if ``policy.json`` names other weights, the folder counts as one without an
+    agent.
     """
     shown = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*chosen.ahead)
     if not chosen.ships:

@@ -1,4 +1,4 @@
-"""Agents beside every fixed schedule and the exact optimum, paired by image and noise seed.
+"""Compares agents with every fixed schedule and the exact optimum, paired by image and noise seed.
 
     python -m benchmarks agents --images natural256_train.tar --valid val_set14_bsd20.tar \\
         --test imagenet256_test.tar
@@ -49,20 +49,20 @@ from .table import (
 PAPER = "recurrent_ppo"
 """The paper's agent."""
 LETTER = "paper"
-"""The same by the paper's own recipe, which sees latents of a size of its own."""
+"""The paper's agent by the paper's own recipe, whose latents have a size of their own."""
 SHIPPED = "the agent that ships"
-"""The row of the one in the model's folder, which may be of an earlier comparison."""
+"""The row of the agent in the model's folder, which may come from an earlier comparison."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser)
     add = parser.add_argument
     add(
         "--metric", default="niqe",
         help="the reward's metric, such as lpips, 'log lpips' or 'log lpips,niqe-full:0.5' [niqe]",
     )  # fmt: skip
-    add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
+    add("--mixed", action="store_true", help="vary the inputs: clean, JPEG, noisy and blurred in turn")
     names = [*(name for name in algorithms() if name not in ("ppo_step_cost", LETTER)), EXACT]
     add(
         "--algos",
@@ -76,19 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=int,
         default=100,
-        help=f"how often imitation and {EXACT} see each training episode [100]",
+        help=f"number of times that imitation and {EXACT} see each training episode [100]",
     )
     add(
         "--ship",
         action="store_true",
-        help="copy an agent to the model's folder: of those whose validation reward is within a standard "
-        "error of the highest the one with the fewest evaluations, unless the lower bound of its difference "
-        "from the best start is below -1 %%",
+        help="copy an agent to the model's folder: the one with the fewest evaluations among those whose "
+        "validation reward is within a standard error of the highest, unless the lower bound of its "
+        "difference from the best start is below -1 %%",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train, compare, write."""
+    """Record the episodes, train the agents, compare them and write the page."""
     sizes = (
         [read_settings(LETTER)["observation_size"]]
         if any(a.partition(":")[0] == LETTER for a in args.algos)
@@ -161,10 +161,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _algorithms(study: Study) -> dict[str, str]:
-    """The decisions that each algorithm of ``--algos`` learns from; empty where the usual number is meant.
+    """Return the number of decisions for each algorithm of ``--algos``, as text; empty for the usual number.
 
     Raises:
-        SkipDiffError: if one is no number, or an algorithm needs recordings that there are not.
+        SkipDiffError: if one is not a number, or an algorithm needs recordings and there are none.
     """
     found = dict(name.partition(":")[::2] for name in study.args.algos)
     for name, decisions in found.items():
@@ -178,7 +178,7 @@ def _algorithms(study: Study) -> dict[str, str]:
 
 
 def _shipped(study: Study) -> Path | None:
-    """The agent in the model's folder, if it is for these steps and this reward."""
+    """Return the agent in the model's folder, if it was trained for these steps and this reward."""
     process = study.training.process
     file = shipped_policy(process.model, process.coarse_steps, process.fine_steps, study.training.skip_rule)
     about = json.loads((file.parent / ABOUT_POLICY).read_text(encoding="utf-8")) if file else {}
@@ -186,7 +186,7 @@ def _shipped(study: Study) -> Path | None:
 
 
 def _train(study: Study, name: str, decisions: str) -> list[Trained]:
-    """What each training seed gave, from so many ``decisions`` if any are given."""
+    """Return the result of each training seed, learned from ``decisions`` decisions if that is not empty."""
     if name == EXACT:
         return [exact_gradient(study, study.args.epochs, seed) for seed in range(study.args.seeds)]
     settings = read_settings(name)
@@ -196,14 +196,14 @@ def _train(study: Study, name: str, decisions: str) -> list[Trained]:
     done = []
     for seed in range(study.args.seeds):
         run, progress = study.train(settings, name, seed)
-        # Played again: the log's rewards are less the price that the algorithm learned with.
+        # Played again, since the price is already subtracted from the rewards in the log.
         minutes = progress.seconds / 60
         done.append(Trained(run.folder, minutes, *held_out(study, run.folder), progress.timesteps))
     return done
 
 
 def _fixed(study: Study, start: int, best: str) -> Rows:
-    """Everything that learns nothing; ``best`` is the name of the row of ``start``."""
+    """Play every policy that is not learned; ``best`` is the name of the row of ``start``."""
     evaluator = study.evaluator("test")
     fine = evaluator.process.fine_steps
     shown = some_starts(fine)
@@ -220,7 +220,7 @@ def _fixed(study: Study, start: int, best: str) -> Rows:
 
 
 def evaluator_at(study: Study, index: int, actions: tuple[int, ...]) -> Result:
-    """Test episode number ``index``, played by ``actions``."""
+    """Play test episode number ``index`` with the given actions."""
     assert study.test is not None
     queue = iter(actions)
     evaluator = Evaluator(study.test, [study.test_pairs[index]], others=[m.of for m in judged()])
@@ -228,7 +228,7 @@ def evaluator_at(study: Study, index: int, actions: tuple[int, ...]) -> Result:
 
 
 def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> list[str | Table]:
-    """All T steps on the first test images under their first noise seed, beside the others there."""
+    """Compare the full chain with the other rows on the first test images, under their first noise seed."""
     test, count = study.test, study.args.chain
     assert test is not None
     chosen = [i for i, pair in enumerate(study.test_pairs) if pair[1] == study.test_pairs[0][1]][:count]
@@ -244,7 +244,7 @@ def _chain(study: Study, rows: Rows, best: str, agents: list[str]) -> list[str |
 
 
 def _chain_scores(study: Study, chosen: Sequence[int]) -> list[list[float]]:
-    """Those of the full chain on some test episodes, kept, so that each is made once."""
+    """Return the scores of the full chain on some test episodes, which are kept and computed only once."""
     test, names = study.test, [str(metric.of) for metric in judged()]
     assert test is not None
     store = study.args.runs / "chain.json"
@@ -265,7 +265,7 @@ def _chain_scores(study: Study, chosen: Sequence[int]) -> list[list[float]]:
 
 
 def _data(rows: Rows) -> list[list[Any]]:
-    """Every episode, for programs."""
+    """Return the results of every episode as lines of data."""
     metrics = [metric.name for metric in judged()]
     head = ["policy", "training_seed", "image", "noise_seed", "reward", *metrics, "evaluations", "actions"]
     lines: list[list[Any]] = [head]

@@ -1,4 +1,4 @@
-"""Networks taught by recordings themselves, beside agents that explore; kept, so that each is taught once."""
+"""Teaches networks directly from recordings, for comparison with agents that explore; each is kept."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .study import Study, say
 
 STARTS, SECONDS = "starts.safetensors", "seconds.json"
 EXACT = "exact_gradient"
-"""What ``--algos`` and the tables call an agent of :mod:`skipdiff_agents.exact`."""
+"""The name of an agent of :mod:`skipdiff_agents.exact` for ``--algos`` and in the tables."""
 
 
 def exact_gradient(study: Study, epochs: int, seed: int) -> Trained:
-    """An agent trained by the exact policy gradient, see :func:`skipdiff_agents.exact.train_exactly`.
+    """Train an agent by the exact policy gradient, see :func:`skipdiff_agents.exact.train_exactly`.
 
     Args:
-        study: its episodes.
-        epochs: how often each training episode is shown.
-        seed: of weights and order.
+        study: the study whose episodes are used.
+        epochs: number of times that each training episode is shown.
+        seed: seed of the weights and the order of episodes.
     """
     size, fine = study.args.size, study.training.process.fine_steps
     folder = study.runs / f"{EXACT}-{size}-{epochs}-{seed}"
@@ -50,15 +50,15 @@ def exact_gradient(study: Study, epochs: int, seed: int) -> Trained:
 
 
 def imitation(study: Study, epochs: int, seed: int) -> Policy:
-    """A network taught on the training episodes; of two, the one that does better on validation.
+    """Teach networks on the training episodes; return the one that is best on validation.
 
     Under ``reset`` the two are :func:`skipdiff_agents.imitation.imitate`, which decides at every level
-    as agents do, and ``regress_starts``, which decides once. Under ``hold`` there is the first alone.
+    as agents do, and ``regress_starts``, which decides once. Under ``hold`` there is only the first.
 
     Args:
-        study: its episodes.
-        epochs: how often each training episode is shown.
-        seed: of weights and order.
+        study: the study whose episodes are used.
+        epochs: number of times that each training episode is shown.
+        seed: seed of the weights and the order of episodes.
     """
     size, fine = study.args.size, study.training.process.fine_steps
     train, valid = study.evaluator("train"), study.evaluator("valid")
@@ -82,7 +82,7 @@ def imitation(study: Study, epochs: int, seed: int) -> Policy:
 
 
 def held_out(study: Study, folder: Path) -> tuple[float, float]:
-    """Mean reward, less no price, and evaluations of a folder's agent on the validation episodes."""
+    """Return mean reward, before prices, and evaluations of a folder's agent on the validation episodes."""
     played = study.evaluator("valid")(load_policy(folder / BEST))
     return float(np.mean([r.reward for r in played])), float(np.mean([r.evaluations for r in played]))
 

@@ -1,4 +1,4 @@
-"""The plot of the agents' comparison."""
+"""Plots the comparison of agents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .table import Rows, grid, rewards
 
 
 def plot(path: Path, rows: Rows, best: str, optima: np.ndarray, images: int, agents: Sequence[str]) -> None:
-    """Left: reward against evaluations. Right: paired differences to the best fixed start."""
+    """Plot reward against evaluations (left), and paired differences to the best fixed start (right)."""
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)
     starts = [name for name in rows if name.startswith("start ")]

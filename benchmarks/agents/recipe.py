@@ -1,11 +1,11 @@
-"""Which choices of its recipe the paper's agent learns by: one changed at a time.
+"""Tests which choices in its recipe let the paper's agent learn, by changing one at a time.
 
     python -m benchmarks agent-recipe --model face-8x --images faces128_train.tar --only faces128 \\
         --train-images 40 --every 16 --noise-seeds 2 --valid faces128_val.tar --valid-images 8 --valid-seeds 2
 
 Records the episodes, trains the agent of ``recurrent_ppo.yaml`` and its variants with every seed, and shows
-how both kinds of play go: by chance, as agents learn, and always the more probable action, as they are used.
-What is trained already is not trained again, and what there is so far is written after every agent.
+both ways of playing: with actions drawn at random, as agents learn, and with the more probable action, as
+they are used. Finished agents are not trained again, and the page is rewritten after every agent.
 Writes ``benchmarks/results/agents/<model>/recipe.md``, ``.csv`` and ``.png``.
 """
 
@@ -42,35 +42,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch norm": {"policy": {"norm": "batch"}},
     "4 environments": {"num_envs": 4},
 }
-"""What each changes in the settings."""
+"""The changes that each variant makes to the settings."""
 NEAR = 0.015
-"""An agent has learned when it is so little below the best start, in units of its reward."""
+"""An agent counts as having learned when it is at most this share of the best start's reward below it."""
 LOG_COLUMNS = ("variant", "training_seed", "timesteps", "minutes", "reward", "evaluations")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """An agent over its training."""
+    """An agent in the course of its training."""
 
     variant: str
     seed: int
     evaluated: list[dict[str, float]]
-    """Rows of ``evaluations.csv``: the more probable actions on validation episodes."""
+    """Rows of ``evaluations.csv``: validation episodes, played with the more probable actions."""
     played: list[dict[str, float]]
-    """Rows of ``played.csv``: actions by chance on training episodes."""
+    """Rows of ``played.csv``: training episodes, played with actions drawn at random."""
 
     @property
     def best(self) -> float:
-        """The highest validation reward, less prices, as the kept agent has it."""
+        """The highest validation reward, less prices, which is that of the kept agent."""
         return max(row["reward"] for row in self.evaluated)
 
     def reached(self, reward: float) -> float:
-        """Decisions until an evaluation had that much; NaN if none did."""
+        """Return the number of decisions until an evaluation reached this reward; NaN if none did."""
         return next((row["timesteps"] for row in self.evaluated if row["reward"] >= reward), np.nan)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser, test=False)
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
     parser.add_argument(
@@ -82,13 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0,
         metavar="H",
-        help="also train the paper's own recipe, and the same with the number of the decision as an input "
-        "instead of a memory, for as many decisions as it has, or for H hours each [0]",
+        help="also train the paper's own recipe, and a variant of it that has the number of the decision as "
+        "an input instead of a memory, for the recipe's number of decisions or at most H hours each [0]",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train, and write after every agent."""
+    """Record the episodes, train the agents, and write the page after each."""
     letter = read_settings(LETTER)
     # Recorded in any case, so that the paper's recipe can be added later.
     study = open_study(args, args.metric, sizes=[letter["observation_size"]])
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with ``changes``, which go into tables of the same name."""
+    """Return settings with ``changes``; nested tables are merged."""
     result = deepcopy(dict(settings))
     for name, value in changes.items():
         result[name] = result[name] | value if isinstance(value, dict) else value
@@ -126,7 +126,7 @@ def _trained(
 
 
 def whole_rounds(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Without a last row that is the mean of the few episodes after the last full round."""
+    """Leave out a last row that is the mean of only the few episodes after the last full round."""
     few = len(rows) > 1 and 2 * (rows[-1]["timesteps"] - rows[-2]["timesteps"]) < rows[0]["timesteps"]
     return rows[:-1] if few else rows
 
@@ -137,7 +137,7 @@ def _table(file: Path) -> list[dict[str, float]]:
 
 
 def write(study: Study, curves: list[Curve]) -> None:
-    """The page of what there is so far."""
+    """Write the page with the results so far."""
     start, valid = study.best_start(), study.evaluator("valid")
     fixed = {k: float(np.mean([r.reward for r in valid(k)])) for k in (start, "denoise", "skip")}
     goal = fixed[start]
@@ -181,7 +181,7 @@ def write(study: Study, curves: list[Curve]) -> None:
 
 
 def _skips(by_variant: Mapping[str, list[Curve]]) -> list[str | Table]:
-    """Probability of a skip at each level over the training of each variant's first agent."""
+    """Tabulate the share of skips at each level in the course of training each variant's first agent."""
     said = (
         "Share of skips at each level over training, with seed 0: by chance while learning, and in brackets "
         "of the more probable action on validation episodes."
@@ -204,7 +204,7 @@ def _skip_table(rows: list[dict[str, float]]) -> Table:
 
 
 def _plot(path: Path, by_variant: dict[str, list[Curve]], goal: float) -> None:
-    """Left: the more probable action, on validation episodes; right: by chance, on training episodes."""
+    """Plot rewards on validation episodes (more probable actions) and on training episodes (random ones)."""
     figure = new_figure(11, 4.2)
     axes = figure.subplots(1, 2)
     for name, runs in by_variant.items():

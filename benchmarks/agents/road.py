@@ -1,9 +1,9 @@
-"""The first agent of the manual, made and judged by its own commands: how good it is and how long it takes.
+"""Trains the first agent of the manual with the manual's own commands, and measures its quality and time.
 
     python -m benchmarks road [--train OPTION ...]
 
-Runs ``skipdiff-agent train`` with nothing recorded yet, then ``skipdiff-agent evaluate``, each as a process
-of its own. Writes ``benchmarks/results/agents/<model>/road.md``.
+Runs ``skipdiff-agent train`` without existing recordings, and then ``skipdiff-agent evaluate``, each in a
+process of its own. Writes ``benchmarks/results/agents/<model>/road.md``.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from ..measure.tables import RESULTS, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
     parser.add_argument(
         "--train", nargs=argparse.REMAINDER, default=[], metavar="OPTION",
-        help="options of skipdiff-agent train; the last argument [none]",
+        help="options of skipdiff-agent train; must come last [none]",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, evaluate, write."""
+    """Train the agent, evaluate it and write the page."""
     with tempfile.TemporaryDirectory() as folder:
         out, record = Path(folder) / "agent", Path(folder) / "recordings"
         said, learning = _timed(["train", "--out", str(out), "--record", str(record), *args.train])
         table, judging = _timed(["evaluate", str(out)])
         model = load_pretrained(json.loads((out / RUN).read_text(encoding="utf-8"))["command"]["model"])
     last = next((line for line in said.splitlines() if line.startswith("held out")), "")
-    held_out = f"At the end of the training: {last}. " if last else ""  # none without recordings
+    held_out = f"At the end of the training: {last}. " if last else ""  # empty without recordings
     asked = shlex.join(
         ["python", "-m", "benchmarks", "road", *(["--train", *args.train] if args.train else [])]
     )
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _timed(words: Sequence[str]) -> tuple[str, float]:
-    """What a command of ``skipdiff-agent`` prints, and how many minutes it takes.
+    """Run a command of ``skipdiff-agent``; return what it prints, and the minutes that it takes.
 
     Raises:
         SkipDiffError: if it fails.
@@ -77,6 +77,6 @@ def _timed(words: Sequence[str]) -> tuple[str, float]:
 
 
 def _cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

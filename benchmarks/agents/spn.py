@@ -1,12 +1,13 @@
-"""The skip proposal network's norm and width: what each costs, and whether it matters.
+"""Measures what the skip proposal network's norm and width cost, and whether they matter.
 
     python -m benchmarks spn --images natural256_train.tar
 
 Trains the paper's agent with batch norm and group norm, at several widths of the GRU and sizes of the
-latents. Columns: weights, file, milliseconds a decision, minutes of training, validation reward (best
-evaluation of each run), and the ratio's bias: mean |π_update/π_roll-out − 1| of the same weights on the same
-decisions, which PPO takes for a change of the policy, and which is not 0 where batch norm's statistics
-differ between the two. It is averaged over batches of random training episodes under random actions.
+latents. The columns are: number of weights, file size, milliseconds per decision, minutes of training,
+validation reward (best evaluation of each run), and the ratio's bias. The bias is the mean of
+|π_update/π_roll-out − 1| for the same weights on the same decisions. PPO mistakes it for a change of the
+policy; it differs from 0 where batch norm's statistics differ between update and roll-out. It is averaged
+over batches of random training episodes under random actions.
 Writes ``benchmarks/results/agents/<model>/spn.md``.
 """
 
@@ -29,22 +30,22 @@ from ..measure.tables import Report, Table
 from .study import Study, add_study_arguments, open_study, say
 
 BATCHES = 64
-"""Of roll-outs, over which the ratio's bias is averaged."""
+"""Number of batches of roll-outs over which the ratio's bias is averaged."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser, test=False)
     add = parser.add_argument
     add("--metric", default="niqe", help="the reward's metric [niqe]")
     add("--norms", nargs="+", default=["batch", "group"], help="kinds of normalisation [batch group]")
     add("--widths", nargs="+", type=int, default=[1536, 128], help="widths of the GRU [1536 128]")
     add("--sizes", nargs="+", type=int, default=[64, 32], help="sides of the latents in pixels [64 32]")
-    add("--envs", type=int, default=4, help="episodes per update [4, as in the paper]")
+    add("--envs", type=int, default=4, help="number of episodes per update [4, as in the paper]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train every variant, measure, write."""
+    """Record the episodes, train and measure every variant, and write the page."""
     study = open_study(args, args.metric, sizes=args.sizes)
     study.record()
     start = study.best_start()
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def random_latents(study: Study, size: int, count: int, seed: int) -> Tensor:
-    """What random actions see in ``count`` random training episodes, (F - 1, count, 3, size, size)."""
+    """Return the latents of ``count`` random episodes under random actions, (F - 1, count, 3, size, size)."""
     envs, rng = study.training.envs(count, observation_size=size, tensors=True), np.random.default_rng(seed)
     chosen = rng.integers(len(study.train_pairs), size=count)
     images, seeds = zip(*(study.train_pairs[i] for i in chosen), strict=True)
@@ -94,10 +95,10 @@ def random_latents(study: Study, size: int, count: int, seed: int) -> Tensor:
 
 
 def ratio_bias(network: SkipProposalNetwork, latents: Tensor) -> float:
-    """Mean |π_update/π_roll-out − 1| over both actions, weighted by π_roll-out, for latents (L, B, 3, n, n).
+    """Return the mean of |π_update/π_roll-out − 1| over both actions, weighted by π_roll-out.
 
-    As in PPO's update, all L · B latents share one batch of the encoder; in the roll-out the running
-    statistics are used.
+    The latents are (L, B, 3, n, n). As in PPO's update, all L · B of them share one batch of the encoder; the
+    roll-out uses the running statistics.
     """
 
     def log_probs(training: bool) -> Tensor:
@@ -115,7 +116,7 @@ def ratio_bias(network: SkipProposalNetwork, latents: Tensor) -> float:
 
 
 def _milliseconds(network: SkipProposalNetwork) -> float:
-    """Of a decision on one latent, the median of 50."""
+    """Return the median time of 50 decisions on one latent, in milliseconds."""
     side = network.config.observation_size
     latent, hidden, seconds = torch.zeros(1, 3, side, side), network.initial(1), []
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""One agent from fast to fine: told the price of an evaluation, it decides how many are worth it.
+"""Trains one agent that observes the price of an evaluation, and decides how many are worth it.
 
     python -m benchmarks step-cost --images natural256_train.tar --test imagenet256_test.tar
 
-Trains ``ppo_step_cost`` with prices drawn at random for each episode, and plays it at seven prices beside the
-fixed starts. The highest price is the one above which the fixed start 1 is best on the training images, the
-lowest a hundredth of it. Writes ``benchmarks/results/agents/<model>/<name>-step-cost`` ``.md``, ``.csv`` and
-``.png``.
+Trains ``ppo_step_cost`` with a price drawn at random for each episode, and compares it at seven prices with
+the fixed starts. The highest price is the one above which the fixed start 1 is best on the training images;
+the lowest is a hundredth of it. Writes ``benchmarks/results/agents/<model>/<name>-step-cost`` ``.md``,
+``.csv`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PRICES, WIDTH = 7, 100.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser)
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
     parser.add_argument(
-        "--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn"
+        "--mixed", action="store_true", help="vary the inputs: clean, JPEG, noisy and blurred in turn"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train, play, write."""
+    """Record the episodes, train the agent, play it and write the page."""
     study = open_study(args, args.metric, args.mixed)
     study.record()
     process = study.training.process
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def price_of_start_1(rewards: np.ndarray) -> float:
-    """The lowest price at which no start k > 1 pays; ``rewards`` (F,) are those of the starts 1 … F.
+    """Return the lowest price at which no start k > 1 pays; ``rewards`` (F,) are those of the starts 1 … F.
 
     Raises:
-        ValueError: if start 1 is best even for nothing.
+        ValueError: if start 1 is best even at a price of 0.
     """
     price = float(np.max((rewards[1:] - rewards[0]) / np.arange(1, len(rewards))))
     if price <= 0:
@@ -67,14 +67,14 @@ def price_of_start_1(rewards: np.ndarray) -> float:
 
 
 def _means(played: list[Result]) -> list[float]:
-    """Evaluations, reward, and the scores by all metrics."""
+    """Return the mean number of evaluations, reward, and scores by all metrics."""
     others = np.nanmean([r.others for r in played], axis=0)
     reward, evaluations = (float(np.mean([getattr(r, f) for r in played])) for f in ("reward", "evaluations"))
     return [evaluations, reward, *others]
 
 
 def _shown(means: list[float] | np.ndarray) -> list[str]:
-    """:func:`_means` as cells."""
+    """Format the result of :func:`_means` as cells."""
     forms = [".1f", ".4f", *(f".{metric.fine_digits}f" for metric in judged())]
     return [format(value, form) for value, form in zip(means, forms, strict=True)]
 

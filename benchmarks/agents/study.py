@@ -1,4 +1,4 @@
-"""What the benchmarks of agents share: which episodes, recorded where, and the statistics of paired runs."""
+"""Parts that the benchmarks of agents share: episodes, their recordings, and statistics of paired runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from ..measure.metrics import METRICS, Metric
 from ..measure.tables import RESULTS
 
 MANY = 20
-"""Starts that may be shown one by one."""
+"""Maximum number of starts that are shown one by one."""
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> None:
-    """Add the arguments that say which episodes are played."""
+    """Add the arguments that determine which episodes are played."""
     add = parser.add_argument
     add("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add("--images", required=True, help="training images")
@@ -60,21 +60,21 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
         add("--test", required=True, help="test images, used for neither training nor choosing")
         add("--test-images", type=int, default=30, help="number of test images [30]")
         add("--test-seeds", type=int, default=2, help="noise seeds per test image, never trained on [2]")
-    add("--seeds", type=int, default=3, help="training seeds of every agent [3]")
-    add("--timesteps", type=int, help="decisions that every agent learns from [each algorithm's own]")
+    add("--seeds", type=int, default=3, help="number of training seeds per agent [3]")
+    add("--timesteps", type=int, help="number of decisions each agent learns from [the algorithm's]")
     add("--coarse-steps", type=int, default=10, help="number of coarse steps S [10]")
     add("--fine-steps", type=int, help="number of fine levels F [T/S]")
     add("--skip-rule", choices=("reset", "hold"), default="reset", help="what a skip does [reset]")
     add(
         "--max-calls",
         type=int,
-        help="greatest number of network calls for recording an episode; longer episodes are played as "
+        help="maximum number of network calls for recording an episode; longer episodes are played as "
         f"agents learn, without an optimum [{WALK}; no limit under reset]",
     )
     add("--image-size", type=int, help="side of the crops in pixels [the model's own]")
     add(
         "--crop", choices=("center", "random"), default="center",
-        help="where larger training images are cropped; random: elsewhere under each noise seed [center]",
+        help="where larger training images are cropped; random: another place for each noise seed [center]",
     )  # fmt: skip
     add("--size", type=int, default=32, help="side in pixels of the latents that agents see [32]")
     add(
@@ -90,22 +90,22 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
 
 
 def judged() -> list[Metric]:
-    """The metrics by which results are judged, in this order: those of all tables that recordings hold."""
+    """Return the metrics of the tables that recordings hold, in the order in which they judge results."""
     known = {metric.of: metric for metric in METRICS if not metric.on_input}
     return [known[name] for name in recordings.METRICS if name in known]
 
 
 @dataclass
 class Study:
-    """Training, validation and test episodes of one comparison."""
+    """The training, validation and test episodes of one comparison."""
 
     args: argparse.Namespace
     model: FrozenModel
     training: Setting
-    """Recorded, or with a cache; so are the other two."""
+    """The setting of the training episodes; like the other two, it is recorded or has a cache."""
     train_pairs: list[Pair]
     valid: Setting
-    """``training`` itself, unless agents are chosen on pictures of their own."""
+    """The setting of the validation episodes: ``training``, unless agents are chosen on other pictures."""
     valid_pairs: list[Pair]
     test: Setting | None
     test_pairs: list[Pair]
@@ -113,14 +113,14 @@ class Study:
 
     @property
     def known_pairs(self) -> list[Pair]:
-        """All episodes on training images, those that are held back included."""
+        """All episodes on training images, including those that are held back."""
         return [*self.train_pairs, *(self.valid_pairs if self.valid is self.training else [])]
 
     def evaluator(self, part: str) -> Evaluator:
-        """Plays the episodes of a part and judges them by all metrics.
+        """Return an evaluator that plays the episodes of a part and judges them by all metrics.
 
         Args:
-            part: ``train``, ``valid``, ``test``, or ``known``: all on training images, held back or not.
+            part: ``train``, ``valid``, ``test``, or ``known`` (all on training images, held back or not).
         """
         setting, pairs = {
             "train": (self.training, self.train_pairs),
@@ -132,7 +132,7 @@ class Study:
         return Evaluator(setting, pairs, batch=64, others=[metric.of for metric in judged()])
 
     def photographs(self, part: str) -> int:
-        """How many pictures the ``valid`` or ``test`` episodes show, in whatever quality."""
+        """Return the number of pictures in the ``valid`` or ``test`` episodes, in whatever quality."""
         setting, pairs = (self.test, self.test_pairs) if part == "test" else (self.valid, self.valid_pairs)
         assert setting is not None
         kinds = len(KINDS) if setting.source.degrade and setting is not self.training else 1
@@ -140,18 +140,18 @@ class Study:
 
     @property
     def recorded(self) -> bool:
-        """Whether all schedules of every episode are known, and with them the optimum."""
+        """Whether all schedules of every episode are known, and thus the optimum."""
         return isinstance(self.training, RecordedSetting)
 
     def record(self) -> int:
-        """Make what recordings are missing; returns the network calls that took."""
+        """Make the missing recordings; return the number of network calls that this took."""
         parts = [(self.training, self.known_pairs)]
         parts += [] if self.valid is self.training else [(self.valid, self.valid_pairs)]
         parts += [(self.test, self.test_pairs)] if self.test else []
         return sum(s.record(pairs, partial(_told, s)) for s, pairs in parts if isinstance(s, RecordedSetting))
 
     def best_start(self) -> int:
-        """The fixed start that is best on validation; of :func:`some_starts` if episodes are played."""
+        """Return the best fixed start on validation (one of :func:`some_starts` if episodes are played)."""
         valid, fine = self.evaluator("valid"), self.training.process.fine_steps
         if self.recorded:
             return best_start(valid.optima(), fine)
@@ -161,7 +161,7 @@ class Study:
     def train(
         self, settings: dict[str, Any], label: str, seed: int, minutes: float | None = None
     ) -> tuple[Run, Progress]:
-        """Train an agent, or finish its training; resumes. It ends after so many ``minutes``, if given."""
+        """Train an agent, or resume its training; it ends after ``minutes`` at the latest, if given."""
         settings = settings | {"observation_size": settings.get("observation_size", self.args.size)}
         folder = self.runs / f"{label}-{seed}"
         run = Run(
@@ -182,33 +182,33 @@ class Study:
 
     @property
     def device(self) -> torch.device:
-        """Where agents learn: where the model is."""
+        """The device on which agents learn, which is that of the model."""
         return self.model.device
 
     @cached_property
     def episodes(self) -> str:
-        """Digest of what agents learn from and are chosen by: pictures, noise seeds, side and precision."""
+        """A digest of what agents learn from and are chosen by: pictures, noise seeds, side and precision."""
         parts = [self.training.side, self.training.precision]
         parts += [self.training.digest(self.train_pairs), self.valid.digest(self.valid_pairs)]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
 
     @property
     def runs(self) -> Path:
-        """Where agents trained on these weights and episodes lie."""
+        """The folder of the agents that are trained on these weights and episodes."""
         return self.args.runs / f"{self.model.name}-{self.model.hash}" / self.name / self.episodes
 
     @property
     def scale(self) -> Scale:
-        """How its rewards are compared: as shares, or as they are if they are logarithms."""
+        """The comparison of its rewards: as shares, or directly if they are logarithms."""
         return LOGARITHMS if str(self.training.metric).startswith(LOG) else SHARES
 
     @property
     def folder(self) -> Path:
-        """Where results go."""
+        """The folder of the results."""
         return self.args.out / self.model.name
 
     def describe(self) -> str:
-        """A sentence on the episodes, for the result files."""
+        """Describe the episodes in a sentence for the result files."""
         args, process, model = self.args, self.training.process, self.model
         learned, chose = len({image for image, _ in self.train_pairs}), self.photographs("valid")
         every_kind = ", each in all four kinds," if self.training.source.degrade else ""
@@ -255,14 +255,14 @@ def open_study(
     sizes: Sequence[int] = (),
     playable: bool = False,
 ) -> Study:
-    """The study that the arguments describe.
+    """Open the study that the arguments describe.
 
     Args:
         args: see :func:`add_study_arguments`.
-        metric: the reward's.
+        metric: metric of the reward.
         mixed: whether inputs are of mixed quality.
-        sizes: of the latents that are recorded, besides ``args.size``.
-        playable: whether episodes may be played instead where recording them takes too long.
+        sizes: sides of the latents that are recorded in addition to ``args.size``.
+        playable: whether episodes may be played instead if recording them takes too long.
     """
     torch.set_num_threads(1)  # small networks: more threads only wait for each other
     model = load_pretrained(args.model, dtype=getattr(torch, args.precision) if args.precision else None)
@@ -293,7 +293,7 @@ def open_study(
             max_calls=most, crop=crop,
         )  # fmt: skip
 
-    # To learn from, many pictures in one kind each; to compare, every picture in all.
+    # Training uses many pictures in one kind each; comparisons use every picture in all kinds.
     training = setting(args.images, args.train_images, args.every, every_kind=False, crop=args.crop)
     count = kept = len(training.source)
     if args.valid:
@@ -312,25 +312,25 @@ def open_study(
 
 
 def some_starts(fine_steps: int) -> list[int]:
-    """The starts that are shown one by one; of many, every tenth, and all below the first of these.
+    """Return the starts that are shown one by one: of many, every tenth, and all below the first of these.
 
-    A hundred would hide the agents, and take long to play.
+    A hundred starts would obscure the agents and take long to play.
     """
     step = fine_steps // 10 if fine_steps > MANY else 1
     return [k for k in range(1, fine_steps + 1) if k < step or k % step == 0]
 
 
 def say(line: str) -> None:
-    """Progress, at once."""
+    """Print a line about the progress, without buffering."""
     print(line, flush=True)
 
 
 def interval(values: np.ndarray, over: np.ndarray | None = None) -> tuple[float, float, float]:
-    """Mean, or ratio of means, with its 95 % interval, see :func:`skipdiff_agents.evaluate.bootstrap`.
+    """Return a mean, or a ratio of means, with its interval, see :func:`skipdiff_agents.evaluate.bootstrap`.
 
     Args:
-        values: (training seeds, images, noise seeds), one training seed for fixed policies.
-        over: denominator of a ratio of means, of the same shape or one that extends to it.
+        values: (training seeds, images, noise seeds); fixed policies have one training seed.
+        over: denominator of a ratio of means, of the same shape or one that broadcasts to it.
     """
     below = None if over is None else np.moveaxis(np.broadcast_to(over, values.shape), 0, -1)
     return bootstrap(np.moveaxis(values, 0, -1), below)
@@ -338,23 +338,23 @@ def interval(values: np.ndarray, over: np.ndarray | None = None) -> tuple[float,
 
 @dataclass(frozen=True)
 class Scale:
-    """How rewards are compared."""
+    """A way of comparing rewards."""
 
     difference: Callable[[np.ndarray, np.ndarray], tuple[float, float, float]]
-    """Of rewards from a baseline's: mean and 95 % interval."""
+    """Function that returns the mean difference of rewards from a baseline's, and its 95 % interval."""
     unit: str
-    """Of what it is a share, in words."""
+    """What the difference is a share of, in words."""
 
 
 def relative(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
-    """Paired difference with its interval, see :func:`interval`, in units of the baseline's mean."""
+    """Return the paired difference in units of the baseline's mean, with its interval (:func:`interval`)."""
     mean, low, high = interval(own - baseline)
     scale = abs(baseline.mean())
     return mean / scale, low / scale, high / scale
 
 
 def plain(own: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
-    """Paired difference with its interval, of rewards that are logarithms."""
+    """Return the paired difference of rewards that are logarithms, with its interval."""
     return interval(own - baseline)
 
 
@@ -362,7 +362,7 @@ SHARES, LOGARITHMS = Scale(relative, "of its reward"), Scale(plain, "of M, by it
 
 
 def _told(setting: Setting, missing: list[Pair]) -> Iterator[Pair]:
-    """Say what is recorded."""
+    """Yield the missing episodes, and report which one is being recorded."""
     for done, (image, seed) in enumerate(missing, 1):
         say(f"recording {done}/{len(missing)}: {setting.source.name(image)}, noise {seed}")
         yield image, seed

@@ -1,4 +1,4 @@
-"""The tables and the verdict of ``python -m benchmarks agents``."""
+"""Makes the tables and the verdict of ``python -m benchmarks agents``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .choice import Trained
 from .study import SHARES, Scale, interval, judged
 
 Rows = dict[str, list[list[Result]]]
-"""By policy, for each training seed (one if there is none), a result for each episode."""
+"""The results by policy, training seed (one if there is none) and episode."""
 
 OTHER_NOISE = "best start under the other noise"
 """The row of the start that is best for the same picture under its other noise seeds."""
@@ -24,7 +24,7 @@ IMITATION = "imitation of the optimum"
 
 
 def columns() -> dict[str, tuple[Callable[[Result], float], str]]:
-    """What tables show of every policy's results: title, value and format."""
+    """Return the columns of the tables: for each title, the function of a result, and its format."""
     found: dict[str, tuple[Callable[[Result], float], str]] = {}
     for i, metric in enumerate(judged()):
         found[metric.label] = (partial(_other, i), f".{metric.fine_digits}f")
@@ -36,12 +36,12 @@ def _other(index: int, result: Result) -> float:
 
 
 def grid(by_seed: Sequence[Sequence[Result]], images: int, of: Callable[[Result], float]) -> np.ndarray:
-    """(training seeds, images, noise seeds) of a number."""
+    """Return a number of every result, (training seeds, images, noise seeds)."""
     return np.array([[of(r) for r in played] for played in by_seed]).reshape(len(by_seed), images, -1)
 
 
 def rewards(by_seed: Sequence[Sequence[Result]], images: int) -> np.ndarray:
-    """As :func:`grid`, of the reward."""
+    """Return the reward of every result, as :func:`grid` does."""
     return grid(by_seed, images, lambda r: r.reward)
 
 
@@ -49,14 +49,14 @@ def table(
     rows: Rows, best: str, optima: np.ndarray, images: int, trained: Mapping[str, Sequence[Trained]],
     scale: Scale = SHARES,
 ) -> Table:  # fmt: skip
-    """A line for each policy; differences and shares are paired with the policy ``best``.
+    """Tabulate the policies, one per line; differences and shares are paired with the policy ``best``.
 
     Args:
-        rows: what was played, the images in one order and the noise seeds of an image together.
+        rows: the results, with the images in one order and the noise seeds of an image together.
         best: the row of the best fixed start.
         optima: the optimum's reward in each episode, NaN where it is not known.
-        images: how many there are.
-        trained: by row, what each training seed gave.
+        images: number of images.
+        trained: result of each training seed, by row.
         scale: how rewards are compared.
     """
     baseline = rewards(rows[best], images)
@@ -80,7 +80,7 @@ def table(
 
 
 def intervals(rows: Rows, optima: np.ndarray, images: int) -> Table:
-    """The 95 % intervals of what :func:`table` gives as bare means."""
+    """Tabulate the 95 % intervals of the columns for which :func:`table` gives only means."""
     optimum = optima.reshape(1, images, -1)
     lines = []
     for name, by_seed in rows.items():
@@ -94,34 +94,34 @@ def intervals(rows: Rows, optima: np.ndarray, images: int) -> Table:
 
 
 def other_noise(starts: np.ndarray, images: int) -> np.ndarray:
-    """Which start is best on the mean of the image's other noise seeds.
+    """Return the start that is best on the mean of the image's other noise seeds.
 
-    What that gains over one start for all is a matter of the picture and not of the noise that was drawn.
+    Its gain over one start for all images is due to the picture, and not to the noise that was drawn.
 
     Args:
-        starts: rewards, (episodes, starts), the noise seeds of an image together.
-        images: how many there are, each degraded one for itself.
+        starts: rewards, (episodes, starts), with the noise seeds of an image together.
+        images: number of images, where each degraded version counts as an image.
 
     Returns:
-        column numbers, (episodes,).
+        The column numbers, (episodes,).
     """
     by_image = starts.reshape(images, -1, starts.shape[1])
     return (by_image.sum(axis=1, keepdims=True) - by_image).argmax(axis=2).ravel()
 
 
 def under_other_noise(rows: Rows, images: int) -> list[Result]:
-    """What these starts give, see :func:`other_noise`; of the starts that are rows."""
+    """Return the results of the starts of :func:`other_noise`, chosen among the starts that have rows."""
     starts = [by_seed[0] for name, by_seed in rows.items() if name.startswith("start ")]
     found = other_noise(np.array([[r.reward for r in played] for played in starts]).T, images)
     return [starts[start][episode] for episode, start in enumerate(found)]
 
 
 def by_kind(rows: Rows, best: str, images: int, shown: Sequence[str], scale: Scale = SHARES) -> Table:
-    """Where adapting would pay: paired differences to the row ``best``, for each kind of input by itself.
+    """Tabulate, for each kind of input, paired differences to the row ``best``, to show where adapting pays.
 
     Args:
-        rows, best, images: as in :func:`table`; each image is there in every kind.
-        shown: the rows to show; above them come the starts that are best for each kind, in hindsight.
+        rows, best, images: as in :func:`table`; each image occurs in every kind.
+        shown: the rows to show, below the starts that are best for each kind in hindsight.
         scale: how rewards are compared.
     """
     parts = {
@@ -147,7 +147,7 @@ def _mean(values: np.ndarray, form: str) -> str:
 
 
 def _cell(numbers: tuple[float, float, float], form: str) -> str:
-    """Mean and interval; nothing for a share of a gap that is not there."""
+    """Format a mean and its interval; empty for a share of a gap that does not exist."""
     mean, low, high = (format(number, form) for number in numbers)
     return f"{mean} [{low}, {high}]" if np.isfinite(numbers).all() else ""
 
@@ -156,16 +156,16 @@ def verdict(
     rows: Rows, best: str, images: int, chosen: str, on_validation: tuple[float, float, float], paper: str,
     scale: Scale = SHARES,
 ) -> str:  # fmt: skip
-    """Whether learning beat the best fixed start.
+    """Say whether learning beat the best fixed start.
 
-    It is about the agent that was chosen before any test image was played, and beside it the paper's:
-    of many agents, one may be ahead by chance.
+    The verdict is about the agent that was chosen before any test image was played, and about the paper's:
+    among many agents, one may be ahead by chance.
 
     Args:
         rows, best, images: as in :func:`table`.
         chosen: the row of the agent that was chosen on validation.
-        on_validation: its difference to the best start there.
-        paper: the row of the paper's agent; left out if there is none.
+        on_validation: difference of its reward to that of the best start on validation.
+        paper: the row of the paper's agent, which is left out if it does not exist.
         scale: how rewards are compared.
     """
     baseline = rewards(rows[best], images)
@@ -191,7 +191,7 @@ def verdict(
 
 
 def _share_of_imitation(rows: Rows, baseline: np.ndarray, images: int, chosen: str, scale: Scale) -> str:
-    """What the chosen agent gains over the best start, as a share of what imitation gains."""
+    """Say what share of the gain of imitation over the best start the chosen agent reaches."""
     taught = rewards(rows[IMITATION], images)
     gained = scale.difference(taught, baseline)
     text = f"Imitation of the optimum gains {_cell(gained, '+.2%')} over the best start"

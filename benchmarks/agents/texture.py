@@ -1,22 +1,23 @@
-"""Can the best start be told from what an agent sees? A rule of texture, on three sets of pictures.
+"""Tests whether a rule on texture can predict the best start from the latents, on three sets of pictures.
 
     python -m benchmarks texture --model natural-4x --images natural256_train.tar \\
         --valid val_set14_bsd20.tar --test imagenet256_test.tar --agent natural-4x.safetensors
 
-Agents learn on pictures that the network may have learnt by heart, and are used on others. So the same
-questions are asked of three sets: ``--images``, ``--valid``, which no network has seen and by which the
-start is chosen, and ``--test``. Everything is log-% of quality (100 times the gain of −log M) over that
-start, M being LPIPS, or LPIPS times the root of NIQE-full:
+Agents learn on pictures that the network may have learned by heart, and are used on others. The same
+questions are therefore asked on three sets: ``--images``; ``--valid``, which no network has seen and on which
+the start is chosen; and ``--test``. All gains over that start are in log-% of quality (100 times the gain of
+−log M), where M is LPIPS, or LPIPS times the root of NIQE-full:
 
-- ``best start here``: in hindsight, one for all pictures of the set;
-- ``rule``: extra trees on the fourteen numbers of :func:`texture`, which foretell every start's gain; taught
-  on other pictures of the same set (in five parts), on the training pictures, or on the unseen ones;
-- ``agent``: those of ``--agent``, as they play;
-- ``other noise``: the start that is best for the same picture under its other noise seeds: what of the
-  optimum is the picture's and not the noise's;
+- ``best start here``: the start that is best in hindsight for all pictures of the set;
+- ``rule``: extremely randomised trees on the fourteen numbers of :func:`texture`, which predict the gain of
+  every start. They are taught on other pictures of the same set (in five parts), on the training pictures, or
+  on the unseen ones;
+- ``agent``: the agents of ``--agent``;
+- ``other noise``: the start that is best for the same picture under its other noise seeds. It shows how much
+  of the optimum is due to the picture and not to the noise;
 - ``optimum``: the best start of each picture and noise seed.
 
-A second table lets the rule learn from more and more training pictures. Writes
+A second table shows the rule taught on more and more training pictures. Writes
 ``benchmarks/results/agents/<model>/<input>-texture.md`` and ``.csv``.
 """
 
@@ -49,24 +50,24 @@ REWARDS: dict[str, dict[str, float]] = {
     "LPIPS": {"lpips": 1.0},
     "LPIPS, NIQE": {"lpips": 1.0, "niqe-full": 0.5},
 }
-"""Rewards −Σ w log M by their names, w by metric."""
+"""The weights w of the rewards −Σ w log M, by the name of the reward and then by metric."""
 SIGMAS = (1.0, 2.0, 4.0)
 BLOCK = 8
 PARTS = ("train", "valid", "test")
 TITLES = {"train": "training pictures", "valid": "unseen pictures", "test": "test pictures"}
 COUNTS = (100, 300, 1000)
-"""Training pictures from which the rule learns, besides all."""
+"""Numbers of training pictures from which the rule learns, besides all of them."""
 FOLDS, TREES = 5, 300
 
 
 def texture(latents: np.ndarray) -> Numbers:
-    """Fourteen numbers of a latent's texture.
+    """Describe a latent's texture by fourteen numbers.
 
-    The log deviation of its high-passes (less a Gaussian blur of σ = 1, 2, 4 pixels), and the minimum, the
-    deciles and the maximum of the log deviation that the first of them has in blocks of 8 × 8 pixels.
+    They are the log deviations of its high-passes (less a Gaussian blur of σ = 1, 2, 4 pixels), and the
+    minimum, the deciles and the maximum of the log deviation of the first of these in blocks of 8 × 8 pixels.
 
     Args:
-        latents: (B, 3, H, W), at least 8 pixels a side.
+        latents: (B, 3, H, W), at least 8 pixels per side.
 
     Returns:
         float64 (B, 14).
@@ -88,45 +89,45 @@ class Choice:
     """A start for each episode of a set."""
 
     starts: NDArray[np.int64]
-    """(episodes,), counted from 0."""
+    """The starts, (episodes,), counted from 0."""
     evaluations: float
-    """Mean number of network calls of an episode."""
+    """Mean number of network calls per episode."""
 
 
 @dataclass
 class Part:
-    """The recorded episodes of one set, an episode a row."""
+    """The recorded episodes of one set, one row per episode."""
 
     setting: RecordedSetting
     evaluator: Evaluator
     size: int
-    """Of the latents that are seen."""
+    """Side of the latents that agents see, in pixels."""
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Image and noise seed of each episode, the noise seeds of an image together."""
+        """The image and noise seed of each episode, with the noise seeds of an image together."""
         return self.evaluator.pairs
 
     @cached_property
     def pictures(self) -> NDArray[np.int64]:
-        """Number of the picture that each episode shows, in whatever quality."""
+        """The number of the picture that each episode shows, in whatever quality."""
         kinds = len(KINDS) if self.setting.source.degrade else 1
         return np.array([image // kinds for image, _ in self.pairs])
 
     @cached_property
     def numbers(self) -> Numbers:
-        """:func:`texture` of x_S1."""
+        """The texture of x_S1, see :func:`texture`."""
         return np.concatenate([texture(self.setting.latents(*pair, self.size)[:1]) for pair in self.pairs])
 
     def outcome(self, actions: Iterable[int]) -> int:
-        """The outcome that decisions lead to."""
+        """Return the outcome that decisions lead to."""
         graph, state = self.setting.graph, 0
         for level, action in zip(range(graph.fine_steps, 1, -1), actions, strict=True):
             state = int(graph.next[level, state, action])
         return state
 
     def quality(self, weights: dict[str, float]) -> Numbers:
-        """100 · −Σ w log M of the starts 1 … F, (episodes, F)."""
+        """Return 100 · −Σ w log M of the starts 1 … F, (episodes, F)."""
         recordings, fine = self.setting.recordings, self.setting.graph.fine_steps
         columns = [recordings.metrics.index(name) for name in weights]
         outcomes = [self.outcome(start_actions(k, fine)) for k in range(1, fine + 1)]
@@ -134,11 +135,11 @@ class Part:
         return -100 * np.log(values) @ np.array(list(weights.values()))
 
     def starts(self, chosen: NDArray[np.int64]) -> Choice:
-        """Starts, counted from 0, and what they cost."""
+        """Return the choice of these starts, counted from 0, with its network calls."""
         return Choice(chosen, self.setting.process.coarse_steps + float(chosen.mean()))
 
     def played(self, policy: Any) -> Choice:
-        """The starts that end with the same pictures as a policy."""
+        """Return the starts that lead to the same pictures as a policy."""
         fine = self.setting.graph.fine_steps
         starts = {self.outcome(start_actions(k, fine)): k - 1 for k in range(1, fine + 1)}
         results = self.evaluator(policy)
@@ -147,7 +148,7 @@ class Part:
 
 
 def taught(numbers: Numbers, quality: Numbers, seed: int = 0) -> Any:
-    """Extra trees that foretell every start's gain over the episode's mean from a picture's numbers."""
+    """Fit trees that predict every start's gain over the episode's mean from a picture's numbers."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     trees = ExtraTreesRegressor(TREES, min_samples_leaf=min(8, len(numbers)), random_state=seed, n_jobs=1)
@@ -155,7 +156,7 @@ def taught(numbers: Numbers, quality: Numbers, seed: int = 0) -> Any:
 
 
 def crosswise(numbers: Numbers, quality: Numbers, pictures: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The start that rules taught on the other pictures of the same set choose, (episodes,)."""
+    """Return the starts that rules choose when taught on other pictures of the same set, (episodes,)."""
     from sklearn.model_selection import GroupKFold
 
     chosen = np.empty(len(numbers), np.int64)
@@ -166,22 +167,22 @@ def crosswise(numbers: Numbers, quality: Numbers, pictures: NDArray[np.int64]) -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser)
     parser.set_defaults(image_size=128, size=128)
     add = parser.add_argument
-    add("--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noise, blur in turn")
+    add("--mixed", action="store_true", help="vary the inputs: clean, JPEG, noisy and blurred in turn")
     add(
         "--agent",
         nargs="*",
         default=[],
         metavar="FILE",
-        help="exported agents to compare with, which see latents of --size",
+        help="exported agents to compare with; they must see latents of --size",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, teach, compare, write."""
+    """Record the episodes, fit the rules, compare them and write the page."""
     if not args.valid or args.valid_seeds < 2 or args.test_seeds < 2 or args.noise_seeds < 2:
         raise SkipDiffError("texture needs --valid, and at least two noise seeds for each of the three sets")
     if args.skip_rule != "reset":
@@ -213,14 +214,14 @@ def _part(study: Study, name: str) -> Part:
 
 
 Gain = tuple[float, float, float, float]
-"""Mean, lower and upper bound, and evaluations an episode."""
+"""Mean gain, its lower and upper bound, and evaluations per episode."""
 NOTHING = (np.nan,) * 4
 
 
 def _gains(
     part: Part, quality: Numbers, usual: int, rules: dict[str, Any], agents: Sequence[str], name: str
 ) -> list[Any]:
-    """Best start in hindsight, then gains over ``usual``: it, rules, agents, other noise, optimum."""
+    """Return the best start in hindsight, and the gain of every choice over ``usual``."""
     best = int(quality.mean(axis=0).argmax())
     carried = (
         None if of == name else rule.predict(part.numbers).argmax(axis=1) for of, rule in rules.items()
@@ -237,13 +238,13 @@ def _gains(
 
 
 def gain(quality: Numbers, usual: int, choice: Choice, pictures: NDArray[np.int64]) -> Gain:
-    """What chosen starts gain over one for all, with the 95 % interval over pictures.
+    """Return the gain of chosen starts over one for all, with the 95 % interval over pictures.
 
     Args:
-        quality: of each episode and start, (episodes, F).
+        quality: quality of each episode and start, (episodes, F).
         usual: the one start, counted from 0.
-        choice: the starts.
-        pictures: the number of each episode's picture; they are drawn with all their episodes.
+        choice: the chosen starts.
+        pictures: number of each episode's picture; pictures are drawn with all their episodes.
     """
     gains = np.take_along_axis(quality, choice.starts[:, None], axis=1)[:, 0] - quality[:, usual]
     numbers, counts = np.unique(pictures, return_counts=True)
@@ -254,7 +255,7 @@ def gain(quality: Numbers, usual: int, choice: Choice, pictures: NDArray[np.int6
 
 
 def _curve(parts: dict[str, Part], quality: dict[str, Numbers], usual: int) -> list[list[Any]]:
-    """The rule taught on so many training pictures, drawn at random, on the two other sets."""
+    """Return lines on the two other sets for rules taught on random subsets of the training pictures."""
     train = parts["train"]
     order = np.random.default_rng(0).permutation(np.unique(train.pictures))
     lines = []

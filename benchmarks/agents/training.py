@@ -1,10 +1,10 @@
-"""What training an agent costs, beside the paper's recipe.
+"""Compares the cost of training an agent with that of the paper's recipe.
 
     python -m benchmarks agent-training --images faces128_train.tar --train-images 120 --model face-8x
 
-Records the episodes (100 images × 3 noise seeds, and 20 images to choose by), trains the paper's agent and
-prints network evaluations and minutes until the plateau: the first evaluation from which on the agent keeps
-95 % of what it gains between its first evaluation and its best.
+Records the episodes (100 images × 3 noise seeds, and 20 images by which the agent is chosen), trains the
+paper's agent and prints network evaluations and minutes until the plateau. This is the first evaluation from
+which on the agent keeps 95 % of the gain between its first evaluation and its best.
 Writes ``benchmarks/results/agents/<model>/training.md``.
 """
 
@@ -26,24 +26,24 @@ from ..measure.tables import Report, Table
 from .study import add_study_arguments, open_study, say
 
 PAPER_EVALUATIONS = 50_000 * 4 * 17
-"""Iterations × episodes × evaluations an episode (9 of CSA, about 8 of FSR)."""
+"""Iterations × episodes × evaluations per episode (9 of CSA, about 8 of FSR)."""
 PLATEAU = 0.95
-"""Of the improvement over the first evaluation: rewards themselves differ by a few per cent at most."""
+"""Share of the improvement over the first evaluation; rewards themselves differ by a few per cent at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_study_arguments(parser, test=False)
     parser.set_defaults(train_images=120, seeds=1)
     parser.add_argument("--metric", default="niqe", help="the reward's metric [niqe]")
     parser.add_argument("--algo", default="recurrent_ppo", help="the algorithm [recurrent_ppo, the paper's]")
     parser.add_argument(
-        "--own-size", action="store_true", help="show the agent latents of its own size, not of --size"
+        "--own-size", action="store_true", help="show the agent latents of its own size instead of --size"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record, train, print."""
+    """Record the episodes, train the agent and report the cost."""
     settings = read_settings(args.algo)
     if not args.own_size:
         settings["observation_size"] = args.size
@@ -98,13 +98,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plateau_of(rewards: Sequence[float]) -> int | None:
-    """Number of the evaluation from which on at least 95 % of the improvement over the first are kept.
+    """Return the number of the evaluation from which on at least 95 % of the improvement is kept.
 
     Args:
-        rewards: of the evaluations, in order.
+        rewards: rewards of the evaluations, in order.
 
     Returns:
-        None if the last evaluation itself keeps less, or none is better than the first.
+        The number; None if the last evaluation itself keeps less, or no evaluation is better than the first.
     """
     first, best = rewards[0], max(rewards)
     short = [i for i, reward in enumerate(rewards) if reward < first + PLATEAU * (best - first)]

@@ -1,17 +1,17 @@
-"""Keeps the figures of README, manual and model cards those of the files that commands write.
+"""Keeps the figures in the README, the manual and the model cards equal to those in the result files.
 
     python -m benchmarks docs [--check]
 
 Tables: a block ``<!-- table FILE -->`` … ``<!-- end -->`` is filled with the first table of FILE, a path from
 the repository's root; ``<!-- table FILE rows A; B -->`` takes only the rows that begin with these cells.
 
-Prose: a line that holds a figure (a number with a point or comma, or a percentage) ends with
-``<!-- from FILE -->``, or with several of these; each of its figures has to be a number of FILE, rounded.
-``<!-- from FILE lines A; B -->`` takes only the lines of FILE that contain these texts. The weights of a
-model count as the number of them and of their bytes, in millions.
+Prose: a line that holds a figure (a number with a point or comma, or a percentage) ends with one or several
+``<!-- from FILE -->``. Each of its figures must be a number in one of these files, rounded.
+``<!-- from FILE lines A; B -->`` takes only the lines of FILE that contain these texts. A file of weights
+stands for two numbers: its weights and its bytes, in millions.
 
-``--check`` fills no block; it only says which differ from their files. Figures of prose are never changed:
-the sentence round them may no longer hold, and has to be read again.
+``--check`` fills no block; it only reports blocks that differ from their files. Figures in prose are never
+changed: the sentence around them may no longer hold, and has to be read again.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ UNREAD = re.compile(
     r"|95 % (?:bootstrap )?intervals?",
     re.DOTALL | re.MULTILINE,
 )
-"""What holds no figures of results: code, targets of links, formulas, a page's head, versions of
-software and licences, and how wide intervals are."""
+"""Text without figures of results: code, link targets, formulas, a page's header, versions of software and
+licences, and the widths of intervals."""
 FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= ?%| per cent))(?![\w.]*\w)")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--check",
         action="store_true",
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def documents() -> list[Path]:
-    """The files that may hold blocks and figures."""
+    """List the files that may hold blocks and figures."""
     return [
         ROOT / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
@@ -61,10 +61,10 @@ def documents() -> list[Path]:
 
 
 def first_table(path: Path, rows: str | None = None) -> str:
-    """The first Markdown table of a file, or those of its rows that ``rows`` names, by their first cells.
+    """Return the first Markdown table of a file, or those of its rows that begin with the cells in ``rows``.
 
     Raises:
-        SkipDiffError: if the file is missing, holds none, or lacks a row.
+        SkipDiffError: if the file is missing, holds no table, or lacks a row.
     """
     lines = _text(path).splitlines()
     begin = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
@@ -83,7 +83,7 @@ def first_table(path: Path, rows: str | None = None) -> str:
 
 
 def filled(text: str) -> str:
-    """``text`` with every block as its file has it."""
+    """Return ``text`` with every block filled from its file."""
 
     def block(match: re.Match[str]) -> str:
         return match[1] + first_table(ROOT / match["file"], match["rows"]) + match[4]
@@ -92,7 +92,7 @@ def filled(text: str) -> str:
 
 
 def figures(text: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """The figures of prose, each with the files, and texts of their lines, that its line names."""
+    """Yield each figure in prose, with the files, and the texts of their lines, that its line names."""
     prose = UNREAD.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), BLOCK.sub("", text))
     for line in prose.splitlines():
         named = [(match["file"], match["lines"]) for match in FROM.finditer(line)]
@@ -101,7 +101,7 @@ def figures(text: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
 
 
 def astray(text: str) -> list[str]:
-    """The figures of prose that name no file, or are not in those that they name.
+    """List the figures in prose whose line names no file, or which are not in the files that it names.
 
     Raises:
         SkipDiffError: if one of these files is missing, or has no such line.
@@ -118,7 +118,7 @@ def astray(text: str) -> list[str]:
 
 
 def numbers(path: Path, lines: str | None = None) -> Iterator[float]:
-    """The numbers of a file, or of those of its lines that contain one of the texts, without their signs.
+    """Yield the numbers in a file, or in its lines that contain one of the texts, without their signs.
 
     Raises:
         SkipDiffError: if the file is missing, or no line contains one of them.
@@ -136,7 +136,7 @@ def numbers(path: Path, lines: str | None = None) -> Iterator[float]:
 
 
 def _weights(path: Path) -> Iterator[float]:
-    """Millions of weights and of bytes."""
+    """Yield the number of weights and of bytes, in millions."""
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
@@ -152,7 +152,7 @@ def _text(path: Path) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fill the blocks, or check them, and check the figures of prose."""
+    """Fill or check the blocks, and check the figures in prose."""
     wrong = False
     for path in documents():
         text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)

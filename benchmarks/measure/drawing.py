@@ -1,4 +1,4 @@
-"""How the benchmarks' pictures are drawn and written; matplotlib comes with the extra ``bench``."""
+"""Draws and writes the benchmarks' pictures; matplotlib comes with the extra ``bench``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from skipdiff_env import SkipDiffError
 from skipdiff_env.files import write_atomically
 
 COLOURS = 256
-"""Colours in the palette of a plot, which halves its file."""
+"""Number of colours in the palette of a plot; a palette halves the size of the file."""
 DESCRIPTION = 0x010E
-"""The Exif tag ``ImageDescription``, which says of what a picture was made."""
+"""The EXIF tag ``ImageDescription``, which says what a picture was made from."""
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches that no window system knows of.
+    """Create a matplotlib figure of this size in inches, without a window system.
 
     Raises:
         SkipDiffError: if matplotlib is not installed.
@@ -32,7 +32,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_plot(figure: Any, path: Path) -> None:
-    """Write lines and letters as a PNG with a palette, whole or not at all."""
+    """Write a plot as a PNG with a palette, whole or not at all."""
     file = io.BytesIO()
     _drawn(figure, 130).quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     write_atomically(path, file.getvalue())
@@ -41,14 +41,14 @@ def save_plot(figure: Any, path: Path) -> None:
 def save_picture(picture: Any, path: Path, about: str) -> None:
     """Write photographs, or a figure that shows them, as lossless WebP, whole or not at all.
 
-    A lossy file would be a quarter of it, but smooths the grain that the pictures are there to show.
+    A lossy file would be a quarter of the size, but would smooth the grain that the pictures should show.
 
     Args:
         picture: a figure, or an array (H, W, 3) of bytes.
         path: file with the suffix ``.webp``.
-        about: of what it was made, see :func:`made_of`.
+        about: what it was made from, see :func:`made_of`.
     """
-    # A figure shows noise, which does not compress: fewer dots per inch.
+    # A figure shows noise, which does not compress, so it has fewer dots per inch.
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else _drawn(picture, 80)
     exif, file = Image.Exif(), io.BytesIO()
     exif[DESCRIPTION] = about
@@ -57,7 +57,7 @@ def save_picture(picture: Any, path: Path, about: str) -> None:
 
 
 def made_of(path: Path) -> str | None:
-    """What :func:`save_picture` was told, or None if there is no such picture."""
+    """Return the ``about`` that :func:`save_picture` was given, or None if there is no such picture."""
     if not path.is_file():
         return None
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""From images and samplers to rows: only what is missing, with the number of network calls known before."""
+"""Computes the missing rows of images and samplers; the number of network calls is known beforehand."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .sampler import Picture, Sampler
 from .store import Row, Store
 
 SECONDS = "seconds"
-"""Where rows keep the time that a result took, if that was measured."""
+"""The column of the time that a result took, if that was measured."""
 SCORED_AT_ONCE = 8
-"""Results of an image and a noise seed that are scored and kept together."""
+"""Number of results of an image and a noise seed that are scored and kept together."""
 DIGITS = 7
-"""Significant ones of a score that rows keep: float32 has no more."""
+"""Number of significant digits of scores in rows; float32 has no more."""
 BATCH = 8
-"""Images that are enlarged together."""
+"""Number of images that are enlarged together."""
 
 
 class Episode(NamedTuple):
-    """An image, by its number in the source and by name, and a noise seed."""
+    """An image, given by its number in the source and its name, and a noise seed."""
 
     number: int
     image: str
@@ -39,34 +39,34 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """Images of one size, each with a noise seed, and what is missing of all of them."""
+    """Images of one size, each with a noise seed, and the samplers whose rows are missing for all of them."""
 
     episodes: tuple[Episode, ...]
     missing: tuple[Sampler, ...]
 
     @property
     def rows(self) -> int:
-        """How many rows it makes."""
+        """The number of rows that it makes."""
         return len(self.episodes) * len(self.missing)
 
     @property
     def calls(self) -> int:
-        """Network calls that it takes, at most; a call for several images counts for each."""
+        """The maximum number of network calls that it takes; a call for several images counts for each."""
         return len(self.episodes) * len(frozenset().union(*(sampler.calls for sampler in self.missing)))
 
 
 class Evaluation:
-    """The rows of every image, seed and sampler.
+    """Evaluates every sampler on every image and seed.
 
     Args:
-        model: where LR images get their scale and rows their hash.
-        source: HR images, taken whole.
-        samplers: what to compare.
-        store: where rows come from and go to.
+        model: the model, which gives the scale of the LR images and the hash in the rows.
+        source: HR images, which are not cropped.
+        samplers: the samplers to compare.
+        store: the store that rows are read from and added to.
         seeds: noise seeds of every image.
-        limit: take only the first so many images.
-        metrics: what to measure.
-        complete: whether rows from before one of the metrics was measured are made again.
+        limit: number of images to use, from the first on; None: all.
+        metrics: the metrics to measure.
+        complete: whether rows that lack one of the metrics are made again.
 
     Raises:
         SkipDiffError: if the images have no originals.
@@ -114,14 +114,14 @@ class Evaluation:
 
     @property
     def calls(self) -> int:
-        """Network calls that are still to be made, at most."""
+        """The maximum number of network calls that are still to be made."""
         return sum(job.calls for job in self.jobs)
 
     def run(self, progress: bool = False) -> list[Row]:
-        """Compute what is missing, and return all rows, images first, in order.
+        """Compute the missing rows, and return all rows in order, first by image.
 
         Args:
-            progress: show a bar that counts network calls.
+            progress: whether to show a bar that counts network calls.
         """
         every = 0.5 if sys.stderr.isatty() else 60.0
         with tqdm(total=self.calls, unit="call", mininterval=every, disable=not progress) as bar:
@@ -133,7 +133,7 @@ class Evaluation:
         return [row for row in found if row]
 
     def _lacks(self, row: Row) -> bool:
-        """Whether a row is from before a metric was measured."""
+        """Return whether a row lacks one of the metrics."""
         return any(metric.name not in row.scores for metric in self.metrics)
 
     def _work(self, job: Job, bar: tqdm) -> None:
@@ -164,5 +164,5 @@ class Evaluation:
 
 
 def image_name(pair: Pair) -> str:
-    """Name of an image that changes with the content of its LR input."""
+    """Return a name of an image that changes with the content of its LR input."""
     return f"{Path(pair.name).stem}-{image_key(pair.lr):016x}"

@@ -1,4 +1,4 @@
-"""What families of samplers are, and what they are made for."""
+"""Families of samplers, and the cases for which they are made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Folder = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Case:
-    """What samplers are made for."""
+    """The model and the settings for which samplers are made."""
 
     model: FrozenModel
     start: int
@@ -27,20 +27,20 @@ class Case:
     agents: Mapping[str, Path] = field(default_factory=dict)
     """Policy files by name, see :data:`.samplers.AGENT_PAIRS`."""
     budgets: frozenset[int] = frozenset()
-    """Evaluations that SkipDiff takes, at which every rival is to be there."""
+    """Numbers of evaluations of SkipDiff; every rival is run with as many."""
     folder: Folder | None = None
-    """Where the model comes from, for a refiner of its own."""
+    """Folder or name of the model, which may hold a refiner; None: no refiner."""
     trained: Mapping[str, Folder] = field(default_factory=dict)
-    """Models with weights of their own, by the family that runs them."""
+    """Folders of models with weights of their own, by the family that runs them."""
 
     @property
     def top(self) -> int:
-        """T."""
+        """The number T of levels of the model."""
         return self.model.schedule.steps
 
     @cached_property
     def walks(self) -> Walks:
-        """CSA and FSR on the model, with one memory for all samplers that share calls."""
+        """CSA and FSR on the model, with one memory for all samplers that share network calls."""
         return Walks(self.model)
 
     @cached_property
@@ -48,7 +48,7 @@ class Case:
         """The trained models, by family.
 
         Raises:
-            SkipDiffError: if one is of another scale.
+            SkipDiffError: if one of them has another scale.
         """
         device, dtype, scale = self.model.device, self.model.dtype, self.model.scale
         return {
@@ -63,25 +63,25 @@ class Family:
 
     name: str
     title: str
-    """In the legend of Figure 5 and in lists."""
+    """Its name in the legend of Figure 5 and in lists."""
     make: Callable[[Case], Iterable[Sampler]]
-    """Those of them that a case allows, in the order of their steps."""
+    """Function that makes the samplers that a case allows, in the order of their steps."""
     mark: str = "o-"
-    """Matplotlib's marker and line in Figure 5; empty: it is not drawn."""
+    """Matplotlib's marker and line in Figure 5; empty: not drawn."""
     colour: str = "black"
     rival: bool = True
-    """It stands in Table 1 or 2 as a whole, and is compared with SkipDiff at as many evaluations."""
+    """Whether Table 1 or 2 shows all of it, and it is compared with SkipDiff at equal evaluations."""
     said: str = ""
-    """What sentences call it, if not by its title."""
+    """Its name in sentences, if that is not its title."""
     borrows: Mapping[str, str] = field(default_factory=dict)
-    """Keys of other families' samplers that are its own, too, and their labels here."""
+    """Keys of samplers of other families that also belong to this one → their labels here."""
 
 
 def same_scale(model: FrozenModel, folder: Folder, scale: int) -> FrozenModel:
-    """The model, if its scale is that of the others.
+    """Return the model if its scale is that of the others.
 
     Raises:
-        SkipDiffError: if not.
+        SkipDiffError: if it has another scale.
     """
     if model.scale != scale:
         raise SkipDiffError(

@@ -16,22 +16,22 @@ from skipdiff_env.metrics import load_metric
 
 @dataclass(frozen=True)
 class Column:
-    """A number that every row has, as tables show it."""
+    """A number that every row has, and its form in tables."""
 
     name: str
-    """In files of rows."""
+    """Its name in files of rows."""
     title: str
     digits: int
-    """After the point. With 0 of them, a mean that is not whole gets one."""
+    """Number of decimals; if it is 0, a mean that is not a whole number gets one."""
     lower_better: bool
 
     @property
     def label(self) -> str:
-        """The head of its column."""
+        """The head of the column."""
         return self.title
 
     def shown(self, value: float) -> str:
-        """A figure with its digits; a dash where there is none."""
+        """Format a value with its decimals; a dash if there is no value."""
         if not math.isfinite(value):
             return "–"
         return f"{value:.{self.digits or int(value != round(value))}f}"
@@ -39,27 +39,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Metric(Column):
-    """How good a result is."""
+    """A measure of the quality of a result."""
 
     of: str | Callable[..., Any]
-    """Of SR pictures and their originals: anything that :func:`skipdiff_env.metrics.load_metric` takes."""
+    """The metric, in any form that :func:`skipdiff_env.metrics.load_metric` takes."""
     note: str = ""
-    """What pages say of how it is computed."""
+    """Description of its computation, for the pages."""
     on_input: bool = False
-    """It compares the results, shrunk again, with their LR inputs."""
+    """Whether it compares the results, shrunk again, with their LR inputs."""
     minor: bool = False
-    """It stands in tables that show all means, and not where few metrics are compared closely."""
+    """Whether only tables of all means show it, and not those that compare a few metrics closely."""
     fine: int | None = None
-    """Digits where policies are compared that differ by little; None: as many as elsewhere."""
+    """Number of decimals where policies are compared that differ little; None: as many as elsewhere."""
 
     @property
     def label(self) -> str:
-        """Title, and an arrow to where it is better."""
+        """The title, and an arrow in the direction of better values."""
         return f"{self.title} {'↓' if self.lower_better else '↑'}"
 
     @property
     def fine_digits(self) -> int:
-        """See :attr:`fine`."""
+        """The number of decimals, see :attr:`fine`."""
         return self.digits if self.fine is None else self.fine
 
 
@@ -84,24 +84,24 @@ METRICS = [
         note="residue: grain in flat areas over the original's, 1 being right",
     ),
 ]  # fmt: skip
-"""What is measured, in the order of the columns."""
+"""All metrics, in the order of the columns."""
 SECOND_JUDGE = Metric("stlpips", "ST-LPIPS", 4, True, "st-lpips", "ST-LPIPS with AlexNet")
 """A perceptual distance that no training has used; its weights are in a package of their own."""
 EVALUATIONS = Column("evaluations", "evaluations", 0, True)
 
 
 def columns(metrics: Sequence[Metric] = METRICS) -> list[Column]:
-    """What tables of means show."""
+    """Return the columns of tables of means."""
     return [*metrics, EVALUATIONS]
 
 
 def column(name: str) -> Column:
-    """The column of that name."""
+    """Return the column of this name."""
     return next(column for column in columns() if column.name == name)
 
 
 def judges() -> list[Metric]:
-    """All metrics of the tables, and the second judge where its weights are."""
+    """Return all metrics of the tables, and the second judge if its weights are installed."""
     try:
         load_metric(SECOND_JUDGE.of)(*[np.zeros((1, 64, 64, 3), np.uint8)] * 2)
     except SkipDiffError as error:
@@ -111,7 +111,7 @@ def judges() -> list[Metric]:
 
 
 def major() -> list[Metric]:
-    """The metrics that tables show which compare a few closely."""
+    """Return the metrics for tables that compare a few metrics closely."""
     return [metric for metric in METRICS if not metric.minor]
 
 
@@ -122,7 +122,7 @@ def score(
     scale: int,
     metrics: Sequence[Metric] = METRICS,
 ) -> list[dict[str, float]]:
-    """Every metric of SR images of one original, by name; all uint8 (H, W, 3), ``lr`` (h, w, 3)."""
+    """Score SR images of one original by every metric; all uint8 (H, W, 3), ``lr`` (h, w, 3)."""
     whole = np.stack(images), np.stack([hr] * len(images))
     small = np.stack([shrink(image, scale) for image in images]), np.stack([lr] * len(images))
     found = {m.name: load_metric(m.of)(*(small if m.on_input else whole)) for m in metrics}

@@ -1,4 +1,4 @@
-"""What ``paper``, ``plans`` and ``stability`` are told in the same words: model, images, policies, rivals."""
+"""Options that ``paper``, ``plans`` and ``stability`` share: model, images, policies and rivals."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .samplers import AGENT_PAIRS, shipped_agent
 from .tables import RESULTS
 
 BUNDLED = "bundled"
-"""What the bundled photographs are called among result folders."""
+"""Name of the result folder of the bundled photographs."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The arguments that all of them take."""
+    """Add the arguments that all of these commands take."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
@@ -42,7 +42,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
-    """Which images, computed where and how, and where results go."""
+    """Add the arguments for the images, the device, the precision and the results folder."""
     parser.add_argument("--images", type=Path, help="folder or tar of HR images [the bundled ones]")
     parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images [all]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -55,7 +55,7 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
 
 
 def open_images(args: argparse.Namespace) -> ImageSource:
-    """The images that ``--images``, ``--only`` and ``--jpeg`` name.
+    """Open the images that ``--images``, ``--only`` and ``--jpeg`` name.
 
     Raises:
         SkipDiffError: if there are none, or the quality is out of range.
@@ -72,12 +72,12 @@ def open_images(args: argparse.Namespace) -> ImageSource:
 
 
 def picked(source: ImageSource, numbers: Iterable[int]) -> ImageSource:
-    """The images of these numbers; not degraded."""
+    """Return the images with these numbers, without degradations."""
     return ImageSource([(source.name(i), partial(source.__getitem__, i)) for i in numbers])
 
 
 def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:
-    """The same originals; given a quality their inputs are saved as JPEG.
+    """Return the same originals, with inputs that are saved as JPEG if a quality is given.
 
     Raises:
         SkipDiffError: if the quality is out of range.
@@ -90,40 +90,40 @@ def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:
 
 
 def saved_as_jpeg(lr: np.ndarray, index: int, quality: int) -> np.ndarray:
-    """An image, uint8 (h, w, 3), after being saved as JPEG by Pillow, colours subsampled as usual."""
+    """Save an image, uint8 (h, w, 3), as JPEG with Pillow's usual chroma subsampling, and read it again."""
     file = io.BytesIO()
     Image.fromarray(lr).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file))
 
 
 def rows_file(args: argparse.Namespace, model: FrozenModel) -> Path:
-    """Where rows of these images are kept: one file, whatever part of them and however saved."""
+    """Return the file of the rows of these images, whatever part of them is used and however it is saved."""
     stem = args.images.stem if args.images else BUNDLED
     return Path(args.out) / model.name / stem / "rows.csv"
 
 
 def folder_name(args: argparse.Namespace) -> str:
-    """Of the results of these images: ``faces128_test-ffhq-q75``."""
+    """Return the name of the results folder of these images, such as ``faces128_test-ffhq-q75``."""
     name = args.images.stem if args.images else BUNDLED
     name += f"-{args.only.strip('-_.')}" if args.only else ""
     return name + (f"-q{args.jpeg}" if args.jpeg is not None else "")
 
 
 def said(args: argparse.Namespace) -> str:
-    """The images, for a page's title: what :func:`folder_name` abbreviates."""
+    """Describe the images for a page's title; :func:`folder_name` is short for this."""
     text = args.images.stem if args.images else "the bundled photographs"
     text += f", names that begin with {args.only}" if args.only else ""
     return text + (f", inputs saved as JPEG of quality {args.jpeg}" if args.jpeg is not None else "")
 
 
 def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
-    """The start at S = 10 that was asked for, or the model's own."""
+    """Return the start at S = 10 that was asked for, or the model's own."""
     start = usual_start(model.schedule, COARSE_STEPS, own=model.start) if asked is None else asked
     return FixedStart(start, model.schedule.stride(COARSE_STEPS)).start
 
 
 def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:
-    """``--ccsr`` and ``--addsr``, by name; unless given, those that ship under the model's name."""
+    """Return ``--ccsr`` and ``--addsr`` by name; by default, those that ship under the model's name."""
     found: dict[str, Folder] = {}
     for kind, given in (("ccsr", args.ccsr), ("addsr", args.addsr)):
         usual = f"{kind}-{args.model}"
@@ -133,12 +133,12 @@ def trained_rivals(args: argparse.Namespace) -> dict[str, Folder]:
 
 
 def network_dtype(args: argparse.Namespace) -> torch.dtype | None:
-    """``--dtype``; None asks the device."""
+    """Return the type of ``--dtype``; None: the default of the device."""
     return getattr(torch, args.dtype) if args.dtype else None
 
 
 def named_agents(args: argparse.Namespace) -> dict[str, Path]:
-    """Policy files by name: those given, and the model's own.
+    """Return policy files by name: those given, and the model's own.
 
     Raises:
         SkipDiffError: if a name or a file is not known.
@@ -158,9 +158,9 @@ def named_agents(args: argparse.Namespace) -> dict[str, Path]:
 def command_line(
     name: str, args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
 ) -> str:
-    """The command with every option that is not the usual one; of paths the last part.
+    """Return the command with every option that is not the default; of paths, the last part.
 
-    The model is always said; where results and what lies on the way go is not.
+    The model is always included; the folders of results and of intermediate files are not.
     """
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
@@ -182,11 +182,11 @@ def command_line(
 def made_by(
     name: str, args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
 ) -> str:
-    """The sentence of a page that names its command, see :func:`command_line`."""
+    """Return the sentence of a page that names its command, see :func:`command_line`."""
     return f"Made by `{command_line(name, args, add_arguments)}`."
 
 
 def _last_part(value: object) -> str:
-    """``DIR/x.tar`` as ``x.tar``, ``NIQE=DIR/a.onnx`` as ``NIQE=a.onnx``."""
+    """Shorten ``DIR/x.tar`` to ``x.tar``, and ``NIQE=DIR/a.onnx`` to ``NIQE=a.onnx``."""
     before, sign, path = str(value).rpartition("=")
     return before + sign + (Path(path).name or path)

@@ -1,4 +1,4 @@
-"""Tables of quality: samplers by metrics, means and their intervals."""
+"""Makes tables of quality: samplers by metrics, with means and their intervals."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ class Line:
     """A line of a table."""
 
     sampler: str
-    """Its key."""
+    """Key of the sampler."""
     label: str
     published: str = ""
-    """What the paper has there, in a column of its own."""
+    """The paper's figures, for a column of their own."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table, or the samplers that a figure needs."""
+    """A table, or the samplers that a figure shows."""
 
     name: str
-    """Of files."""
+    """Name of the files."""
     title: str
     lines: tuple[Line, ...]
     note: str = ""
 
     @property
     def samplers(self) -> list[str]:
-        """Keys, each once."""
+        """The keys of its samplers, each once."""
         return list(dict.fromkeys(line.sampler for line in self.lines))
 
 
 def estimates(results: Results, sampler: str, metrics: Sequence[Metric] = METRICS) -> dict[Column, Estimate]:
-    """The mean of every column that tables show."""
+    """Estimate the mean of every column that tables show."""
     return {column: results.estimate(sampler, column.name) for column in columns(metrics)}
 
 
 def means(found: dict[Column, Estimate]) -> list[str]:
-    """As cells of a table."""
+    """Format means as cells of a table."""
     return [column.shown(estimate.mean) for column, estimate in found.items()]
 
 
 def intervals(found: dict[Column, Estimate]) -> list[str]:
-    """As cells, of the metrics alone."""
+    """Format the intervals of the metrics as cells."""
     return [
         f"{m.shown(e.low)} … {m.shown(e.high)}" if e.images else "–"
         for m, e in found.items()
@@ -57,22 +57,22 @@ def intervals(found: dict[Column, Estimate]) -> list[str]:
 
 
 def data_head(metrics: Sequence[Metric] = METRICS) -> list[str]:
-    """The columns of :func:`data`."""
+    """Return the names of the columns of :func:`data`."""
     return [f"{column.name}{end}" for column in columns(metrics) for end in ("", "_low", "_high")]
 
 
 def data(found: Iterable[Estimate]) -> list[float]:
-    """Mean and interval of every column, for programs."""
+    """Return mean and interval of every column as plain numbers."""
     return [value for estimate in found for value in (estimate.mean, estimate.low, estimate.high)]
 
 
 def count(results: Results) -> str:
-    """How many images and noise seeds."""
+    """State the number of images and noise seeds."""
     return basis(len(results.images), len(results.seeds))
 
 
 def report(part: Part, results: Results, metrics: Sequence[Metric] = METRICS) -> Report:
-    """The means, then their intervals."""
+    """Report the means and their intervals."""
     published = any(line.published for line in part.lines)
     lines = [(line, estimates(results, line.sampler, metrics)) for line in part.lines]
     head = ["", *(column.label for column in columns(metrics))]

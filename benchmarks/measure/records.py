@@ -1,10 +1,10 @@
-"""CSV files of dataclasses that grow by a line at a time and survive a kill.
+"""CSV files of dataclasses, which grow by one line at a time and survive a kill.
 
-A dataclass may have one field of the type :data:`Scores`. It stands for any number of columns, so that a file
-may have been written when there were others: a record has those that were measured, and those that nobody
-asks for are kept.
+A dataclass may have one field of the type :data:`Scores`, which stands for any number of columns. A file may
+therefore come from a time with other columns: a record holds the scores that were measured, and columns that
+nobody asks for are kept.
 
-A file may be packed with ``gzip -9n``. What comes later is then written beside it.
+A file may be packed with ``gzip -9n``. Later records are then written to a file beside it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _TYPES = {"str": str, "int": int, "float": float}
 
 
 def read(path: Path, kind: type[T]) -> list[T]:
-    """Records of a CSV file, after those of ``<path>.gz``; none if neither is there.
+    """Read the records of ``<path>.gz`` and of a CSV file; none if neither exists.
 
-    A last line cut short by a kill is cut off.
+    A last line that was cut short by a kill is dropped.
 
     Args:
         path: the file.
         kind: a dataclass whose fields are str, int and float, and at most one Scores.
 
     Raises:
-        SkipDiffError: if it is no file of such records.
+        SkipDiffError: if it is not a file of such records.
     """
     packed = packed_file(path)
     found = _records(packed, gzip.decompress(packed.read_bytes()).decode(), kind) if packed.is_file() else []
@@ -51,7 +51,7 @@ def read(path: Path, kind: type[T]) -> list[T]:
 
 
 def packed_file(path: Path) -> Path:
-    """The same file when it is packed."""
+    """Return the packed form of a file."""
     return path.with_name(f"{path.name}.gz")
 
 
@@ -75,9 +75,9 @@ def _records(path: Path, text: str, kind: type[T]) -> list[T]:
 
 
 def append(path: Path, record: Any) -> None:
-    """Add a record in one piece, on disk before this returns; a new file begins with its columns.
+    """Add a record in one piece, which is on disk when this returns; a new file begins with its columns.
 
-    Where the record has scores that the file has no column for, the file gets one.
+    If the record has scores without a column in the file, the file gets new columns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = _cells(record)
@@ -91,21 +91,21 @@ def append(path: Path, record: Any) -> None:
 
 
 def csv_text(lines: Sequence[Sequence[Any]]) -> str:
-    """Lines of cells as CSV."""
+    """Format lines of cells as CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
 def _columns(kind: type[Any]) -> tuple[dict[str, Any], str]:
-    """The types of the columns that are fields, and the name of the field of all others, if there is one."""
+    """Return the types of the columns that are fields, and the name of the field of all others, if any."""
     types = {field.name: str(field.type) for field in fields(kind)}
     scores = next((name for name, given in types.items() if given == "Scores"), "")
     return {name: _TYPES[given] for name, given in types.items() if name != scores}, scores
 
 
 def _cells(record: Any) -> dict[str, Any]:
-    """What a record says, by column."""
+    """Return the values of a record by column."""
     cells: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)
@@ -114,7 +114,7 @@ def _cells(record: Any) -> dict[str, Any]:
 
 
 def _widened(path: Path, cells: dict[str, Any], kind: type[Any]) -> list[str]:
-    """The columns of a file, after those that it lacks were put behind its scores, empty so far."""
+    """Add empty columns that a file lacks after its scores; return its columns."""
     with path.open(encoding="utf-8", newline="") as file:
         head = next(csv.reader(file))
     missing = [name for name in cells if name not in head]

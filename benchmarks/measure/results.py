@@ -1,7 +1,7 @@
-"""What rows say together: means over images, 95 % bootstrap intervals, paired differences.
+"""Statistics of rows: means over images, 95 % bootstrap intervals, and paired differences.
 
-Noise seeds of an image are averaged first, so that images are what is drawn again; differences are
-taken image by image and seed by seed, and every interval draws the same images (of those with a value).
+The noise seeds of an image are averaged first, since the bootstrap draws images. Differences are taken image
+by image and seed by seed. Every interval draws the same images, among those with a value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .metrics import column as column_of
 from .store import Row
 
 FEWEST = 5
-"""Images below which nothing is said to be better or worse."""
+"""Minimum number of images for calling a result better or worse."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,29 @@ class Estimate:
     low: float
     high: float
     images: int
-    """How many had a value."""
+    """Number of images with a value."""
 
     def __format__(self, form: str) -> str:
-        """The mean and the interval: f"{gain:+.2f}" is ``+0.31 (+0.12 … +0.50)``."""
+        """Format the mean and the interval: f"{gain:+.2f}" is ``+0.31 (+0.12 … +0.50)``."""
         return f"{self.mean:{form}} ({self.low:{form}} … {self.high:{form}})"
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval lies on one side of zero, else, or for a few images, 0."""
+        """1 or -1 if the whole interval lies on one side of zero; 0 if it does not, or for too few images."""
         return int(self.low > 0) - int(self.high < 0) if self.images >= FEWEST else 0
 
 
 def estimate(values: NDArray[np.float64]) -> Estimate:
-    """Of a number for each image, NaN where there is none."""
+    """Estimate the mean of one number per image, NaN where there is none."""
     finite = values[np.isfinite(values)]
     return Estimate(*bootstrap(finite), len(finite))
 
 
 class Results:
-    """Rows of one model on one set of images, by sampler.
+    """The rows of one model on one set of images, by sampler.
 
     Args:
-        rows: of samplers on images and seeds; where a sampler lacks one that others have, it has no value.
+        rows: rows of samplers on images and seeds; a sampler has no value where it lacks a row.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -67,44 +67,44 @@ class Results:
 
     @property
     def computed(self) -> Counter[str]:
-        """How many rows were computed in what and on what: ``{"float32 cuda": 300}``."""
+        """The number of rows by precision and device: ``{"float32 cuda": 300}``."""
         return Counter(row.dtype for rows in self._rows.values() for row in rows if row)
 
     def __contains__(self, sampler: str) -> bool:
         return sampler in self._rows
 
     def values(self, sampler: str, column: str) -> NDArray[np.float64]:
-        """A column of a sampler's rows, float64, a value for each image and seed."""
+        """Return a column of a sampler's rows, float64, with a value for each image and seed."""
         rows = self._rows[sampler]
         return np.array([row.value(column) if row else math.nan for row in rows], np.float64)
 
     def estimate(self, sampler: str, column: str) -> Estimate:
-        """Mean of a column; images where it cannot be computed are left out."""
+        """Estimate the mean of a column; images for which it cannot be computed are left out."""
         return estimate(self._by_image(self.values(sampler, column)))
 
     def mean(self, sampler: str, column: str) -> float:
-        """The mean alone."""
+        """Return the mean of a column without its interval."""
         return self.estimate(sampler, column).mean
 
     def difference(self, sampler: str, other: str, column: str) -> Estimate:
-        """Mean of ``sampler`` minus ``other``, paired by image and noise seed."""
+        """Estimate the mean of ``sampler`` minus ``other``, paired by image and noise seed."""
         return estimate(self._by_image(self.values(sampler, column) - self.values(other, column)))
 
     def gain(self, sampler: str, other: str, column: str) -> Estimate:
-        """:meth:`difference` turned so that more is better."""
+        """Estimate the :meth:`difference`, with its sign changed if lower values are better."""
         found = self.difference(sampler, other, column)
         if column_of(column).lower_better:
             return Estimate(0 - found.mean, 0 - found.high, 0 - found.low, found.images)
         return found
 
     def ratio(self, sampler: str, other: str, column: str) -> Estimate:
-        """The mean of ``sampler`` over that of ``other``, on the images where both have a value."""
+        """Estimate the mean of ``sampler`` over that of ``other``, on images for which both have a value."""
         ours, theirs = (self._by_image(self.values(s, column)) for s in (sampler, other))
         both = np.isfinite(ours) & np.isfinite(theirs)
         return Estimate(*bootstrap(ours[both], theirs[both]), int(both.sum()))
 
     def spearman(self, samplers: Sequence[str], sizes: Sequence[float], column: str) -> Estimate:
-        """Spearman's rank correlation of a column's means with ``sizes``, one a sampler."""
+        """Estimate Spearman's rank correlation of a column's means with ``sizes``, one per sampler."""
         table = np.stack([self._by_image(self.values(sampler, column)) for sampler in samplers], axis=1)
         table = table[np.isfinite(table).all(axis=1)]
         if not len(table):
@@ -115,7 +115,7 @@ class Results:
         return Estimate(float(rho), *interval(drawn), len(table))
 
     def _by_image(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means over the noise seeds of each image, NaN where none has a value."""
+        """Average over the noise seeds of each image; NaN where none has a value."""
         finite = np.isfinite(values)
         images = self._image[finite]
         count = np.bincount(images, minlength=len(self.images))
@@ -125,7 +125,7 @@ class Results:
 
 
 def _rank_correlation(rows: NDArray[np.float64], sizes: Sequence[float]) -> NDArray[np.float64]:
-    """Spearman's ρ of each row with ``sizes``; 0 where a row is constant (scipy, extra ``bench``)."""
+    """Return Spearman's ρ of each row with ``sizes``; 0 for constant rows (scipy, extra ``bench``)."""
     from scipy.stats import rankdata
 
     x, y = rankdata(sizes), rankdata(rows, axis=1)

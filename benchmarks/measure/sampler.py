@@ -1,4 +1,4 @@
-"""What a way to enlarge images is, for tables and figures."""
+"""Ways to enlarge images, for tables and figures."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from skipdiff_env.images import Pair
 
 @dataclass(frozen=True)
 class Picture:
-    """What a sampler made."""
+    """The result of a sampler."""
 
     image: np.ndarray
     """uint8 (H, W, 3)."""
     evaluations: int
     start: int = 0
-    """See :class:`.store.Row`."""
+    """Start of FSR, see :class:`.store.Row`."""
     seconds: float = math.nan
-    """What it took, where that was measured."""
+    """Seconds that it took, if they were measured."""
 
 
 Batch = Callable[[Sequence[np.ndarray], Sequence[int]], list[Picture]]
-"""(LR images of one size, uint8 (h, w, 3); a noise seed for each) → a result for each."""
+"""Function of LR images of one size, uint8 (h, w, 3), and a noise seed for each → a result for each."""
 
 
 def each(run: Callable[[np.ndarray, int], Picture]) -> Batch:
-    """What enlarges one image after the other, of a function of one image and its noise seed."""
+    """Turn a function of one image and its noise seed into one that enlarges one image after the other."""
     return lambda lrs, seeds: [run(lr, seed) for lr, seed in zip(lrs, seeds, strict=True)]
 
 
@@ -42,49 +42,49 @@ class Sampler:
     """A way to enlarge an image."""
 
     key: str
-    """What rows are kept under."""
+    """Key under which its rows are kept."""
     label: str
-    """What tables say."""
+    """Its name in tables."""
     run: Batch
-    """See :data:`Batch`; a function of one image becomes one by :func:`each`."""
+    """Function that enlarges images; :func:`each` makes one from a function of one image."""
     calls: frozenset[tuple[Any, ...]]
-    """Its network calls; those of one name are made once for an image and seed."""
+    """Its network calls by name; calls of the same name are made once per image and seed."""
     family: str = ""
     """Name of its :class:`.family.Family`; the catalogue fills it in."""
     steps: int = 0
-    """S, or the steps of a chain that has no levels to skip."""
+    """S, or the number of steps of a chain without levels to skip."""
     tag: str = ""
-    """What stands beside its point in Figure 5."""
+    """The text beside its point in Figure 5."""
     weights: tuple[str, ...] = ()
-    """Hashes, of the network and of the refiner, if they are its own."""
+    """Hashes of the network and of the refiner, if it has its own."""
     agent: str = ""
     """Name of the agent that decides, if one does."""
     original: bool = False
-    """It stands for the originals themselves, of which ``run`` cannot know."""
+    """Whether it stands for the originals themselves, which ``run`` does not know."""
 
     def one(self, lr: np.ndarray, seed: int) -> Picture:
-        """The result for one LR image, uint8 (h, w, 3)."""
+        """Return the result for one LR image, uint8 (h, w, 3)."""
         return self.run([lr], [seed])[0]
 
     def of(self, pairs: Sequence[Pair], seeds: Sequence[int]) -> list[Picture]:
-        """What stands in tables for pairs that have originals: these, or what ``run`` makes of the LR."""
+        """Return the pictures to judge for pairs with originals: these, or what ``run`` makes of the LR."""
         if not self.original:
             return self.run([pair.lr for pair in pairs], seeds)
         return [Picture(pair.hr, 0) for pair in pairs if pair.hr is not None]
 
 
 def conditions_of(model: FrozenModel, lrs: Sequence[np.ndarray]) -> Tensor:
-    """c of LR images of one size, uint8 (h, w, 3): (B, 3, H, W)."""
+    """Return c, (B, 3, H, W), of LR images of one size, uint8 (h, w, 3)."""
     return model.condition(to_planes(np.stack(lrs)))
 
 
 def noise_of(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[NoiseKey]:
-    """The key of each image's noise."""
+    """Return the noise key of each image."""
     return [NoiseKey(image_key(lr), seed) for lr, seed in zip(lrs, seeds, strict=True)]
 
 
 def pictures_of(x0: Tensor) -> list[np.ndarray]:
-    """Images (B, 3, H, W) in [-1, 1] as uint8 (H, W, 3)."""
+    """Convert images (B, 3, H, W) in [-1, 1] to uint8 (H, W, 3)."""
     return list(to_arrays(to_uint8(x0)))
 
 
@@ -93,4 +93,4 @@ def _unknown(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
 
 
 HR = Sampler("hr", "HR", _unknown, frozenset(), original=True)
-"""The originals: how natural and how grainy they are by the metrics that ask for no original."""
+"""The originals, which metrics without a reference can judge."""

@@ -1,9 +1,9 @@
-"""Every way to enlarge an image that the tables compare, on one frozen model.
+"""Makes every sampler that the tables compare, for one frozen model.
 
 Only rivals that need a training of their own, CCSR and AddSR, bring other weights; their labels and a page's
-list of weights say so.
+list of weights show this.
 
-An entry of :data:`FAMILIES` is all that a new one takes: its samplers then stand in Table 1 or 2, in Figure
+A new family of samplers needs only an entry of :data:`FAMILIES`. It then appears in Table 1 or 2, in Figure
 5, in the sentences on equal budgets and in the stability table.
 """
 
@@ -45,17 +45,17 @@ from .sampler import HR, Picture, Sampler, conditions_of, noise_of, pictures_of
 from .walks import Unclamped, Walks
 
 COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
-"""S of Figure 1."""
+"""The values of S in Figure 1."""
 PAIRS = ((4, 25), (5, 20), (20, 5), (25, 4))
-"""Step pairs (S, F) beside (10, 10)."""
+"""Step pairs (S, F) in addition to (10, 10)."""
 PAPER_PAIR = (5, 20, 16)
-"""The pair of the paper's Table 2, and the start at which it takes the paper's 20 evaluations."""
+"""The step pair of the paper's Table 2, and the start at which it takes the paper's 20 evaluations."""
 FLEXIBLE = (1, 2, 4, 8, 16)
-"""Evaluations of CCSR with both stages, which was trained for none of them alone."""
+"""Numbers of evaluations of CCSR with both stages, which was not trained for a single one of them."""
 FEW = (2, 3, 4, 5, 6, 8)
-"""Evaluations below SkipDiff's at which standard samplers are compared with plans."""
+"""Numbers of evaluations, below SkipDiff's, at which standard samplers are compared with plans."""
 AGENT_PAIRS = {"NIQE": (10, False), "LPIPS": (10, False), "(1, T)": (1, True), "(10, T)": (10, True)}
-"""Agents by name: S, and whether F is T instead of T/10. The first two say their reward."""
+"""Agents by name: S, and whether F is T instead of T/10. The first two are named after their reward."""
 
 
 def catalogue(
@@ -66,18 +66,18 @@ def catalogue(
     folder: Folder | None = None,
     trained: Mapping[str, Folder] | None = None,
 ) -> dict[str, Sampler]:
-    """All samplers that the model's T allows, by key.
+    """Make all samplers that the model's T allows, by key.
 
     Args:
         model: the frozen model.
         start: the fixed start at (10, T/10).
         agents: policy files by name, see :data:`AGENT_PAIRS`.
-        budgets: evaluations at which every rival is there, beside the fixed start's 9 + ``start``.
-        folder: where the model comes from; its refiner and the chain for it are then there, too.
+        budgets: numbers of evaluations at which every rival is run, besides the fixed start's 9 + ``start``.
+        folder: name or folder of the model; if given, its refiner with its chain is among the samplers.
         trained: models of ``ccsr`` and ``addsr`` with weights of their own.
 
     Raises:
-        SkipDiffError: if 10 does not divide T, or a trained model is of another scale.
+        SkipDiffError: if 10 does not divide T, or a trained model has another scale.
     """
     if model.schedule.steps % 10:
         raise SkipDiffError(
@@ -89,9 +89,9 @@ def catalogue(
 
 
 def shipped_agent(model: Folder) -> dict[str, Path]:
-    """The agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`.
+    """Return the agent in a model's folder under the name of its reward, see :data:`AGENT_PAIRS`.
 
-    Nothing if there is none, or one of a reward that the tables have no line for.
+    The result is empty if there is no agent, or if the tables have no line for its reward.
     """
     file = shipped_policy(load_pretrained(model, "cpu"))
     if file is None:
@@ -104,7 +104,7 @@ def shipped_agent(model: Folder) -> dict[str, Path]:
 def chain_sampler(
     model: FrozenModel, chain: Chain, key: str, label: str, weights: tuple[str, ...] = ()
 ) -> Sampler:
-    """A chain without decisions; ``weights`` are the hashes of those that are not the other samplers'."""
+    """Make the sampler of a chain without decisions; ``weights``: hashes of weights of its own, if any."""
     steps = chain.most_evaluations(model.schedule)
 
     def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
@@ -118,7 +118,7 @@ def chain_sampler(
 def trained_chains(
     model: FrozenModel, name: str, chains: Iterable[FewSteps], refiner: Refiner | None = None
 ) -> list[Sampler]:
-    """Chains on weights of their own, whose labels begin with ``name``."""
+    """Make samplers of chains with weights of their own, whose labels begin with ``name``."""
     weights = (model.hash[:8], *([refiner.hash[:8]] if refiner else []))
     found = []
     for chain in chains:
@@ -131,7 +131,7 @@ def trained_chains(
 
 
 def bicubic_way(model: FrozenModel) -> Sampler:
-    """The condition of a model."""
+    """Make the sampler that returns the condition of a model."""
 
     def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
         return [Picture(image, 0) for image in pictures_of(conditions_of(model, lrs))]
@@ -164,7 +164,7 @@ def _agents(case: Case) -> Iterable[Sampler]:
 
 
 def _ablations(case: Case) -> Iterable[Sampler]:
-    """What can be changed without training: the clamp, and where CSA's topmost level lies."""
+    """Yield variants that need no training: without the clamp, and with another topmost level of CSA."""
     other: CoarseRule = "strided" if case.model.config.coarse_levels == "rebuilt" else "rebuilt"
     free: Any = Unclamped(case.model)
     unclamped = Walks(free, None, "unclamped")
@@ -175,7 +175,7 @@ def _ablations(case: Case) -> Iterable[Sampler]:
 
 
 def _diffusers(name: str, label: str, scheduler: Any, counts: Iterable[int], case: Case) -> Iterable[Sampler]:
-    """What diffusers samples, at these numbers of steps and at SkipDiff's."""
+    """Yield a sampler of diffusers at these numbers of steps and at SkipDiff's."""
     for steps in sorted({*counts, *case.budgets}):
         if steps < case.top:
             yield _standard(case.model, f"{name}-{steps}", f"{label}, {steps} steps", scheduler, steps)
@@ -193,7 +193,7 @@ def _standard(model: FrozenModel, key: str, label: str, scheduler: Any, steps: i
 
 
 def _half_ddim(case: Case) -> Iterable[Sampler]:
-    """DDIM between its deterministic end (η = 0) and DDPM's own chain (η = 1)."""
+    """Yield DDIM halfway between its deterministic form (η = 0) and DDPM's own chain (η = 1)."""
     for steps in sorted({*FEW, *case.budgets}):
         if steps < case.top:
             plan = uniform(case.top, steps, 0.5)
@@ -201,13 +201,13 @@ def _half_ddim(case: Case) -> Iterable[Sampler]:
 
 
 def _plans(case: Case) -> Iterable[Sampler]:
-    """The plans that ship with the model."""
+    """Yield the plans that ship with the model."""
     for steps, plan in shipped_plans(case.model).items():
         yield _planned(case, plan, f"plan of {steps} evaluations")
 
 
 def _efforts(case: Case) -> Iterable[Sampler]:
-    """Plans that the model's efforts alone run."""
+    """Yield the plans that only the model's efforts run."""
     known = {*shipped_plans(case.model).values()}
     for effort, word in shipped_efforts(case.model).items():
         chain = named_chain(word, case.model)
@@ -217,7 +217,7 @@ def _efforts(case: Case) -> Iterable[Sampler]:
 
 
 def _planned(case: Case, plan: Plan, label: str) -> Sampler:
-    """The sampler of a plan; its key says which, for a search may find others."""
+    """Make the sampler of a plan; its key identifies the plan, since a search may find others."""
     digest = hashlib.blake2b(str(plan).encode(), digest_size=4).hexdigest()
     return chain_sampler(case.model, plan, f"plan-{len(plan.calls)}@{digest}", label)
 
@@ -229,7 +229,7 @@ def _ccsr(case: Case) -> Iterable[Sampler]:
 
 
 def _trained_ccsr(case: Case, name: str, both: bool) -> Iterable[Sampler]:
-    """CCSR's first stage alone, or followed by the refiner in its folder."""
+    """Yield CCSR's first stage alone, or followed by the refiner in its folder."""
     model = case.rivals.get("ccsr")
     if model is None or (both and model.config.refiner is None):
         return []
@@ -244,7 +244,7 @@ def _addsr(case: Case) -> Iterable[Sampler]:
 
 
 def _own_refiner(case: Case) -> Iterable[Sampler]:
-    """The chain that the model's refiner is meant for, followed by it."""
+    """Yield the chain that the model's refiner is meant for, followed by the refiner."""
     chain = named_chain(case.model.chain, case.model)
     if not isinstance(chain, FewSteps) or case.folder is None or case.model.config.refiner is None:
         return []
@@ -288,4 +288,4 @@ FAMILIES = [
     Family("addsr", "AddSR", _addsr, "p-", "#00808b"),
     Family("refined", "its refiner", _own_refiner, "h-", "#404040", said="CCSR, both stages"),
 ]  # fmt: skip
-"""All of them, in the order of tables, legends and sentences."""
+"""All families, in the order of tables, legends and sentences."""

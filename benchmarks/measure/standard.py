@@ -1,8 +1,8 @@
-"""The samplers that people use today, by diffusers, on one of our models (extra ``bench``).
+"""Runs the standard samplers of diffusers on one of our models (extra ``bench``).
 
-All of them start at level T (DPM-Solver++ one below, see :func:`dpm_solver`) from the same x_T as our own
-chain, visit levels of the model's own table, evenly spread as far as whole levels allow, and end on
-x̂0. x̂0 is clamped in image space by the model, as everywhere.
+All of them start at level T (DPM-Solver++ one level below, see :func:`dpm_solver`) from the same x_T as our
+own chain. They visit levels of the model's own table, spread as evenly as whole levels allow, and end on x̂0.
+The model clamps x̂0 in image space, as it does for all samplers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from skipdiff_env.diffusion.noise import first_latent
 from skipdiff_env.diffusion.protocol import DiffusionModel
 
 LAMBDA_MIN = -5.1
-"""DPM-Solver++ leaves out levels whose λ = ln(√ᾱ/√(1-ᾱ)) lies below, as diffusers advises for cosine
-schedules: from level 99 to 100 λ falls from -4.2 to -7.6, too long a step for a solver in λ."""
+"""DPM-Solver++ leaves out levels whose λ = ln(√ᾱ/√(1-ᾱ)) is below this, as diffusers advises for cosine
+schedules: from level 99 to 100, λ falls from -4.2 to -7.6, which is too long a step for a solver in λ."""
 
 
 def thinned(kind: Any, schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
-    """A diffusers scheduler whose whole table is ``steps`` uniform levels, and those levels, T first.
+    """Make a diffusers scheduler whose whole table is ``steps`` uniform levels; also return these, T first.
 
-    A table that holds just the levels to be visited leaves a scheduler no room for a spacing of its own:
-    diffusers' DDIM takes equal strides only, which 16 of 100 levels are not.
+    With a table of only the levels to visit, a scheduler cannot apply a spacing of its own: diffusers' DDIM
+    takes equal strides only, and 16 of 100 levels have unequal ones.
     """
     levels = uniform_levels(schedule.steps, steps)
     alpha_bar = schedule.alpha_bar[levels[-2::-1]]
@@ -46,21 +46,21 @@ def thinned(kind: Any, schedule: NoiseSchedule, steps: int) -> tuple[Any, list[i
 
 
 def ddim(schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
-    """DDIM (Song et al. 2021); η = 0 is the default of its ``step``."""
+    """Make DDIM (Song et al. 2021); η = 0 is the default of its ``step``."""
     from diffusers import DDIMScheduler
 
     return thinned(DDIMScheduler, schedule, steps)
 
 
 def ancestral(schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
-    """DDPM's own chain (Ho et al. 2020) over ``steps`` levels: Eq. 10 for uneven strides."""
+    """Make DDPM's own chain (Ho et al. 2020) over ``steps`` levels: Eq. 10 for uneven strides."""
     from diffusers import DDPMScheduler
 
     return thinned(DDPMScheduler, schedule, steps)
 
 
 def dpm_solver(schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
-    """DPM-Solver++(2M) (Lu et al. 2022): multistep, second order, the last step of first order."""
+    """Make DPM-Solver++(2M) (Lu et al. 2022): multistep, of second order; the last step is of first order."""
     from diffusers import DPMSolverMultistepScheduler
 
     scheduler: Any = DPMSolverMultistepScheduler(
@@ -78,14 +78,14 @@ def dpm_solver(schedule: NoiseSchedule, steps: int) -> tuple[Any, list[int]]:
 def sample(
     model: DiffusionModel, scheduler: Any, levels: list[int], condition: Tensor, keys: Sequence[NoiseKey]
 ) -> Tensor:
-    """The images that a diffusers scheduler makes, (B, 3, H, W) in [-1, 1].
+    """Run a diffusers scheduler; return its images, (B, 3, H, W) in [-1, 1].
 
     Args:
         model: the frozen model.
-        scheduler: with its timesteps set, predicting ``sample``.
-        levels: the model's level at each of them.
+        scheduler: scheduler that predicts ``sample``, with its timesteps set.
+        levels: the model's level at each timestep.
         condition: c, (B, 3, H, W).
-        keys: of each image; where x_T, and the noise of schedulers that draw some, come from.
+        keys: noise key of each image, from which x_T and all other noise are drawn.
     """
     latent = first_latent(condition, keys, model.schedule.steps).to(condition)
     generators = [torch.Generator().manual_seed((key.image ^ key.seed) % 2**63) for key in keys]

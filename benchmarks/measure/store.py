@@ -1,9 +1,9 @@
-"""Rows: how good one sampler's result is on one image under one noise seed, kept in a CSV file.
+"""Keeps rows in a CSV file: the quality of one sampler's result on one image under one noise seed.
 
-A row is appended in one piece as soon as it is computed, and the same computation is never made twice:
-its key holds all that decides the result. Rows of another device count where the precision is the same, so
-that a laptop can finish, or draw again, what a GPU began: what the two compute differs by rounding. A page
-says how many rows are whose.
+A row is appended in one piece as soon as it is computed, and no computation is repeated: the key of a row
+holds everything that determines the result. Rows from another device count if the precision is the same,
+since the results differ only by rounding. A laptop can therefore finish, or draw again, what a GPU began. A
+page states how many rows come from each device.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ _COUNTED = ("evaluations", "start")
 
 @dataclass(frozen=True)
 class Row:
-    """One image, one noise seed, one sampler."""
+    """The result of one sampler on one image under one noise seed."""
 
     model: str
     """The model's hash."""
     dtype: str
-    """What the network computed in, and on what: ``float32 cpu``."""
+    """Precision and device of the network: ``float32 cpu``."""
     image: str
     """Name and content of the LR image."""
     seed: int
     sampler: str
     scores: Scores
-    """By metric, see :data:`.metrics.METRICS`; a row may be older or younger than one of these."""
+    """Scores by metric, see :data:`.metrics.METRICS`; a row need not have all of these metrics."""
     evaluations: int
-    """Network calls that the result would take on its own."""
+    """Number of network calls that the result alone would take."""
     start: int
-    """The fine level at which the walk that led to the result began; 0 where there was none."""
+    """The fine level at which the walk to the result began; 0 if there was no walk."""
 
     @property
     def key(self) -> Key:
-        """What makes a row the same computation."""
+        """Everything that identifies the computation of a row."""
         return self.model, self.dtype, self.image, self.seed, self.sampler
 
     def value(self, column: str) -> float:
-        """A score, ``evaluations`` or ``start``; NaN where the row has none."""
+        """Return a score, ``evaluations`` or ``start``; NaN if the row has none."""
         return getattr(self, column) if column in _COUNTED else self.scores.get(column, math.nan)
 
 
 class Store:
-    """Rows by their keys, and the file behind them.
+    """Rows by their keys, and the file that holds them.
 
     Args:
-        path: CSV file to read and to append to; None keeps rows in memory alone.
+        path: CSV file to read and to append to; None: rows are kept only in memory.
 
     Raises:
-        SkipDiffError: if the file is of another kind.
+        SkipDiffError: if the file is not a file of rows.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -65,11 +65,11 @@ class Store:
             self._keep(row)
 
     def find(self, key: Key) -> Row | None:
-        """The row of a key, or one of the same precision from another device."""
+        """Return the row of a key, or one of the same precision from another device."""
         return self.rows.get(key) or self._any_device.get(_deviceless(key))
 
     def add(self, row: Row) -> None:
-        """Keep a row, on disk before this returns."""
+        """Keep a row, which is on disk when this returns."""
         self._keep(row)
         if self.path is not None:
             append(self.path, row)
@@ -80,10 +80,10 @@ class Store:
 
 
 def _deviceless(key: Key) -> Key:
-    """``key`` with ``float32 cpu`` as ``float32``."""
+    """Return ``key`` with ``float32 cpu`` shortened to ``float32``."""
     return key[0], key[1].partition(" ")[0], *key[2:]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file, see :func:`.records.read`."""
+    """Read the rows of a CSV file, see :func:`.records.read`."""
     return read(path, Row)

@@ -1,4 +1,4 @@
-"""The one writer of tables, and of the reports that they stand in."""
+"""Writes the reports of all commands, with their tables."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from skipdiff_env.files import write_atomically
 from .records import csv_text
 
 RESULTS = Path(__file__).parents[1] / "results"
-"""Where every command writes, unless told otherwise."""
+"""The folder in which every command writes by default."""
 CONTENTS = "page.json"
-"""What a folder's page says, for programs: see :func:`read_contents`."""
+"""The file of what a folder's page says, for programs, see :func:`read_contents`."""
 
 
 def basis(images: int, seeds: int) -> str:
-    """What a report rests on, in words."""
+    """State in words which data a report is based on."""
     return f"{images} image{'s' * (images != 1)}, {seeds} noise seed{'s' * (seeds != 1)} each"
 
 
 def paragraphs(*blocks: str | Table) -> str:
-    """Text and tables below one another, without those that are empty."""
+    """Join text and tables as Markdown, without empty ones."""
     found = (block if isinstance(block, str) else block.markdown() for block in blocks)
     return "\n\n".join(block for block in found if block) + "\n"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Tables with all that is to be said of them, in a file of their own."""
+    """Tables with their explanations, in a file of their own."""
 
     name: str
-    """Of the files."""
+    """Name of the files."""
     title: str
-    """Empty for none."""
+    """Title of the report; empty: none."""
     note: str
-    """What the tables show, and the command that made them."""
+    """Note on what the tables show, and on the command that made them."""
     blocks: Sequence[str | Table]
     """Tables, and paragraphs between and below them; empty ones are left out."""
     data: Sequence[Sequence[Any]] = ()
-    """The same for programs: lines of cells, the columns' names first."""
+    """The same data for programs, as lines of cells; the first line holds the names of the columns."""
     basis: str = ""
-    """How many images and noise seeds it rests on, where a page is to say so."""
+    """Number of images and noise seeds that it is based on, if a page should state it."""
     packed: bool = False
-    """Whether the data are so many lines that their file is compressed."""
+    """Whether the file of the data is compressed, for very many lines."""
 
     @property
     def text(self) -> str:
-        """Title, note and blocks as Markdown."""
+        """The title, note and blocks as Markdown."""
         return paragraphs(f"# {self.title}" * bool(self.title), self.note, *self.blocks)
 
     def write(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Report:
 
 
 def read_contents(folder: Path) -> dict[str, Any]:
-    """What a folder's page says: ``bases`` of its reports by name, and what the page itself keeps there."""
+    """Read what a folder's page says: ``bases`` of its reports by name, and what the page itself keeps."""
     file = folder / CONTENTS
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 

@@ -1,10 +1,10 @@
-"""Rebuilds a test folder from your own copies of the data sets, whose pictures may not be passed on.
+"""Rebuilds a test set from your own copies of the data sets, whose pictures may not be redistributed.
 
     python -m benchmarks test-set imagenet256_test --copy IMAGENET_SAMPLE_FOLDER --out imagenet256_test/
 
-``benchmarks/images/<set>.csv`` names every picture, the SHA-256 of its pixels, how it was cut, and the file
-it was cut from, where that is known by name. Files are tried by that name, and by their content where there
-is none; what comes out must have the listed pixels, or it is said which pictures do not.
+``benchmarks/images/<set>.csv`` lists, for every picture, its name, the SHA-256 of its pixels, how it was cut,
+and the name of its original file if that is known. Files are found by this name, or by their content if there
+is no name. Pictures that do not have the listed pixels are reported.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Wanted:
     image: str
     sha256: str
     cut: str
-    """``square N``: the centre square, shrunk to N pixels by Pillow's Lanczos; ``centre N``: cut out."""
+    """``square N``: the centre square, shrunk to N pixels by Pillow's Lanczos; ``centre N``: a crop."""
     source: str
-    """Pattern of the name of the file it comes from; empty if names tell nothing."""
+    """Pattern of the name of the original file; empty if it cannot be found by name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     names = sorted(file.stem for file in LISTS.glob("*.csv"))
     parser.add_argument("set", choices=names, help="the test set")
     parser.add_argument(
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write every picture that is found; 1 if some are missing or have other pixels."""
+    """Write every picture that is found; return 1 if some are missing or have other pixels."""
     wanted = read_list(LISTS / f"{args.set}.csv")
     missing, differing = rebuild(wanted, args.copy, args.out)
     print(f"{len(wanted) - len(missing)} of {len(wanted)} pictures written to {args.out}")
@@ -62,21 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_list(path: Path) -> list[Wanted]:
-    """The pictures of a test set."""
+    """Read the list of the pictures of a test set."""
     with path.open(encoding="utf-8", newline="") as file:
         return [Wanted(**record) for record in csv.DictReader(file)]
 
 
 def rebuild(wanted: Sequence[Wanted], folders: Sequence[Path], out: Path) -> tuple[list[str], list[str]]:
-    """Write what can be found.
+    """Write the pictures whose originals are found.
 
     Args:
         wanted: the pictures.
-        folders: where originals may lie, at any depth.
-        out: made if it is missing.
+        folders: folders that hold the originals, at any depth.
+        out: folder to write to, which is made if it is missing.
 
     Returns:
-        names that were not found, and names that were written with other pixels than listed.
+        The names that were not found, and the names that were written with other pixels than listed.
     """
     files = [f for folder in folders for f in sorted(folder.rglob("*")) if is_image_name(f.name)]
     if not files:
@@ -113,7 +113,7 @@ def _pictures(files: Sequence[Path], cuts: Sequence[str]) -> Iterator[tuple[str,
 
 
 def cut(file: Path, how: str) -> np.ndarray | None:
-    """A file's test picture, uint8 (N, N, 3), see :attr:`Wanted.cut`; None if the file cannot give one."""
+    """Cut the test picture, uint8 (N, N, 3), see :attr:`Wanted.cut`; None if the file cannot give one."""
     kind, _, side = how.partition(" ")
     size = int(side)
     try:
@@ -129,5 +129,5 @@ def cut(file: Path, how: str) -> np.ndarray | None:
 
 
 def pixel_hash(image: np.ndarray) -> str:
-    """SHA-256 of the pixels of a uint8 (H, W, 3) picture, row by row, without its size."""
+    """Return the SHA-256 of the pixels of a uint8 (H, W, 3) picture, row by row, without its size."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -2,10 +2,10 @@
 
     python -m benchmarks tutorials [NAME ...] [--check]
 
-A tutorial is a script ``docs/tutorials/NAME.py``: its docstring is the beginning of the page, and each part
-between ``# %%`` lines is text, if it holds only comments, or code. The page ``NAME.md`` beside it holds
-text, code and output; pictures that the script saves go beside it, too. ``--check`` runs nothing and says
-which pages are not made of their scripts. ``SKIPDIFF_TUTORIAL_MODEL`` names the model that they use
+A tutorial is a script ``docs/tutorials/NAME.py``. Its docstring begins the page, and each part between
+``# %%`` lines is text if it holds only comments, or else code. The page ``NAME.md`` in the same folder holds
+text, code and output; pictures that the script saves also go there. ``--check`` runs nothing and reports the
+pages that differ from their scripts. ``SKIPDIFF_TUTORIAL_MODEL`` names the model that the tutorials use
 (natural-4x).
 """
 
@@ -31,7 +31,7 @@ OUTPUT = re.compile(r"^```text\n.*?^```\n\n", re.MULTILINE | re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="tutorials to run [all]")
     parser.add_argument(
         "--check", action="store_true", help="run nothing; exit with status 1 if a page is out of date"
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run and write, or check."""
+    """Run the tutorials and write their pages, or check the pages."""
     old = False
     for script in scripts():
         if args.names and script.stem not in args.names:
@@ -57,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def scripts() -> list[Path]:
-    """The tutorials."""
+    """List the scripts of the tutorials."""
     return sorted(FOLDER.glob("*.py"))
 
 
 def cells(script: Path) -> list[tuple[str, bool]]:
-    """Text and code of a script, in order; whether a part is code."""
+    """Return the parts of a script in order, each with whether it is code."""
     source = script.read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source))
     assert docstring, f"{script} has no docstring"
@@ -77,7 +77,7 @@ def cells(script: Path) -> list[tuple[str, bool]]:
 
 
 def rendered(script: Path, outputs: dict[int, str] | None = None) -> str:
-    """The page of a script, with what each part printed."""
+    """Return the page of a script, with the output of each part."""
     blocks = []
     for number, (text, is_code) in enumerate(cells(script)):
         blocks.append(f"```python\n{text}\n```" if is_code else text)
@@ -87,12 +87,12 @@ def rendered(script: Path, outputs: dict[int, str] | None = None) -> str:
 
 
 def without_output(page: str) -> str:
-    """A page as it would be if nothing had been printed."""
+    """Return a page without its outputs."""
     return OUTPUT.sub("", page + "\n").rstrip("\n") + "\n"
 
 
 def executed(script: Path, folder: Path = FOLDER) -> str:
-    """The page of a script that is run in a folder, where it leaves what it draws."""
+    """Run a script in a folder, where it saves its pictures; return its page."""
     names: dict[str, Any] = {"__name__": "__main__"}
     outputs = {}
     with inside(folder):
@@ -107,7 +107,7 @@ def executed(script: Path, folder: Path = FOLDER) -> str:
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Work in a folder for a while."""
+    """Make a folder the working directory within a ``with`` block."""
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -1,4 +1,4 @@
-"""CSA and FSR with a memory, as samplers of the tables."""
+"""CSA and FSR with a memory, as samplers for the tables."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from skipdiff_env.latent_cache import CachedProcess, LatentCache
 from .sampler import Batch, Picture, Sampler, conditions_of, noise_of, pictures_of
 
 CACHE_BYTES = 2**30
-"""What all starts of a batch of 256-pixel images share takes half of it."""
+"""Size of the memory in bytes; a batch of 256-pixel images with all starts takes half of it."""
 
 
 class Walks:
-    """What schedules of an image share is computed once.
+    """Samplers that compute what the schedules of an image share only once.
 
     Args:
         model: the frozen model.
-        coarse_levels: where the topmost level lies; None asks the model.
-        variant: said in keys and labels, if this is not the model as it is.
+        coarse_levels: rule that places the coarse levels, the topmost one included; None: that of the model.
+        variant: name of the variant for keys and labels; empty for the unchanged model.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class Walks:
         self.cache = LatentCache(CACHE_BYTES)
 
     def process(self, coarse: int, fine: int | None = None) -> CachedProcess:
-        """The process of a step pair, on the common memory."""
+        """Return the process of a step pair, which uses the common memory."""
         return self._process(self.model, coarse, fine)
 
     def _process(self, *arguments: Any) -> CachedProcess:
         return CachedProcess(*arguments, coarse_levels=self.coarse_levels, cache=self.cache)
 
     def coarse(self, coarse: int) -> Sampler:
-        """CSA alone, S evaluations; with S = T the full chain."""
-        process = self.process(coarse)  # not that of chains.CSA, F = 0, which shares no latents with F = N
+        """Make the sampler of CSA alone, with S evaluations; with S = T it is the full chain."""
+        process = self.process(coarse)  # not that of chains.CSA (F = 0), which shares no latents with F = N
 
         def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
             state = process.start(conditions_of(self.model, lrs), noise_of(lrs, seeds))
@@ -60,7 +60,7 @@ class Walks:
         return Sampler(key, label + self.note, run, calls, steps=coarse, tag=str(coarse))
 
     def skip(self, coarse: int, fine: int, start: int) -> Sampler:
-        """SkipDiff with a fixed start."""
+        """Make the sampler of SkipDiff with a fixed start."""
         histories = {self._call(coarse, tuple(range(start, t - 1, -1))) for t in range(start, 0, -1)}
         calls = self._coarse_calls(coarse) | histories
         label = f"SkipDiff ({coarse}, {fine}), start {start}{self.note}"
@@ -68,10 +68,10 @@ class Walks:
         return Sampler(key, label, self._runner(coarse, fine, start), calls, steps=coarse, tag=str(start))
 
     def agent(self, coarse: int, fine: int, policy: Path, name: str) -> Sampler:
-        """SkipDiff with an exported agent; the file's content is part of the key."""
+        """Make the sampler of SkipDiff with an exported agent; the file's content is part of the key."""
         digest = hashlib.sha256(policy.read_bytes()).hexdigest()[:8]
         key = f"agent-{coarse}-{fine}-{digest}"
-        own = {(key, i) for i in range(fine)}  # at most: it may end where a start has been
+        own = {(key, i) for i in range(fine)}  # at most, since it may end where a start has been
         calls = self._coarse_calls(coarse) | own
         run = self._runner(coarse, fine, str(policy))
         return Sampler(key, f"SkipDiff, agent {name}", run, calls, steps=coarse, agent=name)

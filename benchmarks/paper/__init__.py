@@ -1,8 +1,8 @@
-"""The paper's tables and figures on one's own weights and images, beside what people use today.
+"""Remakes the paper's tables and figures with any weights and images, next to samplers in use today.
 
 - ``parts``: which samplers a table or figure shows; ``published``: the paper's figures
 - ``figures``, ``pictures``, ``portraits``: drawing; ``cost``: seconds and FLOPs (Table 3)
-- ``claims``: what of the paper held here; ``page``: the page that ties all together
+- ``claims``: which of the paper's claims hold here; ``page``: the page that links everything
 - commands: ``command`` (``python -m benchmarks paper``), ``stability``, ``refiner``, ``inputs``, ``recipes``,
   ``demo``
 """

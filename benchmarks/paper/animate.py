@@ -1,11 +1,11 @@
-"""The pictures of README and the manual: a photograph before and after, and episodes as small animations.
+"""Makes the pictures of the README and the manual: a photograph before and after, and animated episodes.
 
     python -m benchmarks animate [--model NAME]
 
 Shrinks one bundled photograph and enlarges it as ``skipdiff upscale`` does with the model
-(``before-after.webp``). Plays another in ``SkipDiff-v0`` at the model's own start (``skipdiff-v0.webp``), and
-in ``SkipDiff-v1`` in six calls at evenly chosen levels (``skipdiff-v1.webp``). The noise seed is 0. All of
-them go into ``benchmarks/results/<model>/``.
+(``before-after.webp``). Plays an episode on another photograph in ``SkipDiff-v0`` with the model's own start
+(``skipdiff-v0.webp``), and one in ``SkipDiff-v1`` with six calls at evenly spaced levels
+(``skipdiff-v1.webp``). The noise seed is 0. The pictures go into ``benchmarks/results/<model>/``.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from ..measure.options import fixed_start
 from ..measure.tables import RESULTS
 
 WIDTH = 608
-"""Of an animation, in pixels."""
+"""Width of an animation in pixels."""
 FRAME, LAST = 500, 2500
-"""How long a frame and the last one are shown, in milliseconds."""
+"""Durations of a frame and of the last frame, in milliseconds."""
 CALLS = 6
 PHOTOGRAPH = 1
-"""Which of the bundled photographs is played: the cat."""
+"""Number of the bundled photograph of the episodes: the cat."""
 ENLARGED = 2
-"""Which is shown before and after: the cup of coffee."""
+"""Number of the bundled photograph that is shown before and after: the cup of coffee."""
 SIDE = 256
-"""Of the crop that is shown before and after, in pixels."""
+"""Side of the crop that is shown before and after, in pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play, draw, write."""
+    """Play the episodes, draw the pictures and write them."""
     model = load_pretrained(args.model)
     skips = gymnasium.make(ENV_ID, model=model, crop="center", render_mode="rgb_array")
     fine = skips.unwrapped.process.fine_steps  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def before_after(model: FrozenModel) -> bytes:
-    """A WebP of the low-resolution input, its bicubic enlargement, and what the model makes of it."""
+    """Make a WebP of the low-resolution input, its bicubic enlargement, and the result of the model."""
     pair = make_pair(open_source(), ENLARGED, scale=model.scale, image_size=SIDE)
     made = SkipDiffSampler(model)(pair.lr, seed=0)
     small = Image.fromarray(pair.lr)
@@ -87,7 +87,7 @@ def before_after(model: FrozenModel) -> bytes:
 
 
 def frames(env: gymnasium.Env, actions: Iterable[int]) -> list[np.ndarray]:
-    """What an episode looks like, from its beginning to its end."""
+    """Play an episode; return its rendered frames."""
     env.reset(options={"image": PHOTOGRAPH, "noise_seed": 0})
     seen = [env.render()]
     for action in actions:
@@ -97,7 +97,7 @@ def frames(env: gymnasium.Env, actions: Iterable[int]) -> list[np.ndarray]:
 
 
 def animation(pictures: list[np.ndarray]) -> bytes:
-    """An animated WebP that begins anew at its end."""
+    """Encode an animated WebP that repeats endlessly."""
     height = round(WIDTH * pictures[0].shape[0] / pictures[0].shape[1])
     first, *others = (Image.fromarray(p).resize((WIDTH, height), Image.Resampling.LANCZOS) for p in pictures)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What of the paper held here, in sentences that are computed from the rows."""
+"""States which of the paper's claims hold here, in sentences that are computed from the rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = {1: "yes", 0: "undecided", -1: "no"}
 
 
 def claims(results: Results, subject: Subject) -> list[str]:
-    """A sentence a claim, for those whose rows are there."""
+    """Return a sentence for every claim whose rows exist."""
     found = []
     if subject.skipdiff in results and subject.full in results:
         found += [better_than_full(results, subject, metric) for metric in COMPARED]
@@ -53,11 +53,11 @@ def claims(results: Results, subject: Subject) -> list[str]:
 
 
 def other_choices(results: Results, choices: Sequence[tuple[str, str, str]]) -> list[str]:
-    """SkipDiff against the full chain once more, wherever the model or the sampler is another.
+    """Compare SkipDiff with the full chain for every other model or sampler.
 
     Args:
-        results: with rows of the ablation table.
-        choices: what is changed, and the keys of SkipDiff and of the full chain with that change.
+        results: results that include the rows of the ablation table.
+        choices: for each, what is changed, and the keys of SkipDiff and of the full chain with that change.
     """
     return [
         f"*SkipDiff against the full chain, {what}*: {compared(results, ours, full)}"
@@ -67,7 +67,7 @@ def other_choices(results: Results, choices: Sequence[tuple[str, str, str]]) -> 
 
 
 def better_than_full(results: Results, subject: Subject, metric: str) -> str:
-    """SkipDiff against all T steps."""
+    """Compare SkipDiff with all T steps."""
     gain = results.gain(subject.skipdiff, subject.full, metric)
     verdict = WORDS[gain.sign]
     means = [results.mean(s, metric) for s in (subject.skipdiff, subject.full)]
@@ -78,7 +78,7 @@ def better_than_full(results: Results, subject: Subject, metric: str) -> str:
 
 
 def coarse_against_full(results: Results, subject: Subject) -> str:
-    """The second case of Table 4 against the first."""
+    """Compare the second case of Table 4 with the first."""
     text = (
         f"*CSA alone (S = 10) against the full chain*: {compared(results, 'csa-10', subject.full, major())}"
     )
@@ -93,7 +93,7 @@ def coarse_against_full(results: Results, subject: Subject) -> str:
 
 
 def full_against_originals(results: Results, subject: Subject) -> str:
-    """Whether the chain's pictures have a lower NIQE than real ones, as grain gives them."""
+    """Say whether the chain's pictures have a lower NIQE than the originals, as grain can cause."""
     gap = results.difference(subject.full, "hr", "niqe")
     means = " against ".join(f"{results.mean(s, 'niqe'):.2f}" for s in (subject.full, "hr"))
     return (
@@ -103,14 +103,14 @@ def full_against_originals(results: Results, subject: Subject) -> str:
 
 
 def pair_against_full(results: Results, subject: Subject, key: str) -> str:
-    """Another step pair against all T steps."""
+    """Compare another step pair with all T steps."""
     spent = results.mean(key, "evaluations")
     head = f"*{subject.samplers[key].label} at {spent:.4g} evaluations against the full chain*: "
     return head + compared(results, key, subject.full)
 
 
 def from_start_9_to_1(results: Results, subject: Subject) -> str:
-    """How far Table 5 falls off towards its low end."""
+    """Say how much Table 5 loses towards its low end."""
     high, low = subject.manual(9), subject.manual(1)
     psnr, lpips = results.difference(low, high, "psnr"), results.ratio(low, high, "lpips")
     text = f"*From start 9 to start 1*: PSNR {spelled(psnr, '+.2f', ' dB')}; LPIPS × {spelled(lpips, '.2f')}."
@@ -121,7 +121,7 @@ def from_start_9_to_1(results: Results, subject: Subject) -> str:
 
 
 def start_beats_full(results: Results, subject: Subject) -> str:
-    """Whether one manual start is better than all T steps by every metric of the claims at once."""
+    """Say whether one manual start is better than all T steps by every metric of the claims at once."""
     signs = {
         k: [results.gain(subject.manual(k), subject.full, metric).sign for metric in COMPARED]
         for k in range(1, subject.fine + 1)
@@ -133,7 +133,7 @@ def start_beats_full(results: Results, subject: Subject) -> str:
 
 
 def best_start(results: Results, subject: Subject) -> str:
-    """Where the best manual start lies: the best inner one against the better end, by NIQE and LPIPS."""
+    """Compare the best inner manual start with the better of the two ends, by NIQE and LPIPS."""
     parts = []
     for metric in ("niqe", "lpips"):
         inner = best_manual(results, subject, metric, range(2, subject.fine))
@@ -152,7 +152,7 @@ def best_start(results: Results, subject: Subject) -> str:
 
 
 def best_manual(results: Results, subject: Subject, metric: str, among: Sequence[int] | None = None) -> int:
-    """The manual start with the best mean of a metric, of all or ``among`` some."""
+    """Return the manual start with the best mean of a metric, of all or only ``among`` some."""
     sign = -1 if column(metric).lower_better else 1
     some = among or range(1, subject.fine + 1)
     values = {k: sign * results.mean(subject.manual(k), metric) for k in some}
@@ -160,7 +160,7 @@ def best_manual(results: Results, subject: Subject, metric: str, among: Sequence
 
 
 def agent(results: Results, subject: Subject, reward: str) -> str:
-    """The agent against the best manual start, by its reward."""
+    """Compare the agent with the best manual start, by its reward."""
     metric = reward.lower()
     best = best_manual(results, subject, metric)
     gain = results.gain(subject.agents[reward], subject.manual(best), metric)
@@ -175,7 +175,7 @@ def agent(results: Results, subject: Subject, reward: str) -> str:
 
 
 def trend(results: Results, subject: Subject, metric: str) -> str:
-    """Figure 1: whether a metric rises or falls with S as in the paper."""
+    """Say whether a metric rises or falls with S as in the paper's Figure 1."""
     keys = subject.of("csa")
     found = results.spearman(keys, [subject.samplers[key].steps for key in keys], metric)
     verdict = WORDS[found.sign * COARSE_TRENDS[metric]]
@@ -184,7 +184,7 @@ def trend(results: Results, subject: Subject, metric: str) -> str:
 
 
 def same_budget(results: Results, subject: Subject) -> list[str]:
-    """What wins and what loses against SkipDiff with at most as many evaluations, rounded."""
+    """List what wins and what loses against SkipDiff with at most as many evaluations, rounded."""
     budget = results.mean(subject.skipdiff, "evaluations")
     found = []
     for family in (family for family in FAMILIES if family.rival):
@@ -206,7 +206,7 @@ def same_budget(results: Results, subject: Subject) -> list[str]:
 
 
 def compared(results: Results, rival: str, ours: str, metrics: Sequence[Metric] = ()) -> str:
-    """By which metrics, of :data:`COMPARED` or others, a rival is better, worse, or neither."""
+    """Say by which metrics, of :data:`COMPARED` or others, a rival is better, worse, or neither."""
     names = [metric.name for metric in metrics] or COMPARED
     gains = {metric: results.gain(rival, ours, metric) for metric in names}
     few = len(results.images) < FEWEST
@@ -221,22 +221,22 @@ def compared(results: Results, rival: str, ours: str, metrics: Sequence[Metric] 
 
 
 def name(metric: str) -> str:
-    """A metric's name in sentences."""
+    """Return a metric's name in sentences."""
     return column(metric).title
 
 
 def signed(gain: Estimate, metric: str) -> str:
-    """A gain with its interval, more being better."""
+    """Format a gain with its interval, where more is better."""
     return spelled(gain, f"+.{column(metric).digits}f")
 
 
 def spelled(found: Estimate, form: str, unit: str = "") -> str:
-    """A mean and its interval in a sentence."""
+    """Format a mean and its interval for a sentence."""
     return f"{found.mean:{form}}{unit}, interval {found.low:{form}} … {found.high:{form}}"
 
 
 def niqe_disagreements(results: Results) -> str:
-    """Where NIQE and NIQE-full put two samplers in opposite orders, both intervals clear of zero."""
+    """Say where NIQE and NIQE-full rank two samplers oppositely, with both intervals clear of zero."""
     found, pairs = [], 0
     for i, first in enumerate(results.samplers):
         for second in results.samplers[:i]:
@@ -251,7 +251,7 @@ def niqe_disagreements(results: Results) -> str:
 
 
 def optimum_starts(results: Results, subject: Subject, metric: str) -> list[int]:
-    """The best start of each image and noise seed: under ``reset`` no schedule does better."""
+    """Return the best start of each image and noise seed; under ``reset``, no schedule is better."""
     sign = -1 if column(metric).lower_better else 1
     order = range(1, subject.fine + 1)
     values = np.stack([sign * results.values(subject.manual(k), metric) for k in order])

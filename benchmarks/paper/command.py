@@ -1,9 +1,9 @@
-"""The paper's tables and figures on your weights and images, beside what people use today.
+"""Remakes the paper's tables and figures with your weights and images, next to samplers in use today.
 
     python -m benchmarks paper [--model NAME] [--images FOLDER_OR_TAR] [--quick]
 
-Writes ``benchmarks/results/<model>/<images>/``: CSV, Markdown and PNG, and a page that ties them together.
-An interrupted run continues where it stopped; rows that are there are used again.
+Writes CSV, Markdown and PNG files to ``benchmarks/results/<model>/<images>/``, and a page that links them.
+An interrupted run continues where it stopped; existing rows are used again.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ PARTS = (
     "starts",
 )
 FEW = (1, 2)
-"""Evaluations of CCSR that pictures show beside AddSR's."""
+"""Numbers of evaluations of CCSR that pictures show next to AddSR's."""
 QUICK_PARTS, QUICK_IMAGES = ("1", "2", "3", "5"), 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_common(parser)
     parser.add_argument("--seeds", type=int, default=1, help="number of noise seeds per image [1]")
     parser.add_argument(
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PARTS,
         metavar="NAME",
-        help=f"what to make, of {', '.join(PARTS)} [all]",
+        help=f"parts to make, of {', '.join(PARTS)} [all]",
     )
     parser.add_argument("--quick", action="store_true", help="only 2 images, and tables 1 or 2, 3 and 5")
     parser.add_argument(
@@ -105,36 +105,36 @@ class Session:
 
     @property
     def rows(self) -> Path:
-        """The file that rows are kept in."""
+        """The file in which rows are kept."""
         return rows_file(self.args, self.model)
 
     @property
     def about(self) -> str:
-        """What pictures are made of."""
+        """A description of what pictures are made from."""
         jpeg = f" q{self.args.jpeg}" if self.args.jpeg is not None else ""
         refined = f" {self.subject.refined}" if self.subject.refined else ""
         return f"{self.model.hash} {self.model.dtype} {self.subject.skipdiff}{refined}{jpeg}"
 
     @property
     def command(self) -> str:
-        """What makes the same again."""
+        """The command that makes the same results again."""
         return command_line("paper", self.args, add_arguments)
 
     @property
     def made(self) -> str:
-        """The same as pages say it."""
+        """The command as pages state it."""
         return f"Made by `{self.command}`."
 
     def evaluation(
         self, model: FrozenModel, samplers: Sequence[Sampler], store: Store, first: int | None = None
     ) -> Evaluation:
-        """Rows of a model's samplers on the images, or the first of them, and seeds of this run."""
+        """Return the evaluation of a model's samplers on the seeds and the (first) images of this run."""
         count = min((n for n in (limit(self.args), first) if n), default=None)
         return Evaluation(model, self.source, samplers, store, range(self.args.seeds), count)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, or finish an evaluation, and write everything."""
+    """Evaluate the samplers, or finish an evaluation, and write all results."""
     session = open_session(args)
     session.rows.parent.mkdir(parents=True, exist_ok=True)
     session.folder.mkdir(exist_ok=True)
@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def everything(session: Session, store: Store, evaluation: Evaluation) -> list[Row]:
-    """What the store holds on this run's images and seeds, of all samplers that have a row for each."""
+    """Return the stored rows for this run's images and seeds, of all samplers that have every row."""
     rows: list[Row] = []
     for sampler in session.subject.samplers:
         some = [
@@ -175,7 +175,7 @@ def everything(session: Session, store: Store, evaluation: Evaluation) -> list[R
 
 
 def with_agent_s_budget(session: Session, store: Store) -> Session:
-    """Rivals at as many evaluations as the agent takes on these images, which is to be found out first."""
+    """Add rivals with as many evaluations as the agent takes on these images, which is measured first."""
     subject = session.subject
     if not subject.agent:
         return session
@@ -185,19 +185,19 @@ def with_agent_s_budget(session: Session, store: Store) -> Session:
 
 
 def limit(args: argparse.Namespace) -> int | None:
-    """How many images."""
+    """Return the number of images to use."""
     return args.limit or (QUICK_IMAGES if args.quick else None)
 
 
 def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
-    """Load what the arguments name.
+    """Load the model, the images and all else that the arguments name.
 
     Args:
-        args: of the command line.
+        args: arguments of the command line.
         spent: see :class:`.Subject`.
 
     Raises:
-        SkipDiffError: if one of them is wrong.
+        SkipDiffError: if an argument is wrong.
     """
     dtype = network_dtype(args)
     model = load_pretrained(args.model, args.device, dtype)
@@ -215,7 +215,7 @@ def open_session(args: argparse.Namespace, spent: int = 0) -> Session:
 
 
 def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
-    """A model of ``--variants``.
+    """Open a model of ``--variants``.
 
     Raises:
         SkipDiffError: if it does not fit into a table with ``model``.
@@ -229,7 +229,7 @@ def open_variant(folder: str, device: str, model: FrozenModel) -> FrozenModel:
 
 
 def announce(evaluation: Evaluation, model: FrozenModel) -> None:
-    """Say what is to be done and how long it may take."""
+    """Print what will be computed and how long it may take."""
     missing, calls = sum(job.rows for job in evaluation.jobs), evaluation.calls
     print(
         f"{model}\n{len(evaluation.images)} images, {len(evaluation.keys)} rows, {missing} of them missing: "
@@ -255,11 +255,11 @@ class Variant:
     what: str
     rows: list[Row]
     lines: tuple[Line, Line, Line]
-    """Full chain, CSA alone and SkipDiff."""
+    """The lines of the full chain, CSA alone and SkipDiff."""
 
 
 def variants(session: Session, store: Store) -> list[Variant]:
-    """Full chain, CSA alone and SkipDiff of other models, their rows under keys of their own."""
+    """Evaluate full chain, CSA alone and SkipDiff of other models; their rows get keys of their own."""
     found = []
     first = session.args.variant_images
     for model in session.variants:
@@ -277,7 +277,7 @@ def variants(session: Session, store: Store) -> list[Variant]:
 
 
 def draw(session: Session, parts: Sequence[Part], results: Results) -> None:
-    """Tables and figures of rows, each with the command that made it."""
+    """Write the tables and figures of rows, each with the command that made it."""
     made, subject = session.made, session.subject
     for part in parts:
         part = replace(part, note=f"{part.note} {made}".strip())
@@ -292,7 +292,7 @@ def draw(session: Session, parts: Sequence[Part], results: Results) -> None:
 
 
 def draw_rest(session: Session) -> None:
-    """Table 3 and the pictures, which do not rest on rows."""
+    """Write Table 3 and the pictures, which are not based on rows."""
     subject, args = session.subject, session.args
     if "table3" in session.wanted:
         own = session.agents.get(subject.agent)
@@ -327,7 +327,7 @@ def draw_rest(session: Session) -> None:
 
 
 def draw_rivals(session: Session, photographs: ImageSource) -> None:
-    """CCSR's and AddSR's pictures beside the full chain's and SkipDiff's, if there are such models."""
+    """Write pictures of CCSR and AddSR next to the full chain's and SkipDiff's, if these models exist."""
     subject = session.subject
     few = [key for key in subject.of("ccsr-both") if subject.samplers[key].steps in FEW] + subject.of("addsr")
     file, about = session.folder / "rivals.webp", " ".join([session.about, *few])
@@ -338,7 +338,7 @@ def draw_rivals(session: Session, photographs: ImageSource) -> None:
 
 
 def finish(session: Session, count: int, results: Results | None, others: Sequence[Variant]) -> None:
-    """The pages."""
+    """Write the pages."""
     args, subject = session.args, session.subject
     write_images(session.folder / "images.csv", session.source, count)
     sentences = None
@@ -356,13 +356,13 @@ def finish(session: Session, count: int, results: Results | None, others: Sequen
 
 
 def choices(subject: Subject, others: Sequence[Variant]) -> list[tuple[str, str, str]]:
-    """What sampler or model is another, with the keys of SkipDiff and of the full chain there."""
+    """List other samplers and models, each with its keys of SkipDiff and of the full chain."""
     unclamped = ("unclamped", f"{subject.fixed}+unclamped", f"{subject.full}+unclamped")
     return [unclamped, *((v.what, v.lines[2].sampler, v.lines[0].sampler) for v in others)]
 
 
 def other_weights(session: Session) -> dict[str, str]:
-    """Hashes of the rivals' and the variants' weights, by name."""
+    """Return the hashes of the rivals' and the variants' weights, by name."""
     titles = {family.name: family.title for family in FAMILIES}
     found = {
         titles[sampler.family]: " and refiner ".join(sampler.weights)

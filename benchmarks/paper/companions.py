@@ -1,12 +1,12 @@
-"""Which parts of CCSR's and AddSR's trainings are worth their place: short trainings side by side.
+"""Measures the worth of each part of CCSR's and AddSR's training, by short trainings side by side.
 
     python -m benchmarks companions --data natural256_train.tar --val val_set14_bsd20.tar --minutes 60
 
-Trains CCSR's first stage, its refiner and AddSR's student as their recipes have them, and with one part
-changed or left out each, for the same time on one thread, the last quarter of it cooling down, and measures
-them on validation images: at one and two evaluations of CCSR's chain, at one and four of AddSR's. A variant
-that is finished is not trained again, and rows that are there are used again. Writes ``companions.md`` and
-``companions.csv`` into ``benchmarks/results/<model>/``.
+Trains CCSR's first stage, its refiner and AddSR's student by their recipes, and variants in which one part is
+changed or left out. Every training takes the same time on one thread, of which the last quarter is the
+cool-down. The models are measured on validation images, at one and two evaluations of CCSR's chain, and at
+one and four of AddSR's. Finished variants are not trained again, and existing rows are used again. Writes
+``companions.md`` and ``companions.csv`` into ``benchmarks/results/<model>/``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Variant:
 
     program: Literal["ddpm", "refiner", "addsr"]
     changes: tuple[str, ...] = ()
-    """Of the recipe."""
+    """Changes to the recipe."""
     chains: tuple[FewSteps, ...] = CCSR_CHAINS
     plain: bool = False
-    """The refiner is one of the model itself, without CCSR's first stage."""
+    """Whether the refiner is for the model itself, without CCSR's first stage."""
     of: str = ""
-    """The variant that it is compared with, line by line."""
+    """Name of the variant with which it is compared, line by line."""
 
 
 UNTRAINED, STAGE_1, REFINER, STUDENT = "no further training", "stage 1", "refiner", "student"
@@ -67,14 +67,14 @@ VARIANTS = {
     "student with constant weights": Variant("addsr", ("addsr.adaptive=false",), ADDSR_CHAINS, of=STUDENT),
     "student of a teacher under LR": Variant("addsr", ("addsr.teacher=lr",), ADDSR_CHAINS, of=STUDENT),
 }
-"""By name."""
+"""The variants by name."""
 RECIPES = {"ddpm": "ccsr-natural-4x", "refiner": "ccsr-refiner-4x", "addsr": "addsr-natural-4x"}
 COMPARED = ("lpips", "stlpips", "niqe", "psnr", "residue", "consistency")
-"""Metrics of the differences."""
+"""Metrics whose differences are shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--model", default="natural-4x", help="the teacher, from which the others began")
     parser.add_argument(
         "--ccsr", default="ccsr-natural-4x", metavar="MODEL", help="CCSR's first stage [ccsr-natural-4x]"
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, measure, write."""
+    """Train the missing variants, measure them and write the page."""
     torch.set_num_threads(1)
     unknown = set(args.only or ()) - set(VARIANTS)
     if unknown:
@@ -104,11 +104,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Study:
-    """Variants, their rows and what is said of them.
+    """The variants, their rows, and the report on them.
 
     Args:
-        args: of the command.
-        metrics: what to measure.
+        args: arguments of the command.
+        metrics: the metrics to measure.
     """
 
     def __init__(self, args: argparse.Namespace, metrics: Sequence[Metric]) -> None:
@@ -116,11 +116,11 @@ class Study:
         self._source, self._store = open_source(args.val), Store(args.runs / "rows.csv")
         self._rows: list[Row] = []
         self._labels: list[str] = []
-        """Of the lines."""
+        """Labels of the lines."""
         self._steps: dict[str, int] = {}
-        """Of training, by the label of a line."""
+        """Number of training steps, by the label of a line."""
         self._pairs: list[tuple[str, str]] = []
-        """Labels of a variant's line and of the one that it is compared with."""
+        """Labels of a variant's line and of the line with which it is compared."""
 
     def measure(self, model: FrozenModel, samplers: Sequence[Sampler], steps: int | None = None) -> None:
         """Add the rows of samplers under their labels."""
@@ -134,10 +134,10 @@ class Study:
         self._steps |= dict.fromkeys(labels.values(), steps) if steps is not None else {}
 
     def train(self, name: str, variant: Variant) -> None:
-        """Train a variant, or find what it came to, and add its rows."""
+        """Train a variant unless it is finished, and add its rows."""
         args = self.args
         init = args.ccsr if variant.program == "refiner" and not variant.plain else args.model
-        # The recipe of stage 1 names the model whose architecture it has
+        # The recipe of stage 1 names the model whose architecture it shares.
         own = (f"model={init}",) if variant.program == "ddpm" else ()
         short = Short(
             RECIPES[variant.program], (*args.set, *own, *variant.changes), args.data, args.minutes,
@@ -156,7 +156,7 @@ class Study:
                 self._pairs.append((sampler.label, label))
 
     def report(self, model: FrozenModel, stage_1: FrozenModel) -> Report:
-        """The page."""
+        """Return the page."""
         args, results = self.args, Results(self._rows)
         columns = [*self.metrics, EVALUATIONS]
         shown, data = [], []
@@ -193,7 +193,7 @@ class Study:
         )
 
     def _differences(self, results: Results) -> list[str | Table]:
-        """Every variant minus what it is a variant of, image by image."""
+        """Tabulate the differences between every variant and the one that it modifies, image by image."""
         metrics = [metric for name in COMPARED for metric in self.metrics if metric.name == name]
 
         lines = [

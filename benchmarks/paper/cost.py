@@ -1,4 +1,4 @@
-"""Table 3: seconds and arithmetic of an image, SkipDiff against the full chain, the policy included."""
+"""Measures Table 3: seconds and arithmetic per image of SkipDiff, policy included, and the full chain."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .published import COST
 SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
 AUTHORS = UNetConfig(image_size=160)
-"""The network whose seconds the paper reports, as the authors' file for ImageNet has it: built for 160
-pixels, where no level is 16 wide, it has attention in the middle alone and 92.6 M weights. That for faces has
-97.8 M."""
+"""The network whose seconds the paper reports, according to the authors' file for ImageNet. It was built for
+160 pixels, where no level is 16 wide, so it has attention only in the middle, and 92.6 M weights. The network
+for faces has 97.8 M."""
 AUTHORS_NAME = "the authors' network for ImageNet, random weights"
 FIXED = "fixed start"
-"""What ``Cost.policy`` says where no network decides."""
+"""Value of ``Cost.policy`` if no network decides."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an image of ``size`` squared costs with one sampler on one device, a median of ``repeats``."""
+    """The cost of an image of ``size`` squared with one sampler on one device, as medians of ``repeats``."""
 
     hash: str
     device: str
@@ -49,13 +49,13 @@ class Cost:
     evaluations: float
     seconds: float
     gmac: float
-    """Billions of multiply-adds, policy included: half of what torch's FLOP counter counts."""
+    """Billions of multiply-adds, policy included; torch's FLOP counter counts twice as many."""
     policy_share: float
-    """Of the seconds."""
+    """Share of the seconds that the policy takes."""
 
 
 class TimedPolicy:
-    """A policy that stops its own time."""
+    """A policy that measures its own time."""
 
     def __init__(self, policy: Policy, watch: Stopwatch) -> None:
         self.policy, self.watch = policy, watch
@@ -68,13 +68,13 @@ class TimedPolicy:
 
 
 def measure(model: FrozenModel, policy: str | int, repeats: int, size: int) -> list[Cost]:
-    """The full chain and SkipDiff at (10, T/10), taking turns; medians.
+    """Measure the full chain and SkipDiff at (10, T/10) in alternation; return medians.
 
     Args:
         model: the frozen model.
         policy: a start level or a policy file.
-        repeats: rounds of both.
-        size: side of the enlarged image.
+        repeats: number of rounds of both.
+        size: side of the enlarged image in pixels.
     """
     fine = model.schedule.steps // 10
     watch = Stopwatch(model.device)
@@ -103,7 +103,7 @@ def measure(model: FrozenModel, policy: str | int, repeats: int, size: int) -> l
 
 
 def network_gmac(model: FrozenModel, size: int) -> float:
-    """Billions of multiply-adds of one network call."""
+    """Return the billions of multiply-adds of one network call."""
     x = torch.zeros(1, 3, size, size, device=model.device)
     with FlopCounterMode(display=False) as counter:
         model.predict(x, x, torch.full((1,), 0.5, device=model.device))
@@ -111,19 +111,19 @@ def network_gmac(model: FrozenModel, size: int) -> float:
 
 
 def policy_gmac(model: FrozenModel, policy: Policy, size: int) -> float:
-    """Billions of multiply-adds of one decision, as far as torch computes it."""
+    """Return the billions of multiply-adds of one decision, as far as torch computes it."""
     with FlopCounterMode(display=False) as counter:
         policy(torch.zeros(1, 3, size, size, device=model.device), None)
     return counter.get_total_flops() / 2e9
 
 
 def hardware(model: FrozenModel) -> str:
-    """What it ran on."""
+    """Describe the hardware that the model runs on."""
     return describe_hardware(model.device, World()).removesuffix(", shared machine")
 
 
 def authors_model(device: torch.device) -> FrozenModel:
-    """The authors' network for ImageNet (92.6 M weights) with random weights, for images of 256 pixels."""
+    """Build the authors' network for ImageNet (92.6 M weights), with random weights, for 256 pixels."""
     config = ModelConfig(scale=4, image_size=256, unet=AUTHORS, coarse_levels="rebuilt")
     model = random_model(config, device=device)
     model.name = AUTHORS_NAME
@@ -135,15 +135,15 @@ def authors_model(device: torch.device) -> FrozenModel:
 def table(
     folder: Path, models: list[FrozenModel], policies: list[str | int], repeats: int, size: int, made: str
 ) -> list[Cost]:
-    """Measure what ``table3.csv`` does not hold yet, or with fewer rounds; write it and ``table3.md``.
+    """Measure what ``table3.csv`` lacks or holds with fewer rounds; write it and ``table3.md``.
 
     Args:
-        folder: where.
-        models: what to measure, each with its entry of ``policies``, see :func:`measure`.
+        folder: folder of the table.
+        models: models to measure, each with its entry of ``policies``, see :func:`measure`.
         policies: start levels or policy files.
-        repeats: rounds.
-        size: side of the enlarged image.
-        made: what the page says of the command.
+        repeats: number of rounds.
+        size: side of the enlarged image in pixels.
+        made: sentence of the page about the command.
     """
     file = folder / "table3.csv"
     found = read_costs(file)
@@ -152,7 +152,7 @@ def table(
         about = (model.hash, hardware(model), str(model.dtype).removeprefix("torch."), named, size)
         known = [(c.hash, c.device, c.dtype, c.policy, c.size) for c in found]
         if about in known:
-            fast = known.index(about)  # the full chain stands before it
+            fast = known.index(about)  # the full chain precedes it
             if found[fast].repeats >= repeats:
                 continue
             del found[fast - 1 : fast + 1]
@@ -160,17 +160,17 @@ def table(
         report(found, made).write(folder)
     replace(report(found, made), data=()).write(
         folder
-    )  # names this run's versions; the figures stay as they are
+    )  # names this run's versions; the measured values stay as they are
     return found
 
 
 def read_costs(file: Path) -> list[Cost]:
-    """What a ``table3.csv`` holds; nothing if it is not there."""
+    """Read the costs in a ``table3.csv``; none if it does not exist."""
     return read(file, Cost)
 
 
 def report(costs: list[Cost], made: str) -> Report:
-    """The table, what its columns mean, and what made it; the paper's own figures beside its own network."""
+    """Report the table with its explanation and command; the paper's figures stand by its own network."""
     lines = []
     published = any(cost.model == AUTHORS_NAME for cost in costs)
     for full, fast in zip(costs[::2], costs[1::2], strict=True):

@@ -1,8 +1,8 @@
-"""The demo: one bundled photograph, shrunk four times and enlarged again in every way there is.
+"""The demo: shrinks one bundled photograph by a factor of four, and enlarges it again in every way.
 
     python -m benchmarks demo [--model NAME] [--out FOLDER]
 
-Writes the pictures and a labelled comparison, and prints a table against the original.
+Writes the pictures and a labelled comparison, and prints a table of the results, compared with the original.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .parts import Subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments of the demo."""
+    """Add the command-line arguments of the demo."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the pictures")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge, write, print."""
+    """Enlarge the photograph, write the pictures and print the table."""
     model = load_pretrained(args.model)
     start = fixed_start(model)
     pair = make_pair(open_source([demo_photograph()]), 0, scale=model.scale)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     subject = Subject(model.scale, model.schedule.steps, start, catalogue(model, start, agent))
     keys = ("bicubic", subject.full, "csa-10", subject.fixed, *subject.of("agent"))
     for key in keys:
-        sampler = catalogue(model, start, agent)[key]  # a fresh one, which remembers nothing
+        sampler = catalogue(model, start, agent)[key]  # a new one, which remembers nothing
         print(f"  {sampler.label} …", flush=True)
         began = time.perf_counter()
         picture = sampler.one(pair.lr, 0)
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_pictures(folder: Path, panels: list[tuple[str, np.ndarray]], lr: np.ndarray) -> None:
-    """Every picture alone, the input in its own size, and all of them on one sheet."""
+    """Write every picture alone, the input in its own size, and all of them on one sheet."""
     folder.mkdir(parents=True, exist_ok=True)
     for label, image in panels:
         write_image(folder / f"{_stem(label)}.png", lr if image is panels[0][1] else image)

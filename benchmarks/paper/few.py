@@ -1,4 +1,4 @@
-"""What CCSR and AddSR come to at one, two and four evaluations, in sentences that are computed from rows."""
+"""States the results of CCSR and AddSR at one, two and four evaluations, in sentences computed from rows."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ LIMITS = {
     (BOTH, 2): {"lpips": 0.185, "niqe": 5.2, "psnr": 25.8},
     (STUDENT, 4): {"lpips": 0.205, "niqe": 4.6, "psnr": 25.0},
 }
-"""What the means of natural-4x's few-step models are to be at most or, if more is better, at least, by family
-and number of evaluations, on the pictures of :data:`AIMED_AT`."""
+"""Limits for the means of natural-4x's few-step models on the pictures of :data:`AIMED_AT`, by family and
+number of evaluations: upper limits or, if more is better, lower limits."""
 AIMED_AT = "imagenet256_test"
 
 
 def few_steps(results: Results, subject: Subject, images: str) -> list[str]:
-    """The sentences, as far as there are rows.
+    """Return the sentences for which there are rows.
 
     Args:
-        results: rows.
-        subject: whose samplers they are.
-        images: name of the set, see :data:`AIMED_AT`.
+        results: the rows.
+        subject: subject that the samplers belong to.
+        images: name of the set of images, see :data:`AIMED_AT`.
     """
     found = first_stage(results, subject)
     for family in (BOTH, STUDENT):
@@ -47,13 +47,13 @@ def few_steps(results: Results, subject: Subject, images: str) -> list[str]:
 
 
 def at(results: Results, subject: Subject, family: str, evaluations: int) -> str:
-    """Key of a family's sampler with so many evaluations, if it has rows; else empty."""
+    """Return the key of a family's sampler with this number of evaluations; empty if it has no rows."""
     keys = (key for key in subject.of(family) if key in results)
     return next((key for key in keys if results.mean(key, "evaluations") == evaluations), "")
 
 
 def first_stage(results: Results, subject: Subject) -> list[str]:
-    """What CCSR's first stage changes under its own sampler."""
+    """Say what CCSR's first stage changes under CCSR's own sampler."""
     found = []
     for budget in BUDGETS:
         ours, same = (at(results, subject, family, budget) for family in (STAGE_1, SAME))
@@ -66,7 +66,7 @@ def first_stage(results: Results, subject: Subject) -> list[str]:
 
 
 def beside_others(results: Results, subject: Subject, key: str, budget: int) -> str:
-    """Which samplers of as many evaluations are better than one of these by a metric of the claims."""
+    """Say which samplers at equal evaluations are better than this one by a metric of the claims."""
     others = [
         (family.title, other)
         for family in FAMILIES
@@ -84,7 +84,7 @@ def beside_others(results: Results, subject: Subject, key: str, budget: int) -> 
 
 
 def reached(results: Results, subject: Subject, key: str, limits: Mapping[str, float]) -> str:
-    """Which limits a sampler keeps."""
+    """Say which limits a sampler keeps."""
     found = []
     for metric, limit in limits.items():
         mean, shown = results.mean(key, metric), column(metric)

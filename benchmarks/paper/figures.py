@@ -1,4 +1,4 @@
-"""Figures that are drawn from rows alone (matplotlib, extra ``bench``)."""
+"""Draws the figures that are based on rows alone (matplotlib, extra ``bench``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INK, SECOND, THIRD = "#1f4e79", "#c55a11", "#7f7f7f"
 
 
 def draw_coarse(folder: Path, part: Part, subject: Subject, results: Results) -> None:
-    """Figure 1: metrics of CSA alone against S, with intervals and Spearman's coefficient."""
+    """Draw Figure 1: metrics of CSA alone against S, with intervals and Spearman's coefficient."""
     sizes = [subject.samplers[key].steps for key in part.samplers]
     metrics = major()
     estimates = {m: [results.estimate(key, m.name) for key in part.samplers] for m in metrics}
@@ -60,14 +60,14 @@ def draw_coarse(folder: Path, part: Part, subject: Subject, results: Results) ->
 
 
 def interval(found: Estimate, digits: int) -> str:
-    """As a cell: ``24.90 (24.61 … 25.20)``."""
+    """Format a mean and its interval as a cell: ``24.90 (24.61 … 25.20)``."""
     return f"{found:.{digits}f}"
 
 
 def draw_plane(folder: Path, part: Part, samplers: Mapping[str, Sampler], results: Results) -> None:
-    """Figure 5: distortion (PSNR) against perception (LPIPS, NIQE), and the same as a table.
+    """Draw Figure 5: distortion (PSNR) against perception (LPIPS, NIQE); also write it as a table.
 
-    Bicubic is far off and stands in the title.
+    Bicubic lies far outside and is given in the title.
     """
     figure = new_figure(12, 6.5)
     for axes, metric in zip(figure.subplots(1, 2), (column("lpips"), column("niqe")), strict=True):
@@ -89,7 +89,7 @@ def draw_plane(folder: Path, part: Part, samplers: Mapping[str, Sampler], result
 
 
 def families(part: Part, samplers: Mapping[str, Sampler]) -> list[tuple[Family, list[Sampler]]]:
-    """A part's samplers by family, of the families that are drawn, both in the catalogue's order."""
+    """Group a part's samplers by family, for the families that are drawn; both in the catalogue's order."""
     shown = [sampler for key, sampler in samplers.items() if key in part.samplers]
     found = [(family, [s for s in shown if s.family == family.name]) for family in FAMILIES if family.mark]
     return [(family, own) for family, own in found if own]
@@ -98,7 +98,7 @@ def families(part: Part, samplers: Mapping[str, Sampler]) -> list[tuple[Family, 
 def draw_family(
     axes: Any, family: Family, samplers: Sequence[Sampler], results: Results, metric: str
 ) -> None:
-    """The points of a family in the plane."""
+    """Draw the points of a family in the plane."""
     x, y = ([results.mean(sampler.key, m) for sampler in samplers] for m in ("psnr", metric))
     size = 13 if family.mark == "*" else 5
     axes.plot(
@@ -109,7 +109,7 @@ def draw_family(
 
 
 def draw_starts(folder: Path, subject: Subject, results: Results, note: str) -> None:
-    """Histogram of the optimum's starts, by NIQE and by LPIPS, beside the agent's or the fixed one."""
+    """Draw a histogram of the optimum's starts, by NIQE and by LPIPS, with the agent's or the fixed one."""
     figure = new_figure(7, 3.8)
     axes = figure.subplots()
     bars = {f"optimum by {m.upper()}": optimum_starts(results, subject, m) for m in ("niqe", "lpips")}

@@ -1,10 +1,10 @@
-"""More photographs to learn from, all of them freely licensed: those of Debian's packages of wallpapers.
+"""Gathers freely licensed photographs for training, from Debian's packages of wallpapers.
 
     python -m benchmarks photographs [--out photographs]
 
-On Debian and Ubuntu, by ``apt-get download``, which needs no root and installs nothing. The bundled ones are
-put beside them, all with a short side of 256 pixels, and ``SOURCES.md`` names each one's author, licence and
-source.
+It works on Debian and Ubuntu, by ``apt-get download``, which needs no root and installs nothing. The bundled
+photographs are added. All have a short side of 256 pixels, and ``SOURCES.md`` names the author, the licence
+and the source of each.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ NATURE = {
     "Wood": "Jean-François Fortin Tam",
     "YellowFlower": "Charles Barbin",
 }
-"""MATE's photographs and their authors; the licence is the package's, GPL-2+."""
+"""MATE's photographs and their authors; the licence is that of the package, GPL-2+."""
 WALLPAPERS = (
     "BytheWater", "ColorfulCups", "EveningGlow", "FallenLeaf", "Grey", "Kite", "OneStandsOut", "Path",
 )  # fmt: skip
-"""KDE's photographs; each says itself who made it. The others are drawn, or hold nothing but sky."""
+"""KDE's photographs, whose files name the authors. Its other wallpapers are drawn, or show only sky."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A photograph and where it is from."""
+    """A photograph and its source."""
 
     name: str
     picture: RGB8
@@ -58,14 +58,14 @@ class Found:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--out", type=Path, default=Path("photographs"), help="folder to write to [photographs]"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gather them."""
+    """Gather the photographs."""
     with tempfile.TemporaryDirectory() as folder:
         found = [Found(p.name, p.read_small(), p.author, p.licence, _source(p)) for p in PHOTOGRAPHS]
         found += [*mates(unpack(MATE, Path(folder))), *kdes(unpack(KDE, Path(folder)))]
@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def unpack(package: str, folder: Path) -> Path:
-    """The files of a Debian package, in a folder of its own.
+    """Unpack the files of a Debian package into a folder of its own.
 
     Raises:
-        SkipDiffError: if it cannot be had.
+        SkipDiffError: if it is not available.
     """
     into = folder / package
     into.mkdir()
@@ -99,7 +99,7 @@ def unpack(package: str, folder: Path) -> Path:
 
 
 def mates(share: Path) -> Iterator[Found]:
-    """MATE's, those that this version of the package holds."""
+    """Yield those of MATE's photographs that this version of the package holds."""
     for name, author in NATURE.items():
         file = share / "backgrounds" / "mate" / "nature" / f"{name}.jpg"
         if file.is_file():
@@ -107,7 +107,7 @@ def mates(share: Path) -> Iterator[Found]:
 
 
 def kdes(share: Path) -> Iterator[Found]:
-    """KDE's, those that this version of the package holds."""
+    """Yield those of KDE's photographs that this version of the package holds."""
     for name in WALLPAPERS:
         folder = share / "wallpapers" / name
         if not (folder / "metadata.json").is_file():

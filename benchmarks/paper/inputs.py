@@ -1,11 +1,11 @@
-"""Models beside one another on clean inputs and on JPEGs: which of them a photograph should be given.
+"""Compares models on clean inputs and on JPEGs, to show which of them suits a photograph.
 
     python -m benchmarks inputs --models natural-4x natural-4x-real --images imagenet256_test.tar --jpeg 75
 
-Every model enlarges every image at its own fixed start, and where it has a refiner by the chain that this is
-meant for, too, from the clean LR and from the LR saved as JPEG.
-Writes ``inputs.md`` and ``inputs.csv`` into ``benchmarks/results/<last model>/<images>/``; rows that are
-there are used again.
+Every model enlarges every image, from the clean LR and from the LR saved as JPEG, at its own fixed start. A
+model with a refiner also uses the chain that the refiner is meant for.
+Writes ``inputs.md`` and ``inputs.csv`` into ``benchmarks/results/<last model>/<images>/``; existing rows are
+used again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .claims import compared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--models",
         nargs="+",
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, compare, write."""
+    """Compute the missing rows, compare the models and write the page."""
     models = [load_pretrained(given, args.device, network_dtype(args)) for given in args.models]
     names = [model.name for model in models]
     if len({*names}) < len(names):
@@ -90,18 +90,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verdict(results: Results, said: str, new: str, old: str) -> str:
-    """A sentence on one line of the table against another one."""
+    """Compare one line of the table with another in a sentence."""
     return f"*{said}: {new} against {old}*: {compared(results, new, old)}"
 
 
 def _pairs(names: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    """What sentences compare: each model's last line with the former model's, and with its own first."""
+    """Return the pairs to compare: each model's last line with the one before, and with its own first."""
     last = [own[-1] for own in names]
     return [*zip(last, last[1:], strict=False), *((own[0], own[-1]) for own in names if len(own) > 1)]
 
 
 def _ways(model: FrozenModel, given: str) -> dict[str, Sampler]:
-    """SkipDiff at the model's start, and what its refiner is meant for, by the names that the table gives."""
+    """Return SkipDiff at the model's start, and the chain of its refiner, by their names in the table."""
     start = fixed_start(model)
     every = catalogue(model, start, folder=given)
     found = {f"{model.name}, start {start}": every[f"skip-10-{model.schedule.steps // 10}-{start}"]}
@@ -117,9 +117,9 @@ def _rows(
     ways: Sequence[Mapping[str, Sampler]],
     quality: int | None,
 ) -> Results:
-    """Bicubic and every model on inputs of one kind, each under a name that a reader knows.
+    """Evaluate bicubic and every model on inputs of one kind, under names for readers.
 
-    The originals stand beside clean inputs alone: they are the same for all.
+    Only clean inputs get rows for the originals, which are the same for all.
     """
     source, found = with_jpeg(open_source(args.images), quality), []
     for model, way in zip(models, ways, strict=True):

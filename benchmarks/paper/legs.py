@@ -1,12 +1,12 @@
-"""What each leg of a model's training brought, and what ten times as much training would.
+"""Measures what each leg of a model's training improved, and the gain from ten times as much training.
 
     python -m benchmarks legs --legs natural-4x runs/one runs/two --images val_set14_bsd20.tar
 
-A leg is a shipped model, a model folder, or the folder of a run, whose ``log.jsonl`` is then drawn, too. Each
-leg begins from the one before it. Their models enlarge the same images at every fixed start, and those that
-were made for a few evaluations by their own chain, with their refiner if they have one. Writes
-``legs.md``, ``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``;
-rows that are there are used again.
+A leg is a shipped model, a model folder, or the folder of a run, whose ``log.jsonl`` is then also drawn. Each
+leg begins from the one before it. Their models enlarge the same images at every fixed start. Models that were
+made for a few evaluations use their own chain, with their refiner if they have one. Writes ``legs.md``,
+``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``; existing rows
+are used again.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from ..measure.tables import Report, Table
 from .claims import compared
 
 CHOICE = "lpips"
-"""The metric by which each leg's best start is chosen: a better network wants another start."""
+"""The metric by which each leg's best start is chosen, since a better network may need another start."""
 DRAWN = ("loss", "val_loss", "denoising", "consistency", "distillation", "l1", "lpips", "vgg", "critic_loss")
-"""What the left figure shows, as far as a run has it: losses and their parts."""
+"""What the left figure shows of a run, if it exists: losses and their parts."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +55,32 @@ class Leg:
     name: str
     model: FrozenModel
     log: list[dict[str, Any]]
-    """Lines of the run, empty where there is none; ``minutes`` are those of the leg."""
+    """Lines of the log of the run, empty if there is none; ``minutes`` are those of the leg."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is known of the training: the refiner's if the model has one, else the model's."""
+        """The record of the training: that of the refiner if the model has one, else that of the model."""
         refiner = self.model.config.refiner
         return refiner.training if refiner else self.model.config.training
 
     @property
     def hours(self) -> float:
-        """Of all training up to here."""
+        """The hours of all training up to the end of this leg."""
         return float(self.record.get("hours", 0))
 
     @property
     def images(self) -> int:
-        """Crops that were seen up to here."""
+        """The number of crops that were seen up to the end of this leg."""
         return int(self.record.get("images", 0))
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Of the weights: the model's hash and the refiner's."""
+        """The hashes of the model and of the refiner."""
         refiner = own_refiner(self.model)
         return self.model.hash, refiner.hash if refiner else ""
 
     def curve(self) -> list[dict[str, float]]:
-        """The log against the hours of the whole training."""
+        """Return the log, with the hours of the whole training."""
         last = self.log[-1] if self.log else {}
         before = self.hours - max((line.get("minutes", 0) for line in self.log), default=0) / 60
         found, hours = [], before
@@ -91,7 +91,7 @@ class Leg:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--legs", nargs="+", required=True, metavar="PATH",
         help="models or folders of runs, in the order in which they continue each other",
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, compare, write."""
+    """Compute the missing rows, compare the legs and write the page."""
     legs = [open_leg(args, given, number) for number, given in enumerate(args.legs, 1)]
     if len({leg.identity for leg in legs}) < len(legs):
         raise SkipDiffError("--legs: two of them have the same weights")
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_leg(args: argparse.Namespace, given: str, number: int) -> Leg:
-    """A leg by what was given, a model or the folder of a run."""
+    """Open a leg, which is given as a model or the folder of a run."""
     folder = Path(given)
     inner = folder / "model"
     model = load_pretrained(inner if inner.is_dir() else given, args.device, network_dtype(args))
@@ -157,15 +157,15 @@ def open_leg(args: argparse.Namespace, given: str, number: int) -> Leg:
 
 
 def own_refiner(model: FrozenModel) -> Refiner | None:
-    """The refiner in a model's folder, if there is one."""
+    """Return the refiner in a model's folder, if there is one."""
     if model.config.refiner is None or model.folder is None:
         return None
     return load_refiner(model.folder, model.device, model.dtype)
 
 
 def ways(model: FrozenModel) -> dict[str, Sampler]:
-    """Every fixed start of a model, or every number of evaluations of the chain that it was made for, by
-    that number."""
+    """Return a model's samplers by number: of the fixed start, or of the evaluations of the chain that it was
+    made for."""
     chain = named_chain(model.chain, model)
     if isinstance(chain, FewSteps):
         chains = [type(chain)(steps) for steps in range(1, (chain.most or max(2, chain.steps)) + 1)]
@@ -176,7 +176,7 @@ def ways(model: FrozenModel) -> dict[str, Sampler]:
 
 
 def rows(leg: Leg, source: ImageSource, store: Store, limit: int | None) -> list[Row]:
-    """Of every one of :func:`ways`, under keys that name the leg and the way."""
+    """Evaluate every sampler of :func:`ways`, under keys that name the leg and the sampler."""
     wanted = ways(leg.model)
     names = {sampler.key: name for name, sampler in wanted.items()}
     evaluation = Evaluation(leg.model, source, [*wanted.values()], store, limit=limit)
@@ -187,13 +187,13 @@ def rows(leg: Leg, source: ImageSource, store: Store, limit: int | None) -> list
 
 
 def best_way(results: Results, leg: Leg) -> str:
-    """The key of the leg's way with the best mean of :data:`CHOICE`."""
+    """Return the key of the leg's sampler with the best mean of :data:`CHOICE`."""
     keys = [key for key in results.samplers if key.startswith(f"{leg.name}-")]
     return min(keys, key=lambda key: results.mean(key, CHOICE))
 
 
 def sentences(results: Results, legs: Sequence[Leg], best: Sequence[str]) -> list[str]:
-    """What each leg brought, and the slope over all of them."""
+    """State what each leg improved, and the slope over all legs."""
     found = [
         f"*Leg {leg.name} against leg {before.name}* ({leg.hours - before.hours:.1f} hours, "
         f"{leg.images - before.images} crops): {compared(results, key, other)}"
@@ -214,16 +214,16 @@ def sentences(results: Results, legs: Sequence[Leg], best: Sequence[str]) -> lis
 
 
 def per_tenfold(results: Results, keys: Sequence[str], tens: NDArray[np.float64], column: str) -> Estimate:
-    """The least-squares slope of a column over ``tens``, log10 of the crops, and its interval over images.
+    """Estimate the least-squares slope of a column over ``tens``, log10 of the crops, with its interval.
 
-    The slope of the means is the mean of the images' slopes, as it is linear in the values.
+    The slope of the means is the mean of the images' slopes, since it is linear in the values.
     """
     weights = (tens - tens.mean()) / ((tens - tens.mean()) ** 2).sum()
     return estimate(weights @ np.stack([results.values(key, column) for key in keys]))
 
 
 def draw(path: Path, legs: Sequence[Leg], found: Sequence[dict[Any, Estimate]]) -> None:
-    """Left: losses against hours. Right: the chosen metric of each leg against its crops."""
+    """Plot losses against hours (left), and the chosen metric of each leg against its crops (right)."""
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)
     for name in DRAWN:

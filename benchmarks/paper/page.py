@@ -1,4 +1,4 @@
-"""The pages that tie tables and figures together."""
+"""Writes the pages that link tables and figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TITLES = {
     "stability": "Stability over noise seeds",
     "refiner": "The refiner's strength",
 }
-"""What may be there, in order."""
+"""Titles of the tables and figures that a page may have, in order."""
 OF_THE_MODEL = {
     "speed": "Running times",
     "recipes": "Variants of the recipe",
@@ -52,12 +52,12 @@ OF_THE_MODEL = {
     "tiling_memory": "Tiles: memory",
     "tiling_largest": "Tiles: memory of the largest",
 }
-"""What may lie beside the folders of image sets."""
+"""Pages that may lie next to the folders of image sets."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was run, as the page says it."""
+    """The run that a page describes."""
 
     model: FrozenModel
     images: str
@@ -69,16 +69,16 @@ class Run:
     """Hashes of rivals and variants, by name."""
     command: str
     rows: str
-    """The file with every row, from the page's folder."""
+    """Path of the file with all rows, relative to the folder of the page."""
     computed: Mapping[str, int]
-    """How many of them in what and on what, see :attr:`.Results.computed`."""
+    """Number of rows by precision and device, see :attr:`.Results.computed`."""
     quick: bool = False
 
 
 def write_images(file: Path, source: ImageSource, count: int) -> None:
-    """``images.csv``: the test images by name, size and hash of their pixels.
+    """Write ``images.csv``: the test images with name, size and hash of their pixels.
 
-    A longer list that begins with these stays: tables of an earlier run may rest on all of it.
+    A longer list that begins with these images is kept, since tables of an earlier run may use all of it.
     """
     lines = []
     for index in range(count):
@@ -90,12 +90,12 @@ def write_images(file: Path, source: ImageSource, count: int) -> None:
 
 
 def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
-    """``README.md`` of a folder of results.
+    """Write ``README.md`` of a folder of results.
 
     Args:
-        folder: where.
-        run: what was run.
-        sentences: on the paper's claims; None if the run was not about rows: what the page says stays.
+        folder: folder of the results.
+        run: the run to describe.
+        sentences: sentences on the paper's claims; None keeps those of the page, if the run made no rows.
     """
     if sentences is not None or "facts" not in read_contents(folder):
         title = f"{run.model.name} on {run.images}"
@@ -124,7 +124,7 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
 
 
 def head(contents: Mapping[str, Any]) -> str:
-    """What a page says of the rows."""
+    """Return what a page says about the rows."""
     text = f"# {contents['title']}\n\n"
     if contents["quick"]:
         text += "A quick look: too few images to tell samplers apart.\n\n"
@@ -142,12 +142,12 @@ def head(contents: Mapping[str, Any]) -> str:
 
 
 def files(folder: Path, name: str, *suffixes: str) -> list[Path]:
-    """The files of a table or figure that there are, in this order."""
+    """Return the existing files of a table or figure, in the order of the suffixes."""
     return [file for suffix in suffixes if (file := folder / f"{name}.{suffix}").is_file()]
 
 
 def links(folder: Path, name: str, title: str) -> str:
-    """A line with the files of a table or figure and what it rests on; nothing if there are none."""
+    """Return a line with the files and the data basis of a table or figure; empty if there are no files."""
     there = files(folder, name, "md", "csv", "png", "webp")
     if not there:
         return ""
@@ -157,7 +157,7 @@ def links(folder: Path, name: str, title: str) -> str:
 
 
 def facts(run: Run) -> list[str]:
-    """Machine, versions, seeds, number of images."""
+    """State the machine, the versions, the seeds and the number of images."""
     model = run.model
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     agents = ", ".join(
@@ -181,7 +181,7 @@ def facts(run: Run) -> list[str]:
 
 
 def write_index(folder: Path, name: str, command: str) -> None:
-    """``README.md`` of a model: the pages of its image sets; ``command`` is the one that wrote it."""
+    """Write ``README.md`` of a model, with the pages of its image sets; ``command`` is the calling one."""
     text = f"# Results of {name}\n\nEach page names its command; this list was made by `{command}`.\n\n"
     for page in sorted(folder.glob("*/README.md")):
         first = read_contents(page.parent).get("facts", [""])[0]

@@ -1,4 +1,4 @@
-"""Which samplers every table and figure shows, under which names, beside which of the paper's figures."""
+"""Defines the samplers that every table and figure shows, with their names and the paper's figures."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ FACES_NOTE = "The paper's column: CelebA-HQ 8×, step pair (10, 10), its own cho
 
 @dataclass(frozen=True)
 class Subject:
-    """What is being measured."""
+    """The subject of the measurements."""
 
     scale: int
     top: int
-    """T."""
+    """Number T of levels of the model."""
     start: int
     """The fixed start at (10, T/10)."""
     samplers: Mapping[str, Sampler] = field(default_factory=dict)
-    """Those that there are, by key."""
+    """The samplers that exist, by key."""
     agent: str = ""
-    """Name of the one that SkipDiff's rows show; empty for the fixed start."""
+    """Name of the agent that SkipDiff's rows show; empty for the fixed start."""
     spent: int = 0
     """Rounded mean evaluations of the agent on these images; 0 for the fixed start."""
     paper: str = ""
-    """Which of the paper's sets the images are of, see :data:`.OWN_SETS`; empty: of none, and no table shows
-    a figure of the paper."""
+    """The paper's set that the images belong to, see :data:`.OWN_SETS`; empty: none, and no table shows
+    figures of the paper."""
 
     @property
     def fine(self) -> int:
@@ -39,52 +39,52 @@ class Subject:
 
     @property
     def budgets(self) -> tuple[int, ...]:
-        """Evaluations at which every rival is run: those of the fixed start, and the agent's."""
+        """Numbers of evaluations at which every rival is run: those of the fixed start and of the agent."""
         return tuple(sorted({9 + self.start, self.spent or 9 + self.start}))
 
     @property
     def full(self) -> str:
-        """Key of the full chain."""
+        """The key of the full chain."""
         return f"csa-{self.top}"
 
     @property
     def fixed(self) -> str:
-        """Key of SkipDiff with the fixed start."""
+        """The key of SkipDiff with the fixed start."""
         return self.manual(self.start)
 
     @property
     def agents(self) -> dict[str, str]:
-        """Keys of the agents there are, by name."""
+        """The keys of the agents that exist, by name."""
         return {sampler.agent: key for key, sampler in self.samplers.items() if sampler.agent}
 
     @property
     def skipdiff(self) -> str:
-        """Key of SkipDiff as it ships: the agent if there is one, else the fixed start."""
+        """The key of SkipDiff as it ships: with the agent if there is one, else with the fixed start."""
         return self.agents.get(self.agent, self.fixed)
 
     @property
     def paper_pair(self) -> str:
-        """Key of the step pair of the paper's Table 2 at the paper's number of evaluations."""
+        """The key of the step pair of the paper's Table 2, with the paper's number of evaluations."""
         return "skip-{}-{}-{}".format(*PAPER_PAIR)
 
     @property
     def refined(self) -> str:
-        """Key of the model's own refiner and its chain; empty if there is none."""
+        """The key of the model's own refiner with its chain; empty if there is none."""
         return next(iter(self.of("refined")), "")
 
     def manual(self, start: int) -> str:
-        """Key of a fixed start."""
+        """Return the key of a fixed start."""
         return f"skip-10-{self.fine}-{start}"
 
     def of(self, family: str) -> list[str]:
-        """Keys of a family, in its own order."""
+        """Return the keys of a family, in its own order."""
         return [key for key, sampler in self.samplers.items() if sampler.family == family]
 
     def lines(self, rows: Iterable[tuple[str, str, str]]) -> tuple[Line, ...]:
-        """Lines of those samplers that there are.
+        """Return the lines of the samplers that exist.
 
         Args:
-            rows: key, label (empty for the sampler's own) and the paper's figures.
+            rows: key, label (empty for the sampler's own) and the paper's figures of each line.
         """
         return tuple(
             Line(key, label or self.samplers[key].label, published)
@@ -94,21 +94,21 @@ class Subject:
 
     @property
     def pairs(self) -> list[str]:
-        """Keys of (5, 20) and (20, 5), as deep as the fixed start, and of photographs :attr:`paper_pair`."""
+        """Keys of (5, 20) and (20, 5) at the fixed start's depth and, for photographs, :attr:`paper_pair`."""
         left_out = {self.paper_pair} if self.scale == FACES_SCALE else set()
         return [k for k in self.of("pair") if k.startswith(("skip-5-", "skip-20-")) and k not in left_out]
 
     def published(self, paper: str, figures: Figures, evaluations: int | None = None) -> str:
-        """The paper's figures as a cell, if the images are of its set ``paper``; else empty."""
+        """Format the paper's figures as a cell if the images are of its set ``paper``; else empty."""
         return shown(figures, evaluations) if self.paper == paper else ""
 
     def plain(self, keys: Iterable[str]) -> tuple[Line, ...]:
-        """Lines of samplers under their own labels, each once."""
+        """Return the lines of samplers under their own labels, each once."""
         return self.lines((key, "", "") for key in dict.fromkeys(keys))
 
 
 def rivals(subject: Subject) -> dict[str, str]:
-    """Keys of all that Table 1 or 2 shows beside SkipDiff and its parts; labels, if not their own."""
+    """Return the keys in Table 1 or 2 besides SkipDiff and its parts, with other labels if there are any."""
     found: dict[str, str] = {}
     for family in (family for family in FAMILIES if family.rival):
         found |= dict.fromkeys(subject.of(family.name), "")
@@ -117,7 +117,7 @@ def rivals(subject: Subject) -> dict[str, str]:
 
 
 def main_table(subject: Subject) -> Part:
-    """Table 1 of a model that enlarges faces 8 times, Table 2 of any other."""
+    """Define Table 1 for a model that enlarges faces 8 times, or Table 2 for any other model."""
     number = 1 if subject.scale == FACES_SCALE else 2
     figures: dict[str, str] = {}
     note = ""
@@ -142,7 +142,7 @@ def main_table(subject: Subject) -> Part:
 
 
 def cases(subject: Subject) -> Part:
-    """Table 4: what CSA and FSR each do."""
+    """Define Table 4: the effects of CSA and FSR."""
     top, fine = subject.top, subject.fine
     alone, whole = (subject.agents.get(name) for name in ("(1, T)", "(10, T)"))
     rows = [
@@ -167,7 +167,7 @@ def cases(subject: Subject) -> Part:
 
 
 def starts(subject: Subject) -> Part:
-    """Table 5: every manual start, the agent and the full chain."""
+    """Define Table 5: every manual start, the agent and the full chain."""
     rows = [
         (subject.manual(k), f"start {k}", subject.published("faces", STARTS[k]) if k in STARTS else "")
         for k in range(subject.fine, 0, -1)
@@ -183,7 +183,7 @@ def starts(subject: Subject) -> Part:
 
 
 def rewards(subject: Subject) -> Part:
-    """Table 6: the metric that was the agent's reward."""
+    """Define Table 6: the metrics that were the agents' rewards."""
     named = [name for name in REWARDS if name in subject.agents]
     rows = [
         (subject.agents[name], f"reward 1/{name}", subject.published("faces", REWARDS[name]))
@@ -197,7 +197,7 @@ def rewards(subject: Subject) -> Part:
 
 
 def ablation(subject: Subject) -> Part:
-    """What can be changed without training."""
+    """Define the table of variants that need no training."""
     keys = [subject.full, "csa-10", subject.fixed, *subject.of("ablation")]
     note = (
         "x̂0 clamped to [-1, 1] or not on the way down; CSA's topmost level of the full table (strided) or of "
@@ -207,19 +207,19 @@ def ablation(subject: Subject) -> Part:
 
 
 def coarse(subject: Subject) -> Part:
-    """Figure 1: CSA alone, over S."""
+    """Define Figure 1: CSA alone, over S."""
     return Part("figure1", "Figure 1: CSA alone over S", subject.plain(subject.of("csa")))
 
 
 def plane(subject: Subject) -> Part:
-    """Figure 5: everything in the perception–distortion plane."""
+    """Define Figure 5: everything in the perception–distortion plane."""
     parts = (main_table(subject), starts(subject), coarse(subject))
     keys = [key for part in parts for key in part.samplers] + subject.of("pair")
     return Part("figure5", "Figure 5: perception and distortion", subject.plain(keys))
 
 
 def build(subject: Subject, wanted: Sequence[str]) -> list[Part]:
-    """The parts that ``--tables`` names, of those that rest on rows."""
+    """Return the parts that ``--tables`` names, among those that are based on rows."""
     made = [make(subject) for make in (main_table, cases, starts, rewards, ablation, coarse, plane)]
     every = {part.name: part for part in made}
     main = dict.fromkeys(("table1", "table2"), made[0].name)  # a model has one of the two

@@ -1,4 +1,4 @@
-"""Pictures, of photographs alone that are free to show: samples, and latents (Figure 6)."""
+"""Draws samples and latents (Figure 6), only of photographs that may be shown freely."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .portraits import portraits
 from .published import FACES_SCALE
 
 SHOWN = 4
-"""As many of the bundled photographs fit on a page."""
+"""Number of bundled photographs that fit on a page."""
 
 
 def photographs(model: FrozenModel) -> ImageSource:
-    """What pictures of a model show: the bundled photographs, or of a model of faces portraits."""
+    """Return the photographs for a model's pictures: bundled ones or, for a model of faces, portraits."""
     return portraits(model.image_size) if model.scale == FACES_SCALE else bundled_images().take(SHOWN)
 
 
@@ -35,15 +35,15 @@ def draw_samples(
     source: ImageSource,
     labels: Mapping[str, str] | None = None,
 ) -> None:
-    """A row for each photograph: input, every sampler, original.
+    """Draw a row for each photograph: the input, the result of every sampler, and the original.
 
     Args:
         path: WebP file.
-        model: whose scale shrinks the photographs.
-        samplers: what to show.
-        about: of what it was made, see :func:`.made_of`.
+        model: model whose scale shrinks the photographs.
+        samplers: the samplers to show.
+        about: what the picture was made from, see :func:`.made_of`.
         source: the photographs, see :func:`photographs`.
-        labels: names of samplers, where theirs are too long.
+        labels: shorter names of samplers whose own names are too long.
     """
     size = _side(source, model)
     rows = []
@@ -57,7 +57,7 @@ def draw_samples(
 
 
 def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource) -> None:
-    """Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, and the x̂0 behind them."""
+    """Draw Figure 6: latents of the full chain and of CSA (S = 10) at the same levels, with their x̂0."""
     top = model.schedule.steps
     pair = make_pair(source, min(1, len(source) - 1), scale=model.scale, image_size=_side(source, model))
     condition = conditions_of(model, [pair.lr])
@@ -83,13 +83,13 @@ def draw_latents(path: Path, model: FrozenModel, about: str, source: ImageSource
 
 
 def _side(source: ImageSource, model: FrozenModel) -> int:
-    """Of the squares that are shown, in pixels."""
+    """Return the side of the squares that are shown, in pixels."""
     side = min(BUNDLED_IMAGE_SIZE, *source[0].shape[:2])
     return side - side % model.scale
 
 
 def _states(process: SkipProcess, condition: torch.Tensor, keys: list[NoiseKey]) -> dict[int, SkipState]:
-    """States by level, at the levels that CSA of 10 steps reaches."""
+    """Return the states by level, at the levels that CSA with 10 steps reaches."""
     found: dict[int, SkipState] = {}
     stride = process.schedule.steps // 10
 

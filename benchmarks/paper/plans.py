@@ -1,12 +1,12 @@
-"""A model's plans against SkipDiff's fixed start, and against the standard samplers of as many evaluations.
+"""Compares a model's plans with SkipDiff's fixed start, and with standard samplers at equal evaluations.
 
-Plans that efforts alone run were chosen for more detail: they are held against SkipDiff with 20 coarse steps,
-too.
+Plans that only efforts run were chosen for more detail; they are also compared with SkipDiff with 20 coarse
+steps.
 
     python -m benchmarks plans --model natural-4x --images imagenet256_test.tar
 
 Writes ``plans.md`` and ``plans.csv`` into ``benchmarks/results/<model>/<images>/``; rows are kept with those
-of ``paper``, and what is there is not computed again.
+of ``paper``, and existing rows are not computed again.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ from ..measure.store import Store
 from ..measure.tables import Report, Table, basis
 
 EFFORT = "effort"
-"""The family of plans that efforts alone run."""
+"""The family of plans that only efforts run."""
 FINER = "skip-20-"
-"""How the key of SkipDiff with 20 coarse steps begins."""
+"""Beginning of the key of SkipDiff with 20 coarse steps."""
 STANDARD = ("ddim", "ddim-half", "dpm", "ancestral", "ccsr")
-"""Families that a plan is compared with at as many evaluations."""
+"""Families with which a plan is compared at equal evaluations."""
 JUDGES = ("psnr", "lpips", "niqe_full")
-"""A plan is beaten where two of these are better, and the third is not worse."""
+"""A plan is beaten if two of these metrics are better and the third is not worse."""
 ABSOLUTE = ("psnr", "ssim")
-"""Whose differences count as they are; of the others it is the ratio that counts."""
+"""Metrics that are compared by their difference; the others are compared by their ratio."""
 LIMITS = {"psnr": -0.10, "ssim": -0.005, "lpips": 1.02, "niqe_full": 1.04, "residue": 1.1}
-"""What a plan may be, as against the fixed start, to count as good as it."""
+"""Limits, relative to the fixed start, within which a plan counts as equally good."""
 LOOSER = {8: 1.02, 6: 1.05, 5: 1.07}
-"""The ratio of LPIPS that plans of at most so many evaluations are allowed."""
+"""Allowed ratio of LPIPS, by the maximum number of evaluations of a plan."""
 
 
 @dataclass(frozen=True)
 class Against:
-    """A plan against SkipDiff: differences (of :data:`ABSOLUTE`) or ratios of means, by metric."""
+    """A plan compared with SkipDiff: differences (for :data:`ABSOLUTE`) or ratios of means, by metric."""
 
     sampler: Sampler
     found: dict[str, Estimate]
 
     def fails(self, lpips: float) -> list[str]:
-        """Metrics by which it lies beyond :data:`LIMITS`, with another ratio of LPIPS."""
+        """Return the metrics by which it exceeds :data:`LIMITS`, with this ratio of LPIPS instead."""
         limits = LIMITS | {"lpips": lpips}
         return [
             name for name, limit in limits.items()
@@ -70,13 +70,13 @@ class Against:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     add_common(parser)
     parser.add_argument("--seeds", type=int, default=1, help="number of noise seeds per image [1]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute what is missing, and write the page."""
+    """Compute the missing rows and write the page."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
     start, counts = fixed_start(model, args.start), set(shipped_plans(model))
     if not counts:
@@ -103,7 +103,7 @@ def report(
     results: Results, reference: Sampler, plans: Sequence[Sampler], rivals: Sequence[Sampler], made: str,
     finer: Sampler | None = None,
 ) -> Report:  # fmt: skip
-    """Means, what plans gain and lose, and by whom they are beaten; ``finer`` is for plans of efforts."""
+    """Report means, gains and losses of plans, and what beats them; ``finer`` is for plans of efforts."""
     references = [reference, *filter(None, [finer])]
     shown = [HR, *references, *plans, *sorted(rivals, key=lambda rival: rival.steps)]
     head = ["", *(metric.label for metric in METRICS), "evaluations"]
@@ -139,18 +139,18 @@ def report(
 
 
 def paired(against: Sequence[Against]) -> Table:
-    """Each plan's differences and ratios."""
+    """Tabulate each plan's differences and ratios."""
     head = ["", *(column(name).title for name in LIMITS)]
     return Table(head, [[a.sampler.label, *map(_interval, a.found.values())] for a in against])
 
 
 def spent(results: Results, sampler: Sampler) -> int:
-    """Evaluations of a sampler that takes as many for every picture."""
+    """Return the number of evaluations of a sampler that takes the same number for every picture."""
     return round(results.mean(sampler.key, "evaluations"))
 
 
 def compared(results: Results, plan: str, reference: str) -> dict[str, Estimate]:
-    """Paired differences, and ratios of means, by metric."""
+    """Estimate paired differences or ratios of means, by metric."""
     found = {}
     for name in LIMITS:
         if name in ABSOLUTE:
@@ -161,7 +161,7 @@ def compared(results: Results, plan: str, reference: str) -> dict[str, Estimate]
 
 
 def sentences(against: Sequence[Against]) -> list[str]:
-    """Whether the fewest evaluations that count as good are few enough."""
+    """Say with how few evaluations plans still count as equally good."""
     found = []
     for most, lpips in LOOSER.items():
         limits = ", ".join(f"{column(name).title} {_limit(name, lpips)}" for name in LIMITS)
@@ -181,7 +181,7 @@ def sentences(against: Sequence[Against]) -> list[str]:
 
 
 def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]) -> list[str]:
-    """Standard samplers of as many evaluations that are better by two judges and not worse by the third."""
+    """List standard samplers at equal evaluations that are better by two judges, not worse by the third."""
     found = []
     for plan in plans:
         some = [rival for rival in rivals if rival.steps == plan.steps]

@@ -1,6 +1,6 @@
-"""Portraits that are free to show, cut as the faces that models of faces know.
+"""Portraits that may be shown freely, cut like the faces that face models were trained on.
 
-They lie in packages that the benchmarks need anyway; where eyes and mouth are in them was read off by hand.
+They come with packages that the benchmarks need. The positions of eyes and mouth were measured by hand.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from skipdiff_env.images import PHOTOGRAPHS, ImageSource, Photograph
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photograph of a face, and where the face is. Points are (x, y) in its pixels."""
+    """A photograph of a face, and the position of the face. Points are (x, y) in pixels."""
 
     photograph: Photograph
     eyes: tuple[tuple[float, float], tuple[float, float]]
-    """The left one in the picture first."""
+    """Centres of the eyes; the left one in the picture comes first."""
     mouth: tuple[float, float]
-    """Its centre."""
+    """Centre of the mouth."""
 
     def read(self, size: int) -> np.ndarray:
-        """The aligned face, uint8 (size, size, 3)."""
+        """Return the aligned face, uint8 (size, size, 3)."""
         return align(self.photograph.read(), self.eyes, self.mouth, size)
 
 
@@ -51,17 +51,17 @@ def align(
 ) -> np.ndarray:
     """Turn, cut and shrink a face as FFHQ does (Karras et al. 2019, appendix A).
 
-    The square's side is 4 times the distance of the eyes or 3.6 times that from eyes to mouth, whichever is
-    longer; its centre lies a tenth of the way from the eyes to the mouth.
+    The side of the square is 4 times the distance between the eyes or 3.6 times the distance from the eyes to
+    the mouth, whichever is longer; its centre lies a tenth of the way from the eyes to the mouth.
 
     Args:
         picture: uint8 (H, W, 3).
-        eyes: (x, y) of both, the left one in the picture first.
-        mouth: (x, y) of its centre.
+        eyes: (x, y) of both eyes; the left one in the picture comes first.
+        mouth: (x, y) of the centre of the mouth.
         size: side of the result in pixels.
 
     Returns:
-        uint8 (size, size, 3); what lies outside of the picture repeats its border.
+        The face, uint8 (size, size, 3); outside the picture, its border is repeated.
     """
     left, right = np.array(eyes[0]), np.array(eyes[1])
     between, across = (left + right) / 2, right - left
@@ -71,7 +71,7 @@ def align(
     x = direction / np.hypot(*direction) * half
     y = np.array([-x[1], x[0]])
     centre = between + 0.1 * down
-    fine = 4 * size  # so that shrinking, not sampling, makes the pixels
+    fine = 4 * size  # so that the pixels come from shrinking, not from sampling
     corners = np.array([centre - x - y, centre + x - y, centre - x + y], np.float32)
     turn = cv2.getAffineTransform(corners, np.array([[0, 0], [fine, 0], [0, fine]], np.float32))
     large = cv2.warpAffine(
@@ -81,5 +81,5 @@ def align(
 
 
 def portraits(size: int) -> ImageSource:
-    """All of them, aligned, as images of ``size`` pixels."""
+    """Return all portraits, aligned, as images of ``size`` pixels."""
     return ImageSource([(portrait.photograph.name, partial(portrait.read, size)) for portrait in PORTRAITS])

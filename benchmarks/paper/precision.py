@@ -1,8 +1,8 @@
-"""Whether bfloat16 changes the figures of tables: the same pictures in both precisions.
+"""Tests whether bfloat16 changes the figures of the tables, on the same pictures in both precisions.
 
     python -m benchmarks precision --model face-8x --images faces128_val.tar
 
-Enlarges some pictures, drawn by seed, by SkipDiff from the fixed start and by the full chain, in float32 and
+Enlarges some random pictures by SkipDiff from the fixed start and by the full chain, in float32 and
 in bfloat16, and compares them pair by pair. It needs a processor with AVX512-BF16 or AMX, or a GPU. Writes
 ``precision.md`` and ``precision.csv`` into ``benchmarks/results/<model>/<images>/``; rows are kept with those
 of ``paper``.
@@ -34,16 +34,16 @@ EXACT, FAST = torch.float32, torch.bfloat16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument("--images", type=Path, help="folder or tar of HR images [the bundled ones]")
-    parser.add_argument("--count", type=int, default=24, metavar="N", help="number of pictures, drawn [24]")
+    parser.add_argument("--count", type=int, default=24, metavar="N", help="number of random pictures [24]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, compare, write."""
+    """Compute the missing rows, compare the precisions and write the page."""
     source = open_source(args.images)
     source = picked(source, sorted(drawn(len(source), args.count, 0)))
     rows = []
@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def named(key: str, dtype: torch.dtype) -> str:
-    """A sampler's key with a precision."""
+    """Return a sampler's key with a precision."""
     return f"{key} {str(dtype).removeprefix('torch.')}"
 
 
 def report(results: Results, samplers: list[Sampler], made: str) -> Report:
-    """What bfloat16 gives more, or less, than float32."""
+    """Report the differences between bfloat16 and float32."""
     head = ["", "", *(metric.title for metric in METRICS)]
     lines: list[list[str]] = []
     data: list[list[Any]] = [["sampler", "precision", *(metric.name for metric in METRICS)]]

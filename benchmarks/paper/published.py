@@ -1,9 +1,9 @@
-"""The paper's own figures: other weights, another choice of pictures.
+"""The paper's own figures, for other weights and another choice of pictures.
 
-Tables show them in a column of their own, and only beside results on the same kind of pictures and with the
+Tables show them in a column of their own, and only for results on the same kind of pictures and with the
 same step pair.
 
-PSNR, SSIM, NIQE, LPIPS; Luo et al., AAAI 2024, Tables 1 to 6.
+The figures are PSNR, SSIM, NIQE and LPIPS, from Tables 1 to 6 of Luo et al., AAAI 2024.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 Figures = tuple[float, float, float, float]
 
 FACES_SCALE = 8
-"""A model that enlarges so far is one of aligned faces, any other one of natural images."""
+"""A model with this scale is for aligned faces; any other model is for natural images."""
 
 OWN_SETS = {"faces128_test-celebahq": "faces", "imagenet256_test": "natural"}
 """The folders of results on the paper's kinds of test pictures, CelebA-HQ 8 times and ImageNet 4 times."""
@@ -31,7 +31,7 @@ NATURAL: dict[str, Figures] = {
 """Table 2: ImageNet, 4 times; SkipDiff with (5, 20) and 20 evaluations."""
 
 COST = {"full": (4.17, 17799.0), "skipdiff": (0.69, 2848.0)}
-"""Table 3: seconds on one V100, and what it calls GFLOP, which are giga multiply-adds (GMAC)."""
+"""Table 3: seconds on one V100, and billions of multiply-adds (GMAC), which the paper calls GFLOP."""
 
 CASES: dict[str, tuple[Figures, int]] = {
     "neither": ((24.79, 0.6766, 7.30, 0.0992), 100),
@@ -69,7 +69,7 @@ CONSISTENCY = {1: 0.49, 2: 0.64}
 
 
 def shown(figures: Figures, evaluations: int | None = None) -> str:
-    """As a cell: ``25.60 / 0.6838 / 6.47 / 0.0967 (16)``."""
+    """Format figures as a cell: ``25.60 / 0.6838 / 6.47 / 0.0967 (16)``."""
     psnr, ssim, niqe, lpips = figures
     cell = f"{psnr:.2f} / {ssim:.4f} / {niqe:.2f} / {lpips:.4f}"
     return cell if evaluations is None else f"{cell} ({evaluations})"

@@ -1,10 +1,10 @@
-"""Short training runs side by side: which choices of a recipe earn their place.
+"""Compares choices of a training recipe by short runs side by side.
 
     python -m benchmarks recipes --data natural256_train.tar --val val_set14_bsd20.tar --minutes 6
 
-Trains every variant of a recipe from the same start, random or ``--init``, for the same time on one thread,
-the last quarter of it cooling down, and measures it on validation images. A variant that is finished is not
-trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
+Trains every variant of a recipe from the same weights, random or of ``--init``, for the same time on one
+thread, of which the last quarter is the cool-down, and measures it on validation images. Finished variants
+are not trained again. Writes ``benchmarks/results/<recipe>/recipes.md``; the models stay in ``--runs``, for
 ``python -m benchmarks paper --tables ablation --variants``.
 """
 
@@ -38,18 +38,18 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "narrower, two blocks a level": ("model.unet.channels=40", "model.unet.res_blocks=2"),
     "AdamW": ("optimiser.kind=adamw",),
 }
-"""What is changed, by name; crops and batch keep the pixels of a step."""
+"""The changes of each variant; crops and batch always have the same number of pixels per step."""
 SOURCES: dict[str, tuple[str, ...]] = {
     "all sources alike": ("data.weights={ffhq_: 1, celebahq_: 1}",),
     "the sharpest sources alone": ("data.weights={celeba_: 0, yonsei_: 0}",),
 }
-"""Further variants of face-8x, which draws from its sources unequally."""
+"""Further variants of face-8x, which draws its sources with unequal frequency."""
 START = 7
-"""The paper's."""
+"""The paper's start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--recipe", default="natural-4x", help="name or file of the recipe [natural-4x]")
     add_short_arguments(parser, minutes=6.0, runs="runs/recipes")
     parser.add_argument("--init", metavar="MODEL", help="model whose weights to start from [random weights]")
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, measure, write."""
+    """Train the missing variants, measure them and write the page."""
     torch.set_num_threads(1)
     every = VARIANTS | SOURCES
     unknown = set(args.only or ()) - set(every)

@@ -1,17 +1,18 @@
-"""How much of a refiner's change pays: perception against distortion, on validation images.
+"""Measures how much of a refiner's change pays: perception against distortion, on validation images.
 
     python -m benchmarks refiner --model natural-4x-real --images val_set14_bsd20.tar --jpeg 75
 
-CCSR's chain at one and two evaluations, with shares of what the model's refiner changes, beside bicubic and
-the model's SkipDiff; and with the model's own share what giving back of the input does to it (back-projection
-of all that it lacks, and of its coarsest colours). Writes ``refiner.md`` and ``refiner.csv`` into
-``benchmarks/results/<model>/<images>/``; rows that are there are used again.
+Runs CCSR's chain with one and two evaluations and with several shares of the refiner's change, and compares
+it with bicubic and the model's SkipDiff. With the model's own share, it also measures the effect of giving
+back parts of the input: back-projection of everything that the result lacks, or only of its coarsest colours.
+Writes ``refiner.md`` and ``refiner.csv`` into ``benchmarks/results/<model>/<images>/``; existing rows are
+used again.
 
-A model without a refiner that was made for a few calls, such as AddSR's student, has the latter alone
-(``given-back.md``). Inputs of all four kinds (``--mixed``) are for models of photographs as they are.
+For a model without a refiner that was made for a few calls, such as AddSR's student, only the second part
+applies (``given-back.md``). Inputs of all four kinds (``--mixed``) are meant for models of real photographs.
 
-With ``--choose`` the share of the least LPIPS, among those that keep to the limits which follow
-(``--choose psnr=25.8 niqe=5.2``; at its number of evaluations), becomes the model's default.
+With ``--choose``, the share with the lowest LPIPS among those within the given limits
+(``--choose psnr=25.8 niqe=5.2``), at the model's number of evaluations, becomes the model's default.
 """
 
 from __future__ import annotations
@@ -56,32 +57,32 @@ GIVEN_BACK: dict[str, dict[str, Any]] = {
     "back-projected": {"clean": 0.0},
     "colours of the input": {"colour_fix": True},
 }
-"""What may be done to a finished picture; see :class:`.SkipDiffSampler`."""
+"""Ways of giving back parts of the input to a finished picture, see :class:`.SkipDiffSampler`."""
 GIVEN_BACK_NOTE = "*Back-projected*: the result shrinks to the input; *colours of the input*: in large areas."
 MOST = 4
-"""Evaluations up to which a chain is tried that can have any number."""
+"""Maximum number of evaluations that is tried for a chain that can have any number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--model", default="natural-4x-real", help="a shipped model's name or a model folder")
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
     parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
     parser.add_argument(
-        "--mixed", action="store_true", help="inputs of mixed quality: clean, JPEG, noisy and blurred in turn"
+        "--mixed", action="store_true", help="vary the inputs: clean, JPEG, noisy and blurred in turn"
     )
     parser.add_argument(
         "--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="S", help="strengths to try"
     )
     parser.add_argument(
         "--choose", nargs="*", metavar="METRIC=LIMIT",
-        help="write the strength with the least LPIPS within these limits into the model's config.json",
+        help="write the strength with the lowest LPIPS within these limits into the model's config.json",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, write the table, and choose if that was asked for."""
+    """Compute the missing rows, write the table, and choose a strength if asked to."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
     if model.config.refiner is None:
         return _given_back_alone(args, model)
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _given_back_alone(args: argparse.Namespace, model: FrozenModel) -> int:
-    """The table of a model of a few calls without a refiner.
+    """Write the table of a model without a refiner that was made for a few calls.
 
     Raises:
         SkipDiffError: if the model was made for a longer chain, or a strength is to be chosen.
@@ -126,14 +127,14 @@ def _given_back_alone(args: argparse.Namespace, model: FrozenModel) -> int:
 
 
 def inputs(args: argparse.Namespace) -> str:
-    """The images, and what is done to them, in words."""
+    """Describe the images and their degradation in words."""
     return said(args) + (", inputs of mixed quality" if args.mixed else "")
 
 
 def measured(
     args: argparse.Namespace, model: FrozenModel, samplers: Sequence[Sampler]
 ) -> tuple[Results, Path]:
-    """Every sampler on the images, and the folder of the results."""
+    """Evaluate every sampler on the images; return the results and their folder."""
     file = rows_file(args, model)
     folder = file.parent.parent / (folder_name(args) + "-mixed" * args.mixed)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,7 @@ def measured(
 
 
 def lines_of(samplers: Sequence[Sampler]) -> tuple[Line, ...]:
-    """A line for each."""
+    """Return a line for each sampler."""
     return tuple(Line(sampler.key, sampler.label) for sampler in samplers)
 
 
@@ -156,7 +157,7 @@ def _written(args: argparse.Namespace, folder: Path, part: Part, results: Result
 
 
 def shares(model: FrozenModel, folder: str, strengths: Collection[float]) -> dict[float, list[Sampler]]:
-    """CCSR's chains by the share of the refiner's change that counts, and without a refiner as 0."""
+    """Return CCSR's chains by the share of the refiner's change, where 0 is without a refiner."""
     chains = [CCSR(steps) for steps in STEPS]
     found = {0.0: trained_chains(model, "strength 0", chains)}
     for share in sorted(strengths):
@@ -166,8 +167,8 @@ def shares(model: FrozenModel, folder: str, strengths: Collection[float]) -> dic
 
 
 def given_back(model: FrozenModel, plain: Sequence[Sampler], chains: Sequence[FewSteps]) -> list[Sampler]:
-    """The samplers ``plain`` of these chains, under the model's own refiner if it has one, with some of the
-    input given back."""
+    """Return the samplers ``plain`` of these chains, and variants that give back some of the input, with the
+    model's own refiner if it has one."""
 
     def with_options(sampler: Sampler, chain: FewSteps, name: str, options: dict[str, Any]) -> Sampler:
         refiner = model.folder if model.config.refiner else None
@@ -189,14 +190,14 @@ def given_back(model: FrozenModel, plain: Sequence[Sampler], chains: Sequence[Fe
 # -- the choice
 
 Limit = tuple[Column, float]
-"""What a metric's mean must be at least, or at most where less is better."""
+"""A metric, and the lower limit of its mean, or the upper limit if less is better."""
 
 
 def limit(word: str) -> Limit:
-    """``psnr=25.8`` as a limit.
+    """Parse a limit such as ``psnr=25.8``.
 
     Raises:
-        SkipDiffError: if there is no such metric, or no number.
+        SkipDiffError: if there is no such metric, or the limit is not a number.
     """
     name, _, number = word.partition("=")
     metric = next((metric for metric in METRICS if metric.name == name), None)
@@ -210,22 +211,22 @@ def limit(word: str) -> Limit:
 
 
 def within(limits: Sequence[Limit]) -> str:
-    """Limits, in words."""
+    """Describe limits in words."""
     said = (f"{m.title} of at {'most' if m.lower_better else 'least'} {value:g}" for m, value in limits)
     return f" with {' and '.join(said)}" if limits else ""
 
 
 def evaluations(model: FrozenModel) -> int:
-    """Those of the chain that the model is run by, or as many as there is a line for."""
+    """Return the number of evaluations of the chain that the model runs, as far as there is a line for it."""
     chain = named_chain(model.chain, model)
     return min(chain.steps, max(STEPS)) if isinstance(chain, CCSR) else max(STEPS)
 
 
 def chosen(results: Results, samplers: Sequence[Sampler], limits: Sequence[Limit]) -> str:
-    """Key of the sampler with the least LPIPS among those whose means keep to the limits.
+    """Return the key of the sampler with the lowest LPIPS among those whose means are within the limits.
 
     Raises:
-        SkipDiffError: if none does.
+        SkipDiffError: if there is none.
     """
     sign = {metric.name: -1 if metric.lower_better else 1 for metric, _ in limits}
     fit = [
@@ -239,7 +240,7 @@ def chosen(results: Results, samplers: Sequence[Sampler], limits: Sequence[Limit
 
 
 def write_strength(folder: Path, strength: float) -> None:
-    """Make it the default of the model in a folder."""
+    """Make a strength the default of the model in a folder."""
     config = read_config(folder / CONFIG)
     assert config.refiner is not None  # there is one
     write_config(folder / CONFIG, replace(config, refiner=replace(config.refiner, strength=strength)))

@@ -1,4 +1,4 @@
-"""Short trainings side by side: each is trained once, under all that decides what comes out of it."""
+"""Runs short trainings side by side, each once per set of settings that determine its result."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from skipdiff_env.training.recipe import Program
 from ..measure.tables import RESULTS
 
 SHORT = ("optimiser.warmup=40", "optimiser.ema=0.99", "validation.images=0")
-"""Of all: a few hundred steps would else be warm-up, and their average mostly the first weights."""
+"""Changes for all short trainings, whose few hundred steps would otherwise be warm-up, and their average
+mostly the first weights."""
 COOLING = 0.25
-"""The share of the time in which the rate falls."""
+"""Share of the time in which the learning rate falls."""
 
 
 def add_short_arguments(parser: argparse.ArgumentParser, minutes: float, runs: str) -> None:
-    """What every comparison of short trainings is told; ``minutes`` and ``runs`` are the defaults."""
+    """Add the arguments of all comparisons of short trainings; ``minutes`` and ``runs`` are the defaults."""
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="training images")
     parser.add_argument("--val", required=True, type=Path, metavar="PATH", help="validation images")
     parser.add_argument(
         "--minutes", type=float, default=minutes, help=f"minutes of training per variant [{minutes:g}]"
     )
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe for all variants"
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe for all variants"
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda [cpu]")
     parser.add_argument("--limit", type=int, metavar="N", help="use only the first N validation images [all]")
@@ -46,27 +47,27 @@ class Short:
     """A short training."""
 
     recipe: str
-    """Name or file."""
+    """Name or file of the recipe."""
     changes: tuple[str, ...]
-    """Of the recipe."""
+    """Changes to the recipe."""
     data: Sequence[str]
     minutes: float
     device: str
     init: str | None = None
-    """The model to start from, or, for a refiner and a student, to learn from; None: random weights."""
+    """Model to start from or, for a refiner or a student, to learn from; None: random weights."""
     program: Program = "ddpm"
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """All changes of the recipe."""
+        """All changes to the recipe."""
         return (*SHORT, *self.changes)
 
     def trained(self, name: str, runs: Path) -> Path:
-        """The model folder, after training if need be; a training that was stopped begins anew.
+        """Train unless that is done already; return the model folder. An interrupted training begins anew.
 
         Args:
-            name: what tables call it.
-            runs: where models are kept.
+            name: name of the training in tables.
+            runs: folder in which models are kept.
 
         Raises:
             SkipDiffError: if it was stopped before its end.
@@ -94,8 +95,8 @@ class Short:
         return done
 
     def _digest(self) -> str:
-        """Of all that decides what is trained: the recipe as it is then, names and sizes of the data, the
-        device, the time."""
+        """Return a digest of all that determines the training: the changed recipe, names and sizes of the
+        data, the device and the time."""
         cuda = pick_device(self.device).type == "cuda"
         recipe = asdict(load_program(self.recipe, self.program, self.init, cuda, self.overrides))
         recipe["init"] = load_pretrained(self.init, "cpu").hash if self.init else None

@@ -1,13 +1,13 @@
-"""How much of a result is the noise seed's doing: G-STD and L-STD of every sampler.
+"""Measures how much the noise seed changes a result: G-STD and L-STD of every sampler.
 
     python -m benchmarks stability --images imagenet256_test.tar
 
-The measures of content consistency of CCSR's authors. M images are enlarged under N noise seeds each; every
-deviation over the seeds is that of the population (the divisor is N). **G-STD** of a metric Q: the mean over
-images of √(1/N Σₙ (Qₙ - Q̄)²). **L-STD**: the mean over pixels, colours and images of √(1/N Σₙ (xₙ - x̄)²),
-where x is the value of a pixel in [0, 1], and 4 pixels are cut off at every border. Writes ``stability.md``
-and ``stability.csv`` into ``benchmarks/results/<model>/<images>/``; the rows, an image and
-sampler each, are kept in ``stability_rows.csv`` and used again.
+These are the measures of content consistency of CCSR's authors. M images are enlarged under N noise seeds
+each; every deviation over the seeds is that of the population (the divisor is N). **G-STD** of a metric Q is
+the mean over images of √(1/N Σₙ (Qₙ - Q̄)²). **L-STD** is the mean over pixels, colours and images of
+√(1/N Σₙ (xₙ - x̄)²), where x is the value of a pixel in [0, 1], and 4 pixels are cut off at every border.
+Writes ``stability.md`` and ``stability.csv`` into ``benchmarks/results/<model>/<images>/``. The rows, one per
+image and sampler, are kept in ``stability_rows.csv`` and used again.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from ..measure.tables import Report, Table, basis
 from .published import CONSISTENCY
 
 OURS, THEIRS = ("skip", "pair", "agent"), ("ccsr", "ccsr-stage-1", "ccsr-both", "refined")
-"""Families of SkipDiff and of CCSR, whose consistency is compared."""
+"""Families of SkipDiff and of CCSR, which are compared in consistency."""
 WHOLE, FEW = ("ccsr-both", "refined"), ("ccsr", "ccsr-stage-1", "addsr")
-"""Families of CCSR with both stages, and those that it is compared with at :data:`STEPS` evaluations."""
+"""Families of CCSR with both stages, and those with which they are compared at :data:`STEPS` evaluations."""
 STEPS = (1, 2)
 CROP = 4
-"""Pixels that L-STD leaves out at every border."""
+"""Number of pixels that L-STD leaves out at every border."""
 PICTURES, SEEDS = 20, 10
-"""Images and noise seeds, unless others are asked for."""
+"""Default numbers of images and of noise seeds."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One image and one sampler, over the noise seeds 0 … seeds - 1."""
+    """The results of one sampler on one image, over the noise seeds 0 … seeds - 1."""
 
     model: str
     """The hash of the model that the table is about."""
@@ -71,23 +71,23 @@ class Spread:
     deviations: Scores
     """Standard deviations over the seeds, by metric."""
     l_std: float
-    """Standard deviation of a pixel in [0, 1], mean over the picture without its border."""
+    """Standard deviation of a pixel in [0, 1], averaged over the picture without its border."""
     mean_psnr: float
     mean_lpips: float
-    """Means over the seeds: a picture that is always the same may be always the same blur."""
+    """Means over the seeds, since a picture that is always the same may also be always blurred."""
 
     @property
     def key(self) -> tuple[str, str, str, int, str]:
-        """What makes a row the same computation."""
+        """Everything that identifies the computation of a row."""
         return self.model, self.dtype, self.image, self.seeds, self.sampler
 
 
 def spread(images: Sequence[np.ndarray], scores: Sequence[Scores]) -> dict[str, Any]:
-    """What a :class:`Spread` says of one image's results.
+    """Compute the values of a :class:`Spread` from one image's results.
 
     Args:
-        images: uint8 (H, W, 3), one a seed, more than twice :data:`CROP` a side.
-        scores: theirs, one a seed.
+        images: uint8 (H, W, 3), one per seed, with sides of more than twice :data:`CROP`.
+        scores: scores of the images, in the same order.
     """
 
     def column(name: str) -> np.ndarray:
@@ -102,7 +102,7 @@ def spread(images: Sequence[np.ndarray], scores: Sequence[Scores]) -> dict[str, 
 
 
 def drawn(images: int, count: int, seed: int) -> list[int]:
-    """The numbers of ``count`` images out of so many, or of all; a larger count adds to a smaller one's."""
+    """Draw the numbers of ``count`` images, or of all; a larger count adds to the images of a smaller one."""
     return np.random.default_rng(seed).permutation(images)[:count].tolist()
 
 
@@ -115,10 +115,10 @@ def measure(
     store: Path | None = None,
     progress: bool = False,
 ) -> list[Spread]:
-    """The rows of every sampler and image of ``indices``; those that the store holds are not made again.
+    """Return the rows of every sampler and image of ``indices``; stored rows are not computed again.
 
     Raises:
-        SkipDiffError: for less than two seeds, or images without originals.
+        SkipDiffError: for fewer than two seeds, or images without originals.
     """
     if seeds < 2:
         raise SkipDiffError(f"--seeds {seeds}: a deviation needs at least 2 noise seeds")
@@ -149,16 +149,16 @@ HEAD, DIGITS = ["L-STD ↓", "of the chain's", "the paper's", "PSNR", "LPIPS"], 
 
 
 def lines(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> list[list[Any]]:
-    """Means over images, a line a sampler, fewest evaluations first.
+    """Average over images; return one line per sampler, fewest evaluations first.
 
     Args:
-        rows: of all samplers.
-        samplers: these.
-        chain: key of the full chain, whose L-STD the others' are divided by.
+        rows: rows of all samplers.
+        samplers: the samplers.
+        chain: key of the full chain, by whose L-STD those of the others are divided.
 
     Returns:
-        Key, label, evaluations, G-STDs, L-STD, its share of the chain's and that of CCSR's authors (NaN
-        where there is none), PSNR, LPIPS.
+        Key, label, evaluations, G-STDs, L-STD, its ratio to that of the chain, that ratio by CCSR's authors
+        (NaN where there is none), PSNR, LPIPS.
     """
     means: dict[str, list[float]] = {}
     for sampler in samplers:
@@ -178,12 +178,12 @@ def lines(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> li
 
 
 def published(sampler: Sampler) -> float:
-    """What CCSR's authors have where a line has L-STD over the full chain's; NaN for other samplers."""
+    """Return the ratio of L-STD to the full chain's that CCSR's authors report; NaN for other samplers."""
     return CONSISTENCY.get(sampler.steps, np.nan) if sampler.family in WHOLE else np.nan
 
 
 def table(found: Sequence[Sequence[Any]]) -> Table:
-    """What :func:`lines` found."""
+    """Tabulate the result of :func:`lines`."""
     metrics = major()
     digits = [1, *(max(3, metric.digits) for metric in metrics), *DIGITS]
     head = ["sampler", "evaluations", *(f"G-STD {m.title} ↓" for m in metrics), *HEAD]
@@ -197,12 +197,12 @@ def table(found: Sequence[Sequence[Any]]) -> Table:
 
 
 def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> str:
-    """The sentences on who is the more consistent; empty where there is nothing to compare.
+    """Say which samplers are more consistent; empty if there is nothing to compare.
 
-    CCSR with both stages at one and two evaluations against the full chain and against everything else that
-    takes as few; and SkipDiff against CCSR at equal evaluations. The difference of their L-STDs is taken
-    image by image, with a 95 % bootstrap interval. Of less than :data:`.results.FEWEST` images none is
-    called the more consistent.
+    CCSR with both stages at one and two evaluations is compared with the full chain and with everything else
+    that takes as few, and SkipDiff is compared with CCSR at equal evaluations. The difference of their L-STDs
+    is taken image by image, with a 95 % bootstrap interval. With fewer than :data:`.results.FEWEST` images,
+    none is called more consistent.
     """
     by_key = {(row.sampler, row.image): row for row in rows}
     images = list(dict.fromkeys(row.image for row in rows))
@@ -241,7 +241,7 @@ def verdict(rows: Sequence[Spread], samplers: Sequence[Sampler], chain: str) -> 
 
 
 def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
-    """The samplers to compare: all of the paper's tables but the ablations, and the trained rivals."""
+    """Return the samplers to compare: those of the paper's tables, without ablations, and trained rivals."""
     fine, start = model.schedule.steps // 10, fixed_start(model, args.start)
     everything = catalogue(model, start, named_agents(args), (), args.model, trained_rivals(args))
     usual = ("csa-10", "csa-20", f"csa-{model.schedule.steps}", f"skip-10-{fine}-{start}")
@@ -256,7 +256,7 @@ def chosen(args: argparse.Namespace, model: FrozenModel) -> list[Sampler]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments of the stability table."""
+    """Add the command-line arguments of the stability table."""
     add_common(parser)
     parser.add_argument(
         "--pictures",
@@ -276,7 +276,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, or finish measuring, and write the table."""
+    """Measure the samplers, or finish the measurement, and write the table."""
     model = load_pretrained(args.model, args.device, network_dtype(args))
     samplers = chosen(args, model)
     folder = args.out / model.name / folder_name(args)

@@ -1,1 +1,1 @@
-"""What people own: degraded inputs, and how well models and other programs cope with them."""
+"""Benchmarks on inputs as people have them: how well models and other programs cope with degradations."""

@@ -1,12 +1,12 @@
-"""Which of two models a photograph gets by itself: the rule behind ``--model auto``, chosen anew.
+"""Fits the rule by which ``--model auto`` chooses between two models.
 
     python -m benchmarks auto --images val_set14_bsd20.tar
 
-Validation pictures go through every kind of fault at many strengths, both models enlarge them as a user gets
-them without options, and thresholds on what :mod:`skipdiff_env.images.measure` sees are chosen so that the
-LPIPS of the model that is taken is the least, on average over the kinds, while clean input loses at most
-1 %. Writes ``auto.md``, ``auto.csv`` and the rows into ``benchmarks/results/degraded/<images>/``, and the
-rule into the second model's folder. Rows that are there are used again.
+Validation pictures are degraded by every kind of fault at many strengths, and both models enlarge them with
+default options. Thresholds on the measurements of :mod:`skipdiff_env.images.measure` are then chosen to
+minimise the LPIPS of the chosen model, averaged over the kinds, while clean input loses at most 1 %. Writes
+``auto.md``, ``auto.csv`` and the rows into ``benchmarks/results/degraded/<images>/``, and the rule into the
+second model's folder. Existing rows are used again.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ KINDS = [
     Kind("text", of="text"),
     Kind("line art", of="line art"),
 ]
-"""What inputs go through; their first words are the families that count alike."""
+"""Kinds of inputs; their first words are the families, which have equal weight."""
 NEVER = {"jpeg": 0.0, "webp": 0.0, "noise": 1e6, "blur": 1e6}
-"""Thresholds that nothing is beyond."""
+"""Thresholds that nothing exceeds."""
 CLEAN_LOSS = 0.01
-"""Share of its LPIPS that clean input may lose on average."""
+"""Maximum mean loss of clean input, as a share of its LPIPS."""
 LPIPS = next(metric for metric in METRICS if metric.name == "lpips")
 
 
@@ -66,7 +66,7 @@ class Case:
     usual: float
     """LPIPS of the model for clean input."""
     real: float
-    """LPIPS of the other."""
+    """LPIPS of the other model."""
 
     @property
     def family(self) -> str:
@@ -75,7 +75,7 @@ class Case:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--models",
         nargs=2,
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, choose, and write."""
+    """Compute the missing rows, choose the rule and write it."""
     usual, real = (load_pretrained(name, args.device, network_dtype(args)) for name in args.models)
     if trained_range(real.config) is None:
         raise SkipDiffError(f"{real.name} was not trained on faults: give such a model as the second")
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def measured_cases(
     usual: FrozenModel, real: FrozenModel, images: ImageSource, kinds: Sequence[Kind], store: Store
 ) -> Iterator[Case]:
-    """Every picture with every kind of fault, with the LPIPS of both models."""
+    """Evaluate both models by LPIPS on every picture with every kind of fault."""
     for kind in kinds:
         originals = drawings(kind.of, len(images)) if kind.of in DRAWN else images
         source = originals.degraded(kind)
@@ -133,7 +133,7 @@ def measured_cases(
             scores.append([row.value(LPIPS.name) for row in evaluation.run(progress=True)])
         for index, (first, second) in enumerate(zip(*scores, strict=True)):
             hr = make_pair(source, index, scale=usual.scale).hr
-            assert hr is not None  # they are originals
+            assert hr is not None  # the source holds originals
             photo = decode_photo(io.BytesIO(kind.file(shrink(hr, usual.scale))))
             yield Case(kind.name, measure(photo), first, second)
 
@@ -142,10 +142,10 @@ def measured_cases(
 
 
 def choose(cases: Sequence[Case]) -> Rule:
-    """The thresholds under which the model taken has the least LPIPS, families counting alike.
+    """Choose the thresholds that give the lowest LPIPS, where all families have equal weight.
 
-    One threshold after the other is set to the best of its values, the middle one of several, until none
-    changes. If clean input then loses too much, losses there count twice as much, and so on.
+    One threshold after another is set to its best value (of several, the middle one), until none changes. If
+    clean input then loses too much, its losses get twice the weight, and so on.
     """
     weight = 1.0
     while True:
@@ -173,7 +173,7 @@ def _descent(cases: Sequence[Case], clean_weight: float) -> Rule:
 
 
 def _candidates(cases: Sequence[Case]) -> dict[str, list[float]]:
-    """Thresholds to try: qualities in steps of 1, and values between those that were measured."""
+    """Return the thresholds to try: qualities in steps of 1, and values between the measured ones."""
     found = {"jpeg": [0.0, *map(float, range(30, 102))], "webp": [0.0, *map(float, range(30, 102))]}
     for name in ("noise", "blur"):
         seen = np.quantile([getattr(case.seen, name) or 0.0 for case in cases], np.linspace(0.02, 0.995, 120))
@@ -182,7 +182,7 @@ def _candidates(cases: Sequence[Case]) -> dict[str, list[float]]:
 
 
 def _costs(cases: Sequence[Case], clean_weight: float) -> np.ndarray:
-    """What taking the second model costs in each case, in LPIPS; families count alike."""
+    """Return the cost in LPIPS of choosing the second model in each case; families have equal weight."""
     families = [case.family for case in cases]
     share = {name: 1 / families.count(name) for name in families}
     share[CLEAN] = share.get(CLEAN, 0.0) * clean_weight
@@ -194,7 +194,7 @@ def _taken(cases: Sequence[Case], rule: Rule) -> np.ndarray:
 
 
 def clean_loss(cases: Sequence[Case], rule: Rule) -> float:
-    """Share of its LPIPS that clean input loses on average."""
+    """Return the mean loss of clean input, as a share of its LPIPS."""
     clean = [case for case in cases if case.kind == CLEAN]
     if not clean:
         return 0.0
@@ -203,7 +203,7 @@ def clean_loss(cases: Sequence[Case], rule: Rule) -> float:
 
 
 def figures(cases: Sequence[Case], rule: Rule) -> dict[str, float]:
-    """How good a rule is: the share of cases in which it takes the better, and what it loses by LPIPS."""
+    """Rate a rule: the share of cases in which it chooses the better model, and its loss in LPIPS."""
     taken = _taken(cases, rule)
     usual, real = (np.array([getattr(case, name) for case in cases]) for name in ("usual", "real"))
     got = np.where(taken, real, usual)
@@ -215,7 +215,7 @@ def figures(cases: Sequence[Case], rule: Rule) -> dict[str, float]:
 
 
 def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command: str) -> Report:
-    """What was seen and what the rule takes, a line a kind."""
+    """Report the measurements and the choices of the rule, one line per kind."""
     found = figures(cases, rule)
     note = (
         f"{pictures} pictures ({stem}), enlarged by both models as a user gets them. A photograph is for the "

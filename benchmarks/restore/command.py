@@ -1,14 +1,14 @@
-"""Models beside one another and beside other programs on the inputs that people own.
+"""Compares models with one another and with other programs on inputs as people have them.
 
     python -m benchmarks restore --images imagenet256_test.tar --write-inputs INPUTS
     ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS
     python -m benchmarks restore --images imagenet256_test.tar --other OUTPUTS/realesrgan-x4plus
     python -m benchmarks restore --sheet --other OUTPUTS/realesrgan-x4plus
 
-The originals are shrunk, and then go through each of the kinds of :data:`.kinds.KINDS`; text and line art are
-drawn. Every model is taken as a user gets it without options. The column ST-LPIPS needs a package that no
-extra names: ``pip install --no-deps stlpips_pytorch``. Writes ``README.md`` and a CSV into
-``benchmarks/results/degraded/<images>/``; rows that are there are used again.
+The originals are shrunk, and then degraded by each of :data:`.kinds.KINDS`; text and line art are drawn.
+Every model runs with default options. The column ST-LPIPS needs a package that is in no extra:
+``pip install --no-deps stlpips_pytorch``. Writes ``README.md`` and a CSV file into
+``benchmarks/results/degraded/<images>/``; existing rows are used again.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ FOLDER = "degraded"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument(
         "--models", nargs="+", default=["natural-4x", "natural-4x-real"], metavar="NAME[=FOLDER]",
         help="names of shipped models, or model folders with the names that they get in the tables",
     )  # fmt: skip
     parser.add_argument("--images", type=Path, help="folder or tar of originals [the bundled photographs]")
     parser.add_argument("--pictures", type=int, default=50, help="number of originals, evenly spaced [50]")
-    parser.add_argument("--drawings", type=int, default=10, help="number of texts, and of drawings [10]")
+    parser.add_argument("--drawings", type=int, default=10, help="number of texts, and of line drawings [10]")
     parser.add_argument(
         "--kinds",
         nargs="+",
@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-auto", action="store_true", help="leave out the line for --model auto")
     parser.add_argument(
         "--sheet", action="store_true",
-        help="only draw sheet.webp, an input of each kind beside what is made of it; of the bundled "
-        "photographs, which may be shown freely",
+        help="only draw sheet.webp, with an input of each kind and its results, from bundled photographs, "
+        "which may be shown freely",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge what is missing, and write the page."""
+    """Compute the missing rows and write the page."""
     kinds = known_kinds(args.kinds, KINDS)
     models = _models(args)
     first = next(iter(models.values()))
@@ -98,16 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Study:
-    """What all kinds share."""
+    """The models, the rows and the metrics that all kinds share."""
 
     args: argparse.Namespace
     models: Mapping[str, FrozenModel]
-    """By the names that tables give."""
+    """The models by their names in tables."""
     store: Store
     judges: Sequence[Metric]
 
     def results(self, kind: Kind, source: ImageSource) -> Results:
-        """Every way to enlarge inputs of one kind, under its label."""
+        """Evaluate every way to enlarge inputs of one kind, under its label."""
         rows: list[Row] = []
         for label, model in self.models.items():
             ways = [default_way(model, label)]
@@ -125,7 +125,7 @@ class Study:
         return [replace(row, sampler=labels[row.sampler]) for row in evaluation.run(progress=True)]
 
     def _auto(self, kind: Kind, source: ImageSource, rows: Sequence[Row]) -> list[Row]:
-        """The rows of the models that ``--model auto`` takes, picture by picture."""
+        """Return the rows of the models that ``--model auto`` chooses, picture by picture."""
         by_name, scale = (
             {(row.image, row.sampler): row for row in rows},
             next(iter(self.models.values())).scale,
@@ -133,7 +133,7 @@ class Study:
         found = []
         for index in range(len(source)):
             pair = make_pair(source, index, scale=scale)
-            assert pair.hr is not None  # these are originals
+            assert pair.hr is not None  # the source holds originals
             image, file = image_name(pair), kind.file(shrink(pair.hr, scale))
             found.append(replace(by_name[image, automatic(file, [*self.models])], sampler=AUTO))
         return found
@@ -149,7 +149,7 @@ def _models(args: argparse.Namespace) -> dict[str, FrozenModel]:
 
 
 def _source(args: argparse.Namespace, kind: Kind) -> ImageSource:
-    """The originals of a kind, with what it does to their inputs."""
+    """Return the originals of a kind, with its degradation of their inputs."""
     if kind.of in DRAWN:
         return drawings(kind.of, args.drawings).degraded(kind)
     assert kind.of == PHOTOGRAPHS
@@ -158,7 +158,7 @@ def _source(args: argparse.Namespace, kind: Kind) -> ImageSource:
 
 
 def _programs(args: argparse.Namespace, models: Mapping[str, FrozenModel]) -> str:
-    """Models with their hashes, and other programs with their versions."""
+    """Describe the models with their hashes, and other programs with their versions."""
     ours = [f"{label} (`{model.hash}`)" for label, model in models.items()]
     first = next(iter(models.values()))
     dtype = str(first.dtype).removeprefix("torch.")
@@ -171,7 +171,7 @@ def _sheet(
     sources: Mapping[Kind, ImageSource],
     path: Path,
 ) -> int:
-    """Draw what the tables count."""
+    """Draw the inputs and results that the tables measure."""
     if args.images:
         raise SkipDiffError(
             "--sheet shows the bundled photographs, which may be shown freely: leave out --images"

@@ -1,4 +1,4 @@
-"""Text and line art, drawn by code: what people enlarge besides photographs."""
+"""Text and line art, drawn by code, since people enlarge these as well as photographs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from skipdiff_env.images import ImageSource
 
 SIDE = 256
-"""Of the originals, in pixels."""
+"""Side of the originals in pixels."""
 OVERSAMPLING = 4
-"""Everything is drawn so many times larger and shrunk, so that edges are smooth at any angle."""
+"""Everything is drawn this many times larger and shrunk, so that edges are smooth at any angle."""
 # fmt: off
 _WORDS = [
     "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "Invoice", "Total", "Figure", "Menu",
@@ -24,7 +24,7 @@ _WORDS = [
 
 
 def text(seed: int) -> np.ndarray:
-    """Lines of words in two sizes on paper or on a dark ground, uint8 (256, 256, 3)."""
+    """Draw lines of words in two sizes on a light or dark background, uint8 (256, 256, 3)."""
     rng = np.random.default_rng([1, seed])
     paper, ink = _two_colours(rng)
     image = Image.new("RGB", (SIDE * OVERSAMPLING,) * 2, paper)
@@ -38,7 +38,7 @@ def text(seed: int) -> np.ndarray:
 
 
 def line_art(seed: int) -> np.ndarray:
-    """Curves, circles, polygons and filled shapes with outlines, uint8 (256, 256, 3)."""
+    """Draw curves, circles, polygons and filled shapes with outlines, uint8 (256, 256, 3)."""
     rng = np.random.default_rng([2, seed])
     paper, ink = _two_colours(rng)
     side = SIDE * OVERSAMPLING
@@ -60,17 +60,17 @@ def line_art(seed: int) -> np.ndarray:
 
 
 DRAWN: dict[str, Callable[[int], np.ndarray]] = {"text": text, "line art": line_art}
-"""What is drawn, by name, of a seed."""
+"""Functions that draw a picture from a seed, by name."""
 
 
 def drawings(of: str, count: int) -> ImageSource:
-    """So many originals."""
+    """Return ``count`` originals of one kind."""
     name = of.replace(" ", "-")
     return ImageSource([(f"{name}-{seed}", partial(DRAWN[of], seed)) for seed in range(count)])
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A ground and an ink: dark on light in most cases, with a tint."""
+    """Draw a background and an ink at random, tinted and mostly dark on light."""
     light, dark = rng.integers(225, 256, 3), rng.integers(0, 60, 3)
     if rng.random() < 0.25:
         light, dark = dark, light

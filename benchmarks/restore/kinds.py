@@ -1,7 +1,7 @@
-"""The degraded test set: what becomes of an input, as a file that a user might own.
+"""The degraded test set: kinds of degradation, which turn an input into a file that a user might have.
 
-An entry of :data:`KINDS` is a line of inputs in every table. The files follow from the seed, the kind's name
-and the picture alone, so that another kind, or fewer pictures, change nothing in those that are there.
+Each entry of :data:`KINDS` is a line in every table. The files depend only on the seed, the name of the kind
+and the picture. Another kind, or fewer pictures, therefore change nothing in the other files.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from skipdiff_env.diffusion import degradations, image_key
 SEED = 0
 PHOTOGRAPHS = "photographs"
 CLEAN = "clean"
-"""The kind with nothing wrong."""
+"""Name of the kind without degradation."""
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is wrong with an input."""
+    """A kind of degradation of inputs."""
 
     name: str
     suffix: str = "png"
-    """Of the file that it is saved as: png, jpg, webp."""
+    """Suffix of the file in which the input is saved: png, jpg or webp."""
     quality: int | None = None
-    """Of that file."""
+    """Quality of that file."""
     change: Change | None = None
-    """What happened to the picture before, uint8 (h, w, 3) → uint8 (h, w, 3)."""
+    """Change before the input is saved, uint8 (h, w, 3) → uint8 (h, w, 3)."""
     of: str = PHOTOGRAPHS
-    """What is shown: photographs, or an entry of :data:`.drawn.DRAWN`."""
+    """Content of the pictures: photographs, or an entry of :data:`.drawn.DRAWN`."""
 
     def file(self, lr: np.ndarray) -> bytes:
-        """The file that an input, uint8 (h, w, 3), is saved as."""
+        """Save an input, uint8 (h, w, 3); return the file."""
         rng = np.random.default_rng([SEED, zlib.crc32(self.name.encode()), image_key(lr)])
         return saved(self.change(lr, rng) if self.change else lr, self.suffix, self.quality)
 
     def __call__(self, lr: np.ndarray, index: int) -> np.ndarray:
-        """The pixels of that file; ``index`` is what sources tell, and does not matter."""
+        """Return the pixels of that file; ``index``, which sources pass, is ignored."""
         return np.array(Image.open(io.BytesIO(self.file(lr))).convert("RGB"))
 
 
 def saved(image: np.ndarray, suffix: str, quality: int | None = None) -> bytes:
-    """uint8 (h, w, 3) as a file; JPEGs by Pillow, colours subsampled as usual."""
+    """Save uint8 (h, w, 3) as a file; JPEGs with Pillow's usual chroma subsampling."""
     file = io.BytesIO()
     form = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[suffix]
     Image.fromarray(image).save(file, form, **({} if quality is None else {"quality": quality}))
@@ -58,18 +58,18 @@ def saved(image: np.ndarray, suffix: str, quality: int | None = None) -> bytes:
 
 
 def noise(sigma: float) -> Change:
-    """Gaussian noise, independent in each channel."""
+    """Add Gaussian noise, independent in each channel."""
     return lambda lr, rng: degradations.to_bytes(degradations.noisy(lr.astype(np.float32), sigma, rng))
 
 
 def blur(sigma: float) -> Change:
-    """A Gaussian, σ in input pixels."""
+    """Blur with a Gaussian, σ in input pixels."""
     kernel = degradations.gaussian_kernel(sigma)
     return lambda lr, rng: degradations.to_bytes(degradations.blurred(lr.astype(np.float32), kernel))
 
 
 def shared_again(first: int) -> Change:
-    """Saved as JPEG before, cropped off the block grid: what comes back from a messenger is a new file."""
+    """Save as JPEG and crop off the block grid, as when a messenger has already made a new file."""
 
     def change(lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         top, left = (int(x) for x in rng.integers(1, 8, 2))
@@ -80,7 +80,7 @@ def shared_again(first: int) -> Change:
 
 
 def saved_again(first: int) -> Change:
-    """Saved as JPEG before, on the same block grid: edited or turned, and saved at a better quality."""
+    """Save as JPEG on the same block grid, as when a photograph is edited and saved at a better quality."""
     return lambda lr, rng: degradations.to_bytes(degradations.jpeg(lr.astype(np.float32), first))
 
 
@@ -102,14 +102,14 @@ KINDS = [
     Kind("line art", of="line art"),
     Kind("line art, JPEG 75", "jpg", 75, of="line art"),
 ]
-"""What inputs go through, in the order of the tables."""
+"""All kinds, in the order of the tables."""
 
 
 def known_kinds(names: Sequence[str], kinds: Sequence[Kind]) -> list[Kind]:
-    """Kinds by their names.
+    """Find kinds by their names.
 
     Raises:
-        SkipDiffError: naming the first that there is not.
+        SkipDiffError: if a kind does not exist; the message names the first.
     """
     known = {kind.name: kind for kind in kinds}
     for name in names:

@@ -1,4 +1,4 @@
-"""The page of :mod:`.command`: a table for each kind of input, and one over all of them."""
+"""Writes the page of :mod:`.command`: a table for each kind of input, and one over all kinds."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def write(
     """Write ``README.md`` and ``README.csv``.
 
     Args:
-        folder: where to.
+        folder: folder to write to.
         images: name of the set of originals.
-        found: rows by kind.
-        ours: the ways that sentences compare with the other program.
-        judges: metrics.
+        found: results by kind.
+        ours: our ways to enlarge, which sentences compare with the other program.
+        judges: the metrics.
         programs: models and other programs in words.
-        command: what makes the page again.
+        command: command that makes the page again.
     """
     metrics = [judge for name in SHOWN for judge in judges if judge.name == name]
     photographs = next((r for kind, r in found.items() if kind.of == PHOTOGRAPHS), None)
@@ -73,7 +73,7 @@ def write(
 
 
 def overview(found: Mapping[Kind, Results], metric: str) -> Table:
-    """One metric's means, kinds by ways."""
+    """Tabulate the means of one metric, kinds by ways."""
     ways = list(dict.fromkeys(way for results in found.values() for way in results.samplers))
     lines = [
         [kind.name, *(f"{r.mean(way, metric):.3f}" if way in r else "–" for way in ways)]
@@ -83,7 +83,7 @@ def overview(found: Mapping[Kind, Results], metric: str) -> Table:
 
 
 def table(results: Results, metrics: Sequence[Metric]) -> Table:
-    """Means of every way, with half of their intervals."""
+    """Tabulate the means of every way, with half the width of their intervals."""
 
     def cell(way: str, metric: Metric) -> str:
         found = results.estimate(way, metric.name)
@@ -97,19 +97,19 @@ def table(results: Results, metrics: Sequence[Metric]) -> Table:
 
 
 def seconds(results: Results, way: str) -> float:
-    """The median time of a picture; NaN where it was not measured."""
+    """Return the median time per picture; NaN if it was not measured."""
     values = results.values(way, SECONDS)
     return float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan
 
 
 def shown_seconds(results: Results, way: str) -> str:
-    """The same as a cell."""
+    """Format the median time per picture as a cell."""
     found = seconds(results, way)
     return "–" if math.isnan(found) else f"{found:.2f}"
 
 
 def sentences(results: Results, ours: Sequence[str], metrics: Sequence[Metric]) -> str:
-    """Every way of ours against the other program: ratio of means, and the paired difference."""
+    """Compare each of our ways with the other program: ratio of means, and paired difference."""
     if REFERENCE not in results:
         return ""
     compared = [metric for name in COMPARED for metric in metrics if metric.name == name]
@@ -124,12 +124,12 @@ def sentences(results: Results, ours: Sequence[str], metrics: Sequence[Metric]) 
 
 
 def ratio(results: Results, way: str, metric: Metric) -> str:
-    """``× 1.10``, of metrics that can be divided."""
+    """Format a ratio such as ``× 1.10``, for metrics whose values can be divided."""
     if not metric.lower_better:
         return ""
     return f"× {results.mean(way, metric.name) / results.mean(REFERENCE, metric.name):.2f}, "
 
 
 def difference(found: Estimate, metric: Metric) -> str:
-    """A paired difference with its 95 % interval."""
+    """Format a paired difference with its 95 % interval."""
     return f"{found:+.{metric.digits}f}"

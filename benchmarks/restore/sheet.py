@@ -1,4 +1,4 @@
-"""A picture of every kind of input beside what each way makes of it, for the eye."""
+"""Draws an input of every kind next to the results of every way, for visual comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..measure.sampler import Sampler
 from .kinds import Kind
 
 SIDE = 160
-"""Of the middle of a picture that is shown, in pixels."""
+"""Side in pixels of the middle of a picture, which is shown."""
 
 
 def draw(
@@ -25,19 +25,19 @@ def draw(
     scale: int,
     about: str,
 ) -> None:
-    """A row for each kind: its input, every way, and the original; another picture in each row.
+    """Draw a row for each kind, of another picture each: the input, every result, and the original.
 
     Args:
         path: WebP file.
         sources: the originals of each kind.
         ways: ways to enlarge an input, by name.
         scale: factor of enlargement.
-        about: of what it was made, see :func:`..measure.drawing.made_of`.
+        about: what it was made from, see :func:`..measure.drawing.made_of`.
     """
     rows = []
     for number, (kind, source) in enumerate(sources.items()):
         pair = make_pair(source, number % len(source), scale=scale)
-        assert pair.hr is not None  # these are originals
+        assert pair.hr is not None  # the source holds originals
         blocks = np.repeat(np.repeat(pair.lr, scale, 0), scale, 1)
         made = [(name, middle(way.one(pair.lr, 0).image)) for name, way in ways.items()]
         rows.append(side_by_side([(kind.name, middle(blocks)), *made, ("original", middle(pair.hr))]))
@@ -47,6 +47,6 @@ def draw(
 
 
 def middle(image: np.ndarray) -> np.ndarray:
-    """The middle of a picture (H, W, 3), at most :data:`SIDE` pixels a side."""
+    """Cut the middle of a picture (H, W, 3), at most :data:`SIDE` pixels per side."""
     top, left = (max(0, (side - SIDE) // 2) for side in image.shape[:2])
     return image[top : top + SIDE, left : left + SIDE]

@@ -1,5 +1,5 @@
-"""What the figures of :mod:`.command` come to: the limits that a model for real photographs is to keep, and
-how well ``--model auto`` chooses."""
+"""Verdicts on the figures of :mod:`.command`: the limits for a model for real photographs, and the quality of
+the choices of ``--model auto``."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from ..measure.tables import Table
 from .kinds import CLEAN, Kind
 
 REFERENCE = "realesrgan-x4plus"
-"""The program that ours are compared with, where it is there."""
+"""The program with which our models are compared, if its results exist."""
 LPIPS_LIMITS = {"JPEG 75": 1.10, "JPEG 40": 1.15, "noise 12": 1.3, "blur 1.2": 1.3}
-"""The most that LPIPS may be, over the other program's, by kind of input."""
+"""Maximum ratio of LPIPS to that of the other program, by kind of input."""
 NIQE_LIMIT, RESIDUE_LIMIT, CLEAN_LIMIT = 1.1, 1.1, 1.15
-"""The most that NIQE may be over the other program's; residue; and LPIPS of clean input over natural-4x's."""
+"""Maximum of: NIQE over the other program's; the residue; LPIPS of clean input over natural-4x's."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure beside the limit that it is to keep."""
+    """A figure and its limit."""
 
     value: float
     limit: float
     most: bool = True
-    """Whether the limit is the most that is allowed, or the least."""
+    """Whether the limit is a maximum, and not a minimum."""
 
     @property
     def kept(self) -> bool:
-        """Whether the figure keeps it."""
+        """Whether the figure is within the limit."""
         return self.value <= self.limit if self.most else self.value >= self.limit
 
     def shown(self, form: str) -> str:
-        """Figure and verdict, such as ``× 1.06, kept``."""
+        """Format figure and verdict, such as ``× 1.06, kept``."""
         return f"{form.format(self.value)}, {'kept' if self.kept else '**missed**'}"
 
 
 def limits(results: Results, kind: str) -> dict[str, Limit]:
-    """How natural-4x-real compares with the other program on one of :data:`LPIPS_LIMITS`, by metric."""
+    """Compare natural-4x-real with the other program on one kind of :data:`LPIPS_LIMITS`, by metric."""
 
     def ratio(metric: str) -> float:
         return results.mean(REAL, metric) / results.mean(REFERENCE, metric)
@@ -56,7 +56,7 @@ def limits(results: Results, kind: str) -> dict[str, Limit]:
 
 
 def limit_table(found: Mapping[Kind, Results]) -> list[str | Table]:
-    """The limits of ``natural-4x-real``, kept or missed; nothing where there is nothing to compare."""
+    """Tabulate the limits of ``natural-4x-real``, kept or missed; empty if there is nothing to compare."""
     forms = {"lpips": "× {:.2f}", "psnr": "{:+.2f} dB", "niqe": "× {:.2f}", "residue": "{:.2f}"}
     lines = [
         [f"{kind.name} (LPIPS at most × {LPIPS_LIMITS[kind.name]:.2f})"]
@@ -82,7 +82,8 @@ def limit_table(found: Mapping[Kind, Results]) -> list[str | Table]:
 
 
 def choices(found: Mapping[Kind, Results]) -> str:
-    """How often ``auto`` takes the model with the lower LPIPS, and what its choices cost; or nothing."""
+    """Say how often ``auto`` chooses the model with the lower LPIPS, and the cost of its choices; empty if
+    ``auto`` has no rows."""
     models = USUAL, REAL
     some = {kind: results for kind, results in found.items() if {AUTO, *models} <= {*results.samplers}}
     if not some:

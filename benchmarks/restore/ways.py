@@ -25,16 +25,16 @@ from ..measure.sampler import Picture, Sampler, conditions_of, each, noise_of, p
 
 BICUBIC = "bicubic"
 SECONDS, ABOUT = "seconds.csv", "about.txt"
-"""In a folder of another program's pictures: name, seconds, threads; and a line about the program."""
+"""Files in a folder of another program's pictures: name, seconds and threads; a line about the program."""
 
 
 def input_name(lr: np.ndarray) -> str:
-    """What the file of an input, uint8 (h, w, 3), is called where other programs read it."""
+    """Return the file name under which other programs find an input, uint8 (h, w, 3)."""
     return f"{image_key(lr):016x}.png"
 
 
 def bicubic(model: FrozenModel) -> Sampler:
-    """The condition of our models."""
+    """Make the sampler that returns the condition of our models."""
 
     def run(lr: np.ndarray, seed: int) -> Picture:
         began = time.perf_counter()
@@ -45,7 +45,7 @@ def bicubic(model: FrozenModel) -> Sampler:
 
 
 def default_way(model: FrozenModel, label: str) -> Sampler:
-    """What is done with a model unless something else is asked for."""
+    """Make the sampler that a model runs by default."""
     chain: Chain = default_for(model)
     settings = json.dumps(chain.settings, sort_keys=True, default=str)
     key = f"default@{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
@@ -61,10 +61,10 @@ def default_way(model: FrozenModel, label: str) -> Sampler:
 
 
 def other_program(name: str, folder: Path) -> Sampler:
-    """What another program made of the inputs, from a folder with files of the same names.
+    """Make a sampler that returns another program's results, from a folder with files of the inputs' names.
 
     Raises:
-        SkipDiffError: when a picture is asked for that is not there, or is of another size.
+        SkipDiffError: on use, if the picture is missing or has another size.
     """
     times = _seconds(folder)
 
@@ -81,7 +81,7 @@ def other_program(name: str, folder: Path) -> Sampler:
 
 
 def about_program(folder: Path) -> str:
-    """What another program says of itself, such as its version and threads; its folder's name if nothing."""
+    """Describe another program, by its version and threads for example; by default, by its folder's name."""
     file = folder / ABOUT
     said = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     return f"{folder.name} ({said})" if said else folder.name
@@ -96,7 +96,7 @@ def _seconds(folder: Path) -> dict[str, float]:
 
 
 def automatic(file: bytes, labels: Sequence[str]) -> str:
-    """Which of the models ``--model auto`` takes for a photograph's file.
+    """Return which of the models ``--model auto`` chooses for a photograph's file.
 
     Raises:
         SkipDiffError: if it is none of them.

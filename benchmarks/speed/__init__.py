@@ -1,1 +1,1 @@
-"""Ratios of running times, and memory: of the sampler, the environment, training and tiling."""
+"""Measures ratios of running times, and memory: of the sampler, the environment, training and tiling."""

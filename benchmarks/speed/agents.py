@@ -1,8 +1,8 @@
-"""How fast agents learn from recordings, beside sb3-contrib's recurrent PPO and beside another commit.
+"""Compares learning from recordings in speed with sb3-contrib's recurrent PPO, and with another commit.
 
-Every figure is of a process of its own with one thread. All are there from the beginning and take turns of
-a few updates, so that whatever else the machine does slows all of them alike. Decisions are counted for a
-second of the processor's time, which a busy machine changes less than it does the clock's.
+Every figure comes from a process of its own with one thread. All processes exist from the beginning and take
+turns of a few updates, so that other work on the machine slows all of them alike. Decisions are counted per
+second of processor time, which depends less on other work than wall time does.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Learner:
     Args:
         root: the tree whose code it runs.
         kind: the algorithm.
-        model, folder: whose recordings it learns from, and where they are kept.
-        updates: in a turn.
+        model, folder: the model whose recordings it learns from, and their folder.
+        updates: number of updates per turn.
 
     Raises:
-        RuntimeError: here or in a turn, if the process fails, which says why on standard error.
+        RuntimeError: here or in a turn, if the process fails; the reason is on standard error.
     """
 
     def __init__(self, root: Path, kind: str, model: str, folder: Path, updates: int = 4) -> None:
@@ -79,7 +79,7 @@ class Learner:
         self._told()
 
     def turn(self) -> float:
-        """Learn from some updates; returns decisions a second of the processor."""
+        """Learn for some updates; return the decisions per second of processor time."""
         print(file=self.process.stdin, flush=True)
         return float(self._told())
 
@@ -91,7 +91,7 @@ class Learner:
 
 
 def measure(model: str, folder: Path, beside: Path | None, rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Rates by side (``here``, ``beside``) and algorithm, one a round; all sides take their turn in each."""
+    """Return rates by side (``here``, ``beside``) and algorithm, one per round, in which all take turns."""
     sides: list[tuple[str, Path, tuple[str, ...]]] = [("here", ROOT, (PPO, CONTRIB, EPISODIC))]
     sides += [("beside", beside, (PPO, CONTRIB))] if beside else []
     with ExitStack() as stack:
@@ -110,11 +110,11 @@ AIMS = {
     (("here", EPISODIC), ("beside", CONTRIB)): "",
     (("here", PPO), ("beside", PPO)): "2",
 }
-"""What is compared, and the ratio that was aimed at, where there was one."""
+"""The comparisons, and the target of each ratio, if there is one."""
 
 
 def ratios(found: Mapping[tuple[str, str], list[float]]) -> list[tuple[str, float, str]]:
-    """Medians, over the rounds, of what is faster by how much, each with what was aimed at."""
+    """Return the median ratio of speeds over the rounds for every comparison, with its target."""
     where = {"here": "", "beside": ", other commit"}
     return [
         (

@@ -1,10 +1,11 @@
-"""Ratios of running times, each measured side by side within one run.
+"""Measures ratios of running times, each side by side within one run.
 
     python -m benchmarks speed [--only sampler few-steps env cache recorded ...]
     python -m benchmarks speed --only agents upscale --beside WORKTREE
 
 Writes ``benchmarks/results/<model>/speed/<section>.md`` as soon as a section is done, and ``speed.md``, which
-joins those that are there. Absolute times are the machine's that a section names; the ratios travel.
+joins the existing sections. Absolute times hold for the machine that a section names; the ratios should hold
+elsewhere, too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from .training import training_speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments of the speed table."""
+    """Add the command-line arguments of the speed table."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=[name for name in SECTIONS if name != "upscale"],
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure section by section, and write each, and what there is of all, when it is done."""
+    """Measure section by section; after each, write it and the page of all existing sections."""
     model = load_pretrained(args.model)
     folder = args.out / model.name
     (folder / "speed").mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 Section = tuple[str | Table, ...]
-"""A title, then paragraphs and tables."""
+"""A title, followed by paragraphs and tables."""
 
 
 def _sampler(model: FrozenModel, args: argparse.Namespace) -> Section:
@@ -141,7 +142,7 @@ def _env(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
-    """Every episode is played twice in one environment with a cache: cold, then warm."""
+    """Play every episode twice in one environment with a cache: cold, then warm."""
     env = gymnasium.make("SkipDiff-v0", model=model, noise="fixed", cache=LatentCache(), crop="center")
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
     actions = np.random.default_rng(0).integers(
@@ -175,7 +176,7 @@ def _cache(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 def _recorded(model: FrozenModel, args: argparse.Namespace) -> Section:
-    """Steps a second of the processor, from whole episodes; recording comes before."""
+    """Measure steps per second of processor time in whole episodes, which are recorded beforehand."""
     envs = gymnasium.make_vec("SkipDiffRecorded-v0", 64, model=model, recordings=args.runs / "recordings")
     actions = np.random.default_rng(0).integers(0, 2, (args.repeats, 200, envs.num_envs))
     envs.reset(seed=0)
@@ -253,7 +254,7 @@ def _parts(model: FrozenModel, args: argparse.Namespace) -> Section:
 
 
 def _tiling(model: FrozenModel, args: argparse.Namespace) -> Section:
-    """Peaks of processes of their own; no matter how large the photograph, a few images of its size."""
+    """Measure the peak memory of separate processes, which is a few images of the photograph's size."""
     lines = [
         [
             str(row["size"]),
@@ -324,4 +325,4 @@ ROUNDS = {
     "upscale": "Medians of {} alternating rounds.",
     "engines": "Medians of 2 × {} calls of each way, which take turns; a process for each number of threads.",
 }
-"""What a section's figures are medians of."""
+"""What the figures of a section are medians of."""

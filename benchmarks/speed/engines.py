@@ -1,4 +1,4 @@
-"""What a call of the network takes under other engines and settings, beside torch as it is, by turns."""
+"""Compares network calls under other engines and settings with plain torch in time, by turns."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from skipdiff_env.diffusion import FrozenModel, to_uint8
 from skipdiff_env.diffusion.engines import ENGINES, EXAMPLE, Forward, onnx_graph
 
 SIDES = (256, 512)
-"""Of the pictures, in pixels: a small photograph's, and a tile's."""
+"""Sides of the pictures in pixels: of a small photograph, and of a tile."""
 THREADS = (1, 2)
-"""With one thread seconds are the processor's, which other work hardly changes; with more, the clock's."""
+"""Numbers of threads. With one, processor time is measured, which other work hardly changes; otherwise wall
+time."""
 
 
 def _contiguous(model: FrozenModel) -> Forward:
@@ -68,16 +69,16 @@ WAYS: dict[str, Callable[[FrozenModel], Forward]] = {
     **{f"--engine {name}": _engine(name) for name in ENGINES},
     "OpenVINO": _openvino,
 }
-"""Ways to run a network, each made from a model; what cannot be had on a machine raises."""
+"""Ways to run a network, each made from a model; a way that is not available raises an error."""
 
 
 def measure(model: str, threads: int, repeats: int, ways: list[str] | None = None) -> dict[str, Any]:
-    """Every way at every size, by turns, in this process.
+    """Measure every way at every size, by turns, in this process.
 
     Returns:
-        ``rows``: a dictionary each with ``side``, ``way``, ``seconds`` (the median), ``ready`` (of the clock,
-        until the first result at the first size was there) and ``units`` (the largest difference of the
-        result in 8-bit units); ``missing``: ways that cannot be had, and why.
+        ``rows``: dictionaries with ``side``, ``way``, ``seconds`` (the median), ``ready`` (wall time until
+        the first result at the first size) and ``units`` (maximum difference of the result, in 8-bit units);
+        ``missing``: ways that are not available, and why.
     """
     torch.set_num_threads(threads)
     now = time.process_time if threads == 1 else time.perf_counter
@@ -114,7 +115,7 @@ def measure(model: str, threads: int, repeats: int, ways: list[str] | None = Non
 
 
 def measured(model: str, threads: int, repeats: int) -> dict[str, Any]:
-    """:func:`measure` in a process with so many threads."""
+    """Run :func:`measure` in a process with this number of threads."""
     arguments = json.dumps([model, threads, repeats])
     code = "import json, sys; from benchmarks.speed.engines import measure; "
     code += "print(json.dumps(measure(*json.loads(sys.argv[1]))))"

@@ -1,4 +1,4 @@
-"""``skipdiff upscale`` on the demo's photograph, here and in the worktree of another commit, by turns."""
+"""Times ``skipdiff upscale`` on the demo's photograph, here and in another commit's worktree, by turns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HERE = Path(__file__).parents[2]
 
 
 def measure(model: str, beside: Path, repeats: int) -> dict[str, list[float]]:
-    """Seconds of whole processes with the default settings, ``here`` and ``beside``, a list of rounds each.
+    """Time whole processes with default settings; return seconds ``here`` and ``beside``, by round.
 
     Args:
-        model: name of a shipped model, which each commit has in its own state.
+        model: name of a shipped model; each commit uses its own version of it.
         beside: worktree of the other commit.
         repeats: number of rounds.
     """
@@ -28,7 +28,7 @@ def measure(model: str, beside: Path, repeats: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         photograph, result = Path(folder) / "in.png", Path(folder) / "out.png"
         write_image(photograph, shrink(cut_to_multiple(demo_photograph(), 4), 4))
-        for _ in range(repeats + 1):  # the first round fills the caches of files
+        for _ in range(repeats + 1):  # the first round fills the file cache
             for side, tree in (("here", HERE), ("beside", beside)):
                 arguments = ["upscale", str(photograph), "-o", str(result), "-m", model, "--force", "-q"]
                 began = time.perf_counter()
@@ -43,5 +43,5 @@ def measure(model: str, beside: Path, repeats: int) -> dict[str, list[float]]:
 
 
 def ratio(found: dict[str, list[float]]) -> float:
-    """The median over rounds of the seconds here over those beside."""
+    """Return the median over rounds of the seconds here divided by those beside."""
     return statistics.median(ours / theirs for ours, theirs in zip(*found.values(), strict=True))

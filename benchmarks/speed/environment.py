@@ -1,11 +1,11 @@
-"""What SkipDiff-v0 costs on top of its network and its metric, and what batching gains.
+"""Measures the cost of SkipDiff-v0 on top of its network and metric, and the gain from batching.
 
 ``python -m benchmarks.speed.environment`` plays the same episodes in one batched environment and in as many
 single ones, alternating, and prints medians over the episodes:
 
 - ``call``: milliseconds of one network call of the batched environment;
 - ``outside``: share of the batched environment's wall time spent outside network and metric;
-- ``batched``, ``single``: environment steps a second;
+- ``batched``, ``single``: environment steps per second;
 - ``gain``: how many times faster the batched one is, episode by episode.
 """
 
@@ -30,29 +30,29 @@ from skipdiff_env.metrics import load_metric
 
 
 class Stopwatch:
-    """Adds up the wall time and the number of the calls it is wrapped around."""
+    """Adds up the number and the wall time of the calls around which it is wrapped."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds, self.calls, self._device = 0.0, 0, device
 
     def now(self) -> float:
-        """The time, once all work on the device is done."""
+        """Return the time once all work on the device is done."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def start(self, *_: Any) -> None:
-        """Begin a call; takes what a forward hook is given."""
+        """Begin a call; the arguments are those of a forward hook."""
         self._since = self.now()
 
     def stop(self, *_: Any) -> None:
-        """End it."""
+        """End a call."""
         self.seconds += self.now() - self._since
         self.calls += 1
 
 
 class TimedMetric:
-    """A metric that stops its own time."""
+    """A metric that measures its own time."""
 
     def __init__(self, name: str, watch: Stopwatch, device: torch.device) -> None:
         self._metric, self._watch = load_metric(name, device), watch
@@ -79,7 +79,7 @@ class Throughput:
 
     @property
     def cells(self) -> list[str]:
-        """As text, see :data:`HEAD`."""
+        """The cells of the line, see :data:`HEAD`."""
         return [
             f"{self.batch}",
             f"{self.call_ms:.1f}",
@@ -136,11 +136,11 @@ WARM_SIDE = 32
 
 
 def measure_warm(model: FrozenModel, batch: int, episodes: int, metric: str = "niqe") -> tuple[float, float]:
-    """Steps a second of the processor where a cache holds every latent, so that no network is called.
+    """Measure steps per second of processor time with every latent in a cache, so that no network is called.
 
     Returns:
-        of ``batch`` environments in one batch, and of one after the other; medians over ``episodes``
-        episodes in each, which both play by turns.
+        The rate of ``batch`` environments in one batch, and that of single ones in succession: medians over
+        ``episodes`` episodes in each, which both play by turns.
     """
     arguments: dict[str, Any] = {
         "model": model, "metric": metric, "noise": "fixed", "cache": LatentCache(),
@@ -161,14 +161,14 @@ def measure_warm(model: FrozenModel, batch: int, episodes: int, metric: str = "n
 
 
 def play_batch(envs: gymnasium.vector.VectorEnv, actions: np.ndarray, seed: int) -> None:
-    """One episode of the batched environment; ``actions`` is (steps, batch)."""
+    """Play one episode of the batched environment; ``actions`` is (steps, batch)."""
     envs.reset(seed=seed)
     for row in actions:
         envs.step(row)
 
 
 def play_singles(envs: list[gymnasium.Env], actions: np.ndarray, seed: int) -> None:
-    """The same episodes one after the other."""
+    """Play the same episodes one after the other."""
     for i, env in enumerate(envs):
         env.reset(seed=seed + i)
         for action in actions[:, i]:

@@ -1,4 +1,4 @@
-"""What plans, CCSR's and AddSR's chains cost beside SkipDiff and the full chain, by turns in one process."""
+"""Compares plans and CCSR's and AddSR's chains in speed with SkipDiff and the full chain, by turns."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SAMPLER = tuple[SkipDiffSampler, ChainSpec]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one way, medians over the rounds."""
+    """The cost of one sampler, as medians over the rounds."""
 
     evaluations: int
     seconds: float
     share: float
-    """Of the full chain's seconds in the same round."""
+    """Share of the full chain's seconds in the same round."""
     faster: float
-    """The full chain's seconds over its own."""
+    """The full chain's seconds divided by its own."""
     than_skipdiff: float
-    """SkipDiff's seconds over its own."""
+    """SkipDiff's seconds divided by its own."""
 
     @property
     def cells(self) -> list[str]:
-        """As in :data:`HEAD`, without the way."""
+        """The cells of :data:`HEAD`, without the name."""
         ratios = [f"{self.share:.3f}", f"{self.faster:.1f}", f"{self.than_skipdiff:.2f}"]
         return [str(self.evaluations), f"{self.seconds:.3f}", *ratios]
 
 
 def ways(model: FrozenModel, start: int, trained: Mapping[str, FrozenModel]) -> dict[str, SAMPLER]:
-    """What is compared, by name.
+    """Return the samplers to compare, by name.
 
     Args:
-        model: of SkipDiff and the full chain, which are the last two.
-        start: SkipDiff's.
-        trained: models of ``ccsr`` and ``addsr``, as far as there are some.
+        model: model of SkipDiff and the full chain, which are the last two.
+        start: start of SkipDiff.
+        trained: models of ``ccsr`` and ``addsr``, if they exist.
     """
     found: dict[str, SAMPLER] = {}
     if ccsr := trained.get("ccsr"):
@@ -64,7 +64,7 @@ def ways(model: FrozenModel, start: int, trained: Mapping[str, FrozenModel]) -> 
 
 
 def _plans(model: FrozenModel) -> dict[Plan, str]:
-    """The plans that ship with a model, and those that its efforts run, with their names."""
+    """Return the plans that ship with a model, and those that its efforts run, with their names."""
     names = {
         plan: f"plan of {count} evaluation{'s' * (count > 1)}" for count, plan in shipped_plans(model).items()
     }
@@ -82,12 +82,12 @@ def _plans(model: FrozenModel) -> dict[Plan, str]:
 def few_step_speed(
     model: FrozenModel, start: int, trained: Mapping[str, FrozenModel], repeats: int, size: int = 256
 ) -> dict[str, Cost]:
-    """The cost of :func:`ways` on one photograph of ``size`` pixels, without loading and files."""
+    """Measure the cost of :func:`ways` on one photograph of ``size`` pixels, without loading and files."""
     size -= size % model.scale
     lr = shrink(demo_photograph()[:size, :size], model.scale)
     compared = ways(model, start, trained)
     for sampler, policy in [*compared.values()][:-1]:
-        sampler(lr, policy)  # what is done once
+        sampler(lr, policy)  # a warm-up, for everything that is done only once
     rounds = [
         {name: sampler(lr, policy).trace[0] for name, (sampler, policy) in compared.items()}
         for _ in range(repeats)

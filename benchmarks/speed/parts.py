@@ -1,7 +1,7 @@
-"""What of a training step goes where, and what the type in which Muon orthogonalises makes of it.
+"""Measures the parts of a training step, and how they depend on the type in which Muon orthogonalises.
 
-A processor without instructions for bfloat16 is stood in for by a process that torch and oneDNN may use AVX2
-alone in.
+A process in which torch and oneDNN may use only AVX2 stands in for a processor without instructions for
+bfloat16.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from skipdiff_env.training.trainer import BatchMaker, Trainer
 
 PARTS = ("data", "forward", "backward", "optimiser")
 PROCESSORS = {"as it is": {}, "AVX2 alone": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
-"""Settings of a process by what tables call them."""
+"""Environment variables of a process, by their name in tables."""
 TYPES = ("bfloat16", "the faster")
-"""What Muon orthogonalises in: torch.optim.Muon's type, and ours."""
+"""Types in which Muon orthogonalises: torch.optim.Muon's, and ours."""
 OVERRIDES = ("batch=16", "data.crop=64", "precision=float32")
-"""What is measured: small crops, as on a laptop, in the type that every processor has."""
+"""Changes to the recipe: small crops, as on a laptop, in the type that every processor supports."""
 
 
 class Stopwatch:
-    """Seconds that functions took, by name."""
+    """The seconds that functions took, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, whose seconds are added to those of ``name``."""
+        """Wrap ``function`` so that its seconds are added to those of ``name``."""
 
         def wrapped(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
@@ -53,11 +53,11 @@ class Stopwatch:
 
 
 def measure(steps: int, recipe: str = "natural-4x", overrides: tuple[str, ...] = OVERRIDES) -> dict[str, Any]:
-    """Seconds of the parts of a step on one thread of this processor, by type; the types take turns.
+    """Time the parts of a step on one thread of this processor, by type; the types take turns.
 
     Returns:
-        for each of :data:`TYPES` the median seconds of :data:`PARTS` and of the whole ``step``, and what type
-        the faster one is.
+        ``seconds``: for each of :data:`TYPES`, the medians of :data:`PARTS` and of the whole ``step``;
+        ``images``: the batch size; ``faster``: the faster type.
     """
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
@@ -88,7 +88,7 @@ def measure(steps: int, recipe: str = "natural-4x", overrides: tuple[str, ...] =
 
 
 def measure_processors(steps: int) -> dict[str, dict[str, Any]]:
-    """:func:`measure` in a process for each of :data:`PROCESSORS`."""
+    """Run :func:`measure` in a process for each of :data:`PROCESSORS`."""
     code = f"import json; from benchmarks.speed.parts import measure; print(json.dumps(measure({steps})))"
     found = {}
     for name, setting in PROCESSORS.items():

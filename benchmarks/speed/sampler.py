@@ -1,4 +1,4 @@
-"""The sampler at (10, 10) against the full chain, alternating, loading and file I/O excluded."""
+"""Times the sampler at (10, 10) and the full chain in alternation, without loading and file I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skipdiff_env.policies.base import PolicySpec
 def sampler_speed(
     model: FrozenModel, policies: Sequence[PolicySpec] = (7,), repeats: int = 5, size: int = 256
 ) -> list[dict[str, float]]:
-    """Median seconds and evaluations of every policy and of the full chain, and the paired ratio.
+    """Measure median seconds and evaluations of every policy and of the full chain, and the paired ratio.
 
     Args:
         model: the frozen model.
-        policies: of the fast sampler, such as FSR starts, a row each.
-        repeats: rounds of all policies and the full chain, after one unmeasured warm-up call.
+        policies: policies of the fast sampler, such as FSR starts, one per row.
+        repeats: number of rounds of all policies and the full chain, after one unmeasured warm-up call.
         size: side of the enlarged image in pixels.
     """
     size -= size % model.scale

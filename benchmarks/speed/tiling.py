@@ -1,24 +1,24 @@
-"""Tiling: seams, agreement between tile sizes, and peak memory.
+"""Measures tiling: seams, agreement between tile sizes, and peak memory.
 
         python -m benchmarks tiling [--model NAME] [--what seams memory largest largest-model]
 
-Seams: a photograph is enlarged to 1024x768 in one piece and by tiles, by every chain of --chains. Measured
-are the mean gradient across the lines where tiles fade into each other, and the Laplacian energy where they
-overlap, each over the same of the rest of the picture. No two places of a photograph are equally rough, so
-the same lines and areas of the untiled result stand beside it, and the bound is on the ratio of the two.
-Agreement is PSNR between results.
+Seams: every chain of --chains enlarges a photograph to 1024x768 in one piece and by tiles. The measures are
+the mean gradient across the lines where tiles fade into each other, and the Laplacian energy where they
+overlap, each divided by its value in the rest of the picture. Since no two places of a photograph are equally
+rough, the same lines and areas of the untiled result are also measured, and the bound is on the ratio of the
+two. Agreement is the PSNR between results.
 
 Memory: peak resident memory of a process that enlarges a photograph by ``skipdiff upscale`` to
 1024x768, and to 4096x3072, against 1.3 times the former plus six float32 images of the latter's size.
 
-Largest (unless asked for, not measured: it takes some minutes): peak memory of enlarging a JPEG of 12
-megapixels to 16128x12096, against 8 GB. A network of a few thousand weights stands in for the model, for what
-counts lies around it; a chain of two evaluations, as the shipped ones have. Files of images on the way lie
-beside the result. Largest-model (half an hour): the same with the model itself and its refiner, as JPEGs are
-enlarged by ``--model natural-4x-real``.
+Largest (only on request, since it takes some minutes): peak memory of enlarging a JPEG of 12 megapixels to
+16128x12096, against 8 GB. A network of a few thousand weights stands in for the model, since the memory is
+used around it; the chain has two evaluations, like the shipped ones. Files of intermediate images lie in the
+folder of the result. Largest-model (half an hour): the same with the model itself and its refiner, as
+``--model natural-4x-real`` enlarges JPEGs.
 
-Writes ``tiling_seams``, ``tiling_memory`` and, of largest-model, ``tiling_largest``, ``.csv`` and ``.md``,
-into ``benchmarks/results/<model>/``, and ``tiling_largest`` of largest into ``benchmarks/results/tiny-4x/``.
+Writes ``tiling_seams``, ``tiling_memory`` and, for largest-model, ``tiling_largest`` (``.csv`` and ``.md``)
+into ``benchmarks/results/<model>/``; the files of largest go into ``benchmarks/results/tiny-4x/``.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ Row = dict[str, str | float]
 
 SMALL, LARGE = (1024, 768), (4096, 3072)
 LARGEST, MOST = (16128, 12096), 8e9
-"""A JPEG of 12 megapixels four times larger, and the bytes of memory that must do for it."""
+"""Size of a JPEG of 12 megapixels four times larger, and the bytes of memory that must suffice for it."""
 UNLIKE = 0.05
-"""How far seams may differ from the rest of the picture, relative."""
+"""Maximum relative difference between seams and the rest of the picture."""
 FEW_CALLS = (3, 5, 8)
-"""Of the plans that are tested for seams."""
+"""Numbers of calls of the plans that are tested for seams."""
 AGREE = 35.0
-"""Least PSNR between results of two tile sizes, in decibels."""
+"""Minimum PSNR between results of two tile sizes, in decibels."""
 
 PAGES = {
     "tiling_seams": (
@@ -73,7 +73,7 @@ PAGES = {
         "Peak resident memory of enlarging a JPEG of 12 megapixels, and the bound for it.",
     ),
 }
-"""Titles of pages, and what they show."""
+"""Titles of the pages, and what they show."""
 COLUMNS = {
     "gradient_untiled": "gradient, untiled",
     "gradient_unlike": "gradient, relative difference",
@@ -87,7 +87,7 @@ COLUMNS = {
     "bytes_a_pixel": "bytes per pixel of the result",
     "more_in_images": "more than the smallest, in float32 images of this size",
 }
-"""What tables call the columns of the files."""
+"""Names in tables of the columns of the files."""
 
 MEASURE = (
     "import resource, sys; from skipdiff_env.cli import main; status = main(sys.argv[1:]); "
@@ -97,7 +97,7 @@ MEASURE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Command-line arguments."""
+    """Add the command-line arguments."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument(
         "--what", nargs="+", choices=["seams", "memory", "largest", "largest-model"],
@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write; 1 if a bound is broken."""
+    """Measure, print and write; return 1 if a bound is exceeded."""
     model = load_pretrained(args.model, "cpu")
     good, folder, made = True, args.out / model.name, made_by("tiling", args, add_arguments)
     if "seams" in args.what:
@@ -152,21 +152,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def photograph(width: int, height: int) -> np.ndarray:
-    """The bundled coffee cup, cut to 4:3 and resized."""
+    """Return the bundled coffee cup, cropped to 4:3 and resized."""
     whole = Image.fromarray(next(p for p in PHOTOGRAPHS if p.name == "coffee").read())
     cut = whole.crop((34, 0, 567, 400))
     return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def usual_chains(model: FrozenModel) -> list[str]:
-    """The model's plans of few calls, or, if it has none, the start that it recommends."""
+    """Return the model's plans of few calls or, if it has none, the start that it recommends."""
     known = shipped_plans(model)
     plans = [f"plan:{count}" for count in FEW_CALLS if count in known]
     return plans or [str(fixed_start(model))]
 
 
 def measure_seams(model: FrozenModel, size: Size, tiles: Sequence[int], chain: Chain) -> list[Row]:
-    """A row for each tile size; ``unlike`` is how far the seams' ratio lies from the untiled result's."""
+    """Measure a row per tile size; ``unlike``: distance of the seams' ratio from the untiled result's."""
     photo = Photo(photograph(size[0] // model.scale, size[1] // model.scale))
     multiple = model.config.unet.multiple
     whole = max(2 * 64, -(-max(size) // multiple) * multiple)
@@ -187,7 +187,7 @@ def measure_seams(model: FrozenModel, size: Size, tiles: Sequence[int], chain: C
 
 
 def seams_hold(rows: Sequence[Row]) -> bool:
-    """Whether every row of :func:`measure_seams` is within its bounds."""
+    """Return whether every row of :func:`measure_seams` is within its bounds."""
     return all(
         abs(float(row["gradient_unlike"])) <= UNLIKE
         and abs(float(row["laplacian_unlike"])) <= UNLIKE
@@ -197,7 +197,7 @@ def seams_hold(rows: Sequence[Row]) -> bool:
 
 
 def seam_ratios(image: np.ndarray, tile: int, multiple: int) -> tuple[float, float]:
-    """Mean gradient across tile borders, and Laplacian energy in the overlaps, over that of the rest."""
+    """Return gradient across tile borders and Laplacian energy in overlaps, relative to those of the rest."""
     grey = image.astype(np.float64).mean(axis=2)
     laplacian = np.zeros_like(grey)
     laplacian[1:-1, 1:-1] = (
@@ -210,7 +210,7 @@ def seam_ratios(image: np.ndarray, tile: int, multiple: int) -> tuple[float, flo
         lines = np.zeros(gradient.shape[axis], bool)
         for span in spans(grey.shape[axis], tile, multiple)[1:]:
             for line in (span.first, span.first + RAMP // 2, span.first + RAMP):
-                lines[line - 1] = True  # between this pixel and the one before
+                lines[line - 1] = True  # between this pixel and the previous one
             zone = [slice(None), slice(None)]
             zone[axis] = slice(span.first, span.first + RAMP)
             overlap[tuple(zone)] = True
@@ -221,13 +221,13 @@ def seam_ratios(image: np.ndarray, tile: int, multiple: int) -> tuple[float, flo
 
 
 def psnr_rgb(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR over all three channels, in decibels."""
+    """Return the PSNR over all three channels, in decibels."""
     error = np.mean((a.astype(np.float64) - b) ** 2)
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 def measure_memory(model: str, *sizes: Size) -> list[Row]:
-    """A row a size, the smallest first; bounds are 1.3 times its peak and six float32 images."""
+    """Measure a row per size, smallest first; bounds are 1.3 times its peak and six float32 images."""
     rows: list[Row] = []
     for size in sizes:
         found = peak(model, size)
@@ -245,8 +245,8 @@ def measure_memory(model: str, *sizes: Size) -> list[Row]:
 
 
 def measure_largest(model: str, suffixes: Sequence[str], size: Size) -> list[Row]:
-    """A row a file format, by a chain of two evaluations and the model's refiner, if it has one; the bound is
-    :data:`MOST`."""
+    """Measure a row per file format, by a chain of two evaluations and the model's refiner, if any; the bound
+    is :data:`MOST`."""
     rows: list[Row] = []
     for suffix in suffixes:
         found = peak(model, size, suffix, "--policy ccsr:2")
@@ -263,16 +263,16 @@ def measure_largest(model: str, suffixes: Sequence[str], size: Size) -> list[Row
 
 
 def memory_holds(rows: Sequence[Row]) -> bool:
-    """Whether every row of :func:`measure_memory` or :func:`measure_largest` is within its bound."""
+    """Return whether every row of :func:`measure_memory` or :func:`measure_largest` is within its bound."""
     return all(float(row["peak_mb"]) <= float(row["bound_mb"]) for row in rows)
 
 
 def peak(model: str, size: Size, suffix: str = "png", chain: str = "--coarse-steps 1 --start 3") -> int:
-    """Peak resident bytes of a fresh process that enlarges a photograph to ``size``, by the model's scale.
+    """Return the peak resident bytes of a fresh process that enlarges to ``size``, by the model's scale.
 
-    Three evaluations without a coarse jump reach the step that holds most: a denoise with noise, from a
-    latent that is neither x_S1 nor came with its x̂0. Images that are too large for memory lie beside the
-    result.
+    Three evaluations without a coarse jump reach the step that holds the most memory: a denoising step that
+    adds noise, from a latent that is not x_S1 and did not come with its x̂0. Images that are too large for
+    memory are kept in the folder of the result.
     """
     scale = load_pretrained(model).scale
     with tempfile.TemporaryDirectory() as folder:
@@ -287,7 +287,7 @@ def peak(model: str, size: Size, suffix: str = "png", chain: str = "--coarse-ste
 
 
 def write_report(folder: Path, name: str, rows: Sequence[Row], made: str) -> None:
-    """Write rows as a table under what made it, and print it."""
+    """Write rows as a table, with the command that made it, and print it."""
     shown = [{key: f"{v:.3f}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     head, lines = list(shown[0]), [list(row.values()) for row in shown]
     title, told = PAGES[name]

@@ -1,4 +1,4 @@
-"""How fast training runs, and what of the machine's matrix peak and of each step goes where."""
+"""Measures the speed of training, its share of the machine's matrix peak, and the parts of each step."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def training_speed(
 
     Args:
         recipe: a shipped recipe's name, or a YAML file.
-        steps: measured steps, after two unmeasured ones.
-        device: where to train.
-        images: how many random images of the recipe's size are kept in memory.
+        steps: number of measured steps, after two unmeasured ones.
+        device: device to train on.
+        images: number of random images of the recipe's size in memory.
 
     Returns:
-        ``images_per_second``; ``peak_share``, the network's arithmetic (forward and twice that backward)
-        over that of a plain matrix product in the type that training uses, timed in the same run;
-        ``peak_tflops``; ``overhead_share``, making batches and writing a log line after every step, of the
-        whole step.
+        ``images_per_second``; ``peak_share``, the rate of the network's arithmetic (the backward pass counts
+        twice the forward pass) divided by that of a plain matrix product in the same type and run;
+        ``peak_tflops``; ``overhead_share``, the share of the step that making batches and writing a log line
+        after every step takes.
     """
     place = training_device(device)
     loaded = load_recipe(recipe, place.type == "cuda")
@@ -76,7 +76,7 @@ def training_speed(
 
 
 def training_flops(recipe: Recipe) -> float:
-    """Floating-point operations of a crop's forward and backward pass, this taken as twice the former."""
+    """Return the FLOPs of a crop's forward and backward pass; the backward pass counts twice the forward."""
     crop = recipe.data.crop
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         UNet(recipe.model.unet)(torch.zeros(1, 6, crop, crop), torch.ones(1))
@@ -84,7 +84,7 @@ def training_flops(recipe: Recipe) -> float:
 
 
 def matrix_peak(device: torch.device, repeats: int = 5) -> float:
-    """Operations a second of a plain matrix product: bfloat16 on CUDA, float32 elsewhere."""
+    """Return the operations per second of a plain matrix product: bfloat16 on CUDA, float32 elsewhere."""
     side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1536, torch.float32)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     seconds = min(_timed(lambda: a @ b, device)[1] for _ in range(repeats + 1))

@@ -1,8 +1,7 @@
-"""Real photographs that need no download, since the wheels of scikit-image, scikit-learn and matplotlib hold
-them.
+"""Real photographs that need no download, since they come with scikit-image, scikit-learn and matplotlib.
 
 Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
-microscopy, synthetic, a field of stars, or come without stated terms). The files are read straight
+microscopic, synthetic or of stars, or come without stated terms). The files are read straight
 from the installed packages, none of which is imported: scikit-image's loaders may access the network.
 """
 
@@ -38,24 +37,24 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """Name, as pip knows it, of the package whose wheel holds the photograph."""
+    """Name for pip of the package that contains the photograph."""
 
     @property
     def path(self) -> Path:
-        """Path of its file."""
+        """The path of its file."""
         return _data_folder(self.package) / self.file
 
     def read(self) -> RGB8:
-        """The photograph as shipped, uint8 (H, W, 3)."""
+        """Return the photograph as shipped, uint8 (H, W, 3)."""
         return read_image(self.path)
 
     def read_small(self) -> RGB8:
-        """The photograph with a short side of 256 pixels."""
+        """Return the photograph with a short side of 256 pixels."""
         return shrunk(self.read())
 
 
 def shrunk(photograph: RGB8) -> RGB8:
-    """A photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
+    """Return a photograph shrunk (antialiased, Lanczos) to a short side of 256 pixels."""
     full = Image.fromarray(photograph)
     ratio = _SHORT_SIDE / min(full.size)
     size = (round(full.width * ratio), round(full.height * ratio))
@@ -129,7 +128,7 @@ _DEMO = "chelsea"
 
 
 def demo_photograph() -> RGB8:
-    """The photograph of the demo: the cat, full size, uint8 (300, 451, 3).
+    """Return the photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
     Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and it
     is not a portrait of a person.

@@ -74,7 +74,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
 
 
 def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> RGB8:
-    """As :func:`read_image`, from an open binary file; ``name`` stands for it in error messages."""
+    """Do the same as :func:`read_image` for an open binary file; error messages call it ``name``."""
     try:
         return flattened(decode_photo(file, max_pixels))
     except SkipDiffError as error:
@@ -82,11 +82,11 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> RGB
 
 
 def from_pillow(image: Image.Image, name: str) -> RGB8:
-    """The pixels of a Pillow image as :func:`read_image` gives them; ``name`` is for error messages."""
+    """Convert a Pillow image to pixels as :func:`read_image` does; error messages call it ``name``."""
     if 0 in image.size:
         raise SkipDiffError(f"{name}: has no pixels ({image.width}x{image.height})")
     image.load()
-    with contextlib.suppress(Exception):  # the pixels are whole; damaged EXIF cannot say which way is up
+    with contextlib.suppress(Exception):  # the pixels are intact; damaged EXIF cannot give the orientation
         image = ImageOps.exif_transpose(image)
     try:
         return flattened(raster.from_pillow(image))
@@ -95,7 +95,7 @@ def from_pillow(image: Image.Image, name: str) -> RGB8:
 
 
 def flattened(photo: Photo) -> RGB8:
-    """A photograph as :func:`read_image` gives it."""
+    """Flatten a photograph as :func:`read_image` does."""
     colour = photo.colour if photo.alpha is None else over_white(photo.colour, photo.alpha)
     return np.array(np.broadcast_to(eight_bits(colour), (*colour.shape[:2], 3)))
 
@@ -134,7 +134,7 @@ def write_image(path: str | Path, image: RGB8) -> None:
 
 
 def encode_image(image: RGB8, path: str | Path) -> bytes:
-    """The bytes that :func:`write_image` would write to ``path``. Raises the same errors and writes
+    """Return the bytes that :func:`write_image` would write to ``path``, with the same errors, but write
     nothing."""
     path = Path(path)
     fmt = FORMATS.get(path.suffix.lower())
@@ -145,7 +145,7 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, fmt.name, **fmt.options)
-    except (OSError, ValueError) as error:  # JPEG ends at 65 535 pixels a side, WebP at 16 383
+    except (OSError, ValueError) as error:  # the limit of JPEG is 65 535 pixels per side, of WebP 16 383
         height, width = array.shape[:2]
         raise SkipDiffError(
             f"cannot write {path}: {width}x{height} does not fit {fmt.name} ({_reason(error)}); use .png"
@@ -154,6 +154,6 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """The message of an error, in one line."""
+    """Return the message of an error, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

@@ -22,10 +22,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..errors import SkipDiffError
 
 LARGE = 2**28
-"""Size in bytes from which on an image is stored in a file."""
+"""Minimum size in bytes of an image that is stored in a file."""
 SMALL = 2**24
-"""Size in bytes below which an image is an ordinary tensor: torch imports modules for a second when it first
-meets a :class:`Mapped`."""
+"""Size in bytes below which an image is an ordinary tensor: torch imports modules for a second when it
+first meets a :class:`Mapped`."""
 
 STRIP = 2**22
 """Approximate number of elements that are processed at once."""
@@ -90,11 +90,11 @@ class Mapped(torch.Tensor):
         return func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """An array of the same numbers, in the same memory."""
+        """Return an array of the same numbers, in the same memory."""
         return self.plain.numpy(force=force)
 
     def tolist(self) -> Any:
-        """The numbers as nested lists."""
+        """Return the numbers as nested lists."""
         return self.plain.tolist()
 
     def __deepcopy__(self, memo: Any) -> Tensor:
@@ -102,12 +102,12 @@ class Mapped(torch.Tensor):
 
     def release(self) -> None:
         """Free the memory of parts that were read or written; the numbers are kept in the file."""
-        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system sees to it
+        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system does this
             self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 def release(*images: Tensor) -> None:
-    """Call :meth:`Mapped.release` on the images that are mapped."""
+    """Call :meth:`Mapped.release` for the images that are mapped."""
     for image in images:
         if isinstance(image, Mapped):
             image.release()
@@ -166,7 +166,7 @@ def _plain(x: Any) -> Any:
 
 
 def _rows(x: Tensor, rows: slice, height: int) -> Tensor:
-    """A strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
+    """Cut a strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
     plain = _plain(x)
     return plain[..., rows, :] if x.dim() >= 2 and x.shape[-2] == height else plain
 
@@ -177,7 +177,7 @@ def _pages(size: int, folder: Path) -> mmap.mmap:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
-            else:  # a page for which there is no room when it is written ends the process
+            else:  # without room for a page, writing it would end the process
                 for place in range(0, size, _BLOCK):
                     file.write(bytes(min(_BLOCK, size - place)))
                 file.flush()

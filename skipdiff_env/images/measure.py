@@ -8,8 +8,8 @@ Simple, established estimators, on a few windows of large pictures:
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
 - WebP: its decoder makes every colour from whole numbers of limited range
 
-Noise is that of single pixels: what a camera's interpolation or denoising has spread over its neighbours
-measures as less. Where nothing is flat, such as on a page of text a few pixels high, texture is mistaken for
+Noise means that of single pixels: noise that a camera's interpolation or denoising has spread over neighbours
+gives lower values. If nothing is flat, as on a page of text a few pixels high, texture is mistaken for
 noise.
 """
 
@@ -32,7 +32,7 @@ more pixels than all windows together are measured whole."""
 BLOCK = 8
 """Side of JPEG's blocks, and of the blocks in which noise is measured."""
 MIN_SIDE = 24
-"""Smaller pictures are not measured."""
+"""Minimum side in pixels; smaller pictures are not measured."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _YUV = np.array([[65.738, 129.057, 25.064], [-37.945, -74.494, 112.439], [112.439, -94.154, -18.285]]) / 256
@@ -53,11 +53,11 @@ _FAINT = 4.0
 _GRID_WINDOW, _COEFFICIENTS = 192, 20_000
 """Side of the windows that are searched for a lattice, and number of coefficients that are used."""
 MAX_BLUR = 5.0
-"""Largest blur that is reported, in pixels."""
+"""Maximum blur that is reported, in pixels."""
 _ZERO, _NONZERO, _ROUNDING = 0.6, 2.0, 0.35
-"""Limit below which a DCT coefficient counts as quantised to 0, limit above which it is used to find a
-lattice, and standard deviation from the lattice, due to rounding to 8 bits in RGB and once before; in grey
-levels."""
+"""Limit below which a DCT coefficient counts as quantised to 0; limit above which it is used to find a
+lattice; standard deviation from the lattice, due to rounding to 8 bits in RGB and once before. All are in
+grey levels."""
 _STRAY = 0.2
 """Share of the coefficients that may lie off the lattice, such as those of clipped blocks."""
 _EVIDENCE, _PROOF = 0.35, 30.0
@@ -66,11 +66,12 @@ which a picture counts as a former JPEG."""
 _QUALITIES = range(10, 97)
 """Qualities that can leave a trace."""
 _RESAVED = 5
-"""Minimum difference by which a former quality must be below the file's to count as another one."""
+"""Minimum by which a former quality must be below that of the file to count as another one."""
 _COLOURS, _FEWEST, _COLOURED, _HITS = 20_000, 256, 3, 0.98
-"""Number of colours that are tried for WebP, and the fewest that tell; difference of the channels from which
-on a pixel is coloured (of greys, most hit in any picture); share that must hit. Of clean pictures and JPEGs
-about 0.15 hit, of what another decoder made of limited range up to 0.965, of WebPs all."""
+"""Maximum number of colours that are tried for WebP, and minimum number for a verdict; minimum difference of
+the channels of a coloured pixel (most greys fit in any picture); share of the colours that must fit. About
+0.15 fit in clean pictures and JPEGs, up to 0.965 in pictures of limited range from other decoders, and all in
+WebPs."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def measure(photo: Photo) -> Measured:
     noise = noise_level(windows)
     blur = blur_level([luma(window) for window in windows], noise)
     coding, former = photo.coding, former_coding(_windows(photo.colour, photo.alpha, _GRID_WINDOW))
-    # Of a JPEG's own pixels the lattice is the file's, give or take a step.
+    # In a JPEG's own pixels, the lattice is that of the file, within a small error.
     if former and coding and coding.quality and not former.below(coding.quality - _RESAVED + 1):
         former = None
     if not (former or coding) and was_webp(windows):
@@ -105,15 +106,15 @@ def measure(photo: Photo) -> Measured:
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 1 or 3) → float32 (h, w), JPEG's Y."""
+    """Convert uint8 (h, w, 1 or 3) to JPEG's Y, float32 (h, w)."""
     values = pixels.astype(np.float32)
     return values[..., 0] if values.shape[2] == 1 else values @ _LUMA
 
 
 def _windows(colour: np.ndarray, alpha: np.ndarray | None, side: int = WINDOW) -> list[np.ndarray]:
-    """The picture, or windows of it that begin at the same place in a block, as uint8; none if too small.
+    """Cut windows that begin at the same place in a block, or the whole picture; none if it is too small.
 
-    What is fully transparent becomes black, as if clipped, and windows of nothing else are left out.
+    Fully transparent pixels become black, as if clipped; windows that hold nothing else are left out.
     """
     height, width = colour.shape[:2]
     if min(height, width) < MIN_SIDE:
@@ -136,7 +137,7 @@ def _windows(colour: np.ndarray, alpha: np.ndarray | None, side: int = WINDOW) -
 
 
 def noise_level(windows: list[np.ndarray]) -> float:
-    """Standard deviation of noise in flat areas, the mean over the channels.
+    """Return the standard deviation of noise in flat areas, averaged over the channels.
 
     The power of Immerkær's operator in a block of pure noise follows a χ² distribution with ``_FREEDOM``
     degrees of freedom. Starting from the flattest blocks, σ² becomes the mean power of the blocks below the
@@ -159,7 +160,7 @@ def noise_level(windows: list[np.ndarray]) -> float:
 
 
 def _block_powers(pixels: np.ndarray) -> list[np.ndarray]:
-    """For each channel, the operator's mean power in every block without black or white, in σ²."""
+    """Return the operator's mean power in every block without black or white, in σ², by channel."""
     values = pixels.astype(np.float32)
     high = cv2.filter2D(values, cv2.CV_32F, _LAPLACIANS).reshape(values.shape)[1:-1, 1:-1]
     power = _blocks(np.square(high) / 36).mean(axis=(1, 3))
@@ -169,7 +170,7 @@ def _block_powers(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:
-    """(h, w, C) → (rows, 8, columns, 8, C) of whole blocks."""
+    """Divide (h, w, C) into whole blocks, (rows, 8, columns, 8, C)."""
     rows, columns = (side // BLOCK for side in values.shape[:2])
     return values[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, -1)
 
@@ -190,7 +191,7 @@ def _flat_power(power: np.ndarray) -> float:
 
 @lru_cache
 def _cut_off() -> tuple[float, float]:
-    """The 80 % quantile of χ²/ν, and the mean of χ²/ν below it."""
+    """Return the 80 % quantile of χ²/ν, and the mean of χ²/ν below it."""
     half = torch.tensor(_FREEDOM / 2, dtype=torch.float64)
     grid = torch.linspace(0.5, 3, 25001, dtype=torch.float64)
     below = torch.special.gammainc(half, grid * half)
@@ -203,7 +204,7 @@ def _cut_off() -> tuple[float, float]:
 
 
 def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
-    """σ of the Gaussian that would have blurred steps to the picture's sharper edges, in pixels.
+    """Return σ of the Gaussian that would blur steps to the picture's sharper edges, in pixels.
 
     If a step is blurred by σ and then again by σ₀, its middle gradient before the second blur is
     R = √(σ² + σ₀²)/σ times that after it, so σ = σ₀/√(R² - 1).
@@ -230,7 +231,7 @@ def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
 
 
 def _gradient(plane: np.ndarray) -> np.ndarray:
-    """Magnitude of the central differences at inner pixels, in grey levels per pixel."""
+    """Return the magnitude of the central differences at inner pixels, in grey levels per pixel."""
     return np.hypot(plane[1:-1, 2:] - plane[1:-1, :-2], plane[2:, 1:-1] - plane[:-2, 1:-1]) / 2
 
 
@@ -238,11 +239,11 @@ def _gradient(plane: np.ndarray) -> np.ndarray:
 
 
 def former_coding(windows: list[np.ndarray]) -> Coding | None:
-    """The coding of a picture that was a JPEG and has kept its pixels since, but may be cropped; else None.
+    """Return the coding of a picture that was a JPEG with the same pixels, perhaps cropped since; else None.
 
     The block grid is where most DCT coefficients are 0. The quality is that of the libjpeg table under which
     the other coefficients are most likely: a table's step q for a frequency puts them at multiples of q, with
-    the density q N(r; 0, 0.35) at a distance r, relative to that without a lattice. In pictures that were
+    the density q N(r; 0, 0.35) at a distance r, relative to that without a lattice. If a picture has been
     turned by 90° since, the table is transposed.
 
     Args:
@@ -261,7 +262,7 @@ def former_coding(windows: list[np.ndarray]) -> Coding | None:
 
 def _likeliest(coefficients: np.ndarray) -> Coding | None:
     found = np.abs(coefficients.reshape(-1, BLOCK**2))
-    found[:, 0] = 0  # the mean: it says little, as it is seldom 0 and its step is small
+    found[:, 0] = 0  # the mean is of little use: it is seldom 0, and its step is small
     block, frequency = np.nonzero(found > _NONZERO)
     every = max(1, -(-len(block) // _COEFFICIENTS))
     block, frequency = block[::every], frequency[::every]
@@ -281,7 +282,7 @@ def _likeliest(coefficients: np.ndarray) -> Coding | None:
 
 
 def _transform(plane: np.ndarray) -> np.ndarray:
-    """The orthonormal DCT of all whole blocks, float32 (n, 8, 8)."""
+    """Compute the orthonormal DCT of all whole blocks, float32 (n, 8, 8)."""
     blocks = _blocks(plane[..., None])[..., 0].transpose(0, 2, 1, 3).reshape(-1, BLOCK, BLOCK) - 128
     cosines = _cosines()
     return cosines @ blocks @ cosines.T
@@ -289,7 +290,7 @@ def _transform(plane: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _cosines() -> np.ndarray:
-    """The orthonormal DCT-II of 8 values, float32 (8, 8)."""
+    """Return the orthonormal DCT-II of 8 values, float32 (8, 8)."""
     n = np.arange(BLOCK)
     matrix = np.cos(np.pi * (n + 0.5) * n[:, None] / BLOCK) * math.sqrt(2 / BLOCK)
     matrix[0] /= math.sqrt(2)
@@ -300,10 +301,10 @@ def _cosines() -> np.ndarray:
 
 
 def was_webp(windows: list[np.ndarray]) -> bool:
-    """Whether a picture was a lossy WebP and has kept its pixels since, but may be cropped or turned.
+    """Return whether a picture was a lossy WebP with the same pixels; it may be cropped or turned since.
 
-    Only colours that libwebp's decoder makes of whole Y, U and V come back exactly from their rounded Y, U
-    and V. Greys tell nothing.
+    Only colours that libwebp's decoder made from whole Y, U and V are restored exactly from their rounded Y,
+    U and V. Greys are no evidence.
 
     Args:
         windows: uint8 (h, w, C) each.

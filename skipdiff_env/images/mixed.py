@@ -10,13 +10,13 @@ from .io import RGB8
 from .sources import ImageSource
 
 KINDS = ("clean", "jpeg", "noise", "blur")
-"""Image number i is of kind i modulo 4."""
+"""Kinds of degradation; image number i is of kind i modulo 4."""
 JPEG, NOISE, BLUR = (30.0, 95.0), (2.0, 15.0), (0.4, 1.2)
 """Ranges of JPEG quality, of σ of Gaussian noise in grey levels, and of σ of Gaussian blur in LR pixels."""
 
 
 def kind(index: int) -> str:
-    """The kind of degradation of image ``index``."""
+    """Return the kind of degradation of image ``index``."""
     return KINDS[index % len(KINDS)]
 
 
@@ -50,7 +50,7 @@ class MixedQuality:
 
 
 def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) -> ImageSource:
-    """The images of a source with inputs of mixed quality, for ``images=`` of an environment.
+    """Return the images of a source with inputs of mixed quality, for ``images=`` of an environment.
 
     Args:
         source: source of originals, see :func:`.open_source`.

@@ -75,14 +75,14 @@ def episode_pair(
     image_size: int | None = None,
     crop: Literal["random", "center"] = "random",
 ) -> Pair:
-    """The pictures of an episode, see :func:`make_pair`; a random crop is a function of image and noise
+    """Make the pictures of an episode, see :func:`make_pair`; a random crop is a function of image and noise
     seed."""
     rng = np.random.default_rng([index, noise_seed]) if crop == "random" else None
     return make_pair(source, index, scale=scale, image_size=image_size, rng=rng)
 
 
 def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name: str = "image") -> RGB8:
-    """A copy of a square crop of side ``size``, at a random place if ``rng`` is given, else in the centre.
+    """Copy a square crop of side ``size``, at a random place if ``rng`` is given, else in the centre.
 
     Raises:
         SkipDiffError: if the image is too small; the message calls it ``name``.
@@ -98,7 +98,7 @@ def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name
 
 
 def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
-    """A copy of the image, cropped equally at all edges to multiples of ``scale``.
+    """Crop a copy of the image equally at all edges to multiples of ``scale``.
 
     Raises:
         SkipDiffError: if a side is shorter than ``scale``.
@@ -113,7 +113,7 @@ def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
 
 
 def shrink(hr: RGB8, scale: int) -> RGB8:
-    """The low-resolution image of ``hr`` (uint8 (H, W, 3), sides multiples of ``scale``), in 8 bits.
+    """Make the low-resolution image of ``hr`` (uint8 (H, W, 3), sides multiples of ``scale``), in 8 bits.
 
     Antialiased bicubic (a = -0.5) as in training: :func:`skipdiff_env.diffusion.resize.degrade`, which
     is within one level of what Pillow's BICUBIC gives.

@@ -45,7 +45,7 @@ class Format:
     """Whether it can hold 16 bits per channel."""
     alpha: bool = False
     lossy: bool = False
-    """Whether it is coded with a quality that the user chooses."""
+    """Whether it has a quality setting that the user chooses."""
     grey: bool = True
     baggage: bool = True
     """Whether it can hold a profile and metadata."""
@@ -53,7 +53,7 @@ class Format:
     """Whether it can describe colours by the code points of ITU-T H.273, which HDR needs."""
     max_side: int = 2**31 - 1
     max_profile: int = 2**31 - 1
-    """Largest size of an ICC profile in bytes."""
+    """Maximum size of an ICC profile in bytes."""
 
 
 FORMATS = {
@@ -75,7 +75,7 @@ SUFFIXES = {
 """File name suffix → format."""
 
 READ_ONLY_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif"})
-"""Suffixes of files that are read, and written as PNG."""
+"""Suffixes of files that can be read, and whose enlargements are PNG files."""
 
 _BY_PILLOW = ("JPEG", "WEBP", "BMP", "GIF")
 
@@ -87,23 +87,27 @@ class Header:
     width: int
     height: int
     format: str
-    """Name of the format that an enlargement is written in unless asked otherwise."""
+    """Name of the default format of an enlargement."""
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name in a folder or an archive counts as an image; dot files do not."""
+    """Return whether a file of this name in a folder or an archive counts as an image; dot files do not."""
     path = Path(name)
     return path.suffix.lower() in {*SUFFIXES, *READ_ONLY_SUFFIXES} and not path.name.startswith(".")
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Upright size and format of a photograph. Raises as :func:`read_photo`, except for damaged pixels."""
+    """Read the upright size and the format of a photograph.
+
+    Raises:
+        SkipDiffError: as :func:`read_photo`, except for damaged pixels.
+    """
     with _opened(path) as file:
         return decode_header(file, max_pixels)
 
 
 def decode_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
-    """:func:`read_header` from an open binary file."""
+    """Do the same as :func:`read_header` for an open binary file."""
     with _decoding(file, max_pixels) as source:
         width, height = source.size[::-1] if source.orientation >= 5 else source.size
         return Header(width, height, source.format if source.format in FORMATS else "png")
@@ -112,22 +116,23 @@ def decode_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
 
-    Palettes become RGB, CMYK and Lab become sRGB by their profile, EXIF orientation is applied, 16 bits
-    are kept; of an animation or several pages the first is read. If a file describes its colour space by
-    other means than a profile, it gets a profile. ``notes`` says what was lost.
+    Palettes become RGB, and CMYK and Lab become sRGB by their profile. EXIF orientation is applied, and 16
+    bits are kept. Of an animation or several pages, only the first is read. If a file describes its colour
+    space by other means than a profile, the photograph gets a profile. ``notes`` says what was lost.
 
     Raises:
-        SkipDiffError: if the file is missing, not an image, damaged or too large; one line without the path.
+        SkipDiffError: if the file is missing, not an image, damaged or too large. The message is one
+            line, without the path.
     """
     with _opened(path) as file:
         return decode_photo(file, max_pixels)
 
 
 def decode_photo(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Photo:
-    """:func:`read_photo` from an open binary file."""
+    """Do the same as :func:`read_photo` for an open binary file."""
     with _decoding(file, max_pixels) as source:
         photo = source.decode()
-        if photo.profile is None and source.format != "png":  # which has words of its own
+        if photo.profile is None and source.format != "png":  # which can describe colours itself
             photo = replace(photo, profile=_profile_of_camera(photo, source.exif))
         left_out = [f"its {what} is left out" for what in xmp.companions(source.xmp)]
         if not xmp.is_legible(source.xmp):
@@ -143,7 +148,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise SkipDiffError("no such file") from None
-    except OSError as error:  # below a closed folder, a name too long, links in a circle
+    except OSError as error:  # a closed folder, too long a name, circular links
         raise SkipDiffError(f"cannot be reached ({error.strerror})") from None
     if stat.S_ISDIR(mode):
         raise SkipDiffError("is a folder, not an image file")
@@ -175,7 +180,7 @@ def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
         raise _too_large("claims", max_pixels) from None
     except MemoryError:
         raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
-    except Exception as error:  # damaged files make decoders raise nearly anything
+    except Exception as error:  # damaged files make decoders raise nearly any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(reason) from error
 
@@ -209,7 +214,7 @@ def _open_with_pillow(file: BinaryIO) -> Source:
 
 
 def _comment(image: Image.Image) -> dict[str, str]:
-    """The comment of a JPEG or GIF, as the PNG text of that keyword."""
+    """Read the comment of a JPEG or GIF, as the PNG text of that keyword."""
     said = image.info.get("comment") or b""
     text = said if isinstance(said, str) else _decoded(said)
     text = text.replace("\0", " ").strip()  # a PNG's text must not hold it
@@ -217,7 +222,7 @@ def _comment(image: Image.Image) -> dict[str, str]:
 
 
 def _decoded(text: bytes) -> str:
-    """The text, decoded as UTF-8, else as Latin-1: the formats do not say which."""
+    """Decode the text as UTF-8, else as Latin-1: the formats do not say which."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -225,7 +230,7 @@ def _decoded(text: bytes) -> str:
 
 
 def _bmp_profile(file: BinaryIO) -> bytes | None:
-    """The ICC profile in a BMP of version 5, which Pillow does not read."""
+    """Read the ICC profile in a BMP of version 5, which Pillow does not read."""
     here = file.tell()
     try:
         file.seek(14)
@@ -240,7 +245,7 @@ def _bmp_profile(file: BinaryIO) -> bytes | None:
 
 
 _warnings_lock = threading.Lock()
-"""warnings.catch_warnings replaces a global list: two threads in it at once would leave the wrong one."""
+"""warnings.catch_warnings replaces a global list; two threads at once would restore the wrong one."""
 
 
 def _pillow_image(file: BinaryIO) -> Image.Image:
@@ -251,7 +256,7 @@ def _pillow_image(file: BinaryIO) -> Image.Image:
 
 
 def _profile_of_camera(photo: Photo, found: Directories) -> bytes | None:
-    """Adobe RGB's profile if a file names it as DCF does: index R03, and not sRGB in EXIF; else None."""
+    """Return Adobe RGB's profile if a file names it as DCF does: index R03, not sRGB in EXIF; else None."""
     index = found.interop[1].text() if 1 in found.interop else b""
     space = found.exif[ExifTags.Base.ColorSpace].numbers() if ExifTags.Base.ColorSpace in found.exif else ()
     if index != b"R03" or space == (1,) or photo.mode != "RGB":

@@ -20,13 +20,13 @@ from .photo import Format
 from .raster import Photo, eight_bits, over_white
 
 _JPEG_SEGMENT = 65533 - 64
-"""Bytes that fit into one JPEG segment, besides its name."""
+"""Number of bytes that fit into one JPEG segment, besides its name."""
 
 
 def encode_photo(
     photo: Photo, fmt: Format, software: str, record: Mapping[str, Any], quality: int = 95
 ) -> tuple[bytes, list[str]]:
-    """A photograph as the bytes of a file. The same arguments give the same bytes.
+    """Encode a photograph as the bytes of a file. The same arguments give the same bytes.
 
     Args:
         photo: the photograph, with all its metadata.
@@ -56,7 +56,7 @@ def encode_photo(
     if fmt.name == "tiff":
         return encode_tiff(photo, directories), notes
     options: dict[str, Any] = {}
-    if metadata.dpi and (fmt.name != "jpeg" or max(metadata.dpi) < 2**16):  # EXIF says what is more
+    if metadata.dpi and (fmt.name != "jpeg" or max(metadata.dpi) < 2**16):  # larger values go into EXIF
         options["dpi"] = metadata.dpi
     if fmt.name == "jpeg":
         block = exif_bytes(directories)
@@ -90,7 +90,7 @@ def check_size(size: tuple[int, int], fmt: Format) -> None:
 
 
 def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
-    """The photograph as the format can hold it, and notes on what was lost."""
+    """Return the photograph as the format can hold it, and notes on what was lost."""
     notes = []
     colour, alpha, profile = photo.colour, photo.alpha, photo.profile
     if alpha is not None and not fmt.alpha:
@@ -116,16 +116,16 @@ def fit_format(photo: Photo, fmt: Format) -> tuple[Photo, list[str]]:
             notes.append(f"colours converted to sRGB, as {fmt.name.upper()} cannot hold the profile")
         colour, profile = converted, None
     elif grey and (not fmt.grey or (fmt.name == "tiff" and photo.deep and alpha is not None and not profile)):
-        colour = np.repeat(colour, 3, axis=2)  # many programs do not know such a TIFF as grey
+        colour = np.repeat(colour, 3, axis=2)  # many programs do not support such a TIFF in grey
     return replace(photo, colour=colour, alpha=alpha, profile=profile, code_points=codes), notes
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
-    """Names in quotes, the first few of many."""
+    """Quote the names, or the first few of many."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _segment(payload: bytes) -> bytes:
-    """A JPEG application segment (APP1)."""
+    """Return a JPEG application segment (APP1)."""
     return b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload

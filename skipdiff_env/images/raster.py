@@ -17,7 +17,7 @@ from .formats.profiles import profile_fits, to_srgb
 
 
 class DamagedError(SkipDiffError):
-    """A file of a known format of which a part is missing or invalid."""
+    """A file of a known format, part of which is missing or invalid."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"is damaged or truncated ({why}): copy it again from the source")
@@ -30,12 +30,12 @@ class Photo:
     colour: np.ndarray
     """uint8 or uint16 (H, W, 3), or (H, W, 1) if grey."""
     alpha: np.ndarray | None = None
-    """(H, W) of the same type, not premultiplied; None if there is none."""
+    """Alpha (H, W) of the same type, not premultiplied; None if there is none."""
     profile: bytes | None = None
     """ICC profile of ``colour``."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    """What was changed in reading, in words for the user."""
+    """Changes that reading made, in words for the user."""
     code_points: bytes | None = None
     """Colour space of ``colour`` in code points of ITU-T H.273, as in PNG's cICP chunk, if it is not sRGB.
     HDR has no profile in addition."""
@@ -58,7 +58,7 @@ class Photo:
         return "L" if self.colour.shape[2] == 1 else "RGB"
 
     def planes(self) -> np.ndarray:
-        """(H, W, 1 … 4): colour, followed by alpha if there is one."""
+        """Return (H, W, 1 … 4): colour, followed by alpha if there is one."""
         return (
             self.colour
             if self.alpha is None
@@ -66,12 +66,12 @@ class Photo:
         )
 
     def pillow(self) -> Image.Image:
-        """Its pixels, if they have 8 bits, as a Pillow image: L, LA, RGB or RGBA."""
+        """Return the pixels, which must have 8 bits, as a Pillow image: L, LA, RGB or RGBA."""
         pixels = self.planes()
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def noting(self, *notes: str) -> Photo:
-        """A copy with more notes."""
+        """Return a copy with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
@@ -82,7 +82,7 @@ class Source:
     format: str
     """Name of its format, in lower case."""
     size: tuple[int, int]
-    """Width and height as stored."""
+    """Width and height of the picture as stored."""
     decode: Callable[[], Photo]
     """Function that decodes the pixels as stored, with colour space and notes, while the file is open."""
     exif: Directories = field(default_factory=Directories)
@@ -108,7 +108,7 @@ class Source:
 
 
 def with_profile(photo: Photo, profile: bytes | None) -> Photo:
-    """The photograph with a file's ICC profile if that fits, else with a note."""
+    """Return the photograph with a file's ICC profile if that fits, else with a note."""
     if not profile:
         return photo
     if profile_fits(profile, photo.mode):
@@ -117,9 +117,10 @@ def with_profile(photo: Photo, profile: bytes | None) -> Photo:
 
 
 def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
-    """A loaded Pillow image of 8 bits per channel, or of 16 if grey, as a photograph without metadata.
+    """Convert a loaded Pillow image, of 8 bits per channel or 16 bits of grey, to a photograph.
 
-    It is not turned upright. Palettes become RGB, CMYK and Lab become sRGB by the profile.
+    It has no metadata and is not turned upright. Palettes become RGB, and CMYK and Lab become sRGB by the
+    profile.
 
     Raises:
         SkipDiffError: if its pixels have 32 bits.
@@ -140,7 +141,7 @@ def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
 
 
 def converted(image: Image.Image, profile: bytes | None) -> Photo:
-    """A CMYK or LAB image in sRGB, with a note."""
+    """Convert a CMYK or LAB image to sRGB, and note it."""
     known = image.mode == "LAB" or profile_fits(profile, image.mode)
     note = f"{image.mode} converted to sRGB" + ("" if known else " without a profile: colours may be off")
     return Photo(np.array(to_srgb(image, profile)), notes=(note,))
@@ -177,12 +178,12 @@ def unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 → uint8, rounded."""
+    """Convert uint8 or uint16 to uint8, rounded."""
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
 
 
 def rescaled(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned integers of 1 … 16 bits → uint8 or uint16, whichever holds them, with white at its maximum."""
+    """Scale unsigned integers of 1 … 16 bits to uint8 or, above 8 bits, uint16, with white at the maximum."""
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
         return samples.astype(dtype)

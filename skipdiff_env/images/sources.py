@@ -62,11 +62,11 @@ class ImageSource:
         return len(self._items)
 
     def name(self, index: int) -> str:
-        """Name of image ``index``, such as its file name in a folder or an archive."""
+        """Return the name of image ``index``, such as its file name in a folder or an archive."""
         return self._items[index][0]
 
     def take(self, count: int, first: int = 0, every: int = 1) -> ImageSource:
-        """Up to ``count`` of the images: every ``every``-th from number ``first`` on.
+        """Return up to ``count`` of the images: every ``every``-th from number ``first`` on.
 
         Each image keeps its degradation.
         """
@@ -77,12 +77,12 @@ class ImageSource:
         )
 
     def only(self, stems: Container[str]) -> ImageSource:
-        """The images whose file name, without folder and suffix, is among ``stems``; not degraded."""
+        """Return the images whose file name, without folder and suffix, is among ``stems``; not degraded."""
         items = [item for item in self._items if PurePath(item[0].replace(":", "/")).stem in stems]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
     def degraded(self, degrade: Callable[[RGB8, int], RGB8]) -> ImageSource:
-        """The same originals, with ``degrade`` applied to the inputs made from them.
+        """Return the same originals, with ``degrade`` applied to the inputs made from them.
 
         Raises:
             SkipDiffError: if the images are inputs already.
@@ -92,7 +92,7 @@ class ImageSource:
         return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
 
     def repeated(self, words: Sequence[str]) -> ImageSource:
-        """Each image once for every word, named ``NAME, WORD``; not degraded."""
+        """Return each image once for every word, named ``NAME, WORD``; not degraded."""
         items = [(f"{name}, {word}", load) for name, load in self._items for word in words]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
@@ -166,7 +166,7 @@ def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSou
 
 
 def bundled_images() -> ImageSource:
-    """The bundled photographs (see :mod:`.bundled`), each with a short side of 256 pixels."""
+    """Return the bundled photographs (see :mod:`.bundled`), each with a short side of 256 pixels."""
     return open_source(None)
 
 
@@ -238,8 +238,8 @@ def _dataset_item(dataset: Any, index: int, name: str) -> RGB8:
 
 
 def to_rgb8(item: Any, name: str) -> RGB8:
-    """One image as uint8 (H, W, 3), from such an array, a PIL image, or a tensor (3, H, W) that is uint8 or
-    float in [0, 1]; error messages call it ``name``.
+    """Convert an image to uint8 (H, W, 3), from such an array, a PIL image, or a tensor (3, H, W) that is
+    uint8 or float in [0, 1]; error messages call it ``name``.
 
     Raises:
         SkipDiffError: if it is none of these.
@@ -258,7 +258,7 @@ def _tensor_to_rgb8(tensor: torch.Tensor, name: str) -> RGB8:
         raise SkipDiffError(f"{name}: an image tensor must be (3, H, W), got {tuple(tensor.shape)}")
     if tensor.is_floating_point():
         tensor = tensor.float()
-        if not (tensor.min() >= 0 and tensor.max() <= 1):  # written so that NaN is refused too
+        if not (tensor.min() >= 0 and tensor.max() <= 1):  # in this form, the check also refuses NaN
             raise SkipDiffError(
                 f"{name}: a float tensor must lie in [0, 1], got {tensor.min():.4g} to {tensor.max():.4g}"
             )

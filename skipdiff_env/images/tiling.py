@@ -2,9 +2,9 @@
 
 :class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. It wraps
 the model, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a tiled
-``predict``. Noise and latents are those of the whole image, and every step is blended, so no seam can grow
-from one step to the next, and the result depends on the tile only through what the network sees around each
-pixel.
+``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can therefore
+grow from one step to the next, and the result depends on the tile only through what the network sees around
+each pixel.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_tile(tile: int, multiple: int) -> int:
 
 
 def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
-    """The largest of ``TILES`` whose network call takes at most half of ``free`` bytes, or the smallest."""
+    """Choose the largest of ``TILES`` whose call takes at most half of ``free`` bytes, or the smallest."""
     fitting = [
         side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
     ]
@@ -59,7 +59,7 @@ def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
 
 
 def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
-    """Roughly the memory of one network call on square tiles, in bytes (float32).
+    """Estimate the memory of one network call on square tiles, in bytes (float32).
 
     On the way up, the top level holds the features kept from the way down, their concatenation with the
     current ones, and what the convolutions work on; each lower level has a quarter of the pixels and more
@@ -71,7 +71,7 @@ def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are available on the device, within the container's limit if there is one."""
+    """Return the bytes that are available on the device, within the container's limit if there is one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -96,7 +96,7 @@ class Span:
     first: int
     last: int
     weights: Tensor
-    """Float32 (last - first,); over all spans that use a pixel they sum to 1."""
+    """Weights of the pixels, float32 (last - first,); over all spans that use a pixel they sum to 1."""
 
 
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
@@ -191,7 +191,7 @@ class Tiled:
         self._list_lock, self._function_lock = threading.Lock(), threading.Lock()
 
     def grid(self, height: int, width: int) -> list[tuple[Span, Span]]:
-        """The tiles of an image, row by row: (vertical, horizontal) spans."""
+        """Return the tiles of an image, row by row: (vertical, horizontal) spans."""
         rows, columns = (spans(side, self.tile, self.multiple) for side in (height, width))
         return [(row, column) for row in rows for column in columns]
 
@@ -206,7 +206,7 @@ class Tiled:
                 seen = (..., slice(row.start, row.stop), slice(column.start, column.stop))
                 tiles, values = [image[i : i + 1][seen] for image in images], [x[i : i + 1] for x in rows]
                 calls.append(_Call(tiles, values, result[i], row, column))
-        for call in self._done(calls):  # in this order, for sums depend on it in their last bit
+        for call in self._done(calls):  # in this order, which affects the last bit of sums
             call.blend()
             if call.column is grid[-1][1]:
                 release(*images, result)
@@ -284,5 +284,5 @@ class TiledModel:
         )
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
+        """Return x̂0 in image space, blended from tiles; shapes as in :meth:`DiffusionModel.predict`."""
         return self.tiles((latent, condition), (noise_level,))

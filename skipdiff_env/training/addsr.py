@@ -28,7 +28,7 @@ from .trainer import Batch, step_seed
 
 
 def step_weight(step: int) -> float:
-    """The time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
+    """Return the time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
 
     The later the step, the more faithful it has to be, and the less it may invent. The first evaluation may
     be the only one, and hence the last, so its weight is 4.6305 too, as in the authors' code.
@@ -37,7 +37,7 @@ def step_weight(step: int) -> float:
 
 
 def mean_weight() -> float:
-    """The mean of :func:`step_weight` in training, where half of the batches train the first step.
+    """Return the mean of :func:`step_weight` in training, where half of the batches train the first step.
 
     A constant weight of this size does not change the balance with the adversarial term.
     """
@@ -46,7 +46,7 @@ def mean_weight() -> float:
 
 
 def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, weight: float) -> Tensor:
-    """Weighted squared distance of the student's x̂0 from the teacher's, a scalar.
+    """Return the weighted squared distance of the student's x̂0 from the teacher's, a scalar.
 
     Each image is weighted by √ᾱ of the teacher's level, as in the authors' code: the SNR is unbounded where
     there is little noise, and where there is much, the teacher can only guess.
@@ -73,21 +73,21 @@ class Student:
         self.schedule, self.scale = NoiseSchedule.from_config(self.config.schedule), self.config.scale
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
-        """As :meth:`.FrozenModel.to_latent`."""
+        """Do the same as :meth:`.FrozenModel.to_latent`."""
         return chain_target(image, condition, self.config)
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """x̂0 as :meth:`.FrozenModel.predict` gives it."""
+        """Return x̂0 as :meth:`.FrozenModel.predict` does."""
         return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
 
     def predict_unclamped(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """As :meth:`predict`, but without the clamp, which has no gradient outside its bounds."""
+        """Do the same as :meth:`predict` without the clamp, which has no gradient outside its bounds."""
         output = self._network(torch.cat([condition, latent], dim=1), noise_level)
         return image_from_output(output, latent, condition, noise_level, self.config)
 
 
 class AddSRTrainer(AdversarialTrainer):
-    """Trains the student; it starts as a copy of the teacher.
+    """Trains the student, which starts as a copy of the teacher.
 
     Args:
         recipe: recipe with an ``addsr`` block.
@@ -110,18 +110,18 @@ class AddSRTrainer(AdversarialTrainer):
         return self.options.adversarial
 
     def build_critic(self) -> nn.Module:
-        """A discriminator of small heads on frozen features."""
+        """Build a discriminator of small heads on frozen features."""
         return FeatureCritic()
 
     def attempt(self, batch: Batch) -> Attempt:
-        """The student's x̂0 at one of its steps, and its distance from the teacher's."""
+        """Return the student's x̂0 at one of its steps, and its distance from the teacher's."""
         hr = chain_image(batch.target, batch.condition, self.config)
         draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, self.step, "steps"))
         first, later, refines = (
             int(torch.randint(n, (1,), generator=draws)) for n in (2, ADDSR_STEPS - 1, 2)
         )
         step = 1 if first else 2 + later
-        # Half of the time without self-refinement: the environment has none.
+        # Half of the batches are without self-refinement, since the environment has none.
         chain = AddSR(ADDSR_STEPS, self.options.self_refinement if refines else 0.0)
         latent, used = self._approach(batch, chain, step)
         signal = chain.signals(self.teacher.schedule)[step - 1]
@@ -134,7 +134,7 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _approach(self, batch: Batch, chain: AddSR, step: int) -> tuple[Tensor, Tensor]:
-        """Latent and condition that the student is given at ``step``, after its own earlier steps."""
+        """Return latent and condition of the student at ``step``, after its own earlier steps."""
         student, x_top = as_model(Student(self.network, self)), batch.noise
         return chain.approach(
             student, step - 1, batch.condition, x_top, lambda i: self.normal(x_top, f"chain {i}")
@@ -142,9 +142,9 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
-        """The target: the teacher's x̂0 of the student's noised x̂0, conditioned on HR or as the student is.
+        """Return the target: the teacher's x̂0 of the student's noised x̂0, by HR or the student's condition.
 
-        The teacher was trained with enlarged LR as the condition; it takes HR for that, and sharpens it. The
+        The teacher was trained with enlarged LR as the condition; it treats HR as such and sharpens it. The
         change that it makes to HR itself, under the same noise, is subtracted, so that HR maps to itself.
         """
         noise = self.normal(x0, "teacher")
@@ -156,11 +156,11 @@ class AddSRTrainer(AdversarialTrainer):
         return hr + (of_student - of_hr)
 
     def _guessed(self, image: Tensor, condition: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-        """The teacher's x̂0 for images that are noised to √ᾱ = ``level``."""
+        """Return the teacher's x̂0 for images that are noised to √ᾱ = ``level``."""
         clean = self.teacher.to_latent(image, condition)
         latent = diffuse(clean, level[:, None, None, None], noise)
         return self.teacher.predict(latent, condition, level)
 
     def chains(self) -> dict[str, Chain]:
-        """AddSR with one, two and four steps, by name."""
+        """Return AddSR with one, two and four steps, by name."""
         return {f"AddSR {steps}": AddSR(steps, self.options.self_refinement) for steps in (1, 2, 4)}

@@ -57,14 +57,14 @@ class AdversarialTrainer(Trainer):
 
     @abstractmethod
     def build_critic(self) -> nn.Module:
-        """A fresh discriminator: images (B, 3, H, W) → answers (B, …), high for real ones."""
+        """Build a fresh discriminator: images (B, 3, H, W) → answers (B, …), high for real ones."""
 
     @abstractmethod
     def attempt(self, batch: Batch) -> Attempt:
-        """The generator's images of a batch, and all of its loss but the adversarial term."""
+        """Return the generator's images of a batch, and all of its loss but the adversarial term."""
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-        """One step of the generator and one of the discriminator; see :meth:`Trainer.update`."""
+        """Take one step of the generator and one of the discriminator, see :meth:`Trainer.update`."""
         self._seed_dropout()
         with self._autocast():
             fake, real, losses = self.attempt(batch)
@@ -88,11 +88,11 @@ class AdversarialTrainer(Trainer):
         return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """How the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty if it has not."""
+        """Say how the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty: not at all."""
         return self._watch(parts) if self.adversarial.weight else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """As :meth:`Trainer.state_dict`, with the discriminator."""
+        """Do the same as :meth:`Trainer.state_dict`, with the discriminator."""
         return {
             **super().state_dict(),
             "critic": self.critic.state_dict(),
@@ -100,7 +100,7 @@ class AdversarialTrainer(Trainer):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As :meth:`Trainer.load_state_dict`."""
+        """Do the same as :meth:`Trainer.load_state_dict`, with the discriminator."""
         super().load_state_dict(state)
         self.critic.load_state_dict(state["critic"])
         self.critic_optimiser.load_state_dict(state["critic_optimiser"])

@@ -13,7 +13,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def draw_colour(batch: int, strength: float, generator: torch.Generator) -> Tensor:
-    """Random colour changes, float32 (batch, 6), from a CPU generator.
+    """Draw random colour changes, float32 (batch, 6), from a CPU generator.
 
     Contrast, brightness and saturation lie within 1 ± ``strength``, the gains of red, green and blue
     within 1 ± ``strength``/2.

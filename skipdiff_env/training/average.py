@@ -78,5 +78,5 @@ def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
 
 
 def _joined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The legs of both; common ones are listed once, so that their hours count once."""
+    """Return the legs of both; common ones are listed once, so that their hours count once."""
     return [*first, *(leg for leg in second if leg not in first)]

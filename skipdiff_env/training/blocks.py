@@ -41,16 +41,16 @@ class DataRecipe:
     in_memory: bool = True
     """Whether to decode all images once and keep them, instead of decoding them at each step."""
     weights: dict[str, float] = field(default_factory=dict)
-    """How often an image is drawn, by the beginning of its file name; 1 for all others."""
+    """Relative frequency of drawing an image, by the beginning of its file name; 1 for all others."""
     held_out: str | None = None
     """List of pictures that no training may see, see :mod:`.held_out`: the name of a shipped list, or a
     file."""
     orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
-    """All eight flips and quarter turns, only left-right mirroring, or neither."""
+    """Orientations of the crops: all eight flips and quarter turns, only left-right mirroring, or none."""
     zoom: float = 1.0
     """Windows of up to this many times the crop's side are cut and shrunk to it."""
     colour: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; half of it for each channel's gain."""
+    """Maximum relative change of brightness, contrast and saturation; half of it for each channel's gain."""
 
     drawings: int = 0
     """Number of added pictures of text and line art, see :mod:`.drawings`; needs ``in_memory``."""
@@ -92,9 +92,9 @@ class OptimiserRecipe:
     warmup: int = 300
     """Number of steps until the full learning rate."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     ema: float = 0.999
-    """Decay per step of the moving average of the weights, which is exported."""
+    """Decay per step of the moving average of the weights; this average is exported."""
 
     def __post_init__(self) -> None:
         check_range("lr", self.lr, 0)
@@ -108,14 +108,14 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class ValidationRecipe:
-    """What is measured on validation images, and how often."""
+    """Validation: what is measured, and how often."""
 
     every: int = 2000
     """Steps between validations."""
     images: int = 8
     """Maximum number of validation images."""
     grid: int = 2
-    """Number of them in the picture grid, which takes the full chain."""
+    """Number of these images in the picture grid, which needs the full chain."""
     metrics: tuple[str, ...] = ("lpips", "niqe")
     """Metrics of skipdiff_env.metrics besides PSNR; those not available are left out with a note."""
 
@@ -131,7 +131,7 @@ class ConsistencyRecipe:
     up to t_max."""
 
     every: int = 2
-    """The consistency loss is taken in every ``every``-th step."""
+    """The consistency loss is used in every ``every``-th step."""
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)

@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all; the newest two are kept, and damaged ones are skipped.
+"""Checkpoints, which are written whole or not at all. The newest two are kept; damaged ones are skipped.
 
-They hold tensors and plain values only and are read with torch's ``weights_only``, so that opening
-somebody else's checkpoint runs no code.
+They hold only tensors and plain values and are read with torch's ``weights_only``. Opening somebody else's
+checkpoint therefore runs no code.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ KEEP = 2
 
 
 def checkpoint_files(run: Path) -> list[Path]:
-    """The checkpoints of a run's folder, newest first."""
+    """List the checkpoints of a run's folder, newest first."""
     return sorted((run / FOLDER).glob("step-*.pt"), reverse=True)
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step, then delete all others but the one before it.
+    """Write the checkpoint of a step, and then delete all others except the one before it.
 
     Later ones are deleted too: they are damaged, or the run has gone back to an earlier one.
     """
     path = run / FOLDER / f"step-{step:09d}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     for part in path.parent.glob(".*.part"):
-        part.unlink()  # of a run that was killed while it wrote: this run alone writes here
+        part.unlink()  # left by a run that was killed while writing; only this run writes here
     with written(path) as file:
         torch.save(state, file)
     files = checkpoint_files(run)
@@ -44,7 +44,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
-    """The newest checkpoint that can be read, on the CPU, and its file.
+    """Load the newest checkpoint that can be read, on the CPU, and its file.
 
     Args:
         run: a run's folder.

@@ -22,7 +22,7 @@ def consistency_loss(
     noise: Tensor,
     noise_again: Tensor,
 ) -> Tensor:
-    """‖x̂0(x_T) - x_0‖² + ‖x̂0(x_tmax) - x_0‖² + ‖ε̂(x_tmax) - ε'‖², a scalar; ‖·‖² is the mean square.
+    """Return ‖x̂0(x_T) - x_0‖² + ‖x̂0(x_tmax) - x_0‖² + ‖ε̂(x_tmax) - ε'‖²; ‖·‖² is the mean square.
 
     x_tmax is x̂0(x_T) noised again with ε'; gradients go through both evaluations. x_0 is the chain's own
     target, so that residuals and noise have about the same size.

@@ -17,7 +17,7 @@ from .features import CHANNELS, AlexFeatures
 COLLAPSE_STEPS = 300
 """Number of consecutive useless steps after which a discriminator has collapsed."""
 WON = 0.01
-"""Mean hinge loss below which a discriminator has nothing left to learn; without knowledge, it is 2."""
+"""Mean hinge loss below which a discriminator has nothing left to learn; it is 2 before any learning."""
 ALIKE = 1e-4
 """Standard deviation of a discriminator's answers below which they are all the same."""
 
@@ -29,7 +29,7 @@ class PatchCritic(nn.Module):
     """
 
     WIDTHS = (3, 32, 64, 128)
-    """Channels of the image and of every layer but the last."""
+    """Numbers of channels of the image and of every layer but the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FeatureCritic(nn.Module):
     """
 
     WIDTH = 64
-    """Channels of a head."""
+    """Number of channels of a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,12 +77,12 @@ def _spectral(layer: nn.Module) -> nn.Module:
 
 
 def critic_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss: mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake))."""
+    """Return the discriminator's loss: mean of max(0, 1 - D(real)) plus mean of max(0, 1 + D(fake))."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
 def generator_hinge(fake: Tensor) -> Tensor:
-    """The generator's loss: mean of -D(fake)."""
+    """Return the generator's loss: mean of -D(fake)."""
     return -fake.mean()
 
 
@@ -93,7 +93,7 @@ class CollapseWatch:
         self._seen: deque[tuple[float, float]] = deque(maxlen=COLLAPSE_STEPS)
 
     def __call__(self, parts: Mapping[str, float]) -> str:
-        """What is wrong after a step with these ``critic_loss`` and ``critic_spread``; empty if nothing."""
+        """Say what is wrong after a step with this ``critic_loss`` and ``critic_spread``; empty: nothing."""
         self._seen.append((parts["critic_loss"], parts["critic_spread"]))
         if len(self._seen) < COLLAPSE_STEPS:
             return ""

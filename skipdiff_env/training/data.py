@@ -1,8 +1,8 @@
 """Training crops: decoded uint8 images in memory, cropped, flipped and turned by index arithmetic.
 
 All images lie in one flat (pixels, 3) tensor, on the training device when it fits there. A batch of
-crops is then one gather, whatever the images' sizes, and one of the eight flips and quarter turns
-costs nothing: it only permutes the indices.
+crops is then one gather, whatever the images' sizes, and the eight flips and quarter turns cost
+nothing, since they only permute the indices.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class CropDraw(NamedTuple):
 def draw_crops(
     batch: int, generator: torch.Generator, orientations: str = "dihedral", zoom: float = 1.0
 ) -> CropDraw:
-    """Uniform numbers in [0, 1) for image, top and left, a turn, and a zoom in [1, ``zoom``]."""
+    """Draw uniform numbers in [0, 1) for image, top and left, a turn, and a zoom in [1, ``zoom``]."""
     uniform = torch.rand(4, batch, generator=generator, dtype=torch.float64)
     turns = torch.tensor(TURNS[orientations])
     zooms = torch.ones(batch, dtype=torch.float64)
@@ -79,7 +79,7 @@ def draw_crops(
 
 
 def windows(draw: CropDraw, size: int, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Side, top and left, int64 (batch,), of the windows to cut from images of this height and width."""
+    """Return side, top and left, int64 (batch,), of the windows to cut from images of this size."""
     side = torch.minimum((draw.zoom * size).round().long(), torch.minimum(height, width)).clamp(min=size)
     top = (draw.top * (height - side + 1)).long()
     left = (draw.left * (width - side + 1)).long()
@@ -87,7 +87,7 @@ def windows(draw: CropDraw, size: int, height: Tensor, width: Tensor) -> tuple[T
 
 
 def shrink(window: Tensor, size: int) -> Tensor:
-    """uint8 (B, 3, w, w) → uint8 (B, 3, size, size), antialiased."""
+    """Shrink uint8 (B, 3, w, w) to uint8 (B, 3, size, size), antialiased."""
     if window.shape[-1] == size:
         return window
     return bicubic(window.float(), size, size).round_().clamp_(0, 255).to(torch.uint8)
@@ -143,7 +143,7 @@ class ImageBank:
         return self
 
     def image(self, index: int) -> np.ndarray:
-        """One whole image, uint8 (H, W, 3)."""
+        """Return one whole image, uint8 (H, W, 3)."""
         first, height, width = (int(x[index]) for x in (self.offsets, self.heights, self.widths))
         return self.pixels[first : first + height * width].reshape(height, width, 3).cpu().numpy()
 
@@ -163,7 +163,7 @@ class ImageBank:
         orientations: str = "dihedral",
         zoom: float = 1.0,
     ) -> Tensor:
-        """Random crops with random flips and quarter turns, uint8 (batch, 3, size, size).
+        """Cut random crops with random flips and quarter turns, uint8 (batch, 3, size, size).
 
         Images, positions and orientations are drawn from ``generator`` (on the CPU) alone, always for the
         whole batch, of which ``rows`` are returned.
@@ -214,7 +214,7 @@ def load_bank(
 
     Args:
         paths: folders, tar files, lists and image files.
-        min_size: smallest side that can be used, in pixels.
+        min_size: minimum side of images that can be used, in pixels.
         device: device on which the pixels are kept.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
@@ -260,7 +260,7 @@ def exclude(weights: np.ndarray, count: int) -> list[int]:
 
 
 def draw_weight(name: str, weights: Mapping[str, float]) -> float:
-    """How often the image of this name (of a file, or ``tar:member``) is drawn."""
+    """Return how often the image of this name (of a file, or ``tar:member``) is drawn."""
     return next((weight for start, weight in weights.items() if stem(name).startswith(start)), 1.0)
 
 

@@ -31,7 +31,7 @@ class World:
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
-        """This process's share of a batch.
+        """Return this process's share of a batch.
 
         Raises:
             SkipDiffError: if the batch cannot be shared evenly.
@@ -42,7 +42,7 @@ class World:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def largest(self, *values: float) -> list[float]:
-        """The largest of each value over all processes, so that all of them make the same decision."""
+        """Return the largest of each value over all processes, so that all of them make the same decision."""
         if self.size == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64)
@@ -50,7 +50,7 @@ class World:
         return shared.tolist()
 
     def from_main(self, value: float) -> float:
-        """The main process's value, for a decision that it makes alone; the others' values are ignored."""
+        """Return the main process's value, for a decision that it makes alone; other values are ignored."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64)
@@ -58,7 +58,7 @@ class World:
         return shared.item()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over the processes of float64 values on the CPU."""
+        """Return the mean over the processes of float64 values on the CPU."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
@@ -70,7 +70,7 @@ class World:
 
 
 def training_device(name: torch.device | str = "auto") -> torch.device:
-    """The device to train on, see :func:`.device.pick_device`: each process takes a GPU of its own.
+    """Return the device to train on, see :func:`.device.pick_device`: each process takes a GPU of its own.
 
     Raises:
         SkipDiffError: if there is no such device.
@@ -89,7 +89,7 @@ def join(device: torch.device) -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    # gloo for decisions, which are made on the CPU without waiting for the GPU
+    # gloo is for decisions, which are made on the CPU without waiting for the GPU
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size())

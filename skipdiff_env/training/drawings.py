@@ -17,7 +17,7 @@ SIGNS = list("abcdefghijklmnopqrstuvwxyzeeeettaaoinsABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 
 def drawing(seed: int) -> np.ndarray:
-    """Shapes, lines and text, turned by a random angle, uint8 (256, 256, 3)."""
+    """Draw shapes, lines and text, turned by a random angle, uint8 (256, 256, 3)."""
     rng = np.random.default_rng([7, seed])
     side = SIDE * OVERSAMPLING
     image: np.ndarray = np.empty((side, side, 3), np.uint8)
@@ -36,7 +36,7 @@ def drawing(seed: int) -> np.ndarray:
 
 
 def _apart(ground: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A colour that stands out from the background: dark on a light one, light on a dark one."""
+    """Return a colour that stands out from the background: dark on a light one, light on a dark one."""
     ink = rng.integers(0, 100, 3) if ground.mean() > 127 else rng.integers(156, 256, 3)
     return int(ink[0]), int(ink[1]), int(ink[2])
 

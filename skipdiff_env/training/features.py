@@ -19,7 +19,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "metrics" / "weights" / "lpips_a
 CHANNELS = (64, 192, 384, 256, 256)
 """Width of each of the five layers."""
 MIN_SIZE = 31
-"""Smallest side, in pixels, that an image may have; the pooling would leave nothing of a smaller one."""
+"""Minimum side of an image in pixels; the pooling would leave nothing of a smaller one."""
 
 
 class AlexFeatures(nn.Module):

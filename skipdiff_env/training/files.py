@@ -21,10 +21,10 @@ SUFFIXES = {
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """The bytes of an image file → uint8 (H, W, 3) RGB, upright; None if it is damaged or not an image."""
+    """Decode an image file to uint8 (H, W, 3) RGB, upright; None if it is damaged or not an image."""
     if not data or _cut_short(data):
         return None
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF, of which OpenCV misreads some layouts
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # TIFF, since OpenCV misreads some layouts
         return _decode_tiff(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -43,15 +43,15 @@ def _decode_tiff(data: bytes) -> np.ndarray | None:
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV decodes such files, with the rest grey or black."""
+    """Return whether a JPEG or PNG lacks its end; OpenCV decodes such files, with the rest grey or black."""
     if data.startswith(b"\xff\xd8"):
-        # A thumbnail has an end of its own, but before the picture's scan starts.
+        # A thumbnail has its own end, but before the start of the picture's scan.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     return data.startswith(b"\x89PNG") and b"IEND" not in data
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files that a folder (recursively), a .txt list or an image path stands for, in order.
+    """List the image files that a folder (recursively), a .txt list or an image path stands for, in order.
 
     Raises:
         SkipDiffError: if there is nothing at ``path``, or it is none of these.
@@ -61,7 +61,7 @@ def image_files(path: Path) -> list[Path]:
     if not path.is_file():
         raise SkipDiffError(f"no training data at {path}: it is neither a file nor a folder")
     if path.suffix.lower() == ".txt":
-        # names may be no UTF-8, and Windows' editors begin with a byte-order mark
+        # names need not be UTF-8, and editors on Windows write a byte-order mark
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
         lines = (line.strip() for line in text.splitlines())
         return [file for line in lines if line for file in image_files(path.parent / line)]
@@ -71,7 +71,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 def members(paths: Sequence[str | Path]) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every image of folders, lists, image files and tar files, in a fixed order."""
+    """Yield (name, bytes) of every image of folders, lists, image files and tar files, in a fixed order."""
     for path in map(Path, paths):
         if path.is_file() and path.suffix.lower() not in SUFFIXES | {".txt"}:
             yield from _tar_members(path)

@@ -23,12 +23,12 @@ CROP = re.compile(r"_(w|c\d+)$")
 
 
 def stem(name: str) -> str:
-    """The name without folder and suffix: ``photo_w`` for ``tar:folder/photo_w.webp``."""
+    """Return the name without folder and suffix: ``photo_w`` for ``tar:folder/photo_w.webp``."""
     return PurePath(name.replace(":", "/")).stem
 
 
 def draw(names: Iterable[str], seed: int = SEED) -> list[str]:
-    """About a tenth of the pictures, sorted; of those cut from one photograph, either all or none.
+    """Draw about a tenth of the pictures, sorted; of those cut from one photograph, either all or none.
 
     Args:
         names: names of files.
@@ -43,7 +43,7 @@ def draw(names: Iterable[str], seed: int = SEED) -> list[str]:
 
 
 def read_list(name: str | Path | None) -> frozenset[str]:
-    """The names of a list.
+    """Read the names of a list.
 
     Args:
         name: name of a shipped list, or a text file; None for no names.

@@ -1,4 +1,4 @@
-"""The record of a run: ``log.jsonl``, the curves, TensorBoard where it is installed, a progress line."""
+"""The record of a run: ``log.jsonl``, the curves, TensorBoard if it is installed, and a progress line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .pictures import curves, write_png
 LOG, CURVES = "log.jsonl", "curves.png"
 PLOTTED = ("loss", "val_loss", "psnr", "lpips", "niqe")
 QUIET_SECONDS = 30.0
-"""Seconds between progress lines where these are not overwritten, as in a file."""
+"""Seconds between progress lines if these are not overwritten, as in a file."""
 
 
 def say(message: str) -> None:
@@ -71,12 +71,12 @@ class RunLog:
 
 
 def _plotted(key: str) -> bool:
-    # Bicubic's figures never change, and would squeeze the others into a corner.
+    # Bicubic's figures never change, and would compress the scale of the others.
     return key.split("/")[0] in PLOTTED and not key.endswith("/bicubic")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a truncated last line is left out."""
+    """Read the lines of a log; a truncated last line is left out."""
     if not path.is_file():
         return []
     lines = []
@@ -113,7 +113,7 @@ class Progress:
         self._marks: list[tuple[float, int]] = [(self._shown, -1)]
 
     def rate(self) -> float:
-        """Recent speed in images per second; 0 before it is known."""
+        """Return the recent speed in images per second; 0 before it is known."""
         (first, start), (last, end) = self._marks[0], self._marks[-1]
         return (end - start) * self._batch / (last - first) if end > start >= 0 else 0.0
 

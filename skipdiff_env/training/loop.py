@@ -1,13 +1,13 @@
-"""Training from start to stop: the loop, its limits, checkpoints, validation, cool-down branches.
+"""Training from start to stop: the loop, its limits, checkpoints, validation and cool-down branches.
 
-The *trunk* of a run trains at a constant rate for as long as one likes; a *cool-down branch* takes the
-trunk's state, lets the rate fall linearly to zero, and writes to a folder of its own, so that the trunk can
-go on later as if nothing had happened. A run's folder::
+The *trunk* of a run trains at a constant learning rate for any length of time. A *cool-down branch* takes the
+trunk's state, lets the learning rate fall linearly to zero, and writes to a folder of its own, so that the
+trunk can continue later as if nothing had happened. A run's folder::
 
     recipe.yaml  log.jsonl  curves.png  samples-STEP.png  tensorboard/
     checkpoints/step-STEP.pt      the newest two
     model/                        a model folder with the moving average of the weights; once a cool-down
-                                  is finished, the result of that
+                                  is finished, its result
     cooldown-STEP/                a branch taken at that step, with the same files
 """
 
@@ -74,14 +74,14 @@ class Cooldown:
     """A branch whose learning rate falls linearly to zero, over steps or over time."""
 
     start: int
-    """Step of the trunk at which it was taken."""
+    """Step of the trunk at which the branch was taken."""
     steps: int | None
     seconds: float | None
     spent: float = 0.0
-    """Seconds it has taken in earlier legs."""
+    """Seconds that it took in earlier legs."""
 
     def left(self, step: int, seconds: float) -> float:
-        """Remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg of the branch."""
+        """Return the remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg."""
         if self.steps is not None:
             return max(0.0, 1 - (step - self.start) / self.steps)
         return max(0.0, 1 - (self.spent + seconds) / max(self.seconds or 0.0, 1e-9))
@@ -105,7 +105,7 @@ class Session:
     began: float = field(default_factory=time.monotonic)
 
     def elapsed(self) -> float:
-        """Seconds since this leg began."""
+        """Return the seconds since this leg began."""
         return time.monotonic() - self.began
 
 
@@ -158,7 +158,7 @@ class Run:
         self.session.say(f"continuing {path}")
 
     def train(self, max_steps: int | None, deadline: float, validate_last: bool = True) -> str:
-        """Train until a limit, then write a checkpoint and the model folder.
+        """Train until a limit, and then write a checkpoint and the model folder.
 
         Args:
             max_steps: step of the trainer at which to stop; None: no limit.
@@ -242,7 +242,7 @@ class Run:
         return self.recipe.name + (" cool-down" if self.cooldown else "")
 
     def _over(self, max_steps: int | None, deadline: float) -> str:
-        """The reason to stop before the next step; empty: go on. All processes get the same answer."""
+        """Return the reason to stop before the next step; empty: none. All processes get the same answer."""
         session = self.session
         caught, self._now = session.world.largest(session.signals.caught, session.elapsed())
         if caught:
@@ -254,7 +254,7 @@ class Run:
         return "minutes" if self._now >= deadline else ""
 
     def _left(self, max_steps: int | None, deadline: float, rate: float) -> tuple[float | None, float | None]:
-        """Share of this leg that is done and seconds that are left; None for both if nothing limits it."""
+        """Return the share of this leg that is done, and the seconds left; None for both without a limit."""
         ends = [deadline - self._now] if deadline < math.inf else []
         if self.cooldown and self.cooldown.steps is not None:
             max_steps = self.cooldown.start + self.cooldown.steps
@@ -281,7 +281,7 @@ class Run:
     def _check_step(self, step: int, lr: float, found: dict[str, float]) -> None:
         good = self._last_checkpoint or "none yet"
         if not all(map(math.isfinite, found.values())):
-            # loss and gradient norm in any case, of the others those that are to blame
+            # always loss and gradient norm, and those of the others that are not finite
             main = ("loss", "gradient_norm")
             told = {k: v for k, v in found.items() if k in main or not math.isfinite(v)}
             figures = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())

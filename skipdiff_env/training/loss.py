@@ -1,7 +1,7 @@
 """The training objective (Eq. 7): denoise at continuous noise levels.
 
 An interval t ∈ 1 … T is drawn, then the level uniformly between √ᾱ_{t-1} and √ᾱ_t (Chen et al. 2021,
-as in SR3), so that the network knows every level and not only those of one table.
+as in SR3), so that the network learns every level and not only those of one table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..diffusion.schedule import NoiseSchedule
 def draw_levels(
     schedule: NoiseSchedule, batch: int, generator: torch.Generator, highest: int | None = None
 ) -> Tensor:
-    """√ᾱ of ``batch`` continuous noise levels up to ``highest`` (default T), float32 (batch,) on the CPU."""
+    """Draw √ᾱ of continuous noise levels up to ``highest`` (default T), float32 (batch,) on the CPU."""
     uniform = torch.rand(2, batch, generator=generator, dtype=torch.float64).numpy()
     t = 1 + (uniform[0] * (highest or schedule.steps)).astype(np.int64)
     cleaner, noisier = schedule.noise_level(t - 1), schedule.noise_level(t)
@@ -30,7 +30,7 @@ def draw_levels(
 def make_pairs(
     hr: Tensor, config: ModelConfig, spoil: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """uint8 HR (B, 3, H, W) → target x_0 of the chain and condition c, float32 (B, 3, H, W).
+    """Make target x_0 of the chain and condition c, float32 (B, 3, H, W), from uint8 HR (B, 3, H, W).
 
     ``spoil`` degrades LR, uint8 (B, 3, h, w), as real cameras do (see :mod:`.degradations`).
     """
@@ -51,7 +51,7 @@ def diffusion_loss(
     norm: str = "l2",
     min_snr: float | None = None,
 ) -> Tensor:
-    """Mean error of the predicted ε or v, a scalar.
+    """Compute the mean error of the predicted ε or v, a scalar.
 
     Args:
         target, condition, noise: (B, 3, H, W).
@@ -69,7 +69,7 @@ def diffusion_loss(
     per_image = error.mean(dim=(1, 2, 3))
     if min_snr is not None:
         snr = (level.double().square() / (1 - level.double().square())).to(level.dtype)
-        # Weights are min(SNR, γ) on the x0 error; divided by what the prediction implies already.
+        # Weights are min(SNR, γ) on the x0 error, divided by the weight that the prediction already implies.
         implied = snr if config.prediction == "noise" else snr + 1
         per_image = per_image * snr.clamp(max=min_snr) / implied
     return per_image.mean()

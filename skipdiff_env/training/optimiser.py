@@ -3,9 +3,9 @@
 Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, so that
 rare directions learn as fast as common ones. It takes matrices: a convolution's weight is passed to it as the
 (out, k·k·in) view of the same memory. torch.optim.Muon orthogonalises in bfloat16, which a CPU without
-instructions for it emulates twenty times slower than it computes in float32, so this would take up most
-of a step. Hence :class:`Muon`, which uses the faster type of the device, as the main process measured it when
-the run began: were it chosen again, weights would differ between processes, or after resumption.
+instructions for it emulates twenty times slower than it computes in float32; this would take up most of a
+step. :class:`Muon` therefore uses the faster type of the device, as measured by the main process when the run
+began. If it were chosen again, weights would differ between processes, or after resumption.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .distributed import World
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in, k, k) → (out, k·k·in), a view of a channels-last tensor."""
+    """Return the view (out, k·k·in) of a channels-last tensor (out, in, k, k)."""
     return weight.detach().permute(0, 2, 3, 1).flatten(1)
 
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""a, b, c of p(σ) = aσ + bσ³ + cσ⁵, five rounds of which bring singular values to about 1 (Jordan et al.)."""
+"""Coefficients of p(σ) = aσ + bσ³ + cσ⁵; five rounds bring singular values to about 1 (Jordan et al.)."""
 ROUNDS = 5
 MOMENTUM = 0.95
 """Decay of Muon's mean gradient."""
@@ -38,7 +38,7 @@ TYPES = (torch.bfloat16, torch.float32)
 
 @cache
 def product_dtype(device: torch.device) -> torch.dtype:
-    """The type in which a device multiplies matrices faster, bfloat16 or float32, measured once."""
+    """Return the type in which a device multiplies matrices faster, bfloat16 or float32, measured once."""
 
     def seconds(dtype: torch.dtype) -> float:
         x = torch.ones(128, 512, device=device, dtype=dtype)
@@ -53,7 +53,7 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz iteration.
+    """Return U Vᵀ of a matrix U Σ Vᵀ, with singular values of about 1, by Newton-Schulz iteration.
 
     Args:
         matrix: the matrix, (rows, columns).
@@ -90,7 +90,7 @@ class Muon(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("dtype", self.defaults["dtype"])  # states were once written without
+            group.setdefault("dtype", self.defaults["dtype"])  # earlier versions wrote states without it
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -111,7 +111,7 @@ class Muon(torch.optim.Optimizer):
 def build_optimiser(
     network: nn.Module, options: OptimiserRecipe, world: World | None = None
 ) -> torch.optim.AdamW | MuonAdamW:
-    """The recipe's optimiser for the trainable weights of ``network``, which lie on the training device.
+    """Build the recipe's optimiser for the trainable weights of ``network``, which is on the training device.
 
     Args:
         network: the network.
@@ -166,7 +166,7 @@ class MuonAdamW:
         self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both optimisers."""
+        """Return the states of both optimisers."""
         return {"adamw": self.adamw.state_dict(), "muon": self.muon.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def load_program(
 
 
 def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
-    """The trainer of a recipe, with its frozen model if it has one."""
+    """Make the trainer of a recipe, with its frozen model if it has one."""
     if recipe.program == "ddpm":
         return Trainer(recipe, device, world)
     folder = model_folder(recipe.init or "")

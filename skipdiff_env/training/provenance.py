@@ -1,4 +1,4 @@
-"""Where weights come from: what goes into the ``training`` field of a model folder's ``config.json``."""
+"""The origin of weights, for the ``training`` field of a model folder's ``config.json``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Provenance:
     degradation: dict[str, list[float]] | None = None
 
     def record(self, steps: int, images: int, seconds: float, cooldown_steps: int = 0) -> dict[str, Any]:
-        """The whole record as plain JSON: totals, and the legs one by one."""
+        """Return the whole record as plain JSON: totals, and the legs one by one."""
         leg: dict[str, Any] = {
             "recipe": self.recipe, "steps": steps, "images": images, "hours": round(seconds / 3600, 4),
             "hardware": self.hardware, "data": self.data,
@@ -56,14 +56,14 @@ class Provenance:
 
 
 def earlier_legs(model: FrozenModel) -> list[dict[str, Any]]:
-    """The legs in a model's record."""
+    """Return the legs in a model's record."""
     record = dict(model.config.training)
     legs: list[dict[str, Any]] = record.get("legs", [record] if record else [])
     return legs
 
 
 def summary(legs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A model's record: recipe, hardware and faults of the last leg, all data, totals, and all legs."""
+    """Make a model's record: recipe, hardware and faults of the last leg, all data, totals, and all legs."""
     totals = {key: sum(leg.get(key, 0) for leg in legs) for key in ("steps", "images", "hours")}
     totals["hours"] = round(totals["hours"], 4)
     data = sorted({name for leg in legs for name in leg.get("data", [])})
@@ -88,7 +88,7 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
             )
     try:
         trainer.network.load_state_dict(model.network.state_dict())
-    except RuntimeError:  # image_size and attention_sizes together decide which levels attend
+    except RuntimeError:  # image_size and attention_sizes together determine which levels have attention
         raise SkipDiffError(f"cannot start from {source}: it has attention at other levels") from None
     trainer.restart_ema()
     provenance.earlier = earlier_legs(model)
@@ -97,13 +97,13 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
 
 
 def _meaning(model: ModelConfig) -> dict[str, Any]:
-    """The settings that two models must share if weights are to mean the same in both."""
+    """Return the settings that two models must share if weights are to mean the same in both."""
     unet = {f"unet.{k}": v for k, v in asdict(model.unet).items() if k not in FREE}
     return {"prediction": model.prediction, "target": model.target, **unet}
 
 
 def describe_hardware(device: torch.device, world: World) -> str:
-    """The hardware in words, such as ``1 x NVIDIA H200`` or ``2 CPU threads (Intel(R) Xeon(R) …)``."""
+    """Describe the hardware, such as ``1 x NVIDIA H200`` or ``2 CPU threads (Intel(R) Xeon(R) …)``."""
     if device.type == "cuda":
         return f"{world.size} x {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads() * world.size

@@ -96,16 +96,16 @@ class Recipe:
 
     @property
     def program(self) -> Program:
-        """The program that trains the recipe, by its block."""
+        """The program that trains the recipe, which follows from its block."""
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists and numbers."""
+        """Return plain dictionaries, lists and numbers."""
         return _plain(asdict(self))
 
 
 def available_recipes() -> list[str]:
-    """The names of the recipes that come with the package."""
+    """List the names of the recipes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -191,7 +191,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's model, with SR3's values for fields that it leaves out; a model folder must give all."""
+    """Fill a recipe's model with SR3's values for fields that it leaves out; a model folder must give all."""
     standard = ModelConfig(scale=1, image_size=1).to_dict()
     for name in ("scale", "image_size"):
         del standard[name]
@@ -199,7 +199,7 @@ def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_model(data: dict[str, Any]) -> dict[str, Any]:
-    """A recipe in which ``model``, if it is a name or folder, is replaced by that model's configuration.
+    """Replace ``model`` in a recipe, if it is a name or folder, by that model's configuration.
 
     The configuration's start, refiner, training record and figures are left out.
     """
@@ -239,7 +239,7 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """``value`` as the type that a field's annotation asks for."""
+    """Convert ``value`` to the type that a field's annotation asks for."""
     options = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         if value is None:
@@ -260,7 +260,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return tuple(_value(option, v, path) for option, v in zip(options, value, strict=True))
     if get_origin(hint) is dict and isinstance(value, Mapping):
         return {str(k): _value(options[1], v, f"{path}.{k}") for k, v in value.items()}
-    # YAML takes 1e-4 (without a dot) for a string
+    # YAML reads 1e-4 (without a point) as a string
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -278,7 +278,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> list[str]:
-    """Dotted keys at which two recipes, as from :meth:`Recipe.to_dict`, differ."""
+    """List the dotted keys at which two recipes, as from :meth:`Recipe.to_dict`, differ."""
     found = []
     for key in sorted(set(a) | set(b)):
         left, right = a.get(key), b.get(key)

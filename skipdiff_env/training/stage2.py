@@ -78,11 +78,11 @@ class RefinerTrainer(AdversarialTrainer):
         return self.options.adversarial
 
     def build(self) -> nn.Module:
-        """The refiner, which starts as the identity."""
+        """Build the refiner, which starts as the identity."""
         return RefinerNetwork(self.options.unet)
 
     def build_critic(self) -> nn.Module:
-        """A patch discriminator."""
+        """Build a patch discriminator."""
         return PatchCritic()
 
     def attempt(self, batch: Batch) -> Attempt:
@@ -96,7 +96,7 @@ class RefinerTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _truncated(self, batch: Batch) -> Tensor:
-        """The chain's results, uint8 as refiners see them; kept for when the batch is used again."""
+        """Return the chain's results, uint8 as refiners see them; kept for when the batch is used again."""
         if batch.number not in self._made:
             draws = torch.Generator().manual_seed(step_seed(self.recipe.seed, batch.number, "steps"))
             choice = int(torch.randint(len(self.options.steps), (1,), generator=draws))
@@ -111,7 +111,7 @@ class RefinerTrainer(AdversarialTrainer):
         return max(self.options.steps, key=self.options.steps.count)
 
     def chains(self) -> dict[str, Chain]:
-        """The chain that the refiner is meant for, without and with it."""
+        """Return the chain that the refiner is meant for, without and with it."""
         assert isinstance(self.ema, RefinerNetwork)
         plain = CCSR(self._usual)
         return {
@@ -120,7 +120,7 @@ class RefinerTrainer(AdversarialTrainer):
         }
 
     def frozen(self) -> FrozenModel:
-        """The frozen model."""
+        """Return the frozen model."""
         return self.model
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:

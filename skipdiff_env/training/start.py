@@ -169,7 +169,7 @@ def _prepare(
     if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
         bank.to(trainer.device)
     batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
-    # What is done on the CPU while the GPU is busy
+    # Work that the CPU does while the GPU is busy
     beside = recipe.degradation is not None and trainer.device.type == "cuda"
     if bank.device != trainer.device or isinstance(bank, StreamedBank) or beside:
         batches = Ahead(batches)
@@ -183,7 +183,7 @@ def _prepare(
 
 
 def _room(device: torch.device) -> float:
-    """Bytes of a GPU's memory that images may take."""
+    """Return the bytes of a GPU's memory that images may take."""
     return GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
@@ -229,7 +229,7 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     elif not cools or limits.max_steps is not None or limits.cooldown_minutes is not None:
         reason = trunk.train(limits.max_steps, limits.trunk_deadline, validate_last=not cools)
     elif not resumed:
-        trunk.save()  # so that the trunk can go on from here
+        trunk.save()  # so that the trunk can continue from here
     expected = ("steps", "minutes") if limits.cooldown_minutes is not None else ("steps",)
     if not cools or reason not in expected:
         return TrainResult(session.trainer.step, reason, trunk.folder / "model")
@@ -241,20 +241,20 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     if checkpoint_files(branch.folder):
         branch.restore()
     elif seconds is not None:
-        deadline = math.inf  # its own end, which comes a moment after the session's and makes it finished
+        deadline = math.inf  # the branch ends by itself a moment later, and is then finished
     reason = branch.train(None, deadline)
     if reason == "cool-down" and session.world.main:
-        branch.export(trunk.folder / "model")  # where a reader of the README looks
+        branch.export(trunk.folder / "model")  # where readers of the README will look
     return TrainResult(session.trainer.step, reason, branch.folder / "model")
 
 
 def _branch_folder(trunk: Run) -> Path:
-    """Folder of the branch that is taken at the trunk's step."""
+    """Return the folder of the branch that is taken at the trunk's step."""
     return trunk.folder / f"cooldown-{trunk.trainer.step:09d}"
 
 
 def _unfinished(trunk: Run) -> bool:
-    """Whether that branch was begun but not finished: a finished one holds a model and no checkpoints."""
+    """Return whether that branch is unfinished: a finished one holds a model and no checkpoints."""
     folder = _branch_folder(trunk)
     begun = folder.is_dir() and (bool(checkpoint_files(folder)) or not (folder / "model").is_dir())
     (found,) = trunk.session.world.largest(begun)

@@ -20,7 +20,7 @@ from .held_out import stem
 
 T = TypeVar("T")
 TRIES = 100
-"""Number of unusable files in a row from which on the data, and not just a few files, count as bad."""
+"""Number of consecutive unusable files at which the whole data, and not just a few files, count as bad."""
 
 
 class StreamedBank:
@@ -28,7 +28,7 @@ class StreamedBank:
 
     Args:
         paths: folders, .txt lists and image files.
-        min_size: smallest side that can be used, in pixels.
+        min_size: minimum side of images that can be used, in pixels.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
         say: function that is called with a message about each file that cannot be used, once.
@@ -79,7 +79,7 @@ class StreamedBank:
         orientations: str = "dihedral",
         zoom: float = 1.0,
     ) -> Tensor:
-        """As :meth:`~.data.ImageBank.crops`; a file that cannot be used is replaced by the next one."""
+        """Do the same as :meth:`~.data.ImageBank.crops`; the next file replaces one that cannot be used."""
         draw = CropDraw(*(x[rows] for x in draw_crops(batch, generator, orientations, zoom)))
         cumulative = self.weights.cumsum()
         index = np.searchsorted(cumulative, draw.image.numpy() * cumulative[-1], side="right")
@@ -121,7 +121,7 @@ class StreamedBank:
 
 
 class Ahead(Generic[T]):
-    """Calls ``make(step)`` for the next step in a thread while this one is in use."""
+    """Calls ``make(step)`` for the next step in a thread while the result of this one is in use."""
 
     def __init__(self, make: Callable[[int], T]) -> None:
         self._make = make

@@ -1,8 +1,8 @@
 """Network, moving average and optimiser of one run, and the training step that updates them.
 
 Everything random in step n (crops, augmentation, noise, dropout) follows from the recipe's seed and n alone.
-So a resumed run needs no random state to be the same as an uninterrupted one, and processes that share a
-batch all draw the whole of it and take their rows.
+A resumed run is therefore identical to an uninterrupted one without a stored random state, and processes that
+share a batch all draw the whole batch and take their rows.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Batch:
 
 
 def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The autocast type of a recipe on a device; float32: no autocast."""
+    """Return the autocast type of a recipe on a device; float32: no autocast."""
     half = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
     dtype = torch.bfloat16 if half else torch.float32
     check_dtype(dtype, device)
@@ -62,13 +62,13 @@ def training_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
 
 
 def step_seed(seed: int, step: int, stream: str) -> int:
-    """Seed of one stream of random numbers in one step, 0 … 2**63 - 1."""
+    """Return the seed of one stream of random numbers in one step, 0 … 2**63 - 1."""
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def batch_number(recipe: Recipe, step: int) -> int:
-    """Number of the batch that a step uses: always a new one, unless a refiner's recipe sets ``reuse``."""
+    """Return the number of a step's batch: always a new one, unless a refiner's recipe sets ``reuse``."""
     reuse = recipe.refiner.reuse if recipe.refiner else 1
     newest = step // reuse
     if step % reuse == 0:
@@ -97,7 +97,7 @@ class BatchMaker:
 
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
-        """The batch of step ``step`` (0 is the first)."""
+        """Return the batch of step ``step`` (0 is the first)."""
         recipe, data, rows = self.recipe, self.recipe.data, self.rows
         number = batch_number(recipe, step)
         draws = torch.Generator().manual_seed(step_seed(recipe.seed, number, "batch"))
@@ -118,7 +118,7 @@ class BatchMaker:
         return Batch(target, condition, level, self._normal(hr.shape[-2:], noises), number)
 
     def _normal(self, sides: torch.Size, generator: torch.Generator) -> Tensor:
-        """This process's rows of a batch of standard normal numbers."""
+        """Draw this process's rows of a batch of standard normal numbers."""
         shape = (self.recipe.batch, 3, *sides)
         return torch.randn(shape, generator=generator, device=self.device)[self.rows]
 
@@ -157,11 +157,11 @@ class Trainer:
         self._dropout_seed = f"dropout {self._world.rank}"
 
     def build(self) -> nn.Module:
-        """A fresh network, with weights drawn from torch's global generator."""
+        """Build a fresh network, with weights drawn from torch's global generator."""
         return UNet(self.recipe.model.unet)
 
     def _shared(self, network: nn.Module) -> nn.Module:
-        """The module to call in a step: it shares gradients, and is compiled on CUDA if the recipe asks."""
+        """Wrap a module for steps: it shares gradients, and is compiled on CUDA if the recipe asks for it."""
         on_cuda = self.device.type == "cuda"
         if self._world.size > 1:
             ids = [self.device.index] if on_cuda else None
@@ -171,7 +171,7 @@ class Trainer:
         return network
 
     def normal(self, like: Tensor, stream: str) -> Tensor:
-        """This process's rows of standard normal noise for this step, in the shape of ``like``."""
+        """Draw this process's rows of standard normal noise for this step, in the shape of ``like``."""
         source = torch.Generator(self.device).manual_seed(step_seed(self.recipe.seed, self.step, stream))
         shape = (self.recipe.batch, *like.shape[1:])
         drawn = torch.randn(shape, generator=source, device=self.device)
@@ -182,7 +182,7 @@ class Trainer:
         self.ema.load_state_dict(self.network.state_dict())
 
     def learning_rate(self, step: int, cooling: float = 1.0) -> float:
-        """Learning rate of a step: linear warm-up, then constant, times ``cooling`` of a cool-down branch."""
+        """Return the learning rate of a step: linear warm-up, then constant, times a branch's ``cooling``."""
         options = self.recipe.optimiser
         return options.lr * min(1.0, (step + 1) / max(options.warmup, 1)) * cooling
 
@@ -234,11 +234,11 @@ class Trainer:
         self._average()
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
-        """What has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
+        """Say what has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
         return ""
 
     def chains(self) -> dict[str, Chain]:
-        """Further chains that validation runs on :meth:`frozen`, by name."""
+        """Return further chains that validation runs on :meth:`frozen`, by name."""
         return {f"CCSR {steps}": CCSR(steps) for steps in (1, 2)} if self.recipe.consistency else {}
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
@@ -247,16 +247,16 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        # Early on the average forgets faster, so that it does not remember the random start.
+        # The average forgets faster at first, so that it does not remember the random start.
         decay = min(self.recipe.optimiser.ema, (self.step + 1) / (self.step + 10))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
 
     def frozen(self) -> FrozenModel:
-        """The moving average as a model that can sample. It goes on changing as training goes on."""
+        """Return the moving average as a model that can sample; it keeps changing during training."""
         return FrozenModel(self.ema, self.config, self.device, self.dtype, self.recipe.name)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers that :meth:`load_state_dict` continues from, bit for bit."""
+        """Return tensors and plain numbers from which :meth:`load_state_dict` continues, bit for bit."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),

@@ -1,4 +1,4 @@
-"""Measures a model in training on validation images: loss under fixed noise, figures of samples, samples.
+"""Measures a model in training on validation images: loss under fixed noise, and samples with their scores.
 
 Noise, levels and LR faults are the same in every validation, so that differences between two validations are
 due to the weights alone. LPIPS and NIQE come from :mod:`skipdiff_env.metrics`, which may be missing.
@@ -59,7 +59,7 @@ class Validation:
 
     @torch.no_grad()
     def loss(self, model: FrozenModel) -> float:
-        """Eq. 7 at fixed levels under fixed noise."""
+        """Compute Eq. 7 at fixed levels under fixed noise."""
         loss, draws, total = self.recipe.loss, torch.Generator().manual_seed(0), 0.0
         for image, lr in zip(self._hr, self._lr, strict=True):
             condition = model.condition(lr[None]).expand(LEVELS, -1, -1, -1)
@@ -76,7 +76,7 @@ class Validation:
     def samples(
         self, model: FrozenModel, chains: Mapping[str, Chain], count: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Samples, uint8 (B, H, W, 3), by the name of their chain, and the enlargement as ``bicubic``.
+        """Draw samples, uint8 (B, H, W, 3), by the name of their chain; ``bicubic`` is the plain enlargement.
 
         Args:
             model: model to sample from.
@@ -88,7 +88,7 @@ class Validation:
         return {name: to_arrays(to_uint8(x0)) for name, x0 in {"bicubic": condition, **made}.items()}
 
     def figures(self, pictures: dict[str, np.ndarray]) -> dict[str, float]:
-        """Mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
+        """Compute mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""
         found = {}
         for name, images in pictures.items():
             scores = {"psnr": psnr_y(images, self.hr)}
@@ -101,8 +101,8 @@ class Validation:
 
 
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
-    """``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10 does not
-    divide T.
+    """Return ``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10
+    does not divide T.
 
     They are the same for all models, so that the figures of two training runs can be compared.
     """
@@ -115,7 +115,7 @@ def usual_chains(model: FrozenModel) -> dict[str, Chain]:
 def _load_metrics(
     names: Sequence[str], image: np.ndarray, device: torch.device, say: Callable[[str], None]
 ) -> list:
-    """The metrics that are available and can score pictures such as ``image`` (1, H, W, 3)."""
+    """Return the metrics that are available and can score pictures such as ``image`` (1, H, W, 3)."""
     if not names:
         return []
     try:
@@ -123,7 +123,7 @@ def _load_metrics(
 
         found = [load_metric(name, device) for name in names]
         usable = [metric for metric in found if metric.min_size <= image.shape[1]]
-        for metric in usable:  # loads what it needs, or says what is missing
+        for metric in usable:  # loads what the metric needs, or says what is missing
             metric(image, image if metric.reference else None)
     except (ImportError, SkipDiffError) as error:
         say(f"validation measures PSNR only, without {' and '.join(names)}: {error}")
@@ -137,7 +137,7 @@ def _load_metrics(
 def _of_one_size(
     images: Sequence[np.ndarray], wanted: int, scale: int, say: Callable[[str], None]
 ) -> tuple[Sequence[np.ndarray], int]:
-    """The images that can be cropped to ``wanted`` pixels, or all if none can, and the side to crop to."""
+    """Return the images that can be cropped to ``wanted`` pixels, or all if none can, and their new side."""
     wanted -= wanted % scale
     large = [image for image in images if min(image.shape[:2]) >= wanted]
     if not large:

@@ -24,7 +24,8 @@ AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 RULE = "auto.json"
 """File of the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
-"""Smaller values are not reported, since texture and sharp edges measure as much, unless they decide."""
+"""Minimum noise and minimum blur that are reported, since texture and sharp edges also give small values. A
+value that decides the choice is always reported."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Rule:
     webp: float
     """WebP quality below which it is used."""
     noise: float
-    """σ of noise in 8-bit units from which on it is used."""
+    """σ of noise in 8-bit units at and above which it is used."""
     blur: float
-    """σ of blur in input pixels from which on it is used."""
+    """σ of blur in input pixels at and above which it is used."""
 
     def __call__(self, seen: Measured) -> bool:
-        """Whether a photograph is to be enlarged by ``natural-4x-real``."""
+        """Return whether a photograph is to be enlarged by ``natural-4x-real``."""
         least = {"JPEG": self.jpeg, "WebP": self.webp}
         coded = seen.coding is not None and seen.coding.below(least[seen.coding.name])
         return coded or _reaches(seen.noise, self.noise) or _reaches(seen.blur, self.blur)
@@ -97,7 +98,7 @@ def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:
 
 
 def described(seen: Measured, rule: Rule | None = None) -> str:
-    """The faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4.2``.
+    """Describe the faults of a photograph in words, such as ``looks like JPEG quality 60, noise 4.2``.
 
     Args:
         seen: what was measured.
@@ -120,7 +121,7 @@ def _reaches(value: float | None, least: float) -> bool:
 
 
 def beyond(seen: Measured, trained: Range, model: str = REAL) -> list[str]:
-    """Warnings about faults that are stronger, as far as is shown, than any that a model saw in training."""
+    """Return warnings about faults that are visibly stronger than any that a model saw in training."""
     found = []
     lowest = {"JPEG": trained.jpeg, "WebP": trained.webp}
     least = lowest[seen.coding.name] if seen.coding else None
@@ -137,7 +138,7 @@ def beyond(seen: Measured, trained: Range, model: str = REAL) -> list[str]:
 
 
 def trained_range(config: ModelConfig) -> Range | None:
-    """The degradations in the last leg of a model's training, from its record; None if it does not say."""
+    """Return the degradations in the last leg of a model's training; None if its record lacks them."""
     try:
         faults = config.training["degradation"]
         webp = faults["webp"][0] if "webp" in faults else None
@@ -148,7 +149,7 @@ def trained_range(config: ModelConfig) -> Range | None:
 
 
 def read_rule(file: Path) -> Rule:
-    """The rule in a model's folder.
+    """Read the rule in a model's folder.
 
     Raises:
         SkipDiffError: if the file is damaged.
@@ -166,7 +167,7 @@ def read_rule(file: Path) -> Rule:
 
 
 def rule_text(rule: Rule, about: Mapping[str, Any]) -> bytes:
-    """The content of a rule's file; ``about`` says how the rule was chosen."""
+    """Return the content of a rule's file; ``about`` says how the rule was chosen."""
     return json.dumps({**about, "rule": asdict(rule)}, indent=2).encode() + b"\n"
 
 

@@ -42,7 +42,7 @@ class Clock:
         self.call = seconds / pixels
 
     def refiner(self, chain: Chain) -> float:
-        """Seconds per pixel of a chain's refiner; 0 if it has none."""
+        """Return the seconds per pixel of a chain's refiner; 0 if it has none."""
         refine = refiner_of(chain)
         if refine is None:
             return 0.0
@@ -52,7 +52,7 @@ class Clock:
 
     @torch.no_grad()
     def _timed(self, function: Callable[[Tensor], Any]) -> float:
-        """Seconds per pixel of the second of two calls, since the first includes preparations."""
+        """Return the seconds per pixel of the second of two calls, since the first includes preparations."""
         x = torch.zeros(1, 3, self.side, self.side, device=self.model.device)
         for _ in range(2):
             began = time.perf_counter()
@@ -62,7 +62,7 @@ class Clock:
 
 
 def refiner_of(chain: Chain) -> Refine | None:
-    """The refiner of a chain, or None."""
+    """Return the refiner of a chain, or None."""
     while isinstance(chain, Around) and not isinstance(chain, Refined):
         chain = chain.chain
     return chain.refine if isinstance(chain, Refined) else None

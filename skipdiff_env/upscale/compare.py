@@ -20,8 +20,8 @@ PANEL = 1024
 
 
 class Comparison:
-    """Compares results of an enlarger with the full chain, which takes T network evaluations of the part
-    shown."""
+    """Compares results of an enlarger with those of the full chain, which takes T network evaluations of the
+    part that is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
         same, model = enlarger.tiles, enlarger.model
@@ -30,11 +30,11 @@ class Comparison:
         self.full = Enlarger(model, full, enlarger.seed, same.tile, same.batch, same.on_tile)
 
     def work(self, size: Size, target: Size) -> Work:
-        """The work of comparing a photograph of ``size``."""
+        """Return the work of comparing a photograph of ``size``."""
         return self.full.work(*_shown(size, target)[1:])
 
     def __call__(self, photo: Photo, result: Photo, evaluations: int) -> np.ndarray:
-        """uint8 (H, W, 3): bicubic, the full chain and ``result``, or the centres of all three."""
+        """Return uint8 (H, W, 3): bicubic, the full chain and ``result``, or the centres of all three."""
         corner, small_size, large_size = _shown(photo.size, result.size)
         factor = result.size[0] / photo.size[0], result.size[1] / photo.size[1]
         small = _cut(photo, corner, small_size)
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
-    """Corner and size of the part of the photograph that is shown, and its size in the result."""
+    """Return corner and size of the part of the photograph that is shown, and its size in the result."""
     shown = [max(1, min(side, PANEL * side // goal)) for side, goal in zip(size, target, strict=True)]
     corner = [(side - part) // 2 for side, part in zip(size, shown, strict=True)]
     large = [part * goal // side for part, side, goal in zip(shown, size, target, strict=True)]
@@ -82,6 +82,6 @@ def _cut(photo: Photo, corner: tuple[int, int], size: Size) -> Photo:
 
 
 def _rgb(photo: Photo) -> np.ndarray:
-    """8-bit sRGB over white, (H, W, 3)."""
+    """Convert to 8-bit sRGB over white, (H, W, 3)."""
     colour = fit_format(photo, FORMATS["bmp"])[0].colour
     return np.array(np.broadcast_to(colour, (*colour.shape[:2], 3)))

@@ -43,7 +43,7 @@ class Scaling:
     height: int | None = None
 
     def target(self, size: Size, model_scale: int) -> Size:
-        """The size of the result for a photograph of ``size``, by default with the model's own scale.
+        """Return the size of the result for a photograph of ``size``, by default with the model's own scale.
 
         Raises:
             SkipDiffError: if the result is not larger than the photograph, or the photograph is too small.
@@ -69,7 +69,7 @@ class Scaling:
 
 
 def passes(size: Size, target: Size, scale: int) -> list[Size]:
-    """The size of the input of each run of a model that enlarges by ``scale``: the photograph, then results.
+    """List the input sizes of the runs of a model that enlarges by ``scale``: the photograph, then results.
 
     A result that is enlarged again is first shrunk so that the last run ends exactly at the target, with
     detail of the target's own size.
@@ -166,25 +166,25 @@ class Enlarger:
         }  # fmt: skip
 
     def work(self, size: Size, target: Size) -> Work:
-        """The maximum work of enlarging a photograph of ``size`` to ``target``."""
+        """Return the maximum work of enlarging a photograph of ``size`` to ``target``."""
         steps = passes(size, target, self.model.scale)
         tiles = [pixels for step in steps for pixels in self._tiles(step)]
         most = self.most_evaluations
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
-        """An estimate, in seconds, of the time for ``work`` here, from one network call (and one of the
-        refiner)."""
+        """Estimate the seconds that ``work`` takes on this machine, from one network call (and one refiner
+        call)."""
         return work.pixels * (self.clock.call + self.clock.refiner(self._plain) / self.most_evaluations)
 
     def _tiles(self, size: Size) -> list[int]:
-        """Pixels of each tile of one evaluation, for an image of ``size``."""
+        """Return the pixels of each tile of one evaluation, for an image of ``size``."""
         width, height = (side * self.model.scale for side in size)
         grid = self.tiles.grid(height, width)
         return [(row.stop - row.start) * (column.stop - column.start) for row, column in grid]
 
     def held(self, size: Size, target: Size) -> int:
-        """Pixels of the largest intermediate image in enlarging a photograph of ``size`` to ``target``."""
+        """Return the pixels of the largest intermediate image in enlarging from ``size`` to ``target``."""
         return max(width * height for width, height in passes(size, target, self.model.scale)) * (
             self.model.scale**2
         )
@@ -234,14 +234,14 @@ class Enlarger:
         return pixels, list(final.levels), int(final.evaluations[0])
 
     def _chained(self, colour: np.ndarray, folder: Path | None) -> tuple[Tensor, Final]:
-        """The picture that the chain makes of (h, w, 3), float (1, 3, H, W) in [-1, 1], and its ``Final``."""
+        """Return the chain's picture of (h, w, 3), float (1, 3, H, W) in [-1, 1], and its ``Final``."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
         condition = channel_by_channel(self.model.condition, to_planes(seen), folder)
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0
-        if deep:  # The model sees 8 bits. What rounding took is enlarged on its own and given back.
+        if deep:  # The model sees 8 bits. What rounding removed is enlarged separately and added again.
             lost = to_planes((colour / 32767.5 - seen / 127.5).astype(np.float32))
             height, width = x0.shape[-2:]
             resize = partial(bicubic, height=height, width=width)
@@ -269,7 +269,7 @@ class Enlarger:
 
 
 def _refined_in_tiles(chain: Chain, tile: int, batch: int) -> Chain:
-    """The chain, with its refiner applied tile by tile if it is a network."""
+    """Return the chain, with its refiner applied tile by tile if it is a network."""
     if isinstance(chain, Detailed):
         return replace(chain, chain=_refined_in_tiles(chain.chain, tile, batch))
     if isinstance(chain, Refined) and isinstance(chain.refine, Refiner):
@@ -278,13 +278,13 @@ def _refined_in_tiles(chain: Chain, tile: int, batch: int) -> Chain:
 
 
 def _in_tiles(refiner: Refiner, tile: int, batch: int) -> Refine:
-    """A refiner of whole images that works tile by tile."""
+    """Make a refiner of whole images that works tile by tile."""
     tiles = Tiled(refiner, refiner.network.unet.config.multiple, tile, batch)
     return lambda x0, condition: tiles((x0, condition))
 
 
 def _pixels(x: Tensor, dtype: np.dtype) -> np.ndarray:
-    """(1, C, H, W) in [-1, 1], clamped → uint8 or uint16 (H, W, C)."""
+    """Convert (1, C, H, W) to uint8 or uint16 (H, W, C), clamped to [-1, 1]."""
     white = float(np.iinfo(dtype).max)
     _, channels, height, width = x.shape
     made = np.empty((height, width, channels), dtype)
@@ -295,7 +295,7 @@ def _pixels(x: Tensor, dtype: np.dtype) -> np.ndarray:
 
 
 def _resized(plane: np.ndarray, size: Size) -> np.ndarray:
-    """An alpha plane, bicubically enlarged at its own depth."""
+    """Enlarge an alpha plane bicubically at its own depth."""
     x = torch.from_numpy(plane.astype(np.float32))[None, None]
     white = float(np.iinfo(plane.dtype).max)
     return bicubic(x, size[1], size[0]).round_().clamp_(0, white)[0, 0].numpy().astype(plane.dtype)

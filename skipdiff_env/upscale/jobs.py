@@ -77,7 +77,7 @@ def list_jobs(
 
 
 def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[Path | None, Format | None]:
-    """The one file to write, if ``out`` is one, and the format that was asked for."""
+    """Return the one file to write, if ``out`` is one, and the format that was asked for."""
     path = Path(out)
     asked = FORMATS[format] if format else None
     if out.endswith(("/", os.sep)) or not path.suffix:
@@ -116,19 +116,19 @@ def _is_pattern(text: str) -> bool:
 def _find(
     inputs: Iterable[str], recursive: bool, out: Path | None
 ) -> tuple[list[tuple[Path, Path]], list[Failure]]:
-    """Photographs, each with its path below the output folder; none twice, and none from within ``out``."""
+    """Find photographs, each with its path below the output folder; none twice, and none within ``out``."""
     found: dict[Path, tuple[Path, Path]] = {}
     failures: list[Failure] = []
     for text in inputs:
         path, closed = Path(text), list[Failure]()
-        if not text:  # as of a shell's variable that is not set; to Path it is the current folder
+        if not text:  # as from an unset shell variable; Path would mean the current folder
             files, reason = [], "is empty: give a file, a folder or a pattern"
         elif os.path.isdir(path):
             files = [(p, p.relative_to(path)) for p in _images_in(path, recursive, out, closed)]
             reason = "holds no images" + ("" if recursive else "; --recursive searches its sub-folders too")
         elif _is_pattern(text):
             matches = sorted(glob.glob(text, recursive=True))
-            if out and not _begins_in(text, out):  # its own work of an earlier run
+            if out and not _begins_in(text, out):  # results of an earlier run
                 matches = [name for name in matches if not _lies_in(name, out)]
             files = [(Path(name), Path(Path(name).name)) for name in matches if not os.path.isdir(name)]
             closed, reason = _closed_to(text), "matches no file"
@@ -145,18 +145,18 @@ def _lies_in(name: str, folder: Path) -> bool:
 
 
 def _begins_in(pattern: str, folder: Path) -> bool:
-    """Whether a pattern asks for files in a folder, judged by the part before its first wildcard."""
+    """Return whether a pattern asks for files in a folder, judged by the part before its first wildcard."""
     plain = re.split(r"[*?[]", pattern)[0]
     return _lies_in(os.path.join(os.path.dirname(plain) or ".", "x"), folder)
 
 
 def _place(path: Path) -> Path:
-    """The path of a file with links in its folder resolved; a link itself counts as a file of its own."""
+    """Resolve links in the folder of a file; a link itself counts as a file of its own."""
     return Path(os.path.realpath(path.parent), path.name)
 
 
 def _images_in(folder: Path, recursive: bool, out: Path | None, closed: list[Failure]) -> list[Path]:
-    """Image files, sorted by name, without those in ``out``, which are results of an earlier run.
+    """List image files, sorted by name, without those in ``out``, which are results of an earlier run.
 
     Folders that cannot be read are added to ``closed``.
     """
@@ -178,7 +178,7 @@ def _closed(error: OSError) -> Failure:
 
 
 def _closed_to(pattern: str) -> list[Failure]:
-    """The folders that a pattern leads into and that cannot be read, which ``glob`` does not report."""
+    """Return the folders in a pattern that cannot be read, which ``glob`` does not report."""
     parts = Path(pattern).parts
     folders = {
         folder: None
@@ -195,7 +195,7 @@ def _closed_to(pattern: str) -> list[Failure]:
 
 
 def _named(relative: Path, fmt: Format) -> Path:
-    """The same name with a suffix of the format; a suffix not of images, as in ``scan.2``, is kept."""
+    """Return the same name with the format's suffix; suffixes of other kinds (``scan.2``) are kept."""
     if SUFFIXES.get(relative.suffix.lower()) == fmt.name:
         return relative
     stem = relative.stem if is_image_name(f"x{relative.suffix}") else relative.name
@@ -203,7 +203,7 @@ def _named(relative: Path, fmt: Format) -> Path:
 
 
 def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
-    """The jobs that cannot write their files, and why.
+    """Return the jobs that cannot write their files, and why.
 
     No file may replace a photograph or another job's file. Of two jobs that would write the same file, one
     that keeps its photograph's name takes precedence, and a result takes precedence over a comparison.
@@ -232,7 +232,7 @@ def _clashes(jobs: Sequence[Job], sources: Iterable[Path]) -> dict[Job, str]:
 
 
 def _out_of_reach(path: Path) -> str:
-    """Why such a file cannot be written, as far as that is known beforehand; empty if it can."""
+    """Say why this file cannot be written, as far as is known beforehand; empty if it can."""
     if os.path.isdir(path):
         return "which is a folder: move it away"
     existing = existing_folder(path)
@@ -240,7 +240,7 @@ def _out_of_reach(path: Path) -> str:
         return f"but {existing} is not a folder"
     names = path.relative_to(
         existing
-    ).parts  # each is tried alone: of a path, only what is there is looked at
+    ).parts  # each name is tried alone, since only existing parts of a path are checked
     for place in (*(existing / name for name in names), path, part_of(path)):
         try:
             os.lstat(place)
@@ -252,5 +252,5 @@ def _out_of_reach(path: Path) -> str:
 
 
 def existing_folder(path: Path) -> Path:
-    """The lowest existing folder above a file, or whatever else exists in its place."""
+    """Return the lowest existing folder above a file, or whatever else exists in its place."""
     return next(folder for folder in path.parents if os.path.lexists(folder))

@@ -18,7 +18,7 @@ class _InTheWay(Exception):
 
 
 def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool = False) -> str:
-    """Why an existing file has to be made again; empty if it is complete and is what would be made.
+    """Say why an existing file has to be made again; empty if it is complete and up to date.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
     except DamagedError:
         return f"{path} was incomplete: made again"
     except (SkipDiffError, OSError) as error:
-        if path.is_file() and path.stat().st_size == 0:  # nor are pipes and links to nowhere results
+        if path.is_file() and path.stat().st_size == 0:  # pipes and broken links are not results either
             return f"{path} was empty: made again"
         raise _InTheWay(f"exists and {error}") from None
     if found is None and (has_record or size not in (None, photo.size)):
@@ -60,7 +60,7 @@ def _why_anew(path: Path, record: dict[str, Any], size: Size | None) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file. Raises a SkipDiffError if it cannot be read."""
+    """Return the SHA-256 of a file; raise a SkipDiffError if it cannot be read."""
     found = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 SOFTWARE = f"SkipDiff {__version__}"
 
 IMAGES_HELD = 9
-"""Float32 images that an enlargement holds at its peak: in memory if they are small, else in files."""
+"""Number of float32 images that an enlargement holds at its peak, in memory if small, else in files."""
 
 BYTES_A_PIXEL = 24
-"""Memory that a result takes while it is coded (measured: up to 23, as WebP and as PNG of 16 bits)."""
+"""Bytes of memory per pixel while a result is encoded (measured: up to 23, as WebP and 16-bit PNG)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Options:
     resume: bool = False
     """Whether to keep complete results of the same photographs and settings."""
     compare: bool = False
-    """Whether to write a comparison beside each result."""
+    """Whether to write a comparison next to each result."""
     metric: Metric | None = None
     """Metric, without references, that rates each result; None: not rated."""
     jobs: int = 1
@@ -74,8 +74,8 @@ class Task:
     there: bool = False
     """Whether complete results exist already."""
     notes: Sequence[str] = ()
-    """What the photograph looks like, if the model was chosen by that, and which existing files will be made
-    again, and why."""
+    """The look of the photograph, if it decided on the model, and the existing files that will be made again,
+    with reasons."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Runner:
 
     The same photograph and the same :meth:`record` give the same bytes, whatever else is made at the same
     time, on one device of one machine with the same library versions and, on a CPU, the same number of
-    threads. With another number of threads sums are added in another order, and a few of the 8-bit values
+    threads. With another number of threads, sums are computed in another order, and a few of the 8-bit values
     (measured: 1 to 8 in 100,000) differ by 1.
 
     Args:
@@ -120,11 +120,11 @@ class Runner:
         self._chosen: dict[Path, Choice] = {}
 
     def enlarger(self, job: Job) -> Enlarger:
-        """The enlarger for this photograph."""
+        """Return the enlarger for this photograph."""
         return self._tools(self._choice(job).model).enlarger
 
     def _choice(self, job: Job) -> Choice:
-        """The model for a photograph, which is read if there is a choice.
+        """Return the model for a photograph, which is read if there is a choice.
 
         Raises:
             SkipDiffError: if it cannot be read.
@@ -137,7 +137,7 @@ class Runner:
         if name not in self._opened:
             try:
                 self._opened[name] = self._open(name)
-            except SkipDiffError as error:  # kept, so that the next photograph need not try again
+            except SkipDiffError as error:  # kept, since the next photograph should not try again
                 self._opened[name] = error
         found = self._opened[name]
         if isinstance(found, SkipDiffError):
@@ -145,7 +145,7 @@ class Runner:
         return found
 
     def _may_open(self) -> bool:
-        """Whether the settings suit any of the models that ``auto`` chooses from."""
+        """Return whether the settings suit any of the models that ``auto`` chooses from."""
         for name in (USUAL, REAL) if self._model == AUTO else ():
             with contextlib.suppress(SkipDiffError):
                 self._tools(name)
@@ -167,7 +167,7 @@ class Runner:
         return _Tools(enlarger, Comparison(enlarger) if self.options.compare else None)
 
     def record(self, job: Job, size: Size) -> dict[str, Any]:
-        """The record of how a result of this size is made, which its metadata hold and ``resume`` compares.
+        """Return the record of how a result of this size is made, for its metadata and for ``resume``.
 
         Raises:
             SkipDiffError: if the photograph cannot be read.
@@ -179,7 +179,7 @@ class Runner:
         return {**made, **written, "source": digest(job.source)}
 
     def look(self, job: Job) -> Task | Failure:
-        """The work of a job, or why it cannot be done, without running the network.
+        """Compute the work of a job, or say why it cannot be done, without running the network.
 
         Raises:
             SkipDiffError: if no model can be opened with these settings.
@@ -207,7 +207,7 @@ class Runner:
         return Task(job, size, work, there, [*chosen.notes, *notes])
 
     def _is_there(self, job: Job, size: Size) -> tuple[bool, list[str]]:
-        """Whether nothing is left to do, and notes on files to make again; a file in the way is an error."""
+        """Return whether nothing is left to do, and notes on files to make again; refuse files in the way."""
         options = self.options
         files: dict[Path, Size | None] = {job.target: size}
         if job.sheet:
@@ -239,7 +239,7 @@ class Runner:
                 raise
 
     def _at_once(self, tasks: Sequence[Task]) -> int:
-        """How many photographs memory and options allow at once."""
+        """Return how many photographs memory and options allow at once."""
         if self.options.jobs == 1 or not tasks:
             return 1
         tools = [self.enlarger(task.job) for task in tasks]
@@ -254,14 +254,14 @@ class Runner:
     def _attempt(self, task: Task) -> Outcome | Failure:
         try:
             return self._carry_out(task)
-        except Exception as error:  # whatever it is: the others get done
+        except Exception as error:  # any error: the other photographs are still processed
             return Failure(str(task.job.source), _reason(error))
 
     def _carry_out(self, task: Task) -> Outcome:
         options, job, began = self.options, task.job, time.perf_counter()
         (enlarger, compare), record = self._tools(self._choice(job).model), self.record(job, task.size)
         photo = read_photo(job.source)
-        if photo.size != (job.header.width, job.header.height):  # of which its result's size was made
+        if photo.size != (job.header.width, job.header.height):  # which gave the size of the result
             raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
@@ -304,11 +304,11 @@ class Runner:
         try:
             try:
                 write()
-            except FileNotFoundError:  # another run took the folder away, which was empty
+            except FileNotFoundError:  # another run removed the folder, which was empty
                 write()
         except BaseException as error:
             for folder in missing:
-                with contextlib.suppress(OSError):  # another photograph may have got there
+                with contextlib.suppress(OSError):  # another photograph may have a file in it
                     folder.rmdir()
             if isinstance(error, FileExistsError):
                 raise _exists(path) from None
@@ -321,7 +321,7 @@ class Runner:
 
 
 def _reason(error: Exception) -> str:
-    """Why a photograph could not be made, in words for the user."""
+    """Say why a photograph could not be enlarged, in words for the user."""
     if isinstance(error, SkipDiffError):
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
@@ -333,12 +333,12 @@ class _Room(NamedTuple):
     """Bytes that an enlargement takes."""
 
     memory: int
-    """Bytes of memory on the model's device."""
+    """Number of bytes on the model's device."""
     disk: int
 
 
 def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
-    """The memory and disk space that making an image of this size takes."""
+    """Return the memory and disk space that making an image of this size takes."""
     model, tiles = enlarger.model, enlarger.tiles
     image = 12 * enlarger.held((job.header.width, job.header.height), size)
     call = call_bytes(model.config.unet, tiles.tile, tiles.batch)
@@ -351,7 +351,7 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 
 
 def _scratch(target: Path) -> Path:
-    """Folder for images that are too large for memory: the one in TMPDIR, else the result's."""
+    """Return the folder for images that are too large for memory: the one in TMPDIR, else the result's."""
     named = os.environ.get("TMPDIR", "")
     return Path(named) if os.path.isdir(named) else existing_folder(target)
 
@@ -367,7 +367,7 @@ def _exists(path: Path) -> SkipDiffError:
 
 
 def _score(metric: Metric, photo: Photo) -> tuple[float | None, list[str]]:
-    """A no-reference score of the picture as 8-bit sRGB, or None and why it has none."""
+    """Score the picture as 8-bit sRGB without a reference; return None and the reason if it has no score."""
     if min(photo.size) < metric.min_size:
         return None, [f"not rated: {metric.name} needs {metric.min_size} pixels per side"]
     flat, _ = fit_format(photo, FORMATS["bmp"])

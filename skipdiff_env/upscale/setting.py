@@ -17,14 +17,14 @@ GPU_BATCH = 4
 
 
 def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:
-    """Side of a tile in pixels, by free memory unless ``tile`` is given, and number of tiles per network
-    call."""
+    """Return the side of a tile in pixels, by free memory unless ``tile`` is given, and the number of tiles
+    per network call."""
     batch = GPU_BATCH if model.device.type == "cuda" else 1
     return tile or choose_tile(model.config.unet, free_memory(model.device), batch), batch
 
 
 def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
-    """The ``notice`` in the YAML header of a model's card, which a user should know before using the model.
+    """Read the ``notice`` in a model's card (YAML header), which users should know before using the model.
 
     A face model may have ``notice: trained on centred faces; anything else comes out badly``.
     """
@@ -33,7 +33,7 @@ def model_notice(name_or_path: str | os.PathLike[str]) -> str | None:
 
 
 def _card_header(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The YAML header of a model's card; empty if there is none, or it cannot be read."""
+    """Read the YAML header of a model's card; empty if there is none, or it cannot be read."""
     card = model_folder(name_or_path) / CARD
     if not card.is_file():
         return {}

@@ -2,7 +2,7 @@
 
 - :mod:`.pictures`: uploads, limited and cut to a size that a CPU can process
 - :mod:`.study`: one picture, model, step pair and seed, and all that the page asks about them
-- :mod:`.offers`: all that may be chosen, and the check of requests
+- :mod:`.offers`: everything that may be chosen, and the check of requests
 - :mod:`.workshop`: one job at a time, and estimates of time
 - :mod:`.show`: film strips and tables as HTML
 - :mod:`.choices`, :mod:`.game`, :mod:`.page`: the widgets (Gradio), which call only the workshop

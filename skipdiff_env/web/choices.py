@@ -109,7 +109,7 @@ class Choices:
             told(self._take),
             self.upload,
             [self.picture, self.note, self.photographs, self.reference],
-            preprocess=False,  # which would make an empty file for each, and leave it
+            preprocess=False,  # preprocessing would leave an empty file for each upload
         ).success(**see)
         self.upload.clear(_nothing, None, [self.picture, self.note, self.estimate])
         hangs_on: dict[str, Any] = {"show_progress": "hidden"}
@@ -129,7 +129,7 @@ class Choices:
         self, picture: Upload | None, reference: bool, model: str, policy: str, start: float, steps: int,
         seed: float | None, *further: Any,
     ) -> Request:  # fmt: skip
-        """The request that the widgets describe.
+        """Return the request that the widgets describe.
 
         Raises:
             SkipDiffError: if it is not on offer.
@@ -160,7 +160,7 @@ class Choices:
         except SkipDiffError as error:
             return None, message(str(error), bad=True), gr.Gallery(selected_index=None), False
         finally:
-            with contextlib.suppress(OSError):  # the folder is this upload's own, unless there is another
+            with contextlib.suppress(OSError):  # the folder belongs to this upload, unless another shares it
                 file.unlink(missing_ok=True)
                 file.parent.rmdir()
 

@@ -102,6 +102,6 @@ class Game:
             raise SkipDiffError("begin first")
         try:
             lines = self.workshop.compare(*game, metric, meter(progress, "every outcome"))
-        except SkipDiffError as error:  # no original, or too small a picture: stays to be read
+        except SkipDiffError as error:  # no original, or too small a picture: this must stay visible
             return message(str(error), bad=True)
         return comparison_table(lines, metric)

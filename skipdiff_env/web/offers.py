@@ -59,7 +59,7 @@ stand for a start level."""
 
 
 class Offers:
-    """All that visitors may choose from.
+    """Everything that visitors may choose from.
 
     Args:
         models: names or folders offered besides those that ship; the first of them is the default.
@@ -95,16 +95,16 @@ class Offers:
 
     @property
     def models(self) -> list[str]:
-        """The names that may be chosen for a model, the default first; ``auto`` goes by the photograph."""
+        """The names that may be chosen for a model, the default first; ``auto`` depends on the photograph."""
         rest = [name for name in self.folders if name not in self._own]
         return [*self._own, *([AUTO] if USUAL_MODEL in self.folders else []), *rest]
 
     def concrete(self, name: str) -> str:
-        """The name of a model for which offers are made: the usual one for ``auto``, else ``name`` itself."""
+        """Return the model for which offers are made: the usual one for ``auto``, else ``name`` itself."""
         return USUAL_MODEL if name == AUTO and AUTO in self.models else name
 
     def model(self, name: str) -> Metered:
-        """A model on offer, loaded once."""
+        """Return a model on offer, loaded once."""
         name = self.concrete(name)
         if name not in self.folders:
             raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
@@ -118,22 +118,22 @@ class Offers:
         return Metered(load_pretrained(self.folders[name], self.device))
 
     def notices(self, request: Request) -> list[str]:
-        """The notice on the model's card, and a warning if an agent was trained for something else."""
+        """Return the notice on the model's card, and a warning if an agent was trained for something else."""
         name = self.concrete(request.model)
         notice, other = model_notice(self.folders[name]), self.chain_of(request).notice(self.model(name))
         return [*([f"{name}: {notice}"] if notice else []), *([other] if other else [])]
 
     def efforts(self, model: str) -> list[str]:
-        """The normal effort, and those that differ from it."""
+        """Return the normal effort, and those that differ from it."""
         found = efforts(self.model(model))
         usual = found[NORMAL].settings
         return [word for word, chain in found.items() if word == NORMAL or chain.settings != usual]
 
     def policies(self, model: str, coarse_steps: int) -> list[str]:
-        """Names of the policies on offer, the default first.
+        """Return the names of the policies on offer, the default first.
 
         With the usual steps, the default is the chain of the effort, and chains with levels of their own are
-        on offer too; with other steps, the default is the agent that was trained for them, if there is one.
+        also on offer. With other steps, the default is the agent that was trained for them, if there is one.
         If the photograph decides on the model, policies that belong to one model are not on offer.
         """
         if model == AUTO:
@@ -150,14 +150,14 @@ class Offers:
         ]
 
     def chains(self, model: str) -> list[str]:
-        """Chains with levels of their own, as :func:`.chains.parse` knows them."""
+        """List chains with levels of their own, as :func:`.chains.parse` knows them."""
         loaded = self.model(model)
         made_for = (loaded.chain or "").partition(":")[0]
         few = FEW_STEPS.get(made_for, FEW_STEPS[CCSR.word])
         return [*few, *(f"plan:{count}" for count in shipped_plans(loaded))]
 
     def step_pairs(self, model: str) -> list[int]:
-        """S of the step pairs (S, F = T/S) on offer."""
+        """List S of the step pairs (S, F = T/S) on offer."""
         steps = self.levels(model)
         pairs = [s for s in range(2, steps) if steps % s == 0 and 2 <= steps // s <= MAX_FINE]
         if not pairs:
@@ -167,25 +167,25 @@ class Offers:
         return pairs
 
     def fine_steps(self, model: str, coarse_steps: int) -> int:
-        """F of a step pair."""
+        """Return F of a step pair."""
         return self.model(model).schedule.stride(coarse_steps)
 
     def levels(self, model: str) -> int:
-        """T, the network calls of the full chain."""
+        """Return T, the number of network calls of the full chain."""
         return self.model(model).schedule.steps
 
     def usual_steps(self, model: str) -> int:
-        """The S that is selected at first: the default, or the value on offer that is nearest to it."""
+        """Return the S that is selected at first: the default, or the nearest value on offer."""
         usual = usual_coarse_steps(self.levels(model))
         return min(self.step_pairs(model), key=lambda s: abs(s - usual))
 
     def usual_start(self, model: str, coarse_steps: int) -> int:
-        """The start of a model for a step pair, see :func:`.policies.base.usual_start`."""
+        """Return the start of a model for a step pair, see :func:`.policies.base.usual_start`."""
         own = self.model(model)
         return usual_start(own.schedule, coarse_steps, own=own.start)
 
     def task(self, photo: Upload, model: str, reference: bool) -> Task:
-        """The task for a photograph and a model, see :func:`.make_task`."""
+        """Return the task for a photograph and a model, see :func:`.make_task`."""
         return make_task(photo, scale=self.model(model).scale, reference=reference, side=self.side)
 
     def request(
@@ -213,21 +213,21 @@ class Offers:
             task, chosen.model, policy, start, coarse_steps, int(seed), fraction("clean", clean),
             fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,
         )  # fmt: skip
-        # A plan may be for other levels, and a chain without a mean
+        # A plan may be for other levels, and a chain may lack a posterior mean.
         with_detail(self.chain_of(asked), asked.detail, self.model(asked.model))
         return asked
 
     def _chosen(self, model: str, task: Task) -> Choice:
-        """The model that was named or, for ``auto``, the one that suits the photograph."""
+        """Return the model that was named or, for ``auto``, the one that suits the photograph."""
         if model != AUTO or AUTO not in self.models:
             return Choice(model)
         found = choose_model(AUTO, lambda: task.whole.seen if task.whole else measure(Photo(task.lr)))
         return found if found.model in self.folders else Choice(USUAL_MODEL)
 
-    # What a request comes to
+    # From requests to chains and policies
 
     def chain_of(self, request: Request) -> Chain:
-        """The chain that makes the picture, as ``skipdiff upscale`` would run it.
+        """Return the chain that makes the picture, as ``skipdiff upscale`` would run it.
 
         Raises:
             SkipDiffError: if the visitor's own plan is for models with other levels.
@@ -240,7 +240,7 @@ class Offers:
         return self.skipdiff_of(request)
 
     def skipdiff_of(self, request: Request) -> SkipDiff:
-        """SkipDiff under the chosen policy or, if a chain was chosen, under the model's agent or start."""
+        """Return SkipDiff with the chosen policy or, for a chosen chain, with the model's agent or start."""
         model = self.model(request.model)
         start = self.usual_start(request.model, request.coarse_steps)
         named = {**POLICIES, **self.agents, OWN: start, FIXED: request.start}
@@ -248,19 +248,19 @@ class Offers:
         return parse_skipdiff(named.get(request.policy, "agent"), model, request.coarse_steps)
 
     def player_of(self, request: Request) -> str:
-        """The name of the policy of :meth:`skipdiff_of`."""
+        """Return the name of the policy of :meth:`skipdiff_of`."""
         if request.policy not in self._decided(request.model):
             return request.policy
         agent = shipped_policy(self.model(request.model), request.coarse_steps)
         return f"the agent of {request.model}" if agent else OWN
 
     def _decided(self, model: str) -> list[str]:
-        """Names that may be chosen as a policy, but stand for a chain."""
+        """Return the names that may be chosen as a policy, but stand for a chain."""
         return [USUAL, WRITTEN, *self.chains(model)]
 
 
 def _written(text: str) -> Plan:
-    """The plan that a visitor has written."""
+    """Parse the plan that a visitor has written."""
     if not isinstance(text, str) or len(text) > MAX_PLAN:
         raise SkipDiffError(f"a plan must be a text of at most {MAX_PLAN} characters")
     return Plan.read(text)

@@ -27,7 +27,7 @@ from .widgets import Choice, meter, shown
 from .workshop import Workshop
 
 QUEUE = 16
-"""Jobs that may wait; further ones are turned away."""
+"""Maximum number of jobs that may wait; further ones are refused."""
 SESSIONS = 256
 """Number of latest visitors whose jobs can be cancelled."""
 MAX_NAME = 100
@@ -55,7 +55,7 @@ def mount(app: Any, workshop: Workshop, folder: Path) -> Any:
 
 
 class Page:
-    """The page. All that differs between visitors is kept in ``gr.State``.
+    """The page. Everything that differs between visitors is kept in ``gr.State``.
 
     Args:
         workshop: the workshop that does the work.
@@ -81,7 +81,7 @@ class Page:
             self._wire()
         self.blocks.queue(max_size=QUEUE, default_concurrency_limit=4)
 
-    # What is seen
+    # Layout
 
     def _results(self) -> None:
         self.made = gr.State(None)
@@ -99,7 +99,7 @@ class Page:
         self.numbers = gr.HTML(elem_id="numbers")
         self.strip = gr.HTML(elem_id="strip")
 
-    # What happens
+    # Events
 
     def _wire(self) -> None:
         choices = self.choices
@@ -118,7 +118,7 @@ class Page:
         run, cancel, status = choices.run, choices.cancel, choices.status
         buttons = [run, cancel]
         hidden: dict[str, Any] = {"show_progress": "hidden"}
-        # Progress lies in a place of its own: nothing that is finished is covered by what still runs.
+        # Progress has a place of its own, so that a running job does not cover finished results.
         job = run.click(self._started, None, [*buttons, status], **hidden).then(
             self._enlarge, choices.widgets, shown, show_progress_on=status, **heavy
         )
@@ -128,7 +128,7 @@ class Page:
             [self.pictures, self.left, self.right, self.numbers],
             show_progress_on=status, **heavy,
         )  # fmt: skip
-        later.then(_ended, None, buttons, **hidden).then(**choices.look)  # the pace is now known better
+        later.then(_ended, None, buttons, **hidden).then(**choices.look)  # the speed is now known better
         job.failure(_ended, None, buttons, **hidden)
         cancel.click(self._stop, None, [*buttons, status], cancels=[job, later], **hidden)
         self.game.wire(choices.widgets, choices.request, heavy)
@@ -138,16 +138,16 @@ class Page:
         return gr.Button(interactive=False), gr.Button(interactive=True), ""
 
     def _stop(self, request: gr.Request) -> Choice:
-        """Cancel: the job ends at its next network call."""
+        """Cancel the job, which ends at its next network call."""
         self._job(request).set()
         return gr.Button(interactive=True), gr.Button(interactive=False), message(CANCELLED)
 
     def _job(self, request: gr.Request) -> threading.Event:
-        """The event that cancels a visitor's newest job."""
+        """Return the event that cancels a visitor's newest job."""
         return self._jobs.get_or(str(request.session_hash), threading.Event)
 
     def _meter(self, progress: Any, what: str, request: gr.Request) -> Callable[[int, int], None]:
-        """A progress bar that counts network calls, until the visitor cancels the job."""
+        """Make a progress bar that counts network calls until the visitor cancels the job."""
         count, cancelled = meter(progress, what), self._job(request)
 
         def counted(done: int, total: int) -> None:
@@ -158,7 +158,7 @@ class Page:
         return counted
 
     def _example(self, request: gr.Request) -> Choice:
-        """The finished example that is shown at first, unless the visitor has already started a job."""
+        """Show the finished example at first, unless the visitor has already started a job."""
         try:
             made = self._studied(*self.workshop.example(), "An example: choose a photograph, and enlarge it.")
         except SkipDiffError as error:

@@ -17,9 +17,9 @@ from ..images.measure import Measured, measure
 from ..images.photo import Header, decode_header, decode_photo
 
 MAX_BYTES = 20 * 2**20
-"""Largest file that may be uploaded."""
+"""Maximum size of an uploaded file in bytes."""
 MAX_PIXELS = 40_000_000
-"""Largest picture that is decoded: 40 megapixels take 120 MB."""
+"""Maximum number of pixels of a picture that is decoded; 40 megapixels take 120 MB."""
 SIDE = 288
 """Longer side of results, in pixels: three blocks of NIQE's 96."""
 MIN_LR = 16
@@ -30,17 +30,17 @@ ASPECT = 1.5
 
 @dataclass(frozen=True)
 class Upload:
-    """A photograph that was chosen."""
+    """A photograph that a visitor has chosen."""
 
     name: str
     """The visitor's name for it."""
     data: bytes
-    """The file."""
+    """The content of the file."""
     header: Header
     image: RGB8
     """Its pixels, uint8 (H, W, 3)."""
     seen: Measured
-    """Its faults."""
+    """The faults that were measured in it."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Task:
     """The input of the model, and the original if it is known."""
 
     name: str
-    """Name for files: letters, digits, dashes."""
+    """Name for files, of letters, digits and dashes."""
     lr: RGB8
     """The input, uint8 (h, w, 3)."""
     hr: RGB8 | None
     """The original, uint8 (h * scale, w * scale, 3); None if ``lr`` itself was uploaded."""
     note: str
-    """What was done to the picture, in words for the visitor."""
+    """The changes to the picture, in words for the visitor."""
     whole: Upload | None = None
     """The photograph, if it is to be enlarged as it is, at full size; ``lr`` is then its middle."""
 
@@ -67,10 +67,10 @@ def read_upload(path: str | Path, name: str) -> Upload:
         name: the visitor's name for it, for messages.
 
     Raises:
-        SkipDiffError: if it is too large, not an image, or damaged; in one line.
+        SkipDiffError: if it is too large, not an image, or damaged; the message is one line.
     """
     try:
-        with Path(path).open("rb") as file:  # once: it may go at any time, see Choices
+        with Path(path).open("rb") as file:  # once, since it may disappear at any time, see Choices
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here; shrink it first")
@@ -83,7 +83,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
 
 
 def bundled(index: int) -> Upload:
-    """A bundled photograph.
+    """Return a bundled photograph.
 
     Raises:
         SkipDiffError: if there is none with this number.
@@ -95,12 +95,12 @@ def bundled(index: int) -> Upload:
 
 
 def slug(text: str) -> str:
-    """A text in lower-case letters, digits and dashes, which are safe in a path and in a page."""
+    """Reduce a text to lower-case letters, digits and dashes, which are safe in a path and in a page."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
 
 
 def safe_name(name: str) -> str:
-    """The name of a file without folder and suffix, as a slug of at most 40 characters."""
+    """Return the name of a file without folder and suffix, as a slug of at most 40 characters."""
     return slug(Path(name).stem)[:40] or "picture"
 
 
@@ -152,7 +152,7 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
 
 
 def _middle(image: RGB8, height: int, width: int) -> RGB8:
-    """The middle of a picture, at most ``height`` x ``width`` pixels."""
+    """Cut the middle of a picture, at most ``height`` x ``width`` pixels."""
     top, left = (max(side - most, 0) // 2 for side, most in zip(image.shape, (height, width), strict=False))
     return image[top : top + height, left : left + width]
 

@@ -41,14 +41,14 @@ class Line:
     actions: tuple[int, ...]
     evaluations: int
     value: float
-    """The metric M."""
+    """Value of the metric M."""
     reward: float
-    """The reward of Eq. 15; 0 where M has none."""
+    """Reward by Eq. 15; 0 if M has no value."""
     regret: float
 
 
 class Recent(OrderedDict[K, V], Generic[K, V]):
-    """A cache of the ``most`` values that were used last."""
+    """A cache of the ``most`` most recently used values."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Recent(OrderedDict[K, V], Generic[K, V]):
             self.popitem(last=False)
 
     def get_or(self, key: K, make: Callable[[], V]) -> V:
-        """The value of a key, which is made and kept if there is none."""
+        """Return the value of a key, which is made and kept if there is none."""
         if key not in self:
             self[key] = make()
         self.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Serves the page on a port: a gate before Gradio, a private folder for uploads, no telemetry.
+"""Serves the page on a port: a gate before Gradio, a private folder for uploads, and no telemetry.
 
 Gradio brings more routes than this page needs (a proxy, a fetcher of URLs, editors, dashboards). The gate
 lets through what the page asks for and nothing else, limits the size of requests, and forbids the browser to
@@ -29,11 +29,11 @@ READ = re.compile(
 )
 """Paths that may be fetched; for ``file=``, Gradio itself refuses files that were not uploaded or made."""
 WRITE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
-"""Paths that may be posted to."""
+"""Paths to which forms may be posted."""
 MAX_FORM = 2**20
-"""Largest posted form in bytes; the page's own have a few hundred."""
+"""Maximum size of a posted form in bytes; the page's own forms have a few hundred."""
 MULTIPART = 2**16
-"""Bytes that a request may have in addition to an uploaded file."""
+"""Number of bytes that a request may have in addition to an uploaded file."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
@@ -118,7 +118,7 @@ class Gate:
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
-    """A request's body; None if it is longer than ``most``, whatever its header says."""
+    """Return a request's body; None if it is longer than ``most``, whatever its header says."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()
@@ -133,7 +133,7 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that returns a body that was already read, and then continues with ``receive`` itself."""
+    """Return a ``receive`` that first gives a body that was already read, and then calls ``receive``."""
     waiting = [body]
 
     async def give() -> Message:
@@ -145,7 +145,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_files_in(body: bytes, folder: Path) -> bool:
-    """Whether a form is JSON in which every file lies in ``folder``.
+    """Return whether a form is JSON in which every file lies in ``folder``.
 
     Gradio copies the files that a form names, including URLs, to where they can be fetched. Its own check of
     the paths is off in an application that is mounted and not launched.
@@ -169,7 +169,7 @@ def _names_files_in(body: bytes, folder: Path) -> bool:
 def _lies_in(path: str, folder: Path) -> bool:
     try:
         return Path(path).resolve().is_relative_to(folder)
-    except (OSError, ValueError):  # such as a null character
+    except (OSError, ValueError):  # for example because of a null character
         return False
 
 
@@ -193,7 +193,7 @@ def isolate(folder: str | os.PathLike[str]) -> None:
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Raises:
         SkipDiffError: if the port or the address is not available.
@@ -249,14 +249,14 @@ def _preparing(workshop: Workshop) -> Iterator[None]:
     thread.start()
     try:
         yield
-    finally:  # a thread that is in torch when the process ends would bring it down, and a job writes files
+    finally:  # a thread within torch would crash the process at its end, and jobs write files
         workshop.close()
         workshop.wait()
         thread.join()
 
 
 def application(workshop: Workshop, folder: Path) -> Gate:
-    """The gate and the page behind it; call :func:`isolate` first.
+    """Make the gate and the page behind it; call :func:`isolate` first.
 
     Args:
         workshop: the workshop that does the work.

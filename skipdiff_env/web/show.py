@@ -55,12 +55,12 @@ CSS = """
 
 
 def message(text: str, bad: bool = False) -> str:
-    """A line of plain text."""
+    """Format a line of plain text."""
     return f'<div class="bad" role="alert">{escape(text)}</div>' if bad else f"<div>{escape(text)}</div>"
 
 
 def film_strip(frames: Sequence[Frame], waiting: bool = False) -> str:
-    """Latents, each with its estimate x̂0, and the decision taken on it or the plan's call that led to it.
+    """Show latents, each with its estimate x̂0, and its decision or the plan's call that led to it.
 
     Args:
         frames: frames in order; levels above the first decision are CSA's. Of a long chain in which nothing
@@ -103,7 +103,7 @@ def _cell(frame: Frame, bound: float, first: int, decided: bool, waiting: bool) 
 
 
 def _told(call: Call, reached: float) -> str:
-    """The told level of a network call, in another colour if it is a skip, and the kind of its noise."""
+    """Show the told level of a network call, in another colour for a skip, and the kind of its noise."""
     kind = ' class="skip"' if call.told < reached else ""
     noise = "result" if call.to == 0 else "all noise fresh" if call.fresh else f"η {call.eta:g}"
     return f"<b{kind}>told {call.told:g}</b><small>{noise}</small>"
@@ -115,7 +115,7 @@ def _image(picture: RGB8, what: str) -> str:
 
 
 def number_table(rows: Sequence[tuple[str, Mapping[str, float | str | None], Result | None]]) -> str:
-    """Metrics, network calls and seconds, one line per picture; a tooltip says why a metric has no value."""
+    """Show metrics, calls and seconds, one line per picture; a tooltip says why a metric has no value."""
     head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS.values(), "calls", "seconds"))
     lines = []
     for name, scores, result in rows:
@@ -134,7 +134,7 @@ def _score(value: float | str | None, digits: int) -> str:
 
 
 def comparison_table(lines: Sequence[Line], metric: str) -> str:
-    """The visitor, the policy and the optimum in a table."""
+    """Tabulate the visitor, the policy and the optimum."""
     words = ("", "decisions", COLUMNS[metric], "reward", "regret", "calls")
     head = "".join(f"<th>{name}</th>" for name in words)
     body = []
@@ -152,6 +152,6 @@ def comparison_table(lines: Sequence[Line], metric: str) -> str:
 
 
 def _table(head: str, lines: Sequence[str]) -> str:
-    """A table that scrolls sideways where it is too wide, and says so on phones."""
+    """Make a table that scrolls sideways if it is too wide, and says so on phones."""
     table = f'<div class="numbers" tabindex="0"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
     return f'{table}<div class="hint">&#8592; the table scrolls sideways &#8594;</div>'

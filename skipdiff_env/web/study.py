@@ -1,7 +1,8 @@
 """One picture, model, step pair and seed, and all that the page can ask about them.
 
 The method itself is implemented elsewhere: :class:`SkipDiffSampler` runs chains, :class:`CachedProcess` plays
-single decisions, so going back and forth is a lookup, and :func:`find_optimum` shares its cache.
+single decisions with a cache, which makes going back and forth a lookup, and :func:`find_optimum` shares
+this cache.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Metered:
         return getattr(self._model, name)
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """As the model's own ``predict``."""
+        """Do the same as the model's own ``predict``."""
         began = time.perf_counter()
         x0 = self._model.predict(latent, condition, noise_level)
         if x0.is_cuda:
@@ -87,7 +88,7 @@ class Watched:
         return self.policy(latent, memory)
 
     def begin(self, keys: Sequence[NoiseKey]) -> Any:
-        """The policy's first memory."""
+        """Return the policy's first memory."""
         return first_memory(self.policy, keys)
 
 
@@ -97,13 +98,13 @@ class Frame:
 
     level: int
     latent: np.ndarray
-    """float32 (3, h, w), every n-th pixel, so that noise still looks like noise."""
+    """Every n-th pixel of the latent, float32 (3, h, w), so that noise still looks like noise."""
     x0: RGB8
-    """The estimate x̂0 behind it, uint8 (h, w, 3)."""
+    """The estimate x̂0 that belongs to it, uint8 (h, w, 3)."""
     action: int | None = None
-    """0: denoise; 1: skip; None: there was no decision."""
+    """The decision: 0 (denoise), 1 (skip), or None if there was none."""
     skip: float | None = None
-    """The policy's probability of a skip, None where it has none."""
+    """The policy's probability of a skip; None if it has none."""
     reached: float = 0.0
     """For a plan, the level that had been reached before ``call``."""
     call: Call | None = None
@@ -132,13 +133,13 @@ class Position:
     """The current level; 0 when the game is over."""
     evaluations: int
     frames: tuple[Frame, ...]
-    """From x_S1 at level F on."""
+    """The frames from x_S1 at level F on."""
     picture: RGB8
-    """The current x̂0; the result when the game is over."""
+    """The current x̂0, which is the result when the game is over."""
 
 
 def full_chain(model: DiffusionModel, task: Task, seed: int) -> Result:
-    """SR3's sampler: all T levels."""
+    """Run SR3's sampler, which visits all T levels."""
     return run_chain(CSA(model.schedule.steps), model, task, seed)
 
 
@@ -159,14 +160,14 @@ def run_chain(
 
 
 def bicubic_picture(task: Task, scale: int) -> RGB8:
-    """The input, enlarged bicubically."""
+    """Enlarge the input bicubically."""
     height, width = (side * scale for side in task.lr.shape[:2])
     signed = to_signed(to_planes(task.lr))
     return _picture(bicubic(signed, height, width))
 
 
 def score(picture: RGB8, hr: RGB8 | None, device: Any = "cpu") -> dict[str, float | str | None]:
-    """All metrics of a picture: a value, None if it needs a missing original, or why there is no value."""
+    """Score a picture by all metrics: a value, None without a required original, or why there is no value."""
     found: dict[str, float | str | None] = {}
     for name in METRICS:
         metric = load_metric(name, device)
@@ -209,7 +210,7 @@ class Study:
         note: OnState = lambda state: frames.append(_frame(state))  # noqa: E731
         result = run_chain(chain, self.model, self.task, self.seed, note, clean, detail)
         if isinstance(chain, SkipDiff) and result.actions:
-            # CSA's last latent is the first that is decided upon; at level 1 there is no choice.
+            # CSA's last latent is the first with a decision; at level 1 there is no choice.
             for i, (action, likely) in enumerate(
                 zip(result.actions, skip, strict=True), chain.coarse_steps - 2
             ):
@@ -220,7 +221,7 @@ class Study:
         return replace(result, frames=tuple(frames))
 
     def play(self, actions: Sequence[int]) -> Position:
-        """The position after some decisions, level F first; after F - 1 of them the game is over.
+        """Return the position after some decisions, level F first; after F - 1 of them the game is over.
 
         Latents that were reached before, also by :meth:`optimum`, are looked up.
         """
@@ -239,13 +240,13 @@ class Study:
         return Position(int(state.level[0]), int(state.evaluations[0]), tuple(frames), _picture(state.x0))
 
     def actions(self, spec: ChainSpec) -> tuple[int, ...]:
-        """The decisions of a policy; known latents are looked up."""
+        """Return the decisions of a policy; known latents are looked up."""
         chain = parse_skipdiff(spec, self.model, self.process.coarse_steps)
         chain = replace(chain, process=partial(CachedProcess, cache=self.process.cache))
         return run_chain(chain, self.model, self.task, self.seed).actions
 
     def optimum(self, metric: str) -> Optimum:
-        """All outcomes, best first, by a metric; computed once.
+        """Find all outcomes, best first, by a metric; they are computed once.
 
         Raises:
             SkipDiffError: if the metric needs an original that is not known, or a larger picture.

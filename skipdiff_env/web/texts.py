@@ -11,7 +11,7 @@ network call and adds detail; *skip* goes down one level for free, but back to t
 A fixed start *k* skips down to level *k* and denoises from there. The calls of a **plan** are all fixed
 beforehand, at any levels. Choose a model first: `auto` chooses the one that suits the photograph."""
 MAY_SPEND, DECIDED = "how many network calls may be spent", "decided by the policy under Advanced"
-"""Descriptions of the effort where it counts, and where it does not."""
+"""Descriptions of the effort if it has an influence, and if it has none."""
 PLAN = "100>57>27>14|11>5>2>0 eta 0|1"
 """The plan shown at first."""
 LAYOUT = """

@@ -1,4 +1,4 @@
-"""Enlarges a photograph at full size with the code of ``skipdiff upscale``, so the file is the same."""
+"""Enlarges a photograph at full size with the code of ``skipdiff upscale``, which gives the same file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..upscale import Enlarger, Failure, Job, Options, Outcome, Runner, Work
 from .pictures import Upload, safe_name
 
 MAX_RESULT = 2**27
-"""Pixels of the largest result that is made here."""
+"""Maximum number of pixels of a result."""
 PREVIEW = 1600
 """Longer side of the preview of a result, in pixels."""
 
@@ -40,10 +40,10 @@ class Whole:
 
 
 def result_size(photo: Upload, scale: int) -> tuple[int, int]:
-    """Width and height of the result.
+    """Return the width and height of the result.
 
     Raises:
-        SkipDiffError: if it is too large to be made here.
+        SkipDiffError: if it is too large.
     """
     width, height = photo.header.width * scale, photo.header.height * scale
     if width * height > MAX_RESULT:
@@ -55,7 +55,7 @@ def result_size(photo: Upload, scale: int) -> tuple[int, int]:
 
 
 def work_of(photo: Upload, enlarger: Enlarger) -> Work:
-    """The work of enlarging a photograph.
+    """Return the work of enlarging a photograph.
 
     Raises:
         SkipDiffError: if it is too large.

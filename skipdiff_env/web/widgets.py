@@ -28,10 +28,10 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shown(error: SkipDiffError) -> Exception:
-    """An error as Gradio shows it, escaped, since Gradio's messages are HTML."""
+    """Convert an error to Gradio's form, escaped, since Gradio's messages are HTML."""
     return gr.Error(escape(str(error)), print_exception=False)
 
 
 def meter(progress: Any, what: str) -> Callable[[int, int], None]:
-    """A progress bar that counts network calls."""
+    """Make a progress bar that counts network calls."""
     return lambda done, total: progress((done, total), desc=what, unit="network calls")

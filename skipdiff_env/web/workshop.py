@@ -52,7 +52,7 @@ class Workshop(Offers):
         self._closed.set()
 
     def wait(self) -> None:
-        """Wait until no job runs."""
+        """Wait until no job is running."""
         with self._job:
             pass
 
@@ -77,14 +77,14 @@ class Workshop(Offers):
             SkipDiffError: if it cannot be enlarged, or ``progress`` raises one.
         """
         photo = request.task.whole
-        assert photo is not None  # the page asks for it where there is one
+        assert photo is not None  # the page asks only if there is one
         with self._working(request, self.work(request).calls, progress):
             made = enlarge_whole(photo, lambda name: self._enlarger(request), request.model, folder)
-        # Where the photograph decided on the model, both may warn of its faults
+        # If the photograph decides on the model, both may warn of its faults.
         return replace(made, notes=tuple(dict.fromkeys((*request.notes, *made.notes))))
 
     def example(self) -> tuple[Request, Result]:
-        """The example that visitors see first: a bundled photograph, shrunk and enlarged again; made once."""
+        """Return the first example for visitors, a bundled photograph, shrunk and enlarged; made once."""
         with self._showing:
             if self._example is None:
                 model = self.models[0]
@@ -103,7 +103,7 @@ class Workshop(Offers):
             return self._chains.get_or(key, lambda: full_chain(model, request.task, request.seed))
 
     def play(self, request: Request, actions: Sequence[int], progress: Progress | None = None) -> Position:
-        """The state of a game after some decisions."""
+        """Return the state of a game after some decisions."""
         with self._working(request, request.coarse_steps, progress):
             return self._study(request).play(actions)
 
@@ -141,12 +141,12 @@ class Workshop(Offers):
     # Time
 
     def calls(self, request: Request) -> int:
-        """The maximum number of network calls of a run; the exact number if nothing is decided on the way."""
+        """Return the maximum number of network calls of a run, which is exact if there are no decisions."""
         model = self.model(request.model)
         return with_detail(self.chain_of(request), request.detail, model).most_evaluations(model.schedule)
 
     def work(self, request: Request) -> Work:
-        """The work of enlarging the photograph at full size.
+        """Return the work of enlarging the photograph at full size.
 
         Raises:
             SkipDiffError: if it is too large.
@@ -155,11 +155,11 @@ class Workshop(Offers):
         return work_of(request.task.whole, self._enlarger(request))
 
     def optimum_calls(self, request: Request) -> int:
-        """The maximum number of network calls that finding the optimum takes."""
+        """Return the maximum number of network calls that finding the optimum takes."""
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:
-        """Estimated seconds for ``calls`` network calls (None: for the run), from the model's last job."""
+        """Estimate the seconds for ``calls`` network calls (None: for the run), from the model's last job."""
         model = self.model(request.model)
         clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
         if calls is not None:
@@ -167,7 +167,7 @@ class Workshop(Offers):
         return pixels * (self.calls(request) * clock.call + clock.refiner(self.chain_of(request)))
 
     def seconds_whole(self, request: Request) -> float:
-        """Estimated seconds for enlarging the photograph at full size."""
+        """Estimate the seconds for enlarging the photograph at full size."""
         return self._enlarger(request).seconds(self.work(request))
 
     @contextmanager
@@ -192,7 +192,7 @@ class Workshop(Offers):
             model.on_call = count
             try:
                 yield
-                self._check_open()  # what is made now goes with the page's folder
+                self._check_open()  # after closing, results vanish with the page's folder
             finally:
                 model.on_call = None
                 if done:

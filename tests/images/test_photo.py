@@ -235,7 +235,7 @@ def test_a_still_picture_that_is_no_frame_is_read_and_that_is_said(count: int, t
     still.save(path, save_all=True, append_images=frames, default_image=True)
     photo = read_photo(path)
     assert (photo.colour == 10).all()
-    said = f"only the still picture that is there besides its {count} frame{'s' * (count > 1)}"
+    said = f"only the still picture, not its {count} frame{'s' * (count > 1)}"
     assert photo.notes == (said,)
 
 

@@ -22,8 +22,8 @@ _SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _KEY_FRAME = b"\x9d\x01\x2a"
 """The start code of VP8's key frames, after their first three bytes."""
 _FRAME_HEADER, _ANIMATION_HEADER = 1024, 16
-"""Bytes at the start of a frame, of which the quantiser is among the first hundred, and bytes in front of the
-chunks of a frame of an animation."""
+"""Number of bytes to read at the start of a frame, whose first hundred include the quantiser, and number of
+bytes before the chunks of an animation frame."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Coding:
     name: str
     """``JPEG`` or ``WebP``."""
     quality: int | None
-    """1 … 100, on the scale of libjpeg or libwebp; None for a former WebP, whose pixels do not tell it."""
+    """1 … 100, on the scale of libjpeg or libwebp; None for a former WebP, whose pixels do not reveal it."""
     chroma: str = "4:2:0"
     """Chroma subsampling, ``4:4:4`` or coarser; empty if unknown."""
 
@@ -41,18 +41,18 @@ class Coding:
         return f"a lossy {self.name}" if self.quality is None else f"{self.name} quality {self.quality}"
 
     def below(self, quality: float) -> bool:
-        """Whether its quality is known to be lower than this."""
+        """Return whether the quality is known to be lower than this."""
         return self.quality is not None and self.quality < quality
 
 
 def luminance_table(quality: int) -> np.ndarray:
-    """libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
+    """Return libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_JPEG_ANNEX_K * scale + 50) // 100, 1, 255)
 
 
 def table_quality(table: np.ndarray) -> int:
-    """The quality at which libjpeg's luminance table is nearest to ``table``, (8, 8), in mean log ratio.
+    """Return the quality whose luminance table in libjpeg is nearest to ``table``, (8, 8), in mean log ratio.
 
     It is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
     """
@@ -61,7 +61,7 @@ def table_quality(table: np.ndarray) -> int:
 
 
 def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
-    """The coding of an opened JPEG or WebP, from its header; None for lossless WebP and anything else."""
+    """Read the coding of an opened JPEG or WebP from its header; None for lossless WebP and anything else."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and getattr(image, "quantization", None):
         table = np.reshape(image.quantization[min(image.quantization)], (8, 8))
         chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
@@ -73,7 +73,7 @@ def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
 
 
 def webp_quality(quantiser: float) -> int:
-    """libwebp's quality for VP8's quantiser index, 0 … 127.
+    """Return libwebp's quality for VP8's quantiser index, 0 … 127.
 
     This inverts libwebp's rule: the index is 127 · (1 - ∛c), where c is 2/3 of the quality (0 … 1) if that is
     below 0.75, else 2 · quality - 1.
@@ -84,32 +84,32 @@ def webp_quality(quantiser: float) -> int:
 
 
 def _webp_quantiser(file: BinaryIO) -> float | None:
-    """The mean quantiser index of a WebP's first frame; None if that is lossless."""
+    """Return the mean quantiser index of a WebP's first frame; None if that is lossless."""
     frame = _webp_frame(file)
     return _quantiser(_Bits(frame[10:])) if frame[3:6] == _KEY_FRAME else None
 
 
 def _webp_frame(file: BinaryIO) -> bytes:
-    """The first bytes of a WebP's first frame, if that is lossy, found by the lengths of RIFF's chunks."""
+    """Find the first bytes of a WebP's first frame, if it is lossy, by the lengths of RIFF's chunks."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         kind, length = head[:4], int.from_bytes(head[4:], "little")
         if kind in (b"VP8 ", b"VP8L"):
             return file.read(min(length, _FRAME_HEADER)) if kind == b"VP8 " else b""
-        # A frame of an animation holds chunks of its own; others are padded to an even length.
+        # An animation frame holds chunks of its own; other chunks are padded to an even length.
         file.seek(_ANIMATION_HEADER if kind == b"ANMF" else length + length % 2, os.SEEK_CUR)
     return b""
 
 
 class _Bits:
-    """VP8's Boolean decoder (RFC 6386, section 7.3) for bits that are as likely 0 as 1."""
+    """VP8's Boolean decoder (RFC 6386, section 7.3) for bits that are equally likely to be 0 and 1."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._next = data, 2
         self._value, self._range, self._shifts = int.from_bytes(data[:2].ljust(2, b"\0"), "big"), 255, 0
 
     def read(self, count: int) -> int:
-        """The next ``count`` bits as a number."""
+        """Return the next ``count`` bits as a number."""
         number = 0
         for _ in range(count):
             number = 2 * number + self._bit()
@@ -134,7 +134,7 @@ class _Bits:
         return int(found)
 
     def signed(self, count: int) -> int:
-        """An optional number (0 if it is left out), followed by its sign."""
+        """Return an optional number (0 if it is left out), which is followed by its sign."""
         if not self.read(1):
             return 0
         number = self.read(count)
@@ -142,7 +142,7 @@ class _Bits:
 
 
 def _quantiser(bits: _Bits) -> float:
-    """The frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
+    """Return the frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
     bits.read(2)  # colour space, clamping
     segments, absolute = [0], False
     if bits.read(1):

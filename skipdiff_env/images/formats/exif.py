@@ -1,7 +1,7 @@
-"""EXIF and TIFF directories as they are in the file: tags, types and bytes, read and written by the standard.
+"""Reads and writes EXIF and TIFF directories as they are in the file: tags, types and bytes.
 
-The bytes are not interpreted on the way, so that text in any alphabet, unusual types and makers' own tags are
-kept unchanged. In memory, all numbers are little-endian, whatever the file's byte order.
+The bytes are not interpreted, which keeps text in any alphabet, unusual types and makers' own tags unchanged.
+In memory, all numbers are little-endian, whatever the file's byte order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TYPES = {
     1: "1B", 2: "1s", 3: "1H", 4: "1I", 5: "2I", 6: "1b", 7: "1s", 8: "1h", 9: "1i", 10: "2i", 11: "1f",
     12: "1d", 13: "1I", 16: "1Q", 18: "1Q", 129: "1s",
 }  # fmt: skip
-"""Type → how many numbers one value consists of, and their ``struct`` code. 16 and 18 are BigTIFF's own; 129
+"""Type → the number of numbers in one value, and their ``struct`` code. 16 and 18 are BigTIFF's own; 129
 is EXIF 3's UTF-8."""
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _TYPES.items()}
 
@@ -31,10 +31,10 @@ class Value(NamedTuple):
 
     type: int
     data: bytes
-    """Little-endian; its length is a multiple of the type's size."""
+    """The bytes, little-endian; their number is a multiple of the type's size."""
 
     def numbers(self) -> tuple[float, ...]:
-        """The numbers in it, rationals divided (NaN where they divide by zero); none if it holds text."""
+        """Return its numbers, rationals as quotients (NaN for division by zero); none if it holds text."""
         per_value, code = int(_TYPES[self.type][0]), _TYPES[self.type][1]
         if code == "s":
             return ()
@@ -46,7 +46,7 @@ class Value(NamedTuple):
         return tuple(over / under if under else float("nan") for over, under in pairs)
 
     def text(self) -> bytes:
-        """Its bytes up to the first NUL."""
+        """Return its bytes up to the first NUL."""
         return self.data.partition(b"\0")[0]
 
 
@@ -63,22 +63,22 @@ class Directories(NamedTuple):
 
 
 def text(string: str) -> Value:
-    """Text, in UTF-8 where ASCII is not sufficient."""
+    """Return a value of text, in UTF-8 if ASCII is not sufficient."""
     return Value(ASCII, string.encode() + b"\0")
 
 
 def shorts(*numbers: int) -> Value:
-    """Integers of 16 bits."""
+    """Return a value of 16-bit integers."""
     return Value(SHORT, struct.pack(f"<{len(numbers)}H", *numbers))
 
 
 def longs(*numbers: int) -> Value:
-    """Integers of 32 bits."""
+    """Return a value of 32-bit integers."""
     return Value(LONG, struct.pack(f"<{len(numbers)}I", *numbers))
 
 
 def rationals(*numbers: float) -> Value:
-    """Numbers from 0 to 2**32 − 1 as fractions, with as many digits as fit."""
+    """Return a value of numbers from 0 to 2**32 − 1 as fractions, with as many digits as fit."""
     parts: list[int] = []
     for number in numbers:
         under = next(u for u in (1_000_000, 10_000, 100, 1) if number * u < 2**32)
@@ -87,9 +87,9 @@ def rationals(*numbers: float) -> Value:
 
 
 def parse(block: bytes | mmap, start: int | None = None) -> Directories:
-    """The directories of an EXIF block or of a whole TIFF or BigTIFF file.
+    """Read the directories of an EXIF block or of a whole TIFF or BigTIFF file.
 
-    Damaged entries are left out: values that do not lie within the block, and unknown types.
+    Damaged entries are left out: values that lie outside the block, and unknown types.
 
     Args:
         block: the block or file.
@@ -114,7 +114,7 @@ def parse(block: bytes | mmap, start: int | None = None) -> Directories:
 
 
 def pages(block: bytes | mmap) -> list[int]:
-    """The offsets of the pages of a TIFF file, as far as their directories can be followed."""
+    """List the offsets of the pages of a TIFF file, as far as their directories can be followed."""
     order = "<" if block[:2] == b"II" else ">"
     big = block[2:4] in (b"+\0", b"\0+")
     count_code, offset_code = (order + "Q", order + "Q") if big else (order + "H", order + "I")
@@ -132,7 +132,7 @@ def pages(block: bytes | mmap) -> list[int]:
 def _below(
     block: bytes | mmap, directory: dict[int, Value], tag: int, order: str, big: bool
 ) -> dict[int, Value]:
-    """The directory that ``tag`` of ``directory`` points to; the tag is removed."""
+    """Read the directory that ``tag`` of ``directory`` points to, and remove the tag."""
     pointer = directory.pop(tag, Value(UNDEFINED, b""))
     numbers = pointer.numbers() if pointer.type in (LONG, 13, 16, 18) else ()
     return _read_directory(block, int(numbers[0]), order, big) if len(numbers) == 1 else {}
@@ -156,7 +156,7 @@ def _read_directory(block: bytes | mmap, start: int, order: str, big: bool) -> d
         if size > room:
             (where,) = struct.unpack_from(offset_code, block, where)
         total += size
-        if total > len(block):  # values that overlap: damage, or a bomb
+        if total > len(block):  # overlapping values: damage, or a decompression bomb
             break
         if 0 < size <= len(block) - where:
             found.setdefault(tag, Value(kind, _little(block[where : where + size], kind, order)))
@@ -164,7 +164,7 @@ def _read_directory(block: bytes | mmap, start: int, order: str, big: bool) -> d
 
 
 def _little(data: bytes, kind: int, order: str) -> bytes:
-    """The same values in little-endian."""
+    """Return the same values in little-endian order."""
     code = _TYPES[kind][1]
     if order == "<" or code == "s":
         return data
@@ -173,12 +173,12 @@ def _little(data: bytes, kind: int, order: str) -> bytes:
 
 
 def build(found: Directories, strips: Sequence[bytes] = ()) -> list[bytes]:
-    """The pieces of a TIFF file, or, without strips, of an EXIF block (without the "Exif" before it).
+    """Build the pieces of a TIFF file or, without strips, of an EXIF block (without its "Exif" prefix).
 
     Pointers to sub-directories and strips are filled in. The same arguments give the same bytes.
 
     Raises:
-        OverflowError: if it would have more than 4 GB, TIFF's limit.
+        OverflowError: if the file would exceed TIFF's limit of 4 GB.
     """
     below = {tag: entries for tag, entries in ((EXIF_IFD, found.exif), (GPS_IFD, found.gps)) if entries}
     base = {**found.base, **{tag: longs(0) for tag in below}}
@@ -198,7 +198,7 @@ def build(found: Directories, strips: Sequence[bytes] = ()) -> list[bytes]:
 
 
 def _directory_bytes(directory: Directory, start: int) -> bytes:
-    """A directory that begins at ``start``, followed by values that do not fit into it; of even length."""
+    """Encode a directory at ``start``, followed by values that do not fit into it, to an even length."""
     directory = {tag: value for tag, value in directory.items() if value.type not in (16, 18)}
     table = struct.pack("<H", len(directory))
     behind = b""

@@ -1,7 +1,7 @@
 """Decodes the fax codes of TIFF: ITU-T T.4 (Group 3, in one and two dimensions) and T.6 (Group 4).
 
 A row is described by its *changes*: the columns, in rising order, at which the colour changes, first from
-white to black. Codes that cannot be read are errors; they are not guessed at, as fax machines do.
+white to black. Codes that cannot be read are errors; the decoder does not guess, as fax machines do.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _Entry = tuple[int, int | str] | None
 
 
 def _table(codes: Mapping[str, int | str]) -> list[_Entry]:
-    """For each value of the next ``_LONGEST`` bits, length and meaning of the code that they begin with."""
+    """Tabulate length and meaning of the code at the start of each value of the next ``_LONGEST`` bits."""
     found: list[_Entry] = [None] * 2**_LONGEST
     for code, meaning in codes.items():
         rest = _LONGEST - len(code)
@@ -133,7 +133,7 @@ class _Reader:
         return True
 
     def in_one_dimension(self) -> list[int]:
-        """The changes of a row that is coded by itself."""
+        """Read the changes of a row that is coded by itself."""
         changes: list[int] = []
         column, colour = 0, 0
         while column < self._width:
@@ -143,7 +143,7 @@ class _Reader:
         return _inside(changes, self._width)
 
     def in_two_dimensions(self, above: Sequence[int]) -> list[int]:
-        """The changes of a row that refers to the one above it."""
+        """Read the changes of a row that refers to the one above it."""
         width = self._width
         above = [*above, width, width, width]
         changes: list[int] = []
@@ -179,7 +179,7 @@ class _Reader:
             changes.append(column)
 
     def _run(self, colour: int) -> int:
-        """The length of the next run."""
+        """Read the length of the next run."""
         length, part = 0, 64
         while part >= 64:
             found = self._code(_RUNS[colour])
@@ -196,7 +196,7 @@ class _Reader:
         return found[1]
 
     def _next(self, count: int) -> int:
-        """The next ``count`` bits, without moving on; zeros follow the last bit."""
+        """Return the next ``count`` bits, without moving on; zeros follow the last bit."""
         word = self._words[self.place >> 3]
         return (word >> (24 - count - (self.place & 7))) & ((1 << count) - 1)
 

@@ -1,7 +1,7 @@
 """Reads HEIC and AVIF, if pillow-heif (extra ``heic``) or Pillow 11.3 (extra ``avif``) is installed.
 
-HEIC's depth of up to 12 bits is kept, in 16-bit samples; of AVIF, Pillow reads 8 bits. H.273's code points
-for the colours are kept, so that HDR is enlarged as HDR if the format of the result can describe it.
+HEIC's depth of up to 12 bits is kept, in 16-bit samples; Pillow reads AVIF with 8 bits. H.273's code points
+for the colours are kept, and HDR is enlarged as HDR if the format of the result can describe it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc",
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file with this beginning is HEIC or AVIF."""
+    """Return whether a file with this beginning is HEIC or AVIF."""
     return start[4:8] == b"ftyp" and not _brands(start).isdisjoint(_AVIF | _HEIC)
 
 
@@ -41,7 +41,7 @@ def open_heif(file: BinaryIO) -> Source:
 
 
 def _brands(start: bytes) -> set[bytes]:
-    """Brands that the first box names."""
+    """Return the brands that the first box names."""
     length = int.from_bytes(start[:4], "big")
     return {start[place : place + 4] for place in (8, *range(16, min(length, len(start)), 4))}
 
@@ -80,7 +80,7 @@ def _open_heic(file: BinaryIO) -> Source:
 def _heic_pixels(image: Any) -> Photo:
     pixels = np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype == np.uint16:  # the upper bits of 16; white has to be white
+    if pixels.dtype == np.uint16:  # values in the upper bits; white must be the maximum
         bits = image.info["bit_depth"]
         pixels = rescaled(pixels >> (16 - bits), bits)
     channels = pixels.shape[2] - (pixels.shape[2] in (2, 4))
@@ -111,13 +111,13 @@ def _open_avif(file: BinaryIO) -> Source:
 
 
 def _avif_exif(image: Image.Image) -> exif.Directories:
-    """The file's EXIF, with the orientation of the picture itself.
+    """Return the file's EXIF, with the orientation of the picture itself.
 
-    Where the two orientations differ, Pillow rewrites the EXIF, with question marks for non-ASCII text. Only
-    the orientation is taken from that, if the decoder also gives the block as it is in the file.
+    If the two orientations differ, Pillow rewrites the EXIF, with question marks for non-ASCII text. If the
+    decoder also gives the original block, only the orientation is taken from the rewritten one.
     """
     shown = exif.parse(image.info.get("exif") or b"")
-    with contextlib.suppress(AttributeError, IndexError, TypeError):  # Pillow promises no such decoder
+    with contextlib.suppress(AttributeError, IndexError, TypeError):  # Pillow does not guarantee this decoder
         found = exif.parse(image._decoder.get_info()[4] or b"")  # type: ignore[attr-defined]
         turn = {tag: value for tag, value in shown.base.items() if tag == ORIENTATION}
         return found._replace(base={**found.base, **turn})
@@ -125,8 +125,8 @@ def _avif_exif(image: Image.Image) -> exif.Directories:
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:
-    """The photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
-    meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # of the full-range RGB that was decoded
+    """Return the photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
+    meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # those of the decoded full-range RGB
     photo = with_profile(photo, profile)
     if codes[1] not in icc.HDR and (photo.profile or icc.is_open(meaning) or icc.is_srgb(meaning)):
         return photo
@@ -135,7 +135,7 @@ def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Ph
 
 
 def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:
-    """Primaries and transfer (2: unspecified), and bits per channel, of the first picture in the file."""
+    """Read primaries and transfer (2: unspecified), and bits per channel, of the first picture in a file."""
     codes, bits = (2, 2), 8
     file.seek(0, 2)
     for name, place, length in _boxes(file, 0, file.tell()):
@@ -149,12 +149,12 @@ def _avif_properties(file: BinaryIO) -> tuple[tuple[int, int], int]:
 
 
 def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset and length of the content of all boxes, also of those within other boxes."""
+    """Yield name, offset and length of the content of all boxes, including those within other boxes."""
     while place + 8 <= end:
         file.seek(place)
         length, name = struct.unpack(">I4s", file.read(8))
         length = length or end - place
-        if length < 8:  # of 64 bits, for gigabytes, or damage
+        if length < 8:  # a 64-bit length, for gigabytes, or damage
             return
         inside = {b"meta": 12, b"iprp": 8, b"ipco": 8}.get(name)
         if inside:

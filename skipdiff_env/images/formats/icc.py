@@ -1,8 +1,8 @@
-"""ICC profiles for colour spaces that a file specifies otherwise: by code points, or by gamma and primaries.
+"""Makes ICC profiles for colour spaces that a file specifies by code points, or by gamma and primaries.
 
 A profile is the only way of specifying a colour space that JPEG, PNG, WebP and TIFF share. References:
-ICC.1:2001-04 (the format), ITU-T H.273 (code points), Bradford's matrix (from a white to D50, which profiles
-are relative to).
+ICC.1:2001-04 (the format), ITU-T H.273 (code points), Bradford's matrix (from a white point to D50, to which
+profiles refer).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _D65, _C = (0.3127, 0.3290), (0.310, 0.316)
 
 
 class Primaries(NamedTuple):
-    """Chromaticities x, y."""
+    """The chromaticities (x, y) of the primaries and of white."""
 
     white: tuple[float, float]
     red: tuple[float, float]
@@ -45,7 +45,7 @@ _PRIMARIES = {
     12: Primaries(_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     22: Primaries(_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
-"""H.273, table 2."""
+"""Primaries by code point (H.273, table 2)."""
 
 _OPEN = 2
 """The code point for unspecified primaries, and for an unspecified transfer."""
@@ -57,7 +57,7 @@ _SAMPLES = np.linspace(0, 1, 4096)
 
 
 def srgb_curve() -> np.ndarray:
-    """sRGB's curve from encoded values to light, by IEC 61966-2-1."""
+    """Return sRGB's curve from encoded values to light, by IEC 61966-2-1."""
     return np.where(_SAMPLES <= 0.04045, _SAMPLES / 12.92, ((_SAMPLES + 0.055) / 1.055) ** 2.4)
 
 
@@ -67,7 +67,7 @@ def _video_curve(edge: float, slope: float, offset: float) -> np.ndarray:
 
 
 def _transfer(code: int) -> Curve | None:
-    """The inverse of a transfer function of H.273, table 3: from encoded values to light."""
+    """Return the inverse of a transfer function of H.273, table 3: from encoded values to light."""
     if code in (1, 6, 14, 15):
         return _video_curve(0.081, 4.5, 0.099)
     if code == 7:
@@ -78,7 +78,7 @@ def _transfer(code: int) -> Curve | None:
 def from_code_points(
     codes: bytes, grey: bool, gamma: float | None = None, primaries: Primaries | None = None
 ) -> bytes | None:
-    """The profile that four code points stand for: primaries, transfer, matrix, full range.
+    """Return the profile that four code points stand for: primaries, transfer, matrix, full range.
 
     None if there is none: for HDR, for undefined codes, and for numbers that are not full-range RGB. For
     unspecified codes, ``primaries`` and the encoding ``gamma`` are used, or else sRGB's.
@@ -92,23 +92,23 @@ def from_code_points(
 
 
 def is_open(codes: bytes) -> bool:
-    """Whether four code points leave something unspecified, and agree with sRGB in what they specify."""
+    """Return whether four code points leave something unspecified, and otherwise agree with sRGB."""
     return _OPEN in codes[:2] and codes[0] in (1, _OPEN) and codes[1] in (13, _OPEN)
 
 
 def is_srgb(codes: bytes) -> bool:
-    """Whether four code points mean sRGB, which is also assumed for untagged numbers."""
+    """Return whether four code points mean sRGB, which is also assumed for untagged numbers."""
     return codes == bytes([1, 13, 0, 1])
 
 
 def is_limited(codes: bytes) -> bool:
-    """Whether four code points mean RGB of limited range; those that H.273 reserves do not."""
+    """Return whether four code points mean RGB of limited range; those that H.273 reserves do not."""
     defined = codes[0] in (_OPEN, *_PRIMARIES) and codes[1] in range(1, 19) and codes[1] != 3
     return defined and codes[2:] == b"\0\0"
 
 
 def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
-    """The profile of an encoding gamma (0.45455 is usual) and chromaticities, sRGB's where one is missing.
+    """Make the profile of an encoding gamma (0.45455 is usual) and chromaticities; sRGB's if one is missing.
 
     None if that is sRGB, for which 0.45455 is the usual approximation, or if the values are invalid.
     """
@@ -122,7 +122,7 @@ def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> 
 
 
 def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | None:
-    """An ICC profile (version 2) of these primaries and this curve, for grey or RGB numbers.
+    """Make an ICC profile (version 2) of these primaries and this curve, for grey or RGB numbers.
 
     None if the primaries span no colours, or if they or the gamma are beyond what a profile can hold.
     """
@@ -132,7 +132,7 @@ def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | N
         white, colourants = _xyz(primaries.white), _colourants(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):
         return None
-    if not (np.abs([white, *colourants]) <= 100).all():  # nor is that so of NaN
+    if not (np.abs([white, *colourants]) <= 100).all():  # false for NaN, too
         return None
     name = b"made for an enlargement"
     tags = {
@@ -156,7 +156,7 @@ def _xyz(chromaticity: tuple[float, float]) -> np.ndarray:
 
 
 def _colourants(primaries: Primaries) -> np.ndarray:
-    """The matrix from linear RGB to XYZ relative to D50."""
+    """Return the matrix from linear RGB to XYZ relative to D50."""
     white = _xyz(primaries.white)
     mixed = np.stack([_xyz(p) for p in primaries[1:]], axis=1)
     mixed = mixed * np.linalg.solve(mixed, white)
@@ -177,7 +177,7 @@ def _curve_tag(curve: Curve) -> bytes:
 
 
 def _assembled(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """The profile: header, table of tags, and each distinct value once."""
+    """Assemble the profile: header, table of tags, and each distinct value once."""
     first = 128 + 4 + 12 * len(tags)
     places: dict[bytes, int] = {}
     body = b""

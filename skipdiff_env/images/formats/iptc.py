@@ -57,7 +57,7 @@ def _value(name: str, texts: list[str]) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """The text, decoded as UTF-8 (which record 1 may declare, but often does not), else as Latin-1."""
+    """Decode the text as UTF-8 (which record 1 may declare, but often does not), else as Latin-1."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -65,7 +65,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _data_sets(block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and data of each data set of record 2."""
+    """Yield the number and data of each data set of record 2."""
     place = 0
     while block[place : place + 1] == b"\x1c" and place + 5 <= len(block):
         record, number, length = (
@@ -74,7 +74,7 @@ def _data_sets(block: bytes) -> Iterator[tuple[int, bytes]]:
             int.from_bytes(block[place + 3 : place + 5], "big"),
         )
         place += 5
-        if place + length > len(block):  # also those of more than 32 kB, whose length is elsewhere
+        if place + length > len(block):  # also data sets of more than 32 kB, whose length is elsewhere
             return
         if record == 2:
             yield number, block[place : place + length]
@@ -82,7 +82,7 @@ def _data_sets(block: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _resource(block: bytes) -> bytes:
-    """The IIM block among Photoshop's image resources; empty if there is none."""
+    """Return the IIM block among Photoshop's image resources; empty if there is none."""
     place = 0
     while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
         kind, name = int.from_bytes(block[place + 4 : place + 6], "big"), block[place + 6]

@@ -17,7 +17,7 @@ _APPLICATIONS = {*range(0xE0, 0xF0), 0xFE}
 def decoded(
     stream: bytes, tables: bytes, size: tuple[int, int], channels: int, transformed: bool | None
 ) -> np.ndarray:
-    """The pixels of a strip or tile, uint8 (H, W, channels); RGB if its colours were transformed.
+    """Decode a strip or tile to uint8 (H, W, channels); RGB if its colours were transformed.
 
     Args:
         stream: a JPEG stream, which may lack tables.
@@ -45,12 +45,12 @@ def decoded(
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
     if pixels.shape[2] != channels:
         raise ValueError(f"a JPEG with an unexpected number of channels, {pixels.shape[2]}")
-    # four channels are taken for Adobe's CMYK, which is the other way round
+    # the decoder treats four channels as Adobe's CMYK, which is inverted
     return 255 - pixels[: size[1]] if channels == 4 else pixels[: size[1]]
 
 
 def _segments(stream: bytes) -> Iterator[tuple[bytes, int]]:
-    """The segments that affect the pixels, with their markers; the scan and all that follows are one."""
+    """Yield the segments that affect the pixels, with their markers; scan and all that follows are one."""
     if stream[:2] != b"\xff\xd8":
         raise ValueError("a JPEG without a beginning")
     place = 2
@@ -58,7 +58,7 @@ def _segments(stream: bytes) -> Iterator[tuple[bytes, int]]:
         marker = stream[place + 1]
         if stream[place] != 0xFF:
             raise ValueError("a JPEG of no segments")
-        if marker == 0xFF:  # fills up
+        if marker == 0xFF:  # a fill byte
             place += 1
             continue
         if marker == _SCAN:

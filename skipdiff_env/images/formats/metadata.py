@@ -3,8 +3,8 @@
 Descriptions of the picture (camera, date, author, caption, …) and the resolution are kept. Data that an
 enlargement makes wrong (orientation once applied, sizes, thumbnails, pointers to pictures that are not in the
 result) are dropped, and values in pixels are scaled. Data that may reveal the location (GPS, most of XMP,
-makers' private notes and tags) are dropped unless the user asks for it. A record of how the picture was made
-is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
+makers' private notes and tags) are dropped unless the user asks to keep them. A record of how the picture was
+made is added: EXIF ``Software`` and, as JSON, ``ImageHistory``.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Metadata:
     """Width and height of the upright picture that values in pixels refer to."""
 
     def without_location(self) -> Metadata:
-        """A copy without data that may reveal the location."""
+        """Return a copy without data that may reveal the location."""
         kept = {tag: value for tag, value in self.exif.items() if tag in exif_tags.PLACELESS}
         texts = {key: text for key, text in self.texts.items() if key.lower() in TEXTS}
         return replace(self, exif=kept, gps={}, texts=texts, xmp=xmp.without_places(self.xmp))
 
     def at(self, size: tuple[int, int]) -> Metadata:
-        """A copy for the picture enlarged to ``size``, with values in pixels scaled."""
+        """Return a copy for the picture enlarged to ``size``, with values in pixels scaled."""
         if self.size in (None, size):
             return self
         assert self.size is not None
@@ -100,7 +100,7 @@ def read_metadata(
     texts: Mapping[str, str],
     dpi: tuple[Any, ...],
 ) -> Metadata:
-    """The metadata of a file's picture.
+    """Read the metadata of a file's picture.
 
     Args:
         found: the file's EXIF.
@@ -112,7 +112,7 @@ def read_metadata(
     """
     base = {tag: value for tag, value in found.base.items() if tag in DESCRIPTIVE}
     unit = base.get(int(Tag.ResolutionUnit))
-    if unit and unit.numbers() not in ((1,), (2,), (3,)):  # none, inches, centimetres; else it says nothing
+    if unit and unit.numbers() not in ((1,), (2,), (3,)):  # none, inches, centimetres; others are meaningless
         base = {tag: value for tag, value in base.items() if tag not in RESOLUTION}
     inner = {tag: value for tag, value in found.exif.items() if tag not in OUTDATED}
     kept = {
@@ -127,7 +127,7 @@ def read_metadata(
 
 
 def read_orientation(found: Directories, packet: bytes = b"") -> int:
-    """EXIF orientation, 1 … 8; 1 if it is missing or invalid. If EXIF has none, XMP's is used."""
+    """Return the EXIF orientation, 1 … 8; 1 if it is missing or invalid. If EXIF has none, XMP's is used."""
     if ORIENTATION in found.base:
         numbers = found.base[ORIENTATION].numbers()
         return int(numbers[0]) if len(numbers) == 1 and numbers[0] in range(1, 9) else 1
@@ -135,8 +135,8 @@ def read_orientation(found: Directories, packet: bytes = b"") -> int:
 
 
 def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[int, exif.Value]:
-    """An EXIF directory whose subject areas and resolutions are those of the upright picture; invalid ones
-    are dropped."""
+    """Turn subject areas and resolutions of an EXIF directory to those of the upright picture; drop invalid
+    ones."""
     numbers = {tag: found[tag].numbers() for tag in (*AREAS, *DENSITIES) if tag in found}
     counted = {tag: them for tag, them in numbers.items() if all(0 <= number < 2**24 for number in them)}
     turned = {tag: value for tag, value in found.items() if tag not in (*AREAS, *DENSITIES)}
@@ -157,13 +157,13 @@ def _turned(found: Directory, orientation: int, size: tuple[int, int]) -> dict[i
 
 
 def _counts(*numbers: float) -> exif.Value:
-    """Values in pixels, in 16 bits as EXIF has them, or in 32 if the result is too large for that."""
+    """Encode values in pixels, in 16 bits as in EXIF, or in 32 if the result is too large for that."""
     whole = [max(0, round(number)) for number in numbers]
     return exif.shorts(*whole) if max(whole, default=0) < 2**16 else exif.longs(*whole)
 
 
 def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | None:
-    """Dots per inch, from the format's own field or from EXIF."""
+    """Return the dots per inch, from the format's own field or from EXIF."""
 
     def numbers(tag: int) -> tuple[float, ...]:
         return base[tag].numbers() if tag in base else ()
@@ -174,13 +174,13 @@ def _resolution(dpi: tuple[Any, ...], base: Directory) -> tuple[float, float] | 
     for candidate in (dpi, from_exif):
         with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
             across, down = (float(number) for number in candidate)
-            if 1 < across < 1e6 and 1 < down < 1e6:  # 1 is what Pillow makes of none
+            if 1 < across < 1e6 and 1 < down < 1e6:  # Pillow gives 1 if there is none
                 return across, down
     return None
 
 
 def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any]) -> Directories:
-    """The EXIF to write: description, GPS if there is any, software and record."""
+    """Return the EXIF to write: description, GPS if there is any, software and record."""
     base = {**metadata.base, int(Tag.Software): exif.text(software)}
     if metadata.dpi and int(Tag.XResolution) not in base:  # WebP has no field of its own, JPEG's is small
         values = (*(exif.rationals(number) for number in metadata.dpi), exif.shorts(2))
@@ -189,12 +189,12 @@ def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any
 
 
 def exif_bytes(found: Directories) -> bytes:
-    """An EXIF block, with the name before it that JPEG requires."""
+    """Return an EXIF block, with the name before it that JPEG requires."""
     return b"Exif\0\0" + b"".join(exif.build(found))
 
 
 def read_record(metadata: Metadata) -> dict[str, Any] | None:
-    """The record that :func:`exif_directories` put into a file, if there is one."""
+    """Read the record that :func:`exif_directories` put into a file, if there is one."""
     with contextlib.suppress(KeyError, ValueError):
         record = json.loads(metadata.exif[HISTORY].text())
         return record if isinstance(record, dict) else None

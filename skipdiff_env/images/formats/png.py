@@ -1,7 +1,7 @@
-"""Reads and writes PNG by its chunks, for what Pillow is too strict about or does not know.
+"""Reads and writes PNG chunk by chunk, where Pillow is too strict or lacks a feature.
 
-Pillow and OpenCV are given only the chunks of the pixels. So a text of megabytes, or a damaged chunk that no
-picture needs, does no harm, and transparency and colour follow the standard (third edition).
+Pillow and OpenCV are given only the chunks of the pixels. A text of megabytes, or a damaged chunk that is not
+needed, therefore does no harm, and transparency and colour follow the standard (third edition).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _XMP_KEY = "XML:com.adobe.xmp"
 _ROOM = 2**27
-"""Maximum number of bytes of a file's texts and profile, unpacked; any beyond that are left out."""
+"""Maximum number of bytes of a file's texts and profile, unpacked; any further ones are left out."""
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PALETTE = 3
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples per pixel by colour type."""
+"""Number of samples per pixel by colour type."""
 _ADAM7 = [
     (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
 ]  # fmt: skip
 """First row, first column, row step and column step of each pass of an interlaced file."""
 _MOST_IN_CHUNK = 2**30
 _AT_ONCE = 2**22
-"""Bytes that are unpacked at once where only their number is needed."""
+"""Number of bytes that are unpacked at once if only their total number is needed."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class _Chunks:
     """Size in bytes of the palette before the pixels."""
     profile: bytes = b""
     room: int = _ROOM
-    """Bytes to which further texts and the profile may unpack."""
+    """Number of bytes to which further texts and the profile may still unpack."""
     is_apart: bool = False
     """Whether the pixels are not a frame of the animation, if there is one."""
     oversized: bool = False
@@ -103,10 +103,10 @@ def open_png(file: BinaryIO) -> Source:
 
 
 def _about_frames(chunks: _Chunks) -> list[str]:
-    """Notes on what is lost of an animation."""
+    """Return notes on what is lost of an animation."""
     count = int.from_bytes(chunks.first.get(b"acTL", b"")[:4], "big")
     if count and chunks.is_apart:
-        return [f"only the still picture that is there besides its {count} frame{'s' * (count != 1)}"]
+        return [f"only the still picture, not its {count} frame{'s' * (count != 1)}"]
     return [f"only the first of {count} frames or pages"] if count > 1 else []
 
 
@@ -135,7 +135,7 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
 
 
 def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset and body length of every chunk up to IEND; the last may be cut off."""
+    """Yield name, offset and body length of every chunk up to IEND; the last may be cut off."""
     place = len(SIGNATURE)
     while place + 8 <= end:
         file.seek(place)
@@ -154,14 +154,14 @@ def _keep(chunks: _Chunks, name: bytes, body: bytes) -> None:
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
             key, text = _text(chunks, name, body)
             chunks.texts.setdefault(key, text)
-    except (zlib.error, ValueError, IndexError):  # damaged, and no reason to refuse the picture
+    except (zlib.error, ValueError, IndexError):  # damage, which is no reason to refuse the picture
         return
     except OverflowError:
         chunks.oversized = True
 
 
 def _text(chunks: _Chunks, name: bytes, body: bytes) -> tuple[str, str]:
-    """Keyword and text of a text chunk."""
+    """Return keyword and text of a text chunk."""
     key, rest = body.split(b"\0", 1)
     if name == b"tEXt":
         return key.decode("latin-1"), rest.decode("latin-1")
@@ -192,22 +192,22 @@ def _exif_block(chunks: _Chunks) -> bytes:
 
 
 def _raw_profile(chunks: _Chunks, name: str) -> bytes:
-    """A block that ImageMagick stores in a text, as hexadecimal after three lines; empty if there is none."""
+    """Read a block that ImageMagick stores in a text, as hexadecimal after three lines; empty if none."""
     with contextlib.suppress(ValueError):
         return bytes.fromhex("".join(chunks.texts.get(f"Raw profile type {name}", "").split("\n")[3:]))
     return b""
 
 
 def _density(chunks: _Chunks) -> tuple[float, ...]:
-    """Dots per inch."""
+    """Return the dots per inch across and down."""
     body = chunks.first.get(b"pHYs", b"")
-    if len(body) != 9 or body[8] != 1:  # dots a metre
+    if len(body) != 9 or body[8] != 1:  # dots per metre
         return ()
     return tuple(number * 0.0254 for number in struct.unpack_from(">II", body))
 
 
 def _pixel_file(file: BinaryIO, chunks: _Chunks) -> bytes:
-    """A PNG file of the chunks of the pixels alone, with an end of its own."""
+    """Make a PNG file of only the chunks of the pixels, with an end of its own."""
     parts = [SIGNATURE]
     for start, length in chunks.pixels:
         file.seek(start)
@@ -224,7 +224,7 @@ def _pixels(chunks: _Chunks, data: bytes) -> Photo:
     if not _has_all_rows(data, chunks):  # Pillow leaves rows that are missing black
         raise DamagedError("rows are missing")
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
-        image.load()  # at 16 bits, too: OpenCV takes a broken file for a whole one
+        image.load()  # at 16 bits, too, since OpenCV does not detect damage
         photo = from_pillow(image)
     if chunks.depth == 16 and chunks.kind != 0:
         photo = _deep(data, chunks)
@@ -235,7 +235,7 @@ def _pixels(chunks: _Chunks, data: bytes) -> Photo:
 
 
 def _deep(data: bytes, chunks: _Chunks) -> Photo:
-    """Decode intact 16-bit colour (8 bits in Pillow) with OpenCV, which prints errors for damaged data."""
+    """Decode intact 16-bit colour with OpenCV, which prints errors for damage; Pillow gives only 8 bits."""
     import cv2
 
     intact = _checksums_hold(data) and _has_all_rows(data, chunks, nothing_more=True)
@@ -247,7 +247,7 @@ def _deep(data: bytes, chunks: _Chunks) -> Photo:
 
 
 def _checksums_hold(data: bytes) -> bool:
-    """Whether every chunk is complete and agrees with its checksum."""
+    """Return whether every chunk is complete and agrees with its checksum."""
     for _, start, length in _walk(BytesIO(data), len(data)):
         whole = memoryview(data)[start + 4 : start + 12 + length]
         if len(whole) != length + 8 or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "big"):
@@ -256,7 +256,7 @@ def _checksums_hold(data: bytes) -> bool:
 
 
 def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> bool:
-    """Whether the data unpacks to all bytes of the pixels; with ``nothing_more``, to these and zlib's end."""
+    """Return whether the data unpack to all bytes of the pixels (and, by ``nothing_more``, zlib's end)."""
     inflater, found = zlib.decompressobj(), 0
     with contextlib.suppress(zlib.error):
         for name, start, length in _walk(BytesIO(data), len(data)):
@@ -272,7 +272,7 @@ def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> b
 
 
 def _packed_size(chunks: _Chunks) -> int:
-    """Bytes of all rows, each with its filter byte; in seven passes if the file is interlaced."""
+    """Return the size of all rows, with their filter bytes, in seven passes if the file is interlaced."""
     width, height = chunks.size
     bits = chunks.depth * _SAMPLES.get(chunks.kind, 1)
     total = 0
@@ -284,7 +284,7 @@ def _packed_size(chunks: _Chunks) -> int:
 
 
 def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
-    """Alpha of pixels among which one colour, given in the file's own depth, is transparent."""
+    """Return the alpha of pixels if one colour, given in the file's own depth, is transparent."""
     white = np.iinfo(colour.dtype).max
     top = 2**depth - 1
     hidden = (np.frombuffer(key, ">u2").astype(int) & top) * white // top
@@ -292,7 +292,7 @@ def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
 
 
 def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
-    """The photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
+    """Return the photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
@@ -317,7 +317,7 @@ def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
 
 
 def _gamma(chunks: _Chunks) -> tuple[float | None, icc.Primaries | None]:
-    """The encoding gamma and the chromaticities that a file states."""
+    """Return the encoding gamma and the chromaticities that a file states."""
     gamma = int.from_bytes(chunks.first.get(b"gAMA", b"")[:4], "big") / 1e5 or None
     body = chunks.first.get(b"cHRM", b"")
     if len(body) != 32:
@@ -377,7 +377,7 @@ def _coded_grey_alpha(pixels: np.ndarray) -> bytes:
     """Encode uint16 (H, W, 2), which OpenCV cannot; each row is the difference from the one above."""
     height, width = pixels.shape[:2]
     rows = pixels.astype(">u2", order="C").view(np.uint8).reshape(height, -1)
-    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # the filter's number, and bytes
+    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # number of the filter, then the bytes
     filtered[:, 1:] = rows
     filtered[1:, 1:] -= rows[:-1]
     packed = zlib.compress(filtered.tobytes())

@@ -11,7 +11,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
 
 
 def profile_fits(profile: bytes | None, mode: str) -> bool:
-    """Whether pixels of a Pillow mode (L, RGB, CMYK, LAB) can be converted by ``profile``."""
+    """Return whether pixels of a Pillow mode (L, RGB, CMYK, LAB) can be converted by ``profile``."""
     if not profile:
         return False
     try:

@@ -1,9 +1,9 @@
 """Reads and writes TIFF 6.0 in the layouts of scanners, microscopes and layout programs.
 
 Pillow and OpenCV silently misread some of them (16 bits in separate planes, 12 bits) and do not know others;
-tifffile needs native decoders for most, which damaged files crash; libtiff returns something for damaged
-codes and prints messages about them. So samples are unpacked here, and JPEG strips, each a file of its own,
-go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
+tifffile needs native decoders for most layouts, and damaged files crash these; libtiff returns arbitrary
+pixels for damaged codes and prints messages. Samples are therefore unpacked here, and JPEG strips, each a
+file of its own, go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 
 _CHANNELS = {
     _WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3, _ICC_LAB: 3,
 }  # fmt: skip
-"""PhotometricInterpretation → channels of colour."""
+"""PhotometricInterpretation → number of colour channels."""
 _NAMES = {4: "mask", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw", 51177: "depth map"}
 """Other photometric interpretations."""
 _KINDS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
-"""SampleFormat: kinds of numbers."""
+"""Kinds of numbers by SampleFormat."""
 _JPEG = 7
 _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
 _FAX_OPTIONS, _JPEG_TABLES = 292, 347
@@ -45,7 +45,7 @@ _SUB_DIRECTORIES = 330
 _IPTC, _PHOTOSHOP = 33723, 34377
 _MOST_CHANNELS = 32
 _LARGEST_BLOCK = 2**27
-"""Largest number of pixels of a tile or strip."""
+"""Maximum number of pixels of a tile or strip."""
 
 _STRIP_BYTES = 2**20
 
@@ -56,7 +56,7 @@ class _Layout(NamedTuple):
     width: int
     height: int
     bits: tuple[int, ...]
-    """Bits of each channel."""
+    """Number of bits of each channel."""
     kinds: tuple[int, ...]
     """SampleFormat of each channel; 1 is unsigned."""
     channels: int
@@ -85,16 +85,16 @@ class _Layout(NamedTuple):
 
     @property
     def extra(self) -> int:
-        """Channels besides those of colour."""
+        """Number of channels besides those of colour."""
         return self.channels - _CHANNELS.get(self.photometric, 0)
 
     @property
     def block_channels(self) -> int:
-        """Channels in a strip or tile."""
+        """Number of channels in a strip or tile."""
         return 1 if self.apart else self.channels
 
     def block_bytes(self, rows: int) -> int:
-        """Unpacked bytes of ``rows`` rows of a strip or tile."""
+        """Return the number of unpacked bytes of ``rows`` rows of a strip or tile."""
         return rows * -(-self.block[0] * self.block_channels * self.depth // 8)
 
 
@@ -124,7 +124,7 @@ def open_tiff(file: BinaryIO) -> Source:
 
 
 def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]]:
-    """The page to read, the metadata of its picture, and notes."""
+    """Choose the page to read; return it, the metadata of its picture, and notes."""
     starts = exif.pages(whole)
     first = exif.parse(whole)
     if not _is_reduced(first.base) or _SUB_DIRECTORIES in first.base:
@@ -132,19 +132,19 @@ def _page(whole: bytes | mmap.mmap) -> tuple[Directories, Directories, list[str]
     for number, start in enumerate(starts[1:], 2):
         page = exif.parse(whole, start)
         if not _is_reduced(page.base):
-            # which stands with a copy that comes first as often as with the picture
+            # metadata are as often with a copy that comes first as with the picture
             said = Directories({**first.base, **page.base}, page.exif or first.exif, page.gps or first.gps)
             return page, said, [f"only page {number} of {len(starts)}: those before it are reduced copies"]
     return first, first, []
 
 
 def _is_reduced(base: Directory) -> bool:
-    """Whether a page is a smaller copy of another, or its mask: NewSubfileType, or else SubfileType."""
+    """Return whether a page is a smaller copy of another, or its mask: NewSubfileType, else SubfileType."""
     return bool((*_numbers(base, 254), int(_numbers(base, 255) == (2,)))[0] & 0b101)
 
 
 def _whole(file: BinaryIO) -> bytes | mmap.mmap:
-    """A file's bytes, mapped if possible, since few of them are needed before the file is decoded."""
+    """Return a file's bytes, mapped if possible, since few of them are needed before the file is decoded."""
     with contextlib.suppress(OSError, ValueError):
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     file.seek(0)
@@ -152,7 +152,7 @@ def _whole(file: BinaryIO) -> bytes | mmap.mmap:
 
 
 def _numbers(base: Directory, tag: int) -> tuple[int, ...]:
-    """The integers in a tag; none if it is not there or holds something else."""
+    """Return the integers in a tag; none if it is not there or holds something else."""
     numbers = base[tag].numbers() if tag in base else ()
     return numbers if all(isinstance(number, int) for number in numbers) else ()  # type: ignore[return-value]
 
@@ -194,8 +194,8 @@ def _check(layout: _Layout, base: Directory) -> None:
 
 
 def _other_numbers(layout: _Layout) -> str:
-    """What is not supported about the type of its numbers; empty if nothing."""
-    kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # what 4, undefined, is read as
+    """Say what is not supported about the type of its numbers; empty if nothing."""
+    kind = next((kind for kind in layout.kinds if kind not in (1, 4)), 1)  # 4 (undefined) is read as 1
     if len(set(layout.bits)) > 1:
         return f"channels of {' and '.join(map(str, sorted(set(layout.bits))))} bits"
     if kind not in _KINDS:
@@ -206,7 +206,7 @@ def _other_numbers(layout: _Layout) -> str:
 
 
 def _other_colours(layout: _Layout, base: Directory) -> str:
-    """What is not supported about its colours; empty if nothing."""
+    """Say what is not supported about its colours; empty if nothing."""
     photometric, depth = layout.photometric, layout.depth
     if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
         return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
@@ -225,7 +225,7 @@ def _other_colours(layout: _Layout, base: Directory) -> str:
 
 
 def _other_coding(layout: _Layout, base: Directory) -> str:
-    """What is not supported about the coding of its samples; empty if nothing."""
+    """Say what is not supported about the coding of its samples; empty if nothing."""
     code = layout.compression
     if code in fax.CODES and (layout.channels, layout.depth) != (1, 1):
         return f"fax codes of {layout.depth}-bit pixels"
@@ -247,12 +247,12 @@ def _other_coding(layout: _Layout, base: Directory) -> str:
 
 
 def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
-    """(H, W, channels) as stored, in unsigned integers."""
+    """Read the samples as stored, (H, W, channels), in unsigned integers."""
     width, height = layout.block
     across, down = -(-layout.width // width), -(-layout.height // height)
     count = across * down * (layout.channels if layout.apart else 1)
     lengths = layout.lengths
-    if layout.compression == 1:  # what some files say of them is wrong, or nothing
+    if layout.compression == 1:  # some files give wrong lengths, or none
         lengths = (layout.block_bytes(height),) * count
     if not len(layout.offsets) == len(lengths) == count:
         raise ValueError("it lacks strips or tiles")
@@ -268,7 +268,7 @@ def _samples(layout: _Layout, whole: bytes | mmap.mmap) -> np.ndarray:
 
 
 def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
-    """A strip's or tile's samples, (rows, columns, channels in it)."""
+    """Return a strip's or tile's samples, (rows, columns, channels in it)."""
     if layout.compression == _JPEG:
         transformed = {_YCBCR: True, _RGB: False}.get(layout.photometric)
         return jpeg.decoded(data, layout.tables, (layout.block[0], rows), layout.channels, transformed)
@@ -284,12 +284,12 @@ def _block(layout: _Layout, data: bytes, rows: int) -> np.ndarray:
 
 
 def _interpreted(layout: _Layout, base: Directory, samples: np.ndarray, profile: bytes | None) -> Photo:
-    """The photograph that the samples represent, with colour and transparency."""
+    """Return the photograph that the samples represent, with colour and transparency."""
     photometric = layout.photometric
     colour, rest = samples[..., : -layout.extra or None], samples[..., layout.channels - layout.extra :]
     if photometric != _PALETTE:
         colour = rescaled(colour, layout.depth)
-    # a fourth channel of RGB without a word about it is transparency to everybody
+    # all programs treat an undeclared fourth channel of RGB as transparency
     kinds = _numbers(base, 338) if 338 in base else ((2,) if photometric == _RGB else ())
     alpha, others = None, layout.extra
     for kind, plane in zip(kinds, np.moveaxis(rest, -1, 0), strict=False):
@@ -323,7 +323,7 @@ def _as_rgb(photometric: int, colour: np.ndarray, profile: bytes | None) -> Phot
         return converted(_image(eight_bits(colour), "CMYK"), profile).noting(*notes)
     if colour.dtype == np.uint16:
         colour = _eight_bit_lab(colour, signed=photometric == _LAB)
-    if photometric == _ICC_LAB:  # 128 is added to the opponents already, which Pillow is about to do
+    if photometric == _ICC_LAB:  # a and b already have an offset of 128, which Pillow will add
         colour = colour ^ np.array([0, 0x80, 0x80], np.uint8)
     return converted(_image(colour, "LAB"), None).noting(*notes)
 
@@ -378,7 +378,7 @@ def encode_tiff(photo: Photo, found: Directories) -> bytes:
 
 
 def _strip(pixels: np.ndarray) -> bytes:
-    """Rows of pixels, each as the difference from its left neighbour, deflated."""
+    """Deflate rows of pixels, each pixel as the difference from its left neighbour."""
     differences = pixels.copy()
     differences[:, 1:] -= pixels[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder("<")).tobytes())

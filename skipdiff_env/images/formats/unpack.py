@@ -1,4 +1,4 @@
-"""Unpacks TIFF's lossless codes into bytes and integers, never more than asked for; too few are an error."""
+"""Unpacks TIFF's lossless codes into bytes and integers, never more than requested; fewer are an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "de
 """TIFF's numbers of the compressions that :func:`unpacked` knows."""
 
 PREDICTED = {5, 8, 32946, 34925}
-"""Those for which all programs interpret TIFF's predictor in the same way."""
+"""Compressions for which all programs interpret TIFF's predictor in the same way."""
 
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """Each byte with its bits in reverse order, for ``bytes.translate``."""
@@ -24,7 +24,7 @@ _AT_ONCE = 2**22
 
 
 def unpacked(data: bytes, compression: int, size: int) -> bytes:
-    """The first ``size`` bytes of the unpacked data.
+    """Return the first ``size`` bytes of the unpacked data.
 
     Raises:
         ValueError, zlib.error, lzma.LZMAError: if the data is damaged or ends too early.
@@ -32,7 +32,7 @@ def unpacked(data: bytes, compression: int, size: int) -> bytes:
     if compression == 1:
         found = data
     elif compression in (8, 32946):
-        found = zlib.decompressobj().decompress(data, size + 1)  # one more, so that its checksum is looked at
+        found = zlib.decompressobj().decompress(data, size + 1)  # one more, so that the checksum is verified
     elif compression == 34925:
         found = lzma.LZMADecompressor().decompress(data, size + 1)
     else:
@@ -43,7 +43,7 @@ def unpacked(data: bytes, compression: int, size: int) -> bytes:
 
 
 def _packbits(data: bytes, size: int) -> bytearray:
-    """Apple's run lengths (TIFF 6.0, section 9)."""
+    """Unpack Apple's run lengths (TIFF 6.0, section 9)."""
     found = bytearray()
     place = 0
     while len(found) < size and place < len(data):
@@ -58,7 +58,7 @@ def _packbits(data: bytes, size: int) -> bytearray:
 
 
 def _lzw(data: bytes, size: int) -> bytearray:
-    """LZW as in TIFF 6.0 (section 13): codes of 9 to 12 bits, the highest bit first.
+    """Unpack LZW as in TIFF 6.0 (section 13): codes of 9 to 12 bits, the highest bit first.
 
     The string of a code has been written before: that of the table's entry i begins where the output of the
     i-th code since the table was cleared began, and is one byte longer than that output.
@@ -86,7 +86,7 @@ def _lzw(data: bytes, size: int) -> bytearray:
 
 
 def _widths() -> np.ndarray:
-    """Widths in bits of the codes after a clear code. They grow one code earlier than necessary."""
+    """Return the widths in bits of the codes after a clear code; they grow one code before necessary."""
     entries = _FIRST + np.maximum(np.arange(4097 - _FIRST) - 1, 0)
     return np.select([entries < 511, entries < 1023, entries < 2047], [9, 10, 11], 12)
 
@@ -96,7 +96,7 @@ _ENDS = np.cumsum(_WIDTHS)
 
 
 def _periods(data: bytes) -> Iterator[list[int]]:
-    """The codes between one clearing of the table and the next."""
+    """Yield the codes between one clearing of the table and the next."""
     padded = np.frombuffer(data + b"\0" * 4, np.uint8).astype(np.uint32)
     bit, last = 0, 8 * len(data)
     if last < 9 or (data[0] << 1 | data[1] >> 7) != _CLEAR:
@@ -118,7 +118,7 @@ def _periods(data: bytes) -> Iterator[list[int]]:
 
 
 def integers(data: bytes, rows: int, count: int, bits: int, order: str) -> np.ndarray:
-    """(rows, count) unsigned integers of 1 … 16 bits, the highest bit first; each row begins with a new byte.
+    """Unpack (rows, count) unsigned integers of 1 … 16 bits, highest bit first; rows begin with a new byte.
 
     Args:
         data: rows * ceil(count * bits / 8) bytes.

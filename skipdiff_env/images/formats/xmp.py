@@ -19,7 +19,7 @@ _SKELETON = {
     "adobe:ns:meta/": frozenset({"xmpmeta", "xapmeta"}),
     _XML: frozenset[str](),
 }
-"""Namespace → elements that structure a packet and carry no information themselves."""
+"""Namespace → elements that structure a packet and carry no information of their own."""
 _ABOUT = f"{{{_RDF}}}about"
 """An attribute that is required, and carries no information."""
 _SAID = {f"{{{_RDF}}}parseType": "Resource", f"{{{_XML}}}lang": "[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*"}
@@ -33,7 +33,7 @@ _ENCODINGS = {
 }  # fmt: skip
 """Beginning of a packet → its encoding, which is UTF-8 otherwise; the packet's own declaration is ignored."""
 _DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
-"""Document type declarations, whose entities may be bombs or refer to files."""
+"""Pattern of document type declarations, whose entities may be bombs or refer to files."""
 
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/tiff/1.0/"
 _XMP, _PANORAMA = "http://ns.adobe.com/xap/1.0/", "http://ns.google.com/photos/1.0/panorama/"
@@ -96,7 +96,7 @@ PLACELESS: dict[str, frozenset[str]] = {
         ),
     }.items()
 }  # fmt: skip
-"""Namespace → properties that reveal no location. An author's postal address is not among them."""
+"""Namespace → properties that reveal no location; an author's postal address is not among them."""
 
 _STALE: dict[str, frozenset[str]] = {
     uri: frozenset(names.split())
@@ -144,22 +144,22 @@ _prefixes = threading.RLock()
 
 
 def clean(xmp: bytes) -> bytes:
-    """An XMP packet, in UTF-8, without what an enlargement makes untrue; empty if it is not legible."""
+    """Return an XMP packet, in UTF-8, without what an enlargement makes untrue; empty if not legible."""
     return _filtered(xmp, lambda uri, name: not (name in _STALE.get(uri, ()) or _companion(uri) is not None))
 
 
 def without_places(xmp: bytes) -> bytes:
-    """An XMP packet with only the properties that are known to reveal no location."""
+    """Return an XMP packet with only the properties that are known to reveal no location."""
     return _filtered(xmp, lambda uri, name: name in PLACELESS.get(uri, ()))
 
 
 def is_legible(xmp: bytes) -> bool:
-    """Whether a packet is empty or plain XML: no damage, no entities of its own."""
+    """Return whether a packet is empty or plain XML: no damage, no entities of its own."""
     return not xmp.strip(_PADDING.encode()) or _parsed(xmp) is not None
 
 
 def orientation(xmp: bytes) -> int:
-    """The picture's orientation according to a packet, in EXIF's numbers; 1 if it gives none."""
+    """Return the picture's orientation according to a packet, in EXIF's numbers; 1 if it gives none."""
     root = _parsed(xmp)
     for element in root.iter() if root is not None else ():
         said = {element.tag: element.text or "", **element.attrib}.get(f"{{{_TIFF}}}Orientation", "").strip()
@@ -169,7 +169,7 @@ def orientation(xmp: bytes) -> int:
 
 
 def companions(xmp: bytes) -> list[str]:
-    """What else is in the file according to a packet, in words, such as a gain map or a motion video."""
+    """List in words what else is in the file according to a packet, such as a gain map or a motion video."""
     found = set()
     for uri, name in _names(_parsed(xmp)):
         if uri == _MOTION[0] and name.startswith(_MOTION[1]):
@@ -182,7 +182,7 @@ def companions(xmp: bytes) -> list[str]:
 
 
 def scaled(xmp: bytes, across: float, down: float) -> bytes:
-    """An XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
+    """Return an XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
 
     def factor(name: str) -> float | None:
         uri, local = _split(name)
@@ -212,7 +212,7 @@ def _companion(uri: str) -> str | None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Namespace and local name of an element's or attribute's name as ElementTree gives it."""
+    """Split an element's or attribute's name, as ElementTree gives it, into namespace and local name."""
     uri, _, local = name.rpartition("}")
     return uri.removeprefix("{"), local
 
@@ -229,7 +229,7 @@ def _parsed(xmp: bytes) -> ET.Element | None:
         if not text or _DECLARATION.search(text):
             return None
         for _, (short, uri) in ET.iterparse(StringIO(text), events=["start-ns"]):
-            with contextlib.suppress(ValueError), _prefixes:  # reserved ones are renamed, which XML allows
+            with contextlib.suppress(ValueError), _prefixes:  # reserved ones may be renamed
                 if short:  # attributes cannot be in a namespace without a prefix
                     ET.register_namespace(short, uri)
         return ET.fromstring(text)
@@ -238,7 +238,7 @@ def _parsed(xmp: bytes) -> ET.Element | None:
 
 
 def _filtered(xmp: bytes, wanted: Callable[[str, str], bool]) -> bytes:
-    """The packet with the properties (and fields of properties) that are wanted, and its skeleton."""
+    """Return the packet with the properties (and fields of properties) that are wanted, and its skeleton."""
     with _prefixes:
         root = _parsed(xmp)
         if root is None or not _prune(root, wanted) or all(uri in _SKELETON for uri, _ in _names(root)):
