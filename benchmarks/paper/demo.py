@@ -1,4 +1,4 @@
-"""The demo: shrinks one bundled photograph by a factor of four, and enlarges it again in every way.
+"""The demo: a bundled photograph, shrunk four times and enlarged again in five ways.
 
     python -m benchmarks demo [--model NAME] [--out FOLDER]
 
