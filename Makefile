@@ -1,7 +1,7 @@
 # make demo    install into .venv/, enlarge a bundled photograph, print a table
 # make photographs   two dozen freely licensed ones into photographs/, for agents to learn from (Debian, Ubuntu)
 # make test    the tests (those marked slow: .venv/bin/python -m pytest -m slow)
-# make check   ruff and mypy, as CI runs them;  make format  mends what ruff can
+# make check   ruff and mypy, as CI runs them;  make format  fixes what ruff can
 # make docs    build the manual into site/;  make docs-serve  shows it while you write
 # make dist    build the source archive and the wheel into dist/, and check that a package index would take them
 # make test-peers   the part of the tests that other libraries' checkers make up, over every registered environment

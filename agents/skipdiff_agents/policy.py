@@ -183,7 +183,7 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         if memory == "gru":
             self.lstm_actor = GRUWithCell(self.features_dim, hidden_size)  # type: ignore[assignment]
         rate = self.optimizer.param_groups[0]["lr"]
-        # One pass over the weights instead of ten: a seventh of the time of a whole update.
+        # One pass over the weights instead of ten
         fused: dict[str, Any] = {"fused": True} if self.optimizer_class is torch.optim.Adam else {}
         options = {**fused, **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), lr=rate, **options)  # type: ignore[call-arg]

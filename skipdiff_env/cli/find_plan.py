@@ -14,10 +14,10 @@ DESCRIPTION = """Search for the best fixed plan with each given number of networ
 pictures that the model was not trained on. A search that was stopped continues from its --study.
 The command needs the extra 'plans': pip install 'skipdiff[plans]'.
 
-  skipdiff find-plan -m natural-4x --images photos/ --evaluations 4 5 6 --study plans.study -o plans.json
-  skipdiff upscale holiday.jpg -o large.png -m natural-4x --policy plan:5
+  skipdiff find-plan -m my-model/ --images photos/ --evaluations 4 5 6 --study plans.study
+  skipdiff upscale holiday.jpg -o large.png -m my-model/ --policy plan:5
 
-The last command reads the plans.json in the model's folder."""
+The first command writes plans.json into the model's folder, where the second one looks for it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

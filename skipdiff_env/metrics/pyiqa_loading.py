@@ -139,7 +139,7 @@ def _creation_advice(name: str, error: Exception) -> str:
     if any(isinstance(cause, OSError) for cause in causes):
         return (
             f"the weights of metric {name!r} could not be downloaded ({first_line(error)}): connect to a "
-            "network once, or use niqe, niqe-full, lpips, psnr or ssim, which need none"
+            "network once, or use niqe, niqe-full, lpips, psnr, ssim or residue, which need none"
         )
     return f"metric {name!r} could not be made: {first_line(error)}"
 

@@ -112,8 +112,8 @@ def convolutions(observation_size: int) -> int:
 
 def state_encoder(observation_size: int, norm: Norm) -> nn.Sequential:
     """Build the convolutions, (B, 3, n, n) → (B, 1536). Each has stride 2, which halves the side, until 8x8
-    is left. The first has kernel size 9 and 32 output channels; the others have kernel size 5 and 24 output
-    channels.
+    is left. The first has kernel size 9, the others 5. The first of several has 32 output channels, and all
+    others have 24.
 
     Raises:
         SkipDiffError: for a size that :func:`convolutions` refuses.
