@@ -227,9 +227,11 @@ class Run:
             before.pop("command", None)
             wanted = json.loads(json.dumps(about))
             if names := differences(before, wanted):
-                was, now = (reduce(dict.get, names[0].split("."), table) for table in (before, wanted))
+                order = [*wanted, *before]  # settings before digests, which depend on them
+                name = min(names, key=lambda name: order.index(name.partition(".")[0]))
+                was, now = (reduce(dict.get, name.split("."), table) for table in (before, wanted))
                 raise SkipDiffError(
-                    f"{self.folder} holds a run with {names[0]} = {was!r}, not {now!r}: resume with the "
+                    f"{self.folder} holds a run with {name} = {was!r}, not {now!r}: resume with the "
                     "settings that it was started with, or use another folder"
                 )
         return about

@@ -27,7 +27,7 @@ GPU_JOBS = 4
 """Number of photographs processed at once on CUDA; small ones then share network calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC and AVIF are read too.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
