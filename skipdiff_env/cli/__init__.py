@@ -23,6 +23,7 @@ COMMANDS = {
     "upscale": "upscale",
     "info": "info",
     "train-ddpm": "train_ddpm",
+    "train-restorer": "train_restorer",
     "train-refiner": "train_refiner",
     "train-addsr": "train_addsr",
     "average": "average",

@@ -84,6 +84,8 @@ def _model(folder: Path) -> dict[str, Any]:
         "image_size": config.image_size,
         "weights": sum(p.numel() for p in model.network.parameters()),
         "hash": model.hash,
+        "restorer": model.restorer is not None,
+        "refiner": config.refiner is not None,
         "start": config.start,
         "efforts": {
             effort: {"chain": str(chain), "evaluations": chain.most_evaluations(model.schedule)}
@@ -111,6 +113,9 @@ def _text(facts: dict[str, Any]) -> str:
             f"  {name:18} {model['scale']}x, {model['weights'] / 1e6:.1f} M weights ({model['hash']}), "
             f"{model['prediction']}-prediction of the {model['target']}"
         )
+        beside = " and a ".join(part for part in ("restorer", "refiner") if model[part])
+        if beside:
+            lines.append(f"  {'':18} with a {beside}")
         trained = model["training"]
         if trained:
             data = ", ".join(trained.get("data", [])) or "unknown data"

@@ -1,5 +1,6 @@
 """SkipDiff's own model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card) and, if
-the model has them, ``refiner.safetensors`` and its agent, ``policy.safetensors`` with ``policy.json``.
+the model has them, ``restorer.safetensors``, ``refiner.safetensors`` and its agent, ``policy.safetensors``
+with ``policy.json``.
 
 A :class:`Format` describes one layout of a model folder; :mod:`.pretrained` lists all of them.
 """
@@ -10,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,11 +22,14 @@ from torch import Tensor, nn
 from ..errors import SkipDiffError, first_line
 from ..files import write_atomically
 from .model import OPTIONAL, ModelConfig
+from .restorer import Restorer, RestorerConfig, RestorerNetwork
 from .unet import UNet
 
 CONFIG, WEIGHTS, CARD = "config.json", "ddpm.safetensors", "README.md"
 REFINER = "refiner.safetensors"
 """The weights of a model's refiner; see :mod:`.refiner`."""
+RESTORER = "restorer.safetensors"
+"""The weights of a model's restorer; see :mod:`.restorer`."""
 POLICY, ABOUT_POLICY = "policy.safetensors", "policy.json"
 """The weights of a model's own agent, and the record of its training."""
 PLANS = "plans.json"
@@ -54,10 +58,20 @@ def read_folder(folder: Path) -> Loaded:
     config = read_config(folder / CONFIG)
     network = empty_network(config, str(folder / CONFIG))
     fill(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return network, config, identity(folder / WEIGHTS, config)
+    return network, config, identity(folder / WEIGHTS, config, *_of_restorer(folder, config))
 
 
-OURS = Format("SkipDiff", (CONFIG, WEIGHTS, REFINER), lambda folder: (folder / CONFIG).is_file(), read_folder)
+def _of_restorer(folder: Path, config: ModelConfig) -> list[object]:
+    """Return what identifies the restorer of a model folder; nothing without one."""
+    if config.restorer is None or not (folder / RESTORER).is_file():
+        return []
+    digest = hashlib.sha256((folder / RESTORER).read_bytes()).hexdigest()
+    return [config.restorer.channels, config.restorer.blocks, digest]
+
+
+OURS = Format(
+    "SkipDiff", (CONFIG, WEIGHTS, RESTORER, REFINER), lambda folder: (folder / CONFIG).is_file(), read_folder
+)
 
 
 def identity(weights: Path, config: ModelConfig, *also: object) -> str:
@@ -133,12 +147,32 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str, prefix: str
     network.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True, assign=True)
 
 
+def read_restorer(
+    folder: Path,
+    config: RestorerConfig,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Restorer:
+    """Read the restorer of a model's folder, whose ``config.json`` describes it.
+
+    Raises:
+        SkipDiffError: if its file is missing, damaged or made for another architecture.
+    """
+    file = folder / RESTORER
+    with torch.device("meta"):
+        network = RestorerNetwork(config)
+    fill(network, read_safetensors(file), str(file))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Restorer(network, config, device, dtype, digest)
+
+
 def save_model(
     folder: str | os.PathLike[str],
     network: nn.Module,
     config: ModelConfig,
     card: str = "",
     dtype: torch.dtype = torch.float16,
+    restorer: Restorer | None = None,
 ) -> Path:
     """Write a model folder. Each file appears whole or not at all.
 
@@ -148,9 +182,18 @@ def save_model(
         config: the content of ``config.json``.
         card: text of the model card; empty: none is written.
         dtype: type in which the weights are stored; half precision halves the space.
+        restorer: the model's restorer, which ``config`` describes, if it has one.
+
+    Raises:
+        SkipDiffError: if ``config`` describes a restorer, and it is not given.
     """
+    if config.restorer is not None and restorer is None:
+        raise SkipDiffError("the configuration describes a restorer: give it too (the model's .restorer)")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    if restorer is not None:
+        config = replace(config, restorer=restorer.config)
+        write_weights(target / RESTORER, restorer.network, dtype)
     write_weights(target / WEIGHTS, network, dtype)
     write_config(target / CONFIG, config)
     if card:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ..errors import SkipDiffError
 from .engines import TORCH, run_by
 from .resize import bicubic, to_signed
+from .restorer import Restorer, RestorerConfig
 from .schedule import NoiseSchedule
 from .unet import UNet, UNetConfig
 
@@ -68,6 +69,8 @@ class ModelConfig:
     """The chain that the model and its refiner were made for, such as ``ccsr:2``; None for CSA and FSR."""
     refiner: RefinerConfig | None = None
     """The model's refiner, or None; see :mod:`.refiner`."""
+    restorer: RestorerConfig | None = None
+    """The model's restorer, or None; see :mod:`.restorer`."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, steps, hours and hardware."""
     quality: dict[str, Any] = field(default_factory=dict)
@@ -104,16 +107,23 @@ class ModelConfig:
             refiner = RefinerConfig(**{**refiner, "unet": _unet(refiner["unet"], "refiner.unet.")})
             if not 0 <= refiner.strength <= 1:
                 raise ValueError(f"refiner.strength must lie in 0 … 1, not {refiner.strength!r}")
+        restorer = data.get("restorer")
+        if restorer is not None:
+            _check_fields(RestorerConfig, restorer, "restorer.")
+            try:
+                restorer = RestorerConfig(**restorer)
+            except ValueError as error:
+                raise ValueError(f"restorer.{error}") from None
         NoiseSchedule.from_config(data["schedule"])
-        return cls(**{**data, "unet": unet, "refiner": refiner})
+        return cls(**{**data, "unet": unet, "refiner": refiner, "restorer": restorer})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON."""
         return asdict(self)
 
 
-OPTIONAL = {"start", "refiner", "chain", "strength", "training", "quality"}
-"""Fields that a configuration may lack; none of them affects what the network computes."""
+OPTIONAL = {"start", "refiner", "restorer", "chain", "strength", "training", "quality"}
+"""Fields that a configuration may lack; none of them affects what the diffusion network computes."""
 
 
 def _unet(data: Any, prefix: str) -> UNetConfig:
@@ -204,6 +214,7 @@ class FrozenModel:
         hash: identity of the weights, for caches and provenance.
         folder: folder from which the model was loaded, or None.
         engine: library that runs the network; see :mod:`.engines`.
+        restorer: network that restores LR before it is enlarged, or None; see :mod:`.restorer`.
     """
 
     def __init__(
@@ -216,8 +227,10 @@ class FrozenModel:
         hash: str = "",
         folder: Path | None = None,
         engine: str = TORCH,
+        restorer: Restorer | None = None,
     ) -> None:
         self.config, self.name, self.hash, self.folder = config, name, hash, folder
+        self.restorer = restorer
         self.device, self.dtype = torch.device(device), dtype
         self.schedule = NoiseSchedule.from_config(config.schedule)
         self.scale, self.image_size = config.scale, config.image_size
@@ -227,10 +240,14 @@ class FrozenModel:
         self.engine = engine
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
+    def restored(self, lr: Tensor) -> Tensor:
+        """Restore uint8 (B, 3, h, w) with the model's restorer; without one, return it as it is."""
+        return self.restorer(lr) if self.restorer else lr
+
     def condition(self, lr: Tensor) -> Tensor:
-        """Compute the condition c, float32 in [-1, 1], by enlarging uint8 (B, 3, h, w) bicubically by the
-        scale."""
-        return bicubic_condition(lr.to(self.device), self.scale)
+        """Compute the condition c, float32 in [-1, 1], by restoring uint8 (B, 3, h, w) and enlarging the
+        result bicubically by the scale."""
+        return bicubic_condition(self.restored(lr).to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
         """Compute x_0 of the chain for an image in [-1, 1]: the image, or k · (image - condition)."""

@@ -16,7 +16,7 @@ import torch
 from ..errors import SkipDiffError
 from .device import pick_device
 from .engines import TORCH
-from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format
+from .folder import ABOUT_POLICY, CARD, CONFIG, OURS, PLANS, POLICY, Format, read_restorer
 from .interop import diffusers, sr3
 from .interop.hub import fetch, looks_like_hub_id
 from .model import FrozenModel, check_dtype
@@ -118,7 +118,8 @@ def _load(
 ) -> FrozenModel:
     format = next(format for format in FORMATS if format.recognises(folder))
     network, config, digest = format.read(folder)
-    return FrozenModel(network, config, device, dtype, folder.name, digest, folder, engine)
+    restorer = read_restorer(folder, config.restorer, device, dtype) if config.restorer else None
+    return FrozenModel(network, config, device, dtype, folder.name, digest, folder, engine, restorer)
 
 
 def _files() -> list[str]:

@@ -100,9 +100,9 @@ class AddSRTrainer(AdversarialTrainer):
         assert recipe.addsr is not None
         self.options: AddSRRecipe = recipe.addsr
         self.teacher = self.learnt_from = teacher
-        super().__init__(recipe, device, world)
+        super().__init__(recipe, device, world, teacher.restorer)
         schedule = teacher.schedule.respaced(ADDSR_STEPS)
-        self.config = replace(recipe.model, schedule=schedule.config, chain=f"addsr:{ADDSR_STEPS}")
+        self.config = replace(self.config, schedule=schedule.config, chain=f"addsr:{ADDSR_STEPS}")
 
     @property
     def adversarial(self) -> AdversarialRecipe:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.restorer import Restorer
 from .blocks import AdversarialRecipe
 from .critics import CollapseWatch, critic_hinge, generator_hinge
 from .distributed import World
 from .optimiser import build_optimiser
 from .recipe import Recipe
 from .trainer import Batch, Trainer
+
+if TYPE_CHECKING:
+    from .validation import Validation
 
 
 class Attempt(NamedTuple):
@@ -40,8 +44,14 @@ class AdversarialTrainer(Trainer):
 
     is_diffusion = False
 
-    def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
-        super().__init__(recipe, device, world)
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        world: World | None = None,
+        restorer: Restorer | None = None,
+    ) -> None:
+        super().__init__(recipe, device, world, restorer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             critic = self.build_critic()
@@ -86,6 +96,10 @@ class AdversarialTrainer(Trainer):
             loss = critic_hinge(*answers.chunk(2))
         norm = self._descend(loss, self.critic, self.critic_optimiser, lr * self.adversarial.lr_share)
         return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
+
+    def measured(self, validation: Validation) -> dict[str, float]:
+        """Return nothing: the pictures say it all."""
+        return {}
 
     def collapsed(self, parts: Mapping[str, float]) -> str:
         """Say how the discriminator has collapsed, see :class:`.critics.CollapseWatch`; empty: not at all."""

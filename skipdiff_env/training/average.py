@@ -59,7 +59,7 @@ def average_models(
     config = replace(ours.config, start=None, refiner=None, training=record, quality={})
     network = empty_network(config, str(first))
     fill(network, weights, str(first))
-    return save_model(target, network, config)
+    return save_model(target, network, config, restorer=ours.restorer)
 
 
 def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
@@ -75,6 +75,8 @@ def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
                 f"{ours.name} and {theirs.name} cannot be averaged, since they differ in {key}: "
                 f"{mine[key]!r} and {other[key]!r}"
             )
+    if (ours.restorer and ours.restorer.hash) != (theirs.restorer and theirs.restorer.hash):
+        raise SkipDiffError(f"{ours.name} and {theirs.name} cannot be averaged: their restorers differ")
 
 
 def _joined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:

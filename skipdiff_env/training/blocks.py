@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..diffusion.restorer import RestorerConfig
 from ..diffusion.unet import UNetConfig
 from .drawings import SIDE
 
@@ -179,6 +180,16 @@ class RefinerRecipe:
         check_range("reuse", self.reuse, 1)
         check_range("lpips", self.lpips, 0)
         check_range("vgg", self.vgg, 0)
+
+
+@dataclass(frozen=True)
+class RestorerRecipe:
+    """The training of a restorer, see :mod:`.restoring`."""
+
+    network: RestorerConfig
+    """Its architecture."""
+    init: str | None = None
+    """Name or folder of a model whose restorer to start from; null for the identity."""
 
 
 @dataclass(frozen=True)

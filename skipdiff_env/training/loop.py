@@ -331,7 +331,7 @@ class Run:
         trainer = self.trainer
         model, further, diffusion = trainer.frozen(), trainer.chains(), trainer.is_diffusion
         pictures = validation.samples(model, further | (usual_chains(model) if diffusion else {}))
-        figures = {"val_loss": validation.loss(model)} if diffusion else {}
+        figures = trainer.measured(validation)
         count = min(self.recipe.validation.grid, len(validation.hr))
         if count and self._log is not None:
             columns = {"bicubic": pictures["bicubic"]} | {name: pictures[name] for name in further}

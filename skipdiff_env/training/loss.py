@@ -6,14 +6,12 @@ as in SR3), so that the network learns every level and not only those of one tab
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..diffusion.model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
-from ..diffusion.resize import degrade, to_signed
+from ..diffusion.resize import to_signed
 from ..diffusion.schedule import NoiseSchedule
 
 
@@ -27,16 +25,14 @@ def draw_levels(
     return torch.from_numpy(noisier + uniform[1] * (cleaner - noisier)).float()
 
 
-def make_pairs(
-    hr: Tensor, config: ModelConfig, spoil: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Make target x_0 of the chain and condition c, float32 (B, 3, H, W), from uint8 HR (B, 3, H, W).
+def make_pairs(hr: Tensor, lr: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Make target x_0 of the chain and condition c, float32 (B, 3, H, W).
 
-    ``spoil`` degrades LR, uint8 (B, 3, h, w), as real cameras do (see :mod:`.degradations`).
+    Args:
+        hr: the images, uint8 (B, 3, H, W).
+        lr: what the model sees of them, uint8 (B, 3, h, w).
+        config: the model's configuration.
     """
-    lr = degrade(hr, config.scale)
-    if spoil is not None:
-        lr = spoil(lr)
     condition = bicubic_condition(lr, config.scale)
     return chain_target(to_signed(hr), condition, config), condition
 

@@ -12,15 +12,22 @@ import torch
 from ..diffusion.folder import WEIGHTS
 from ..diffusion.model import FrozenModel
 from ..diffusion.pretrained import load_pretrained, model_folder
+from ..diffusion.restorer import Restorer
 from ..errors import SkipDiffError
 from .addsr import AddSRTrainer
 from .distributed import World
 from .provenance import Provenance, start_from
 from .recipe import Program, Recipe, load_recipe
+from .restoring import RestorerTrainer
 from .stage2 import RefinerTrainer
 from .trainer import Trainer, training_dtype
 
-COMMANDS: dict[Program, str] = {"ddpm": "train-ddpm", "refiner": "train-refiner", "addsr": "train-addsr"}
+COMMANDS: dict[Program, str] = {
+    "ddpm": "train-ddpm",
+    "refiner": "train-refiner",
+    "addsr": "train-addsr",
+    "restorer": "train-restorer",
+}
 """The command of each program."""
 
 
@@ -50,7 +57,7 @@ def load_program(
 def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
     """Make the trainer of a recipe, with its frozen model if it has one."""
     if recipe.program == "ddpm":
-        return Trainer(recipe, device, world)
+        return Trainer(recipe, device, world, _restorer(recipe, device))
     folder = model_folder(recipe.init or "")
     if not (folder / WEIGHTS).is_file():
         raise SkipDiffError(
@@ -59,12 +66,25 @@ def make_trainer(recipe: Recipe, device: torch.device, world: World) -> Trainer:
     model = load_pretrained(folder, device, training_dtype(recipe, device))
     if recipe.program == "refiner":
         return RefinerTrainer(recipe, device, world, model, Path(folder))
+    if recipe.program == "restorer":
+        return RestorerTrainer(recipe, device, world, model, Path(folder))
     return AddSRTrainer(recipe, device, world, model)
 
 
+def _restorer(recipe: Recipe, device: torch.device) -> Restorer | None:
+    """Load the restorer that LR passes through, if the recipe names one."""
+    if recipe.restorer_of is None:
+        return None
+    model = load_pretrained(recipe.restorer_of, device, training_dtype(recipe, device))
+    if model.restorer is None:
+        raise SkipDiffError(f"recipe {recipe.name}: restorer_of names {model.name}, which has no restorer")
+    return model.restorer
+
+
 def begin(trainer: Trainer, source: str | os.PathLike[str], provenance: Provenance) -> FrozenModel:
-    """Start a new run from the weights of a model; a refiner, which has its own weights, only records it."""
-    if isinstance(trainer, RefinerTrainer):
+    """Start a new run from the weights of a model; a refiner and a restorer, which have weights of their
+    own, only record it."""
+    if isinstance(trainer, RefinerTrainer | RestorerTrainer):
         provenance.init = {"model": trainer.model.name, "hash": trainer.model.hash, **trainer.began_from}
         provenance.earlier = trainer.earlier_legs
         return trainer.model

@@ -30,6 +30,7 @@ from .blocks import (
     LossRecipe,
     OptimiserRecipe,
     RefinerRecipe,
+    RestorerRecipe,
     ValidationRecipe,
     check_range,
 )
@@ -37,7 +38,7 @@ from .features import MIN_SIZE
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")
-Program = Literal["ddpm", "refiner", "addsr"]
+Program = Literal["ddpm", "refiner", "addsr", "restorer"]
 """The kinds of training."""
 
 
@@ -64,6 +65,11 @@ class Recipe:
     """Settings for training a refiner of the model ``init``, which stays as it is."""
     addsr: AddSRRecipe | None = None
     """Settings for training a student of the model ``init``."""
+    restorer: RestorerRecipe | None = None
+    """Settings for training a restorer for the model ``init``, which stays as it is."""
+    restorer_of: str | None = None
+    """Name or folder of the model whose restorer LR passes through before the diffusion model sees it, in
+    training as in use; null for none. A refiner and a student have their frozen model's."""
     validation: ValidationRecipe = ValidationRecipe()
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
@@ -84,10 +90,13 @@ class Recipe:
         self._check_program()
 
     def _check_program(self) -> None:
-        blocks = [name for name in ("consistency", "refiner", "addsr") if getattr(self, name) is not None]
+        names = ("consistency", "refiner", "addsr", "restorer")
+        blocks = [name for name in names if getattr(self, name) is not None]
+        if self.restorer_of and self.program != "ddpm":
+            raise ValueError(f"restorer_of is of no use beside {blocks[0]}: the model brings its own")
         if len(blocks) > 1:
             raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
-        if self.program == "ddpm" and not blocks:
+        if self.program == "restorer" or (self.program == "ddpm" and not blocks):
             return
         if self.model.prediction != "v":
             raise ValueError(f"{blocks[0]} needs prediction v: at level T, x̂0 made from ε is useless")
@@ -97,6 +106,8 @@ class Recipe:
     @property
     def program(self) -> Program:
         """The program that trains the recipe, which follows from its block."""
+        if self.restorer:
+            return "restorer"
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,12 +212,12 @@ def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 def _with_model(data: dict[str, Any]) -> dict[str, Any]:
     """Replace ``model`` in a recipe, if it is a name or folder, by that model's configuration.
 
-    The configuration's start, refiner, training record and figures are left out.
+    The configuration's start, refiner, restorer, training record and figures are left out.
     """
     if not isinstance(data.get("model"), str):
         return data
     config = read_config(model_folder(data["model"]) / CONFIG)
-    plain = replace(config, start=None, refiner=None, training={}, quality={})
+    plain = replace(config, start=None, refiner=None, restorer=None, training={}, quality={})
     return {**data, "model": plain.to_dict()}
 
 

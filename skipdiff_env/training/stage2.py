@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..chains import CCSR, Chain, Refined
-from ..diffusion.folder import CONFIG, REFINER, WEIGHTS, read_config, write_config, write_weights
+from ..diffusion.folder import CONFIG, REFINER, RESTORER, WEIGHTS, read_config, write_config, write_weights
 from ..diffusion.model import FrozenModel, RefinerConfig, chain_image
 from ..diffusion.noise import NoiseKey
 from ..diffusion.pretrained import model_folder
@@ -46,7 +46,7 @@ class RefinerTrainer(AdversarialTrainer):
         self.options: RefinerRecipe = recipe.refiner
         self.model = self.learnt_from = model
         self._folder = folder
-        super().__init__(recipe, device, world)
+        super().__init__(recipe, device, world, model.restorer)
         self._distances: dict[str, tuple[float, nn.Module]] = {}
         if self.options.lpips:
             self._distances["lpips"] = self.options.lpips, Lpips().to(device)
@@ -128,6 +128,8 @@ class RefinerTrainer(AdversarialTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / WEIGHTS).exists():
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())
+        if self.restorer:
+            write_weights(folder / RESTORER, self.restorer.network)
         write_weights(folder / REFINER, self.ema)
         refiner = RefinerConfig(self.options.unet, training=record)
         config = replace(self.model.config, chain=f"ccsr:{self._usual}", refiner=refiner)

@@ -168,7 +168,7 @@ def _prepare(
     bank = _bank(recipe, data, recipe.data.crop, tell, read_list(recipe.data.held_out), recipe.data.drawings)
     if isinstance(bank, ImageBank) and bank.nbytes < _room(trainer.device):
         bank.to(trainer.device)
-    batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world)
+    batches: Callable[[int], Any] = BatchMaker(recipe, bank, trainer.device, world, trainer.restorer)
     # Work that the CPU does while the GPU is busy
     beside = recipe.degradation is not None and trainer.device.type == "cuda"
     if bank.device != trainer.device or isinstance(bank, StreamedBank) or beside:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,8 @@ from ..chains.ccsr import T_MAX
 from ..diffusion.degradations import degrade_batch, draw_seeds
 from ..diffusion.folder import save_model
 from ..diffusion.model import FrozenModel, check_dtype
+from ..diffusion.resize import degrade
+from ..diffusion.restorer import Restorer
 from ..diffusion.schedule import NoiseSchedule
 from ..diffusion.unet import UNet
 from ..errors import SkipDiffError
@@ -35,6 +36,9 @@ from .loss import diffusion_loss, draw_levels, make_pairs
 from .optimiser import MuonAdamW, build_optimiser
 from .recipe import Recipe
 from .stream import StreamedBank
+
+if TYPE_CHECKING:
+    from .validation import Validation
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Batch:
     """√ᾱ, (B,)."""
     noise: Tensor
     """ε, (B, 3, H, W)."""
+    clean: Tensor
+    """The shrunk images, uint8 (B, 3, h, w)."""
+    lr: Tensor
+    """The same after degradation."""
     number: int
     """Number of the batch; batches with the same number are identical."""
 
@@ -84,12 +92,18 @@ class BatchMaker:
         bank: the training images.
         device: device on which batches are needed.
         world: this process's place among those that train together.
+        restore: function that LR passes through before it is enlarged, see :attr:`Trainer.restorer`.
     """
 
     def __init__(
-        self, recipe: Recipe, bank: ImageBank | StreamedBank, device: torch.device, world: World
+        self,
+        recipe: Recipe,
+        bank: ImageBank | StreamedBank,
+        device: torch.device,
+        world: World,
+        restore: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.recipe, self.bank, self.device = recipe, bank, device
+        self.recipe, self.bank, self.device, self.restore = recipe, bank, device, restore
         self.rows = world.rows(recipe.batch)
         self.schedule = NoiseSchedule.from_config(recipe.model.schedule)
         # CCSR's chain never evaluates between T and t_max.
@@ -110,12 +124,11 @@ class BatchMaker:
             self.device, non_blocking=True
         )
         noises = torch.Generator(self.device).manual_seed(step_seed(recipe.seed, number, "noise"))
-        spoil = None
+        clean = lr = degrade(hr, recipe.model.scale)
         if recipe.degradation is not None:
-            seeds = draw_seeds(recipe.batch, draws)[rows]
-            spoil = partial(degrade_batch, recipe=recipe.degradation, seeds=seeds)
-        target, condition = make_pairs(hr, recipe.model, spoil)
-        return Batch(target, condition, level, self._normal(hr.shape[-2:], noises), number)
+            lr = degrade_batch(clean, recipe.degradation, draw_seeds(recipe.batch, draws)[rows])
+        target, condition = make_pairs(hr, self.restore(lr) if self.restore else lr, recipe.model)
+        return Batch(target, condition, level, self._normal(hr.shape[-2:], noises), clean, lr, number)
 
     def _normal(self, sides: torch.Size, generator: torch.Generator) -> Tensor:
         """Draw this process's rows of a batch of standard normal numbers."""
@@ -128,6 +141,7 @@ class Trainer:
 
     Attributes:
         config: configuration of the model that is made.
+        restorer: restorer of the model that is made, through which LR passes in training too; None for none.
         step: number of steps done.
         network: the network in training, (B, 6, H, W), (B,) → (B, 3, H, W).
         ema: the network with the moving average of the weights, which is exported.
@@ -140,9 +154,16 @@ class Trainer:
     learnt_from: FrozenModel | None = None
     """The frozen model that it learns from, if any."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, world: World | None = None) -> None:
-        self.recipe, self.device, self.step = recipe, device, 0
-        self.config, self._world = recipe.model, world or World()
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        world: World | None = None,
+        restorer: Restorer | None = None,
+    ) -> None:
+        self.recipe, self.device, self.step, self.restorer = recipe, device, 0, restorer
+        self.config = replace(recipe.model, restorer=restorer.config if restorer else None)
+        self._world = world or World()
         self.parts: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -237,13 +258,17 @@ class Trainer:
         """Say what has gone irrecoverably wrong, judged by the figures of a step; empty if nothing has."""
         return ""
 
+    def measured(self, validation: Validation) -> dict[str, float]:
+        """Return the figures of :meth:`frozen` on validation images that come from no picture."""
+        return {"val_loss": validation.loss(self.frozen())}
+
     def chains(self) -> dict[str, Chain]:
         """Return further chains that validation runs on :meth:`frozen`, by name."""
         return {f"CCSR {steps}": CCSR(steps) for steps in (1, 2)} if self.recipe.consistency else {}
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:
         """Write the moving average as a model folder, with the record of its training."""
-        save_model(folder, self.ema, replace(self.config, training=record))
+        save_model(folder, self.ema, replace(self.config, training=record), restorer=self.restorer)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -253,7 +278,9 @@ class Trainer:
 
     def frozen(self) -> FrozenModel:
         """Return the moving average as a model that can sample; it keeps changing during training."""
-        return FrozenModel(self.ema, self.config, self.device, self.dtype, self.recipe.name)
+        return FrozenModel(
+            self.ema, self.config, self.device, self.dtype, self.recipe.name, restorer=self.restorer
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain numbers from which :meth:`load_state_dict` continues, bit for bit."""
@@ -262,14 +289,19 @@ class Trainer:
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            **({"restorer": self.restorer.hash} if self.restorer else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned.
 
         Raises:
-            SkipDiffError: if it belongs to another architecture.
+            SkipDiffError: if it belongs to another architecture, or was trained behind another restorer.
         """
+        if state.get("restorer") != (self.restorer and self.restorer.hash):
+            raise SkipDiffError(
+                "the checkpoint was trained behind another restorer: give the same restorer_of"
+            )
         try:
             self.network.load_state_dict(state["network"])
             self.ema.load_state_dict(state["ema"])

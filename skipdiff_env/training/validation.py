@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..chains import CSA, Chain, parse_skipdiff
 from ..diffusion.degradations import degrade_batch, draw_seeds
-from ..diffusion.model import FrozenModel
+from ..diffusion.model import FrozenModel, bicubic_condition
 from ..diffusion.noise import NoiseKey, image_key
 from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
 from ..errors import SkipDiffError
@@ -47,7 +47,8 @@ class Validation:
         images = images[: recipe.validation.images]
         self.hr = np.stack([_centre(image, side) for image in images])
         self._hr = to_planes(self.hr).to(device)
-        self._lr = self._spoiled(degrade(self._hr, recipe.model.scale))
+        self._clean = degrade(self._hr, recipe.model.scale)
+        self._lr = self._spoiled(self._clean)
         self.keys = [NoiseKey(image_key(to_arrays(lr[None])[0]), 0) for lr in self._lr]
         self.metrics = _load_metrics(recipe.validation.metrics, self.hr[:1], device, say)
 
@@ -73,6 +74,12 @@ class Validation:
             total += value.item()
         return total / len(self.hr)
 
+    def restoring(self, restore: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Compute the mean error of restored LR, in [-1, 1], and what share that is of the error before."""
+        clean = to_signed(self._clean)
+        before, after = ((to_signed(lr) - clean).abs().mean().item() for lr in (self._lr, restore(self._lr)))
+        return {"val_loss": after, "val_left": after / max(before, 1e-6)}
+
     def samples(
         self, model: FrozenModel, chains: Mapping[str, Chain], count: int | None = None
     ) -> dict[str, np.ndarray]:
@@ -84,8 +91,9 @@ class Validation:
             count: number of images to use, from the first on; None: all.
         """
         condition = model.condition(self._lr[:count])
+        plain = bicubic_condition(self._lr[:count], model.scale)
         made = {name: chain(model, condition, self.keys[:count]).x0 for name, chain in chains.items()}
-        return {name: to_arrays(to_uint8(x0)) for name, x0 in {"bicubic": condition, **made}.items()}
+        return {name: to_arrays(to_uint8(x0)) for name, x0 in {"bicubic": plain, **made}.items()}
 
     def figures(self, pictures: dict[str, np.ndarray]) -> dict[str, float]:
         """Compute mean scores, named ``psnr/coarse`` and so on; what cannot be computed is left out."""

@@ -18,6 +18,7 @@ from ..chains import Chain, Final, Refined
 from ..chains.detail import Detailed
 from ..diffusion import FrozenModel, NoiseKey, bicubic, image_key
 from ..diffusion.engines import TORCH
+from ..diffusion.model import bicubic_condition
 from ..diffusion.process import Refine
 from ..diffusion.refiner import Refiner
 from ..diffusion.resize import back_project, fix_colours, to_arrays, to_planes
@@ -237,7 +238,10 @@ class Enlarger:
         """Return the chain's picture of (h, w, 3), float (1, 3, H, W) in [-1, 1], and its ``Final``."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
-        condition = channel_by_channel(self.model.condition, to_planes(seen), folder)
+        enlarge = partial(bicubic_condition, scale=self.model.scale)
+        condition = channel_by_channel(
+            enlarge, self.model.restored(to_planes(seen).to(self.model.device)), folder
+        )
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0

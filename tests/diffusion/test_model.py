@@ -112,7 +112,7 @@ def test_condition_is_what_training_saw():
     hr = torch.randint(0, 256, (2, 3, 24, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     for config in (tiny_config(), tiny_config(target="residual", residual_scale=5.0)):
         model = random_model(config)
-        target, condition = make_pairs(hr, config)
+        target, condition = make_pairs(hr, degrade(hr, config.scale), config)
         assert torch.equal(model.condition(degrade(hr, 4)), condition)
         assert torch.equal(model.to_latent(to_signed(hr), condition), target)
         assert condition.shape == hr.shape and condition.min() >= -1 and condition.max() <= 1

@@ -12,11 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from skipdiff_env.diffusion import ModelConfig, degrade
 from skipdiff_env.diffusion import degradations as faults
+from skipdiff_env.diffusion import degrade, to_uint8
 from skipdiff_env.diffusion.degradations import DegradationRecipe, Effect, degrade_batch, draw_seeds
+from skipdiff_env.diffusion.model import bicubic_condition
+from skipdiff_env.training import load_recipe
 from skipdiff_env.training.augment import change_colour, draw_colour
-from skipdiff_env.training.loss import make_pairs
+from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.trainer import Batch, BatchMaker
 from tests.training.training_helpers import picture
 
 ALL = DegradationRecipe(
@@ -186,17 +190,15 @@ def test_no_fault_moves_the_picture() -> None:
 
 
 def test_faults_touch_the_condition_and_not_the_image() -> None:
-    hr = tensor(picture(5, 32, 32))
-    config = ModelConfig(scale=4, image_size=32, target="image")
-    seen: list[torch.Tensor] = []
+    def batch(*changes: str) -> Batch:
+        recipe = load_recipe("tiny", overrides=["model.target=image", *changes])
+        return BatchMaker(recipe, ImageBank([picture(5, 32, 32)]), torch.device("cpu"), World())(3)
 
-    def spoil(lr: torch.Tensor) -> torch.Tensor:
-        seen.append(lr)
-        return degrade_batch(lr, DegradationRecipe(jpeg=Effect(1, 20, 20)), torch.tensor([3]))
-
-    (clean_target, clean), (target, spoiled) = make_pairs(hr, config), make_pairs(hr, config, spoil)
-    assert torch.equal(seen[0], degrade(hr, 4))
-    assert torch.equal(target, clean_target) and not torch.equal(spoiled, clean)
+    plain, spoiled = batch(), batch("degradation={jpeg: {share: 1, low: 20, high: 20}}")
+    assert torch.equal(plain.lr, plain.clean) and torch.equal(plain.lr, degrade(to_uint8(plain.target), 4))
+    assert torch.equal(spoiled.target, plain.target) and torch.equal(spoiled.clean, plain.clean)
+    assert not torch.equal(spoiled.lr, plain.lr)
+    assert torch.equal(spoiled.condition, bicubic_condition(spoiled.lr, 4))
 
 
 def test_no_colour_change_is_none_and_each_change_does_what_it_says() -> None:

@@ -51,6 +51,8 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
         raise SkipDiffError(
             f"{model.name!r} is not a network of SkipDiff, but a {type(model.network).__name__}"
         )
+    if model.restorer:
+        raise SkipDiffError(f"{model.name!r} cannot be exported: a folder of diffusers has no restorer")
     for field, wanted, found in (
         ("patch_size", 1, config.unet.patch_size),
         ("multipliers", "to begin with 1", config.unet.multipliers[0]),
