@@ -78,7 +78,7 @@ def before_after(model: FrozenModel) -> bytes:
     panels = {
         f"input, {small.width}x{small.height} pixels": small.resize((SIDE, SIDE), Image.Resampling.NEAREST),
         "bicubic": small.resize((SIDE, SIDE), Image.Resampling.BICUBIC),
-        f"SkipDiff, {made.trace[0].evaluations} evaluations": made.images[0],
+        f"{model.name}, {made.trace[0].evaluations} evaluations": made.images[0],
     }
     file = io.BytesIO()
     sheet = side_by_side([(label, np.asarray(picture)) for label, picture in panels.items()])
