@@ -34,7 +34,7 @@ from skipdiff_env.chains import Plan, shipped_plans
 from skipdiff_env.diffusion import FrozenModel, image_key
 from skipdiff_env.images import make_pair, mixed_quality, open_source
 from skipdiff_env.images.mixed import KINDS
-from skipdiff_env.training.held_out import read_list
+from skipdiff_env.training.data.held_out import read_list
 
 from ..measure.options import command_line
 from ..measure.tables import RESULTS, Report, Table, basis

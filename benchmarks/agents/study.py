@@ -27,7 +27,7 @@ from skipdiff_env.images.mixed import KINDS
 from skipdiff_env.latent_cache import LatentCache
 from skipdiff_env.metrics.load import LOG
 from skipdiff_env.oracle import optimum_calls
-from skipdiff_env.training.held_out import read_list
+from skipdiff_env.training.data.held_out import read_list
 
 from ..measure.metrics import METRICS, Metric
 from ..measure.tables import RESULTS

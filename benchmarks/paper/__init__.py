@@ -3,6 +3,5 @@
 - ``parts``: which samplers a table or figure shows; ``published``: the paper's figures
 - ``figures``, ``pictures``, ``portraits``: drawing; ``cost``: seconds and FLOPs (Table 3)
 - ``claims``: which of the paper's claims hold here; ``page``: the page that links everything
-- commands: ``command`` (``python -m benchmarks paper``), ``stability``, ``refiner``, ``inputs``, ``recipes``,
-  ``demo``
+- commands: ``command`` (``python -m benchmarks paper``), ``stability``, ``inputs``, ``demo``
 """

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..measure.metrics import Metric, column, major
-from ..measure.results import FEWEST, Estimate, Results
+from ..measure.metrics import column, major
+from ..measure.results import FEWEST, Results
 from ..measure.samplers import FAMILIES
+from ..measure.sentences import COMPARED, compared, name, signed, spelled
 from .parts import Subject
 from .published import CASES, COARSE_TRENDS, STARTS
 
-COMPARED = ("psnr", "niqe", "lpips")
-"""The metrics of the paper's claims."""
 WORDS = {1: "yes", 0: "undecided", -1: "no"}
 
 
@@ -203,36 +202,6 @@ def same_budget(results: Results, subject: Subject) -> list[str]:
                 f"takes {budget:.4g}."
             )
     return found
-
-
-def compared(results: Results, rival: str, ours: str, metrics: Sequence[Metric] = ()) -> str:
-    """Say by which metrics, of :data:`COMPARED` or others, a rival is better, worse, or neither."""
-    names = [metric.name for metric in metrics] or COMPARED
-    gains = {metric: results.gain(rival, ours, metric) for metric in names}
-    few = len(results.images) < FEWEST
-    named = {1: "better", -1: "worse", 0: "undecided" if few else "not told apart"}
-    parts = [
-        f"{named[sign]} in "
-        + ", ".join(f"{name(m)} ({signed(gains[m], m)})" for m in names if gains[m].sign == sign)
-        for sign in (1, -1, 0)
-        if any(gain.sign == sign for gain in gains.values())
-    ]
-    return "; ".join(parts) + "."
-
-
-def name(metric: str) -> str:
-    """Return a metric's name in sentences."""
-    return column(metric).title
-
-
-def signed(gain: Estimate, metric: str) -> str:
-    """Format a gain with its interval, where more is better."""
-    return spelled(gain, f"+.{column(metric).digits}f")
-
-
-def spelled(found: Estimate, form: str, unit: str = "") -> str:
-    """Format a mean and its interval for a sentence."""
-    return f"{found.mean:{form}}{unit}, interval {found.low:{form}} … {found.high:{form}}"
 
 
 def niqe_disagreements(results: Results) -> str:

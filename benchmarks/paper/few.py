@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..measure.metrics import column
 from ..measure.results import Results
 from ..measure.samplers import FAMILIES
-from .claims import COMPARED, compared
+from ..measure.sentences import COMPARED, compared
 from .parts import Subject
 
 BUDGETS = (1, 2, 4)

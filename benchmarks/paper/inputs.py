@@ -26,9 +26,9 @@ from ..measure.quality import count, data, data_head, estimates, means
 from ..measure.results import Results
 from ..measure.sampler import HR, Sampler
 from ..measure.samplers import catalogue
+from ..measure.sentences import compared
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
-from .claims import compared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from skipdiff_env.training import load_recipe
-from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.data.bank import ImageBank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.optimiser import MuonAdamW, product_dtype
-from skipdiff_env.training.trainer import BatchMaker, Trainer
+from skipdiff_env.training.trainers.base import BatchMaker, Trainer
+from skipdiff_env.training.trainers.optimiser import MuonAdamW, product_dtype
 
 PARTS = ("data", "forward", "backward", "optimiser")
 PROCESSORS = {"as it is": {}, "AVX2 alone": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}

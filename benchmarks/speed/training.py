@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipdiff_env.diffusion import UNet
 from skipdiff_env.training import Recipe, load_recipe
-from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.data.bank import ImageBank
 from skipdiff_env.training.distributed import World, training_device
-from skipdiff_env.training.log import Progress, RunLog
-from skipdiff_env.training.trainer import BatchMaker, Trainer
+from skipdiff_env.training.run.log import Progress, RunLog
+from skipdiff_env.training.trainers.base import BatchMaker, Trainer
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..diffusion.restorer import RestorerConfig
 from ..diffusion.unet import UNetConfig
-from .drawings import SIDE
+from .data.drawings import SIDE
 
 POOL = 1000
 """Number of batches that the training of a refiner uses again, see :attr:`RefinerRecipe.reuse`."""
@@ -44,7 +44,7 @@ class DataRecipe:
     weights: dict[str, float] = field(default_factory=dict)
     """Relative frequency of drawing an image, by the beginning of its file name; 1 for all others."""
     held_out: str | None = None
-    """List of pictures that no training may see, see :mod:`.held_out`: the name of a shipped list, or a
+    """List of pictures that no training may see, see :mod:`.data.held_out`: the name of a shipped list, or a
     file."""
     orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
     """Orientations of the crops: all eight flips and quarter turns, only left-right mirroring, or none."""
@@ -54,7 +54,7 @@ class DataRecipe:
     """Maximum relative change of brightness, contrast and saturation; half of it for each channel's gain."""
 
     drawings: int = 0
-    """Number of added pictures of text and line art, see :mod:`.drawings`; needs ``in_memory``."""
+    """Number of added pictures of text and line art, see :mod:`.data.drawings`; needs ``in_memory``."""
 
     def __post_init__(self) -> None:
         check_range("crop", self.crop, 1)
@@ -128,8 +128,8 @@ class ValidationRecipe:
 
 @dataclass(frozen=True)
 class ConsistencyRecipe:
-    """CCSR's first stage (see :mod:`.consistency`), in which the usual loss, Eq. 7, is restricted to levels
-    up to t_max."""
+    """CCSR's first stage (see :mod:`.trainers.consistency`), in which the usual loss, Eq. 7, is restricted to
+    levels up to t_max."""
 
     every: int = 2
     """The consistency loss is used in every ``every``-th step."""
@@ -154,7 +154,7 @@ class AdversarialRecipe:
 
 @dataclass(frozen=True)
 class RefinerRecipe:
-    """CCSR's second stage, see :mod:`.stage2`."""
+    """CCSR's second stage, see :mod:`.trainers.refiner`."""
 
     unet: UNetConfig
     """Architecture of the refiner."""
@@ -184,7 +184,7 @@ class RefinerRecipe:
 
 @dataclass(frozen=True)
 class RestorerRecipe:
-    """The training of a restorer, see :mod:`.restoring`."""
+    """The training of a restorer, see :mod:`.trainers.restorer`."""
 
     network: RestorerConfig
     """Its architecture."""
@@ -194,7 +194,7 @@ class RestorerRecipe:
 
 @dataclass(frozen=True)
 class AddSRRecipe:
-    """AddSR's distillation, see :mod:`.addsr`."""
+    """AddSR's distillation, see :mod:`.trainers.addsr`."""
 
     adversarial: AdversarialRecipe
     self_refinement: float = 0.5

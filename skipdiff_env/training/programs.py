@@ -14,13 +14,13 @@ from ..diffusion.model import FrozenModel
 from ..diffusion.pretrained import load_pretrained, model_folder
 from ..diffusion.restorer import Restorer
 from ..errors import SkipDiffError
-from .addsr import AddSRTrainer
 from .distributed import World
 from .provenance import Provenance, start_from
 from .recipe import Program, Recipe, load_recipe
-from .restoring import RestorerTrainer
-from .stage2 import RefinerTrainer
-from .trainer import Trainer, training_dtype
+from .trainers.addsr import AddSRTrainer
+from .trainers.base import Trainer, training_dtype
+from .trainers.refiner import RefinerTrainer
+from .trainers.restorer import RestorerTrainer
 
 COMMANDS: dict[Program, str] = {
     "ddpm": "train-ddpm",

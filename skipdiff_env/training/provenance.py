@@ -13,7 +13,7 @@ from ..diffusion.model import FrozenModel, ModelConfig
 from ..diffusion.pretrained import load_pretrained
 from ..errors import SkipDiffError
 from .distributed import World
-from .trainer import Trainer
+from .trainers.base import Trainer
 
 FREE = ("image_size", "attention_sizes", "dropout", "zero_init")
 """Fields in which the recipe's network may differ from that of the model that it starts from."""

@@ -34,7 +34,7 @@ from .blocks import (
     ValidationRecipe,
     check_range,
 )
-from .features import MIN_SIZE
+from .trainers.features import MIN_SIZE
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 T = TypeVar("T")

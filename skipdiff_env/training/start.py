@@ -16,18 +16,18 @@ import torch
 
 from ..errors import SkipDiffError
 from ..locks import alone
-from .checkpoint import checkpoint_files
-from .data import ImageBank, load_bank
+from .data.bank import ImageBank, load_bank
+from .data.held_out import read_list
+from .data.stream import Ahead, StreamedBank
 from .distributed import World, join, training_device
-from .held_out import read_list
-from .log import say
-from .loop import Cooldown, Run, Session, Signals
 from .programs import begin, check_frozen, load_program, make_trainer
 from .provenance import Provenance, describe_hardware
 from .recipe import Program, Recipe
-from .stream import Ahead, StreamedBank
-from .trainer import BatchMaker, Trainer
-from .validation import Validation
+from .run.checkpoint import checkpoint_files
+from .run.log import say
+from .run.loop import Cooldown, Run, Session, Signals
+from .trainers.base import BatchMaker, Trainer
+from .trainers.validation import Validation
 
 Paths = Sequence[str | os.PathLike[str]]
 GPU_SHARE = 0.5
@@ -99,7 +99,7 @@ def train(
     Args:
         recipe: name of a shipped recipe, a YAML file, or the content of one.
         data: training images: folders, tar files, .txt lists and image files.
-        out: folder of the run; see :mod:`.loop` for its content.
+        out: folder of the run; see :mod:`.run.loop` for its content.
         resume: whether to continue the run in ``out`` from its newest checkpoint.
         init: name or folder of the model whose weights to start from, instead of the recipe's; for a refiner
             or a student, the frozen model, which is also needed to resume.

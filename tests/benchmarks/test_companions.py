@@ -7,8 +7,8 @@ import csv
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.paper import side_by_side
-from benchmarks.paper.companions import RECIPES, UNTRAINED, VARIANTS
+from benchmarks.training import side_by_side
+from benchmarks.training.companions import RECIPES, UNTRAINED, VARIANTS
 from skipdiff_env import training
 from skipdiff_env.training import load_recipe
 

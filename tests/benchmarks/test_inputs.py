@@ -13,7 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.measure.results import Results
 from benchmarks.measure.store import Row
 from benchmarks.paper.inputs import verdict
-from benchmarks.paper.refiner import STRENGTHS
+from benchmarks.training.refiner import STRENGTHS
 from skipdiff_env.diffusion import NoiseSchedule, load_pretrained, random_model, tiny_config
 from skipdiff_env.diffusion.folder import (
     CONFIG,

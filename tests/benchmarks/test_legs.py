@@ -13,7 +13,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.measure.results import Results
 from benchmarks.measure.store import Row
-from benchmarks.paper.legs import per_tenfold
+from benchmarks.training.legs import per_tenfold
 from skipdiff_env.diffusion import NoiseSchedule, random_model, save_model, tiny_config
 from skipdiff_env.diffusion.folder import REFINER, write_weights
 from skipdiff_env.diffusion.model import RefinerConfig

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.paper import side_by_side
-from benchmarks.paper.side_by_side import Short
+from benchmarks.training import side_by_side
+from benchmarks.training.side_by_side import Short
 from skipdiff_env import SkipDiffError
 
 VARIANT = "min-SNR weights, γ = 5"
@@ -93,7 +93,7 @@ def test_an_unknown_variant_is_named(image_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["natural-4x", "face-8x"])
 def test_every_variant_is_a_recipe(name):
-    from benchmarks.paper.recipes import VARIANTS
+    from benchmarks.training.recipes import VARIANTS
     from skipdiff_env.training import load_recipe
 
     base = load_recipe(name)

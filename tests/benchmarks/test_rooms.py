@@ -15,6 +15,7 @@ BELOW = {
     "speed": {"measure"},
     "agents": {"measure"},
     "restore": {"measure"},
+    "training": {"measure"},
     "paper": {"measure", "speed"},
 }
 """Which rooms a room may use."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.training.data import ImageBank, load_bank
+from skipdiff_env.training.data.bank import ImageBank, load_bank
 
 
 def labelled(number, height, width):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from skipdiff_env.diffusion import NoiseSchedule, UNet, bicubic, degrade, tiny_config
-from skipdiff_env.training.data import ImageBank
-from skipdiff_env.training.loss import diffusion_loss, draw_levels, make_pairs
+from skipdiff_env.training.data.bank import ImageBank
+from skipdiff_env.training.trainers.loss import diffusion_loss, draw_levels, make_pairs
 
 
 class Recorder(nn.Module):

@@ -22,7 +22,7 @@ from skipdiff_env.diffusion import (
     to_signed,
 )
 from skipdiff_env.diffusion.model import x0_from_output
-from skipdiff_env.training.loss import make_pairs
+from skipdiff_env.training.trainers.loss import make_pairs
 
 
 class Oracle(nn.Module):

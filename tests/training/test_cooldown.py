@@ -11,9 +11,9 @@ import pytest
 
 from skipdiff_env.diffusion import load_pretrained
 from skipdiff_env.training import TrainResult
-from skipdiff_env.training import loop as loop_module
-from skipdiff_env.training.checkpoint import checkpoint_files
-from skipdiff_env.training.log import read_log
+from skipdiff_env.training.run import loop as loop_module
+from skipdiff_env.training.run.checkpoint import checkpoint_files
+from skipdiff_env.training.run.log import read_log
 from tests.training.training_helpers import assert_same
 
 Run = Callable[..., TrainResult]

@@ -11,8 +11,8 @@ import torch
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import load_recipe
-from skipdiff_env.training.data import load_bank
-from skipdiff_env.training.drawings import SIDE, drawing
+from skipdiff_env.training.data.bank import load_bank
+from skipdiff_env.training.data.drawings import SIDE, drawing
 from tests.training.training_helpers import picture
 
 

@@ -17,10 +17,10 @@ from skipdiff_env.diffusion import degrade, to_uint8
 from skipdiff_env.diffusion.degradations import DegradationRecipe, Effect, degrade_batch, draw_seeds
 from skipdiff_env.diffusion.model import bicubic_condition
 from skipdiff_env.training import load_recipe
-from skipdiff_env.training.augment import change_colour, draw_colour
-from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.data.augment import change_colour, draw_colour
+from skipdiff_env.training.data.bank import ImageBank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.trainer import Batch, BatchMaker
+from skipdiff_env.training.trainers.base import Batch, BatchMaker
 from tests.training.training_helpers import picture
 
 ALL = DegradationRecipe(

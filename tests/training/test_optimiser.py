@@ -12,8 +12,9 @@ from torch import nn
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, load_recipe
 from skipdiff_env.training.blocks import OptimiserRecipe
-from skipdiff_env.training.checkpoint import checkpoint_files
-from skipdiff_env.training.optimiser import (
+from skipdiff_env.training.run.checkpoint import checkpoint_files
+from skipdiff_env.training.trainers.base import Trainer
+from skipdiff_env.training.trainers.optimiser import (
     TYPES,
     Muon,
     MuonAdamW,
@@ -21,7 +22,6 @@ from skipdiff_env.training.optimiser import (
     orthogonalise,
     product_dtype,
 )
-from skipdiff_env.training.trainer import Trainer
 from tests.training.training_helpers import assert_same, start_two
 
 LR = 1e-3
@@ -94,7 +94,7 @@ def test_the_type_is_measured_once() -> None:
 RANK = """
 import torch
 from torch import nn
-from skipdiff_env.training import optimiser
+from skipdiff_env.training.trainers import optimiser
 from skipdiff_env.training.blocks import OptimiserRecipe
 from skipdiff_env.training.distributed import join
 

@@ -19,11 +19,11 @@ from skipdiff_env.diffusion.resize import to_signed
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, load_recipe, train
 from skipdiff_env.training.average import average_models
-from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.data.bank import ImageBank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.log import read_log
 from skipdiff_env.training.programs import make_trainer
-from skipdiff_env.training.trainer import BatchMaker
+from skipdiff_env.training.run.log import read_log
+from skipdiff_env.training.trainers.base import BatchMaker
 from tests.training.test_rival_runs import SMALL_REFINER
 from tests.training.training_helpers import ROOT, assert_same, picture, weights
 

@@ -16,9 +16,12 @@ from skipdiff_env.diffusion.refiner import RefinerNetwork
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.training import load_recipe
-from skipdiff_env.training.addsr import AddSRTrainer, distillation_loss, mean_weight, step_weight
-from skipdiff_env.training.consistency import consistency_loss
-from skipdiff_env.training.critics import (
+from skipdiff_env.training.data.bank import ImageBank
+from skipdiff_env.training.distributed import World
+from skipdiff_env.training.trainers.addsr import AddSRTrainer, distillation_loss, mean_weight, step_weight
+from skipdiff_env.training.trainers.base import BatchMaker
+from skipdiff_env.training.trainers.consistency import consistency_loss
+from skipdiff_env.training.trainers.critics import (
     ALIKE,
     COLLAPSE_STEPS,
     CollapseWatch,
@@ -27,10 +30,7 @@ from skipdiff_env.training.critics import (
     critic_hinge,
     generator_hinge,
 )
-from skipdiff_env.training.data import ImageBank
-from skipdiff_env.training.distributed import World
-from skipdiff_env.training.features import Lpips
-from skipdiff_env.training.trainer import BatchMaker
+from skipdiff_env.training.trainers.features import Lpips
 
 RNG = np.random.default_rng(0)
 

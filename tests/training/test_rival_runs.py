@@ -20,15 +20,16 @@ from skipdiff_env.chains import CCSR, AddSR
 from skipdiff_env.diffusion import random_model, save_model
 from skipdiff_env.diffusion.refiner import load_refiner
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.training import TrainResult, available_recipes, critics, load_recipe, train
-from skipdiff_env.training.adversarial import AdversarialTrainer
+from skipdiff_env.training import TrainResult, available_recipes, load_recipe, train
 from skipdiff_env.training.blocks import POOL
-from skipdiff_env.training.checkpoint import checkpoint_files
-from skipdiff_env.training.data import load_bank
+from skipdiff_env.training.data.bank import load_bank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.log import read_log
 from skipdiff_env.training.programs import make_trainer
-from skipdiff_env.training.trainer import BatchMaker, batch_number
+from skipdiff_env.training.run.checkpoint import checkpoint_files
+from skipdiff_env.training.run.log import read_log
+from skipdiff_env.training.trainers import critics
+from skipdiff_env.training.trainers.adversarial import AdversarialTrainer
+from skipdiff_env.training.trainers.base import BatchMaker, batch_number
 from tests.shift_tolerant import forge
 from tests.training.training_helpers import assert_same, picture, weights
 
@@ -255,7 +256,7 @@ def test_what_is_not_finite_is_named(
     start(program, tmp_path, 2)
     good = checkpoint_files(tmp_path)[0]
     monkeypatch.setattr(
-        "skipdiff_env.training.adversarial.critic_hinge", lambda real, fake: real.mean() * math.nan
+        "skipdiff_env.training.trainers.adversarial.critic_hinge", lambda real, fake: real.mean() * math.nan
     )
     with pytest.raises(SkipDiffError, match="unstable at step 3: loss .*critic loss nan") as error:
         start(program, tmp_path, 4, resume=True)

@@ -13,7 +13,7 @@ import torch
 
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.training import TrainResult, available_recipes, load_recipe
-from skipdiff_env.training.checkpoint import checkpoint_files
+from skipdiff_env.training.run.checkpoint import checkpoint_files
 from tests.training.training_helpers import assert_same, start, start_two, weights
 
 QUICK = ["--recipe", "tiny", "--device", "cpu", "--set", "validation.images=0", "--set", "batch=4"]
@@ -117,7 +117,7 @@ def test_two_processes_at_half_the_batch_are_one_at_the_whole(
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for key, value in one.items():
         assert torch.allclose(value, two[key], rtol=1e-3, atol=2e-5), key
-    from skipdiff_env.training.log import read_log
+    from skipdiff_env.training.run.log import read_log
 
     losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl")] for name in ("one", "two")]
     assert len(losses[0]) == 5 and losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -14,11 +14,11 @@ import tifffile
 import torch
 
 from skipdiff_env.errors import SkipDiffError
-from skipdiff_env.training import held_out
-from skipdiff_env.training.data import ImageBank, load_bank
-from skipdiff_env.training.files import decode, image_files
-from skipdiff_env.training.held_out import read_list
-from skipdiff_env.training.stream import Ahead, StreamedBank
+from skipdiff_env.training.data import held_out
+from skipdiff_env.training.data.bank import ImageBank, load_bank
+from skipdiff_env.training.data.files import decode, image_files
+from skipdiff_env.training.data.held_out import read_list
+from skipdiff_env.training.data.stream import Ahead, StreamedBank
 from tests.training.training_helpers import picture
 
 

@@ -18,12 +18,12 @@ from skipdiff_env.diffusion import load_pretrained, random_model, save_model
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.metrics import psnr_y
 from skipdiff_env.training import TrainResult, load_recipe
-from skipdiff_env.training.checkpoint import checkpoint_files, load_newest, save_checkpoint
-from skipdiff_env.training.data import ImageBank
+from skipdiff_env.training.data.bank import ImageBank
 from skipdiff_env.training.distributed import World
-from skipdiff_env.training.log import Progress, RunLog, read_log
-from skipdiff_env.training.trainer import BatchMaker, Trainer
-from skipdiff_env.training.validation import Validation, usual_chains
+from skipdiff_env.training.run.checkpoint import checkpoint_files, load_newest, save_checkpoint
+from skipdiff_env.training.run.log import Progress, RunLog, read_log
+from skipdiff_env.training.trainers.base import BatchMaker, Trainer
+from skipdiff_env.training.trainers.validation import Validation, usual_chains
 from tests.training.training_helpers import assert_same, picture, weights
 
 Run = Callable[..., TrainResult]

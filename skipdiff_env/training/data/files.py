@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import SkipDiffError, first_line
+from ...errors import SkipDiffError, first_line
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2",
@@ -34,7 +34,7 @@ def decode(data: bytes) -> np.ndarray | None:
 
 
 def _decode_tiff(data: bytes) -> np.ndarray | None:
-    from ..images import decode_image
+    from ...images import decode_image
 
     try:
         return decode_image(io.BytesIO(data), "")

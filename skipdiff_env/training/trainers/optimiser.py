@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import OptimiserRecipe
-from .distributed import World
+from ..blocks import OptimiserRecipe
+from ..distributed import World
 
 
 def as_matrix(weight: Tensor) -> Tensor:

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..chains import Chain
-from ..diffusion.folder import CONFIG, RESTORER, WEIGHTS, write_config, write_weights
-from ..diffusion.model import FrozenModel
-from ..diffusion.pretrained import load_pretrained
-from ..diffusion.resize import to_signed
-from ..diffusion.restorer import Restorer, RestorerNetwork
-from ..errors import SkipDiffError
-from ..files import write_atomically
-from .blocks import RestorerRecipe
-from .distributed import World
-from .recipe import Recipe
-from .trainer import Batch, Trainer
+from ...chains import Chain
+from ...diffusion.folder import CONFIG, RESTORER, WEIGHTS, write_config, write_weights
+from ...diffusion.model import FrozenModel
+from ...diffusion.pretrained import load_pretrained
+from ...diffusion.resize import to_signed
+from ...diffusion.restorer import Restorer, RestorerNetwork
+from ...errors import SkipDiffError
+from ...files import write_atomically
+from ..blocks import RestorerRecipe
+from ..distributed import World
+from ..recipe import Recipe
+from .base import Batch, Trainer
 from .validation import Validation, usual_chains
 
 

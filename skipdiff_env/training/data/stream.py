@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.resize import to_planes
-from ..errors import SkipDiffError
-from .data import CropDraw, draw_crops, draw_weight, exclude, shrink, shrink_short, windows
+from ...diffusion.resize import to_planes
+from ...errors import SkipDiffError
+from .bank import CropDraw, draw_crops, draw_weight, exclude, shrink, shrink_short, windows
 from .files import decode, image_files
 from .held_out import stem
 

@@ -26,7 +26,7 @@ from skipdiff_env.diffusion import FrozenModel
 from skipdiff_env.diffusion.refiner import Refiner, load_refiner
 from skipdiff_env.files import write_atomically
 from skipdiff_env.images import ImageSource, open_source
-from skipdiff_env.training.log import LOG, read_log
+from skipdiff_env.training.run.log import LOG, read_log
 
 from ..measure.drawing import new_figure, save_plot
 from ..measure.evaluate import Evaluation
@@ -38,9 +38,9 @@ from ..measure.records import csv_text
 from ..measure.results import Estimate, Results, estimate
 from ..measure.sampler import Sampler
 from ..measure.samplers import catalogue, trained_chains
+from ..measure.sentences import compared
 from ..measure.store import Row, Store
 from ..measure.tables import Report, Table
-from .claims import compared
 
 CHOICE = "lpips"
 """The metric by which each leg's best start is chosen, since a better network may need another start."""

@@ -14,17 +14,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..chains import AddSR, Chain
-from ..chains.addsr import ADDSR_STEPS
-from ..diffusion.model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
-from ..diffusion.protocol import as_model
-from ..diffusion.schedule import NoiseSchedule
+from ...chains import AddSR, Chain
+from ...chains.addsr import ADDSR_STEPS
+from ...diffusion.model import FrozenModel, chain_image, chain_target, diffuse, image_from_output
+from ...diffusion.protocol import as_model
+from ...diffusion.schedule import NoiseSchedule
+from ..blocks import AddSRRecipe, AdversarialRecipe
+from ..distributed import World
+from ..recipe import Recipe
 from .adversarial import AdversarialTrainer, Attempt
-from .blocks import AddSRRecipe, AdversarialRecipe
+from .base import Batch, step_seed
 from .critics import FeatureCritic
-from .distributed import World
-from .recipe import Recipe
-from .trainer import Batch, step_seed
 
 
 def step_weight(step: int) -> float:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..errors import SkipDiffError, first_line
-from ..files import written
+from ...errors import SkipDiffError, first_line
+from ...files import written
 
 FOLDER = "checkpoints"
 KEEP = 2

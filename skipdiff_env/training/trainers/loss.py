@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
-from ..diffusion.resize import to_signed
-from ..diffusion.schedule import NoiseSchedule
+from ...diffusion.model import ModelConfig, bicubic_condition, chain_target, diffuse, noise_scale
+from ...diffusion.resize import to_signed
+from ...diffusion.schedule import NoiseSchedule
 
 
 def draw_levels(

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from ..errors import SkipDiffError
+from ...errors import SkipDiffError
 
-FOLDER = Path(__file__).resolve().parent / "held_out"
+FOLDER = Path(__file__).resolve().parents[1] / "held_out"
 PARTS = 10
 SEED = 0
 CROP = re.compile(r"_(w|c\d+)$")

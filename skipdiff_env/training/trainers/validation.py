@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..chains import CSA, Chain, parse_skipdiff
-from ..diffusion.degradations import degrade_batch, draw_seeds
-from ..diffusion.model import FrozenModel, bicubic_condition
-from ..diffusion.noise import NoiseKey, image_key
-from ..diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
-from ..errors import SkipDiffError
-from ..metrics.fidelity import psnr_y
-from ..policies.base import COARSE_STEPS, usual_start
+from ...chains import CSA, Chain, parse_skipdiff
+from ...diffusion.degradations import degrade_batch, draw_seeds
+from ...diffusion.model import FrozenModel, bicubic_condition
+from ...diffusion.noise import NoiseKey, image_key
+from ...diffusion.resize import degrade, to_arrays, to_planes, to_signed, to_uint8
+from ...errors import SkipDiffError
+from ...metrics.fidelity import psnr_y
+from ...policies.base import COARSE_STEPS, usual_start
+from ..recipe import Recipe
 from .loss import diffusion_loss, draw_levels
-from .recipe import Recipe
 
 LEVELS = 4
 """Noise levels per image in the validation loss."""

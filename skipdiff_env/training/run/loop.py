@@ -27,18 +27,18 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..chains import CSA
-from ..errors import SkipDiffError
-from ..files import write_atomically
-from ..policies.base import COARSE_STEPS
+from ...chains import CSA
+from ...errors import SkipDiffError
+from ...files import write_atomically
+from ...policies.base import COARSE_STEPS
+from ..distributed import World
+from ..provenance import Provenance
+from ..recipe import differences
+from ..trainers.base import Batch, Trainer
+from ..trainers.validation import Validation, usual_chains
 from .checkpoint import delete_checkpoints, load_newest, save_checkpoint
-from .distributed import World
 from .log import Progress, RunLog
-from .pictures import grid
-from .provenance import Provenance
-from .recipe import differences
-from .trainer import Batch, Trainer
-from .validation import Validation, usual_chains
+from .plots import grid
 
 FORMAT = 1
 """Version of the checkpoint format."""

@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..chains import CCSR, Chain, Refined
-from ..diffusion.folder import CONFIG, REFINER, RESTORER, WEIGHTS, read_config, write_config, write_weights
-from ..diffusion.model import FrozenModel, RefinerConfig, chain_image
-from ..diffusion.noise import NoiseKey
-from ..diffusion.pretrained import model_folder
-from ..diffusion.refiner import Refiner, RefinerNetwork, load_refiner
-from ..diffusion.resize import to_signed, to_uint8
-from ..errors import SkipDiffError
-from ..files import write_atomically
-from ..metrics.shift_tolerant import ShiftTolerantLpips
+from ...chains import CCSR, Chain, Refined
+from ...diffusion.folder import CONFIG, REFINER, RESTORER, WEIGHTS, read_config, write_config, write_weights
+from ...diffusion.model import FrozenModel, RefinerConfig, chain_image
+from ...diffusion.noise import NoiseKey
+from ...diffusion.pretrained import model_folder
+from ...diffusion.refiner import Refiner, RefinerNetwork, load_refiner
+from ...diffusion.resize import to_signed, to_uint8
+from ...errors import SkipDiffError
+from ...files import write_atomically
+from ...metrics.shift_tolerant import ShiftTolerantLpips
+from ..blocks import POOL, AdversarialRecipe, RefinerRecipe
+from ..distributed import World
+from ..recipe import Recipe
 from .adversarial import AdversarialTrainer, Attempt
-from .blocks import POOL, AdversarialRecipe, RefinerRecipe
+from .base import Batch, step_seed
 from .critics import PatchCritic
-from .distributed import World
 from .features import Lpips
-from .recipe import Recipe
-from .trainer import Batch, step_seed
 
 
 class RefinerTrainer(AdversarialTrainer):

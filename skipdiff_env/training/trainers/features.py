@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.folder import read_safetensors
-from ..metrics.shift_tolerant import SCALE, SHIFT, layered_distance
+from ...diffusion.folder import read_safetensors
+from ...metrics.shift_tolerant import SCALE, SHIFT, layered_distance
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "metrics" / "weights" / "lpips_alex.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[2] / "metrics" / "weights" / "lpips_alex.safetensors"
 CHANNELS = (64, 192, 384, 256, 256)
 """Width of each of the five layers."""
 MIN_SIZE = 31

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files import write_atomically
+from ...files import write_atomically
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 PANEL = (300, 640)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.restorer import Restorer
-from .blocks import AdversarialRecipe
+from ...diffusion.restorer import Restorer
+from ..blocks import AdversarialRecipe
+from ..distributed import World
+from ..recipe import Recipe
+from .base import Batch, Trainer
 from .critics import CollapseWatch, critic_hinge, generator_hinge
-from .distributed import World
 from .optimiser import build_optimiser
-from .recipe import Recipe
-from .trainer import Batch, Trainer
 
 if TYPE_CHECKING:
     from .validation import Validation

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.resize import bicubic
-from ..errors import SkipDiffError
+from ...diffusion.resize import bicubic
+from ...errors import SkipDiffError
 from .drawings import drawing
 from .files import decode, members
 from .held_out import stem

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..chains.ccsr import T_MAX
-from ..diffusion.model import ModelConfig, diffuse, noise_scale, x0_from_output
-from ..diffusion.schedule import NoiseSchedule
+from ...chains.ccsr import T_MAX
+from ...diffusion.model import ModelConfig, diffuse, noise_scale, x0_from_output
+from ...diffusion.schedule import NoiseSchedule
 
 
 def consistency_loss(

@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..chains import CCSR, Chain
-from ..chains.ccsr import T_MAX
-from ..diffusion.degradations import degrade_batch, draw_seeds
-from ..diffusion.folder import save_model
-from ..diffusion.model import FrozenModel, check_dtype
-from ..diffusion.resize import degrade
-from ..diffusion.restorer import Restorer
-from ..diffusion.schedule import NoiseSchedule
-from ..diffusion.unet import UNet
-from ..errors import SkipDiffError
-from .augment import change_colour, draw_colour
-from .blocks import POOL
+from ...chains import CCSR, Chain
+from ...chains.ccsr import T_MAX
+from ...diffusion.degradations import degrade_batch, draw_seeds
+from ...diffusion.folder import save_model
+from ...diffusion.model import FrozenModel, check_dtype
+from ...diffusion.resize import degrade
+from ...diffusion.restorer import Restorer
+from ...diffusion.schedule import NoiseSchedule
+from ...diffusion.unet import UNet
+from ...errors import SkipDiffError
+from ..blocks import POOL
+from ..data.augment import change_colour, draw_colour
+from ..data.bank import ImageBank
+from ..data.stream import StreamedBank
+from ..distributed import World
+from ..recipe import Recipe
 from .consistency import consistency_loss
-from .data import ImageBank
-from .distributed import World
 from .loss import diffusion_loss, draw_levels, make_pairs
 from .optimiser import MuonAdamW, build_optimiser
-from .recipe import Recipe
-from .stream import StreamedBank
 
 if TYPE_CHECKING:
     from .validation import Validation

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import visible
-from ..files import write_atomically
-from ..progress import duration
-from .pictures import curves, write_png
+from ...errors import visible
+from ...files import write_atomically
+from ...progress import duration
+from .plots import curves, write_png
 
 LOG, CURVES = "log.jsonl", "curves.png"
 PLOTTED = ("loss", "val_loss", "psnr", "lpips", "niqe")

@@ -1,0 +1,1 @@
+"""A run: its loop, its checkpoints, and the log and plots that it writes."""

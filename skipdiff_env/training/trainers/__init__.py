@@ -1,0 +1,1 @@
+"""One trainer for each kind of network, with their losses, discriminators and optimiser, and validation."""
