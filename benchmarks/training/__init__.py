@@ -1,1 +1,1 @@
-"""Benchmarks of the training of models: choices of a recipe, parts of a method, and what each run improved."""
+"""Benchmarks of training: choices of a recipe, parts of a method, and what each run improved."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..chains import Chain, Refined
 from ..chains.base import Around
+from ..diffusion.model import FrozenModel
 from ..diffusion.process import Refine
 from ..diffusion.protocol import DiffusionModel
 
@@ -20,7 +21,7 @@ CALIBRATION = 256
 
 
 class Clock:
-    """Seconds per pixel of a model's network and of refiners, each from one call until more is known.
+    """Seconds per pixel of the result that a model's networks take, each from one call until more is known.
 
     Args:
         model: the model.
@@ -41,8 +42,20 @@ class Clock:
         """Set :attr:`call` from calls on ``pixels`` pixels that took ``seconds``."""
         self.call = seconds / pixels
 
-    def refiner(self, chain: Chain) -> float:
-        """Return the seconds per pixel of a chain's refiner; 0 if it has none."""
+    def once(self, chain: Chain) -> float:
+        """Return the seconds per pixel of what runs once for a picture: the model's restorer, and the refiner of
+        the chain; 0 if there are none."""
+        return self._restorer + self._refiner(chain)
+
+    @cached_property
+    def _restorer(self) -> float:
+        restore = self.model.restorer if isinstance(self.model, FrozenModel) else None
+        if restore is None:
+            return 0.0
+        lr = torch.zeros(1, 3, *[max(1, self.side // self.model.scale)] * 2, dtype=torch.uint8)
+        return self._timed(lambda x: restore(lr))
+
+    def _refiner(self, chain: Chain) -> float:
         refine = refiner_of(chain)
         if refine is None:
             return 0.0

@@ -174,9 +174,8 @@ class Enlarger:
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
-        """Estimate the seconds that ``work`` takes on this machine, from one network call (and one refiner
-        call)."""
-        return work.pixels * (self.clock.call + self.clock.refiner(self._plain) / self.most_evaluations)
+        """Estimate the seconds that ``work`` takes on this machine, from one call of each network."""
+        return work.pixels * (self.clock.call + self.clock.once(self._plain) / self.most_evaluations)
 
     def _tiles(self, size: Size) -> list[int]:
         """Return the pixels of each tile of one evaluation, for an image of ``size``."""

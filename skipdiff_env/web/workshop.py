@@ -164,7 +164,7 @@ class Workshop(Offers):
         clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
         if calls is not None:
             return calls * pixels * clock.call
-        return pixels * (self.calls(request) * clock.call + clock.refiner(self.chain_of(request)))
+        return pixels * (self.calls(request) * clock.call + clock.once(self.chain_of(request)))
 
     def seconds_whole(self, request: Request) -> float:
         """Estimate the seconds for enlarging the photograph at full size."""

@@ -35,8 +35,8 @@ def test_the_second_call_counts_and_every_call_is_made_once(monkeypatch: pytest.
     chain = with_detail(Refined(CCSR(4), refine), 0.5, model)
     found = Clock(model, 64)
     assert found.call == found.call == 2 / 64**2
-    assert found.refiner(chain) == found.refiner(chain) == 1 / 64**2
-    assert found.refiner(CCSR(4)) == 0
+    assert found.once(chain) == found.once(chain) == 1 / 64**2
+    assert found.once(CCSR(4)) == 0
     assert network.sides == refine.sides == {64}
     enlarger = Enlarger(model, chain, 0, 128, clock=found)
     work = enlarger.work((16, 16), (64, 64))
@@ -44,6 +44,16 @@ def test_the_second_call_counts_and_every_call_is_made_once(monkeypatch: pytest.
     assert enlarger.seconds(work) == pytest.approx(5 * 2 + 1)
     found.learn(1000, 3)
     assert enlarger.seconds(work) == pytest.approx(5 * 64**2 * 0.003 + 1)
+
+
+def test_a_restorer_counts_once_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, restore = random_model(), Slow(7, 3)
+    monkeypatch.setattr(model, "predict", Slow(5, 2))
+    monkeypatch.setattr(model, "restorer", restore)
+    found = Clock(model, 64)
+    assert found.once(CCSR(4)) == found.once(CCSR(4)) == 3 / 64**2 and restore.sides == {16}
+    enlarger = Enlarger(model, CCSR(4), 0, 128, clock=found)
+    assert enlarger.seconds(enlarger.work((16, 16), (64, 64))) == pytest.approx(4 * 2 + 3)
 
 
 def test_large_tiles_are_timed_by_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
