@@ -43,8 +43,8 @@ class Clock:
         self.call = seconds / pixels
 
     def once(self, chain: Chain) -> float:
-        """Return the seconds per pixel of what runs once for a picture: the model's restorer, and the refiner of
-        the chain; 0 if there are none."""
+        """Return the seconds per pixel of what runs once for a picture: the model's restorer and the chain's
+        refiner; 0 if there are none."""
         return self._restorer + self._refiner(chain)
 
     @cached_property
