@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from skipdiff_env.diffusion import FrozenModel, NoiseKey, image_key, to_uint8
+from skipdiff_env.diffusion.model import bicubic_condition
 from skipdiff_env.diffusion.resize import to_arrays, to_planes
 from skipdiff_env.images import Pair
 
@@ -76,6 +77,11 @@ class Sampler:
 def conditions_of(model: FrozenModel, lrs: Sequence[np.ndarray]) -> Tensor:
     """Return c, (B, 3, H, W), of LR images of one size, uint8 (h, w, 3)."""
     return model.condition(to_planes(np.stack(lrs)))
+
+
+def enlarged(model: FrozenModel, lrs: Sequence[np.ndarray]) -> Tensor:
+    """Enlarge LR images bicubically as they are, without the model's restorer, to (B, 3, H, W)."""
+    return bicubic_condition(to_planes(np.stack(lrs)), model.scale)
 
 
 def noise_of(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[NoiseKey]:

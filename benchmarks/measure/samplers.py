@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from skipdiff_env import SkipDiffError, load_pretrained
 from skipdiff_env.chains import (
@@ -41,7 +42,7 @@ from skipdiff_env.policies.base import shipped_policy, usual_start
 
 from . import standard
 from .family import Case, Family, Folder
-from .sampler import HR, Picture, Sampler, conditions_of, noise_of, pictures_of
+from .sampler import HR, Picture, Sampler, conditions_of, enlarged, noise_of, pictures_of
 from .walks import Unclamped, Walks
 
 COARSE = (2, 4, 5, 10, 20, 25, 50, 100)
@@ -130,13 +131,22 @@ def trained_chains(
     return found
 
 
-def bicubic_way(model: FrozenModel) -> Sampler:
-    """Make the sampler that returns the condition of a model."""
+def without_calls(model: FrozenModel) -> list[Sampler]:
+    """Make the samplers that do not call the network: bicubic enlargement and, if the model has a restorer,
+    bicubic enlargement of the restored inputs."""
 
-    def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
-        return [Picture(image, 0) for image in pictures_of(conditions_of(model, lrs))]
+    def sampler(
+        key: str, label: str, picture: Callable[[FrozenModel, Sequence[np.ndarray]], Tensor]
+    ) -> Sampler:
+        def run(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
+            return [Picture(image, 0) for image in pictures_of(picture(model, lrs))]
 
-    return Sampler("bicubic", "bicubic", run, frozenset())
+        return Sampler(key, label, run, frozenset())
+
+    found = [sampler("bicubic", "bicubic", enlarged)]
+    if model.restorer:
+        found.append(sampler("restored", "restored, bicubic", conditions_of))
+    return found
 
 
 def _csa(case: Case) -> Iterable[Sampler]:
@@ -254,7 +264,7 @@ def _own_refiner(case: Case) -> Iterable[Sampler]:
 
 _DDIM, _HALF, _DPM, _CHAIN = "DDIM (η = 0)", "DDIM (η = 0.5)", "DPM-Solver++(2M)", "uniform chain"
 FAMILIES = [
-    Family("bicubic", "bicubic", lambda case: [bicubic_way(case.model)], "", rival=False),
+    Family("bicubic", "bicubic", lambda case: without_calls(case.model), "", rival=False),
     Family("hr", "the originals", lambda case: [HR], "", rival=False),
     Family("csa", "CSA alone over S", _csa, "o-", "#7f7f7f", rival=False),
     Family("skip", "SkipDiff, manual starts", _manual, "s-", "#1f4e79", rival=False),

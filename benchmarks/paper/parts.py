@@ -135,7 +135,16 @@ def main_table(subject: Subject) -> Part:
             subject.paper_pair: shown(NATURAL["skipdiff"], 20),
         }
         note = "The paper's column: ImageNet 4×, step pair (5, 20), its own choice of pictures and weights."
-    own = ["hr", "bicubic", subject.full, "csa-10", subject.skipdiff, subject.fixed, *subject.pairs]
+    own = [
+        "hr",
+        "bicubic",
+        "restored",
+        subject.full,
+        "csa-10",
+        subject.skipdiff,
+        subject.fixed,
+        *subject.pairs,
+    ]
     labels = dict.fromkeys(own, "") | rivals(subject)
     lines = subject.lines((key, label, figures.get(key, "")) for key, label in labels.items())
     return Part(f"table{number}", f"Table {number}: quality", lines, note)

@@ -21,7 +21,7 @@ from skipdiff_env.images.measure import measure
 from skipdiff_env.images.photo import decode_photo
 from skipdiff_env.upscale.choice import AUTO, choose_model
 
-from ..measure.sampler import Picture, Sampler, conditions_of, each, noise_of, pictures_of
+from ..measure.sampler import Picture, Sampler, conditions_of, each, enlarged, noise_of, pictures_of
 
 BICUBIC = "bicubic"
 SECONDS, ABOUT = "seconds.csv", "about.txt"
@@ -34,11 +34,11 @@ def input_name(lr: np.ndarray) -> str:
 
 
 def bicubic(model: FrozenModel) -> Sampler:
-    """Make the sampler that returns the condition of our models."""
+    """Make the sampler of bicubic enlargement."""
 
     def run(lr: np.ndarray, seed: int) -> Picture:
         began = time.perf_counter()
-        (made,) = pictures_of(conditions_of(model, [lr]))
+        (made,) = pictures_of(enlarged(model, [lr]))
         return Picture(made, 0, seconds=time.perf_counter() - began)
 
     return Sampler(BICUBIC, BICUBIC, each(run), frozenset())

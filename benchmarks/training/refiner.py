@@ -48,7 +48,7 @@ from ..measure.options import (
 from ..measure.quality import Line, Part, report
 from ..measure.results import Results
 from ..measure.sampler import Picture, Sampler, each
-from ..measure.samplers import bicubic_way, catalogue, trained_chains
+from ..measure.samplers import catalogue, trained_chains, without_calls
 from ..measure.store import Store
 
 STEPS = (1, 2)
@@ -118,7 +118,7 @@ def _given_back_alone(args: argparse.Namespace, model: FrozenModel) -> int:
         raise SkipDiffError(f"{args.model} has no refiner: train one with skipdiff train-refiner")
     chains = [type(chain)(steps) for steps in range(1, (chain.most or MOST) + 1)]
     plain = trained_chains(model, chain.name, chains)
-    found = [bicubic_way(model), *plain, *given_back(model, plain, chains)]
+    found = [*without_calls(model), *plain, *given_back(model, plain, chains)]
     results, folder = measured(args, model, found)
     precision = str(model.dtype).removeprefix("torch.")
     note = f"Of {model.name} on {inputs(args)}, in {precision}. {GIVEN_BACK_NOTE}"

@@ -13,7 +13,8 @@ from benchmarks.measure.samplers import catalogue
 from benchmarks.measure.store import Store, read_rows
 from benchmarks.measure.walks import Walks
 from skipdiff_env import SkipDiffError, SkipDiffSampler
-from skipdiff_env.diffusion import random_model, tiny_config
+from skipdiff_env.diffusion import FrozenModel, random_model, tiny_config
+from skipdiff_env.diffusion.restorer import Restorer, RestorerConfig, RestorerNetwork
 from skipdiff_env.images import make_pair, open_source
 from skipdiff_env.metrics import load_metric
 from skipdiff_env.policies.file import save_policy
@@ -31,11 +32,24 @@ def wide():
     return random_model(tiny_config(image_size=32))
 
 
+def test_the_bicubic_row_is_of_the_input_as_it_is(lr):
+    """A restorer has a row of its own."""
+    network = RestorerNetwork(RestorerConfig(channels=4, blocks=1))
+    with torch.no_grad():
+        network.tail.bias += 0.5
+    plain = random_model(tiny_config(image_size=32))
+    behind = FrozenModel(plain.network, plain.config, restorer=Restorer(network, RestorerConfig()))
+    rows = {
+        key: sampler.one(lr, 0).image for key, sampler in catalogue(behind, 7).items() if not sampler.calls
+    }
+    assert "restored" not in catalogue(plain, 7)
+    assert np.array_equal(rows["bicubic"], catalogue(plain, 7)["bicubic"].one(lr, 0).image)
+    assert (rows["restored"] >= rows["bicubic"]).all() and (rows["restored"] > rows["bicubic"]).any()
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Rows that went through the network, of whatever model."""
-    from skipdiff_env.diffusion import FrozenModel
-
     seen: list[int] = []
     original = FrozenModel.predict_unclamped
 
