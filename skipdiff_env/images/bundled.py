@@ -1,6 +1,6 @@
 """Real photographs that need no download, since they come with scikit-image, scikit-learn and matplotlib.
 
-Only natural colour photographs under clear terms are listed (the wheels' other pictures are grey,
+Only natural colour photographs under clear terms are listed (the packages' other pictures are grey,
 microscopic, synthetic or of stars, or come without stated terms). The files are read straight
 from the installed packages, none of which is imported: scikit-image's loaders may access the network.
 """
@@ -22,13 +22,13 @@ BUNDLED_IMAGE_SIZE = 192
 
 _SHORT_SIDE = 256
 """Short side in pixels to which the photographs are shrunk, as the training pictures were. A crop of 192
-pixels then shows whole objects with detail in every pixel, whereas a crop of the full size would be half
-out-of-focus background. A random crop still has at least 65 positions along each axis."""
+pixels then shows whole objects with detail in every pixel, whereas a crop of the full-size picture would
+be half background out of focus. A random crop still has at least 65 positions along each axis."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph in the wheel of an installed package, and its source."""
+    """A photograph that comes with an installed package, and its source."""
 
     name: str
     file: str
@@ -37,7 +37,7 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """Name for pip of the package that contains the photograph."""
+    """The package that contains the photograph, by its name for pip."""
 
     @property
     def path(self) -> Path:
@@ -122,7 +122,7 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
         package="matplotlib",
     ),
 )
-"""Colour photographs, in pixels 512x512, 451x300, 600x400, 640x427 (three times) and 512x600."""
+"""Colour photographs of 512x512, 451x300, 600x400, 640x427 (three times) and 512x600 pixels, in order."""
 
 _DEMO = "chelsea"
 
@@ -130,8 +130,8 @@ _DEMO = "chelsea"
 def demo_photograph() -> RGB8:
     """Return the photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
-    Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and it
-    is not a portrait of a person.
+    Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and
+    the picture is not a portrait of a person.
     """
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()
 

@@ -53,8 +53,8 @@ FORMATS: Mapping[str, Format] = {
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
     """Read an image file as upright RGB: :func:`.photo.read_photo`, flattened to 8 bits.
 
-    Transparency is laid over white, and 16 bits are rounded to 8. Colour values are not converted, whatever
-    the profile; CMYK and Lab become sRGB.
+    Transparency is laid over white, and 16 bits are rounded to 8. Only CMYK and Lab are converted, to
+    sRGB; other colour values stay as they are, whatever the profile.
 
     Args:
         path: the file.
@@ -64,8 +64,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
         The picture, uint8 (H, W, 3).
 
     Raises:
-        SkipDiffError: naming the file, if it is missing, a folder, not an image, damaged, without pixels, or
-            larger than ``max_pixels``.
+        SkipDiffError: if the file is missing, a folder, not an image, damaged, without pixels, or larger than
+            ``max_pixels``; the message names it.
     """
     try:
         return flattened(read_photo(Path(path), max_pixels))
@@ -101,7 +101,8 @@ def flattened(photo: Photo) -> RGB8:
 
 
 def check_rgb8(image: Any, name: str) -> RGB8:
-    """Return ``image`` if it is a uint8 (H, W, 3) array without a zero side, else refuse it by name."""
+    """Return ``image`` if it is a uint8 (H, W, 3) array without a zero side; else raise a SkipDiffError
+    that calls it ``name``."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise SkipDiffError(
@@ -115,11 +116,11 @@ def write_image(path: str | Path, image: RGB8) -> None:
 
     PNG, TIFF and BMP are lossless; JPEG is written at quality 95 without chroma subsampling, WebP at
     quality 95. The file appears whole or not at all: it is written under a temporary name in the
-    same folder and then renamed, replacing a file of that name.
+    same folder and then renamed to ``path``, replacing any file there.
 
     Raises:
         SkipDiffError: if the suffix is unknown, the image does not fit the format, or the file cannot be
-            written. Nothing is left behind.
+            written. No partial file is left.
     """
     path = Path(path)
     data = encode_image(image, path)
@@ -145,7 +146,7 @@ def encode_image(image: RGB8, path: str | Path) -> bytes:
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, fmt.name, **fmt.options)
-    except (OSError, ValueError) as error:  # the limit of JPEG is 65 535 pixels per side, of WebP 16 383
+    except (OSError, ValueError) as error:  # JPEG allows 65 500 pixels per side, WebP 16 383
         height, width = array.shape[:2]
         raise SkipDiffError(
             f"cannot write {path}: {width}x{height} does not fit {fmt.name} ({_reason(error)}); use .png"

@@ -24,7 +24,7 @@ from ..errors import SkipDiffError
 LARGE = 2**28
 """Minimum size in bytes of an image that is stored in a file."""
 SMALL = 2**24
-"""Size in bytes below which an image is an ordinary tensor: torch imports modules for a second when it
+"""Size in bytes below which an image is an ordinary tensor, since torch spends a second on imports when it
 first meets a :class:`Mapped`."""
 
 STRIP = 2**22
@@ -42,15 +42,16 @@ _BLANKS = (
 class Mapped(torch.Tensor):
     """A tensor of images, (B, C, H, W), all zeros at first.
 
-    Its file is removed when it is no longer used, or when the process ends, however it ends.
+    From :data:`LARGE` bytes on, it is stored in a file, which is removed when the tensor is no longer used,
+    or when the process ends, however that happens.
 
     Args:
         shape: (B, C, H, W).
-        folder: folder of its file.
+        folder: folder of that file.
         dtype: type of its numbers.
 
     Raises:
-        SkipDiffError: if there is no room for the file.
+        SkipDiffError: if the file cannot be made, as when there is no room for it.
     """
 
     plain: Tensor
@@ -116,7 +117,8 @@ def release(*images: Tensor) -> None:
 def channel_by_channel(function: Callable[[Tensor], Tensor], image: Tensor, folder: Path | None) -> Tensor:
     """Apply a function that treats channels separately, (B, C, h, w) → (B, C, H, W), channel by channel.
 
-    The result is mapped to ``folder``. If that is None, or the result is small, it is an ordinary tensor.
+    The result is a :class:`Mapped` tensor in ``folder``; if that is None, or the result is small, an ordinary
+    one.
     """
     if folder is None:
         return function(image)
@@ -142,7 +144,7 @@ def strips(height: int, row: int) -> list[slice]:
 def _strip_by_strip(
     func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], folder: Path, into: Tensor | None
 ) -> Tensor:
-    """Apply an elementwise function to images, into a new one unless it works in place."""
+    """Apply an elementwise function to images; return a new image, or ``into`` if it works in place."""
     tensors = [x for x in args if isinstance(x, Tensor)]
     shape = torch.broadcast_shapes(*(x.shape for x in tensors))
     made = into
@@ -166,7 +168,7 @@ def _plain(x: Any) -> Any:
 
 
 def _rows(x: Tensor, rows: slice, height: int) -> Tensor:
-    """Cut a strip of a tensor with ``height`` rows; all of a tensor that is the same for every row."""
+    """Cut a strip from a tensor of ``height`` rows; return all of a tensor that is the same for every row."""
     plain = _plain(x)
     return plain[..., rows, :] if x.dim() >= 2 and x.shape[-2] == height else plain
 

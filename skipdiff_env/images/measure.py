@@ -1,6 +1,6 @@
 """Measures faults of a photograph in its pixels: noise, blur, and coding that its file does not mention.
 
-Simple, established estimators, on a few windows of large pictures:
+The estimators are simple and established; of large pictures, they see only a few windows:
 
 - noise: Immerkær's operator (1996), which ignores horizontal and vertical edges and shading, in blocks of 8×8
   pixels; flat blocks are found by iteration, as in Liu et al. (2013)
@@ -8,9 +8,9 @@ Simple, established estimators, on a few windows of large pictures:
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
 - WebP: its decoder makes every colour from whole numbers of limited range
 
-Noise means that of single pixels: noise that a camera's interpolation or denoising has spread over neighbours
-gives lower values. If nothing is flat, as on a page of text a few pixels high, texture is mistaken for
-noise.
+The noise measured is that of single pixels: noise that a camera's interpolation or denoising has spread over
+neighbours gives lower values. If nothing is flat, as on a page of letters a few pixels high, texture is
+mistaken for noise.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _YUV = np.array([[65.738, 129.057, 25.064], [-37.945, -74.494, 112.439], [112.43
 _LAPLACIANS = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
 """Immerkær's operator, the difference of two Laplacians; white noise of σ becomes noise of 6 σ."""
 _FREEDOM = BLOCK**2 / (70 / 36) ** 2
-"""Degrees of freedom of the operator's power in a block: neighbours correlate by (1, -4, 6, -4, 1)/6 along
-either axis, whose squares add up to 70/36."""
+"""Degrees of freedom of the operator's power in a block: along either axis, neighbours have the
+correlations (1, -4, 6, -4, 1)/6, whose squares add up to 70/36."""
 _KEPT, _FLATTEST = 0.8, 0.05
 """Share of the flat blocks that each round keeps, and share of all blocks that the first round treats as
 flat."""
 _EDGES, _SHARPEST, _REBLUR = 0.05, 0.25, 1.0
-"""Share of pixels that are treated as edges; share of these that are sharper than the blur that is reported
+"""Share of pixels that are treated as edges; share of these whose blur is below the one reported
 (since sharp pictures, too, have parts out of focus); σ of the second blur."""
 _FAINT = 4.0
 """Gradient in grey levels per pixel below which there is no edge."""
@@ -56,7 +56,7 @@ MAX_BLUR = 5.0
 """Maximum blur that is reported, in pixels."""
 _ZERO, _NONZERO, _ROUNDING = 0.6, 2.0, 0.35
 """Limit below which a DCT coefficient counts as quantised to 0; limit above which it is used to find a
-lattice; standard deviation from the lattice, due to rounding to 8 bits in RGB and once before. All are in
+lattice; standard deviation from the lattice, due to rounding to 8 bits twice, in YCbCr and in RGB. All are in
 grey levels."""
 _STRAY = 0.2
 """Share of the coefficients that may lie off the lattice, such as those of clipped blocks."""
@@ -64,9 +64,9 @@ _EVIDENCE, _PROOF = 0.35, 30.0
 """Minimum mean and minimum sum, over the coefficients, of the log likelihood ratio of a lattice to none, at
 which a picture counts as a former JPEG."""
 _QUALITIES = range(10, 97)
-"""Qualities that can leave a trace."""
+"""JPEG qualities that can leave a trace."""
 _RESAVED = 5
-"""Minimum by which a former quality must be below that of the file to count as another one."""
+"""Minimum amount by which a former quality must be below that of the file to count as another one."""
 _COLOURS, _FEWEST, _COLOURED, _HITS = 20_000, 256, 3, 0.98
 """Maximum number of colours that are tried for WebP, and minimum number for a verdict; minimum difference of
 the channels of a coloured pixel (most greys fit in any picture); share of the colours that must fit. About
@@ -112,7 +112,7 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 
 def _windows(colour: np.ndarray, alpha: np.ndarray | None, side: int = WINDOW) -> list[np.ndarray]:
-    """Cut windows that begin at the same place in a block, or the whole picture; none if it is too small.
+    """Cut windows that begin at the same place in a block, or take the whole picture; none if too small.
 
     Fully transparent pixels become black, as if clipped; windows that hold nothing else are left out.
     """
@@ -139,10 +139,9 @@ def _windows(colour: np.ndarray, alpha: np.ndarray | None, side: int = WINDOW) -
 def noise_level(windows: list[np.ndarray]) -> float:
     """Return the standard deviation of noise in flat areas, averaged over the channels.
 
-    The power of Immerkær's operator in a block of pure noise follows a χ² distribution with ``_FREEDOM``
-    degrees of freedom. Starting from the flattest blocks, σ² becomes the mean power of the blocks below the
-    80 % quantile expected for σ², divided by the mean of the χ² distribution below that quantile, until it
-    converges.
+    In a block of pure noise, the power of Immerkær's operator is σ² χ²/ν, with ν = ``_FREEDOM`` degrees of
+    freedom. Starting from the flattest blocks, σ² becomes the mean power of the blocks below the 80 %
+    quantile expected for σ², divided by the mean of χ²/ν below that quantile, until it converges.
 
     Args:
         windows: uint8 (h, w, C) each, at least 10 pixels per side.
@@ -160,7 +159,7 @@ def noise_level(windows: list[np.ndarray]) -> float:
 
 
 def _block_powers(pixels: np.ndarray) -> list[np.ndarray]:
-    """Return the operator's mean power in every block without black or white, in σ², by channel."""
+    """Return the operator's mean power in every block without black or white, in units of σ², by channel."""
     values = pixels.astype(np.float32)
     high = cv2.filter2D(values, cv2.CV_32F, _LAPLACIANS).reshape(values.shape)[1:-1, 1:-1]
     power = _blocks(np.square(high) / 36).mean(axis=(1, 3))
@@ -204,7 +203,7 @@ def _cut_off() -> tuple[float, float]:
 
 
 def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
-    """Return σ of the Gaussian that would blur steps to the picture's sharper edges, in pixels.
+    """Return σ, in pixels, of the Gaussian that would turn sharp steps into the picture's sharper edges.
 
     If a step is blurred by σ and then again by σ₀, its middle gradient before the second blur is
     R = √(σ² + σ₀²)/σ times that after it, so σ = σ₀/√(R² - 1).
@@ -301,7 +300,7 @@ def _cosines() -> np.ndarray:
 
 
 def was_webp(windows: list[np.ndarray]) -> bool:
-    """Return whether a picture was a lossy WebP with the same pixels; it may be cropped or turned since.
+    """Return whether a picture was a lossy WebP with the same pixels, perhaps cropped or turned since.
 
     Only colours that libwebp's decoder made from whole Y, U and V are restored exactly from their rounded Y,
     U and V. Greys are no evidence.

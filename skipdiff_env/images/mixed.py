@@ -56,6 +56,6 @@ def mixed_quality(source: ImageSource, seed: int = 0, every_kind: bool = False) 
         source: source of originals, see :func:`.open_source`.
         seed: seed of the degradations, see :class:`MixedQuality`.
         every_kind: whether each image appears once in every kind, which makes four times as many images,
-            instead of in one kind.
+            instead of in only one.
     """
     return (source.repeated(KINDS) if every_kind else source).degraded(MixedQuality(seed))

@@ -75,8 +75,8 @@ def episode_pair(
     image_size: int | None = None,
     crop: Literal["random", "center"] = "random",
 ) -> Pair:
-    """Make the pictures of an episode, see :func:`make_pair`; a random crop is a function of image and noise
-    seed."""
+    """Make the pictures of an episode, see :func:`make_pair`; a random crop is a function of the image's
+    number and the noise seed."""
     rng = np.random.default_rng([index, noise_seed]) if crop == "random" else None
     return make_pair(source, index, scale=scale, image_size=image_size, rng=rng)
 
@@ -98,7 +98,7 @@ def crop(image: RGB8, size: int, rng: np.random.Generator | None = None, *, name
 
 
 def cut_to_multiple(image: RGB8, scale: int, *, name: str = "image") -> RGB8:
-    """Crop a copy of the image equally at all edges to multiples of ``scale``.
+    """Return a copy of the image, cropped equally at opposite edges to multiples of ``scale``.
 
     Raises:
         SkipDiffError: if a side is shorter than ``scale``.

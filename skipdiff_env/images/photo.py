@@ -1,8 +1,8 @@
 """Reads photograph files in full: 16 bits, transparency, CMYK, orientation, profiles, metadata.
 
 :func:`read_photo` returns upright pixels at the file's own depth, with everything else that is worth keeping;
-:mod:`.photo_file` writes it back as far as a format can hold it, and reports what the format cannot hold.
-PNG, TIFF, HEIC and AVIF have modules of their own in :mod:`.formats`; Pillow reads the others.
+:mod:`.photo_file` encodes what a format can hold of it, and reports the rest. PNG, TIFF and HEIF (HEIC and
+AVIF) have modules of their own in :mod:`.formats`; Pillow reads the other formats.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ SUFFIXES = {
 """File name suffix → format."""
 
 READ_ONLY_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif"})
-"""Suffixes of files that can be read, and whose enlargements are PNG files."""
+"""Suffixes of files that can only be read; their enlargements are PNG files by default."""
 
 _BY_PILLOW = ("JPEG", "WEBP", "BMP", "GIF")
 
@@ -117,8 +117,8 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
 
     Palettes become RGB, and CMYK and Lab become sRGB by their profile. EXIF orientation is applied, and 16
-    bits are kept. Of an animation or several pages, only the first is read. If a file describes its colour
-    space by other means than a profile, the photograph gets a profile. ``notes`` says what was lost.
+    bits are kept. Of several frames or pages, only the first is read. If a file describes its colour space by
+    other means than a profile, the photograph gets a profile, unless it is HDR. ``notes`` says what was lost.
 
     Raises:
         SkipDiffError: if the file is missing, not an image, damaged or too large. The message is one

@@ -119,8 +119,8 @@ def with_profile(photo: Photo, profile: bytes | None) -> Photo:
 def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
     """Convert a loaded Pillow image, of 8 bits per channel or 16 bits of grey, to a photograph.
 
-    It has no metadata and is not turned upright. Palettes become RGB, and CMYK and Lab become sRGB by the
-    profile.
+    The photograph has no metadata and is not turned upright. Palettes become RGB, and CMYK and Lab become
+    sRGB by the profile.
 
     Raises:
         SkipDiffError: if its pixels have 32 bits.

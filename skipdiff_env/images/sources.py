@@ -37,7 +37,7 @@ class ImageSource:
     Args:
         items: names, which messages and infos show, and functions that load the images.
         low_resolution: whether the images are low-resolution inputs without a known original.
-        cache_bytes: upper bound of the memory that decoded images take, in bytes; a larger image is not kept.
+        cache_bytes: upper bound, in bytes, of the decoded images that are kept; a larger image is not kept.
         degrade: function ``degrade(lr, index)`` that further degrades the low-resolution input, uint8
             (h, w, 3), made from image ``index``; see :mod:`.mixed`.
     """
@@ -77,7 +77,7 @@ class ImageSource:
         )
 
     def only(self, stems: Container[str]) -> ImageSource:
-        """Return the images whose file name, without folder and suffix, is among ``stems``; not degraded."""
+        """Return, not degraded, the images whose file names, without folder and suffix, are in ``stems``."""
         items = [item for item in self._items if PurePath(item[0].replace(":", "/")).stem in stems]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
@@ -92,7 +92,7 @@ class ImageSource:
         return ImageSource(self._items, cache_bytes=self._cache_bytes, degrade=degrade)
 
     def repeated(self, words: Sequence[str]) -> ImageSource:
-        """Return each image once for every word, named ``NAME, WORD``; not degraded."""
+        """Return each image, not degraded, once for every word, named ``NAME, WORD``."""
         items = [(f"{name}, {word}", load) for name, load in self._items for word in words]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
@@ -150,7 +150,7 @@ def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSou
             default they are originals, from which the inputs are made.
 
     Raises:
-        SkipDiffError: if there is nothing, or something that cannot be an image; the message names it.
+        SkipDiffError: if there is no image, or something that cannot be one; the message names it.
     """
     if isinstance(images, ImageSource):
         if images.low_resolution != low_resolution:
@@ -260,7 +260,8 @@ def _tensor_to_rgb8(tensor: torch.Tensor, name: str) -> RGB8:
         tensor = tensor.float()
         if not (tensor.min() >= 0 and tensor.max() <= 1):  # in this form, the check also refuses NaN
             raise SkipDiffError(
-                f"{name}: a float tensor must lie in [0, 1], got {tensor.min():.4g} to {tensor.max():.4g}"
+                f"{name}: a float tensor must hold numbers from 0 to 1, got {tensor.min():.4g} to "
+                f"{tensor.max():.4g}"
             )
         tensor = (tensor * 255).round().to(torch.uint8)
     return check_rgb8(to_arrays(tensor[None])[0], name)

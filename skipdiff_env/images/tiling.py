@@ -1,9 +1,9 @@
 """Runs images of any size through a network that sees one tile at a time.
 
-:class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. It wraps
-the model, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a tiled
-``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can therefore
-grow from one step to the next, and the result depends on the tile only through what the network sees around
+:class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. The
+model is wrapped, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a
+tiled ``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can therefore
+grow from one step to the next, and the result depends on the tiles only through what the network sees around
 each pixel.
 """
 
@@ -32,8 +32,8 @@ OVERLAP = 64
 """Minimum overlap of two neighbouring tiles, in output pixels."""
 
 RAMP = 32
-"""Width in the middle of an overlap over which one tile fades into the next; the rest of the overlap
-is context, dropped because the network pads its input with zeros."""
+"""Width in the middle of an overlap over which one tile fades into the next; results for the rest of the
+overlap are dropped, because the network pads its input with zeros."""
 
 
 def check_tile(tile: int, multiple: int) -> int:
@@ -51,7 +51,8 @@ def check_tile(tile: int, multiple: int) -> int:
 
 
 def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
-    """Choose the largest of ``TILES`` whose call takes at most half of ``free`` bytes, or the smallest."""
+    """Choose the largest of ``TILES`` that fits the model and takes at most half of ``free`` bytes a call; if there
+    is none, the smallest tile possible."""
     fitting = [
         side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
     ]
@@ -84,7 +85,8 @@ def free_memory(device: torch.device) -> int:
 
 
 GRAIN = 64
-"""Step between possible sides of tiles in pixels, so that tiles of different images often have one size."""
+"""Step between possible sides of tiles in pixels, so that tiles of different images often have the same
+size."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
     """Cover ``length`` pixels with the fewest tiles that overlap by at least ``OVERLAP``.
 
     ``tile`` is the largest side: if the same number of smaller tiles suffices, these are used. Tiles have one
-    size, a multiple of ``GRAIN`` where possible, and start at multiples of ``multiple``, on the network's own
-    grid, as the whole image would.
+    size, a multiple of ``GRAIN`` where possible, and start at multiples of ``multiple``, so that
+    the network's grid is that of the whole image.
     """
     if length <= tile:
         return [Span(0, length, 0, length, torch.ones(length))]

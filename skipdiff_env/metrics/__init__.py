@@ -1,8 +1,8 @@
 """Image quality metrics behind one small interface, with the weights of NIQE and LPIPS included.
 
 ``load_metric`` turns a name or a function into a :class:`Metric`: ``metric(images, references)`` takes
-batches of 8-bit pictures and returns one float64 score per picture. Importing this package loads nothing
-heavy; pyiqa, torchvision and scikit-image are imported when the first score is computed.
+batches of 8-bit pictures and returns one float64 score per picture. Importing this package imports
+neither pyiqa nor torchvision nor scikit-image; these are imported when a metric first needs them.
 """
 
 from skipdiff_env.metrics.base import Metric

@@ -26,11 +26,11 @@ class Metric(ABC):
         lower_better: whether a smaller score means a better picture.
         reference: whether the metric needs the undistorted pictures.
         min_size: minimum height and width in pixels of a picture (1 if unknown).
-        device: device on which the metric computes.
+        device: device on which the metric's network computes, if it has one.
 
     A score depends only on the picture (and its reference): random numbers inside a metric are seeded
     for each picture, and the caller's generators are left as they were. Pickles and copies carry only
-    the name and the device, never weights.
+    the arguments of ``load_metric``, never weights.
     """
 
     restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None
@@ -77,14 +77,14 @@ class Metric(ABC):
         return self._score(images, references) if len(images) else np.empty(0)
 
     def rewards(self, scores: Scores) -> Scores:
-        """Compute the rewards of Eq. 15, float64 with the shape of ``scores``: 1/M if a lower M is better,
+        """Compute the rewards of scores M (Eq. 15), float64 of the same shape: 1/M if a lower M is better,
         else M. They are NaN where there is no reward (M ≤ 0 has no meaningful inverse)."""
         if not self.lower_better:
             return np.where(np.isfinite(scores), scores, np.nan)
         return np.divide(1.0, scores, where=scores > 0, out=np.full(scores.shape, np.nan))
 
     def worth(self, scores: Scores) -> Scores:
-        """Compute the logarithms of the rewards, float64 with the shape of ``scores``: -ln M if a lower M is
+        """Compute the logarithms of the rewards of scores M, float64 of the same shape: -ln M if a lower M is
         better, else ln M. They are NaN where the reward has no finite logarithm."""
         rewards = self.rewards(scores)
         return np.log(np.where((rewards > 0) & np.isfinite(rewards), rewards, np.nan))

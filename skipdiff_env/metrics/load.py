@@ -29,9 +29,9 @@ def load_metric(
     Args:
         spec: one of
 
-            - ``"niqe"``: needs no reference. It reads only the part of a picture that 96x96 blocks fill from
-              the top left, and is comparable only between pictures of one size (of at least 192x192, since
-              a single block has no covariance);
+            - ``"niqe"``: needs no reference. It reads only the part of a picture that whole 96x96 blocks
+              fill from the top left, and is comparable only between pictures of one size (at least 192x192,
+              since a single block has no covariance);
             - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
               counts; equal to ``"niqe"`` where both sides are multiples of 96;
             - ``"lpips"``: LPIPS 0.1 with AlexNet; needs references;
@@ -39,26 +39,28 @@ def load_metric(
             - ``"residue"``: grain in flat areas relative to the original's, see
               :func:`.residue.flat_residue`; needs references;
             - ``"psnr"``, ``"ssim"``: :func:`psnr_y` and :func:`ssim_y`; need references;
-            - any other name that pyiqa knows; most of those download weights when first used;
+            - any other name that pyiqa knows; most of those download weights when first loaded;
             - a function ``(images, references) -> (B,) scores`` or ``(images) -> (B,) scores`` of uint8
               arrays (B, H, W, 3). Its attributes ``lower_better`` (default False), ``reference`` (default:
               whether the second parameter has no default value), ``min_size`` and ``name`` are read if
               present. Its exceptions are not caught;
-            - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w, where an M whose
-              higher values are better is inverted, so a lower product is better. The product is NaN where one
-              of the metrics is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
+            - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w over metrics M
+              with weights w, where an M whose higher values are better is inverted, so a lower product is
+              better. The product is NaN where one of the metrics is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
             - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so lower is
               always better; the reward is the negative of this value. A difference of 0.01 corresponds to one
               per cent of M, for easy and hard pictures alike;
             - a metric, which is returned as it is.
-        device: device on which pyiqa's metrics compute.
+        device: device on which ST-LPIPS and pyiqa's metrics, including NIQE and LPIPS, compute; PSNR, SSIM
+            and the residue are always computed on the CPU.
 
     Returns:
-        The metric. The same name gives the same object; ``"niqe"`` and ``"lpips"`` load at the first score.
+        The metric. The same name and device give the same object; NIQE, LPIPS and ST-LPIPS are loaded at the
+        first score.
 
     Raises:
-        SkipDiffError: if the name is unknown, or if pyiqa or the weights of one of its metrics are not
-            available.
+        SkipDiffError: if the name is unknown, or if pyiqa or weights are not available for a metric that is
+            loaded at once.
     """
     if isinstance(spec, Metric):
         return spec

@@ -1,4 +1,4 @@
-"""Everything that deals with pyiqa itself: importing it, querying it, and building its networks offline.
+"""Everything that deals with pyiqa itself: importing it, querying it, and building its networks.
 
 pyiqa imports torchvision and OpenCV, prints when it creates a metric, and would download even weights that
 are in ``weights/``. None of that is visible outside this module.
@@ -49,8 +49,8 @@ def properties(name: str) -> tuple[bool, bool]:
 
 
 def create_network(name: str, device: torch.device) -> torch.nn.Module:
-    """Create the network of a metric, which maps tensors (B, 3, H, W) in [0, 1], as many as it compares, to B
-    scores.
+    """Create the network of a metric, which maps a batch of pictures in [0, 1], or two batches to be compared,
+    to scores.
 
     Raises:
         SkipDiffError: if the network cannot be made; the message says why in one line.
@@ -139,7 +139,7 @@ def _creation_advice(name: str, error: Exception) -> str:
     if any(isinstance(cause, OSError) for cause in causes):
         return (
             f"the weights of metric {name!r} could not be downloaded ({first_line(error)}): connect to a "
-            "network once, or use niqe, niqe-full, lpips, psnr, ssim or residue, which need none"
+            "network once, or use niqe, niqe-full, lpips, psnr, ssim or residue, which need no download"
         )
     return f"metric {name!r} could not be made: {first_line(error)}"
 

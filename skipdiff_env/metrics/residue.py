@@ -14,12 +14,12 @@ SIGMA = 2.0
 SHARE = 0.1
 """Share of the blocks that count as flat."""
 ROUNDING = 12**-0.5
-"""Standard deviation of the rounding error in grey levels, the minimum deviation that counts."""
+"""Standard deviation of the rounding error in grey levels; smaller deviations count as this one."""
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
-    """Compute the standard deviation of the high-pass in the smoothest tenth of the original's blocks,
-    divided by that of the original.
+    """Compute the standard deviation of the picture's high-pass, divided by that of the original's, in the
+    blocks where the original is smoothest, a tenth of them all.
 
     At 1, the picture is as smooth as the original; above 1, it has more grain; below 1, it has lost some. The
     high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest

@@ -41,8 +41,8 @@ class Results(NamedTuple):
         return found
 
     def scores(self, metric: Metric, references: Images | None) -> Scores:
-        """Compute M of each x̂0, float64 (B,); NaN where x̂0 is not finite or has no score. ``references``
-        are the HR images, uint8 (B, H, W, 3)."""
+        """Compute the score of each x̂0, float64 (B,); NaN where x̂0 is not finite or has no score.
+        ``references`` are the HR images, uint8 (B, H, W, 3)."""
         return self.valid(metric(self.images, references))
 
 

@@ -1,8 +1,8 @@
 """ST-LPIPS (Ghildyal and Liu 2022): LPIPS with networks that blur before they subsample, and its own weights.
 
 A shift by one pixel, which people do not see, changes LPIPS a good deal and ST-LPIPS little. The two networks
-serve different purposes: AlexNet's is a metric (``st-lpips``), and VGG's is a loss that training may use, so
-that no model is trained on the metric that judges it. The weights, 69 MB, come with the package
+serve different purposes: AlexNet's is a metric (``st-lpips``), and VGG's is a loss for training that no
+table of results reports. The weights, 69 MB, come with the package
 ``stlpips_pytorch``, which is not imported.
 """
 

@@ -1,6 +1,6 @@
 """Averages the weights of two models into one network.
 
-Two training runs from the same weights end in the same region of low loss, and points on the line
+Two training runs from the same weights usually end in the same region of low loss, and points on the line
 between them are often better than either end (Wortsman et al. 2022, model soups). Between a faithful and a
 sharp network, the line trades faithfulness for sharpness (Wang et al. 2018, ESRGAN, §3.4). Validation
 pictures decide which share is best.
@@ -66,7 +66,8 @@ def _check_alike(ours: FrozenModel, theirs: FrozenModel) -> None:
     for model in (ours, theirs):
         if not isinstance(model.network, UNet):
             raise SkipDiffError(
-                f"{model.name} is not a network of SkipDiff, but a {type(model.network).__name__}"
+                f"{model.name} is not a network of SkipDiff, but a {type(model.network).__name__}: only "
+                "SkipDiff's own can be averaged"
             )
     mine, other = ours.config.to_dict(), theirs.config.to_dict()
     for key in sorted(set(mine) - OPTIONAL):

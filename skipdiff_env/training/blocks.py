@@ -12,20 +12,20 @@ from ..diffusion.unet import UNetConfig
 from .data.drawings import SIDE
 
 POOL = 1000
-"""Number of batches that the training of a refiner uses again, see :attr:`RefinerRecipe.reuse`."""
+"""Number of the latest batches that the training of a refiner uses again, see :attr:`RefinerRecipe.reuse`."""
 
 
 def check_range(
     name: str, value: float | None, low: float, high: float = sys.float_info.max, above: bool = False
 ) -> None:
-    """Raise a ValueError naming a value outside ``low`` … ``high``, or at ``low`` if it must lie ``above``.
+    """Raise a ValueError naming a value outside ``low`` … ``high``, or at ``low`` if it must be ``above``.
 
     None, for an option that is not used, is allowed; NaN is not.
     """
     if value is None or (low < value <= high or (value == low and not above)):
         return
     if high < sys.float_info.max:
-        wanted = f"lie in {low} … {high}"
+        wanted = f"be from {low} to {high}"
     else:
         wanted = f"be {'finite and ' if value == math.inf else ''}{'above' if above else 'at least'} {low}"
     raise ValueError(f"{name} = {value} must {wanted}")
@@ -70,10 +70,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """The loss of Eq. 7."""
+    """The loss, Eq. 7 of the paper."""
 
     norm: Literal["l1", "l2"] = "l2"
-    """Norm of the error; the authors use L1."""
+    """Norm of the error; the paper's authors use L1."""
     min_snr: float | None = None
     """γ of min-SNR-γ weights; null for uniform weights."""
 
@@ -87,7 +87,8 @@ class OptimiserRecipe:
 
     lr: float
     kind: Literal["adamw", "muon"] = "adamw"
-    """AdamW (Adam where ``weight_decay`` is 0), or Muon for all but the outermost convolutions."""
+    """AdamW (Adam where ``weight_decay`` is 0), or Muon for all convolutions but the first and the
+    last, and AdamW for the rest."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 300
@@ -116,7 +117,7 @@ class ValidationRecipe:
     images: int = 8
     """Maximum number of validation images."""
     grid: int = 2
-    """Number of these images in the picture grid, which needs the full chain."""
+    """Number of these images in the picture grid; each of them takes a full chain."""
     metrics: tuple[str, ...] = ("lpips", "niqe")
     """Metrics of skipdiff_env.metrics besides PSNR; those not available are left out with a note."""
 
@@ -129,7 +130,7 @@ class ValidationRecipe:
 @dataclass(frozen=True)
 class ConsistencyRecipe:
     """CCSR's first stage (see :mod:`.trainers.consistency`), in which the usual loss, Eq. 7, is restricted to
-    levels up to t_max."""
+    levels up to CCSR's t_max."""
 
     every: int = 2
     """The consistency loss is used in every ``every``-th step."""
@@ -168,9 +169,8 @@ class RefinerRecipe:
     lpips: float = 1.0
     """Weight of LPIPS with AlexNet; the weight of L1, in [-1, 1], is 1."""
     vgg: float = 0.0
-    """Weight of ST-LPIPS with VGG16. No table of results reports this metric, so none reports a loss
-    that was trained on. It needs the package stlpips_pytorch, see
-    :mod:`skipdiff_env.metrics.shift_tolerant`."""
+    """Weight of ST-LPIPS with VGG16, which, unlike LPIPS, is in no table of results. It needs the package
+    stlpips_pytorch, see :mod:`skipdiff_env.metrics.shift_tolerant`."""
     init: str | None = None
     """Name or folder of a model whose refiner to start from; null for the identity."""
 

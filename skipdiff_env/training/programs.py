@@ -45,7 +45,9 @@ def load_program(
     """
     recipe = load_recipe(source, cuda, overrides)  # type: ignore[arg-type]
     if recipe.program != program:
-        raise SkipDiffError(f"recipe {recipe.name} is for skipdiff {COMMANDS[recipe.program]}")
+        raise SkipDiffError(
+            f"recipe {recipe.name} is for skipdiff {COMMANDS[recipe.program]}: use that command"
+        )
     if program == "ddpm":
         return recipe
     if init or recipe.init:
@@ -97,6 +99,6 @@ def check_frozen(trainer: Trainer, provenance: Provenance) -> None:
     began = provenance.init or {}
     if model is not None and model.hash != began.get("hash"):
         raise SkipDiffError(
-            f"the run started with the model {began.get('model')} (hash {began.get('hash')}), and "
+            f"the run started with the model {began.get('model')} (hash {began.get('hash')}), but "
             f"{model.name} is another one ({model.hash}): give the same model"
         )

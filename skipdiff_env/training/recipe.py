@@ -1,8 +1,8 @@
 """Recipes: one YAML file holds everything that decides what is trained, and how.
 
 A recipe is a tree of dataclasses; an unknown key is refused by name. The block ``cuda:`` has the same layout
-and holds what is different on a GPU (larger batches and crops); it replaces those values when the training
-device is a GPU.
+and holds what is different on a GPU, such as larger batches and crops; it replaces those values when the
+training device is a GPU.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ def train(
         data: training images: folders, tar files, .txt lists and image files.
         out: folder of the run; see :mod:`.run.loop` for its content.
         resume: whether to continue the run in ``out`` from its newest checkpoint.
-        init: name or folder of the model whose weights to start from, instead of the recipe's; for a refiner
-            or a student, the frozen model, which is also needed to resume.
+        init: name or folder of the model whose weights to start from, instead of the recipe's; for a refiner,
+            a restorer or a student, the frozen model, which resuming needs as well.
         max_minutes: time limit in minutes, counted from this call; a last validation takes additional time.
         device: device to train on; ``"auto"`` takes CUDA if there is one.
         val: validation images; if there are none, a few training images are held out.
@@ -225,7 +225,9 @@ def _run(trunk: Run, limits: Limits, resumed: bool) -> TrainResult:
     session, cools = trunk.session, limits.cooldown is not None or limits.cooldown_minutes is not None
     reason = "steps"
     if resumed and limits.cooldown_minutes is not None and _unfinished(trunk):
-        session.say("a cool-down was interrupted: it is finished first; without one, the run itself goes on")
+        session.say(
+            "an interrupted cool-down is finished first; to go on with the run itself, ask for no cool-down"
+        )
     elif not cools or limits.max_steps is not None or limits.cooldown_minutes is not None:
         reason = trunk.train(limits.max_steps, limits.trunk_deadline, validate_last=not cools)
     elif not resumed:

@@ -1,8 +1,8 @@
 """Chooses one of the shipped models for a photograph: ``--model auto``.
 
 The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds decides between
-``natural-4x``, which is for clean input, and ``natural-4x-real``. The rule is a file in the latter's folder,
-fitted to validation pictures by ``python -m benchmarks auto``; without it, ``auto`` means ``natural-4x``.
+``natural-4x``, which is for clean input, and ``natural-4x-real``. The rule, fitted to validation pictures by
+``python -m benchmarks auto``, is a file in the latter's folder; without it, ``auto`` means ``natural-4x``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def beyond(seen: Measured, trained: Range, model: str = REAL) -> list[str]:
     noise, blur = round(seen.noise or 0.0, 1), round(seen.blur or 0.0, 2)
     if noise > trained.noise:
         found.append(f"noise {noise:.1f} is more than {model} was trained on ({trained.noise:g})")
-    found = [f"{text}: some of it will remain" for text in found]
+    found = [f"{text}: some of the damage will remain" for text in found]
     if blur > trained.blur:
         text = f"blur {blur:.2f} pixels is more than {model} was trained on ({trained.blur:g})"
         found.append(f"{text}: shrink the picture first")

@@ -21,7 +21,7 @@ CALIBRATION = 256
 
 
 class Clock:
-    """Seconds per pixel of the result that a model's networks take, each from one call until more is known.
+    """Seconds that a model's networks take per pixel of the result, each from one call until more is known.
 
     Args:
         model: the model.

@@ -16,12 +16,12 @@ from ..images.photo_file import fit_format
 from .enlarge import Enlarger, Size, Work
 
 PANEL = 1024
-"""Maximum width and height of a comparison; of larger results only the centres are compared."""
+"""Maximum width and height of a picture in a comparison, which shows only the centres of larger results."""
 
 
 class Comparison:
-    """Compares results of an enlarger with those of the full chain, which takes T network evaluations of the
-    part that is shown."""
+    """Compares results of an enlarger with those of the full chain, which has one network evaluation for each
+    step of the model's schedule; it runs only on the part that is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
         same, model = enlarger.tiles, enlarger.model

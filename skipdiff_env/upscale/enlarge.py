@@ -70,10 +70,10 @@ class Scaling:
 
 
 def passes(size: Size, target: Size, scale: int) -> list[Size]:
-    """List the input sizes of the runs of a model that enlarges by ``scale``: the photograph, then results.
+    """List the sizes of a model's inputs if it enlarges by ``scale``: the photograph, then earlier results.
 
-    A result that is enlarged again is first shrunk so that the last run ends exactly at the target, with
-    detail of the target's own size.
+    A result that is enlarged again is first shrunk, so that the last run ends at the target, or less than
+    ``scale`` pixels beyond it, with detail of the target's own size.
     """
     count = 1
     while any(side * scale**count < goal for side, goal in zip(size, target, strict=True)):
@@ -201,7 +201,7 @@ class Enlarger:
                 device. None: the system's folder for temporary files.
 
         Raises:
-            SkipDiffError: if ``scratch`` is full.
+            SkipDiffError: if ``scratch`` cannot hold them.
         """
         folder = (scratch or Path(tempfile.gettempdir())) if self.model.device.type == "cpu" else None
         if photo.alpha is not None:
@@ -244,7 +244,7 @@ class Enlarger:
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0
-        if deep:  # The model sees 8 bits. What rounding removed is enlarged separately and added again.
+        if deep:  # The model sees 8 bits. What rounding removed is enlarged separately and added back.
             lost = to_planes((colour / 32767.5 - seen / 127.5).astype(np.float32))
             height, width = x0.shape[-2:]
             resize = partial(bicubic, height=height, width=width)

@@ -43,7 +43,8 @@ def list_jobs(
         inputs: files, folders and glob patterns.
         out: a file if it has the suffix of an image file, else a folder.
         recursive: whether sub-folders are searched too; they are kept in ``out``.
-        format: name of the format to write; None: that of ``out``, or else each photograph's own.
+        format: name of the format to write; None: that of ``out``, or else each photograph's own (PNG if
+            that can only be read).
         compare: whether each photograph also gets a comparison.
 
     Returns:
@@ -98,8 +99,8 @@ def _target_file(inputs: Sequence[str], out: str, format: str | None) -> tuple[P
         raise SkipDiffError(f"several photographs cannot all be written to {out}: give a folder with -o")
     if not one_file:
         raise SkipDiffError(
-            f"{inputs[0]} may be several photographs, which cannot all be written to {out}: give a folder "
-            "with -o, or name one photograph"
+            f"{inputs[0]} may stand for several photographs, which cannot all be written to {out}: give a "
+            "folder with -o, or name one photograph"
         )
     named = FORMATS[SUFFIXES[suffix]]
     if asked and asked is not named:

@@ -27,7 +27,7 @@ def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool 
         force: whether also to replace a file that was made with other settings, or whose origin is unknown.
 
     Raises:
-        SkipDiffError: if the file is such a one, and ``force`` is false.
+        SkipDiffError: if it is such a file, and ``force`` is false.
     """
     try:
         return _why_anew(path, record, size)

@@ -38,7 +38,7 @@ IMAGES_HELD = 9
 """Number of float32 images that an enlargement holds at its peak, in memory if small, else in files."""
 
 BYTES_A_PIXEL = 24
-"""Bytes of memory per pixel while a result is encoded (measured: up to 23, as WebP and 16-bit PNG)."""
+"""Bytes of memory per pixel while a result is encoded (measured: up to 23, for WebP and 16-bit PNG)."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Task:
     there: bool = False
     """Whether complete results exist already."""
     notes: Sequence[str] = ()
-    """The look of the photograph, if it decided on the model, and the existing files that will be made again,
-    with reasons."""
+    """What the photograph looks like, if that decided on the model, and which existing files will be made
+    again, and why."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Runner:
         return self._tools(self._choice(job).model).enlarger
 
     def _choice(self, job: Job) -> Choice:
-        """Return the model for a photograph, which is read if there is a choice.
+        """Return the model for a photograph, which is read if it has to be measured.
 
         Raises:
             SkipDiffError: if it cannot be read.
@@ -284,12 +284,12 @@ class Runner:
         if memory > free:
             raise SkipDiffError(
                 f"would take about {memory / 1e9:.1f} GB of memory at {size[0]}x{size[1]}, but "
-                f"{free / 1e9:.1f} GB are free: ask for a smaller --scale, or cut it into pieces"
+                f"only {free / 1e9:.1f} GB are free: ask for a smaller --scale, or cut it into pieces"
             )
         if disk and disk > (free := shutil.disk_usage(folder).free):
             raise SkipDiffError(
                 f"would take about {disk / 1e9:.1f} GB of temporary files at {size[0]}x{size[1]}, but "
-                f"{free / 1e9:.1f} GB are free in {folder}: make room, or name another folder in TMPDIR"
+                f"only {free / 1e9:.1f} GB are free in {folder}: make room, or name another folder in TMPDIR"
             )
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -351,7 +351,7 @@ def _room(enlarger: Enlarger, job: Job, size: Size) -> _Room:
 
 
 def _scratch(target: Path) -> Path:
-    """Return the folder for images that are too large for memory: the one in TMPDIR, else the result's."""
+    """Return the folder for images that are too large for memory: TMPDIR's, else the result's."""
     named = os.environ.get("TMPDIR", "")
     return Path(named) if os.path.isdir(named) else existing_folder(target)
 

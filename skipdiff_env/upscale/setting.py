@@ -1,4 +1,4 @@
-"""Chooses a model's tiles, and reads the warning on its card."""
+"""Chooses a model's tiles, and reads the notice on its card."""
 
 from __future__ import annotations
 

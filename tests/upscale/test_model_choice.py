@@ -162,9 +162,12 @@ def test_what_was_seen_in_words() -> None:
     assert beyond(faulty, trained) == []
     low, loud, soft = beyond(Measured(31, 2.6, Coding("WebP", 12)), trained)
     assert low == (
-        "WebP quality 12 is below what natural-4x-real was trained on (40 and more): some of it will remain"
+        "WebP quality 12 is below what natural-4x-real was trained on (40 and more): "
+        "some of the damage will remain"
     )
-    assert loud == "noise 31.0 is more than natural-4x-real was trained on (20): some of it will remain"
+    assert (
+        loud == "noise 31.0 is more than natural-4x-real was trained on (20): some of the damage will remain"
+    )
     assert (
         soft == "blur 2.60 pixels is more than natural-4x-real was trained on (2): shrink the picture first"
     )
@@ -194,7 +197,7 @@ def test_warnings_go_by_the_models_own_record(shipped: Path) -> None:
         write_config(folder / CONFIG, replace(before.config, training={"degradation": faults}))
         assert pretrained.load_pretrained(folder, "cpu").hash == before.hash
         _, *warnings = choose_model("auto", lambda: loud).notes
-        told = "noise 9.0 is more than natural-4x-real was trained on (8): some of it will remain"
+        told = "noise 9.0 is more than natural-4x-real was trained on (8): some of the damage will remain"
         assert warnings == ([told] if highest == 8 else [])
         for named in ("natural-4x-real", str(folder)):
             assert choose_model(named, lambda: loud).notes == tuple(warnings), "it is not auto's alone"

@@ -142,7 +142,7 @@ class _Bits:
 
 
 def _quantiser(bits: _Bits) -> float:
-    """Return the frame's quantiser index, or the mean of its segments' (RFC 6386, section 9.2 to 9.6)."""
+    """Return the frame's quantiser index, or the mean of its segments' (RFC 6386, sections 9.2 to 9.6)."""
     bits.read(2)  # colour space, clamping
     segments, absolute = [0], False
     if bits.read(1):

@@ -1,7 +1,7 @@
 """Decodes the fax codes of TIFF: ITU-T T.4 (Group 3, in one and two dimensions) and T.6 (Group 4).
 
 A row is described by its *changes*: the columns, in rising order, at which the colour changes, first from
-white to black. Codes that cannot be read are errors; the decoder does not guess, as fax machines do.
+white to black. Codes that cannot be read are errors: unlike fax machines, the decoder does not guess.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads HEIC and AVIF, if pillow-heif (extra ``heic``) or Pillow 11.3 (extra ``avif``) is installed.
+"""Reads HEIC, if pillow-heif (extra ``heic``) is installed, and AVIF, if Pillow is 11.3 or newer (``avif``).
 
 HEIC's depth of up to 12 bits is kept, in 16-bit samples; Pillow reads AVIF with 8 bits. H.273's code points
 for the colours are kept, and HDR is enlarged as HDR if the format of the result can describe it.

@@ -50,7 +50,7 @@ TEXTS = frozenset({
 })  # fmt: skip
 """Keywords of PNG texts that reveal no location: those of the standard, and those of image generators."""
 COMMENT = "Comment"
-"""The keyword of the only text that JPEG and GIF can hold, too."""
+"""The keyword of the only text that JPEG and GIF can also hold."""
 
 
 @dataclass(frozen=True)

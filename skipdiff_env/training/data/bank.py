@@ -165,8 +165,8 @@ class ImageBank:
     ) -> Tensor:
         """Cut random crops with random flips and quarter turns, uint8 (batch, 3, size, size).
 
-        Images, positions and orientations are drawn from ``generator`` (on the CPU) alone, always for the
-        whole batch, of which ``rows`` are returned.
+        Images, positions, orientations and zooms are drawn from ``generator`` (on the CPU) alone, always for
+        the whole batch, of which ``rows`` are returned.
         """
         smallest = int(torch.minimum(self.heights, self.widths).min())
         if size > smallest:

@@ -31,7 +31,7 @@ class StreamedBank:
         min_size: minimum side of images that can be used, in pixels.
         resize_short: shrink larger images until their shorter side has this length.
         weights: how often images are drawn, by the beginning of their file names; 1 for all others.
-        say: function that is called with a message about each file that cannot be used, once.
+        say: function that is called once, with a message, for each file that cannot be used.
         held_out: names of images to leave out, see :mod:`.held_out`.
     """
 

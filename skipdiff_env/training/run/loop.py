@@ -81,7 +81,7 @@ class Cooldown:
     """Seconds that it took in earlier legs."""
 
     def left(self, step: int, seconds: float) -> float:
-        """Return the remaining share of the rate, 1 … 0, before ``step``, ``seconds`` into this leg."""
+        """Return the share of the learning rate, 1 … 0, before ``step``, ``seconds`` into this leg."""
         if self.steps is not None:
             return max(0.0, 1 - (step - self.start) / self.steps)
         return max(0.0, 1 - (self.spent + seconds) / max(self.seconds or 0.0, 1e-9))

@@ -3,7 +3,7 @@
 Half of the steps train the student's first evaluation. The other half run the student's own chain, without
 gradients, up to one of its evaluations s = 2 … 4, and train that evaluation. The teacher, conditioned on
 **HR**, is given the student's x̂0, noised to a random level. The target is the teacher's x̂0, minus the
-change that the teacher makes to HR itself. Distances are between pixels in [0, 1], as in the authors' code,
+change that the teacher makes to HR itself. Distances are between pixels in [0, 1], as in AddSR's code,
 so that the adversarial term has the same relative weight as there.
 """
 
@@ -31,7 +31,7 @@ def step_weight(step: int) -> float:
     """Return the time-step-adaptive weight 0.5 · 2.1^(s - 1), s = 1 … 4: 0.5, 1.05, 2.205, 4.6305.
 
     The later the step, the more faithful it has to be, and the less it may invent. The first evaluation may
-    be the only one, and hence the last, so its weight is 4.6305 too, as in the authors' code.
+    be the only one, and hence the last, so its weight is 4.6305 too, as in AddSR's code.
     """
     return 0.5 * 2.1 ** ((ADDSR_STEPS if step == 1 else step) - 1)
 
@@ -48,7 +48,7 @@ def mean_weight() -> float:
 def distillation_loss(x0: Tensor, wanted: Tensor, level: Tensor, weight: float) -> Tensor:
     """Return the weighted squared distance of the student's x̂0 from the teacher's, a scalar.
 
-    Each image is weighted by √ᾱ of the teacher's level, as in the authors' code: the SNR is unbounded where
+    Each image is weighted by √ᾱ of the teacher's level, as in AddSR's code: the SNR would be unbounded where
     there is little noise, and where there is much, the teacher can only guess.
 
     Args:
@@ -142,7 +142,7 @@ class AddSRTrainer(AdversarialTrainer):
 
     @torch.no_grad()
     def _taught(self, x0: Tensor, hr: Tensor, batch: Batch) -> Tensor:
-        """Return the target: the teacher's x̂0 of the student's noised x̂0, by HR or the student's condition.
+        """Return the target: the teacher's x̂0, given HR or the student's condition, of the student's, noised.
 
         The teacher was trained with enlarged LR as the condition; it treats HR as such and sharpens it. The
         change that it makes to HR itself, under the same noise, is subtracted, so that HR maps to itself.

@@ -98,7 +98,7 @@ class AdversarialTrainer(Trainer):
         return {"critic_loss": loss, "critic_norm": norm, "critic_spread": answers.std()}
 
     def measured(self, validation: Validation) -> dict[str, float]:
-        """Return nothing: the pictures say it all."""
+        """Return no figures: validation judges pictures only."""
         return {}
 
     def collapsed(self, parts: Mapping[str, float]) -> str:

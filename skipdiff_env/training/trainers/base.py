@@ -182,7 +182,7 @@ class Trainer:
         return UNet(self.recipe.model.unet)
 
     def _shared(self, network: nn.Module) -> nn.Module:
-        """Wrap a module for steps: it shares gradients, and is compiled on CUDA if the recipe asks for it."""
+        """Wrap a module so that processes share its gradients; compile it on CUDA if the recipe says so."""
         on_cuda = self.device.type == "cuda"
         if self._world.size > 1:
             ids = [self.device.index] if on_cuda else None
@@ -259,7 +259,7 @@ class Trainer:
         return ""
 
     def measured(self, validation: Validation) -> dict[str, float]:
-        """Return the figures of :meth:`frozen` on validation images that come from no picture."""
+        """Return the figures of :meth:`frozen` on validation images that are not computed from samples."""
         return {"val_loss": validation.loss(self.frozen())}
 
     def chains(self) -> dict[str, Chain]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .features import CHANNELS, AlexFeatures
 
 COLLAPSE_STEPS = 300
-"""Number of consecutive useless steps after which a discriminator has collapsed."""
+"""Number of consecutive useless steps after which a discriminator counts as collapsed."""
 WON = 0.01
 """Mean hinge loss below which a discriminator has nothing left to learn; it is 2 before any learning."""
 ALIKE = 1e-4

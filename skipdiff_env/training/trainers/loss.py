@@ -1,7 +1,7 @@
 """The training objective (Eq. 7): denoise at continuous noise levels.
 
 An interval t ∈ 1 … T is drawn, then the level uniformly between √ᾱ_{t-1} and √ᾱ_t (Chen et al. 2021,
-as in SR3), so that the network learns every level and not only those of one table.
+as in SR3), so that the network learns every level, and not only those of one schedule.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def diffusion_loss(
     Args:
         target, condition, noise: (B, 3, H, W).
         level: √ᾱ, (B,).
-        norm: ``l1`` (the authors) or ``l2``.
+        norm: ``l1`` (the paper's authors) or ``l2``.
         min_snr: γ of min-SNR-γ weights (Hang et al. 2023), None for uniform weights.
     """
     if norm not in ("l1", "l2"):

@@ -33,7 +33,7 @@ class RestorerTrainer(Trainer):
         recipe: recipe with a ``restorer`` block.
         device: device to train on.
         world: this process's place among those that train together.
-        model: the frozen model that the restorer is for; it is only validated with.
+        model: the frozen model that the restorer is for; it serves only for validation.
         folder: folder of that model, whose weights :meth:`export` copies.
     """
 
@@ -48,7 +48,7 @@ class RestorerTrainer(Trainer):
         self._folder = folder
         super().__init__(recipe, device, world)
         self.began_from: dict[str, str] = {}
-        """Name of the model whose restorer it started from, and that one's hash; empty for the identity."""
+        """Name of the model whose restorer it started from, and that restorer's hash; empty: the identity."""
         self.earlier_legs: list[dict[str, Any]] = []
         """The legs of that restorer's training."""
         if self.options.init:
@@ -85,11 +85,11 @@ class RestorerTrainer(Trainer):
         )
 
     def chains(self) -> dict[str, Chain]:
-        """Return SkipDiff, to see what the model makes of restored LR."""
+        """Return SkipDiff's chain, which shows what the model makes of restored LR."""
         return {name: chain for name, chain in usual_chains(self.model).items() if name == "skip"}
 
     def measured(self, validation: Validation) -> dict[str, float]:
-        """Return the mean error of restored LR, in [-1, 1], and its share of the error before."""
+        """Return the mean error of restored LR, in [-1, 1], and its ratio to the error before."""
         return validation.restoring(self._restorer())
 
     def export(self, folder: Path, record: dict[str, Any]) -> None:

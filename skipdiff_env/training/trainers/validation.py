@@ -75,7 +75,7 @@ class Validation:
         return total / len(self.hr)
 
     def restoring(self, restore: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Compute the mean error of restored LR, in [-1, 1], and what share that is of the error before."""
+        """Compute the mean error of restored LR, in [-1, 1], and its ratio to the error before."""
         clean = to_signed(self._clean)
         before, after = ((to_signed(lr) - clean).abs().mean().item() for lr in (self._lr, restore(self._lr)))
         return {"val_loss": after, "val_left": after / max(before, 1e-6)}
@@ -109,8 +109,8 @@ class Validation:
 
 
 def usual_chains(model: FrozenModel) -> dict[str, Chain]:
-    """Return ``coarse``, CSA alone with S = 10, and ``skip``, SkipDiff from the paper's start; none if 10
-    does not divide T.
+    """Return ``coarse``, CSA alone with 10 coarse steps, and ``skip``, SkipDiff from the paper's start;
+    neither if 10 does not divide the number of the schedule's steps.
 
     They are the same for all models, so that the figures of two training runs can be compared.
     """
