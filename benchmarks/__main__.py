@@ -1,4 +1,4 @@
-"""Runs ``python -m benchmarks NAME``, the commands behind every published number."""
+"""Runs ``python -m benchmarks NAME``: the commands behind every published number."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ COMMANDS = {
     ),
     "photographs": ("paper.gather", "gather freely licensed photographs to train on, from Debian's packages"),
     "test-set": ("measure.test_set", "rebuild a test set from your own copies of the data sets"),
-    "agents": ("agents.command", "compare agents with every fixed schedule and the exact optimum"),
+    "agents": ("agents.command", "compare agents with fixed starts and the exact optimum"),
     "ceilings": ("agents.ceilings", "measure how much an agent could learn, and from what"),
     "texture": ("agents.texture", "test whether the texture of the latents predicts the best start"),
-    "step-cost": ("agents.step_cost", "train one agent that observes the price per evaluation"),
+    "step-cost": ("agents.step_cost", "train one agent that observes the price of an evaluation"),
     "agent-training": (
         "agents.training",
         "compare the cost of training an agent with that of the paper's recipe",
     ),
-    "agent-recipe": ("agents.recipe", "find which choices of its recipe let the paper's agent learn"),
+    "agent-recipe": ("agents.recipe", "find which choices in the recipe of the paper's agent let it learn"),
     "road": ("agents.road", "train an agent by the manual's own commands, and judge it"),
     "agent-calls": (
         "agents.calls",

@@ -6,8 +6,9 @@
 Under ``actions="jump"``, all chains of a picture are computed once, with one network call each. The optimum,
 the best fixed chain and the agents then look them up. Every agent learns from the same number of decisions.
 The agents are MaskablePPO, MaskablePPO that observes the price of a call (drawn anew in each episode), and a
-bandit that chooses one of a few good chains. The tables also show the model's plans with as many calls, which
-may skip and draw noise. Everything is compared with the chain or plan that is best on the training pictures.
+bandit that chooses one of a few good chains. The tables also show the model's plans within the
+budget of calls, which may skip and draw noise. Everything is compared with the chain or plan that is best on
+the training pictures.
 Writes ``benchmarks/results/agents/<model>/calls.md`` and ``.csv``.
 """
 
@@ -46,7 +47,7 @@ WEIGHTS = {"lpips": 1.0, "niqe-full": 0.5}
 LEVELS = (80, 60, 45, 30, 20, 12, 7, 4)
 """The levels that calls may lead to, besides 0."""
 BANDIT = 8
-"""Number of chains that the bandit chooses from, each the best for some of the training pictures."""
+"""Number of chains that the bandit chooses from, see :func:`bandits_choice`."""
 PRICES = (0.003, 0.1)
 """The range of prices with which an agent that observes the price learns."""
 

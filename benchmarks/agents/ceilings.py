@@ -58,7 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quality of inputs [both]",
     )
     add("--metrics", nargs="+", default=["niqe", "lpips"], help="metrics that are rewarded [niqe lpips]")
-    add("--epochs", type=int, default=100, help="times that imitation sees each training episode [100]")
+    add(
+        "--epochs",
+        type=int,
+        default=100,
+        help="number of times that imitation sees each training episode [100]",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from skipdiff_env.policies.file import load_policy, save_policy
 from .study import Study, say
 
 TOLERANCE = 0.01
-"""An agent does not ship if it may be worse than the best start by more than this share of its reward."""
+"""Maximum share of the best start's reward by which an agent that ships may be worse."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compares agents with every fixed schedule and the exact optimum, paired by image and noise seed.
+"""Compares agents with fixed starts and the exact optimum, paired by image and noise seed.
 
     python -m benchmarks agents --images natural256_train.tar --valid val_set14_bsd20.tar \\
         --test imagenet256_test.tar
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:N]",
         help=f"algorithms to train, each optionally with its own number N of decisions [{' '.join(names)}]",
     )
-    add("--chain", type=int, default=0, metavar="N", help="add a row for the full chain on N test images [0]")
+    add("--chain", type=int, default=0, metavar="N", help="compare with the full chain on N test images [0]")
     add(
         "--epochs",
         type=int,
@@ -169,7 +169,7 @@ def _algorithms(study: Study) -> dict[str, str]:
     found = dict(name.partition(":")[::2] for name in study.args.algos)
     for name, decisions in found.items():
         if decisions and not decisions.isdecimal():
-            raise SkipDiffError(f"--algos {name}:{decisions}: after the colon goes a number of decisions")
+            raise SkipDiffError(f"--algos {name}:{decisions}: write a number of decisions after the colon")
     if not study.recorded and EXACT in found:
         raise SkipDiffError(
             f"{EXACT} learns from recordings: allow more --max-calls, or name other algorithms with --algos"

@@ -1,4 +1,4 @@
-"""Teaches networks directly from recordings, for comparison with agents that explore; each is kept."""
+"""Teaches networks directly from recordings, for comparison with agents that explore; keeps each network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests which choices in its recipe let the paper's agent learn, by changing one at a time.
+"""Tests which choices in the recipe of the paper's agent let it learn, by changing one at a time.
 
     python -m benchmarks agent-recipe --model face-8x --images faces128_train.tar --only faces128 \\
         --train-images 40 --every 16 --noise-seeds 2 --valid faces128_val.tar --valid-images 8 --valid-seeds 2
@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """The changes that each variant makes to the settings."""
 NEAR = 0.015
-"""An agent counts as having learned when it is at most this share of the best start's reward below it."""
+"""An agent counts as having learned when its reward is at most this share below that of the best start."""
 LOG_COLUMNS = ("variant", "training_seed", "timesteps", "minutes", "reward", "evaluations")
 
 

@@ -1,4 +1,4 @@
-"""Trains the first agent of the manual with the manual's own commands, and measures its quality and time.
+"""Trains the first agent of the manual with the manual's own commands, and measures quality and time.
 
     python -m benchmarks road [--train OPTION ...]
 

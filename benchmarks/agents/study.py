@@ -52,7 +52,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, test: bool = True) -> N
     add("--noise-seeds", type=int, default=3, help="noise seeds per training image [3]")
     add(
         "--valid",
-        help="validation images, which choose the best agent [the last sixth of the training images]",
+        help="validation images, on which the best agent is chosen [the last sixth of the training images]",
     )
     add("--valid-images", type=int, default=30, help="number of validation images [30]")
     add("--valid-seeds", type=int, default=3, help="noise seeds per --valid image, never trained on [3]")
@@ -194,7 +194,7 @@ class Study:
 
     @property
     def runs(self) -> Path:
-        """The folder of the agents that are trained on these weights and episodes."""
+        """The folder of the agents that are trained with these weights on these episodes."""
         return self.args.runs / f"{self.model.name}-{self.model.hash}" / self.name / self.episodes
 
     @property

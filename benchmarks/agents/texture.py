@@ -184,10 +184,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record the episodes, fit the rules, compare them and write the page."""
     if not args.valid or args.valid_seeds < 2 or args.test_seeds < 2 or args.noise_seeds < 2:
-        raise SkipDiffError("texture needs --valid, and at least two noise seeds for each of the three sets")
+        raise SkipDiffError(
+            "texture needs --valid, and --noise-seeds, --valid-seeds and --test-seeds of at least 2"
+        )
     if args.skip_rule != "reset":
         raise SkipDiffError(
-            "the rule chooses among starts, which are all outcomes of --skip-rule reset alone"
+            "the rule chooses among starts, which cover all outcomes only with --skip-rule reset: use that"
         )
     study = open_study(args, "niqe-full", args.mixed)
     study.record()

@@ -3,8 +3,9 @@
     python -m benchmarks agent-training --images faces128_train.tar --train-images 120 --model face-8x
 
 Records the episodes (100 images × 3 noise seeds, and 20 images by which the agent is chosen), trains the
-paper's agent and prints network evaluations and minutes until the plateau. This is the first evaluation from
-which on the agent keeps 95 % of the gain between its first evaluation and its best.
+paper's agent and prints network evaluations and minutes until the plateau. The plateau
+begins at the first evaluation from which on the agent keeps 95 % of the gain between its first evaluation and
+its best.
 Writes ``benchmarks/results/agents/<model>/training.md``.
 """
 

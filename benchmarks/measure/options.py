@@ -1,4 +1,4 @@
-"""Options that ``paper``, ``plans`` and ``stability`` share: model, images, policies and rivals."""
+"""Options that several commands share: model, images, policies and rivals."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BUNDLED = "bundled"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all of these commands take."""
+    """Add the arguments that ``paper``, ``plans`` and ``stability`` take."""
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     add_setting(parser)
     parser.add_argument("--only", metavar="PREFIX", help="use only images whose names begin with PREFIX")
     parser.add_argument("--jpeg", type=int, metavar="Q", help="save the LR inputs as JPEG of quality Q")
-    parser.add_argument("--start", type=int, help="fixed start at S = 10 [that of the model]")
+    parser.add_argument("--start", type=int, help="fixed start with 10 coarse steps [that of the model]")
     parser.add_argument(
         "--agent", action="append", default=[], metavar="NAME=FILE",
         help=f"policy file for one of {', '.join(AGENT_PAIRS)} [the agent of the model, by its reward]",
@@ -65,7 +65,8 @@ def open_images(args: argparse.Namespace) -> ImageSource:
         chosen = [i for i in range(len(source)) if Path(source.name(i)).name.startswith(args.only)]
         if not chosen:
             raise SkipDiffError(
-                f"--only {args.only}: no image's name begins so; the first is {Path(source.name(0)).name}"
+                f"--only {args.only}: no image's name begins with that; the first is named "
+                + Path(source.name(0)).name
             )
         source = picked(source, chosen)
     return with_jpeg(source, args.jpeg)
@@ -85,7 +86,7 @@ def with_jpeg(source: ImageSource, quality: int | None) -> ImageSource:
     if quality is None:
         return source
     if not 1 <= quality <= 100:
-        raise SkipDiffError(f"--jpeg {quality}: the quality must lie between 1 and 100")
+        raise SkipDiffError(f"--jpeg {quality}: the quality must be from 1 to 100")
     return source.degraded(partial(saved_as_jpeg, quality=quality))
 
 
@@ -97,7 +98,7 @@ def saved_as_jpeg(lr: np.ndarray, index: int, quality: int) -> np.ndarray:
 
 
 def rows_file(args: argparse.Namespace, model: FrozenModel) -> Path:
-    """Return the file of the rows of these images, whatever part of them is used and however it is saved."""
+    """Return the file of the rows of these images, whichever are used and however their inputs are saved."""
     stem = args.images.stem if args.images else BUNDLED
     return Path(args.out) / model.name / stem / "rows.csv"
 
@@ -117,7 +118,7 @@ def said(args: argparse.Namespace) -> str:
 
 
 def fixed_start(model: FrozenModel, asked: int | None = None) -> int:
-    """Return the start at S = 10 that was asked for, or the model's own."""
+    """Return the start with 10 coarse steps that was asked for, or the model's own."""
     start = usual_start(model.schedule, COARSE_STEPS, own=model.start) if asked is None else asked
     return FixedStart(start, model.schedule.stride(COARSE_STEPS)).start
 
@@ -141,7 +142,7 @@ def named_agents(args: argparse.Namespace) -> dict[str, Path]:
     """Return policy files by name: those given, and the model's own.
 
     Raises:
-        SkipDiffError: if a name or a file is not known.
+        SkipDiffError: if a name is unknown, or a file does not exist.
     """
     agents = shipped_agent(args.model)
     for given in args.agent:

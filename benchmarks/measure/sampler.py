@@ -95,7 +95,7 @@ def pictures_of(x0: Tensor) -> list[np.ndarray]:
 
 
 def _unknown(lrs: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Picture]:
-    raise ValueError("an LR image does not tell its original: ask Sampler.of")
+    raise ValueError("an original cannot be made from its LR image: call Sampler.of")
 
 
 HR = Sampler("hr", "HR", _unknown, frozenset(), original=True)

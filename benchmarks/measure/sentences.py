@@ -1,4 +1,4 @@
-"""Words for comparisons: gains with their intervals, and which of two samplers is better by what."""
+"""Words for comparisons: gains with their intervals, and by which metrics one of two samplers is better."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ A tutorial is a script ``docs/tutorials/NAME.py``. Its docstring begins the page
 ``# %%`` lines is text if it holds only comments, or else code. The page ``NAME.md`` in the same folder holds
 text, code and output; pictures that the script saves also go there. ``--check`` runs nothing and reports the
 pages that differ from their scripts. ``SKIPDIFF_TUTORIAL_MODEL`` names the model that the tutorials use
-(natural-4x).
+(by default, natural-4x).
 """
 
 from __future__ import annotations

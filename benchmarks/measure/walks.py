@@ -22,7 +22,7 @@ CACHE_BYTES = 2**30
 
 
 class Walks:
-    """Samplers that compute what the schedules of an image share only once.
+    """Samplers that compute only once what the schedules of an image share.
 
     Args:
         model: the frozen model.

@@ -1,4 +1,5 @@
-"""Makes the pictures of the README and the manual: a photograph before and after, and animated episodes.
+"""Makes the pictures of the README and the manual: a photograph before and after enlargement, and
+animated episodes.
 
     python -m benchmarks animate [--model NAME]
 

@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"parts to make, of {', '.join(PARTS)} [all]",
     )
-    parser.add_argument("--quick", action="store_true", help="only 2 images, and tables 1 or 2, 3 and 5")
+    parser.add_argument(
+        "--quick", action="store_true", help="use 2 images, and make only tables 1 or 2, 3 and 5"
+    )
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="FOLDER", help="further models for the ablation table"
     )

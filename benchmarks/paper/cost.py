@@ -27,8 +27,8 @@ SIZE = 256
 """Side of the enlarged image in pixels, as in the paper's Table 3."""
 AUTHORS = UNetConfig(image_size=160)
 """The network whose seconds the paper reports, according to the authors' file for ImageNet. It was built for
-160 pixels, where no level is 16 wide, so it has attention only in the middle, and 92.6 M weights. The network
-for faces has 97.8 M."""
+160 pixels, where no level is 16 pixels wide, so it has attention only in the middle, and 92.6 M weights. The
+network for faces has 97.8 M."""
 AUTHORS_NAME = "the authors' network for ImageNet, random weights"
 FIXED = "fixed start"
 """Value of ``Cost.policy`` if no network decides."""

@@ -1,4 +1,4 @@
-"""The demo: a bundled photograph, shrunk four times and enlarged again in five ways.
+"""The demo: a bundled photograph, shrunk by the model's scale and enlarged again in several ways.
 
     python -m benchmarks demo [--model NAME] [--out FOLDER]
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks photographs [--out photographs]
 
-It works on Debian and Ubuntu, by ``apt-get download``, which needs no root and installs nothing. The bundled
-photographs are added. All have a short side of 256 pixels, and ``SOURCES.md`` names the author, the licence
-and the source of each.
+It works on Debian and Ubuntu, by ``apt-get download``, which needs no root rights and installs nothing. The
+bundled photographs are added. All have a short side of 256 pixels, and ``SOURCES.md`` names the author, the
+licence and the source of each.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [[f"{p.name}.png", p.author, p.licence, p.source] for p in found]
     table = Table(["file", "author", "licence", "source"], rows).markdown()
     write_atomically(args.out / "SOURCES.md", f"# Sources\n\n{table}\n".encode())
-    print(f"{args.out}: {len(found)} photographs; SOURCES.md says whose they are")
+    print(f"{args.out}: {len(found)} photographs; SOURCES.md names their authors and licences")
     return 0
 
 
@@ -93,8 +93,8 @@ def unpack(package: str, folder: Path) -> Path:
         except FileNotFoundError:
             raise SkipDiffError(f"{command[0]} is missing: this needs Debian or Ubuntu") from None
         if done.returncode:
-            told = (done.stderr.strip() or "no word why").splitlines()[-1]
-            raise SkipDiffError(f"{package} cannot be had ({told}): apt-get update first")
+            told = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            raise SkipDiffError(f"{package} cannot be downloaded ({told}): run apt-get update first")
     return into / "usr" / "share"
 
 

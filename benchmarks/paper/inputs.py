@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     models = [load_pretrained(given, args.device, network_dtype(args)) for given in args.models]
     names = [model.name for model in models]
     if len({*names}) < len(names):
-        raise SkipDiffError(f"--models: two are called alike, so that rows cannot be told apart: {names}")
+        raise SkipDiffError(
+            f"--models: two have the same name, so that rows cannot be told apart: rename one of {names}"
+        )
     for model, given in zip(models, args.models, strict=True):
         same_scale(model, given, models[0].scale)
     ways = [_ways(model, given) for model, given in zip(models, args.models, strict=True)]

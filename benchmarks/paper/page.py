@@ -95,7 +95,7 @@ def write_page(folder: Path, run: Run, sentences: Sequence[str] | None) -> None:
     Args:
         folder: folder of the results.
         run: the run to describe.
-        sentences: sentences on the paper's claims; None keeps those of the page, if the run made no rows.
+        sentences: sentences on the paper's claims; None, if the run made no rows, keeps those of the page.
     """
     if sentences is not None or "facts" not in read_contents(folder):
         title = f"{run.model.name} on {run.images}"

@@ -44,7 +44,7 @@ FINER = "skip-20-"
 STANDARD = ("ddim", "ddim-half", "dpm", "ancestral", "ccsr")
 """Families with which a plan is compared at equal evaluations."""
 JUDGES = ("psnr", "lpips", "niqe_full")
-"""A plan is beaten if two of these metrics are better and the third is not worse."""
+"""A plan is beaten by a sampler that is better by two of these metrics and not worse by the third."""
 ABSOLUTE = ("psnr", "ssim")
 """Metrics that are compared by their difference; the others are compared by their ratio."""
 LIMITS = {"psnr": -0.10, "ssim": -0.005, "lpips": 1.02, "niqe_full": 1.04, "residue": 1.1}
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args.model, args.device, network_dtype(args))
     start, counts = fixed_start(model, args.start), set(shipped_plans(model))
     if not counts:
-        raise SkipDiffError(f"{args.model} comes with no plans: make them by 'skipdiff find-plan'")
+        raise SkipDiffError(f"{args.model} comes with no plans: make them with 'skipdiff find-plan'")
     every = catalogue(model, start, budgets=counts, folder=args.model)
     plans = [sampler for sampler in every.values() if sampler.family in ("plan", EFFORT)]
     reference = every[f"skip-10-{model.schedule.steps // 10}-{start}"]
@@ -181,7 +181,7 @@ def sentences(against: Sequence[Against]) -> list[str]:
 
 
 def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]) -> list[str]:
-    """List standard samplers at equal evaluations that are better by two judges, not worse by the third."""
+    """List the standard samplers that beat each plan at equal evaluations, see :data:`JUDGES`."""
     found = []
     for plan in plans:
         some = [rival for rival in rivals if rival.steps == plan.steps]

@@ -93,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kinds of inputs to use [all]",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="precision of the network [bfloat16 on CUDA, else float32]",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 
@@ -101,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     """Compute the missing rows, choose the rule and write it."""
     usual, real = (load_pretrained(name, args.device, network_dtype(args)) for name in args.models)
     if trained_range(real.config) is None:
-        raise SkipDiffError(f"{real.name} was not trained on faults: give such a model as the second")
+        raise SkipDiffError(
+            f"{real.name} was not trained on faults: the second of --models must be one that was"
+        )
     images = open_source(args.images)
     images = images.take(args.pictures, every=max(1, len(images) // args.pictures))
     stem = args.images.stem if args.images else BUNDLED

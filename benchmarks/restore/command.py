@@ -70,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "which may be shown freely",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of the network [float32]")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="precision of the network [bfloat16 on CUDA, else float32]",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
 
 

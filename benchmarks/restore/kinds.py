@@ -1,7 +1,7 @@
 """The degraded test set: kinds of degradation, which turn an input into a file that a user might have.
 
 Each entry of :data:`KINDS` is a line in every table. The files depend only on the seed, the name of the kind
-and the picture. Another kind, or fewer pictures, therefore change nothing in the other files.
+and the picture. Another kind, or fewer pictures, therefore changes nothing in the other files.
 """
 
 from __future__ import annotations
@@ -114,5 +114,5 @@ def known_kinds(names: Sequence[str], kinds: Sequence[Kind]) -> list[Kind]:
     known = {kind.name: kind for kind in kinds}
     for name in names:
         if name not in known:
-            raise SkipDiffError(f"--kinds: unknown {name!r}; known are {', '.join(map(repr, known))}")
+            raise SkipDiffError(f"--kinds: unknown kind {name!r}: use some of {', '.join(map(repr, known))}")
     return [known[name] for name in names]

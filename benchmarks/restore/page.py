@@ -36,7 +36,7 @@ def write(
         folder: folder to write to.
         images: name of the set of originals.
         found: results by kind.
-        ours: our ways to enlarge, which sentences compare with the other program.
+        ours: our ways to enlarge, which the sentences compare with the other program.
         judges: the metrics.
         programs: models and other programs in words.
         command: command that makes the page again.

@@ -19,7 +19,7 @@ REFERENCE = "realesrgan-x4plus"
 LPIPS_LIMITS = {"JPEG 75": 1.10, "JPEG 40": 1.15, "noise 12": 1.3, "blur 1.2": 1.3}
 """Maximum ratio of LPIPS to that of the other program, by kind of input."""
 NIQE_LIMIT, RESIDUE_LIMIT, CLEAN_LIMIT = 1.1, 1.1, 1.15
-"""Maximum of: NIQE over the other program's; the residue; LPIPS of clean input over natural-4x's."""
+"""Maxima of NIQE over the other program's, of the residue, and of LPIPS of clean input over natural-4x's."""
 
 
 @dataclass(frozen=True)

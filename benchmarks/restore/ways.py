@@ -74,7 +74,7 @@ def other_program(name: str, folder: Path) -> Sampler:
             raise SkipDiffError(f"{file} is missing: run the other program on all inputs first")
         made = read_image(file)
         if made.shape[0] % lr.shape[0] or made.shape[1] % lr.shape[1]:
-            raise SkipDiffError(f"{file} is {made.shape[1]}x{made.shape[0]}: no whole multiple of its input")
+            raise SkipDiffError(f"{file} is {made.shape[1]}x{made.shape[0]}: no multiple of its input's size")
         return Picture(np.array(made), 0, seconds=times.get(file.name, math.nan))
 
     return Sampler(name, name, each(run), frozenset())
@@ -103,5 +103,5 @@ def automatic(file: bytes, labels: Sequence[str]) -> str:
     """
     chosen = choose_model(AUTO, lambda: measure(decode_photo(io.BytesIO(file)))).model
     if chosen not in labels:
-        raise SkipDiffError(f"auto takes {chosen}: give that among --models, or go without with --no-auto")
+        raise SkipDiffError(f"auto takes {chosen}: add that to --models, or leave auto out with --no-auto")
     return chosen

@@ -1,4 +1,4 @@
-"""Compares network calls under other engines and settings with plain torch in time, by turns."""
+"""Compares the time of network calls under other engines and settings with that of plain torch, by turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares plans and CCSR's and AddSR's chains in speed with SkipDiff and the full chain, by turns."""
+"""Compares plans and CCSR's and AddSR's chains with SkipDiff and the full chain in speed, by turns."""
 
 from __future__ import annotations
 

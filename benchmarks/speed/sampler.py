@@ -1,4 +1,4 @@
-"""Times the sampler at (10, 10) and the full chain in alternation, without loading and file I/O."""
+"""Times the sampler at (10, T/10) and the full chain in alternation, without loading and file I/O."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Memory: peak resident memory of a process that enlarges a photograph by ``skipdi
 
 Largest (only on request, since it takes some minutes): peak memory of enlarging a JPEG of 12 megapixels to
 16128x12096, against 8 GB. A network of a few thousand weights stands in for the model, since the memory is
-used around it; the chain has two evaluations, like the shipped ones. Files of intermediate images lie in the
+used around it; the chain has two evaluations, like the shipped ones. Intermediate images are stored in the
 folder of the result. Largest-model (half an hour): the same with the model itself and its refiner, as
 ``--model natural-4x-real`` enlarges JPEGs.
 
@@ -50,7 +50,7 @@ Row = dict[str, str | float]
 
 SMALL, LARGE = (1024, 768), (4096, 3072)
 LARGEST, MOST = (16128, 12096), 8e9
-"""Size of a JPEG of 12 megapixels four times larger, and the bytes of memory that must suffice for it."""
+"""Size of a JPEG of 12 megapixels enlarged four times, and the bytes of memory that must suffice for it."""
 UNLIKE = 0.05
 """Maximum relative difference between seams and the rest of the picture."""
 FEW_CALLS = (3, 5, 8)
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="natural-4x", help="a shipped model's name or a model folder")
     parser.add_argument(
         "--what", nargs="+", choices=["seams", "memory", "largest", "largest-model"],
-        default=["seams", "memory"],
+        default=["seams", "memory"], help="what to measure [seams memory]",
     )  # fmt: skip
     parser.add_argument(
         "--tiles", type=int, nargs="+", default=[512, 256], help="tile sizes to compare, in pixels [512 256]"

@@ -27,7 +27,7 @@ T = TypeVar("T")
 def training_speed(
     recipe: str = "natural-4x", steps: int = 10, device: str = "auto", images: int = 64
 ) -> dict[str, float]:
-    """Train on random images for a few steps and take the median step.
+    """Train on random images for a few steps, and measure the median step.
 
     Args:
         recipe: a shipped recipe's name, or a YAML file.

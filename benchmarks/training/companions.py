@@ -75,7 +75,11 @@ COMPARED = ("lpips", "stlpips", "niqe", "psnr", "residue", "consistency")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command-line arguments."""
-    parser.add_argument("--model", default="natural-4x", help="the teacher, from which the others began")
+    parser.add_argument(
+        "--model",
+        default="natural-4x",
+        help="AddSR's teacher, from which stage 1 and the students start [natural-4x]",
+    )
     parser.add_argument(
         "--ccsr", default="ccsr-natural-4x", metavar="MODEL", help="CCSR's first stage [ccsr-natural-4x]"
     )

@@ -3,10 +3,10 @@
     python -m benchmarks legs --legs natural-4x runs/one runs/two --images val_set14_bsd20.tar
 
 A leg is a shipped model, a model folder, or the folder of a run, whose ``log.jsonl`` is then also drawn. Each
-leg begins from the one before it. Their models enlarge the same images at every fixed start. Models that were
-made for a few evaluations use their own chain, with their refiner if they have one. Writes ``legs.md``,
-``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``; existing rows
-are used again.
+leg begins from the one before it. The models of the legs enlarge the same images at every fixed start. Models
+that were made for a few evaluations use their own chain, with their refiner if they have one. Writes
+``legs.md``, ``legs.csv``, ``curves.csv`` and ``legs.png`` into ``benchmarks/results/<recipe>/training/``;
+existing rows are used again.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute the missing rows, compare the legs and write the page."""
     legs = [open_leg(args, given, number) for number, given in enumerate(args.legs, 1)]
     if len({leg.identity for leg in legs}) < len(legs):
-        raise SkipDiffError("--legs: two of them have the same weights")
+        raise SkipDiffError("--legs: two of them have the same weights, so leave one out")
     for leg, given in zip(legs, args.legs, strict=True):
         same_scale(leg.model, given, legs[0].model.scale)
     folder = args.out / legs[-1].record.get("recipe", legs[-1].model.name) / "training"

@@ -2,16 +2,16 @@
 
     python -m benchmarks refiner --model natural-4x-real --images val_set14_bsd20.tar --jpeg 75
 
-Runs CCSR's chain with one and two evaluations and with several shares of the refiner's change, and compares
-it with bicubic and the model's SkipDiff. With the model's own share, it also measures the effect of giving
-back parts of the input: back-projection of everything that the result lacks, or only of its coarsest colours.
-Writes ``refiner.md`` and ``refiner.csv`` into ``benchmarks/results/<model>/<images>/``; existing rows are
-used again.
+Runs CCSR's chain with one and two evaluations and several strengths (shares of the refiner's change), and
+compares it with bicubic and the model's SkipDiff. With the model's own strength, it also measures the
+effect of giving back parts of the input: back-projection of everything that the result lacks, or only of its
+coarsest colours. Writes ``refiner.md`` and ``refiner.csv`` into ``benchmarks/results/<model>/<images>/``;
+existing rows are used again.
 
 For a model without a refiner that was made for a few calls, such as AddSR's student, only the second part
 applies (``given-back.md``). Inputs of all four kinds (``--mixed``) are meant for models of real photographs.
 
-With ``--choose``, the share with the lowest LPIPS among those within the given limits
+With ``--choose``, the strength with the lowest LPIPS among those within the given limits
 (``--choose psnr=25.8 niqe=5.2``), at the model's number of evaluations, becomes the model's default.
 """
 
@@ -207,7 +207,7 @@ def limit(word: str) -> Limit:
         return metric, float(number)
     except ValueError:
         known = ", ".join(metric.name for metric in METRICS)
-        raise SkipDiffError(f"--choose {word}: write METRIC=LIMIT, of {known}") from None
+        raise SkipDiffError(f"--choose {word}: write METRIC=LIMIT, with one of the metrics {known}") from None
 
 
 def within(limits: Sequence[Limit]) -> str:
@@ -235,7 +235,7 @@ def chosen(results: Results, samplers: Sequence[Sampler], limits: Sequence[Limit
         if all(sign[m.name] * (results.mean(sampler.key, m.name) - value) >= 0 for m, value in limits)
     ]
     if not fit:
-        raise SkipDiffError(f"--choose: no strength has {within(limits).removeprefix(' with ')}")
+        raise SkipDiffError(f"--choose: no strength has {within(limits).removeprefix(' with ')}: loosen it")
     return min(fit, key=lambda key: results.mean(key, "lpips"))
 
 

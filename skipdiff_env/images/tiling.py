@@ -2,9 +2,9 @@
 
 :class:`Tiled` applies any function of images to overlapping tiles of them, and blends the results. The
 model is wrapped, not the chain: :class:`TiledModel` is a drop-in replacement for the frozen model, with a
-tiled ``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can therefore
-grow from one step to the next, and the result depends on the tiles only through what the network sees around
-each pixel.
+tiled ``predict``. Noise and latents are those of the whole image, and every step is blended. No seam can
+therefore grow from one step to the next, and the result depends on the tiles only through what the network
+sees around each pixel.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def check_tile(tile: int, multiple: int) -> int:
 
 
 def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
-    """Choose the largest of ``TILES`` that fits the model and takes at most half of ``free`` bytes a call; if there
-    is none, the smallest tile possible."""
+    """Choose the largest of ``TILES`` that fits the model and takes at most half of ``free`` bytes a call;
+    if there is none, the smallest tile possible."""
     fitting = [
         side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
     ]

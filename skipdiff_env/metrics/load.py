@@ -46,7 +46,8 @@ def load_metric(
               present. Its exceptions are not caught;
             - names with weights, ``{"lpips": 1, "niqe-full": 0.5}``: the product of M^w over metrics M
               with weights w, where an M whose higher values are better is inverted, so a lower product is
-              better. The product is NaN where one of the metrics is not above 0. As a name, this is ``"lpips,niqe-full:0.5"``;
+              better. The product is NaN where one of the metrics is not above 0. As a name, this is
+              ``"lpips,niqe-full:0.5"``;
             - ``"log "`` and one of these names: ln M, or -ln M if higher values of M are better, so lower is
               always better; the reward is the negative of this value. A difference of 0.01 corresponds to one
               per cent of M, for easy and hard pictures alike;

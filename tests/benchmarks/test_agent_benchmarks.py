@@ -116,7 +116,7 @@ def test_agents_where_recording_takes_too_long(files, capsys):
     assert command(files, "agents", *arguments, "--algos", "exact_gradient") == 2
     assert "exact_gradient learns from recordings" in capsys.readouterr().err
     assert command(files, "agents", *arguments, "--algos", "ppo:many") == 2
-    assert "--algos ppo:many: after the colon goes a number" in capsys.readouterr().err
+    assert "--algos ppo:many: write a number of decisions after the colon" in capsys.readouterr().err
     arguments += ["--algos", "ppo:144", "recurrent_ppo_lstm", "--out", str(files / "played")]
     assert command(files, "agents", *arguments) == 0
     assert "recording 1/" not in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_what_cannot_be_had_leaves_nothing(packages, monkeypatch, capsys):
     out = packages / "out"
     shutil.rmtree(packages / KDE)
     assert main(["photographs", "--out", str(out)]) == 2
-    assert f"{KDE} cannot be had (E: Unable to locate package {KDE})" in capsys.readouterr().err
+    assert f"{KDE} cannot be downloaded (E: Unable to locate package {KDE})" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(packages))
     assert main(["photographs", "--out", str(out)]) == 2
     assert "apt-get is missing: this needs Debian or Ubuntu" in capsys.readouterr().err

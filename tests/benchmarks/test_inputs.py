@@ -67,7 +67,7 @@ def test_every_model_and_input_has_a_line_and_rows_are_used_again(
     assert main(arguments) == 0 and [file.read_bytes() for file in files] == kept
     capsys.readouterr()
     assert main([*arguments, "--models", str(other), str(other)]) == 2
-    assert "two are called alike" in capsys.readouterr().err
+    assert "two have the same name" in capsys.readouterr().err
 
 
 def test_a_refiner_s_chain_has_a_line_of_its_own(model_folder, image_folder, tmp_path):
@@ -127,7 +127,9 @@ def test_strengths_lie_between_nothing_and_the_whole(model_folder, image_folder,
     assert main(["refiner", "--model", str(folder), *common, "--choose", "psnr=99"]) == 2
     assert "--choose: no strength has PSNR of at least 99" in capsys.readouterr().err
     assert main(["refiner", "--model", str(folder), *common, "--choose", "psmr=9"]) == 2
-    assert "--choose psmr=9: write METRIC=LIMIT, of psnr, ssim" in capsys.readouterr().err
+    assert (
+        "--choose psmr=9: write METRIC=LIMIT, with one of the metrics psnr, ssim" in capsys.readouterr().err
+    )
 
 
 def test_the_verdict_asks_the_interval():

@@ -44,7 +44,9 @@ def test_images_are_chosen_by_name(image_folder):
     assert [source.name(i) for i in range(len(source))] == ["photo1.png"]
     assert np.array_equal(source[0], open_images(parsed(*words[:2]))[1])
     assert folder_name(parsed(*words)) == f"{image_folder.name}-photo1"
-    with pytest.raises(SkipDiffError, match="--only x: no image's name begins so; the first is photo0.png"):
+    with pytest.raises(
+        SkipDiffError, match="--only x: no image's name begins with that; the first is named photo0.png"
+    ):
         open_images(parsed(*words[:3], "x"))
 
 
@@ -61,7 +63,7 @@ def test_inputs_are_saved_as_jpeg(image_folder):
     args = parsed("--images", "a/faces.tar", "--only", "ffhq_", "--jpeg", "75")
     assert folder_name(args) == "faces-ffhq-q75"
     assert said(args) == "faces, names that begin with ffhq_, inputs saved as JPEG of quality 75"
-    with pytest.raises(SkipDiffError, match="--jpeg 0: the quality must lie between 1 and 100"):
+    with pytest.raises(SkipDiffError, match="--jpeg 0: the quality must be from 1 to 100"):
         open_images(parsed("--images", str(image_folder), "--jpeg", "0"))
 
 

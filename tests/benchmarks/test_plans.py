@@ -87,7 +87,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     command = ["plans", "--model", str(folder), "--images", str(images), "--out", str(tmp_path / "out")]
     command += ["--device", "cpu"]
     assert main(command) == 2
-    assert "comes with no plans: make them by 'skipdiff find-plan'" in capsys.readouterr().err
+    assert "comes with no plans: make them with 'skipdiff find-plan'" in capsys.readouterr().err
     model = load_pretrained(folder, "cpu")
     efforts = {"fast": "plan:3", "normal": str(uniform(100, 7, 0.5)), "best": str(uniform(100, 8))}
     save_plans(folder / "plans.json", model.hash, {uniform(100, 3): {}, uniform(100, 7): {}}, efforts)

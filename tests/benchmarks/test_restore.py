@@ -172,9 +172,9 @@ def test_limits_and_choices():
 def test_what_cannot_be_compared_is_refused(model_folder, image_folder, tmp_path, capsys):
     common = ["restore", "--images", str(image_folder), "--out", str(tmp_path)]
     assert main([*common, "--kinds", "JPEG 41"]) == 2
-    assert "--kinds: unknown 'JPEG 41'; known are 'clean', " in capsys.readouterr().err
+    assert "--kinds: unknown kind 'JPEG 41': use some of 'clean', " in capsys.readouterr().err
     assert main([*common, "--models", f"mine={model_folder}", "--kinds", "clean"]) == 2
-    assert "auto takes natural-4x: give that among --models" in capsys.readouterr().err
+    assert "auto takes natural-4x: add that to --models" in capsys.readouterr().err
     assert main([*common, "--models", f"mine={model_folder}", "--kinds", "clean", "--no-auto"]) == 0
 
 
