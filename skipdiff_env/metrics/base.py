@@ -94,7 +94,7 @@ class Metric(ABC):
         if min(height, width) < self.min_size:
             raise SkipDiffError(
                 f"metric {self.name!r} needs pictures of at least {self.min_size}x{self.min_size} pixels, "
-                f"got {height}x{width}: use larger pictures or another metric"
+                f"got {width}x{height}: use larger pictures or another metric"
             )
 
     @abstractmethod

@@ -186,7 +186,7 @@ def test_too_small_pictures_are_refused(name: str) -> None:
     assert np.isfinite(metric(enough, enough[:, ::-1])).all()
     with pytest.raises(SkipDiffError, match=rf"'{name}' needs pictures of at least {side}x{side} pixels"):
         metric(little, little)
-    with pytest.raises(SkipDiffError, match=f"got {side - 1}x{side}"):
+    with pytest.raises(SkipDiffError, match=f"got {side}x{side - 1}"):
         metric.check_size(side - 1, side)
 
 

@@ -101,7 +101,10 @@ class StreamedBank:
             image = self._read(i % len(self)) if self.weights[i % len(self)] > 0 else None
             if image is not None:
                 return image
-        raise SkipDiffError(f"{TRIES} files from {self.files[index]} on are corrupt or too small")
+        raise SkipDiffError(
+            f"all of the {min(TRIES, len(self))} files from {self.files[index]} on are corrupt or too small: "
+            "give other training data"
+        )
 
     def _read(self, index: int) -> np.ndarray | None:
         if index in self._bad:
