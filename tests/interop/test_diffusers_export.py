@@ -6,6 +6,7 @@ import torch
 
 from skipdiff_env.cli import main
 from skipdiff_env.diffusion import (
+    FrozenModel,
     ModelConfig,
     NoiseSchedule,
     UNet,
@@ -15,6 +16,7 @@ from skipdiff_env.diffusion import (
     save_model,
 )
 from skipdiff_env.diffusion.interop.diffusers_export import _describe, _translate, export_diffusers
+from skipdiff_env.diffusion.restorer import Restorer, RestorerConfig, RestorerNetwork
 from skipdiff_env.errors import SkipDiffError
 
 from .test_diffusers import make
@@ -82,6 +84,15 @@ def test_what_diffusers_cannot_express_is_refused(tmp_path, unet, word):
     model = random_model(ModelConfig(scale=4, image_size=32, unet=config))
     with pytest.raises(SkipDiffError, match=word):
         export_diffusers(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_behind_a_restorer_is_refused(tmp_path):
+    model = random_model(ModelConfig(scale=4, image_size=32, unet=OURS))
+    restorer = Restorer(RestorerNetwork(RestorerConfig(4, 1)), RestorerConfig(4, 1))
+    behind = FrozenModel(model.network, model.config, restorer=restorer)
+    with pytest.raises(SkipDiffError, match="a folder of diffusers has no restorer"):
+        export_diffusers(behind, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

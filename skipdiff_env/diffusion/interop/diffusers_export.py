@@ -49,8 +49,8 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     diffusers, target, config = import_diffusers(), fresh_folder(folder), model.config
     if not isinstance(model.network, UNet):
         raise SkipDiffError(
-            f"{model.name!r} is not a network of SkipDiff, but a {type(model.network).__name__}: only SkipDiff's "
-            "own can be exported"
+            f"{model.name!r} is not a network of SkipDiff, but a {type(model.network).__name__}: "
+            "only SkipDiff's own can be exported"
         )
     if model.restorer:
         raise SkipDiffError(f"{model.name!r} cannot be exported: a folder of diffusers has no restorer")
