@@ -1,6 +1,6 @@
 """# A first episode
 
-An episode produces one picture. At each of the last noise levels, you decide whether to denoise or to skip. This tutorial plays an episode by hand and shows what each decision does.
+An episode produces one picture. At the last noise levels, you decide, level by level, whether to denoise or to skip. This tutorial plays an episode by hand and shows what each decision does.
 """
 
 # %%
@@ -18,7 +18,7 @@ model = skipdiff_env.load_pretrained(os.environ.get("SKIPDIFF_TUTORIAL_MODEL", "
 env = gymnasium.make("SkipDiff-v0", model=model, crop="center", render_mode="rgb_array")
 
 # %%
-# `reset` picks a picture at random, shrinks it and makes the nine coarse jumps. With `options`, we choose the picture and the noise seed, so that the episode can be played again.
+# `reset` picks a picture at random, shrinks it and makes the nine coarse jumps. With `options`, we choose the picture and the noise seed, so that we can play the same episode again.
 
 # %%
 latent, info = env.reset(options={"image": 1, "noise_seed": 0})

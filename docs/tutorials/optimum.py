@@ -1,6 +1,6 @@
 """# The optimum and regret
 
-How good is an agent? One yardstick is the best fixed start. Another is the best result that any agent could have reached on this picture with this noise. It can be computed exactly, since there are few possible results.
+How good is an agent? One yardstick is the best fixed start. Another is the best result that any agent could have reached on this picture with this noise. This optimum can be computed exactly, since there are few possible results.
 """
 
 # %%
@@ -33,7 +33,7 @@ for start in (7, 10, 1):
     print(f"regret of start {start}: {optimum.regret(starts[start]):.4f}")
 
 # %%
-# How much of the optimum depends on the picture, and how much on the noise? We try another noise seed, with the start that was best under the first:
+# How much of the optimum depends on the picture, and how much on the noise? We take the start that was best under the first noise seed, and try it under another:
 
 # %%
 other = skipdiff_env.find_optimum(model, picture, noise_seed=1, metric="niqe")

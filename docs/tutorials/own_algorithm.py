@@ -1,6 +1,6 @@
 """# An algorithm of your own
 
-This tutorial implements REINFORCE in plain torch on the batched environment. The algorithm plays whole episodes as one batch, keeps the probabilities of the actions, and reinforces the actions of episodes that did better than others on the same picture.
+This tutorial implements REINFORCE in plain torch on the batched environment. The algorithm plays whole episodes as one batch, adds up the log-probabilities of the actions, and reinforces the actions of episodes that did better than others on the same picture.
 """
 
 # %%
@@ -67,4 +67,4 @@ print(out.trace[0].actions, out.trace[0].evaluations)
 os.remove(file)
 
 # %%
-# `agents/examples/reinforce.py` is a longer version, with more pictures and an evaluation on held-out pictures. The commands that train and evaluate the paper's agent are in [Train an agent](../train.md).
+# `agents/examples/reinforce.py` is a longer version, with more pictures and an evaluation on held-out pictures. [Train an agent](../train.md) describes the commands that train and evaluate the paper's agent.

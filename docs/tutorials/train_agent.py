@@ -1,12 +1,12 @@
 """# Train and use the paper's agent
 
-The paper's agent sees only the latent. It consists of convolutions, a GRU as its memory, and two linear layers for the probability of a skip and for the value. It is trained with PPO. In this tutorial, it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same, with checkpoints and confidence intervals; here, the parts are visible.
+The paper's agent sees only the latent. It consists of convolutions, a GRU as its memory, and two linear layers for the probability of a skip and for the value. It is trained with PPO. In this tutorial, it learns on five photographs, is tested on two that it has never seen, and then enlarges one of them. The commands `skipdiff-agent train`, `evaluate` and `export` do the same, with checkpoints and confidence intervals; here, each part is visible.
 """
 
 # %%
 # ## Episodes that are recorded once
 #
-# An episode has ten possible results, so all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is created, and afterwards every step is a lookup. Crops of 96 pixels from the middle of each photograph keep the computation short. The reward is 1/LPIPS, as in the paper's Table 6.
+# An episode has ten possible results, so all of them can be computed in advance. `SkipDiffRecorded-v0` does this when it is created, and afterwards, every step is a lookup. Crops of 96 pixels from the middle of each photograph keep the computation short. The reward is 1/LPIPS, as in the paper's Table 6.
 
 # %%
 import os
@@ -76,7 +76,7 @@ print(f"{agent.num_timesteps} decisions in {agent.num_timesteps // 9} episodes")
 # %%
 # ## The comparison that matters
 #
-# An agent that is no better than the best fixed start is no better than a constant. The agent and all fixed starts play the same six episodes on the two photographs that were held out. Recorded episodes also report the regret: how far a return is below that of the best schedule.
+# If an agent is no better than the best fixed start, that start can replace it. The agent and all fixed starts play the same six episodes on the two photographs that were held out. Recorded episodes also report the regret: how far a return is below that of the best schedule.
 
 # %%
 held_out = recorded(unseen, 3, 6)
@@ -99,7 +99,7 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs, start 6 would have been better, but this cannot be learned from five training photographs in a short training run. Agents that learned from a hundred pictures come nearer to the best fixed start but do not beat it either; see [What agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs, start 6 would have been better, but this cannot be learned from five training photographs in a short training run. Agents that learned from a hundred pictures come nearer to the best fixed start, but are not better either; see [What agents learned](../agents.md).
 #
 # ## Use it
 #
@@ -129,4 +129,4 @@ os.remove(file)
 folder.cleanup()
 
 # %%
-# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` uses such a file. [Train an agent](../train.md) describes the commands for longer runs: they keep the recorded episodes, evaluate on pictures that are held out, save checkpoints, and continue where they stopped (`--resume`).
+# `skipdiff upscale photo.jpg -o large.png --policy agent.safetensors --model natural-4x` uses such a file. [Train an agent](../train.md) describes the commands for longer runs: they keep the recorded episodes, evaluate on held-out pictures, save checkpoints, and continue where they stopped (`--resume`).
