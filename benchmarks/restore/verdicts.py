@@ -18,6 +18,7 @@ REFERENCE = "realesrgan-x4plus"
 """The program with which our models are compared, if its results exist."""
 LPIPS_LIMITS = {"JPEG 75": 1.10, "JPEG 40": 1.15, "noise 12": 1.3, "blur 1.2": 1.3}
 """Maximum ratio of LPIPS to that of the other program, by kind of input."""
+TITLES = {"lpips": "LPIPS", "stlpips": "ST-LPIPS", "psnr": "PSNR", "niqe": "NIQE", "residue": "residue"}
 NIQE_LIMIT, RESIDUE_LIMIT, CLEAN_LIMIT = 1.1, 1.1, 1.15
 """Maxima of NIQE over the other program's, of the residue, and of LPIPS of clean input over natural-4x's."""
 
@@ -42,13 +43,17 @@ class Limit:
 
 
 def limits(results: Results, kind: str) -> dict[str, Limit]:
-    """Compare natural-4x-real with the other program on one kind of :data:`LPIPS_LIMITS`, by metric."""
+    """Compare natural-4x-real with the other program on one kind of :data:`LPIPS_LIMITS`, by metric.
+
+    ST-LPIPS, which no loss has seen, has the limit of LPIPS; it is left out if it was not measured.
+    """
 
     def ratio(metric: str) -> float:
         return results.mean(REAL, metric) / results.mean(REFERENCE, metric)
 
+    judges = [name for name in ("lpips", "stlpips") if not np.isnan(ratio(name))]
     return {
-        "lpips": Limit(ratio("lpips"), LPIPS_LIMITS[kind]),
+        **{name: Limit(ratio(name), LPIPS_LIMITS[kind]) for name in judges},
         "psnr": Limit(results.difference(REAL, REFERENCE, "psnr").mean, 0.0, most=False),
         "niqe": Limit(ratio("niqe"), NIQE_LIMIT),
         "residue": Limit(results.mean(REAL, "residue"), RESIDUE_LIMIT),
@@ -57,19 +62,29 @@ def limits(results: Results, kind: str) -> dict[str, Limit]:
 
 def limit_table(found: Mapping[Kind, Results]) -> list[str | Table]:
     """Tabulate the limits of ``natural-4x-real``, kept or missed; empty if there is nothing to compare."""
-    forms = {"lpips": "× {:.2f}", "psnr": "{:+.2f} dB", "niqe": "× {:.2f}", "residue": "{:.2f}"}
-    lines = [
-        [f"{kind.name} (LPIPS at most × {LPIPS_LIMITS[kind.name]:.2f})"]
-        + [limit.shown(forms[name]) for name, limit in limits(results, kind.name).items()]
+    forms = {
+        "lpips": "× {:.2f}",
+        "stlpips": "× {:.2f}",
+        "psnr": "{:+.2f} dB",
+        "niqe": "× {:.2f}",
+        "residue": "{:.2f}",
+    }
+    held = {
+        f"{kind.name} (LPIPS at most × {LPIPS_LIMITS[kind.name]:.2f})": limits(results, kind.name)
         for kind, results in found.items()
         if kind.name in LPIPS_LIMITS and {REAL, REFERENCE} <= {*results.samplers}
+    }
+    shown = [name for name in forms if any(name in line for line in held.values())]
+    lines = [
+        [said, *(line[name].shown(forms[name]) if name in line else "–" for name in shown)]
+        for said, line in held.items()
     ]
     blocks: list[str | Table] = []
     if lines:
         blocks += [
-            f"Limits that {REAL} is to keep against {REFERENCE}: LPIPS as said in the first column, no less "
-            f"PSNR, NIQE at most × {NIQE_LIMIT}, and a residue of at most {RESIDUE_LIMIT}.",
-            Table(["", "LPIPS", "PSNR", "NIQE", "residue"], lines),
+            f"Limits for {REAL} beside {REFERENCE}: LPIPS and ST-LPIPS as stated in the first column, no "
+            f"lower PSNR, NIQE at most × {NIQE_LIMIT}, and a residue of at most {RESIDUE_LIMIT}.",
+            Table(["", *(TITLES[name] for name in shown)], lines),
         ]
     clean = next((results for kind, results in found.items() if kind.name == CLEAN), None)
     if clean and {REAL, USUAL} <= {*clean.samplers}:

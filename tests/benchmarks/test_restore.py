@@ -159,6 +159,9 @@ def test_limits_and_choices():
         "lpips": True, "psnr": True, "niqe": False, "residue": True,
     }  # fmt: skip
     assert held["lpips"].value == pytest.approx(1.1) and held["psnr"].value == pytest.approx(0.5)
+    both = [replace(row, scores={**row.scores, "stlpips": row.scores["lpips"]}) for row in (*theirs, *real)]
+    assert limits(Results(both), "JPEG 75")["stlpips"] == held["lpips"]
+    assert limit_table({BY_NAME["JPEG 75"]: Results(both)})[1].head[1:3] == ["LPIPS", "ST-LPIPS"]
     said, table, clean = limit_table({BY_NAME["JPEG 75"]: found, BY_NAME["clean"]: found})
     assert "at most × 1.1, and a residue of at most 1.1" in said
     assert table.lines[0][1:] == ["× 1.10, kept", "+0.50 dB, kept", "× 1.12, **missed**", "1.00, kept"]
