@@ -1,6 +1,6 @@
-"""The Stable-Baselines3 side of SkipDiff: agents that learn when to skip.
+"""Agents of Stable-Baselines3 that learn when to skip.
 
-``EpisodicPPO`` with ``SPNPolicy`` trains the paper's agent; ``as_policy`` turns any trained agent into a
+``EpisodicPPO`` with ``SPNPolicy`` trains the paper's agent; ``as_policy`` turns a trained agent into a
 policy for the sampler.
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EpisodicPPO", "SPNPolicy", "as_policy"]
 
 _MODULES = {"EpisodicPPO": "episodic", "SPNPolicy": "policy", "as_policy": "wrapped"}
-"""Names that are imported when they are first used, since they need Stable-Baselines3."""
+"""Modules that are imported when their names are first used, since they need Stable-Baselines3."""
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,7 @@ def _setting_arguments(parser: argparse.ArgumentParser, images: str) -> None:
         "--noise-seeds",
         type=_positive,
         metavar="N",
-        help="noise seeds per image; each seed also takes another crop [3, or more if there are few images]",
+        help="noise seeds per image, each with its own random crop [3, or more for few images]",
     )
     add(
         "--metric",
@@ -118,8 +118,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--held-out",
         metavar="PATH",
-        help="images to evaluate on [every tenth training image of each kind is kept back for it, or every "
-        "third if there are only four to nine]",
+        help="images to evaluate on [every tenth training image, or every third if there are only four "
+        "to nine; with --mixed, of each kind; the agent does not learn from these]",
     )
     add(
         "--seed",
@@ -145,7 +145,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--record",
         metavar="DIR",
         help="play every schedule of the episodes once, keep the results in this folder, and learn from them "
-        "[done in the user's cache, if it takes fewer network calls than playing as the agent learns]",
+        "[done in the user's cache if it takes no more network calls than playing as the agent learns]",
     )
 
 
@@ -155,10 +155,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "policies",
         nargs="+",
         metavar="POLICY",
-        help="the folder of a run (played with the model, steps and rule that it was trained with, on the "
-        "images it held out and, if it is the only policy, with all fixed starts; of several runs, the first "
-        "decides these settings), a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the "
-        "model's own)",
+        help="the folder of a run, a policy file, a start level, 'denoise', 'skip', 'random' or 'agent' (the "
+        "model's own). A run is evaluated with the model, steps and rule of its training, on the images that "
+        "it held out; if it is the only policy, all fixed starts are evaluated too. Of several runs, the "
+        "first decides these settings",
     )
     _setting_arguments(parser, "images to evaluate on")
     add("--first-seed", type=int, metavar="N", help="first noise seed [one that training never uses]")
@@ -178,7 +178,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--optimum",
         action="store_true",
-        help="add the regret, and the share of the gap to the optimum that is closed",
+        help="add the regret, and the share of the gap to the optimum that a policy closes",
     )
     add("-o", "--out", metavar="FILE", help="CSV file of all episodes; an existing one is continued")
     parser.set_defaults(only=None, observation_size=None)
@@ -204,7 +204,10 @@ def _oracle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return number

@@ -21,7 +21,8 @@ from . import arguments
 from .settings import BEST, RUN
 
 TRAINING, HELD_OUT = 24, 8
-"""Minimum numbers of episodes for training and for evaluation; few images get more noise seeds each."""
+"""Minimum numbers of episodes for training and for evaluation; if there are few images, each gets more noise
+seeds."""
 STARTS = 20
 """Maximum F for which a run is compared with all fixed starts."""
 
@@ -89,7 +90,7 @@ def _recorded(setting: Any, args: argparse.Namespace, size: int, folder: str | N
 
 
 def _recording_pays(setting: Any, episodes: int, timesteps: int) -> bool:
-    """Return whether recording is within the limit, with no more network calls than training by playing."""
+    """Return whether recording is within the limit and takes no more network calls than playing would."""
     from skipdiff_env.oracle import optimum_calls
 
     process = setting.process
@@ -145,7 +146,7 @@ def _train(args: argparse.Namespace) -> int:
     shown = sys.stderr.isatty()
     progress = run.train(args.resume, progress_bar=shown, say=None if shown else _say)
     if progress.best_reward is None:
-        raise SkipDiffError("the run was stopped before its first step")
+        raise SkipDiffError("the run was stopped before its first step: continue it with --resume")
     print(
         f"{progress.timesteps} decisions, best held-out reward {progress.best_reward:.5f}: "
         f"{run.folder / BEST}"

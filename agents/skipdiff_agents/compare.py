@@ -42,8 +42,8 @@ def compare(
         evaluator: setting and episodes.
         policies: the policies by name. A resumed comparison identifies a policy by its name alone.
         file: a CSV file that gets a row for each episode as soon as a policy has played all of them. A policy
-            for which it holds all episodes already, with the same pixels and noise seeds, does not play
-            again.
+            for which the file already holds all episodes, with the same pixels and noise seeds, is not
+            played again.
 
     Raises:
         SkipDiffError: if the file has other columns.
@@ -146,8 +146,8 @@ def markdown(
         against: the policy that the others are compared with, pair by pair (95 % interval of
             :func:`.bootstrap`, over images).
         metrics: names of the evaluator's metric and of its other metrics.
-        optimum: the best reward of each episode. If given, the table has the regret, too, and the share of
-            the gap between ``against`` and the optimum that is closed.
+        optimum: the best reward of each episode. If given, the table also has the regret, and the share of
+            the gap between ``against`` and the optimum that each policy closes.
     """
     baseline = np.array([r.reward for r in results[against]])
     columns = ["policy", "reward", f"reward − {against}", *metrics, "PSNR", "SSIM", "evaluations"]

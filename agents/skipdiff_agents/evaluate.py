@@ -37,7 +37,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting in which an agent is trained and evaluated; its fields are arguments of the environment."""
+    """The setting in which an agent is trained and evaluated: mostly arguments of the environment."""
 
     model: DiffusionModel
     source: ImageSource
@@ -59,7 +59,7 @@ class Setting:
         """Side of the SR images in pixels."""
         side = self.image_size or self.model.image_size
         if side is None:
-            raise SkipDiffError("this model has no image_size of its own: give one in pixels")
+            raise SkipDiffError("this model has no image_size of its own: give image_size in pixels")
         return side
 
     @property
@@ -119,7 +119,7 @@ class Setting:
         )  # fmt: skip
 
     def relative_rewards(self, pairs: Sequence[Pair]) -> dict[str, Any]:
-        """Return arguments that make an environment's rewards easier to learn; empty without recordings."""
+        """Return arguments that make rewards easier to learn from; empty without recordings."""
         return {}
 
     def options(self, **others: Any) -> Options:

@@ -42,7 +42,7 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
     network = load_policy(file).network
     if not isinstance(network, SkipProposalNetwork):
         raise SkipDiffError(
-            f"{file} is a graph, which can only be run: give the .safetensors or .zip that it came from"
+            f"{file} is a graph, which can only be run: give the .safetensors or .zip that it was made from"
         )
     return network
 

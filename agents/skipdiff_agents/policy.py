@@ -1,9 +1,9 @@
 """The skip proposal network as policies of Stable-Baselines3.
 
-sb3-contrib has recurrent policies with LSTM only. :class:`SPNPolicy` replaces the LSTM by a GRU that takes
-and returns (h, c) and leaves c unchanged, and lets the critic's gradient through the shared memory, as in the
-paper. Agents without memory use :class:`ClockExtractor`: the same convolutions, and the number of decisions
-so far from the dictionary observation.
+The recurrent policies of sb3-contrib have only LSTMs. :class:`SPNPolicy` replaces the LSTM by a GRU that
+takes and returns (h, c) and leaves c unchanged, and passes the critic's gradient through the shared memory,
+as in the paper. Agents without memory use :class:`ClockExtractor`: the same convolutions, and the number of
+decisions so far from the dictionary observation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .sequence import GRUSequence, Seen, distinct
 
 
 class GRUWithCell(nn.GRU):
-    """A GRU with the interface of an LSTM; the second state passes through."""
+    """A GRU with the interface of an LSTM; the second state is returned unchanged."""
 
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor]
@@ -58,7 +58,9 @@ def latent_side(space: spaces.Space[Any] | None, advice: str) -> int:
         raise SkipDiffError(f"the observations are {space}, not latents (3, n, n): {advice}")
     height, width = space.shape[1:]
     if height != width:
-        raise SkipDiffError(f"the latents are {height}x{width}, not square: give observation_size=")
+        raise SkipDiffError(
+            f"the latents are {height}x{width}, not square: give the environment an observation_size"
+        )
     return height
 
 
@@ -191,8 +193,8 @@ class SPNPolicy(RecurrentActorCriticPolicy):
     def tell(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
         """Compute the input of the memory for latents (D, 3, n, n), appended to ``before``.
 
-        Its shape is (D, 1536). For a GRU, the input weights are already applied, and the shape is
-            (D, 3 · hidden).
+        Its shape is (D, 1536) for an LSTM. For a GRU, the input weights are already applied, and the shape is
+        (D, 3 · hidden).
         """
         if before is not None and not len(latents):
             return before

@@ -86,7 +86,7 @@ def read_settings(name_or_path: str) -> dict[str, Any]:
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """Raise a ValueError for a value that is wrong whatever the environment."""
+    """Raise a ValueError for a value that is wrong in every environment."""
     from skipdiff_env.policies.network import SPNConfig
 
     for name, value in _leaves(settings):
@@ -101,7 +101,9 @@ def _check(settings: dict[str, Any]) -> None:
     if not isinstance(settings.get("relative_rewards", True), bool):
         raise SkipDiffError(f"relative_rewards={settings['relative_rewards']!r} must be true or false")
     if "minibatches" in settings and "episodes" not in settings and "n_steps" not in settings["arguments"]:
-        raise SkipDiffError("minibatches needs episodes, the number of episodes that they are made of")
+        raise SkipDiffError(
+            "minibatches needs episodes: give the number of episodes per environment between updates"
+        )
     network = {name: value for name, value in settings["policy"].items() if name in SPNConfig.__annotations__}
     clock = {} if observation_kind(settings) == "latent" else {"memory": "clock", "fine_steps": 2}
     SPNConfig(**({"observation_size": settings["observation_size"]} | clock | network))

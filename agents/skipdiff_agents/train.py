@@ -63,7 +63,7 @@ class Progress:
     """Name of the signal that ended the run early."""
 
     def improve(self, reward: float, evaluations: float) -> bool:
-        """Record an agent, and return whether it is the best so far; among equals, the faster is better."""
+        """Record an agent, and return whether it is the best so far: by reward, then by fewer evaluations."""
         former = (-math.inf if self.best_reward is None else self.best_reward, -self.best_evaluations)
         better = (reward, -evaluations) > former
         if better:
@@ -200,7 +200,7 @@ class Run:
         return self.setting.relative_rewards(self.pairs) if relative else {}
 
     def network(self) -> SkipProposalNetwork:
-        """Return the best agent so far."""
+        """Return the network of the best agent so far."""
         from skipdiff_env.policies.file import load_policy
 
         network = load_policy(self.folder / BEST).network

@@ -1,4 +1,4 @@
-"""SkipDiff-v1 on recorded trees, as Stable-Baselines3 sees it: every step is a lookup."""
+"""SkipDiff-v1 on recorded trees, as a ``VecEnv`` of Stable-Baselines3: every step is a lookup."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TreeVecEnv(BatchVecEnv):
         self._price = np.zeros(num_envs)
 
     def begin(self, rows: NDArray[np.int64], trees: Sequence[int], prices: Sequence[float]) -> None:
-        """Open an episode in each of ``rows``."""
+        """Begin an episode in each of ``rows``, with these trees and prices."""
         self._tree[rows], self._node[rows], self._price[rows] = trees, 0, prices
 
     def reset(self) -> VecEnvObs:
@@ -136,7 +136,9 @@ class TreeVecEnv(BatchVecEnv):
             ValueError: for an action that is not allowed.
         """
         if not self.action_masks()[np.arange(self.num_envs), actions].all():
-            raise ValueError("an action leads to a level that is not below, or beyond the budget")
+            raise ValueError(
+                "an action leads to a level that is not lower, or exceeds the budget: see action_masks()"
+            )
         if self.nodes is not None:
             self._node = self.nodes[actions]
             paid = self.worth[self._tree, self._node] - self._price * self._spent[self._node]

@@ -84,7 +84,10 @@ class SkipDiffVecEnv(BatchVecEnv):
         if len(pairs) == 0:
             raise SkipDiffError("there is no episode to play: give at least one (image, noise seed)")
         if isinstance(env.unwrapped, SkipDiffusionCallVectorEnv):
-            raise SkipDiffError("SkipDiffVecEnv plays SkipDiff-v0: episodes of SkipDiff-v1 end one by one")
+            raise SkipDiffError(
+                "SkipDiffVecEnv plays only SkipDiff-v0, because the episodes of a SkipDiff-v1 batch end at "
+                "different times: use Stable-Baselines3's DummyVecEnv for SkipDiff-v1"
+            )
         if getattr(env.unwrapped, "max_episode_steps", None) is not None:
             raise SkipDiffError("SkipDiffVecEnv plays whole episodes: leave out max_episode_steps")
         self.env: Any = env

@@ -97,7 +97,8 @@ def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool 
     shape = None if latent is None else latent.shape
     if shape is None or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
         raise SkipDiffError(
-            f"the agent sees {space}, not a square latent (3, n, n): train it on SkipDiff-v0, not flattened"
+            f"the agent sees {space}, not a square latent (3, n, n): train it on SkipDiff-v0 without "
+            "flattening"
         )
     unknown = sorted(set(parts) - {*KNOWN, *(["lr"] if _ignores_lr(agent) else [])})
     if unknown:
@@ -106,7 +107,9 @@ def as_policy(agent: BaseAlgorithm, step_cost: float = 0.0, deterministic: bool 
             'gymnasium.wrappers.FilterObservation(env, ["latent", "step"]), or with ClockExtractor'
         )
     if agent.get_vec_normalize_env() is not None:
-        raise SkipDiffError("the agent sees observations that VecNormalize scaled: train it without")
+        raise SkipDiffError(
+            "the agent sees observations that VecNormalize scaled: train it without VecNormalize"
+        )
     if step_cost and "step_cost" not in parts:
         raise SkipDiffError(
             f"step_cost={step_cost} was given, but this agent was not trained with prices: leave it out"

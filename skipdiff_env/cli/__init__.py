@@ -1,7 +1,7 @@
 """The ``skipdiff`` command: one module per sub-command, without logic of its own.
 
 The module of a sub-command has ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit status``. Every
-call imports all of these modules to build the help, so heavy libraries are imported only inside ``run``.
+call imports all of these modules to build the parser, so heavy libraries are imported only inside functions.
 
 Exit status: 0 if everything was done; 2 for a wrong request or bad input, reported in one line; 130 after
 Ctrl-C; 143 after SIGTERM.
@@ -37,7 +37,7 @@ COMMANDS = {
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """A formatter that keeps descriptions as they are written and gives each option one line."""
+    """A formatter that keeps descriptions as they are and leaves more room for the names of options."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, **{"max_help_position": 26, **kwargs})
@@ -46,7 +46,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line long and which accepts no abbreviations.
 
-    ``make_epilog``, if it is set, writes the end of the help; it is called when the help is shown.
+    ``make_epilog``, if it is set, returns the end of the help; it is called when the help is shown.
     """
 
     make_epilog: Callable[[], str] | None = None
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def format_help(self) -> str:
-        """Return the help, with the epilog that ``make_epilog`` writes."""
+        """Return the help, with the epilog that ``make_epilog`` returns."""
         if self.make_epilog:
             self.epilog = self.make_epilog()
         return super().format_help()

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("models", nargs=2, metavar="MODEL", help="names or folders of the two models")
     parser.add_argument(
-        "--share", type=float, default=0.5, metavar="W", help="weight of the second model, 0 to 1 [0.5]"
+        "--share", type=float, default=0.5, metavar="W", help="weight of the second model, from 0 to 1 [0.5]"
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the new model")
 

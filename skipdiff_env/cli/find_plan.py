@@ -40,11 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coarse-steps",
         type=int,
         metavar="S",
-        help="S of the SkipDiff chain that plans are compared with [10]",
+        help="number of coarse steps of the SkipDiff chain that plans are compared with [10]",
     )
-    add(
-        "--start", type=int, metavar="K", help="fixed start of that chain [the one that the model recommends]"
-    )
+    add("--start", type=int, metavar="K", help="fixed start of that chain [the model's own]")
     add(
         "--efforts", action="store_true",
         help="choose fast, normal and best among the plans found, and change nothing else in the file",
@@ -124,4 +122,6 @@ def _weight(text: str) -> float:
     try:
         return float(text or 1)
     except ValueError:
-        raise SkipDiffError(f"the weight {text!r} of a metric is not a number") from None
+        raise SkipDiffError(
+            f"the weight {text!r} of a metric is not a number: use one, as in lpips:0.5"
+        ) from None

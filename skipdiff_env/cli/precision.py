@@ -15,7 +15,7 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
     """Declare the argument in a parser, or in one of its groups."""
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", metavar="NAME",
-        help="float32, or the faster bfloat16 [bfloat16 on CUDA]",
+        help="float32 or bfloat16 [bfloat16 on CUDA, else float32]",
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that everything is tidied up.
+    """Make SIGTERM (``kill``, service managers) and SIGHUP raise SystemExit, so that cleanup code runs.
 
     They do so even where an interrupted C library raises an error of its own.
     """

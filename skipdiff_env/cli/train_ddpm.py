@@ -16,12 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     start = add_common(parser)
     start.add_argument(
-        "--init", metavar="MODEL", help="start from the weights of this model (name or folder)"
+        "--init", metavar="MODEL", help="start from the weights of this model (name or folder) [the recipe's]"
     )
 
 
 def add_common(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Add the arguments of every training command; return the group that ``--resume`` is in."""
+    """Add the arguments of every training command; return the group that contains ``--resume``."""
     parser.add_argument("--recipe", required=True, help="name of a shipped recipe or a YAML file")
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="PATH",
@@ -43,7 +43,10 @@ def add_common(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGr
         "is; the branch begins at --max-steps, or at once",
     )  # fmt: skip
     cooldown.add_argument(
-        "--cooldown-minutes", type=float, metavar="C", help="the same for the last C minutes of --max-minutes"
+        "--cooldown-minutes",
+        type=float,
+        metavar="C",
+        help="the same, over the last C minutes of --max-minutes",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... [auto]")
     parser.add_argument(
@@ -54,12 +57,12 @@ def add_common(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGr
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; return 0, or 128 plus the number of the signal that stopped it."""
+    """Train; return 0, or 128 plus the number of the signal that stopped the training."""
     return train_program(args, "ddpm", args.init)
 
 
 def train_program(args: argparse.Namespace, program: Program, init: str | None) -> int:
-    """Train what the arguments ask for; see :func:`run`."""
+    """Train as the arguments say, and return the same as :func:`run`."""
     from skipdiff_env.training import train
 
     result = train(

@@ -6,7 +6,7 @@ import argparse
 
 from .train_ddpm import add_common, train_program
 
-HELP = "train a restorer, which takes noise, blur and blocks from a model's inputs"
+HELP = "train a restorer, which removes noise, blur and blocking from inputs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
     parser.add_argument(
         "--model", metavar="MODEL",
-        help="name or folder of the model that the restorer is for; also needed with --resume [the recipe's]",
+        help="name or folder of the model that uses the restorer; if given, repeat it with --resume [the "
+        "recipe's]",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; return 0, or 128 plus the number of the signal that stopped it."""
+    """Train; return 0, or 128 plus the number of the signal that stopped the training."""
     return train_program(args, "restorer", args.model)

@@ -27,7 +27,7 @@ GPU_JOBS = 4
 """Number of photographs processed at once on CUDA; small ones then share network calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP photographs; GIF, HEIC, AVIF are read too.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF, BMP photographs; GIF, HEIC and AVIF are read too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -66,15 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method = parser.add_argument_group("method")
     add = method.add_argument
     add("--effort", choices=EFFORTS, metavar="NAME", help="fast, normal or best (see below) [normal]")
-    add("--start", type=_positive, metavar="K", help="level at which refinement begins [the model's own]")
+    add("--start", type=_positive, metavar="K", help="SkipDiff with this fixed start (instead of --effort)")
     add("--policy", metavar="HOW",
         help="denoise, skip, random, agent, an agent's FILE, ccsr:N, addsr:N, plan:N or a plan")
     add("--step-cost", type=_price, default=0.0, metavar="C",
-        help="price per evaluation, if the agent uses it [0]")
+        help="price per evaluation, for agents that use it [0]")
     add("--coarse-steps", type=_positive, metavar="S",
         help="number of coarse steps [10, or fewer to divide T]")
     add("--refiner", default="own", metavar="NAME",
-        help="refiner of model NAME, own or none; own:0.5 for half")
+        help="own, none or a model's; own:0.5 for half of it [own]")
     add("--clean", type=_share, default=1.0, metavar="C",
         help="how much noise and blocking to remove, 0 to 1 [1]")
     add("--colour-fix", action="store_true", help="keep the colours of large areas")
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX", help="tile side: a multiple of 16 from 128 [by free memory]")
+    add("--tile", type=_positive, metavar="PX", help="side of tiles: a multiple of 16 from 128 [by memory]")
     add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
     add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")

@@ -84,7 +84,7 @@ class Report:
         self._line({**entry, "score": outcome.score}, _noted(text, outcome.notes))
 
     def summary(self) -> int:
-        """Sum up a run over more than one photograph; return the exit status."""
+        """Name the failures of a run over more than one photograph; return the exit status."""
         if self.total > 1 and self._failed:
             self.note(f"{len(self._failed)} of {self.total} failed: {', '.join(self._failed)}")
         return 2 if self._failed else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-HELP = "serve a web page that enlarges photographs and shows how"
+HELP = "serve a web page that enlarges photographs and shows each step"
 DESCRIPTION = """Serve a web page on which you enlarge a photograph, see the latents and the
 decisions, and decide in the agent's place. Press Ctrl-C to end it.
 It needs the extra 'web': pip install 'skipdiff[web]'.
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--side", type=int, default=288, metavar="PX",
         help="longer side, in pixels, of pictures that are compared [288]")
     add("--host", default="127.0.0.1", metavar="NAME",
-        help="address to listen on; 0.0.0.0 accepts other machines [127.0.0.1]")
+        help="address to listen on; 0.0.0.0 lets other machines connect [127.0.0.1]")
     add("--port", type=int, default=7860, metavar="N", help="port to listen on; 0 takes a free one [7860]")
     # fmt: on
 

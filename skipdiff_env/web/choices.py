@@ -41,7 +41,7 @@ class Choices:
             height="auto", allow_preview=False, selected_index=EXAMPLE, object_fit="cover", buttons=[],
             interactive=False, elem_id="photographs",
         )  # fmt: skip
-        limits = f"{MAX_BYTES // 2**20} MB, {MAX_PIXELS // 10**6} megapixels"
+        limits = f"{MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} megapixels"
         self.upload = gr.File(label=f"or your own, up to {limits}", height=110, elem_id="upload")
         self.reference = gr.Radio(
             [("enlarge it as it is", False), ("shrink it first, compare with the original", True)],
@@ -154,7 +154,7 @@ class Choices:
         """
         file, folder = Path((upload or {}).get("path") or "").resolve(), self.folder.resolve()
         if file == folder or not file.is_relative_to(folder):
-            raise SkipDiffError("this file was not uploaded here")
+            raise SkipDiffError("this file was not uploaded here: upload it")
         try:
             return read_upload(file, file.name), "", gr.Gallery(selected_index=None), False
         except SkipDiffError as error:

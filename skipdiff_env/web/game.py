@@ -16,7 +16,7 @@ from .workshop import Workshop
 
 RULES = """Decide in the agent's place. Each level shows its latent and the model's estimate of the picture.
 **Denoise** costs a network call and goes down one level. **Skip** also goes down one level, but back to the
-latent at the end of the coarse steps, so all your denoising so far is lost. At level 1 the model always
+latent at the end of the coarse jumps, so all your denoising so far is lost. At level 1 the model always
 denoises. If the photograph is enlarged as it is, only its middle is used here."""
 
 
@@ -73,7 +73,7 @@ class Game:
     def _move(self, move: int | None) -> Callable[..., Choice]:
         def moved(game: tuple[Request, tuple[int, ...]] | None, progress: Any = gr.Progress()) -> Choice:  # noqa: B008
             if game is None:
-                raise SkipDiffError("begin first")
+                raise SkipDiffError("there is no game yet: press Begin")
             request, actions = game
             return self._table(request, actions[:-1] if move is None else (*actions, move), progress)
 
@@ -99,7 +99,7 @@ class Game:
         self, game: tuple[Request, tuple[int, ...]] | None, metric: str, progress: Any = gr.Progress()  # noqa: B008
     ) -> str:  # fmt: skip
         if game is None:
-            raise SkipDiffError("begin first")
+            raise SkipDiffError("there is no game yet: press Begin")
         try:
             lines = self.workshop.compare(*game, metric, meter(progress, "every outcome"))
         except SkipDiffError as error:  # no original, or too small a picture: this must stay visible

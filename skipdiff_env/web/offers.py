@@ -42,7 +42,7 @@ FEW_STEPS = {
 }
 """Chains of a few calls; any model can run CCSR's, and an AddSR student has its own."""
 USUAL_MODEL = "natural-4x"
-"""The shipped model that is used if none is named."""
+"""The first of the shipped models, for which offers are made under ``auto``."""
 MAX_FINE = 25
 """Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
 MIN_SIDE, MAX_SIDE = 64, 2048
@@ -63,7 +63,7 @@ class Offers:
 
     Args:
         models: names or folders offered besides those that ship; the first of them is the default.
-        policies: files of exported agents that are offered with every model.
+        policies: files of exported agents that are offered with every model that is named.
         device: device on which the models run.
         side: longer side of results in pixels.
 
@@ -85,7 +85,7 @@ class Offers:
         if not self.folders:
             raise SkipDiffError("this installation has no models: name one with --model FOLDER")
         if not MIN_SIDE <= side <= MAX_SIDE:
-            raise SkipDiffError(f"side {side} must lie in {MIN_SIDE} … {MAX_SIDE} pixels")
+            raise SkipDiffError(f"side must be from {MIN_SIDE} to {MAX_SIDE} pixels, not {side}")
         self.agents = {f"agent {Path(path).name}": Path(path) for path in policies}
         self.device, self.side = device, side
         for path in self.agents.values():
@@ -162,7 +162,8 @@ class Offers:
         pairs = [s for s in range(2, steps) if steps % s == 0 and 2 <= steps // s <= MAX_FINE]
         if not pairs:
             raise SkipDiffError(
-                f"the {steps} levels of {model!r} cannot be divided into coarse and fine steps"
+                f"the {steps} levels of {model!r} cannot be divided into coarse and fine steps: use "
+                "another model"
             )
         return pairs
 
@@ -199,16 +200,20 @@ class Offers:
         """
         chosen = self._chosen(model, task)
         if coarse_steps not in self.step_pairs(model):
-            raise SkipDiffError(f"{coarse_steps!r} coarse steps are not available for {model!r}")
+            pairs = ", ".join(map(str, self.step_pairs(model)))
+            raise SkipDiffError(
+                f"{coarse_steps!r} coarse steps are not available for {model!r}: use one of {pairs}"
+            )
         if policy not in self.policies(model, coarse_steps):
-            raise SkipDiffError(f"there is no policy {policy!r} for {model!r}")
+            known = ", ".join(self.policies(model, coarse_steps))
+            raise SkipDiffError(f"there is no policy {policy!r} for {model!r}: use one of {known}")
         if effort not in EFFORTS:
             raise SkipDiffError(f"there is no effort {effort!r}: use one of {', '.join(EFFORTS)}")
         if not isinstance(seed, (int, float)) or seed != seed // 1 or not 0 <= seed <= MAX_SEED:
             raise SkipDiffError(f"the seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
         fine = self.fine_steps(model, coarse_steps)
         if policy == FIXED and not (isinstance(start, int) and 1 <= start <= fine):
-            raise SkipDiffError(f"start {start!r} must lie in 1 … {fine}")
+            raise SkipDiffError(f"the start must be a whole number from 1 to {fine}, not {start!r}")
         asked = Request(
             task, chosen.model, policy, start, coarse_steps, int(seed), fraction("clean", clean),
             fraction("detail", detail), effort, _written(plan) if policy == WRITTEN else None, chosen.notes,

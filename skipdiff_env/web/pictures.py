@@ -73,7 +73,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
         with Path(path).open("rb") as file:  # once, since it may disappear at any time, see Choices
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here; shrink it first")
+            raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here: shrink it first")
         photo, header = decode_photo(BytesIO(data), MAX_PIXELS), decode_header(BytesIO(data), MAX_PIXELS)
         return Upload(name, data, header, flattened(photo), measure(photo))
     except OSError:
@@ -83,13 +83,13 @@ def read_upload(path: str | Path, name: str) -> Upload:
 
 
 def bundled(index: int) -> Upload:
-    """Return a bundled photograph.
+    """Return a bundled photograph by its number.
 
     Raises:
         SkipDiffError: if there is none with this number.
     """
     if not 0 <= index < len(PHOTOGRAPHS):
-        raise SkipDiffError(f"there are {len(PHOTOGRAPHS)} photographs, not {index + 1}")
+        raise SkipDiffError(f"there is no photograph {index}: use a number from 0 to {len(PHOTOGRAPHS) - 1}")
     photograph = PHOTOGRAPHS[index]
     return read_upload(photograph.path, photograph.name)
 

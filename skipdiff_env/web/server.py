@@ -203,7 +203,9 @@ def open_port(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise SkipDiffError(f"cannot listen on {host} port {port} ({why}): give another --port") from None
+        raise SkipDiffError(
+            f"cannot listen on {host} port {port} ({why}): give another --host or --port"
+        ) from None
 
 
 def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -216,7 +218,7 @@ def serve(workshop: Workshop, host: str, port: int, ready: Callable[[str], None]
         ready: function that is called with the page's address when it can be opened.
 
     Raises:
-        SkipDiffError: if Gradio is missing or the port is taken.
+        SkipDiffError: if Gradio is missing, or the port or the address is not available.
     """
     with open_port(host, port) as listening, tempfile.TemporaryDirectory(prefix="skipdiff-web-") as folder:
         isolate(folder)

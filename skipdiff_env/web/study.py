@@ -227,7 +227,9 @@ class Study:
         """
         actions = [int(action) for action in actions]
         if len(actions) > self.process.decisions or not set(actions) <= {0, 1}:
-            raise SkipDiffError(f"a game has {self.process.decisions} decisions of 0 or 1, not {actions}")
+            raise SkipDiffError(
+                f"a game has at most {self.process.decisions} decisions of 0 or 1, not {actions}"
+            )
         state = self._start()
         frames = [_frame(state)]
         for action in actions:

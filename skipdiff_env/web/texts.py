@@ -1,15 +1,16 @@
 """The texts and the layout of the page."""
 
 INTRO = """# SkipDiff
-Make photographs four times larger with a diffusion model that skips most of its steps."""
+Enlarge photographs by a factor of four with a diffusion model that skips most of its steps."""
 ADVANCED = """By default, everything is done as `skipdiff upscale` does it, with the settings that suit the
 model.
 
-A diffusion model turns noise into a picture level by level. SkipDiff first takes **S** coarse steps, each
-over many levels, and then has **F** fine levels left. At each of them a **policy** decides: *denoise* costs a
-network call and adds detail; *skip* goes down one level for free, but back to the result of the coarse steps.
-A fixed start *k* skips down to level *k* and denoises from there. The calls of a **plan** are all fixed
-beforehand, at any levels. Choose a model first: `auto` chooses the one that suits the photograph."""
+A diffusion model turns noise into a picture level by level. SkipDiff first makes **S** − 1 coarse jumps, each
+over many levels, and then passes through **F** fine levels. At each of these but the last, a **policy**
+decides: *denoise* costs a network call and adds detail; *skip* goes down one level for free, but back to the
+result of the coarse jumps. A fixed start *k* skips down to level *k* and denoises from there. The calls of a
+**plan** are all fixed beforehand, at any levels. Choose a model first: `auto` chooses the one that suits the
+photograph."""
 MAY_SPEND, DECIDED = "how many network calls may be spent", "decided by the policy under Advanced"
 """Descriptions of the effort if it has an influence, and if it has none."""
 PLAN = "100>57>27>14|11>5>2>0 eta 0|1"

@@ -49,7 +49,7 @@ def result_size(photo: Upload, scale: int) -> tuple[int, int]:
     if width * height > MAX_RESULT:
         raise SkipDiffError(
             f"{photo.name}: would become {width}x{height}, more than the {MAX_RESULT // 10**6} megapixels "
-            "allowed here; use skipdiff upscale"
+            "allowed here: use skipdiff upscale"
         )
     return width, height
 

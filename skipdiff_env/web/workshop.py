@@ -84,7 +84,7 @@ class Workshop(Offers):
         return replace(made, notes=tuple(dict.fromkeys((*request.notes, *made.notes))))
 
     def example(self) -> tuple[Request, Result]:
-        """Return the first example for visitors, a bundled photograph, shrunk and enlarged; made once."""
+        """Return the example that visitors see first: a bundled photograph, shrunk and enlarged again."""
         with self._showing:
             if self._example is None:
                 model = self.models[0]
@@ -118,7 +118,7 @@ class Workshop(Offers):
         with self._working(request, self.optimum_calls(request), progress):
             study = self._study(request)
             if len(actions) != study.process.decisions:
-                raise SkipDiffError("the game is not over yet")
+                raise SkipDiffError("the game is not over yet: take the remaining decisions")
             best = study.optimum(metric)
             if not np.isfinite([outcome.value for outcome in best.outcomes]).any():
                 raise SkipDiffError(f"{metric} has no value for this picture: choose another metric")

@@ -14,7 +14,7 @@ def test_environments_whose_episodes_end_one_by_one_are_refused(tiny_setting):
     with pytest.raises(SkipDiffError, match="leave out max_episode_steps"):
         SkipDiffVecEnv(SkipDiffusionVectorEnv(**arguments, max_episode_steps=3), [(0, 0)])
     del arguments["coarse_steps"]
-    with pytest.raises(SkipDiffError, match="end one by one"):
+    with pytest.raises(SkipDiffError, match="end at different times"):
         SkipDiffVecEnv(SkipDiffusionCallVectorEnv(**arguments), [(0, 0)])
 
 

@@ -63,8 +63,8 @@ def test_what_is_on_offer(workshop: Workshop, toy_folder: Path) -> None:
         ({"coarse_steps": 7}, "7 coarse steps"),
         ({"coarse_steps": "10"}, "'10' coarse steps"),
         ({"policy": "/etc/passwd"}, "no policy '/etc/passwd'"),
-        ({"start": 11}, "start 11 must lie in 1 … 10"),
-        ({"start": 0}, "start 0"),
+        ({"start": 11}, "the start must be a whole number from 1 to 10, not 11"),
+        ({"start": 0}, "from 1 to 10, not 0"),
         ({"seed": -1}, "the seed must be a whole number"),
         ({"seed": 0.5}, "the seed"),
         ({"seed": float("nan")}, "the seed"),
@@ -112,7 +112,7 @@ def test_only_models_on_offer_load(workshop: Workshop, tmp_path: Path) -> None:
         Workshop([tmp_path / "none"])
     with pytest.raises(SkipDiffError, match="is missing"):
         Workshop([], [tmp_path / "agent.safetensors"])
-    with pytest.raises(SkipDiffError, match="side 10 must lie in"):
+    with pytest.raises(SkipDiffError, match="side must be from 64 to 2048 pixels, not 10"):
         Workshop(side=10)
 
 
