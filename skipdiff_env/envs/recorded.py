@@ -219,10 +219,10 @@ class RecordedEnv(SceneEnv):
 
     ## Description
 
-    Under one noise seed, an episode has a few dozen states at S = F = 10 under `reset`. They are computed
-    once, when the environment is made for the first time, kept in files, and looked up from then on.
-    Recording takes 64 network calls per episode, and its progress is reported on standard error. Afterwards,
-    a batch of 64 takes tens of thousands of steps per second on one core.
+    At S = F = 10 under `reset`, an episode has a few dozen states, and recording them takes 64 network calls.
+    They are computed once, when the environment is made for the first time, kept in files, and looked up from
+    then on; progress is reported on standard error. Afterwards, a batch of 64 takes tens of thousands of
+    steps per second on one core.
     `reset(options={"image": i, "noise_seed": n})` starts the episode that SkipDiff-v0 starts with the same
     options and arguments; if necessary, it is recorded first.
 
