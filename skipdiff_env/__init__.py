@@ -57,7 +57,7 @@ _LATER = {
 }
 """Names that are imported on first use, with their modules, which need torch or Gymnasium."""
 
-# Training does not need Gymnasium, which may be missing on machines that only train.
+# Gymnasium may be missing on machines that only train models, for which it is not needed.
 if find_spec("gymnasium") is not None:
     from .envs.registration import register_envs
 

@@ -1,9 +1,9 @@
 """A store of computed latents, so that agents train on lookups instead of network calls.
 
-Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, S, image, noise
-seed, history), where the history is the levels at which it was denoised. :class:`CachedProcess` is the
-process with a cache; it gives the same states and counts the same evaluations, whether a latent is computed
-or looked up.
+Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, number
+of coarse steps, image, noise seed, history), where the history is the levels at which it was denoised.
+:class:`CachedProcess` is the process with a cache; it gives the same latents and counts the same evaluations,
+whether a latent is computed or looked up. An x̂0 that is looked up is rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Entry(NamedTuple):
 class LatentCache:
     """A bounded store of latents and scores that evicts the least recently used entries first.
 
-    Environments, :class:`CachedProcess` objects, oracles and threads can share one object: keys contain
+    Environments, :class:`CachedProcess` objects, oracles and threads can share one cache: keys contain
     everything that a latent depends on, including the model's hash, and a lock makes it thread-safe.
 
     Args:
         max_bytes: bound on the bytes of tensors in memory; a second bound of the same size applies to scores.
-        half: whether to keep latents as float16, which halves the memory. They are then rounded to 3 digits,
-            so cached and uncached runs differ slightly.
+        half: whether to keep latents as float16, which halves their memory. They are then rounded to about
+            3 digits, so cached and uncached runs differ slightly.
         file: path of an LMDB file (memory-mapped, needs the extra ``cache``) that backs the memory and
             outlives the process; it stops growing at ``max_file_bytes``. Caches in one process share it.
         max_file_bytes: bound on the size of that file in bytes.
@@ -76,8 +76,8 @@ class LatentCache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle only the settings: pickles and copies start empty, since a copy in another process is better
-        filled there."""
+        """Pickle only the settings: pickles and copies start with an empty memory, since a copy in another
+        process is better filled there."""
         return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
@@ -111,7 +111,7 @@ class LatentCache:
             return self._scores.get(key)
 
     def put_score(self, key: tuple[Any, ...], value: Any) -> None:
-        """Keep a metric's value."""
+        """Keep a value, such as the scores of an image, under a key."""
         with self._lock:
             self._scores[key] = value
             while len(self._scores) * SCORE_BYTES > self.max_bytes:
@@ -189,7 +189,7 @@ class _Disk:
 
 
 class CachedProcess(SkipProcess):
-    """A :class:`SkipProcess` that looks latents up before it computes them.
+    """A :class:`SkipProcess` that computes only the latents that are not in its cache.
 
     Args:
         cache: the cache for latents and x̂0.
@@ -257,7 +257,7 @@ class CachedProcess(SkipProcess):
 
         Args:
             names: one name per row; rows may share one, for example if several environments play the same
-                image.
+                episode.
             compute: function from the rows to compute (the first row of each unknown name) to the states that
                 they lead to.
         """

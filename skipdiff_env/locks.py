@@ -109,7 +109,7 @@ def _clear(path: Path, wait: bool) -> None:
     except BlockingIOError:
         raise BlockingIOError(errno.EAGAIN, "another run is writing there") from None
     except OSError:
-        told = f"another run is writing there, or left {path}, which you can then remove"
+        told = f"another run is writing there, or has left {path} behind (if so, remove it)"
         raise BlockingIOError(errno.EAGAIN, told) from None
     finally:
         os.close(descriptor)

@@ -2,8 +2,9 @@
 
 Under one noise seed, a latent is determined by the levels at which it was denoised (the state's ``history``).
 The walk below branches into skip and denoise at every level and keeps one row for each distinct history, so
-no latent is computed twice. After the S - 1 calls of CSA, this takes F(F + 1)/2 calls for F outcomes under
-``reset``, where a skip discards the history, and 2^F - 1 calls for 2^(F-1) outcomes under ``hold``.
+no latent is computed twice. With S coarse steps and F fine levels, this takes, after the S - 1 calls of CSA,
+F(F + 1)/2 calls for F outcomes under ``reset``, where a skip discards the history, and 2^F - 1 calls for
+2^(F-1) outcomes under ``hold``.
 """
 
 from __future__ import annotations
@@ -105,8 +106,9 @@ def find_optimum(
             degraded version.
 
     Raises:
-        SkipDiffError: if the search takes too many calls (the message says how many), the metric needs an HR
-            image, or both a process and its steps or rule are given.
+        SkipDiffError: if there is nothing to decide, the search takes too many calls (the message says how
+            many), the metric needs an HR image and none is given, or both a process and its steps or rule
+            are given.
     """
     model = as_model(model)
     if process is None:
@@ -155,7 +157,8 @@ def walk(
             history may occur in several batches.
 
     Yields:
-        Finished states, the cheapest actions that lead to each, and the network calls since the last yield.
+        A batch of finished states, the cheapest actions that lead to each of them, and the number of network
+        calls since the last yield.
     """
     yield from _walk(process, start, [()], max(batch_size, 1), visit)
 
@@ -179,7 +182,7 @@ def _walk(
     distinct = list({past: row for row, past in reversed(list(enumerate(both.history)))}.values())
     distinct.sort()
     spent = len(state)
-    # Under reset, the histories of all rows merge again, so only network calls are split.
+    # Under reset, the histories of all rows merge again, so rows stay together and only calls are split.
     width = len(distinct) if process.skip_rule == "reset" else batch
     for first in range(0, len(distinct), width):
         chosen = distinct[first : first + width]

@@ -26,7 +26,7 @@ class PlanOutcome:
 
     plan: Plan
     value: float
-    """The metric M of the result."""
+    """The metric M of the result; NaN if it cannot be computed."""
     worth: float
     """-ln M, or ln M if high values are good; 0 if M cannot be computed."""
 
@@ -56,7 +56,7 @@ class PlanOptimum:
 
 
 class _Node(NamedTuple):
-    """Latents that are reached after the same number of calls."""
+    """Latents that are reached after the same number of calls, and the calls that lead to each."""
 
     state: CallState
     calls: list[tuple[Call, ...]]
@@ -64,7 +64,7 @@ class _Node(NamedTuple):
 
 def optimum_plan_calls(levels: int, budget: int, actions: Literal["jump", "full"] = "jump") -> int:
     """Return the maximum number of network calls that :func:`find_optimal_plan` makes with ``levels`` levels
-    above 0.
+    between T and 0.
 
     Under ``jump``, the network is told the level reached, and one estimate serves all next levels, so there
     is one call for every set of fewer than ``budget`` levels. Under ``full``, there are three estimates of
@@ -105,15 +105,15 @@ def find_optimal_plan(
         batch_size: maximum number of rows per network call.
 
     Raises:
-        SkipDiffError: if the search takes too many calls (the message says how many), or the metric needs an
-            HR image.
+        SkipDiffError: if the search may take too many calls (the message says how many), or the metric needs
+            an HR image and none is given.
     """
     model = as_model(model)
     grid = checked_levels(levels, model.schedule.steps)
     needed = optimum_plan_calls(len(grid) - 1, whole_number("budget", budget, 1), actions)
     if needed > max_calls:
         raise SkipDiffError(
-            f"the optimum of {budget} calls through {len(grid) - 1} levels takes {needed} calls, more "
+            f"the optimum of {budget} calls through {len(grid) - 1} levels takes up to {needed} calls, more "
             f"than max_calls={max_calls}: allow more, or give fewer levels or a smaller budget"
         )
     subject, process = Subject.open(model, image, noise_seed, metric, low_resolution), CallProcess(model)

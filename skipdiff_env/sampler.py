@@ -1,4 +1,4 @@
-"""Enlarges images with a model and a chain, and records how each was made."""
+"""Enlarges images with a model and a chain, and records how each result was made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Trace:
     """How one image was made."""
 
     levels: list[int]
-    """The levels visited, from T down to 0; those of few-step chains are rounded."""
+    """The levels visited, from T down to 0, rounded to whole numbers."""
     actions: list[int]
     """The policy's F - 1 decisions: 0 = denoise, 1 = skip. Empty for a chain without decisions."""
     evaluations: int
@@ -53,8 +53,8 @@ class SkipDiffSampler:
 
     Args:
         model: a frozen model; see :func:`skipdiff_env.load_pretrained`.
-        coarse_steps: number of coarse steps S, a divisor of the model's T. None: 10, or the largest divisor
-            of T below it.
+        coarse_steps: number of coarse steps S, a divisor of the model's T. None: the largest divisor of T up
+            to 10.
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
         skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
         refiner: network that retouches the result: ``"own"`` (the model's refiner, after the kind of chain
@@ -106,22 +106,24 @@ class SkipDiffSampler:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
-                exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, or None for the model's
-                normal chain; see :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, so
-                a sampler with unusual steps refuses them.
+                exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, an effort such as
+                ``"fast"``, or None for the model's normal chain; see :mod:`skipdiff_env.chains.parse`. Chains
+                and plans have their own levels, so a sampler with unusual steps refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
             callback: function that is called after every level with the :class:`.chains.State` reached.
 
         Raises:
-            SkipDiffError: if the images have an unknown form or differ in size, or if the policy does not
-                exist or does not fit.
+            SkipDiffError: if the images have an unknown form or differ in size, the number of seeds does not
+                fit, or the policy does not exist or does not fit.
         """
         images = as_batch(lr)
         each = seed if isinstance(seed, Sequence | np.ndarray) else [seed] * len(images)
         seeds = [_whole(s) for s in each]
         if len(seeds) != len(images):
-            raise SkipDiffError(f"{len(seeds)} seeds were given for {len(images)} images")
+            raise SkipDiffError(
+                f"{len(seeds)} seeds were given for {len(images)} images: give one for all, or one for each"
+            )
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
         chain = parse(policy, self.model, *self._steps, refiner=self._refiner)
         chain = with_detail(chain, self.detail, self.model)

@@ -1,7 +1,7 @@
 """Wrappers for recorded episodes: rewards relative to the mean of the episode's outcomes.
 
 Most of the variance of a reward comes from how well an image can be enlarged at all, which no decision
-changes. A recording holds every outcome of its episode, so the mean of the outcomes can be subtracted. The
+changes. A recording holds every outcome of its episode, so the mean of their rewards can be subtracted. The
 best actions stay the same.
 """
 
@@ -41,8 +41,8 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
     Args:
         env: an environment of ``SkipDiffRecorded-v0``.
-        scale: number that rewards and costs are divided by. None: the standard deviation of an episode's
-            outcomes, averaged over episodes, which makes returns of the order of 1.
+        scale: number that rewards and costs are divided by. None: the standard deviation of the rewards of
+            an episode's outcomes, averaged over episodes, which makes returns of the order of 1.
 
     Raises:
         SkipDiffError: for any other environment, or for a scale that is not finite and above 0.

@@ -100,7 +100,7 @@ def test_no_episode_beats_it(model: FrozenModel) -> None:
 
 def test_long_searches_are_refused(model: FrozenModel) -> None:
     assert optimum_plan_calls(10, 11) == 1024
-    with pytest.raises(SkipDiffError, match="takes 1048576 calls, more than max_calls=2000"):
+    with pytest.raises(SkipDiffError, match="takes up to 1048576 calls, more than max_calls=2000"):
         find_optimal_plan(model, HR, budget=30, levels=np.arange(1, 20.5, 1)[:-1].tolist() + [0.5])
     with pytest.raises(SkipDiffError, match="needs an HR image"):
         find_optimal_plan(model, HR, metric="psnr", low_resolution=True)

@@ -147,7 +147,7 @@ def test_efforts_may_be_held_against_another_chain(
     command += ["--metric", "psnr", "--trials", "3", "--image-size", "32", "--device", "cpu"]
     other = [*command, "--coarse-steps", "4", "--start", "3", "--efforts"]
     assert main(other) != 0
-    assert "holds no plans whose efforts could be chosen: find plans first" in capsys.readouterr().err
+    assert "holds no plans from which efforts could be chosen: find plans first" in capsys.readouterr().err
     assert not (folder / "plans.json").exists()
     assert main(command) == 0
     before = json.loads((folder / "plans.json").read_text())

@@ -1,7 +1,7 @@
 """Chains, which lead from noise and a condition to a picture.
 
-A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. The package needs
-neither Gymnasium nor pyiqa, so training can use it without them.
+A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. This package
+needs neither Gymnasium nor pyiqa, so models can be trained with it where they are missing.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
 - :mod:`.plan`: chains of fixed calls, each with its own told level

@@ -1,7 +1,7 @@
 """The chain of AddSR's student (Xie et al., arXiv 2404.01717) on a pixel-space diffusion model.
 
-The student knows the levels T, ¾T, ½T and ¼T. From the second step on, its condition is partly its own last
-x̂0 (prediction-based self-refinement).
+The student was trained at the levels T, ¾T, ½T and ¼T. From the second step on, its condition is partly
+its own last x̂0 (prediction-based self-refinement).
 """
 
 from __future__ import annotations

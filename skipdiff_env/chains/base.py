@@ -49,7 +49,7 @@ class Final:
     evaluations: np.ndarray
     """Network calls spent on each row, int64 (B,)."""
     levels: tuple[int, ...]
-    """The levels visited, from T down to 0."""
+    """The levels visited, from T down to 0, rounded to whole numbers."""
     actions: np.ndarray
     """A policy's decisions, int8 (B, F - 1): 0 = denoise, 1 = skip; (B, 0) for chains without decisions."""
     calls: tuple[Call, ...] = ()
@@ -97,7 +97,7 @@ class Chain(ABC):
 
 
 def described(kind: str, part: Any) -> dict[str, Any]:
-    """Return the settings of a part from a user: its ``settings``, or else its qualified name under
+    """Return the settings of a policy or refiner: its ``settings``, or else its qualified name under
     ``kind``."""
     code = part if hasattr(part, "__qualname__") else type(part)
     return getattr(part, "settings", {kind: f"{code.__module__}.{code.__qualname__}"})

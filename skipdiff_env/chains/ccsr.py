@@ -27,8 +27,8 @@ T_MAX, T_MIN = 2 / 3, 1 / 3
 class CCSR(FewSteps):
     """``steps`` evaluations: one at T, and the others from t_max towards t_min.
 
-    The paper's 45 nominal steps of T/45 each correspond to ``CCSR(16)``, since 15 of them lie between t_max
-    and t_min.
+    The paper's 45 nominal steps, each T/45 long, correspond to ``CCSR(16)``, since 15 of them lie between
+    t_max and t_min.
 
     Args:
         steps: number of evaluations, at least 1.
@@ -49,7 +49,7 @@ class CCSR(FewSteps):
     def __post_init__(self) -> None:
         whole_number("CCSR: steps", self.steps, 1)
         if fraction("CCSR: t_max", self.t_max) <= fraction("CCSR: t_min", self.t_min):
-            raise SkipDiffError(f"CCSR: t_max={self.t_max} must lie above t_min={self.t_min}")
+            raise SkipDiffError(f"CCSR: t_max={self.t_max} must be above t_min={self.t_min}")
 
     def levels(self, schedule: NoiseSchedule) -> Float64:
         """Return T, then ``steps - 1`` levels t_max - i (t_max - t_min)/(steps - 1), i = 0, 1, …"""

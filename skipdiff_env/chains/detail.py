@@ -27,9 +27,9 @@ def with_detail(chain: Chain, detail: float, model: DiffusionModel) -> Chain:
     the single call that gives the mean.
 
     Raises:
-        SkipDiffError: if ``detail`` lies outside 0 … 1, or is below 1 where no mean can be computed. There is
-            no mean for AddSR's student, which was trained against a discriminator, or for a model that
-            predicts the noise: its x̂0 is divided by √ᾱ, which is almost 0 at level T.
+        SkipDiffError: if ``detail`` is not from 0 to 1, or is below 1 where no mean can be computed: for
+            AddSR's student, which was trained against a discriminator, and for a model that predicts the
+            noise, whose x̂0 is a fraction with the denominator √ᾱ, which is almost 0 at level T.
     """
     fraction("detail", detail)
     if detail == 1:

@@ -71,12 +71,12 @@ def efforts(model: DiffusionModel) -> dict[str, Chain]:
     """Return a model's chains for ``fast``, ``normal`` and ``best``, each with the model's refiner if it has
     one for that chain.
 
-    The chains are those in the model's ``plans.json``, if that file is for these weights. Otherwise, a model
-    that was made for a few-step chain runs half its usual number of evaluations, the usual number, and twice
-    that number, as far as the chain allows. Any other model runs CSA alone for ``fast``, SkipDiff with the
-    usual steps for ``normal``, and all levels for ``best``. For ``normal``, the policy is the agent in the
-    model's folder if it was trained for these weights, steps and rule, and otherwise the fixed start that the
-    model recommends. A model of at most ten levels always runs all of them.
+    The chains are those that the model's ``plans.json`` names, if that file is for these weights. Where it
+    names none, a model that was made for a few-step chain runs half its usual number of evaluations, the
+    usual number, and twice that number, as far as the chain allows. Any other model runs CSA alone for
+    ``fast``, SkipDiff with the usual steps for ``normal``, and all levels for ``best``; with at most ten
+    levels, it always runs all of them. For ``normal``, the policy is the agent in the model's folder if it
+    was trained for these weights, steps and rule, and otherwise the usual fixed start.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.
@@ -98,8 +98,8 @@ def parse(
     Args:
         spec: what the user wrote; see the table above.
         model: the model, whose levels, agent, start and refiner are used.
-        coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: 10, or the largest divisor
-            of T below it.
+        coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: the largest divisor of T up
+            to 10.
         fine_steps: number of fine levels F of SkipDiff. None: T/S; 0: CSA alone.
         skip_rule: what a skip of SkipDiff does, ``reset`` (Eq. 14) or ``hold``.
         step_cost: price per evaluation, for agents that were trained with prices.
@@ -123,7 +123,8 @@ def parse(
         chain = named_chain(spec, model)
     if isinstance(chain, Plan) and chain.top != model.schedule.steps:
         raise SkipDiffError(
-            f"{chain} is a plan for models of {chain.top} levels: {model.name!r} has {model.schedule.steps}"
+            f"{chain} is a plan for models of {chain.top} levels, but {model.name!r} has "
+            f"{model.schedule.steps}: give a plan that begins with {model.schedule.steps}"
         )
     if chain is None:
         chain = _skipdiff(spec, model, coarse_steps, fine_steps, skip_rule, step_cost)  # type: ignore[arg-type]
@@ -209,7 +210,7 @@ def named_chain(spec: object, model: DiffusionModel) -> Chain | None:
         return CHAINS[name]()
     number, *others = number.split(",")
     if not (number.isascii() and number.isdigit()):
-        raise SkipDiffError(f"policy {spec!r} must end in a number of steps, such as {name}:2")
+        raise SkipDiffError(f"policy {spec!r} must give a number of evaluations, such as {name}:2")
     return CHAINS[name](int(number), **_arguments(name, others))
 
 
@@ -224,8 +225,8 @@ def _arguments(name: str, words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             key = ""
         if key not in known:
-            have = f"{name} knows {', '.join(known)}" if known else f"{name} has none"
-            raise SkipDiffError(f"{word!r} is not an argument of this chain, such as t_max=0.5: {have}")
+            have = f"give {' or '.join(f'{key}=NUMBER' for key in known)}" if known else "leave it out"
+            raise SkipDiffError(f"{word!r} is not an argument of {name}: {have}")
     return found
 
 
@@ -236,8 +237,8 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
     chain = named_chain(word, model)
     if word and chain is None:
         raise SkipDiffError(
-            f"{model.name!r} asks for the chain {word!r}, which does not exist: use one of "
-            f"{', '.join([*CHAINS, PLAN])} in its plans.json and its configuration"
+            f"{model.name!r} asks for the chain {word!r}, which does not exist: name one of "
+            f"{', '.join([*CHAINS, PLAN])} in its plans.json or its configuration"
         )
     if isinstance(chain, FewSteps) and not shipped:
         steps = {FAST: max(1, chain.steps // 2), NORMAL: chain.steps, BEST: 2 * chain.steps}[effort]
@@ -250,7 +251,7 @@ def _effort(effort: str, model: DiffusionModel) -> Chain:
 
 
 def usual_coarse_steps(levels: int) -> int:
-    """Return the usual S for a model of ``levels`` levels: their largest divisor up to 10.
+    """Return the usual S for a model of ``levels`` levels: the largest divisor of that number up to 10.
 
     Raises:
         SkipDiffError: if the only such divisor is 1, which leaves no coarse jump.
@@ -258,7 +259,7 @@ def usual_coarse_steps(levels: int) -> int:
     found = _largest_divisor(levels)
     if found == 1 < levels:
         raise SkipDiffError(
-            f"the model's {levels} levels have no divisor up to {COARSE_STEPS}: give the coarse steps"
+            f"the model's {levels} levels have no divisor from 2 to {COARSE_STEPS}: give the coarse steps"
         )
     return found
 
@@ -309,8 +310,8 @@ def _policy(spec: int | str | os.PathLike[str] | Policy, fine_steps: int, step_c
     if not callable(spec) or isinstance(spec, type):
         chains = ", ".join(f"{name}:N" for name in (*CHAINS, PLAN))
         raise SkipDiffError(
-            f"unknown policy {spec!r}: use a start level 1 … {fine_steps}, denoise, skip, random, agent, "
-            f"{chains}, a policy file ({', '.join(POLICY_FILES)}) or a callable"
+            f"unknown policy {spec!r}: use a start level from 1 to {fine_steps}, denoise, skip, random, "
+            f"agent, {chains}, a policy file ({', '.join(POLICY_FILES)}) or a callable"
         )
     check_steps(spec, fine_steps)
     return spec

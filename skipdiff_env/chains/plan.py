@@ -2,9 +2,9 @@
 
 A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level.
 ``|`` is a skip: the network is told the level after the ``|`` instead of the level reached. ``eta`` gives the
-η of the calls: one number for all of them, or, separated by ``|``, one number or a list such as ``0.5,1,1``
-for each part. Two rare marks are ``>~67``, which adds fresh noise to x̂0, and ``>90#190``, which gives the
-number of the noise draw.
+η of the calls (see :func:`.schedule.jump`): one number for all of them, or, for each part between skips, one
+number or a list such as ``0.5,1,1``, separated by ``|``. Two rare marks are ``>~67``, which adds fresh noise
+to x̂0, and ``>90#190``, which gives the number of the noise draw.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Plan(Chain):
 
     Raises:
         SkipDiffError: if a told level is above the level reached, a call does not lead below its told level,
-            the last call does not lead to 0, or an η lies outside 0 … 1.
+            the last call does not lead to 0, or an η is not from 0 to 1.
     """
 
     top: int
@@ -53,11 +53,11 @@ class Plan(Chain):
         for call in self.calls:
             if not 0 <= call.to < call.told <= reached:
                 raise SkipDiffError(
-                    f"a plan's call from {call.told:g} to {call.to:g} must start at {reached:g} or below and "
-                    "lead below that"
+                    f"a plan's call from {call.told:g} to {call.to:g} must start at {reached:g} or below, "
+                    "and end at 0 or above, but below its start"
                 )
             if not 0 <= call.eta <= 1:
-                raise SkipDiffError(f"a plan's eta must lie in 0 … 1, not {call.eta:g}")
+                raise SkipDiffError(f"a plan's eta must be from 0 to 1, not {call.eta:g}")
             calls.append(replace(call, eta=0.0) if call.fresh or call.to == 0 else call)
             reached = call.to
         if not calls or reached:
@@ -79,7 +79,8 @@ class Plan(Chain):
         process = CallProcess(model)
         if process.schedule.steps != self.top:
             raise SkipDiffError(
-                f"the plan is for models of {self.top} levels, but this one has {process.schedule.steps}"
+                f"the plan is for models of {self.top} levels, but this one has {process.schedule.steps}: "
+                f"give a plan that begins with {process.schedule.steps}"
             )
         state, rows = process.start(condition, keys), len(keys)
         for call in self.calls:
@@ -162,8 +163,8 @@ def _etas(text: str, counts: Sequence[int], whole: str) -> list[float]:
                 raise ValueError
     except ValueError:
         raise SkipDiffError(
-            f"'eta {text}' does not fit the plan {whole!r}: give one number, or one or a list for each of "
-            f"its {len(counts)} parts, with | between"
+            f"'eta {text}' does not fit the plan {whole!r}: give one number for all calls, or, for each "
+            f"of its {len(counts)} parts, one number or a list, separated by |"
         ) from None
     return found
 

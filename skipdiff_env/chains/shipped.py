@@ -75,11 +75,11 @@ def save_efforts(file: Path, model_hash: str, efforts: dict[str, str], **about: 
         plans, theirs = content.pop("plans"), content["model"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise SkipDiffError(
-            f"{file} holds no plans whose efforts could be chosen: find plans first"
+            f"{file} holds no plans from which efforts could be chosen: find plans first"
         ) from None
     if theirs != model_hash:
         raise SkipDiffError(
-            f"{file} is for the weights {theirs}, not {model_hash}: find plans for these first"
+            f"{file} is for the weights {theirs}, not {model_hash}: find plans for the model first"
         )
     content |= {"efforts": efforts, "efforts_from": about, "plans": plans}
     write_atomically(file, json.dumps(content, indent=2).encode() + b"\n")
@@ -112,7 +112,7 @@ def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
     example = "'100>26|20>0'"
     if not plans:
         raise SkipDiffError(
-            f"{model.name!r} has no plans: name another --model, or write a plan like {example}"
+            f"{model.name!r} has no plans: name another model, or write a plan like {example}"
         )
     there = ", ".join(f"plan:{n}" for n in plans)
     asked = f"plan with {evaluations} evaluations" if evaluations else "plan without a number of evaluations"

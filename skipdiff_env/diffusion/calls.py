@@ -6,8 +6,8 @@ This state machine does not distinguish coarse and fine steps::
     state = process.call(state, told, to, eta)         # one network call per row, r → u
     ...                                                # until u = 0, where state.x0 is the result
 
-A call is told a level r. If r is below the level reached, the network treats the latent as one of level r,
-and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of :mod:`.process`).
+In a call, the network is told a level r. If r is below the level reached, it treats the latent as one of
+level r, and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of :mod:`.process`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
         raise SkipDiffError(f"levels={levels!r} must be a list of numbers, such as [50, 20, 5]")
     found = sorted({0.0, *given.tolist()}, reverse=True)
     if not all(0 <= level < top for level in found):
-        raise SkipDiffError(f"levels={given.tolist()} must lie in 0 … T = {top}, without T")
+        raise SkipDiffError(f"levels={given.tolist()} must be at least 0 and below T = {top}")
     return found
 
 
@@ -150,8 +150,8 @@ class CallProcess:
         r, u, eta = (np.broadcast_to(np.asarray(value, np.float64), rows) for value in (told, to, eta))
         if not np.all((u >= 0) & (u < r) & (r <= state.level)):
             raise ValueError(
-                f"a call must be told at most the level reached, {state.level}, and lead below it: "
-                f"told {r}, to {u}"
+                f"a call must be told at most the level reached, {state.level}, and lead to a level below "
+                f"the told one, at least 0: told {r}, to {u}"
             )
         coefficients = self._coefficients(r, u, eta, np.broadcast_to(fresh, rows))
         latent = state.latent

@@ -44,9 +44,9 @@ class Effect:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise ValueError(f"share = {self.share} must lie in 0 … 1")
+            raise ValueError(f"share = {self.share} must be from 0 to 1")
         if not 0 <= self.low <= self.high < math.inf:
-            raise ValueError(f"low = {self.low} must lie between 0 and high = {self.high}")
+            raise ValueError(f"low = {self.low} must be from 0 to high = {self.high}, which must be finite")
 
     def draw(self, rng: np.random.Generator) -> float | None:
         """Draw a strength, or return None for a picture without this fault."""
@@ -55,7 +55,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class DegradationRecipe:
-    """The faults that LR is given after shrinking, in random order, in training and its validation."""
+    """The faults that LR is given after shrinking, in random order, in training and in its validation."""
 
     blur: Effect = Effect()
     """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""
@@ -79,9 +79,9 @@ class DegradationRecipe:
             ("webp", self.webp, 1, 100),
         ):
             if effect.share and not least <= effect.low <= effect.high <= most:
-                raise ValueError(f"{name} must lie in {least} … {most}, not {effect.low} … {effect.high}")
+                raise ValueError(f"{name} must be from {least} to {most}, not {effect.low} … {effect.high}")
         if not 0 <= self.again <= 1:
-            raise ValueError(f"again = {self.again} must lie in 0 … 1")
+            raise ValueError(f"again = {self.again} must be from 0 to 1")
 
     @property
     def ranges(self) -> dict[str, list[float]]:

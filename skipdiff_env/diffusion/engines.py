@@ -47,11 +47,12 @@ def run_by(
     if engine == TORCH:
         return network
     if engine not in ENGINES:
-        raise SkipDiffError(f"unknown engine {engine!r}: use {', '.join([TORCH, *ENGINES])}")
+        raise SkipDiffError(f"unknown engine {engine!r}: use {' or '.join([TORCH, *ENGINES])}")
     if device.type != "cpu" or dtype != torch.float32:
         kind = str(dtype).removeprefix("torch.")
         raise SkipDiffError(
-            f"engine {engine} runs float32 on the CPU, not {kind} on {device}: use device cpu, or {TORCH}"
+            f"engine {engine} runs float32 on the CPU, not {kind} on {device}: use engine {TORCH}, or "
+            "float32 on device cpu"
         )
     run = ENGINES[engine](network, EXAMPLE + -EXAMPLE % multiple)
 

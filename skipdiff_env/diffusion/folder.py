@@ -1,6 +1,6 @@
 """SkipDiff's own model folders: ``config.json``, ``ddpm.safetensors``, ``README.md`` (the model card) and, if
-the model has them, ``restorer.safetensors``, ``refiner.safetensors`` and its agent, ``policy.safetensors``
-with ``policy.json``.
+the model has them, ``restorer.safetensors``, ``refiner.safetensors``, its plans (``plans.json``), and its
+agent (``policy.safetensors`` and ``policy.json``).
 
 A :class:`Format` describes one layout of a model folder; :mod:`.pretrained` lists all of them.
 """
@@ -185,7 +185,7 @@ def save_model(
         restorer: the model's restorer, which ``config`` describes, if it has one.
 
     Raises:
-        SkipDiffError: if ``config`` describes a restorer, and it is not given.
+        SkipDiffError: if ``config`` describes a restorer and none is given, or if a weight is not finite.
     """
     if config.restorer is not None and restorer is None:
         raise SkipDiffError("the configuration describes a restorer: give it too (the model's .restorer)")

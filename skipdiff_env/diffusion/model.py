@@ -106,7 +106,7 @@ class ModelConfig:
             _check_fields(RefinerConfig, refiner, "refiner.")
             refiner = RefinerConfig(**{**refiner, "unet": _unet(refiner["unet"], "refiner.unet.")})
             if not 0 <= refiner.strength <= 1:
-                raise ValueError(f"refiner.strength must lie in 0 … 1, not {refiner.strength!r}")
+                raise ValueError(f"refiner.strength must be from 0 to 1, not {refiner.strength!r}")
         restorer = data.get("restorer")
         if restorer is not None:
             _check_fields(RestorerConfig, restorer, "restorer.")
@@ -284,7 +284,7 @@ class FrozenModel:
 
 
 def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
-    """Return the configuration of a network for trials: a few thousand weights that run in milliseconds."""
+    """Return the configuration of a network for trials: about 40,000 weights, which run in milliseconds."""
     unet = UNetConfig(
         channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
         middle_attention=False, patch_size=2, image_size=image_size,

@@ -24,7 +24,7 @@ class NoiseKey(NamedTuple):
     image: int
     """Identity of the low-resolution image; see :func:`image_key`."""
     seed: int
-    """Noise seed, 0 … 2**63 - 1."""
+    """Noise seed, any whole number."""
 
 
 def image_key(lr: np.ndarray) -> int:
@@ -64,5 +64,7 @@ def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Ten
         SkipDiffError: if there is not one key for each image.
     """
     if len(keys) != len(condition):
-        raise SkipDiffError(f"{len(keys)} noise keys were given for {len(condition)} images: each needs one")
+        raise SkipDiffError(
+            f"{len(keys)} noise keys were given for {len(condition)} images: give one for each"
+        )
     return keyed_normal(keys, [steps] * len(keys), condition.shape[1:], condition)

@@ -1,6 +1,7 @@
 """SkipDiff's process: coarse skip approximation (CSA) and fine skip refinement (FSR).
 
-The environments, the sampler, the oracle and the benchmarks all drive this batched state machine::
+The environments of SkipDiff-v0, the sampler, the oracle and the benchmarks all drive this batched state
+machine::
 
     state = process.start(condition, keys)        # CSA: S - 1 network calls, x_S1 at level N
     for _ in range(process.decisions):            # F - 1 decisions

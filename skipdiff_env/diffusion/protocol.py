@@ -44,7 +44,7 @@ class DiffusionModel(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which the model was loaded, and in which its agent and its refiner are looked for, or
+        """Folder from which the model was loaded, and which may hold its agent, refiner and plans, or
         None."""
 
     @property

@@ -3,7 +3,7 @@
 CCSR's second stage fine-tunes the decoder on truncated outputs. A pixel-space DDPM has no decoder, so a small
 U-Net takes its place: image = x̂0 + s · U-Net([x̂0, c]), with a strength s that is 1 in training. The U-Net's
 last convolution starts at zero, so an untrained refiner is the identity. A refiner may follow any chain:
-CCSR's, AddSR's, or CSA and FSR.
+CCSR's, AddSR's, a plan, or CSA and FSR.
 
 The weights of a refiner are in the file ``refiner.safetensors`` of a model's folder, and its architecture is
 under the key ``refiner`` of ``config.json``.
@@ -55,7 +55,9 @@ class RefinerNetwork(nn.Module):
         self.unet = UNet(replace(config, zero_init=True))
         count = sum(p.numel() for p in self.parameters())
         if count > MAX_WEIGHTS:
-            raise SkipDiffError(f"the refiner has {count:,} weights, but at most {MAX_WEIGHTS:,} are allowed")
+            raise SkipDiffError(
+                f"the refiner has {count:,} weights, more than {MAX_WEIGHTS:,}: use fewer channels or blocks"
+            )
 
     def forward(self, x0: Tensor, condition: Tensor) -> Tensor:
         clean = torch.ones(len(x0), device=x0.device)  # the U-Net's noise level: there is no noise
@@ -176,7 +178,7 @@ def resolve_refiner(spec: RefinerSpec, model: DiffusionModel) -> Refine | None:
         if scale != model.scale:
             raise SkipDiffError(
                 f"the refiner of {folder} is for {scale}x, but {model.name!r} enlarges {model.scale}x: "
-                "give another"
+                "give another refiner"
             )
         return load_refiner(folder, model.device, model.dtype, strength)
     if not callable(spec):

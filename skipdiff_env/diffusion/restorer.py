@@ -1,12 +1,12 @@
 """The restorer: a small network that removes noise, blur and blocks from LR before it is enlarged.
 
 The diffusion model then sees c = ↑R(LR) in place of ↑LR, as in DiffBIR (Lin et al. 2024), where a network
-that restores comes before a diffusion model that invents. R(x) = x + f(x), with f a chain of residual blocks
-without normalisation, as in EDSR (Lim et al. 2017), so that flat areas keep their level. The last convolution
-starts at zero: an untrained restorer is the identity.
+that restores comes before a diffusion model that invents. R(x) = x + f(x), with f a sequence of residual
+blocks without normalisation, as in EDSR (Lim et al. 2017), so that flat areas keep their level. The last
+convolution starts at zero, so an untrained restorer is the identity.
 
 The weights of a restorer are in the file ``restorer.safetensors`` of a model's folder, and its architecture
-is under the key ``restorer`` of ``config.json``. They are part of the model, and of its hash.
+is under the key ``restorer`` of ``config.json``. They are part of the model, and its hash covers them.
 """
 
 from __future__ import annotations

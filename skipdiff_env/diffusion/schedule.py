@@ -4,7 +4,7 @@ Levels run from t = 0, the clean image with ``alpha_bar[0] = 1``, to T. All tabl
 the cosine schedule ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in float32.
 
 Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), and the posterior is that of
-Ho et al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` with t - u = N).
+Ho et al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` over one level and over a coarse step).
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
             At 1 this is the posterior itself; at 0 all noise is that of x_t.
 
     Raises:
-        ValueError: if a jump does not lead towards less noise, or η lies outside 0 … 1.
+        ValueError: if a jump does not lead towards less noise, or η is not from 0 to 1.
     """
     at, au = np.asarray(alpha_bar_t, np.float64), np.asarray(alpha_bar_u, np.float64)
     eta = np.asarray(eta, np.float64)
     if not np.all((at > 0) & (at < au) & (au <= 1)):
         raise ValueError("a jump must lead to less noise: 0 < alpha_bar_t < alpha_bar_u <= 1")
     if not np.all((eta >= 0) & (eta <= 1)):
-        raise ValueError(f"eta = {eta} must lie in 0 … 1")
+        raise ValueError(f"eta = {eta} must be from 0 to 1")
     beta = 1 - at / au
     std = eta * np.sqrt((1 - au) / (1 - at) * beta)
     kept = np.sqrt(np.maximum(1 - au - std**2, 0) / (1 - at))  # of x_t's noise

@@ -65,7 +65,7 @@ def paid(reward: Any, actions: Any, price: Any) -> Any:
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
-    """Draw an episode's price. From a range, draw it log-uniformly, since gains per evaluation vary just as
+    """Return an episode's price. From a range, it is drawn log-uniformly, since gains per evaluation vary as
     widely."""
     if isinstance(step_cost, tuple):
         return float(np.exp(rng.uniform(*np.log(step_cost))))
@@ -112,11 +112,12 @@ class Ledger(ABC):
 
         Args:
             rows: rows whose last decision has been taken.
-            quality: qualities of the results, (len(rows),); NaN where they cannot be computed.
+            quality: rewards of the results or, in SkipDiff-v1, their worths, (len(rows),); NaN where they
+                cannot be computed.
             scores: the rest of the outcome, each (len(rows), ...).
 
         Returns:
-            The rewards of the results, float64 (len(rows),).
+            ``quality`` with 0 in place of NaN, float64 (len(rows),).
         """
         for name, values in {**scores, "reward_valid": np.isfinite(quality)}.items():
             self.outcome[name][rows] = values

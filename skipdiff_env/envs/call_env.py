@@ -24,7 +24,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     from level T, pure noise, down to level 0. SkipDiff-v0 fixes most of the chain and leaves only the
     decisions at its end. Here each call is a decision, so an agent can spend a handful of calls where they
     matter. A call from level r to level u estimates the picture, x0, and moves the latent to level u by a
-    step of DDIM. In a *skip*, the network is told a lower level than the level reached, and treats the excess
+    step of DDIM. In a *skip*, the network is told a lower level than the one reached, and treats the excess
     noise as detail.
 
     The model never changes, all noise is determined by the image and a noise seed, and the metric scores
@@ -32,8 +32,8 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Action Space
 
-    `actions="jump"`: `Discrete(n)`, the level that the call leads to, one of `levels`, from the highest down
-    to 0. The network is told the level reached, and eta is 0 (no new noise).
+    `actions="jump"`: `Discrete(n)`, the level that the call leads to, one of the n levels from the highest
+    down to 0. The network is told the level reached, and eta is 0 (no new noise).
 
     `actions="full"`: `Discrete(9 n)`. Action a = (3 n) told + 3 next + eta, with told in 0 ... 2 (the level
     reached, three quarters of it or half of it), next as above, and eta in 0 ... 2 (0, 0.5 or 1).
@@ -99,9 +99,9 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `metric` | `"lpips"` | a name, a function, or names with weights: `{"lpips": 1, "niqe-full": 0.5}` |
     | `actions` | `"jump"` | what is decided about a call, see Action Space: `"jump"` or `"full"` |
     | `episode` | `"call"` | `"call"`: one decision per network call; `"plan"`: one decision per episode |
-    | `levels` | `None` | levels below T that calls may lead to; None: 18, see `env.unwrapped.levels` |
+    | `levels` | `None` | levels besides 0 that calls may lead to; None: 18, see `env.unwrapped.levels` |
     | `plans` | `None` | plans to choose from, as text; None: the model's own |
-    | `budget` | `None` | maximum number of network calls in an episode; None: the number of levels |
+    | `budget` | `None` | maximum number of network calls in an episode; None: set by the levels or plans |
     | `noise` | `"fresh"` | `"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0 |
     | `observation` | `"latent"` | `"latent"` or `"dict"` |
     | `observation_size` | `None` | side of the observed latent in pixels; None: not resized |
@@ -118,9 +118,9 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## The optimum
 
-    `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` plays every sequence of calls
-    that the budget allows. The method `regret(reward, price)` of its result gives the optimal return minus an
-    episode's return.
+    `skipdiff_env.find_optimal_plan(model, image, noise_seed, metric, budget=4)` tries every sequence of calls
+    that the budget allows. The method `regret(reward, price)` of its result gives the best return minus
+    `reward`, the return of an episode.
 
     ## Info
 

@@ -63,12 +63,13 @@ class CallEpisodes(Scenes):
         ]  # fmt: skip
         plans = tuple(plan for plan in found if isinstance(plan, Plan))
         if len(plans) < len(found) or any(plan.top != self.model.schedule.steps for plan in plans):
-            raise SkipDiffError(f"plans={given} must be plans from {self.model.schedule.steps} down, as text")
+            top = self.model.schedule.steps
+            raise SkipDiffError(f"plans={given} must all be plans that begin with {top}, such as '{top}>0'")
         plans = tuple(plan for plan in plans if budget is None or len(plan.calls) <= budget)
         if not plans:
             raise SkipDiffError(
-                f"{self.model.name!r} has no plans that fit: give plans=['100>26|20>0', ...], or make "
-                "some with skipdiff find-plan"
+                "there is no plan to choose from: give plans=['100>26|20>0', ...] within the budget, or make "
+                f"some for {self.model.name!r} with skipdiff find-plan"
             )
         return plans
 

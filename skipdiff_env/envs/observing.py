@@ -36,9 +36,9 @@ def observation_space(
 
 def latent_space(side: int) -> spaces.Box:
     """Return the space of latents (3, side, side)."""
-    # The bound keeps the space finite and changes nothing. Latents are signal plus noise of at most unit
-    # variance, and the signal is at most 1 (image targets) or 2k (residual targets, k about 5), so only noise
-    # of ten standard deviations would be clipped.
+    # The bound keeps the space finite, and changes nothing in practice. Latents are signal plus noise of at
+    # most unit variance, and the signal is at most 1 (image targets) or 2k (residual targets, k about 5), so
+    # only noise of ten standard deviations would be clipped.
     return spaces.Box(-LATENT_BOUND, LATENT_BOUND, (3, side, side), np.float32)
 
 

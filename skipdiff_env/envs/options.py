@@ -113,7 +113,7 @@ def checked_step_cost(step_cost: float | Sequence[float]) -> float | tuple[float
     if isinstance(step_cost, (tuple, list)):
         numbers = all(isinstance(price, int | float | np.number) for price in step_cost)
         if not (numbers and len(step_cost) == 2 and 0 < step_cost[0] < step_cost[1] < math.inf):
-            raise SkipDiffError(f"step_cost={step_cost} must be a number, or a range (low, high) above 0")
+            raise SkipDiffError(f"step_cost={step_cost} must be a number, or (low, high) with 0 < low < high")
         return float(step_cost[0]), float(step_cost[1])
     return not_negative("step_cost", step_cost)
 
@@ -184,11 +184,11 @@ class CallOptions(SceneOptions):
         "call", '`"call"`: one decision per network call; `"plan"`: one decision per episode'
     )
     levels: Sequence[float] | None = _option(
-        None, "levels below T that calls may lead to; None: 18, see `env.unwrapped.levels`"
+        None, "levels besides 0 that calls may lead to; None: 18, see `env.unwrapped.levels`"
     )
     plans: Sequence[Any] | None = _option(None, "plans to choose from, as text; None: the model's own")
     budget: int | None = _option(
-        None, "maximum number of network calls in an episode; None: the number of levels"
+        None, "maximum number of network calls in an episode; None: set by the levels or plans"
     )
     noise: Literal["fresh", "fixed"] = _as_in_v0("noise")
     observation: Literal["latent", "dict"] = _as_in_v0("observation")

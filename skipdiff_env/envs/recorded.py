@@ -219,12 +219,12 @@ class RecordedEnv(SceneEnv):
 
     ## Description
 
-    Under one noise seed, an episode has a few dozen states. They are computed once, when the environment is
-    made for the first time, kept in files, and looked up from then on. Recording takes 64 network calls per
-    episode at S = F = 10, and a line on standard error says how long this takes. Afterwards, a batch of 64
-    takes tens of thousands of steps per second on one core. `reset(options={"image": i, "noise_seed": n})`
-    plays the episode that SkipDiff-v0 plays under the same options and arguments; if necessary, it is
-    recorded first.
+    At S = F = 10 under `reset`, an episode has a few dozen states, and recording them takes 64 network calls.
+    They are computed once, when the environment is made for the first time, kept in files, and looked up from
+    then on; progress is reported on standard error. Afterwards, a batch of 64 takes tens of thousands of
+    steps per second on one core.
+    `reset(options={"image": i, "noise_seed": n})` starts the episode that SkipDiff-v0 starts with the same
+    options and arguments; if necessary, it is recorded first.
 
     ## Action Space
 
@@ -232,8 +232,8 @@ class RecordedEnv(SceneEnv):
 
     ## Observation Space
 
-    Observations are those of SkipDiff-v0 with `observation_size=32`, but rounded to half precision (float16,
-    returned as float32). The dictionary has no key `lr`.
+    Observations are those of SkipDiff-v0 with the same `observation_size`, rounded to half precision
+    (float16, returned as float32). The dictionary has no key `lr`.
 
     ## Rewards
 
@@ -275,11 +275,11 @@ class RecordedEnv(SceneEnv):
 
     ## Info
 
-    The keys are those of SkipDiff-v0 and, at the end of an episode, also these:
+    The keys are those of SkipDiff-v0 and these, which are -1 before the end of the episode:
 
     | Key | Type | Meaning |
     |---|---|---|
-    | `niqe`, `lpips` | `float` | these metrics of the result, where they can be computed |
+    | `niqe`, `lpips` | `float` | these metrics of the result; missing if the images do not allow them |
     | `episode_return` | `float` | the sum of the episode's rewards |
     | `regret` | `float` | how much higher the return of the best schedule is |
     | `mean_reward` | `float` | the mean reward of all outcomes of the episode, without costs |

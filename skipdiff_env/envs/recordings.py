@@ -3,8 +3,8 @@
 Under one noise seed, an episode is a walk on a finite graph (see :mod:`skipdiff_env.oracle`). Recording the
 whole graph takes as many network calls as finding the optimum. Afterwards, playing, training, comparing and
 finding the optimum take none. A recording is a file whose name is a hash of all that it depends on: the
-model's hash and precision, the steps, both pictures, the noise seed, the sizes and the metrics. The file also
-lists these values.
+model's hash and precision, its schedule, the steps and the skip rule, both pictures, the noise seed, the
+sizes and the metrics. The file also lists these values.
 """
 
 from __future__ import annotations
@@ -209,7 +209,9 @@ class Recordings:
         max_calls: int = WALK,
     ) -> None:
         if not isinstance(metric, str):
-            raise SkipDiffError(f"recordings are named after their metric: give its name, not {metric!r}")
+            raise SkipDiffError(
+                f"recordings are found by the name of their metric: give a name, not {metric!r}"
+            )
         self.calls = optimum_calls(process)
         if self.calls > max_calls:
             raise SkipDiffError(

@@ -34,8 +34,8 @@ RESET = ("image", "noise_seed", "step_cost")
 """The options that a reset accepts."""
 
 _CHECKED_IMAGES = 32
-"""Number of images that are decoded when an environment is made, so that images that are too small are
-refused."""
+"""Maximum number of images that are decoded when an environment is made, to refuse those that are too
+small."""
 
 Observation = dict[str, Tensor] | Tensor
 
@@ -236,7 +236,7 @@ class Scenes(ABC):
         unknown = sorted(set(options or {}) - {*RESET})
         if unknown:
             raise SkipDiffError(
-                f"unknown reset option {unknown[0]!r}: use 'image', 'noise_seed' and 'step_cost'"
+                f"unknown reset option {unknown[0]!r}: use 'image', 'noise_seed' or 'step_cost'"
             )
         given: dict[str, list[Any]] = {}
         for name, value in (options or {}).items():
@@ -250,7 +250,7 @@ class Scenes(ABC):
                 )
             given[name] = np.broadcast_to(array, self.count).tolist()
             if array.min() < 0 or int(array.max()) >= limits[name]:
-                raise SkipDiffError(f"reset option {name}={value!r} must lie in 0 … {limits[name] - 1}")
+                raise SkipDiffError(f"reset option {name}={value!r} must be from 0 to {limits[name] - 1}")
         return given
 
     def _given_step_costs(self, costs: np.ndarray) -> list[float]:
@@ -258,7 +258,8 @@ class Scenes(ABC):
         if costs.dtype.kind not in "iuf" or costs.shape not in ((), (self.count,)):
             raise SkipDiffError("reset option step_cost must be a number, or one for each environment")
         if not (np.isfinite(costs).all() and low <= costs.min() and costs.max() <= high):
-            raise SkipDiffError(f"reset option step_cost={costs.tolist()} must lie in {low} … {high}")
+            bounds = f"from {low} to {high}" if high < math.inf else "finite, and 0 or more"
+            raise SkipDiffError(f"reset option step_cost={costs.tolist()} must be {bounds}")
         return np.broadcast_to(costs, self.count).astype(np.float64).tolist()
 
     def _pair(self, image: int, noise_seed: int) -> Pair:

@@ -52,7 +52,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """The spec; ``max_episode_steps`` is the length of the longest episode unless a limit was given."""
+        """The spec, whose ``max_episode_steps`` is the length of the longest episode."""
         return self._spec
 
     @spec.setter

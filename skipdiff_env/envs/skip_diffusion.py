@@ -30,7 +30,7 @@ class SkipDiffusionEnv(SceneEnv):
 
     ## Action Space
 
-    `Discrete(2)`, at the levels t = F ... 2:
+    `Discrete(2)`, at the levels t = F ... 2, where u_t is the latent:
 
     | Action | Meaning | Next latent | Network evaluations |
     |---|---|---|---|
@@ -40,10 +40,10 @@ class SkipDiffusionEnv(SceneEnv):
     ## Observation Space
 
     `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
-    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are those of the
-    model's target: a noisy image in [-1, 1] or, for residual models, a noisy scaled detail layer k (HR - c),
-    where HR is the original and c the bicubic enlargement of LR. They are clipped at +-20, a value that only
-    noise of ten standard deviations would reach.
+    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are noisy
+    versions of the model's target: of the image in [-1, 1] or, for residual models, of the scaled detail
+    layer k (HR - c), where HR is the original and c the bicubic enlargement of LR. They are clipped at +-20,
+    a value that only noise of ten standard deviations would reach.
 
     `observation="dict"`:
 
@@ -59,12 +59,12 @@ class SkipDiffusionEnv(SceneEnv):
 
     ## Rewards
 
-    The reward is 0 until the episode ends. Then it is 1/M if low values of the metric M are good, and M
-    otherwise, where M is the metric of the final image. If the score cannot be computed (NIQE of a flat
-    image, M <= 0 where 1/M is needed, or a result that is not finite), the reward is 0 and
-    `info["reward_valid"]` is False. NIQE reads whole blocks of 96 pixels from the top left and ignores the
-    rest: of an image of 256 x 256 pixels it sees 192 x 192. Give an `image_size` that is a multiple of 96, or
-    use `metric="niqe-full"`, which averages shifted crops so that every pixel counts.
+    Apart from step costs, the reward is 0 until the episode ends. Then it is 1/M if low values of the metric
+    are good, and M otherwise, where M is the metric of the final image. If the score cannot be
+    computed (NIQE of a flat image, M <= 0 where 1/M is needed, or a result that is not finite), the reward
+    is 0 and `info["reward_valid"]` is False. NIQE reads whole blocks of 96 pixels from the top left and
+    ignores the rest: of an image of 256 x 256 pixels it sees 192 x 192. Give an `image_size` that is a
+    multiple of 96, or use `metric="niqe-full"`, which averages shifted crops so that every pixel counts.
 
     Each step costs `step_cost` times the number of evaluations that it made, whether or not the result has a
     score. The S - 1 evaluations of CSA take place in `reset` and cost nothing, since they are the same
@@ -79,9 +79,9 @@ class SkipDiffusionEnv(SceneEnv):
     episode. Each image then has a single crop and exactly F possible results under `reset`, or 2^(F-1)
     under `hold`, so there are as many different episodes as images.
 
-    `reset(options={"image": i, "noise_seed": n})` plays one given episode. The random crop is a function of
-    these two, so `info` holds all that is needed to replay an episode. Either option may be left out.
-    `options={"step_cost": c}` sets the price of an episode.
+    `reset(options={"image": i, "noise_seed": n})` starts the episode with this image and this noise seed. The
+    random crop is a function of these two, so `info` holds all that is needed to replay an episode.
+    Either option may be left out. `options={"step_cost": c}` sets the price of an episode.
 
     ## Episode End
 

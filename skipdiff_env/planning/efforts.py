@@ -13,11 +13,11 @@ LIMITS: dict[str, dict[str, float]] = {
     NORMAL: {"psnr": 0.1, "ssim": 0.005, "residue": 0.1},
     FAST: {"psnr": 0.2, "ssim": 0.01, "residue": 0.25},
 }
-"""How far an effort's plan may fall behind the reference: PSNR in dB, SSIM as a difference, and the residue
-as a fraction of the reference's."""
+"""How far an effort's plan may fall behind the reference, the chain that plans are compared with: PSNR in dB,
+SSIM as a difference, and the residue (grain in flat areas) as a fraction of the reference's."""
 MOST: dict[str, float] = {NORMAL: 0.02, FAST: 0.15}
-"""The highest Σ w ln(M / M of the reference), over the metrics M of the objective, that such a plan may
-have."""
+"""The highest Σ w ln(M / M of the reference), over the metrics M of the objective with their weights w, that
+such a plan may have."""
 
 
 def choose_efforts(
@@ -27,7 +27,7 @@ def choose_efforts(
 
     ``normal`` and ``fast`` are the plans with the fewest evaluations that stay within :data:`LIMITS` and
     :data:`MOST`. ``best`` is the plan whose Σ w ln(M / M of the reference) is smallest. An effort for which
-    no plan is good enough is left out, and so is ``best`` if the reference is better than all plans.
+    no plan is good enough is left out, and so is ``best`` if no plan is better than the reference.
 
     Args:
         plans: for each plan, its mean of each metric.

@@ -69,7 +69,7 @@ class PlanSearch:
         metric: the metric M to optimise: a name, or names with their weights w.
         image_size: side in pixels of the crops from the pictures' centres; None for whole pictures of one
             size.
-        study: file that keeps every trial, from which a later search continues; None keeps them in memory.
+        study: file that keeps every trial, from which a later search continues; None: memory only.
         reference: the chain that plans are compared with; None: SkipDiff from the model's own start.
         batch: number of pictures per network call.
         seed: seed of the search and of the noise; trials run one after another.
@@ -140,7 +140,7 @@ class PlanSearch:
         return self._known[seed]
 
     def _objective(self, trial: optuna.Trial, plan: Plan) -> float:
-        """Compute the value to minimise, batch by batch, so that a bad plan can be stopped early."""
+        """Compute the value to minimise, batch by batch, so that the trial of a bad plan can end early."""
         import optuna
 
         trial.set_user_attr("plan", str(plan))
@@ -268,7 +268,7 @@ def _jumps(evaluations: int) -> tuple[int, int]:
 
 
 def _first_guesses(evaluations: int) -> list[dict[str, Any]]:
-    """Return plans that are worth trying with any model: plain DDIM, and a skip late in the chain."""
+    """Return the parameters of plans that are worth trying with any model: plain DDIM, and late skips."""
     usual = {"power_1": 1.0, "power_2": 1.0, "eta_2": 0.0}
     first, last = _jumps(evaluations)
     return [

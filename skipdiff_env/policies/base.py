@@ -4,7 +4,8 @@ A policy is a callable ``(latent, memory) -> (actions, memory)``. It sees the la
 (B, 3, H, W), returns one action per row (0 = denoise, 1 = skip), and keeps in ``memory`` whatever it has to
 remember. At the start of an episode ``memory`` is None or, if the policy has a method ``begin(keys)``, what
 that method returns. A policy that draws random numbers seeds its generators there. A policy that was made for
-a certain F has a method ``check_steps(fine_steps)``, which raises an error for any other F.
+a certain number F of fine levels has a method ``check_steps(fine_steps)``, which raises an error for any
+other F.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..diffusion.schedule import NoiseSchedule
 from ..errors import SkipDiffError
 
 COARSE_STEPS = 10
-"""The paper's S, for which the start of a model is chosen."""
+"""The paper's number S of coarse steps, for which the start of a model is chosen."""
 PAPER_DEPTH = 0.7
 """The paper's start, as a share of the levels that CSA leaves."""
 
@@ -51,7 +52,7 @@ class FixedStart:
         fine_steps: F.
 
     Raises:
-        ValueError: if k lies outside 1 … F.
+        SkipDiffError: if k is not from 1 to F.
     """
 
     start: int
@@ -143,7 +144,7 @@ def shipped_policy(
 def usual_start(
     schedule: NoiseSchedule, coarse_steps: int, fine_steps: int | None = None, own: int | None = None
 ) -> int:
-    """Return the start of FSR for a pair of steps when nothing else is asked for.
+    """Return the usual start of FSR for given numbers of steps.
 
     Args:
         schedule: the model's schedule, with T levels.
@@ -152,7 +153,7 @@ def usual_start(
             levels, is used.
 
     Returns:
-        A level between 1 and F, in proportion to the level T/S at which CSA ends.
+        A level from 1 to F, in proportion to the level T/S at which CSA ends.
     """
     levels, tuned = schedule.stride(coarse_steps), schedule.steps / COARSE_STEPS
     depth = own / tuned if own and own <= tuned else PAPER_DEPTH

@@ -329,9 +329,8 @@ def _checked_archive(file: Path) -> str | None:
                     about, plain = archive.read(item).decode(), True
                 if not (tensor or plain or name.startswith(".data/")):
                     raise SkipDiffError(
-                        f"{file}: its member {name!r} could hold pickled objects or code, which is "
-                        "never opened: "
-                        "write the file with 'skipdiff-agent export'"
+                        f"{file}: its member {name!r} could hold pickled objects or code, which are "
+                        "never opened: write the file with 'skipdiff-agent export'"
                     )
             return about
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -345,7 +344,7 @@ def _checked_archive(file: Path) -> str | None:
 def _said(file: Path, text: str | None) -> Said:
     if text is None:
         raise SkipDiffError(
-            f"{file} does not say which network it is (no {KEY!r}): write it with 'skipdiff-agent export'"
+            f"{file} does not say which network it holds (no {KEY!r}): write it with 'skipdiff-agent export'"
         )
     try:
         data = json.loads(text)

@@ -2,7 +2,7 @@
 
 It is the paper's agent: strided convolutions down to 8x8, a GRU, a linear actor and a linear critic. At 128
 pixels and with a hidden size of 1536 it equals the authors' network, with the same state-dict keys
-(``state_encoder.*``, ``gru.*``, ``actor.0.*``, ``critic.0.*``). It needs only torch: ``skipdiff_agents``
+(``state_encoder.*``, ``gru.*``, ``actor.0.*``, ``critic.0.*``). It needs only torch; ``skipdiff_agents``
 trains it, and the sampler runs it.
 """
 
@@ -65,12 +65,12 @@ class SPNConfig:
             low, high = self.step_costs
             if self.memory != "clock" or not 0 < low < high < math.inf:
                 raise SkipDiffError(
-                    f"step_costs={self.step_costs} must be a range above 0, and needs a clock"
+                    f"step_costs={self.step_costs} must be (low, high) with 0 < low < high, and needs a clock"
                 )
 
     @classmethod
     def from_dict(cls, data: Any) -> SPNConfig:
-        """Rebuild the configuration that :meth:`to_dict` wrote.
+        """Rebuild the configuration that :meth:`to_dict` returned.
 
         Raises:
             ValueError: if a field is missing, unknown or out of range; the message names it.

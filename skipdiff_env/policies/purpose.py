@@ -35,7 +35,7 @@ class Purpose:
 
     @classmethod
     def from_dict(cls, data: Any) -> Purpose:
-        """Rebuild the purpose that :meth:`to_dict` wrote.
+        """Rebuild the purpose that :meth:`to_dict` returned.
 
         Raises:
             ValueError: if a field is missing, unknown or of the wrong type; the message names it.
@@ -47,7 +47,8 @@ class Purpose:
             raise ValueError(f"field {odd[0]!r} is {'missing' if odd[0] in types else 'unknown'}")
         for name, value in data.items():
             if type(value) is not types[name]:
-                raise ValueError(f"field {name!r} is {value!r}")
+                kind = types[name].__name__
+                raise ValueError(f"field {name!r} must be of type {kind}, not {value!r}")
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:

@@ -246,7 +246,7 @@ def test_a_damaged_purpose_is_named(tmp_path, change):
     path, name = save_policy(tmp_path / "a.safetensors", network(), purpose=PURPOSE), next(iter(change))
     about = CONFIG.to_dict() | {"trained_for": PURPOSE.to_dict() | change}
     save_file(load_file(path), path, {KEY: json.dumps(about)})
-    refused(path, f"bad 'skipdiff_policy': field '{name}' is")
+    refused(path, f"bad 'skipdiff_policy': field '{name}' (is unknown|must be of type)")
 
 
 class Bomb:

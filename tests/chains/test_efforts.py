@@ -94,7 +94,7 @@ def test_a_refiner_s_model_may_have_efforts_of_its_own(tmp_path: Path) -> None:
     assert efforts(model) == dict.fromkeys(EFFORTS, CCSR(2)), "those of the file are as they stand there"
     save_plans(tmp_path / "plans.json", model.hash, {}, {"normal": "quickly"})
     with pytest.raises(
-        SkipDiffError, match="asks for the chain 'quickly', which does not exist: use one of ccsr"
+        SkipDiffError, match="asks for the chain 'quickly', which does not exist: name one of ccsr"
     ):
         default_for(model)
 

@@ -190,7 +190,7 @@ def test_bad_requests_are_named() -> None:
         (lambda: AddSR(5), "from 1 to 4"),
         (lambda: AddSR(0), "from 1 to 4"),
         (lambda: AddSR(2, 1.5), "self_refinement=1.5 must be a number from 0 to 1"),
-        (lambda: CCSR(2, 0.5, 0.5), "t_max=0.5 must lie above t_min=0.5"),
+        (lambda: CCSR(2, 0.5, 0.5), "t_max=0.5 must be above t_min=0.5"),
         (lambda: CCSR(2, 1.5), "t_max=1.5 must be a number from 0 to 1"),
     ):
         with pytest.raises(SkipDiffError, match=words):

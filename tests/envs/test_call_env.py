@@ -237,7 +237,7 @@ def test_levels(make_calls):
     assert usual_levels(2) == [1, 0] and usual_levels(1) == [0]
     assert make_calls(levels=[30, 60, 0]).unwrapped.levels == [60, 30, 0]
     for levels in ([100], [-1], [30, 120]):
-        with pytest.raises(SkipDiffError, match="must lie in 0 … T = 100, without T"):
+        with pytest.raises(SkipDiffError, match="must be at least 0 and below T = 100"):
             make_calls(levels=levels)
 
 
@@ -318,10 +318,13 @@ def test_bad_requests_are_named(make_calls, make_batch):
         ({"actions": "all"}, "unknown actions 'all'"),
         ({"episode": "plans"}, "unknown episode 'plans'"),
         ({"budget": 0}, "budget=0 must be a whole number of at least 1"),
-        ({"episode": "plan"}, "has no plans that fit: give plans="),
-        ({"episode": "plan", "plans": ["100>50>0"], "budget": 1}, "has no plans that fit"),
-        ({"episode": "plan", "plans": ["ccsr:2"]}, "must be plans from 100 down"),
-        ({"episode": "plan", "plans": ["20>5>0"]}, "must be plans from 100 down"),
+        ({"episode": "plan"}, "there is no plan to choose from: give plans="),
+        (
+            {"episode": "plan", "plans": ["100>50>0"], "budget": 1},
+            "there is no plan to choose from: .* within the budget",
+        ),
+        ({"episode": "plan", "plans": ["ccsr:2"]}, "must all be plans that begin with 100, such as '100>0'"),
+        ({"episode": "plan", "plans": ["20>5>0"]}, "must all be plans that begin with 100"),
         ({"episode": "plan", "plans": ["100>50"]}, "last call must lead to 0"),
         ({"metric": {"lpips": -1}}, "must map names of metrics to numbers above 0"),
         ({"plans": PLANS}, "give that too"),
@@ -331,8 +334,8 @@ def test_bad_requests_are_named(make_calls, make_batch):
         ({"levels": "50"}, "levels='50' must be a list of numbers"),
         ({"levels": 50}, "levels=50 must be a list of numbers"),
         ({"levels": ["a"]}, r"levels=\['a'\] must be a list of numbers"),
-        ({"levels": [50, np.nan]}, "must lie in 0 … T = 100, without T"),
-        ({"levels": [100]}, "must lie in 0 … T = 100, without T"),
+        ({"levels": [50, np.nan]}, "must be at least 0 and below T = 100"),
+        ({"levels": [100]}, "must be at least 0 and below T = 100"),
     ):
         with pytest.raises(ValueError, match=words):
             make_calls(**arguments)

@@ -257,10 +257,10 @@ def test_stepping_without_an_episode(make):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"picture": 1}, "unknown reset option 'picture': use 'image', 'noise_seed' and 'step_cost'"),
-        ({"image": 3}, "image=3 must lie in 0 … 2"),
-        ({"image": -1}, "image=-1 must lie in 0 … 2"),
-        ({"noise_seed": 2**63}, "noise_seed=9223372036854775808 must lie in 0"),
+        ({"picture": 1}, "unknown reset option 'picture': use 'image', 'noise_seed' or 'step_cost'"),
+        ({"image": 3}, "image=3 must be from 0 to 2"),
+        ({"image": -1}, "image=-1 must be from 0 to 2"),
+        ({"noise_seed": 2**63}, "noise_seed=9223372036854775808 must be from 0 to"),
         ({"image": "cat.png"}, "image='cat.png' must be an integer"),
         ({"noise_seed": 1.5}, "noise_seed=1.5 must be an integer"),
         ({"image": [0, 1]}, r"image=\[0, 1\] must be an integer"),

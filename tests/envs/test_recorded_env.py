@@ -167,7 +167,7 @@ class RecordedEpisodeFile:
 
 
 def test_what_cannot_be_recorded_is_refused(recorded, bright):
-    with pytest.raises(SkipDiffError, match="named after their metric: give its name"):
+    with pytest.raises(SkipDiffError, match="found by the name of their metric: give a name"):
         recorded(metric=bright)
     with pytest.raises(SkipDiffError, match="noise_seeds=0 must be a whole number of at least 1"):
         recorded(noise_seeds=0)

@@ -75,7 +75,7 @@ def test_the_layout_of_the_full_network(tmp_path):
 @pytest.mark.parametrize(
     "unet, word",
     [
-        ({"patch_size": 2}, "patch_size 1, and it has 2"),
+        ({"patch_size": 2}, "patch_size 1, not 2"),
         ({"multipliers": (2, 4)}, "multipliers to begin with 1"),
     ],
 )

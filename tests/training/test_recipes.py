@@ -160,15 +160,15 @@ VALUES = [
     (f"addsr={{self_refinement: 5, {ADVERSARIAL}}}", r"addsr.self_refinement = 5.0 must be from 0 to 1"),
     ("addsr={adversarial: {weight: -1}}", r"addsr.adversarial.weight = -1.0 must be at least 0"),
     ("addsr={adversarial: {weight: 1, lr_share: 0}}", r"addsr.adversarial.lr_share = 0.0 must be above 0"),
-    ("degradation.jpeg={share: 7, low: 40, high: 95}", r"degradation.jpeg.share = 7.0 must lie in 0 … 1"),
-    ("degradation.jpeg={share: 1, low: 40, high: 150}", r"degradation.jpeg must lie in 1 … 100"),
-    ("degradation.jpeg={share: 1, low: 0, high: 95}", r"degradation.jpeg must lie in 1 … 100"),
+    ("degradation.jpeg={share: 7, low: 40, high: 95}", r"degradation.jpeg.share = 7.0 must be from 0 to 1"),
+    ("degradation.jpeg={share: 1, low: 40, high: 150}", r"degradation.jpeg must be from 1 to 100"),
+    ("degradation.jpeg={share: 1, low: 0, high: 95}", r"degradation.jpeg must be from 1 to 100"),
     ("degradation.noise={share: 1, low: 9, high: 8}", r"degradation.noise.low = 9.0 .* high = 8.0"),
     ("degradation.noise={share: 1, low: -1, high: 8}", r"degradation.noise.low = -1.0"),
-    ("degradation.blur={share: 1, low: 0, high: 9}", r"degradation.blur must lie in 0 … 2.5"),
-    ("degradation.resize={share: 1, low: 0.1, high: 2}", r"degradation.resize must lie in 0.25 … 4"),
-    ("degradation.webp={share: 1, low: 0, high: 95}", r"degradation.webp must lie in 1 … 100"),
-    ("degradation.again=2", r"degradation.again = 2.0 must lie in 0 … 1"),
+    ("degradation.blur={share: 1, low: 0, high: 9}", r"degradation.blur must be from 0 to 2.5"),
+    ("degradation.resize={share: 1, low: 0.1, high: 2}", r"degradation.resize must be from 0.25 to 4"),
+    ("degradation.webp={share: 1, low: 0, high: 95}", r"degradation.webp must be from 1 to 100"),
+    ("degradation.again=2", r"degradation.again = 2.0 must be from 0 to 1"),
 ]
 
 

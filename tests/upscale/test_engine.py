@@ -79,7 +79,7 @@ def test_what_is_missing_is_named(
 
 
 def test_what_an_engine_cannot_do_is_refused(folder: Path) -> None:
-    with pytest.raises(SkipDiffError, match="unknown engine 'abacus': use torch, onnx"):
+    with pytest.raises(SkipDiffError, match="unknown engine 'abacus': use torch or onnx"):
         load_pretrained(folder, "cpu", engine="abacus")
     model = load_pretrained(folder, "cpu")
     with pytest.raises(SkipDiffError, match="runs float32 on the CPU, not bfloat16 on cpu"):

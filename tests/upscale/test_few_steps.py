@@ -115,7 +115,7 @@ def test_a_student_of_four_levels_needs_no_further_word(
 
 def test_coarse_steps_divide_the_levels() -> None:
     assert [usual_coarse_steps(levels) for levels in (100, 2000, 4, 15, 14, 1)] == [10, 10, 4, 5, 7, 1]
-    with pytest.raises(SkipDiffError, match="the model's 101 levels have no divisor up to 10"):
+    with pytest.raises(SkipDiffError, match="the model's 101 levels have no divisor from 2 to 10"):
         usual_coarse_steps(101)
 
 
@@ -215,7 +215,7 @@ def test_a_strength_beyond_the_whole_is_refused(refined_folder: Path, tmp_path: 
     config = json.loads((tmp_path / "bad" / "config.json").read_text())
     config["refiner"]["strength"] = 1.5
     (tmp_path / "bad" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SkipDiffError, match=r"refiner.strength must lie in 0 … 1, not 1.5"):
+    with pytest.raises(SkipDiffError, match=r"refiner.strength must be from 0 to 1, not 1.5"):
         load_refiner(tmp_path / "bad")
 
 

@@ -239,7 +239,7 @@ def test_a_plan_that_one_of_the_models_lacks_costs_its_photographs_alone(
     out = tmp_path / "out"
     status = main(["upscale", str(album), "-o", str(out), "--policy", "plan:2"])
     errors = capfd.readouterr().err
-    lacking = "'natural-4x-real' has no plans: name another --model, or write a plan like '100>26|20>0'"
+    lacking = "'natural-4x-real' has no plans: name another model, or write a plan like '100>26|20>0'"
     assert status == 2 and errors.count(lacking) == 2
     assert all(f"{album / name}: {lacking}" in errors for name in ("a.jpg", "c.png"))
     assert [file.name for file in out.iterdir()] == ["b.png"]

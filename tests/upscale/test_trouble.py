@@ -71,7 +71,7 @@ def test_in_a_folder_the_others_get_done(upscale: Upscale, photograph: Path, tmp
         (["--policy", "ccsr:2"], "ccsr:2 has its own levels: leave out the coarse steps"),
         (["--policy", "ccsr:0"], "CCSR: steps=0 must be a whole number of at least 1"),
         (["--policy", "addsr:5"], "AddSR: steps=5 must be a whole number from 1 to 4"),
-        (["--policy", "addsr:few"], "policy 'addsr:few' must end in a number of steps, such as addsr:2"),
+        (["--policy", "addsr:few"], "policy 'addsr:few' must give a number of evaluations, such as addsr:2"),
         (["--refiner", "natural-4x"], "has no refiner"),
         (["--width", "14"], "is not larger: ask for a larger --scale, --width or --height"),
         (["--effort", "fast"], "give either --effort or --coarse-steps: each effort has its own steps"),

@@ -3,7 +3,7 @@
 - :mod:`.sr3`: checkpoints of the SR3 re-implementation and of SkipDiff's authors become model folders
 - :mod:`.diffusers`: folders of diffusers' ``UNet2DModel`` load as they are
 - :mod:`.diffusers_export`: model folders become folders of diffusers
-- :mod:`.hub`: folders of either kind load by their id on the Hugging Face hub
+- :mod:`.hub`: model folders in any layout load by their id on the Hugging Face hub
 
 Any other model is an object with ``predict`` and a ``schedule``. It needs neither a base class nor
 registration, and x̂0 need not even come from a network::
@@ -29,6 +29,6 @@ a ``scale`` (by default 4), ``condition(lr)`` (by default the bicubic enlargemen
 condition)`` (the target of the chain, by default the image), a ``device`` and a ``dtype``, an ``image_size``
 (which makes that argument unnecessary), a ``name``, a ``hash`` (identity of its weights, which a latent
 cache needs), a ``start`` or a ``chain`` (which it runs by default), ``coarse_levels``, and a ``folder`` (of
-its agent and its refiner). For type checkers, all of this is the protocol
+its agent, its refiner and its plans). For type checkers, all of this is the protocol
 :class:`~skipdiff_env.diffusion.DiffusionModel`.
 '''

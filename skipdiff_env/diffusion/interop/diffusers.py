@@ -1,4 +1,4 @@
-"""Folders of diffusers: a ``UNet2DModel`` and a DDPM scheduler's configuration (extra ``diffusers``).
+"""Folders of diffusers: a ``UNet2DModel`` and a DDPM or DDIM scheduler's configuration (extra ``diffusers``).
 
 A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
 or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
@@ -229,7 +229,10 @@ def _check_network(described: dict[str, Any], path: Path, extras: Extras) -> Non
 def _read_scheduler(scheduled: dict[str, Any], path: Path) -> tuple[NoiseSchedule, str]:
     """Read the schedule, and what the network predicts."""
     if scheduled.get("_class_name") not in ("DDPMScheduler", "DDIMScheduler"):
-        raise SkipDiffError(f"{path}: '_class_name' is {scheduled.get('_class_name')!r}, not 'DDPMScheduler'")
+        raise SkipDiffError(
+            f"{path}: '_class_name' is {scheduled.get('_class_name')!r}, but only 'DDPMScheduler' or "
+            "'DDIMScheduler' can be used here"
+        )
     prediction = scheduled.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise SkipDiffError(f"{path}: unknown 'prediction_type' {prediction!r}")

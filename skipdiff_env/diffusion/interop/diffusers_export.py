@@ -60,7 +60,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
     ):
         if found != 1:
             raise SkipDiffError(
-                f"{model.name!r} cannot be exported: UNet2DModel needs {field} {wanted}, and it has {found}"
+                f"{model.name!r} cannot be exported: UNet2DModel needs {field} {wanted}, not {found}"
             )
     described = _describe(config.unet, model.schedule.steps)
     with torch.device("meta"):
@@ -167,6 +167,6 @@ def _card(model: FrozenModel) -> str:
         "(`UNet2DModel`, `DDPMScheduler`).\n\n"
         "Input: 6 channels, first the condition (the LR image enlarged by bicubic interpolation, in "
         f"[-1, 1]), then the noisy latent; integer timesteps 0 … {model.schedule.steps - 1}. "
-        f"The chain is made of {made}; the network predicts {PREDICTIONS[config.prediction]}.\n"
+        f"The target of the chain is {made}; the network predicts {PREDICTIONS[config.prediction]}.\n"
         f"Sides must be multiples of {config.unet.multiple} pixels.\n"
     )

@@ -31,7 +31,7 @@ TABLES = {
     "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
 }  # fmt: skip
 LEVELS = 100
-"""Longer chains are respaced to this many levels unless more are asked for."""
+"""Longer chains are respaced to this many levels unless another number is asked for."""
 
 _STRING = r'"(?:\\.|[^"\\])*"'
 _COMMENT = re.compile(rf"({_STRING})|//[^\n]*")
@@ -190,7 +190,9 @@ class _Fields:
     def whole(self, key: str, default: int | None = None) -> int:
         value = self.number(key, default)
         if not float(value).is_integer() or value < 1:
-            raise SkipDiffError(f"{self.where}: field {self.path(key)!r} must be 1, 2, 3 …, not {value!r}")
+            raise SkipDiffError(
+                f"{self.where}: field {self.path(key)!r} must be a whole number of at least 1, not {value!r}"
+            )
         return int(value)
 
     def wholes(self, key: str) -> tuple[int, ...]:
