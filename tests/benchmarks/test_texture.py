@@ -106,6 +106,6 @@ def test_the_command(arguments, capsys) -> None:
 def test_what_is_missing_is_said(arguments, capsys) -> None:
     _, command = arguments
     assert main([*command, "--test-seeds", "1"]) == 2
-    assert "at least two noise seeds" in capsys.readouterr().err
+    assert "seeds of at least 2" in capsys.readouterr().err
     assert main([*command, "--skip-rule", "hold"]) == 2
     assert "--skip-rule reset" in capsys.readouterr().err

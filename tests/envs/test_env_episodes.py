@@ -339,7 +339,7 @@ def test_prices_drawn_for_each_episode(make):
     for bad in (2.0, "dear", float("nan")):
         with pytest.raises(ValueError, match="step_cost"):
             env.reset(options={"step_cost": bad})
-    with pytest.raises(ValueError, match="a range"):
+    with pytest.raises(ValueError, match="0 < low < high"):
         make(step_cost=(0.0, 1.0))
 
 

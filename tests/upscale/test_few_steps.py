@@ -241,4 +241,4 @@ def test_a_refiner_of_another_scale_is_refused(
     folder = save_model(tmp_path / "other-2x", random_model(config).network, config)
     ran = upscale(photograph, "-o", tmp_path / "a.png", "--refiner", refined_folder, model=folder)
     assert ran.status == 2
-    assert ran.err.endswith("is for 4x, but 'other-2x' enlarges 2x: give another\n")
+    assert ran.err.endswith("is for 4x, but 'other-2x' enlarges 2x: give another refiner\n")
