@@ -191,10 +191,10 @@ def save_model(
         raise SkipDiffError("the configuration describes a restorer: give it too (the model's .restorer)")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    write_weights(target / WEIGHTS, network, dtype)
     if restorer is not None:
         config = replace(config, restorer=restorer.config)
         write_weights(target / RESTORER, restorer.network, dtype)
-    write_weights(target / WEIGHTS, network, dtype)
     write_config(target / CONFIG, config)
     if card:
         write_atomically(target / CARD, card.encode())

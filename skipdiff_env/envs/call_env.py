@@ -56,9 +56,9 @@ class SkipDiffusionCallEnv(SceneEnv):
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; first the bicubic enlargement |
+    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; first the condition |
     | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in `x0` |
-    | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
+    | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image, before any restorer |
     | `level` | `Box(0, T, (1,), float32)` | the level reached |
     | `evaluations` | `Box(0, budget, (1,), float32)` | network calls so far |
     | `budget` | `Box(0, budget, (1,), float32)` | network calls left |

@@ -42,15 +42,16 @@ class SkipDiffusionEnv(SceneEnv):
     `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
     `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are noisy
     versions of the model's target: of the image in [-1, 1] or, for residual models, of the scaled detail
-    layer k (HR - c), where HR is the original and c the bicubic enlargement of LR. They are clipped at +-20,
-    a value that only noise of ten standard deviations would reach.
+    layer k (HR - c), where HR is the original and c the model's condition, the bicubic enlargement of LR
+    (restored first if the model has a restorer). They are clipped at +-20, a value that only noise of ten
+    standard deviations would reach.
 
     `observation="dict"`:
 
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image that conditions the model |
+    | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image, before any restorer |
     | `step` | `Discrete(F)` | number of decisions so far; the level is t = F - step |
     | `step_cost` | `Box(low, high, (1,), float32)` | this episode's price, if `step_cost` is a range |
 

@@ -86,6 +86,10 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
                 f"cannot start from {source}: its {key} is {theirs[key]!r}, "
                 f"but recipe {trainer.recipe.name} has {value!r}"
             )
+    if model.restorer and not trainer.restorer:
+        raise SkipDiffError(
+            f"cannot start from {source}: it has a restorer, so also set restorer_of={source}"
+        )
     try:
         trainer.network.load_state_dict(model.network.state_dict())
     except RuntimeError:  # image_size and attention_sizes together determine which levels have attention

@@ -96,6 +96,8 @@ class Recipe:
             raise ValueError(f"restorer_of is of no use beside {blocks[0]}: the model brings its own")
         if len(blocks) > 1:
             raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
+        if self.program == "restorer" and self.degradation is None:
+            raise ValueError("restorer needs degradation: without it, there is nothing to restore")
         if self.program == "restorer" or (self.program == "ddpm" and not blocks):
             return
         if self.model.prediction != "v":
@@ -252,6 +254,8 @@ def build(cls: type[T], data: Any, path: str = "") -> T:
 def _value(hint: Any, value: Any, path: str) -> Any:
     """Convert ``value`` to the type that a field's annotation asks for."""
     options = get_args(hint)
+    if hint is Any:
+        return value
     if get_origin(hint) in (Union, UnionType):
         if value is None:
             return None

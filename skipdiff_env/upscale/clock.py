@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..chains import Chain, Refined
 from ..chains.base import Around
-from ..diffusion.model import FrozenModel
 from ..diffusion.process import Refine
 from ..diffusion.protocol import DiffusionModel
 
@@ -49,7 +48,7 @@ class Clock:
 
     @cached_property
     def _restorer(self) -> float:
-        restore = self.model.restorer if isinstance(self.model, FrozenModel) else None
+        restore = getattr(self.model, "restorer", None)
         if restore is None:
             return 0.0
         lr = torch.zeros(1, 3, *[max(1, self.side // self.model.scale)] * 2, dtype=torch.uint8)

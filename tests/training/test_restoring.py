@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,22 @@ def test_a_run_keeps_its_restorer(data: Path, behind: Path, plain: Path, tmp_pat
     assert sorted(weights.iterdir()) == before
 
 
+def test_a_restorer_keeps_nothing_that_was_measured_without_it(
+    data: Path, plain: Path, tmp_path: Path
+) -> None:
+    model = load_pretrained(plain, "cpu")
+    config = replace(model.config, start=3, quality={"set": {"lpips": 0.1}})
+    told = save_model(tmp_path / "told", model.network, config)
+    made = load_pretrained(restoring(data, told, tmp_path / "run", 1).model, "cpu").config
+    assert made.start is None and made.quality == {} and made.restorer is not None
+
+
+def test_a_restorer_of_a_moved_folder_is_the_same(data: Path, behind: Path, tmp_path: Path) -> None:
+    denoising(data, tmp_path / "run", 1, behind)
+    moved = shutil.copytree(behind, tmp_path / "moved")
+    assert denoising(data, tmp_path / "run", 2, moved, resume=True).step == 2
+
+
 def test_what_cannot_be_is_refused(data: Path, behind: Path, plain: Path, tmp_path: Path) -> None:
     with pytest.raises(SkipDiffError, match="tiny, which has no restorer"):
         denoising(data, tmp_path / "a", 1, plain)
@@ -168,6 +186,10 @@ def test_what_cannot_be_is_refused(data: Path, behind: Path, plain: Path, tmp_pa
         load_recipe("restorer-4x-real", overrides=["restorer_of=natural-4x"])
     with pytest.raises(SkipDiffError, match="their restorers differ"):
         average_models(behind, plain, 0.5, tmp_path / "b")
+    with pytest.raises(SkipDiffError, match="it has a restorer, so also set restorer_of="):
+        train("tiny", [data], tmp_path / "d", init=behind, device="cpu")
+    with pytest.raises(SkipDiffError, match="restorer needs degradation"):
+        load_recipe("restorer-4x-real", overrides=["degradation=null"])
     with pytest.raises(SkipDiffError, match="is for skipdiff train-restorer"):
         train("restorer-4x-real", [data], tmp_path / "c", device="cpu")
     assert not list(tmp_path.glob("?/*"))

@@ -8,6 +8,7 @@ import torch
 from skipdiff_env.chains import CCSR, Refined, with_detail
 from skipdiff_env.diffusion import random_model
 from skipdiff_env.upscale import Clock, Enlarger, clock
+from skipdiff_env.web.study import Metered
 
 
 class Slow:
@@ -50,6 +51,8 @@ def test_a_restorer_counts_once_for_a_picture(monkeypatch: pytest.MonkeyPatch) -
     model, restore = random_model(), Slow(7, 3)
     monkeypatch.setattr(model, "predict", Slow(5, 2))
     monkeypatch.setattr(model, "restorer", restore)
+    assert Clock(Metered(model), 64).once(CCSR(4)) == 3 / 64**2  # as on the web page
+    restore.seconds += [7, 3]
     found = Clock(model, 64)
     assert found.once(CCSR(4)) == found.once(CCSR(4)) == 3 / 64**2 and restore.sides == {16}
     enlarger = Enlarger(model, CCSR(4), 0, 128, clock=found)

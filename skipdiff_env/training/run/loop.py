@@ -42,7 +42,7 @@ from .plots import grid
 
 FORMAT = 1
 """Version of the checkpoint format."""
-MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init")
+MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init", "restorer_of")
 """Parts of the recipe that a resumed run may change: they do not affect the weights."""
 
 

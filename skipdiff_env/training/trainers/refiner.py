@@ -129,7 +129,7 @@ class RefinerTrainer(AdversarialTrainer):
         if not (folder / WEIGHTS).exists():
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())
         if self.restorer:
-            write_weights(folder / RESTORER, self.restorer.network)
+            write_atomically(folder / RESTORER, (self._folder / RESTORER).read_bytes())
         write_weights(folder / REFINER, self.ema)
         refiner = RefinerConfig(self.options.unet, training=record)
         config = replace(self.model.config, chain=f"ccsr:{self._usual}", refiner=refiner)

@@ -99,4 +99,8 @@ class RestorerTrainer(Trainer):
             write_atomically(folder / WEIGHTS, (self._folder / WEIGHTS).read_bytes())
         write_weights(folder / RESTORER, self.ema)
         restorer = replace(self.options.network, training=record)
-        write_config(folder / CONFIG, replace(self.model.config, refiner=None, restorer=restorer))
+        config = self.model.config
+        chain = None if config.refiner else config.chain
+        # The start and the figures are those of the model without a restorer.
+        made = replace(config, start=None, chain=chain, quality={}, refiner=None, restorer=restorer)
+        write_config(folder / CONFIG, made)
