@@ -84,10 +84,15 @@ class Choices:
         self.model = gr.Dropdown(shop.models, value=model, label="Model", visible=len(shop.models) > 1)
         self.steps = gr.Dropdown(self._pairs(model), value=steps, label="Step pair (S, F)")
         policies = shop.policies(model, steps)
-        self.policy = gr.Dropdown(policies, value=policies[0], label="Policy", elem_id="policy")
+        self.policy = gr.Dropdown(
+            policies, value=policies[0], label="Policy", elem_id="policy",
+            # Gradio's page sends each choice twice. When a step pair comes again, with the policy that was
+            # there before, that policy may no longer be among the choices.
+            allow_custom_value=True,
+        )  # fmt: skip
         self.start = gr.Slider(
             1, shop.fine_steps(model, steps), value=shop.usual_start(model, steps), step=1,
-            label="Start level k", visible=False, elem_id="start",
+            label="Start level k", visible=False, elem_id="start", buttons=[],
         )  # fmt: skip
         self.plan = gr.Textbox(
             PLAN, label="Plan", max_length=MAX_PLAN, visible=False, elem_id="plan",
@@ -121,9 +126,12 @@ class Choices:
             (self.policy, self._other_policy, of_policy),
         ):
             part.input(told(change), chosen, outputs, **hangs_on).then(**see)
-        for part in (self.reference, self.effort, self.clean, self.detail, self.start, self.plan, self.seed):
-            part.change(**see)
-        self.with_chain.change(**see)
+        # Only the visitor's own changes: what a function changes is looked at once, when all of it is there.
+        # No change waits for another, because Gradio's page drops the one that waits if the other ends in an
+        # error, as for an empty box.
+        own = [self.reference, self.effort, self.start, self.plan, self.seed, self.with_chain]
+        for event in (*(part.input for part in own), self.clean.change, self.detail.change):
+            event(**see, trigger_mode="multiple")
 
     def request(
         self, picture: Upload | None, reference: bool, model: str, policy: str, start: float, steps: int,

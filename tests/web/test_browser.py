@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,8 +177,12 @@ def test_clean_and_detail(page: Visitor) -> None:
         box = page.all(f"#{name} input[type=number]")[0]
         page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
         box.click()
-        box.send_keys("\ue009a\ue009", "0.5", "\ue007")
+        for keys in ("\ue009a\ue009", "\ue003", *"0.5", "\ue007"):  # first select all and delete
+            box.send_keys(keys)
+            time.sleep(0.3)  # so that every state of the box is sent
         page.says("#estimate", f"{calls} network calls")
+    page.click("#detail button")  # back to 1
+    page.says("#estimate", "19 network calls")
     page.click("#run")
     page.wait(lambda: page.text("#numbers") not in ("", before))
     page.finished()
@@ -281,6 +286,7 @@ def test_choices_change_with_each_other(page: Visitor) -> None:
     page.choose("Policy", "fixed start")
     page.says("#estimate", "18 network calls")
     assert page.all("#start input[type=range]")[0].get_attribute("max") == "20"
+    assert page.text("[data-testid=toast-body]") == ""
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 1000), (390, 844)])
