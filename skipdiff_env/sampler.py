@@ -122,7 +122,7 @@ class SkipDiffSampler:
         seeds = [_whole(s) for s in each]
         if len(seeds) != len(images):
             raise SkipDiffError(
-                f"{len(seeds)} seeds were given for {len(images)} images: give one for all, or one for each"
+                f"give one seed, or one for each image: images {len(images)}, seeds {len(seeds)}"
             )
         keys = [NoiseKey(image_key(image), s) for image, s in zip(images, seeds, strict=True)]
         chain = parse(policy, self.model, *self._steps, refiner=self._refiner)

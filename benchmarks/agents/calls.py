@@ -259,7 +259,8 @@ def _verdict(found: dict[str, NDArray[np.float64]]) -> str:
     optimum, other = (bounds[name][0] for name in ("optimum", "optimum under the other noise seed"))
     return (
         f"The best agent ({best}) {beats} the best fixed chain. The optimum gains {100 * optimum:.1f}; "
-        f"chosen under another noise seed it gains {100 * other:.1f}, which is a picture's own and no chance."
+        f"chosen under another noise seed it still gains {100 * other:.1f}, which depends on the picture and "
+        "not on the noise."
     )
 
 

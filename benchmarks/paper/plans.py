@@ -196,8 +196,8 @@ def beaten(results: Results, plans: Sequence[Sampler], rivals: Sequence[Sampler]
     *firsts, last = (column(name).title for name in JUDGES)
     what = f"{', '.join(firsts)} and {last}"
     said = (
-        f"Beaten is a plan where a standard sampler of as many evaluations is better by two of {what}, with "
-        "paired intervals clear of zero, and not worse by the third:"
+        f"A plan counts as beaten if a standard sampler with as many evaluations is better in two of {what}, "
+        "with paired intervals that exclude zero, and not worse in the third:"
     )
     return [said, "\n".join(found)] if found else []
 

@@ -294,7 +294,7 @@ def _engines(model: FrozenModel, args: argparse.Namespace) -> Section:
     )
     lacking = "; ".join(f"{way}: {why}" for way, why in missing.items())
     head = ["threads", "side", "way", "seconds", "ratio", "ready", "units"]
-    return "Engines", told, *([f"Not to be had here: {lacking}."] if lacking else []), Table(head, lines, 3)
+    return "Engines", told, *([f"Not available here: {lacking}."] if lacking else []), Table(head, lines, 3)
 
 
 TILED = ((1024, 768), (2048, 1536), (4096, 3072))

@@ -25,7 +25,7 @@ latent, info = env.reset(options={"image": 1, "noise_seed": 0})
 print("latent", latent.shape, "evaluations", info["evaluations"])
 
 # %%
-# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the network treats the noise that is left as detail. Here, we skip at the first three levels and denoise at the others; this is start 7, as in the paper.
+# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the network treats the noise that is left as detail. Here, we skip at the first three levels and denoise from level 7 down. This schedule is called *start 7*; it is the paper's choice.
 
 # %%
 done, level = False, 10

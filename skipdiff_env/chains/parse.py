@@ -148,7 +148,7 @@ def parse_skipdiff(
     :func:`parse`.
 
     Raises:
-        SkipDiffError: as :func:`parse`, and for a chain in which no policy decides.
+        SkipDiffError: in the same cases as :func:`parse`, and for a chain in which no policy decides.
     """
     model = as_model(model)
     given = isinstance(spec, Chain)

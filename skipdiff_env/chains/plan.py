@@ -163,8 +163,9 @@ def _etas(text: str, counts: Sequence[int], whole: str) -> list[float]:
                 raise ValueError
     except ValueError:
         raise SkipDiffError(
-            f"'eta {text}' does not fit the plan {whole!r}: give one number for all calls, or, for each "
-            f"of its {len(counts)} parts, one number or a list, separated by |"
+            f"'eta {text}' does not fit the plan {whole!r}: give one number for all calls, or one entry "
+            f"for each part of the plan (here {len(counts)}), separated by |; an entry is one number, or one "
+            "for each of the part's calls, separated by commas"
         ) from None
     return found
 

@@ -64,7 +64,5 @@ def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Ten
         SkipDiffError: if there is not one key for each image.
     """
     if len(keys) != len(condition):
-        raise SkipDiffError(
-            f"{len(keys)} noise keys were given for {len(condition)} images: give one for each"
-        )
+        raise SkipDiffError(f"give one noise key for each image: images {len(condition)}, keys {len(keys)}")
     return keyed_normal(keys, [steps] * len(keys), condition.shape[1:], condition)

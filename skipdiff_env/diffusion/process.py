@@ -144,7 +144,7 @@ class SkipProcess:
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (len(state),) or not ((chosen == DENOISE) | (chosen == SKIP)).all():
             raise SkipDiffError(
-                f"actions must be {len(state)} zeros (denoise) or ones (skip), got {chosen!r}"
+                f"actions must be 0 (denoise) or 1 (skip) for each of {len(state)} rows, got {chosen!r}"
             )
         if self.decisions == 0 or (state.level <= 1).any():
             raise SkipDiffError("no decision is left: call finish()")

@@ -194,8 +194,8 @@ class NoiseSchedule:
         """Compute ᾱ at the coarse levels 0, N, 2N, …, T (Eqs. 11 and 12), float64 (S + 1,).
 
         ``strided`` takes them from the full table. ``rebuilt`` clips each coarse β at 0.999 once more, which
-        is equivalent to rebuilding Eq. 9 with S steps. It moves only the topmost level (for T = 100 and S =
-        10 from 2.43e-7 to 2.41e-5). Published SkipDiff checkpoints expect ``rebuilt``.
+        is equivalent to rebuilding Eq. 9 with S steps. It changes ᾱ only at level T (for T = 100 and S = 10,
+        from 2.43e-7 to 2.41e-5). Published SkipDiff checkpoints expect ``rebuilt``.
         """
         table = self.alpha_bar[:: self.stride(coarse_steps)]
         if rule == "strided":

@@ -42,8 +42,8 @@ _BLANKS = (
 class Mapped(torch.Tensor):
     """A tensor of images, (B, C, H, W), all zeros at first.
 
-    From :data:`LARGE` bytes on, it is stored in a file, which is removed when the tensor is no longer used,
-    or when the process ends, however that happens.
+    With :data:`LARGE` bytes or more, it is stored in a file, which is removed when the tensor is no longer
+    used, or when the process ends, however that happens.
 
     Args:
         shape: (B, C, H, W).

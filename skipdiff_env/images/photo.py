@@ -100,7 +100,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Read the upright size and the format of a photograph.
 
     Raises:
-        SkipDiffError: as :func:`read_photo`, except for damaged pixels.
+        SkipDiffError: in the same cases as :func:`read_photo`, except that damaged pixels are not noticed.
     """
     with _opened(path) as file:
         return decode_header(file, max_pixels)

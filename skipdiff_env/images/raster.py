@@ -164,7 +164,7 @@ def upright(photo: Photo, orientation: int) -> Photo:
 
 
 def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay colour (H, W, C) over white by alpha (H, W), both of one type."""
+    """Composite colour (H, W, C) over white with alpha (H, W); both have the same dtype."""
     white = np.iinfo(colour.dtype).max
     share = alpha[..., None] / white
     return np.rint(colour * share + white * (1 - share)).astype(colour.dtype)

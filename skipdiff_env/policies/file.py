@@ -239,7 +239,7 @@ def _onnx_file(network: SkipProposalNetwork, about: str) -> bytes:
         import onnxscript  # noqa: F401  (the exporter needs it)
     except ImportError:
         raise SkipDiffError(
-            "ONNX export needs the packages onnx and onnxscript: pip install skipdiff[export]"
+            "ONNX export needs the packages onnx and onnxscript: pip install 'skipdiff[export]'"
         ) from None
     program = torch.onnx.export(
         network, _example(network), input_names=["latent", "hidden"], output_names=["logits", "next_hidden"],
@@ -254,7 +254,7 @@ def _load_onnx(file: Path) -> tuple[Network, Said]:
     try:
         import onnxruntime
     except ImportError:
-        raise SkipDiffError(f"{file} needs the package onnxruntime: pip install skipdiff[export]") from None
+        raise SkipDiffError(f"{file} needs the package onnxruntime: pip install 'skipdiff[export]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:

@@ -159,7 +159,8 @@ class Workshop(Offers):
         return optimum_calls(SkipProcess(self.model(request.model), request.coarse_steps))
 
     def seconds(self, request: Request, calls: int | None = None) -> float:
-        """Estimate the seconds for ``calls`` network calls (None: for the run), from the model's last job."""
+        """Estimate the seconds for ``calls`` network calls (None: for the whole run), from the model's last
+        job or, before the first one, from a timed call."""
         model = self.model(request.model)
         clock, pixels = self._clocks[request.model], request.task.lr[..., 0].size * model.scale**2
         if calls is not None:

@@ -72,7 +72,7 @@ def test_a_plan_is_beaten_by_two_of_three_judges() -> None:
         ({"psnr": 26.2}, False),
     ):
         (said, lines) = beaten(Results(plan + rows("ddim-6", 6, **changes)), [SIX], [DDIM, DPM])
-        assert said.startswith("Beaten is a plan where")
+        assert said.startswith("A plan counts as beaten if")
         assert lines == ("- six: beaten by ddim-6" if named else "- six: beaten by none of 1")
 
 

@@ -110,4 +110,4 @@ def test_engines_are_compared_with_torch(model_folder, tmp_path, monkeypatch):
     assert main(arguments) == 0
     page = (tmp_path / "tiny" / "speed" / "engines.md").read_text()
     line = next(line for line in page.splitlines() if line.startswith("| 1 | 32 | --engine onnx |"))
-    assert line.split("|")[5].strip() == "2.00" and "Not to be had here: OpenVINO" in page
+    assert line.split("|")[5].strip() == "2.00" and "Not available here: OpenVINO" in page

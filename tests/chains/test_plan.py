@@ -297,7 +297,7 @@ def test_a_plan_for_another_number_of_levels_is_refused(model: FrozenModel, cond
         Plan.read("100>50>0")(model, condition, KEYS)
     process = CallProcess(model)
     state = process.start(condition, KEYS)
-    with pytest.raises(ValueError, match="2 noise keys were given for 1 images"):
+    with pytest.raises(ValueError, match="images 1, keys 2"):
         process.start(condition[:1], KEYS)
     for told, to in ((21, 5), (10, 10), (10, -1), (0, 0)):
         with pytest.raises(ValueError, match="must be told at most the level reached"):

@@ -1,4 +1,4 @@
-"""Folders of diffusers, against diffusers itself: its networks, its scheduler's steps, its loop."""
+"""Diffusers model folders, against diffusers itself: its networks, its scheduler's steps, its loop."""
 
 import json
 import shutil

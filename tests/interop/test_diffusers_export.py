@@ -1,4 +1,4 @@
-"""Our models as folders of diffusers, which diffusers itself reads."""
+"""Our models as diffusers model folders, which diffusers itself reads."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_a_model_behind_a_restorer_is_refused(tmp_path):
     model = random_model(ModelConfig(scale=4, image_size=32, unet=OURS))
     restorer = Restorer(RestorerNetwork(RestorerConfig(4, 1)), RestorerConfig(4, 1))
     behind = FrozenModel(model.network, model.config, restorer=restorer)
-    with pytest.raises(SkipDiffError, match="a folder of diffusers has no restorer"):
+    with pytest.raises(SkipDiffError, match="a diffusers model folder has no restorer"):
         export_diffusers(behind, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

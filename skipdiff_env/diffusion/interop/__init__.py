@@ -1,8 +1,8 @@
 '''Models in other formats.
 
 - :mod:`.sr3`: checkpoints of the SR3 re-implementation and of SkipDiff's authors become model folders
-- :mod:`.diffusers`: folders of diffusers' ``UNet2DModel`` load as they are
-- :mod:`.diffusers_export`: model folders become folders of diffusers
+- :mod:`.diffusers`: model folders of diffusers (``UNet2DModel``) load as they are
+- :mod:`.diffusers_export`: SkipDiff's model folders become model folders of diffusers
 - :mod:`.hub`: model folders in any layout load by their id on the Hugging Face hub
 
 Any other model is an object with ``predict`` and a ``schedule``. It needs neither a base class nor

@@ -1,4 +1,4 @@
-"""Folders of diffusers: a ``UNet2DModel`` and a DDPM or DDIM scheduler's configuration (extra ``diffusers``).
+"""Diffusers model folders: a ``UNet2DModel`` and a DDPM or DDIM scheduler's settings (extra ``diffusers``).
 
 A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
 or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
@@ -35,7 +35,7 @@ _OLD = re.compile(rf"(attentions\.\d+\.)({'|'.join(OLD_ATTENTION)})(?=\.)")
 
 @dataclass(frozen=True)
 class Extras:
-    """The content of ``skipdiff.json`` in a folder of diffusers. Without that file, the defaults apply."""
+    """The content of ``skipdiff.json`` in a diffusers model folder. Without that file, the defaults apply."""
 
     scale: int = 4
     """Enlargement factor."""
@@ -103,7 +103,7 @@ class DiffusersNetwork(nn.Module):
 
 
 def read_folder(folder: Path) -> tuple[DiffusersNetwork, ModelConfig, str]:
-    """Read the network, the configuration and the identity of a folder of diffusers.
+    """Read the network, the configuration and the identity of a diffusers model folder.
 
     ``config.unet`` only describes the network's size, from which tiles and memory are planned; the network
     is not built from it.
@@ -173,7 +173,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SkipDiffError(f"{path} is missing: a folder of diffusers needs it") from None
+        raise SkipDiffError(f"{path} is missing: a diffusers model folder needs it") from None
     except ValueError as error:
         raise SkipDiffError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Writes models as folders of diffusers if a ``UNet2DModel`` can have their architecture."""
+"""Writes models as diffusers model folders, if a ``UNet2DModel`` can have their architecture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
 
 
 def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
-    """Write one of SkipDiff's models as a flat folder of diffusers, with a model card.
+    """Write one of SkipDiff's models as a flat diffusers model folder, with a model card.
 
     The exported network computes the same function. Its time embedding becomes a table: row t holds the
     embedding of √ᾱ at level t + 1. SkipDiff's blocks add a linear function of the embedding e, whereas
@@ -53,7 +53,7 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
             "only SkipDiff's own can be exported"
         )
     if model.restorer:
-        raise SkipDiffError(f"{model.name!r} cannot be exported: a folder of diffusers has no restorer")
+        raise SkipDiffError(f"{model.name!r} cannot be exported: a diffusers model folder has no restorer")
     for field, wanted, found in (
         ("patch_size", 1, config.unet.patch_size),
         ("multipliers", "to begin with 1", config.unet.multipliers[0]),

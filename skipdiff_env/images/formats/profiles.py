@@ -27,7 +27,8 @@ def profile_fits(profile: bytes | None, mode: str) -> bool:
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert an L, RGB, CMYK or LAB image to sRGB by its profile, with perceptual intent.
 
-    CMYK without a profile is converted by the plain formula.
+    Without a profile that fits, Pillow converts: each of CMYK's colours becomes (1 - ink) · (1 - black), and
+    L and RGB count as sRGB.
     """
     source: Any = ImageCms.createProfile("LAB")
     if image.mode != "LAB":
