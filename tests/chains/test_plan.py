@@ -281,7 +281,7 @@ def test_no_draw_comes_twice(model: FrozenModel, condition: Tensor) -> None:
         ("100>50>0 eta 2", "eta must be from 0 to 1, not 2"),
         ("100>50>0 eta nan", "eta must be from 0 to 1, not nan"),
         ("100>50>0 eta 0|1", "'eta 0|1' does not fit the plan"),
-        ("100>50|40>20>10>0 eta 0|1,0,1", "its 2 parts"),
+        ("100>50|40>20>10>0 eta 0|1,0,1", "here 2"),
         ("100>50>0 eta half", "does not fit the plan"),
         ("100>-50>0", "is not a plan"),
     ],
