@@ -210,8 +210,8 @@ class Enlarger:
         colour = np.broadcast_to(photo.colour, (*photo.colour.shape[:2], 3))
         levels, evaluations = [], 0
         steps = passes(photo.size, target, self.model.scale)
-        for goal in [*steps[1:], target]:
-            colour, visited, spent = self._run(colour, goal, neutral, folder)
+        for number, goal in enumerate([*steps[1:], target]):
+            colour, visited, spent = self._run(colour, goal, neutral, folder, restore=number == 0)
             levels.append(visited)
             evaluations += spent
         colour = np.ascontiguousarray(colour[..., : photo.colour.shape[2]])
@@ -222,10 +222,13 @@ class Enlarger:
         return Enlargement(replace(photo, colour=colour, alpha=alpha), levels, evaluations)
 
     def _run(
-        self, colour: np.ndarray, goal: Size, neutral: bool, folder: Path | None
+        self, colour: np.ndarray, goal: Size, neutral: bool, folder: Path | None, restore: bool
     ) -> tuple[np.ndarray, list[int], int]:
-        """Run the model once, (h, w, 3) → (H, W, 3) of size ``goal``; return levels and evaluations, too."""
-        large, final = self._chained(colour, folder)
+        """Run the model once, (h, w, 3) → (H, W, 3) of size ``goal``; return levels and evaluations, too.
+
+        Only the photograph itself is restored: results of the model have nothing to remove.
+        """
+        large, final = self._chained(colour, folder, restore)
         if neutral:
             large = large.mean(dim=1, keepdim=True)
         if large.shape[-2:] != goal[::-1]:
@@ -233,14 +236,13 @@ class Enlarger:
         pixels = np.broadcast_to(_pixels(large, colour.dtype), (*goal[::-1], 3))
         return pixels, list(final.levels), int(final.evaluations[0])
 
-    def _chained(self, colour: np.ndarray, folder: Path | None) -> tuple[Tensor, Final]:
+    def _chained(self, colour: np.ndarray, folder: Path | None, restore: bool) -> tuple[Tensor, Final]:
         """Return the chain's picture of (h, w, 3), float (1, 3, H, W) in [-1, 1], and its ``Final``."""
         deep = colour.dtype == np.uint16
         seen = np.rint(colour / 257).astype(np.uint8) if deep else np.array(colour)
         enlarge = partial(bicubic_condition, scale=self.model.scale)
-        condition = channel_by_channel(
-            enlarge, self.model.restored(to_planes(seen).to(self.model.device)), folder
-        )
+        lr = to_planes(seen).to(self.model.device)
+        condition = channel_by_channel(enlarge, self.model.restored(lr) if restore else lr, folder)
         final = self.chain(self.tiled, condition, [NoiseKey(image_key(seen), self.seed)])
         self._report_saved(seen, int(final.evaluations[0]))
         x0 = final.x0

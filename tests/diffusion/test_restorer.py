@@ -108,6 +108,9 @@ def test_sampler_and_enlarger_use_the_restorer(tmp_path: Path) -> None:
     enlarged = enlarger(photo, (32, 32)).photo.colour
     assert np.abs(enlarged.astype(int) - sampled).max() <= 1
     assert np.abs(plain.astype(int) - sampled).max() > 3
+    further = enlarger(photo, (128, 128)).photo.colour  # in two runs, of which the first is restored
+    last = Enlarger(bare, parse(3, bare), seed=0, tile=256)(Photo(enlarged), (128, 128))
+    assert np.array_equal(further, last.photo.colour)
 
 
 def test_the_restorer_is_part_of_the_models_identity(tmp_path: Path) -> None:
