@@ -17,7 +17,7 @@ lpips, psnr = skipdiff_env.load_metric("lpips"), skipdiff_env.load_metric("psnr"
 pairs = [make_pair(bundled_images(), i, scale=model.scale, image_size=128) for i in range(7)]
 
 # %%
-# We compare three plans with six evaluations: DDIM at evenly spaced levels, the same levels with fresh noise, and a plan that descends faster and skips, telling the network level 11 when it has reached level 14.
+# We compare three plans with six evaluations: DDIM at evenly spaced levels, the same levels with fresh noise, and a plan that descends faster and skips: at level 14, it tells the network that the level is 11.
 
 # %%
 plans = {
