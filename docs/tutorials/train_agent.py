@@ -103,7 +103,7 @@ print(f"the agent: {play(as_policy(agent))}")
 #
 # ## Use it
 #
-# `as_policy` turns any agent of Stable-Baselines3 or sb3-contrib into a policy, which the sampler runs on pictures of any size:
+# `as_policy` turns an agent of Stable-Baselines3 or sb3-contrib that was trained on latents into a policy, which the sampler runs on pictures of any size:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(model)
