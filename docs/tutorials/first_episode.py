@@ -25,7 +25,7 @@ latent, info = env.reset(options={"image": 1, "noise_seed": 0})
 print("latent", latent.shape, "evaluations", info["evaluations"])
 
 # %%
-# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the network treats the noise that is left as detail. Here, we skip at the first three levels and denoise from level 7 down. This schedule is called *start 7*; it is the paper's choice.
+# Nine decisions follow. A skip costs nothing and lowers the level that the network is told, so the network treats the noise that is left as detail. Here, we skip at the first three levels and denoise at level 7 and below. This schedule is called *start 7*; in the paper's Table 5, it has the best NIQE and LPIPS.
 
 # %%
 done, level = False, 10

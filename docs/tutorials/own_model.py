@@ -29,7 +29,7 @@ class Guess:
 
 
 # %%
-# An exact sampler would reproduce this standard deviation about $c$. The full chain gives a slightly smaller deviation, since the variance of the posterior is the smallest that a step may have. Each skip increases the deviation, since the noise that is left is treated as detail:
+# An exact sampler would reproduce this standard deviation about $c$. The full chain gives a slightly smaller deviation, since the posterior of each step treats the model's estimate as exact and therefore adds too little noise. Each skip increases the deviation, since the noise that is left is treated as detail:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(Guess(), coarse_steps=10)

@@ -17,7 +17,7 @@ lpips, psnr = skipdiff_env.load_metric("lpips"), skipdiff_env.load_metric("psnr"
 pairs = [make_pair(bundled_images(), i, scale=model.scale, image_size=128) for i in range(7)]
 
 # %%
-# We compare three plans with six evaluations: DDIM at evenly spaced levels, the same levels with fresh noise, and a plan that descends faster and skips, telling the network level 11 when it has reached level 14.
+# We compare three plans with six evaluations: DDIM at evenly spaced levels, the same levels with fresh noise, and a plan that descends faster and skips: at level 14, it tells the network that the level is 11.
 
 # %%
 plans = {
@@ -38,7 +38,7 @@ for name, plan in plans.items():
 print(f"start 7      {judge(7)}, in 16 evaluations")
 
 # %%
-# DDIM without noise has the lowest LPIPS of these, but also the lowest PSNR. `find_plan` uses Optuna to try plans that have a given number of calls, and stops unpromising trials early. It looks for the lowest LPIPS among plans that are not worse in PSNR, SSIM or smooth areas than the model's own start, here 6, so the plan that it finds may have a higher LPIPS than one of the plans above. A few trials on seven pictures are only a demonstration: for real use, choose plans on many pictures that are not in your test set (`skipdiff find-plan` keeps a study that can be resumed).
+# DDIM without noise has the lowest LPIPS of these, but also the lowest PSNR. `find_plan` uses Optuna to try plans that have a given number of calls, and stops unpromising trials early. It looks for a low LPIPS, but with a penalty for plans that are clearly worse than the model's own start, here 6, in PSNR, SSIM or smooth areas, so the plan that it finds may have a higher LPIPS than one of the plans above. A few trials on seven pictures are only a demonstration: for real use, choose plans on many pictures that are not in your test set (`skipdiff find-plan` keeps a study that can be resumed).
 
 # %%
 found = skipdiff_env.find_plan(

@@ -99,11 +99,11 @@ for start in range(10, 0, -1):
 print(f"the agent: {play(as_policy(agent))}")
 
 # %%
-# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs, start 6 would have been better, but this cannot be learned from five training photographs in a short training run. Agents that learned from a hundred pictures come nearer to the best fixed start, but are not better either; see [What agents learned](../agents.md).
+# The return is 1/LPIPS minus the price of the evaluations. The agent begins to denoise at level 8 in most of these episodes. On these two photographs, start 6 would have been better, but the agent did not learn this from five training photographs in a short training run. Agents that learned from a hundred pictures come nearer to the best fixed start, but are not better either; see [What agents learned](../agents.md).
 #
 # ## Use it
 #
-# `as_policy` turns any agent of Stable-Baselines3 or sb3-contrib into a policy, which the sampler runs on pictures of any size:
+# `as_policy` turns an agent of Stable-Baselines3 or sb3-contrib that was trained on latents into a policy, which the sampler runs on pictures of any size:
 
 # %%
 sampler = skipdiff_env.SkipDiffSampler(model)
