@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     report = Report(
         "inputs",
         f"{' and '.join(names)}, by input",
-        f"Means over {count(tables[None])}, in {str(models[0].dtype).removeprefix('torch.')}; every model at "
-        "its own fixed start, and where it has a refiner by the chain that this is meant for. "
+        f"Means over {count(tables[None])}, in {str(models[0].dtype).removeprefix('torch.')}; SkipDiff "
+        "of every model at its own fixed start and, if it has a refiner, the chain that the refiner was made "
+        "for. "
         f"{made_by('inputs', args, add_arguments)}",
         [
             Table(

@@ -50,8 +50,9 @@ def write(
         "number; ± is half of the 95 % bootstrap interval over images. LPIPS and ST-LPIPS (Ghildyal and Liu "
         "2022) are both with AlexNet; residue is the grain in the flattest tenth of the original's blocks, "
         "over the original's own (1 is right). Seconds are medians, ours in "
-        f"{threads} thread{'s' * (threads != 1)}. A model stands for what a user gets without options, "
-        f"*auto* for what `--model auto` takes. Compared are {programs}. Made by `{command}`."
+        f"{threads} thread{'s' * (threads != 1)}; the machine was not idle, so only large ratios count. A "
+        "model's row is what a user gets without options; *auto* is the model that `--model auto` takes. The "
+        f"models and programs: {programs}. Made by `{command}`."
     )
     blocks: list[str | Table] = [
         "## LPIPS by kind of input",
