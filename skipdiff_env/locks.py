@@ -27,8 +27,8 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def held(path: Path, wait: bool = True) -> Iterator[None]:
-    """Create an empty file and hold it against other threads and processes; at the end, remove it if it still
-    exists.
+    """Create an empty file and hold it against other threads and processes; at the end of the
+    ``with`` block, remove it if it still exists.
 
     Args:
         path: the file, in a folder that exists. It has the permissions that the process's umask allows.

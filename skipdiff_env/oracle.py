@@ -1,4 +1,4 @@
-"""The exact best schedule of an image and a noise seed, found by trying all distinct schedules.
+"""The best schedule for an image and a noise seed, found by trying all distinct schedules.
 
 Under one noise seed, a latent is determined by the levels at which it was denoised (the state's ``history``).
 The walk below branches into skip and denoise at every level and keeps one row for each distinct history, so
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Every outcome of an image and a noise seed."""
+    """Every outcome for an image and a noise seed."""
 
     outcomes: tuple[Outcome, ...]
     """All distinct results, best first; among equals, the cheaper one first."""

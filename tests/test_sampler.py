@@ -149,7 +149,7 @@ def test_the_callback_sees_every_level(model):
         (lambda s: s(LR[0], policy="often"), "unknown policy 'often'"),
         (lambda s: s(LR[0], policy=True), "unknown policy True"),
         (lambda s: s(LR, seed=[1, 2]), "images 3, seeds 2"),
-        (lambda s: s([LR[0], LR[0][:4]]), "one size, got 10x4, 10x8"),
+        (lambda s: s([LR[0], LR[0][:4]]), "the same size, got 10x4, 10x8"),
         (lambda s: s([]), "there is no image"),
         (lambda s: s(LR[0].astype(np.float32)), "the image: .*uint8"),
         (lambda s: s(LR[0, ..., :2]), "the image: .*uint8"),

@@ -57,7 +57,8 @@ class Final:
 
 
 class Chain(ABC):
-    """Turns noise and a condition into a picture. A chain is immutable and holds neither model nor state."""
+    """Turns noise and a condition into a picture. A chain is immutable and holds neither a model nor a
+    state."""
 
     name: str
     """Name in tables and labels."""

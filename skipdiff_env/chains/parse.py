@@ -73,10 +73,11 @@ def efforts(model: DiffusionModel) -> dict[str, Chain]:
 
     The chains are those that the model's ``plans.json`` names, if that file is for these weights. Where it
     names none, a model that was made for a few-step chain runs half its usual number of evaluations, the
-    usual number, and twice that number, as far as the chain allows. Any other model runs CSA alone for
-    ``fast``, SkipDiff with the usual steps for ``normal``, and all levels for ``best``; with at most ten
-    levels, it always runs all of them. For ``normal``, the policy is the agent in the model's folder if it
-    was trained for these weights, steps and rule, and otherwise the usual fixed start.
+    usual number, and twice that number, as far as the chain allows; a model that was made for a plan runs it
+    for every effort. Any other model runs CSA alone for ``fast``, SkipDiff with the usual steps for
+    ``normal``, and all levels for ``best``; with at most ten levels, it always runs all of them. For
+    ``normal``, the policy is the agent in the model's folder if it was trained for these weights, steps and
+    rule, and otherwise the usual fixed start.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.

@@ -30,7 +30,7 @@ CoarseRule = Literal["strided", "rebuilt"]
 class Jump:
     """q(x_u | x_t, x_0) of a jump from level t down to level u: N(mean, std² I).
 
-    ``mean = x0_coef * x0 + xt_coef * x_t``. All fields are float64 and share one shape.
+    ``mean = x0_coef * x0 + xt_coef * x_t``. All fields are float64 and have the same shape.
     """
 
     beta: Float64
@@ -44,7 +44,7 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
 
     Args:
         alpha_bar_t: ᾱ of the level that the jump leaves, in (0, 1).
-        alpha_bar_u: ᾱ of the level that the jump reaches, in (ᾱ_t, 1]. At 1 (level 0) the jump returns
+        alpha_bar_u: ᾱ of the level that the jump reaches, in (ᾱ_t, 1]. At 1 (level 0), the jump gives
             exactly x_0, without noise.
         eta: η of DDIM (Song et al. 2021, Eqs. 12 and 16), 0 … 1: how much of the posterior's noise is fresh.
             At 1 this is the posterior itself; at 0 all noise is that of x_t.

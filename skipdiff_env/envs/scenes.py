@@ -281,7 +281,7 @@ class Scenes(ABC):
         return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
-        """Return the info keys that are known only at the end of an episode, with their placeholders until
+        """Return the info keys whose values are known only at the end of an episode, with placeholders until
         then."""
         blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}

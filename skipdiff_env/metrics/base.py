@@ -34,7 +34,7 @@ class Metric(ABC):
     """
 
     restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None
-    """A function and its arguments that recreate this metric; ``load_metric`` sets it."""
+    """The function and the arguments that recreate this metric; ``load_metric`` sets them."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Metric(ABC):
 
         Returns:
             The scores, float64 (B,); NaN where a picture has no score (NIQE of a flat picture, for
-            example). PSNR of a perfect copy is infinite.
+            example). The PSNR of a perfect copy is infinite.
 
         Raises:
-            SkipDiffError: if the pictures are of the wrong kind or too small, a reference is missing, or
-                the metric cannot be loaded.
+            SkipDiffError: if the pictures are of the wrong kind or too small, the references are missing or
+                of another shape, or the metric cannot be loaded.
         """
         check_images(images, "images")
         self.check_size(*images.shape[1:3])

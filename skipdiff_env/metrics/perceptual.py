@@ -4,7 +4,8 @@ NIQE is by Mittal, Soundararajan and Bovik (2013), and LPIPS by Zhang et al. (20
 with the weights in ``weights/``; for any other metric, pyiqa finds the weights itself.
 
 NIQE reacts to the last bit: in flat areas its normalised pixels are rounding noise whose sign counts. Scores
-from different machines or devices agree to about 1e-3 of their value on such pictures, and to 1e-6 on others.
+from different machines or devices agree to within about 1e-3 of their value on such pictures, and 1e-6 on
+others.
 """
 
 from __future__ import annotations

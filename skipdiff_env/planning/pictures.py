@@ -28,7 +28,8 @@ class Pictures:
         model: the frozen model.
         source: HR pictures.
         metrics: names of the metrics.
-        size: side in pixels of the crops from the pictures' centres; None for whole pictures of one size.
+        size: side in pixels of the crops from the pictures' centres; None: whole pictures, all of the same
+            size.
         batch: number of pictures per network call.
 
     Raises:
