@@ -82,7 +82,7 @@ class LatentCache:
         return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
-        """Return the entry of a key, with its latent in float32, or None if there is none."""
+        """Return the entry under a key, with its latent in float32, or None if there is none."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:

@@ -2,7 +2,7 @@
 
 Locks are taken with ``flock``, and the system releases them when a process ends, for whatever reason. A file
 that exists but is not locked was therefore left by a dead process, and is taken over. Without ``flock`` (on
-Windows and some network file systems) such a file cannot be distinguished from one that a living process
+Windows and some network file systems), such a file cannot be distinguished from one that a living process
 holds, so the user has to remove it.
 """
 

@@ -28,7 +28,7 @@ class PlanOutcome:
     value: float
     """The metric M of the result; NaN if it cannot be computed."""
     worth: float
-    """-ln M, or ln M if high values are good; 0 if M cannot be computed."""
+    """-ln M, or ln M if high values of M are good; 0 if it cannot be computed."""
 
     @property
     def evaluations(self) -> int:

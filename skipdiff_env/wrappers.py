@@ -41,7 +41,7 @@ class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
     Args:
         env: an environment of ``SkipDiffRecorded-v0``.
-        scale: number that rewards and costs are divided by. None: the standard deviation of the rewards of
+        scale: number by which rewards and costs are divided. None: the standard deviation of the rewards of
             an episode's outcomes, averaged over episodes, which makes returns of the order of 1.
 
     Raises:

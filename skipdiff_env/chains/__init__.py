@@ -7,7 +7,7 @@ needs neither Gymnasium nor pyiqa, so models can be trained with it where these 
 - :mod:`.plan`: chains of fixed calls, each with its own told level
 - :mod:`.ccsr`, :mod:`.addsr`: two related systems that need few evaluations
 - :mod:`.detail`: scales the detail of a chain's picture
-- :mod:`.parse`: turns what users write into a chain, and holds the default
+- :mod:`.parse`: turns what users write into a chain, and defines the default chain
 """
 
 from .addsr import AddSR

@@ -97,7 +97,7 @@ def parse(
     """Turn what a user writes into a chain.
 
     Args:
-        spec: what the user wrote; see the table above.
+        spec: what the user wrote; see the table at the top of this module.
         model: the model, whose levels, agent, start and refiner are used.
         coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: the largest divisor of T up
             to 10.

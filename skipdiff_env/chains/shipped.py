@@ -29,7 +29,7 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """Return the chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty without a file for these
+    """Return the chain of each effort, such as ``plan:6`` or ``100>26|20>0``; empty without a file for these
     weights.
 
     Raises:

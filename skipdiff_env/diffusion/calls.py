@@ -38,7 +38,7 @@ ETAS = (0.0, 0.5, 1.0)
 
 
 def usual_levels(top: int) -> list[float]:
-    """Return the usual levels that calls may lead to: whole numbers below T, falling to 0."""
+    """Return the usual levels that calls may lead to: whole numbers below T, in descending order to 0."""
     return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
 
 

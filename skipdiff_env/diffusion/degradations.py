@@ -1,4 +1,4 @@
-"""What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
+"""What cameras and websites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
 As in Real-ESRGAN (Wang et al. 2021), each fault is of a random kind, with a strength drawn from a range. The
 faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
@@ -56,7 +56,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class DegradationRecipe:
-    """The faults that LR is given after shrinking, in random order, in training and in its validation."""
+    """The faults that LR is given after shrinking, in random order, in training and validation."""
 
     blur: Effect = Effect()
     """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""

@@ -1,4 +1,5 @@
-"""Engines, which run a model's network: torch itself, or another library that gives the same results.
+"""Engines, which run a model's network: torch itself, or another library that gives the same results up to
+rounding.
 
 An engine turns a network into an equivalent function, (B, 6, H, W), (B,) → (B, 3, H, W), which
 :class:`.model.FrozenModel` calls. A new engine is a new entry of :data:`ENGINES`. ``python -m benchmarks

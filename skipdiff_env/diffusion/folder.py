@@ -186,7 +186,7 @@ def save_model(
         folder: the folder, which is created if it is missing.
         network: the network whose weights are written.
         config: the content of ``config.json``.
-        card: text of the model card; empty: none is written.
+        card: text of the model card; if it is empty, no card is written.
         dtype: type in which the weights are stored; half precision halves the space.
         restorer: the model's restorer, whose configuration is written too; None if the model has none.
 

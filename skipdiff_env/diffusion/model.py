@@ -54,7 +54,7 @@ class ModelConfig:
     scale: int
     """Enlargement factor."""
     image_size: int
-    """Side in pixels of the HR images that the model is meant for; other sizes work."""
+    """Side in pixels of the HR images that the model is meant for; other sizes work too."""
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: dict[str, Any] = field(default_factory=lambda: NoiseSchedule.cosine().config)
     prediction: Literal["noise", "v"] = "noise"
@@ -143,7 +143,8 @@ def _check_fields(cls: type, data: Any, prefix: str) -> None:
 
 
 def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
-    """Enlarge uint8 (B, 3, h, w) to the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+    """Enlarge LR images, uint8 (B, 3, h, w), to the condition c, float32
+    (B, 3, h·scale, w·scale) in [-1, 1]."""
     height, width = (side * scale for side in lr.shape[-2:])
     return bicubic(to_signed(lr), height, width).clamp_(-1, 1)
 
@@ -241,12 +242,13 @@ class FrozenModel:
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def restored(self, lr: Tensor) -> Tensor:
-        """Restore uint8 (B, 3, h, w) with the model's restorer; without one, return it as it is."""
+        """Restore LR images, uint8 (B, 3, h, w), with the model's restorer; without one, return them as they
+        are."""
         return self.restorer(lr) if self.restorer else lr
 
     def condition(self, lr: Tensor) -> Tensor:
-        """Compute the condition c, float32 in [-1, 1], by restoring uint8 (B, 3, h, w) and enlarging the
-        result bicubically by the scale."""
+        """Compute the condition c, float32 in [-1, 1], by restoring LR images, uint8 (B, 3, h, w), and
+        enlarging the results bicubically by the scale."""
         return bicubic_condition(self.restored(lr).to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:

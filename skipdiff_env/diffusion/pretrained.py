@@ -80,10 +80,10 @@ def load_pretrained(
     dtype: torch.dtype | None = None,
     engine: str = TORCH,
 ) -> FrozenModel:
-    """Load a frozen model by name or folder.
+    """Load a frozen model by name, by folder or by its id on the Hugging Face hub.
 
     The same arguments give the same object, as long as the model's files do not change and it is among the
-    eight models that were loaded last.
+    eight models that were asked for last.
 
     Args:
         name_or_path: name of a shipped model; a model folder of SkipDiff, of SR3 or (with the extra

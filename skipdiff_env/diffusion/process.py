@@ -74,7 +74,7 @@ class SkipProcess:
         coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
         fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
             is, as in the paper's ablations with (S, F) = (10, 100) and (1, 100). 0: CSA alone, whose last
-            jump goes from N to 0, with S evaluations in total; with S = T this is the full chain, SR3's
+            jump goes from N to 0, with S evaluations in total; with S = T, this is the full chain, SR3's
             sampler.
         skip_rule: rule for the latent after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
         coarse_levels: rule for the coarse levels (see :meth:`NoiseSchedule.coarse`); None: the model's own.

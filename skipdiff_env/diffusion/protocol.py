@@ -44,8 +44,8 @@ class DiffusionModel(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which the model was loaded, and which may hold its agent, refiner and plans, or
-        None."""
+        """Folder from which the model was loaded, which may hold its agent, refiner and plans; None if there
+        is none."""
 
     @property
     def image_size(self) -> int | None:
@@ -64,7 +64,8 @@ class DiffusionModel(Protocol):
         """Rule for CSA's topmost level, ``strided`` by default; see :meth:`NoiseSchedule.coarse`."""
 
     def condition(self, lr: Tensor) -> Tensor:
-        """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+        """Turn LR images, uint8 (B, 3, h, w), into the condition c, float32
+        (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """Estimate x̂0 in image space, [-1, 1], from the latent, the condition and √ᾱ (B,). All other tensors

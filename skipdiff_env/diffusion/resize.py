@@ -20,7 +20,8 @@ def bicubic(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def degrade(hr: Tensor, scale: int) -> Tensor:
-    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC does.
+    """Shrink images, uint8 (B, 3, H, W), by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC
+    does.
 
     Raises:
         ValueError: if a side is not a multiple of ``scale``.

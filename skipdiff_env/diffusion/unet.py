@@ -43,8 +43,8 @@ class UNetConfig:
     zero_init: bool = False
     """Whether every residual branch starts at zero, so that a new block is the identity."""
     level_embedding: Literal["signal", "log_snr"] = "signal"
-    """What is embedded: √ᾱ itself (SR3) or its log signal-to-noise ratio, which distinguishes the last few
-    levels (√ᾱ of levels 1 and 10 differ by 1.4 %)."""
+    """What is embedded: √ᾱ itself (SR3) or the log signal-to-noise ratio, which distinguishes the last few
+    levels (the √ᾱ of levels 1 and 10 differ by only 1.4 %)."""
 
     @property
     def multiple(self) -> int:
@@ -53,7 +53,7 @@ class UNetConfig:
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Noise level (B,) → (B, dim): half sines, half cosines, frequency exp(-ln 1e4 · i/(dim/2))."""
+    """Noise level (B,) → (B, dim): half sines, half cosines, of frequencies exp(-ln 1e4 · i/(dim/2))."""
 
     def __init__(self, dim: int, kind: str) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ class Ledger(ABC):
             (numbers, bools or arrays). ``reward_valid`` must be one of them.
 
     Attributes:
-        image, noise_seed: image index and noise seed, which replay each episode, int64 (count,).
+        image, noise_seed: image index and noise seed, which determine each episode, int64 (count,).
         price: price of an evaluation, float64 (count,).
         outcome: values of the outcome by name, each (count, ...).
     """

@@ -48,7 +48,7 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Observation Space
 
-    `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent. With `observation_size=n` it is
+    `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent. With `observation_size=n`, it is
     resized (antialiased bicubic) to (3, n, n).
 
     `observation="dict"`:
@@ -56,7 +56,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; first the condition |
+    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; at first the condition |
     | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in `x0` |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image, before any restorer |
     | `level` | `Box(0, T, (1,), float32)` | the level reached |
@@ -132,7 +132,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `calls` | float32 (budget, 3) | told level, next level and eta of each call; -1 for those to come |
     | `action_mask` | int8 (actions,) | 1 for the actions that are allowed next |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
+    | `noise_seed` | `int` | the noise seed, which together with `image` determines the episode |
     | `step_cost` | `float` | this episode's price of a network call |
     | `metric` | `float` | the metric of the current x0, NaN if not computable; -1 before the first call |
     | `reward_valid` | `bool` | whether M of the result gave a reward; False before the end |

@@ -28,9 +28,9 @@ class Metric(ABC):
         min_size: minimum height and width in pixels of a picture (1 if unknown).
         device: device on which the metric's network computes, if it has one.
 
-    A score depends only on the picture (and its reference): random numbers inside a metric are seeded
-    for each picture, and the caller's generators are left as they were. Pickles and copies carry only
-    the arguments of ``load_metric``, never weights.
+    Unless the metric is a user's function, a score depends only on the picture (and its reference): random
+    numbers inside the metric are seeded for each picture, and the caller's generators are left as they were.
+    Pickles and copies carry only the arguments of ``load_metric``, never weights.
     """
 
     restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None

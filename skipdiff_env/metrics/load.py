@@ -29,8 +29,8 @@ def load_metric(
     Args:
         spec: one of
 
-            - ``"niqe"``: needs no reference. It reads only the part of a picture that whole 96x96 blocks
-              fill from the top left, and is comparable only between pictures of the same size (at least
+            - ``"niqe"``: needs no reference. It reads only the whole 96x96 blocks of a picture, counted
+              from the top left, and is comparable only between pictures of the same size (at least
               192x192, since a single block has no covariance);
             - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
               counts; equal to ``"niqe"`` where both sides are multiples of 96;

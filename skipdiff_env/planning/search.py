@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 GUARDS = {"psnr": (0.05, -1), "ssim": (0.003, -1), "residue": (0.05, 1)}
 """For each guard, how far a plan may fall behind the reference without a penalty, and the sign of a loss:
-PSNR in dB, SSIM, and the residue (grain in flat areas, which LPIPS and NIQE mistake for detail) as a fraction
-of the reference's."""
+PSNR in dB, SSIM as a difference, and the residue (grain in flat areas, which LPIPS and NIQE mistake for
+detail) as a fraction of the reference's."""
 TOLL = 0.05
 """The penalty for each further loss of the same size, as a fraction of M."""
 FINALISTS = 8
