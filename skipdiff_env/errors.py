@@ -1,5 +1,5 @@
 """The error that SkipDiff raises for invalid requests, and checks that raise it. Each message is one line
-that says what is wrong and what to do."""
+that says what is wrong and, unless that is plain, what to do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def first_line(error: BaseException) -> str:
 
 
 class SkipDiffError(ValueError):
-    """A request that cannot be carried out; the message says what is wrong, where, and what to do."""
+    """A request that cannot be carried out; the message says what is wrong, where, and, unless that is plain,
+    what to do."""
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:

@@ -290,8 +290,8 @@ def _skipdiff(
         found = shipped_policy(model, coarse, fine, skip_rule)
         if spec == "agent" and found is None:
             raise SkipDiffError(
-                f"{model.name!r} has no agent for {coarse} coarse and {fine} fine steps under {skip_rule!r}: "
-                "give an agent's file or a start level"
+                f"{model.name!r} has no agent for coarse steps {coarse}, fine steps {fine} and rule "
+                f"{skip_rule!r}: give an agent's file or a start level"
             )
         spec = found
     if spec is None:

@@ -144,7 +144,7 @@ class SkipProcess:
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (len(state),) or not ((chosen == DENOISE) | (chosen == SKIP)).all():
             raise SkipDiffError(
-                f"give one action, 0 (denoise) or 1 (skip), for each row: rows {len(state)}, got {chosen!r}"
+                f"give one action, 0 (denoise) or 1 (skip), for each row: rows {len(state)}, actions {chosen}"
             )
         if self.decisions == 0 or (state.level <= 1).any():
             raise SkipDiffError("no decision is left: call finish()")

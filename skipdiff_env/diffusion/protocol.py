@@ -107,8 +107,9 @@ def as_model(model: Any) -> DiffusionModel:
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
-                f"a {type(model).__name__} is not a model, since it lacks {name!r}: give a loaded model, or "
-                "an object with predict(latent, condition, noise_level) and a schedule"
+                f"an object of class {type(model).__name__} is not a model, since it lacks {name!r}: "
+                "give a loaded model, or an object with predict(latent, condition, noise_level) and a "
+                "schedule"
             )
     if all(hasattr(model, name) for name in (*USUAL, *COMPUTED)):
         return cast(DiffusionModel, model)

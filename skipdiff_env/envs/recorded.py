@@ -47,7 +47,7 @@ class RecordedEpisodes(Scenes):
         self.side = options.observation_size
         if self.side not in self.recordings.sizes:
             raise SkipDiffError(
-                f"recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
+                f"the recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
                 f"those of {self.side} pixels too, or play without recordings"
             )
         self.observation_space = observation_space(options, self.side, self.process.fine_steps)

@@ -170,7 +170,7 @@ class Scenes(ABC):
         for metric in [self.metric] + ([] if self.source.low_resolution else [load_metric("ssim")]):
             if size < metric.min_size:
                 raise SkipDiffError(
-                    f"metric {metric.name!r} needs images of at least {metric.min_size} pixels, but "
+                    f"metric {metric.name!r} needs images of side {metric.min_size} or more, but "
                     f"image_size is {size}: give a larger image_size= or another metric="
                 )
         for index in range(min(len(self.source), _CHECKED_IMAGES)):

@@ -106,7 +106,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": FixedStart}, "unknown policy"),
         ({"spec": 0}, "start=0 must be a whole number from 1 to 10"),
         ({"spec": "11"}, "start=11 must be a whole number from 1 to 10"),
-        ({"spec": "agent"}, "has no agent for 10 coarse and 10 fine steps"),
+        ({"spec": "agent"}, "has no agent for coarse steps 10, fine steps 10 and rule"),
         ({"spec": "nowhere.onnx"}, "nowhere.onnx is missing"),
         ({"spec": "ccsr:"}, "must give a number of evaluations"),
         (

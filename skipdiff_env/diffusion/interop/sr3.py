@@ -125,13 +125,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         why = first_line(error)
         raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
-        raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
+        raise SkipDiffError(f"{path} holds an object of type {type(loaded).__name__}, not a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str):
             raise SkipDiffError(f"{path} is not a state dict: its key {key!r} is not a string")
         if not isinstance(value, Tensor):
             raise SkipDiffError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is not a state dict"
+                f"{path}: {key!r} is of type {type(value).__name__}, not a tensor: it is not a state dict"
             )
     return dict(loaded)
 
