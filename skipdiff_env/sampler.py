@@ -38,7 +38,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Samples:
-    """The result of a call of the sampler."""
+    """The result of one call to the sampler."""
 
     images: np.ndarray
     """uint8 (B, H, W, 3)."""

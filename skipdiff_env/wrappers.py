@@ -35,7 +35,8 @@ def _scale(env: Any, scale: float | None) -> float:
 
 
 class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Subtracts the outcomes' mean reward from the last reward of an episode, and divides rewards by a scale.
+    """Subtracts the outcomes' mean reward from the last reward of an episode, and divides all rewards by a
+    scale.
 
     ``info["episode_return"]`` and ``info["regret"]`` are unchanged.
 

@@ -1,4 +1,4 @@
-"""Chooses the device to compute on."""
+"""Chooses the device on which to compute."""
 
 from __future__ import annotations
 

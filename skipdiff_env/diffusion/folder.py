@@ -46,7 +46,7 @@ class Format:
     name: str
     """The library that writes it."""
     files: tuple[str, ...]
-    """Patterns of the files that a model is read from, relative to its folder."""
+    """Patterns of the files from which a model is read, relative to its folder."""
     recognises: Callable[[Path], bool]
     """Function that returns whether a folder holds a model in this layout. It never raises an error."""
     read: Callable[[Path], Loaded]

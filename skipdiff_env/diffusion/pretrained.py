@@ -41,7 +41,7 @@ def available_models() -> dict[str, Path]:
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model given by shipped name, by path, or else by Hugging Face id
+    """Return the folder of a model given by the name of a shipped model, by path, or else by Hugging Face id
     (``owner/name``).
 
     Raises:

@@ -25,7 +25,7 @@ def _option(default: Any, meaning: str) -> Any:
 
 
 class SceneOptions:
-    """The arguments that all environments have in common; the base of frozen dataclasses."""
+    """The arguments that all environments have in common; the base class of frozen dataclasses."""
 
     model: str | os.PathLike[str] | DiffusionModel
     images: Any

@@ -42,8 +42,8 @@ from .books import evaluations
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
-"""Version of the content of recordings, on which every file name depends; to be increased when the content
-changes."""
+"""Version of the content of recordings, on which every file name depends; it must be increased whenever the
+content changes."""
 WALK = 2000
 """Maximum number of network calls for recording an episode."""
 MEMORY = 2 * 2**30
