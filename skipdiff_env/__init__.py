@@ -55,9 +55,9 @@ _LATER = {
     "load_metric": ".metrics",
     "load_pretrained": ".diffusion",
 }
-"""Names that are imported on first use, with their modules, which need torch or Gymnasium."""
+"""Names that are imported on first use, and their modules; these need torch or Gymnasium."""
 
-# Gymnasium may be missing on machines that only train models, for which it is not needed.
+# Gymnasium may be missing on machines that only train models, since that does not need it.
 if find_spec("gymnasium") is not None:
     from .envs.registration import register_envs
 

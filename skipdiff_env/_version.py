@@ -1,4 +1,4 @@
-"""The version, in one place: `setup.cfg` reads it from here, and a source tree knows it without
-installation."""
+"""The version, in one place: `setup.cfg` reads it from here, and a source tree has it without being
+installed."""
 
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
-"""The errors that SkipDiff raises on purpose. Each message is one line that says what is wrong and what to
-do."""
+"""The error that SkipDiff raises for invalid requests, and checks that raise it. Each message is one line
+that says what is wrong and, unless that is plain, what to do."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import re
 from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that control a terminal, break lines or change the direction of writing."""
+"""Characters that control a terminal, break lines or change the direction of the text."""
 
 
 def visible(text: str) -> str:
-    """Escape the control characters of an external text, such as a file name, and keep it on one line."""
+    """Escape the control characters in text from outside, such as a file name, so that it stays on one
+    line."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -24,17 +25,19 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    """Return the first line of an error's message, or the name of the error's class if the message is
+    empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class SkipDiffError(ValueError):
-    """A request that cannot be carried out; the message says what is wrong, where, and what to do."""
+    """A request that cannot be carried out; the message says what is wrong, where, and, unless that is plain,
+    what to do."""
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return a value as an integer. If it is a bool, not whole or out of range, raise an error that names
-    it."""
+    """Return a value as an integer. If it is a bool, not of an integer type or out of range, raise an error
+    that names it."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -43,7 +43,8 @@ def written(path: Path, replace: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes, replace: bool = True) -> None:
-    """Write a file that appears whole or not at all; arguments and errors are those of :func:`written`."""
+    """Write ``data`` to a file that appears whole or not at all; the other arguments and the errors are those
+    of :func:`written`."""
     with written(path, replace) as file:
         file.write(data)
 

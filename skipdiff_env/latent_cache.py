@@ -1,9 +1,10 @@
 """A store of computed latents, so that agents train on lookups instead of network calls.
 
-Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, number
-of coarse steps, image, noise seed, history), where the history is the levels at which it was denoised.
-:class:`CachedProcess` is the process with a cache; it gives the same latents and counts the same evaluations,
-whether a latent is computed or looked up. An x̂0 that is looked up is rounded to 8 bits.
+Noise is a function of (image, noise seed, level). A latent is therefore a function of (model, coarse levels,
+image, noise seed, history), where the history is the levels at which it was denoised. :class:`CachedProcess`
+is the process with a cache; it gives the same latents and counts the same evaluations, whether a latent is
+computed or looked up. An x̂0 that is looked up is rounded to 8 bits; if the cache is ``half``, a latent that
+is looked up is rounded to float16.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SCORE_BYTES = 1024
 
 
 class Entry(NamedTuple):
-    """A latent and its x̂0 as an 8-bit image, both (3, H, W) on the CPU."""
+    """A latent, and its x̂0 as an 8-bit image; both are (3, H, W), on the CPU."""
 
     latent: Tensor
     x0: Tensor
@@ -41,18 +42,19 @@ class LatentCache:
     """A bounded store of latents and scores that evicts the least recently used entries first.
 
     Environments, :class:`CachedProcess` objects, oracles and threads can share one cache: keys contain
-    everything that a latent depends on, including the model's hash, and a lock makes it thread-safe.
+    everything that a latent depends on, including the model's hash, and a lock makes the cache thread-safe.
 
     Args:
         max_bytes: bound on the bytes of tensors in memory; a second bound of the same size applies to scores.
         half: whether to keep latents as float16, which halves their memory. They are then rounded to about
-            3 digits, so cached and uncached runs differ slightly.
+            3 significant digits, so cached and uncached runs differ slightly.
         file: path of an LMDB file (memory-mapped, needs the extra ``cache``) that backs the memory and
-            outlives the process; it stops growing at ``max_file_bytes``. Caches in one process share it.
+            outlives the process; it stops growing at ``max_file_bytes``. Caches of one process that name the
+            same file share it. None: memory only.
         max_file_bytes: bound on the size of that file in bytes.
 
     Raises:
-        SkipDiffError: if the file cannot be opened, or lmdb is not installed.
+        SkipDiffError: if ``max_bytes`` is negative, the file cannot be opened, or lmdb is not installed.
     """
 
     def __init__(
@@ -76,12 +78,11 @@ class LatentCache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle only the settings: pickles and copies start with an empty memory, since a copy in another
-        process is better filled there."""
+        """Pickle only the settings: a copy starts with an empty memory, and fills it itself."""
         return LatentCache, self._settings
 
     def get(self, key: bytes) -> Entry | None:
-        """Return the entry of a key, with its latent in float32, or None if there is none."""
+        """Return the entry under a key, with its latent in float32, or None if there is none."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:

@@ -2,7 +2,7 @@
 
 Locks are taken with ``flock``, and the system releases them when a process ends, for whatever reason. A file
 that exists but is not locked was therefore left by a dead process, and is taken over. Without ``flock`` (on
-Windows and some network file systems) such a file cannot be distinguished from one that a living process
+Windows and some network file systems), such a file cannot be distinguished from one that a living process
 holds, so the user has to remove it.
 """
 
@@ -27,8 +27,8 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def held(path: Path, wait: bool = True) -> Iterator[None]:
-    """Create an empty file and hold it against other threads and processes; at the end, remove it if it still
-    exists.
+    """Create an empty file and hold it against other threads and processes; at the end of the
+    ``with`` block, remove it if it still exists.
 
     Args:
         path: the file, in a folder that exists. It has the permissions that the process's umask allows.

@@ -1,10 +1,10 @@
-"""The exact best schedule of an image and a noise seed, found by trying all distinct schedules.
+"""The best schedule for an image and a noise seed, found by trying all distinct schedules.
 
 Under one noise seed, a latent is determined by the levels at which it was denoised (the state's ``history``).
-The walk below branches into skip and denoise at every level and keeps one row for each distinct history, so
-no latent is computed twice. With S coarse steps and F fine levels, this takes, after the S - 1 calls of CSA,
-F(F + 1)/2 calls for F outcomes under ``reset``, where a skip discards the history, and 2^F - 1 calls for
-2^(F-1) outcomes under ``hold``.
+The walk below branches into skip and denoise at every level above 1 and keeps one row for each distinct
+history, so no latent is computed twice. With S coarse steps and F fine levels, this takes, after the S - 1
+calls of CSA, F(F + 1)/2 calls for F outcomes under ``reset``, where a skip discards the history, and 2^F - 1
+calls for 2^(F-1) outcomes under ``hold``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Every outcome of an image and a noise seed."""
+    """Every outcome for an image and a noise seed."""
 
     outcomes: tuple[Outcome, ...]
     """All distinct results, best first; among equals, the cheaper one first."""

@@ -1,4 +1,4 @@
-"""The exact best chain of network calls: every outcome of SkipDiff-v1 on one picture."""
+"""The best chain of network calls for a picture, found by trying every outcome of SkipDiff-v1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlanOutcome:
     value: float
     """The metric M of the result; NaN if it cannot be computed."""
     worth: float
-    """-ln M, or ln M if high values are good; 0 if M cannot be computed."""
+    """-ln M, or ln M if high values of M are good; 0 if it cannot be computed."""
 
     @property
     def evaluations(self) -> int:
@@ -101,7 +101,7 @@ def find_optimal_plan(
         levels, actions: as in ``SkipDiff-v1``.
         low_resolution: whether ``image`` is the LR input itself. Metrics that need an HR image are then
             refused.
-        max_calls: maximum number of network calls in total; a longer search is refused.
+        max_calls: maximum number of network calls in total; a search that may take more is refused.
         batch_size: maximum number of rows per network call.
 
     Raises:
@@ -113,8 +113,8 @@ def find_optimal_plan(
     needed = optimum_plan_calls(len(grid) - 1, whole_number("budget", budget, 1), actions)
     if needed > max_calls:
         raise SkipDiffError(
-            f"the optimum of {budget} calls through {len(grid) - 1} levels takes up to {needed} calls, more "
-            f"than max_calls={max_calls}: allow more, or give fewer levels or a smaller budget"
+            f"the search (budget: {budget}, levels above 0: {len(grid) - 1}) takes up to {needed} calls, "
+            f"more than max_calls={max_calls}: allow more, or give fewer levels or a smaller budget"
         )
     subject, process = Subject.open(model, image, noise_seed, metric, low_resolution), CallProcess(model)
     start = process.start(subject.condition, subject.keys)

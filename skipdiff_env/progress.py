@@ -14,8 +14,8 @@ Item = TypeVar("Item")
 
 
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yield items that take about equal work, and report on standard error how many are done and the time
-    left.
+    """Yield items that need about the same amount of work, and report on standard error how many are done and
+    the time left.
 
     Args:
         items: the items, which are yielded one by one.

@@ -33,12 +33,12 @@ class Trace:
     seconds: float
     """Wall time of the batch in seconds, divided by its number of images."""
     calls: list[Call] = field(default_factory=list)
-    """For a plan, the told level, the next level and η of each network call."""
+    """The network calls of a plan; empty for other chains."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The result of a call of the sampler."""
+    """The result of one call to the sampler."""
 
     images: np.ndarray
     """uint8 (B, H, W, 3)."""
@@ -58,12 +58,12 @@ class SkipDiffSampler:
         fine_steps: number of fine levels F. None: T/S; 0: CSA alone.
         skip_rule: what a skip does, ``reset`` (Eq. 14) or ``hold``.
         refiner: network that retouches the result: ``"own"`` (the model's refiner, after the kind of chain
-            that it was made for); None or ``"none"``; the name or folder of a model with a refiner; ``own``
-            or a name followed by a colon and a strength, such as ``"own:0.5"``; or a function
-            (x̂0, condition) → image. A refiner does not count as an evaluation. See
+            that it was made for); None or ``"none"`` (no refiner); the name or folder of a model with a
+            refiner; ``own`` or a name followed by a colon and a strength, such as ``"own:0.5"``; or a
+            function (x̂0, condition) → image. A refiner does not count as an evaluation. See
             :mod:`.diffusion.refiner`.
         clean: share, 0 … 1, of what the model removed (noise, blocks) that stays removed; at 0, shrinking the
-            result gives the input again. See :func:`.diffusion.resize.back_project`.
+            result gives almost exactly the input. See :func:`.diffusion.resize.back_project`.
         colour_fix: whether to give large areas the colours of the input. See
             :func:`.diffusion.resize.fix_colours`.
         detail: share, 0 … 1, of the invented detail that is kept; 0 gives the posterior mean. Values below 1
@@ -100,22 +100,23 @@ class SkipDiffSampler:
         seed: int | Sequence[int] = 0,
         callback: OnState | None = None,
     ) -> Samples:
-        """Enlarge one image or a batch of images of one size.
+        """Enlarge one image or a batch of images of the same size.
 
         Args:
             lr: a PIL image, uint8 (h, w, 3) or (B, h, w, 3), a tensor (3, h, w) or (B, 3, h, w), uint8 or
                 float in [0, 1], or a list of single images.
             policy: a start level, ``"denoise"``, ``"skip"``, ``"random"``, ``"agent"``, the path of an
                 exported agent, a callable, a chain such as ``"ccsr:2"``, a plan, an effort such as
-                ``"fast"``, or None for the model's normal chain; see :mod:`skipdiff_env.chains.parse`. Chains
-                and plans have their own levels, so a sampler with unusual steps refuses them.
+                ``"fast"``, or None for the model's normal chain (SkipDiff if steps or a rule were given); see
+                :mod:`skipdiff_env.chains.parse`. Chains and plans have their own levels, so a sampler with
+                unusual steps refuses them.
             seed: noise seed, one for all images or one per image. The result of an image depends only on its
                 own pixels and seed, not on its batch (except for floating-point rounding).
             callback: function that is called after every level with the :class:`.chains.State` reached.
 
         Raises:
-            SkipDiffError: if the images have an unknown form or differ in size, the number of seeds does not
-                fit, or the policy does not exist or does not fit.
+            SkipDiffError: if the images have an unknown form or differ in size, the number of seeds is
+                not that of the images, or the policy does not exist or does not fit the model.
         """
         images = as_batch(lr)
         each = seed if isinstance(seed, Sequence | np.ndarray) else [seed] * len(images)
@@ -161,7 +162,9 @@ def as_batch(lr: Any) -> np.ndarray:
         raise SkipDiffError("there is no image in the batch: give at least one")
     if len(sizes) > 1:
         shown = ", ".join(f"{w}x{h}" for h, w in sizes)
-        raise SkipDiffError(f"all images of a batch must have one size, got {shown}: call once for each size")
+        raise SkipDiffError(
+            f"all images of a batch must have the same size, got {shown}: call once for each size"
+        )
     return np.stack(images)
 
 

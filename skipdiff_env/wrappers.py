@@ -1,4 +1,4 @@
-"""Wrappers for recorded episodes: rewards relative to the mean of the episode's outcomes.
+"""Wrappers for recorded episodes that make rewards relative to the mean of the episode's outcomes.
 
 Most of the variance of a reward comes from how well an image can be enlarged at all, which no decision
 changes. A recording holds every outcome of its episode, so the mean of their rewards can be subtracted. The
@@ -35,17 +35,18 @@ def _scale(env: Any, scale: float | None) -> float:
 
 
 class RelativeReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Subtracts the outcomes' mean reward from the last reward of an episode, and divides rewards by a scale.
+    """Subtracts the outcomes' mean reward from the last reward of an episode, and divides all rewards by a
+    scale.
 
     ``info["episode_return"]`` and ``info["regret"]`` are unchanged.
 
     Args:
         env: an environment of ``SkipDiffRecorded-v0``.
-        scale: number that rewards and costs are divided by. None: the standard deviation of the rewards of
+        scale: number by which rewards and costs are divided. None: the standard deviation of the rewards of
             an episode's outcomes, averaged over episodes, which makes returns of the order of 1.
 
     Raises:
-        SkipDiffError: for any other environment, or for a scale that is not finite and above 0.
+        SkipDiffError: if ``env`` is another environment, or ``scale`` is not finite and above 0.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], scale: float | None = None) -> None:

@@ -107,7 +107,7 @@ def test_bad_requests_are_named(model: FrozenModel) -> None:
     for evaluations in (1, 21):
         with pytest.raises(SkipDiffError, match="must be a whole number from 2 to 20"):
             find_plan(model, HR, evaluations, "psnr", image_size=32)
-    with pytest.raises(SkipDiffError, match="have several sizes: give image_size="):
+    with pytest.raises(SkipDiffError, match="differ in size: give image_size="):
         find_plan(model, [HR[0], HR[1][:16]], 4, image_size=None)
     with pytest.raises(SkipDiffError, match="no trial was finished"):
         find_plan(model, HR, 4, "psnr", trials=0, image_size=32)

@@ -149,7 +149,7 @@ def test_the_callback_sees_every_level(model):
         (lambda s: s(LR[0], policy="often"), "unknown policy 'often'"),
         (lambda s: s(LR[0], policy=True), "unknown policy True"),
         (lambda s: s(LR, seed=[1, 2]), "images 3, seeds 2"),
-        (lambda s: s([LR[0], LR[0][:4]]), "one size, got 10x4, 10x8"),
+        (lambda s: s([LR[0], LR[0][:4]]), "the same size, got 10x4, 10x8"),
         (lambda s: s([]), "there is no image"),
         (lambda s: s(LR[0].astype(np.float32)), "the image: .*uint8"),
         (lambda s: s(LR[0, ..., :2]), "the image: .*uint8"),
@@ -157,7 +157,10 @@ def test_the_callback_sees_every_level(model):
         (lambda s: s(torch.full((3, 8, 8), -0.5)), "numbers from 0 to 1, got -0.5"),
         (lambda s: s(torch.full((3, 8, 8), torch.nan)), "numbers from 0 to 1, got nan"),
         (lambda s: s("picture.png"), "expected an array, a PIL image or a tensor, got str"),
-        (lambda s: s(LR[0], policy=lambda latent, memory: ([2], None)), "must be 0 .denoise. or 1 .skip."),
+        (
+            lambda s: s(LR[0], policy=lambda latent, memory: ([2], None)),
+            "one action, 0 .denoise. or 1 .skip.",
+        ),
     ],
 )
 def test_bad_requests_are_named(model, call, words):

@@ -1,13 +1,13 @@
 """Chains, which lead from noise and a condition to a picture.
 
 A chain is called with a model, a condition and noise keys, and returns a :class:`Final`. This package
-needs neither Gymnasium nor pyiqa, so models can be trained with it where they are missing.
+needs neither Gymnasium nor pyiqa, so models can be trained with it where these are missing.
 
 - :mod:`.skipdiff`: coarse skip approximation and fine skip refinement under a policy, and CSA alone
 - :mod:`.plan`: chains of fixed calls, each with its own told level
-- :mod:`.ccsr`, :mod:`.addsr`: two related systems that need a handful of evaluations
+- :mod:`.ccsr`, :mod:`.addsr`: two related systems that need few evaluations
 - :mod:`.detail`: scales the detail of a chain's picture
-- :mod:`.parse`: turns what users write into a chain, and holds the default
+- :mod:`.parse`: turns what users write into a chain, and defines the default chain
 """
 
 from .addsr import AddSR

@@ -1,7 +1,7 @@
 """The chain of AddSR's student (Xie et al., arXiv 2404.01717) on a pixel-space diffusion model.
 
-The student was trained at the levels T, ¾T, ½T and ¼T. From the second step on, its condition is partly
-its own last x̂0 (prediction-based self-refinement).
+The student was trained at the levels T, ¾T, ½T and ¼T. After the first step, its condition is partly its
+own last x̂0 (prediction-based self-refinement).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .few_steps import FewSteps
 ADDSR_STEPS = 4
 """Number of evenly spaced levels that the student was trained for."""
 SELF_REFINEMENT = 0.5
-"""The paper's w."""
+"""w in the paper on AddSR."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class AddSR(FewSteps):
 
     Args:
         steps: number of evaluations, 1 … 4, at the levels T; T and ½T; T, ¾T and ¼T; or all four.
-        self_refinement: w. From the second step on, the condition is w x̂0 + (1 - w) c, where x̂0 is the
-            last prediction; 0 keeps c.
+        self_refinement: w. After the first step, the condition is w x̂0 + (1 - w) c, where x̂0 is the last
+            estimate; 0 keeps c.
 
     Raises:
         SkipDiffError: if an argument is out of range.

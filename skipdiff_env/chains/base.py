@@ -57,7 +57,8 @@ class Final:
 
 
 class Chain(ABC):
-    """Turns noise and a condition into a picture. A chain is immutable and holds neither model nor state."""
+    """Turns noise and a condition into a picture. A chain is immutable and holds neither a model nor a
+    state."""
 
     name: str
     """Name in tables and labels."""
@@ -90,7 +91,8 @@ class Chain(ABC):
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """The settings as plain JSON; two chains with the same settings make the same pictures."""
+        """The settings in a form that can be written as JSON; two chains with the same settings make the same
+        pictures."""
 
     def __str__(self) -> str:
         return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.settings.items())

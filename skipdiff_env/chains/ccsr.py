@@ -25,10 +25,10 @@ T_MAX, T_MIN = 2 / 3, 1 / 3
 
 @dataclass(frozen=True)
 class CCSR(FewSteps):
-    """``steps`` evaluations: one at T, and the others from t_max towards t_min.
+    """``steps`` evaluations: one at T, and the others at levels from t_max towards t_min.
 
-    The paper's 45 nominal steps, each T/45 long, correspond to ``CCSR(16)``, since 15 of them lie between
-    t_max and t_min.
+    The 45 nominal steps of the paper on CCSR, each T/45 long, correspond to ``CCSR(16)``, since 15 of them
+    lie between t_max and t_min.
 
     Args:
         steps: number of evaluations, at least 1.

@@ -19,7 +19,7 @@ from .base import Chain, Final, OnState, no_actions
 
 @dataclass(frozen=True)
 class Reached:
-    """A :class:`.base.State` of these chains."""
+    """The :class:`.base.State` of these chains."""
 
     latent: Tensor
     x0: Tensor

@@ -73,10 +73,11 @@ def efforts(model: DiffusionModel) -> dict[str, Chain]:
 
     The chains are those that the model's ``plans.json`` names, if that file is for these weights. Where it
     names none, a model that was made for a few-step chain runs half its usual number of evaluations, the
-    usual number, and twice that number, as far as the chain allows. Any other model runs CSA alone for
-    ``fast``, SkipDiff with the usual steps for ``normal``, and all levels for ``best``; with at most ten
-    levels, it always runs all of them. For ``normal``, the policy is the agent in the model's folder if it
-    was trained for these weights, steps and rule, and otherwise the usual fixed start.
+    usual number, and twice that number, as far as the chain allows; a model that was made for a plan runs it
+    for every effort. Any other model runs CSA alone for ``fast``, SkipDiff with the usual steps for
+    ``normal``, and all levels for ``best``; with at most ten levels, it always runs all of them. For
+    ``normal``, the policy is the agent in the model's folder if it was trained for these weights, steps and
+    rule, and otherwise the usual fixed start.
 
     Raises:
         SkipDiffError: if the file is damaged or names a chain that does not exist.
@@ -96,7 +97,7 @@ def parse(
     """Turn what a user writes into a chain.
 
     Args:
-        spec: what the user wrote; see the table above.
+        spec: what the user wrote; see the table at the top of this module.
         model: the model, whose levels, agent, start and refiner are used.
         coarse_steps: number of coarse steps S of SkipDiff, a divisor of T. None: the largest divisor of T up
             to 10.
@@ -289,8 +290,8 @@ def _skipdiff(
         found = shipped_policy(model, coarse, fine, skip_rule)
         if spec == "agent" and found is None:
             raise SkipDiffError(
-                f"{model.name!r} has no agent for {coarse} coarse and {fine} fine steps under {skip_rule!r}: "
-                "give an agent's file or a start level"
+                f"{model.name!r} has no agent for coarse steps {coarse}, fine steps {fine} and rule "
+                f"{skip_rule!r}: give an agent's file or a start level"
             )
         spec = found
     if spec is None:

@@ -1,10 +1,10 @@
 """Plans: chains whose calls are fixed beforehand, written as readable text.
 
-A plan is written ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next level.
-``|`` is a skip: the network is told the level after the ``|`` instead of the level reached. ``eta`` gives the
-η of the calls (see :func:`.schedule.jump`): one number for all of them, or, for each part between skips, one
-number or a list such as ``0.5,1,1``, separated by ``|``. Two rare marks are ``>~67``, which adds fresh noise
-to x̂0, and ``>90#190``, which gives the number of the noise draw.
+An example of a plan is ``100>57>27>14|11>5>2>0 eta 0|1``. ``>`` is a network call that leads to the next
+level. ``|`` is a skip: the network is told the level after the ``|`` instead of the level reached. ``eta``
+gives the η of the calls (see :func:`.schedule.jump`): one number for all of them, or, for each part between
+skips, one number or a list such as ``0.5,1,1``, separated by ``|``. Two rare marks are ``>~67``, which adds
+fresh noise to x̂0, and ``>90#190``, which gives the number of the noise draw.
 """
 
 from __future__ import annotations

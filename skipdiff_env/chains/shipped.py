@@ -29,7 +29,7 @@ def shipped_plans(model: DiffusionModel) -> dict[int, Plan]:
 
 
 def shipped_efforts(model: DiffusionModel) -> dict[str, str]:
-    """Return the chain of each effort, as ``plan:6`` or ``100>26|20>0``; empty without a file for these
+    """Return the chain of each effort, such as ``plan:6`` or ``100>26|20>0``; empty without a file for these
     weights.
 
     Raises:
@@ -89,7 +89,7 @@ def read_plan(file: Path) -> Plan:
     """Return the plan in a user's file, ``{"plan": TEXT}``.
 
     Raises:
-        SkipDiffError: if the file holds no plan.
+        SkipDiffError: if the file cannot be read or holds no plan.
     """
     try:
         return Plan.read(json.loads(file.read_text(encoding="utf-8"))["plan"])
@@ -115,5 +115,5 @@ def shipped_plan(model: DiffusionModel, evaluations: str) -> Plan:
             f"{model.name!r} has no plans: name another model, or write a plan like {example}"
         )
     there = ", ".join(f"plan:{n}" for n in plans)
-    asked = f"plan with {evaluations} evaluations" if evaluations else "plan without a number of evaluations"
+    asked = f"plan:{evaluations}" if evaluations else "plan without a number of evaluations"
     raise SkipDiffError(f"{model.name!r} has no {asked}: use one of {there}, or write one like {example}")

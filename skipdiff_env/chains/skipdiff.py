@@ -38,7 +38,8 @@ class SkipDiff(Chain):
     """F, at least 1; None means T/S."""
     skip_rule: SkipRule = "reset"
     process: ProcessFactory = SkipProcess
-    """Function that makes the process for CSA and FSR; a process with a cache gives the same pictures."""
+    """Function that makes the process for CSA and FSR; a process with a cache gives the same
+    8-bit pictures unless the cache is ``half``."""
 
     name = "SkipDiff"
 

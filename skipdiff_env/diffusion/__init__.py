@@ -1,4 +1,5 @@
-"""The frozen diffusion model and SkipDiff's process. This package needs only torch, NumPy and safetensors."""
+"""The frozen diffusion model and SkipDiff's process. Importing this package needs only torch, NumPy and
+safetensors."""
 
 from .calls import Call, CallProcess, CallState
 from .folder import save_model

@@ -1,13 +1,14 @@
 """A chain of network calls, each with a told level (given to the network) and a level that it leads to.
 
-This state machine does not distinguish coarse and fine steps::
+This state machine does not distinguish coarse steps from fine steps::
 
     state = process.start(condition, keys)             # x_T at level T
     state = process.call(state, told, to, eta)         # one network call per row, r → u
     ...                                                # until u = 0, where state.x0 is the result
 
-In a call, the network is told a level r. If r is below the level reached, it treats the latent as one of
-level r, and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of :mod:`.process`).
+In a call, the network is told a level r. If r is below the level reached, the network treats the
+latent as one of level r, and thus the excess noise as detail. This is a *skip* (under the rule ``hold`` of
+:mod:`.process`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ETAS = (0.0, 0.5, 1.0)
 
 
 def usual_levels(top: int) -> list[float]:
-    """Return the usual levels that calls may lead to: whole numbers below T, falling to 0."""
+    """Return the usual levels that calls may lead to: whole numbers below T, in descending order to 0."""
     return [*sorted({max(1, round(share * top)) for share in SHARES} - {top}, reverse=True), 0]
 
 
@@ -45,7 +46,7 @@ def checked_levels(levels: Sequence[float] | None, top: int) -> list[float]:
     """Check the levels that calls may lead to, sort them in descending order, and add 0 if it is missing.
 
     Raises:
-        SkipDiffError: if the levels are not numbers, or if one is below 0 or not below T.
+        SkipDiffError: if ``levels`` is not a list of numbers, or a level is below 0 or not below T.
     """
     if levels is None:
         return usual_levels(top)
@@ -70,7 +71,7 @@ class Call:
     to: float
     """u, the level that the call leads to; 0 ends the chain with x̂0."""
     eta: float = 0.0
-    """η, 0 … 1; 0 where x_r contributes no noise (``to`` is 0, or ``fresh``)."""
+    """η, 0 … 1; without effect if ``to`` is 0 or with ``fresh``, since x_r then contributes no noise."""
     fresh: bool = False
     """Whether all noise is drawn afresh and added to x̂0."""
     number: int | None = None
@@ -98,7 +99,7 @@ class CallState(Rows):
 
 
 class CallProcess:
-    """Single network calls around a frozen model.
+    """Makes single network calls with a frozen model.
 
     Args:
         model: a model, which needs ``schedule`` and ``predict``.
@@ -130,7 +131,7 @@ class CallProcess:
         number: Sequence[int | None] | None = None,
         x0: Tensor | None = None,
     ) -> CallState:
-        """Make one network call for every row. All arguments but ``state`` and ``x0`` are one value per row,
+        """Make one network call for every row. ``told``, ``to``, ``eta`` and ``fresh`` are one value per row,
         (B,), or one for all.
 
         Args:
@@ -139,8 +140,9 @@ class CallProcess:
             to: the level u that the call leads to, below r; 0 ends the chain with x̂0.
             eta: η of the jump from r to u, 0 … 1; see :func:`.schedule.jump`.
             fresh: whether x_u is x̂0 with fresh noise, √ᾱ_u x̂0 + √(1 - ᾱ_u) z, which forgets x_r.
-            number: number of the draw under each row's noise key. None: the level u, rounded, plus the
-                smallest multiple of T that gives a number not yet drawn in that row.
+            number: for each row, the number of the draw under its noise key. None, for one row or for all:
+                the level u, rounded, plus the smallest multiple of T that gives a number not yet drawn in
+                that row.
             x0: the result of :meth:`predict` for ``state`` and ``told``, if it is already known.
 
         Raises:
@@ -150,8 +152,8 @@ class CallProcess:
         r, u, eta = (np.broadcast_to(np.asarray(value, np.float64), rows) for value in (told, to, eta))
         if not np.all((u >= 0) & (u < r) & (r <= state.level)):
             raise ValueError(
-                f"a call must be told at most the level reached, {state.level}, and lead to a level below "
-                f"the told one, at least 0: told {r}, to {u}"
+                f"the told level must be at most the level reached, {state.level}, and the next level must "
+                f"be at least 0 and below the told level: told {r}, next {u}"
             )
         coefficients = self._coefficients(r, u, eta, np.broadcast_to(fresh, rows))
         latent = state.latent
@@ -169,7 +171,7 @@ class CallProcess:
         return CallState(state.condition, reached, x0, u.copy(), spent, state.keys, drawn)
 
     def predict(self, state: CallState, told: ArrayLike) -> Tensor:
-        """Estimate x̂0 of every row, (B, 3, H, W) in image space, for these told levels."""
+        """Estimate x̂0 of every row, (B, 3, H, W) in image space, at these told levels."""
         levels = np.broadcast_to(np.asarray(told, np.float64), len(state))
         signal = torch.from_numpy(np.sqrt(self.schedule.alpha_bar_at(levels)))
         latent = state.latent

@@ -1,4 +1,4 @@
-"""What cameras and web sites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
+"""What cameras and websites do to photographs: blur, resizing, noise, JPEG and WebP, once or twice over.
 
 As in Real-ESRGAN (Wang et al. 2021), each fault is of a random kind, with a strength drawn from a range. The
 faults are applied in random order, and to some pictures a second time. All of them act on the 8-bit sRGB
@@ -36,7 +36,8 @@ chroma."""
 
 @dataclass(frozen=True)
 class Effect:
-    """One fault, given to a ``share`` of the pictures, with a strength uniform in ``low`` … ``high``."""
+    """One fault, given to a ``share`` of the pictures, with a strength distributed uniformly from ``low`` to
+    ``high``."""
 
     share: float = 0.0
     low: float = 0.0
@@ -55,7 +56,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class DegradationRecipe:
-    """The faults that LR is given after shrinking, in random order, in training and in its validation."""
+    """The faults that LR is given after shrinking, in random order, in training and validation."""
 
     blur: Effect = Effect()
     """σ along the wider axis in LR pixels, at most 2.5; see :func:`draw_kernel` for the kinds."""
@@ -91,8 +92,8 @@ class DegradationRecipe:
 
 
 def degrade_batch(lr: Tensor, recipe: DegradationRecipe, seeds: Tensor) -> Tensor:
-    """Degrade LR images uint8 (B, 3, h, w); the faults of each image depend only on its own seed, int64
-    (B,)."""
+    """Degrade LR images, uint8 (B, 3, h, w); the faults of each image depend only on its own seed, one of
+    ``seeds``, int64 (B,)."""
     arrays = to_arrays(lr)
     made = [
         degraded(array, recipe, np.random.default_rng(seed))
@@ -191,8 +192,8 @@ def gaussian_kernel(sigma: float, ratio: float = 1.0, angle: float = 0.0, shape:
 
 
 def disc_kernel(sigma: float) -> np.ndarray:
-    """Compute the blur of a lens out of focus: a soft-edged disc with this standard deviation along each
-    axis."""
+    """Compute the blur kernel of a lens that is out of focus: a soft-edged disc with this standard deviation
+    along each axis."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     kernel = np.clip(2 * sigma + 0.5 - np.hypot(x, y), 0, 1)
     return (kernel / kernel.sum()).astype(np.float32)
@@ -240,7 +241,7 @@ def noisy(
 
     Args:
         pixels: the picture.
-        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, σ at level 128.
+        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, σ at the value 128.
         rng: source of the noise.
         grey: whether all channels get the same noise.
         poisson: whether the noise is Poisson noise instead of Gaussian noise.

@@ -1,4 +1,4 @@
-"""Chooses the device to compute on."""
+"""Chooses the device on which to compute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pick_device(name: torch.device | str = "auto") -> torch.device:
 
 def _usable(name: torch.device | str, count: int) -> bool:
     """Return whether there is such a device. ``count`` is the number of CUDA devices, on which no memory is
-    taken."""
+    allocated."""
     try:
         device = torch.device(name)
         if device.type == "cuda":

@@ -1,4 +1,5 @@
-"""Engines, which run a model's network: torch itself, or another library that computes the same.
+"""Engines, which run a model's network: torch itself, or another library that gives the same results up to
+rounding.
 
 An engine turns a network into an equivalent function, (B, 6, H, W), (B,) → (B, 3, H, W), which
 :class:`.model.FrozenModel` calls. A new engine is a new entry of :data:`ENGINES`. ``python -m benchmarks
@@ -67,7 +68,7 @@ def run_by(
 
 def onnx_engine(network: nn.Module, example: int) -> Forward:
     """Return a function that runs a network with ONNX Runtime, one picture at a time, with as many threads as
-    torch has."""
+    torch uses."""
     runtime = _library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -81,8 +82,8 @@ def onnx_engine(network: nn.Module, example: int) -> Forward:
 
 
 def onnx_graph(network: nn.Module, example: int) -> bytes:
-    """Return a network as an ONNX graph for one picture of any size; it is traced with one of side
-    ``example``.
+    """Return a network as an ONNX graph for one picture of any size; it is traced with a
+    picture of side ``example``.
 
     Raises:
         SkipDiffError: if the network cannot be traced.

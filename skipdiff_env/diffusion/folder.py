@@ -46,7 +46,7 @@ class Format:
     name: str
     """The library that writes it."""
     files: tuple[str, ...]
-    """Patterns of the files that a model is read from, relative to its folder."""
+    """Patterns of the files from which a model is read, relative to its folder."""
     recognises: Callable[[Path], bool]
     """Function that returns whether a folder holds a model in this layout. It never raises an error."""
     read: Callable[[Path], Loaded]
@@ -83,7 +83,8 @@ def identity(weights: Path, config: ModelConfig, *also: object) -> str:
 
 
 def empty_network(config: ModelConfig, where: str) -> UNet:
-    """Build the network of a configuration, read from ``where``, without weights (on the meta device)."""
+    """Build the network of a configuration without weights (on the meta device); in messages, ``where`` names
+    the file of the configuration."""
     try:
         with torch.device("meta"):
             return UNet(config.unet)
@@ -93,7 +94,12 @@ def empty_network(config: ModelConfig, where: str) -> UNet:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read ``config.json``. Every error is a SkipDiffError of one line that names the file and the field."""
+    """Read ``config.json``.
+
+    Raises:
+        SkipDiffError: if the file is missing or invalid; the message names the file and, if one is to blame,
+            the field.
+    """
     try:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
@@ -126,7 +132,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str, prefix: str
         prefix: prefix of the keys in that file, for messages.
 
     Raises:
-        SkipDiffError: if a key is missing, unknown or of another shape; the message names it.
+        SkipDiffError: if a key is missing or unknown, or its tensor has another shape; the message names it.
     """
     wanted = network.state_dict()
     for key, tensor in wanted.items():
@@ -180,9 +186,9 @@ def save_model(
         folder: the folder, which is created if it is missing.
         network: the network whose weights are written.
         config: the content of ``config.json``.
-        card: text of the model card; empty: none is written.
+        card: text of the model card; if it is empty, no card is written.
         dtype: type in which the weights are stored; half precision halves the space.
-        restorer: the model's restorer, which ``config`` describes, if it has one.
+        restorer: the model's restorer, whose configuration is written too; None if the model has none.
 
     Raises:
         SkipDiffError: if ``config`` describes a restorer and none is given, or if a weight is not finite.
@@ -226,7 +232,8 @@ def fresh_folder(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` as the folder of a new model.
 
     Raises:
-        SkipDiffError: if it already holds a model, or is a file.
+        SkipDiffError: if it is a file, or holds a ``.json`` or ``.safetensors`` file, as the folder of a
+            model does.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():

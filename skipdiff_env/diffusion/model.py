@@ -11,7 +11,7 @@ The target of the chain depends on ``target``:
 - ``image``: the HR image in [-1, 1], as in the paper
 - ``residual``: k · (HR - c) with ``residual_scale`` k (SRDiff, Li et al. 2022)
 
-Whatever the target, ``predict`` reports x̂0 **in image space, clamped to [-1, 1]**; this is what metrics see.
+Whatever the target, ``predict`` returns x̂0 **in image space, clamped to [-1, 1]**; this is what metrics see.
 Latents (what an agent sees) are those of the target.
 """
 
@@ -54,7 +54,7 @@ class ModelConfig:
     scale: int
     """Enlargement factor."""
     image_size: int
-    """Side in pixels of the HR images that the model is meant for; other sizes work."""
+    """Side in pixels of the HR images that the model is meant for; other sizes work too."""
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: dict[str, Any] = field(default_factory=lambda: NoiseSchedule.cosine().config)
     prediction: Literal["noise", "v"] = "noise"
@@ -95,7 +95,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Build a configuration from a dictionary such as :meth:`to_dict` returns.
+        """Build a configuration from a dictionary in the form that :meth:`to_dict` returns.
 
         Raises:
             ValueError: if a field is unknown, missing or malformed; the message names it.
@@ -118,7 +118,7 @@ class ModelConfig:
         return cls(**{**data, "unet": unet, "refiner": refiner, "restorer": restorer})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON."""
+        """Return the configuration as a dictionary that can be written as JSON."""
         return asdict(self)
 
 
@@ -143,7 +143,8 @@ def _check_fields(cls: type, data: Any, prefix: str) -> None:
 
 
 def bicubic_condition(lr: Tensor, scale: int) -> Tensor:
-    """Enlarge uint8 (B, 3, h, w) to the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+    """Enlarge LR images, uint8 (B, 3, h, w), to the condition c, float32
+    (B, 3, h·scale, w·scale) in [-1, 1]."""
     height, width = (side * scale for side in lr.shape[-2:])
     return bicubic(to_signed(lr), height, width).clamp_(-1, 1)
 
@@ -241,12 +242,13 @@ class FrozenModel:
         self.forward = run_by(engine, self.network, config.unet.multiple, self.device, dtype)
 
     def restored(self, lr: Tensor) -> Tensor:
-        """Restore uint8 (B, 3, h, w) with the model's restorer; without one, return it as it is."""
+        """Restore LR images, uint8 (B, 3, h, w), with the model's restorer; without one, return them as they
+        are."""
         return self.restorer(lr) if self.restorer else lr
 
     def condition(self, lr: Tensor) -> Tensor:
-        """Compute the condition c, float32 in [-1, 1], by restoring uint8 (B, 3, h, w) and enlarging the
-        result bicubically by the scale."""
+        """Compute the condition c, float32 in [-1, 1], by restoring LR images, uint8 (B, 3, h, w), and
+        enlarging the results bicubically by the scale."""
         return bicubic_condition(self.restored(lr).to(self.device), self.scale)
 
     def to_latent(self, image: Tensor, condition: Tensor) -> Tensor:
@@ -256,7 +258,7 @@ class FrozenModel:
     # no_grad, not inference_mode, since a user's own policy may differentiate through the result
     @torch.no_grad()
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
-        """Estimate x̂0 in image space, clamped to [-1, 1]; shapes as in
+        """Estimate x̂0 in image space, clamped to [-1, 1]; the shapes are those of
         :meth:`~.protocol.DiffusionModel.predict`."""
         return self.predict_unclamped(latent, condition, noise_level).clamp(-1, 1)
 
@@ -270,8 +272,8 @@ class FrozenModel:
         return image_from_output(output, latent, condition, noise_level, self.config)
 
     def __deepcopy__(self, memo: Any) -> FrozenModel:
-        """Return the model itself: it never changes, and Gymnasium copies the arguments of environments
-        often."""
+        """Return the model itself: it never changes, and Gymnasium often copies the arguments of
+        environments."""
         return self
 
     def __repr__(self) -> str:
@@ -284,7 +286,8 @@ class FrozenModel:
 
 
 def tiny_config(scale: int = 4, image_size: int = 32, **changes: Any) -> ModelConfig:
-    """Return the configuration of a network for trials: about 40,000 weights, which run in milliseconds."""
+    """Return the configuration of a network for trials, which has about 40,000 weights and runs in
+    milliseconds."""
     unet = UNetConfig(
         channels=8, multipliers=(1, 2), res_blocks=1, norm_groups=4, dropout=0.0, attention_sizes=(),
         middle_attention=False, patch_size=2, image_size=image_size,

@@ -1,8 +1,9 @@
 """Noise as a function of (image, noise seed, level), independent of the order of draws.
 
-Two runs that reach the same level of the same image under the same noise seed see the same noise, whatever
-they did before and whatever shares their batch. These common random numbers make schedules comparable and
-every episode replayable. Noise is drawn on the CPU, so that a seed means the same on every device.
+Two runs that draw noise for the same level of the same image under the same noise seed get the same noise,
+whatever they did before and whatever other images share their batch. These common random numbers make
+schedules comparable and every episode replayable. Noise is drawn on the CPU, so that a seed means the same on
+every device.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class NoiseKey(NamedTuple):
 
 
 def image_key(lr: np.ndarray) -> int:
-    """Compute the identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of size and
-    pixels."""
+    """Compute the identity of a low-resolution image, uint8 (h, w, 3): 63 bits of a hash of its
+    size and pixels."""
     digest = hashlib.blake2b(repr(lr.shape).encode(), digest_size=8)
     digest.update(np.ascontiguousarray(lr).tobytes())
     return int.from_bytes(digest.digest(), "little") >> 1
@@ -53,12 +54,12 @@ def keyed_normal(
 
 
 def first_latent(condition: Tensor, keys: Sequence[NoiseKey], steps: int) -> Tensor:
-    """Draw x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), like the condition.
+    """Draw x_T ~ N(0, I), with which every chain begins: float32 (B, 3, H, W), on the condition's device.
 
     Args:
         condition: c, (B, 3, H, W).
         keys: B noise keys.
-        steps: T, the number of the draw.
+        steps: T, which is also the number of the draw.
 
     Raises:
         SkipDiffError: if there is not one key for each image.

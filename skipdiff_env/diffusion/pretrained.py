@@ -41,11 +41,11 @@ def available_models() -> dict[str, Path]:
 
 
 def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model given by shipped name, by path, or else by Hugging Face id
+    """Return the folder of a model given by the name of a shipped model, by path, or else by Hugging Face id
     (``owner/name``).
 
     Raises:
-        SkipDiffError: if there is no such model; the message lists the shipped names.
+        SkipDiffError: if there is no such model.
     """
     shipped = available_models()
     if str(name_or_path) in shipped:
@@ -80,15 +80,19 @@ def load_pretrained(
     dtype: torch.dtype | None = None,
     engine: str = TORCH,
 ) -> FrozenModel:
-    """Load a frozen model by name or folder. The same arguments give the same object.
+    """Load a frozen model by name, by folder or by its id on the Hugging Face hub.
+
+    The same arguments give the same object, as long as the model's files do not change and it is among the
+    eight models that were asked for last.
 
     Args:
-        name_or_path: name of a shipped model, a model folder of SkipDiff or (with the extra ``diffusers``) of
-            diffusers, or the Hugging Face id of either.
+        name_or_path: name of a shipped model; a model folder of SkipDiff, of SR3 or (with the extra
+            ``diffusers``) of diffusers; or the Hugging Face id of such a folder.
         device: device on which the model runs; ``"auto"`` takes CUDA if it is available, else the CPU.
         dtype: autocast type; None: bfloat16 on CUDA and float32 elsewhere.
         engine: library that runs the network: ``torch``, or ``onnx`` for ONNX Runtime (extra ``export``),
-            which runs float32 on the CPU only and differs by at most 1 in 8-bit values. See :mod:`.engines`.
+            which runs float32 on the CPU only and whose results differ from those of torch by at most 1 in
+            8-bit values. See :mod:`.engines`.
 
     Raises:
         SkipDiffError: if the folder, its configuration or its weights are invalid (the message names the file
@@ -104,8 +108,8 @@ def load_pretrained(
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Return numbers that change whenever a file does; the date alone is not enough, since it may be
-    copied."""
+    """Return numbers that change whenever a file does; the date alone is not enough, since a copy
+    may keep it."""
     if not path.exists():
         return ()
     status = path.stat()

@@ -70,13 +70,13 @@ class SkipProcess:
     """CSA and FSR around a frozen model.
 
     Args:
-        model: a model, which needs ``schedule``, ``predict`` and ``to_latent``.
+        model: a model; see :func:`.protocol.as_model`.
         coarse_steps: number of coarse steps S, a divisor of T. S - 1 jumps of N = T/S levels are made.
         fine_steps: number of fine levels F, 1 … T; None: N. x_S1 is treated as a latent of level F whatever F
             is, as in the paper's ablations with (S, F) = (10, 100) and (1, 100). 0: CSA alone, whose last
-            jump goes from N to 0, with S evaluations in total; with S = T this is the full chain, SR3's
+            jump goes from N to 0, with S evaluations in total; with S = T, this is the full chain, SR3's
             sampler.
-        skip_rule: what the latent is after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
+        skip_rule: rule for the latent after a skip: x_S1 under ``reset`` (Eq. 14), u_t under ``hold``.
         coarse_levels: rule for the coarse levels (see :meth:`NoiseSchedule.coarse`); None: the model's own.
         refine: function that :meth:`finish` applies to the result (see :mod:`.refiner`), or None.
 
@@ -107,7 +107,7 @@ class SkipProcess:
 
     @property
     def decisions(self) -> int:
-        """F - 1, the number of decisions in an episode."""
+        """F - 1, the number of decisions in an episode; 0 for F = 0."""
         return max(self.fine_steps - 1, 0)
 
     def start(
@@ -144,7 +144,7 @@ class SkipProcess:
         chosen = np.asarray(actions.cpu() if isinstance(actions, Tensor) else actions)
         if chosen.shape != (len(state),) or not ((chosen == DENOISE) | (chosen == SKIP)).all():
             raise SkipDiffError(
-                f"actions must be 0 (denoise) or 1 (skip) for each of {len(state)} rows, got {chosen!r}"
+                f"give one action, 0 (denoise) or 1 (skip), for each row: rows {len(state)}, actions {chosen}"
             )
         if self.decisions == 0 or (state.level <= 1).any():
             raise SkipDiffError("no decision is left: call finish()")
@@ -155,8 +155,8 @@ class SkipProcess:
         return self._denoise_some(state, rows, skipped) if len(rows) else skipped
 
     def finish(self, state: SkipState) -> SkipState:
-        """Take the last denoising step, 1 → 0, which is never skipped. The result is the new state's
-        ``x0``."""
+        """Take the last denoising step, 1 → 0 (the last jump of CSA, N → 0, if F = 0), which is never
+        skipped. The result is the new state's ``x0``."""
         last = 1 if self.fine_steps else self.stride
         if (state.level != last).any():
             raise SkipDiffError(
@@ -221,7 +221,7 @@ def refined(state: SkipState, model: DiffusionModel, refine: Refine | None) -> S
 
 
 def apply_refiner(refine: Refine, x0: Tensor, condition: Tensor) -> Tensor:
-    """Return the refined picture, (B, 3, H, W) in [-1, 1].
+    """Return the refined pictures, (B, 3, H, W) in [-1, 1].
 
     The refiner is given x̂0 rounded to 8 bits, as it would be saved, since latent caches store it in that
     form.
@@ -266,7 +266,7 @@ def history_after(history: History, level: int, action: int, rule: SkipRule) -> 
 
 
 def start_actions(start: int, fine_steps: int) -> list[int]:
-    """Return the F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2 (and
-    1)."""
+    """Return the F - 1 actions of a fixed start k (Table 5): skip at levels F … k + 1, denoise at k … 2;
+    level 1, at which there is no action, is always denoised."""
     whole_number("start", start, 1, fine_steps)
     return [SKIP if t > start else DENOISE for t in range(fine_steps, 1, -1)]

@@ -1,4 +1,4 @@
-"""The interface of a model, and defaults for the members that a model lacks."""
+"""The interface of a model, and defaults for the members that a model may lack."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class DiffusionModel(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Folder from which the model was loaded, and which may hold its agent, refiner and plans, or
-        None."""
+        """Folder from which the model was loaded, which may hold its agent, refiner and plans; None if there
+        is none."""
 
     @property
     def image_size(self) -> int | None:
@@ -53,7 +53,7 @@ class DiffusionModel(Protocol):
 
     @property
     def start(self) -> int | None:
-        """The start of FSR at S = 10 that did best on validation images, or None."""
+        """The fixed start of FSR at S = 10 that did best on validation images, or None."""
 
     @property
     def chain(self) -> str | None:
@@ -61,10 +61,11 @@ class DiffusionModel(Protocol):
 
     @property
     def coarse_levels(self) -> CoarseRule:
-        """Rule for CSA's topmost level; see :meth:`NoiseSchedule.coarse`."""
+        """Rule for CSA's topmost level, ``strided`` by default; see :meth:`NoiseSchedule.coarse`."""
 
     def condition(self, lr: Tensor) -> Tensor:
-        """Turn uint8 (B, 3, h, w) into the condition c, float32 (B, 3, h·scale, w·scale) in [-1, 1]."""
+        """Turn LR images, uint8 (B, 3, h, w), into the condition c, float32
+        (B, 3, h·scale, w·scale) in [-1, 1]."""
 
     def predict(self, latent: Tensor, condition: Tensor, noise_level: Tensor) -> Tensor:
         """Estimate x̂0 in image space, [-1, 1], from the latent, the condition and √ᾱ (B,). All other tensors
@@ -85,7 +86,7 @@ USUAL: dict[str, Any] = {
     "chain": None,
     "coarse_levels": "strided",
 }
-"""The defaults of a model."""
+"""The defaults of a model's members."""
 COMPUTED = ("name", "condition", "to_latent")
 
 
@@ -99,15 +100,16 @@ def as_model(model: Any) -> DiffusionModel:
             The wrapper forwards all other members to the object.
 
     Raises:
-        SkipDiffError: if ``predict`` or ``schedule`` is missing.
+        SkipDiffError: if ``predict`` or ``schedule`` is missing, or ``model`` is the name or path of a model.
     """
     if isinstance(model, str | os.PathLike):
         raise SkipDiffError(f"{os.fspath(model)!r} is the name of a model: load it with load_pretrained(...)")
     for name in REQUIRED:
         if not hasattr(model, name):
             raise SkipDiffError(
-                f"a {type(model).__name__} is not a model, since it lacks {name!r}: give a loaded model, or "
-                "an object with predict(latent, condition, noise_level) and a schedule"
+                f"an object of class {type(model).__name__} is not a model, since it lacks {name!r}: "
+                "give a loaded model, or an object with predict(latent, condition, noise_level) and a "
+                "schedule"
             )
     if all(hasattr(model, name) for name in (*USUAL, *COMPUTED)):
         return cast(DiffusionModel, model)

@@ -1,6 +1,6 @@
 """Bicubic resizing and the making of low-resolution inputs, the same for training and evaluation.
 
-The kernel is that of Pillow: a = -0.5, widened when shrinking (antialiased), with weights renormalised at the
+The kernel is that of Pillow: a = -0.5, widened for shrinking (antialiased), with weights renormalised at the
 borders.
 """
 
@@ -20,7 +20,8 @@ def bicubic(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def degrade(hr: Tensor, scale: int) -> Tensor:
-    """Shrink uint8 (B, 3, H, W) by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC does.
+    """Shrink images, uint8 (B, 3, H, W), by ``scale`` to uint8 (B, 3, H/scale, W/scale), as Pillow's BICUBIC
+    does.
 
     Raises:
         ValueError: if a side is not a multiple of ``scale``.
@@ -47,8 +48,8 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
 
     This is iterative back-projection (Irani and Peleg 1991), x⁽ⁿ⁺¹⁾ = x⁽ⁿ⁾ + ↑(LR - ↓x⁽ⁿ⁾), with bicubic ↑
     and antialiased bicubic ↓. As both are linear, its rounds need only the small picture: v⁽⁰⁾ = 0,
-    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1 the result shrinks to the input, including its faults;
-    at 0 it is x. Every channel is treated separately.
+    v⁽ⁿ⁺¹⁾ = v⁽ⁿ⁾ + (LR - ↓x) - ↓↑v⁽ⁿ⁾. At ``share`` 1, the result shrinks to almost exactly the input,
+    including its faults; at 0, it is x. Every channel is treated separately.
 
     Args:
         x: the picture made from the input, float (B, C, H, W).
@@ -56,7 +57,7 @@ def back_project(x: Tensor, lr: Tensor, share: float) -> Tensor:
         share: share of the difference that is restored, 0 … 1.
 
     Returns:
-        A tensor of the form of ``x``, not clamped.
+        A tensor of the same shape as ``x``, not clamped.
     """
     if not share:
         return x
@@ -84,7 +85,7 @@ def fix_colours(x: Tensor, lr: Tensor) -> Tensor:
         lr: the input, float (B, C, h, w), in the same units.
 
     Returns:
-        A tensor of the form of ``x``, not clamped.
+        A tensor of the same shape as ``x``, not clamped.
     """
     lacking = lr - bicubic(x, *lr.shape[-2:])
     apart = 1
@@ -111,8 +112,8 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def to_planes(images: np.ndarray) -> Tensor:
-    """Convert arrays (B, H, W, C) or (H, W, C) to a tensor (B, C, H, W) of the same numbers; one image is a
-    batch."""
+    """Convert arrays (B, H, W, C) or (H, W, C) to a tensor (B, C, H, W) of the same numbers; a single
+    image becomes a batch of one."""
     batch = images if images.ndim == 4 else images[None]
     return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
 

@@ -2,7 +2,7 @@
 
 The diffusion model then sees c = ↑R(LR) in place of ↑LR, as in DiffBIR (Lin et al. 2024), where a network
 that restores comes before a diffusion model that invents. R(x) = x + f(x), with f a sequence of residual
-blocks without normalisation, as in EDSR (Lim et al. 2017), so that flat areas keep their level. The last
+blocks without normalisation, as in EDSR (Lim et al. 2017), so that flat areas keep their brightness. The last
 convolution starts at zero, so an untrained restorer is the identity.
 
 The weights of a restorer are in the file ``restorer.safetensors`` of a model's folder, and its architecture
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .resize import to_signed, to_uint8
 
 TILE = 256
-"""Side in LR pixels of the parts that a picture is restored in, which bounds the memory that this takes."""
+"""Side in LR pixels of the parts in which a picture is restored; it bounds the memory that this takes."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class RestorerNetwork(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
         self.tail = zeroed(nn.Conv2d(config.channels, 3, 3, padding=1))
         self.reach = 2 * config.blocks + 2
-        """Number of pixels on each side of a pixel that its result depends on."""
+        """Distance in pixels up to which the result at a pixel depends on its neighbours."""
 
     def forward(self, lr: Tensor) -> Tensor:
         return lr + self.tail(self.blocks(self.head(lr))).float()
 
 
 def zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Set weights and bias to zero, so that a residual branch starts as nothing."""
+    """Set weights and bias to zero, so that a residual branch adds nothing before training."""
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)

@@ -1,7 +1,8 @@
 """Noise schedules and the posterior of a jump between any two levels.
 
 Levels run from t = 0, the clean image with ``alpha_bar[0] = 1``, to T. All tables are float64: at level T of
-the cosine schedule ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in float32.
+the cosine schedule with T = 100, ``alpha_bar`` is 2.4e-7, too small for the posterior to be computed in
+float32.
 
 Sources: the cosine schedule is that of Nichol & Dhariwal 2021 (SkipDiff, Eq. 9), and the posterior is that of
 Ho et al. 2020 (SkipDiff, Eqs. 8 and 10, which are :func:`jump` over one level and over a coarse step).
@@ -30,7 +31,7 @@ CoarseRule = Literal["strided", "rebuilt"]
 class Jump:
     """q(x_u | x_t, x_0) of a jump from level t down to level u: N(mean, std² I).
 
-    ``mean = x0_coef * x0 + xt_coef * x_t``. All fields are float64 and share one shape.
+    ``mean = x0_coef * x0 + xt_coef * x_t``. All fields are float64 and have the same shape.
     """
 
     beta: Float64
@@ -44,10 +45,10 @@ def jump(alpha_bar_t: ArrayLike, alpha_bar_u: ArrayLike, eta: ArrayLike = 1.0) -
 
     Args:
         alpha_bar_t: ᾱ of the level that the jump leaves, in (0, 1).
-        alpha_bar_u: ᾱ of the level that the jump reaches, in (ᾱ_t, 1]. At 1 (level 0) the jump returns
+        alpha_bar_u: ᾱ of the level that the jump reaches, in (ᾱ_t, 1]. At 1 (level 0), the jump gives
             exactly x_0, without noise.
         eta: η of DDIM (Song et al. 2021, Eqs. 12 and 16), 0 … 1: how much of the posterior's noise is fresh.
-            At 1 this is the posterior itself; at 0 all noise is that of x_t.
+            At 1, this is the posterior itself; at 0, all noise is that of x_t.
 
     Raises:
         ValueError: if a jump does not lead towards less noise, or η is not from 0 to 1.
@@ -169,8 +170,8 @@ class NoiseSchedule:
         return len(self.alpha_bar) - 1
 
     def noise_level(self, t: ArrayLike) -> Float64:
-        """Compute √ᾱ_t, the continuous level that the network is conditioned on (1 is clean, near 0 is
-        noise)."""
+        """Compute √ᾱ_t, the continuous level that the network is conditioned on (1 for the clean image,
+        near 0 for noise)."""
         return np.sqrt(self.alpha_bar[np.asarray(t)])
 
     def jump(self, t: ArrayLike, u: ArrayLike) -> Jump:

@@ -43,17 +43,17 @@ class UNetConfig:
     zero_init: bool = False
     """Whether every residual branch starts at zero, so that a new block is the identity."""
     level_embedding: Literal["signal", "log_snr"] = "signal"
-    """What is embedded: √ᾱ itself (SR3) or its log signal-to-noise ratio, which distinguishes the last few
-    levels (√ᾱ of levels 1 and 10 differ by 1.4 %)."""
+    """What is embedded: √ᾱ itself (SR3) or the log signal-to-noise ratio, which distinguishes the last few
+    levels (the √ᾱ of levels 1 and 10 differ by only 1.4 %)."""
 
     @property
     def multiple(self) -> int:
-        """The number that padded input sides are a multiple of."""
+        """The number to whose multiples the sides of inputs are padded."""
         return self.patch_size * 2 ** (len(self.multipliers) - 1)
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Noise level (B,) → (B, dim): half sines, half cosines, frequency exp(-ln 1e4 · i/(dim/2))."""
+    """Noise level (B,) → (B, dim): half sines, half cosines, of frequencies exp(-ln 1e4 · i/(dim/2))."""
 
     def __init__(self, dim: int, kind: str) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class NormConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two :class:`NormConv` with the noise level added in between, and a shortcut around both."""
+    """Two :class:`NormConv` blocks with the noise level added in between, and a shortcut around both."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Upsample(nn.Module):
 class UNet(nn.Module):
     """Maps (B, 6, H, W) = [condition, latent] and the level √ᾱ (B,) to (B, 3, H, W), for any H and W.
 
-    Sides are padded by reflection (or by edge pixels if the picture is smaller than the padding) to the
+    Sides are padded by reflection (or with edge pixels if the picture is too small for that) to the
     network's multiple, and the result is cropped back.
     """
 

@@ -26,7 +26,7 @@ UNKNOWN = -1.0
 itself and Gymnasium's checker requires equal steps to return equal infos."""
 
 OUTCOME: dict[str, Any] = {"metric": UNKNOWN, "reward_valid": False, "psnr": UNKNOWN, "ssim": UNKNOWN}
-"""Info keys that are known only at the end of an episode, with their placeholders until then."""
+"""Info keys whose values are known only at the end of an episode, with placeholders until then."""
 
 Rows = Sequence[int] | np.ndarray
 
@@ -52,9 +52,9 @@ def evaluations(actions: Any, coarse_steps: int) -> Any:
 
 
 def paid(reward: Any, actions: Any, price: Any) -> Any:
-    """Compute the return of episodes: the reward of the result minus the price of all evaluations.
+    """Compute the return of episodes: the reward of the result minus the price of the evaluations after CSA.
 
-    The evaluations of CSA are free, since they do not depend on the decisions.
+    Those of CSA are free, since they do not depend on the decisions.
 
     Args:
         reward: rewards of the results, (...).
@@ -65,8 +65,8 @@ def paid(reward: Any, actions: Any, price: Any) -> Any:
 
 
 def draw_price(step_cost: float | tuple[float, float], rng: np.random.Generator) -> float:
-    """Return an episode's price. From a range, it is drawn log-uniformly, since gains per evaluation vary as
-    widely."""
+    """Return an episode's price. From a range, it is drawn log-uniformly, so that low prices are not
+    rare."""
     if isinstance(step_cost, tuple):
         return float(np.exp(rng.uniform(*np.log(step_cost))))
     return step_cost
@@ -77,11 +77,11 @@ class Ledger(ABC):
 
     Args:
         count: number of rows.
-        outcome: info keys that are known only at the end, with their placeholders until then
+        outcome: info keys whose values are known only at the end, with placeholders until then
             (numbers, bools or arrays). ``reward_valid`` must be one of them.
 
     Attributes:
-        image, noise_seed: image index and noise seed, which replay each episode, int64 (count,).
+        image, noise_seed: image index and noise seed, which determine each episode, int64 (count,).
         price: price of an evaluation, float64 (count,).
         outcome: values of the outcome by name, each (count, ...).
     """
@@ -124,7 +124,7 @@ class Ledger(ABC):
         return or_zero(quality)
 
     def info(self, row: int) -> dict[str, Any]:
-        """Return the info of a row, in plain numbers and new arrays."""
+        """Return the info of a row, as plain numbers and new arrays."""
         return {
             name: column[row].item() if column.ndim == 1 else column[row].copy()
             for name, column in self._columns().items()
@@ -177,8 +177,8 @@ class Books(Ledger):
         """Enter an action in each of ``rows``.
 
         Returns:
-            The rewards of the step without those of results, float64 (len(rows),): minus the price of the
-            step's evaluations.
+            The rewards of the step without the rewards of results, float64 (len(rows),): minus the price of
+            the step's evaluations.
         """
         before = refinements(self.actions[rows])
         self.actions[rows, self.taken[rows]] = actions

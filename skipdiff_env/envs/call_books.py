@@ -72,8 +72,8 @@ class CallBooks(Ledger):
         calls: told level, next level and η of every call, float32 (count, longest, 3); :data:`.OPEN` for
             calls to come.
         evaluations: network calls so far, int64 (count,).
-        worth: -ln M (ln M if a higher M is better) of the newest x̂0, float64 (count,); 0 before the first
-            call.
+        worth: -ln M (ln M if a higher M is better) of the newest x̂0 that has a score, float64 (count,); 0
+            before the first call, and at the end if the result has no score.
         mask: int8 (count, actions), 1 for the actions that are allowed.
     """
 

@@ -48,7 +48,7 @@ class SkipDiffusionCallEnv(SceneEnv):
 
     ## Observation Space
 
-    `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent. With `observation_size=n` it is
+    `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent. With `observation_size=n`, it is
     resized (antialiased bicubic) to (3, n, n).
 
     `observation="dict"`:
@@ -56,7 +56,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | Key | Space | Meaning |
     |---|---|---|
     | `latent` | `Box(-20, 20, (3, H, W), float32)` | as above |
-    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; first the condition |
+    | `x0` | `Box(-20, 20, (3, H, W), float32)` | newest estimate, -1 ... 1; at first the condition |
     | `change` | `Box(-20, 20, (3, H, W), float32)` | what the last decision changed in `x0` |
     | `lr` | `Box(0, 1, (3, H/scale, W/scale), float32)` | the LR image, before any restorer |
     | `level` | `Box(0, T, (1,), float32)` | the level reached |
@@ -69,7 +69,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     The reward of a decision is what it adds to -ln M, minus `step_cost` for each of its network calls. M is
     the metric of the current x0 (or its inverse, if high values of the metric are good). Before the first
     call, -ln M counts as 0, so the rewards of an episode add up to -ln M of its result, minus the price of
-    its calls. While M cannot be computed, nothing is gained or lost; if it cannot be computed at the end, the
+    its calls. While M cannot be computed, a decision adds nothing; if it cannot be computed at the end, the
     result is worth 0 and `info["reward_valid"]` is False. With `step_cost=(low, high)`, each episode draws
     its own price between the two, log-uniformly.
 
@@ -99,7 +99,7 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `metric` | `"lpips"` | a name, a function, or names with weights: `{"lpips": 1, "niqe-full": 0.5}` |
     | `actions` | `"jump"` | what is decided about a call, see Action Space: `"jump"` or `"full"` |
     | `episode` | `"call"` | `"call"`: one decision per network call; `"plan"`: one decision per episode |
-    | `levels` | `None` | levels besides 0 that calls may lead to; None: 18, see `env.unwrapped.levels` |
+    | `levels` | `None` | levels besides 0 that calls may lead to; None: up to 18 (`env.unwrapped.levels`) |
     | `plans` | `None` | plans to choose from, as text; None: the model's own |
     | `budget` | `None` | maximum number of network calls in an episode; None: set by the levels or plans |
     | `noise` | `"fresh"` | `"fresh"`: a new noise seed in each episode; `"fixed"`: always noise seed 0 |
@@ -132,9 +132,9 @@ class SkipDiffusionCallEnv(SceneEnv):
     | `calls` | float32 (budget, 3) | told level, next level and eta of each call; -1 for those to come |
     | `action_mask` | int8 (actions,) | 1 for the actions that are allowed next |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
+    | `noise_seed` | `int` | the noise seed, which together with `image` determines the episode |
     | `step_cost` | `float` | this episode's price of a network call |
-    | `metric` | `float` | M of the current x0, NaN if it cannot be computed; -1 before the first call |
+    | `metric` | `float` | the metric of the current x0, NaN if not computable; -1 before the first call |
     | `reward_valid` | `bool` | whether M of the result gave a reward; False before the end |
     | `psnr`, `ssim` | `float` | on luma (BT.601), PSNR in dB; NaN if not computable, -1 before the end |
     | `sr_image` | uint8 (H, W, 3) | the result, only with `return_image`; 0 before the end |

@@ -25,7 +25,7 @@ def _option(default: Any, meaning: str) -> Any:
 
 
 class SceneOptions:
-    """The arguments that all environments have in common; the base of frozen dataclasses."""
+    """The arguments that all environments have in common; the base class of frozen dataclasses."""
 
     model: str | os.PathLike[str] | DiffusionModel
     images: Any
@@ -68,7 +68,7 @@ class Options(SceneOptions):
     """The arguments of :class:`.SkipDiffusionEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that is invalid whatever the model and the images.
+        SkipDiffError: if a value is invalid whatever the model and the images are.
     """
 
     model: str | os.PathLike[str] | DiffusionModel = _option(
@@ -135,7 +135,7 @@ class RecordedOptions(SceneOptions):
     """The arguments of :class:`.RecordedEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that is invalid whatever the model and the images.
+        SkipDiffError: if a value is invalid whatever the model and the images are.
     """
 
     noise: ClassVar[str] = "fresh"  # type: ignore[misc]
@@ -169,7 +169,7 @@ class CallOptions(SceneOptions):
     """The arguments of :class:`.SkipDiffusionCallEnv` except ``render_mode``.
 
     Raises:
-        SkipDiffError: for a value that is invalid whatever the model and the images.
+        SkipDiffError: if a value is invalid whatever the model and the images are.
     """
 
     model: str | os.PathLike[str] | DiffusionModel = _as_in_v0("model")
@@ -184,7 +184,7 @@ class CallOptions(SceneOptions):
         "call", '`"call"`: one decision per network call; `"plan"`: one decision per episode'
     )
     levels: Sequence[float] | None = _option(
-        None, "levels besides 0 that calls may lead to; None: 18, see `env.unwrapped.levels`"
+        None, "levels besides 0 that calls may lead to; None: up to 18 (`env.unwrapped.levels`)"
     )
     plans: Sequence[Any] | None = _option(None, "plans to choose from, as text; None: the model's own")
     budget: int | None = _option(

@@ -47,7 +47,7 @@ class RecordedEpisodes(Scenes):
         self.side = options.observation_size
         if self.side not in self.recordings.sizes:
             raise SkipDiffError(
-                f"recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
+                f"the recordings hold latents of {', '.join(map(str, self.recordings.sizes))} pixels: record "
                 f"those of {self.side} pixels too, or play without recordings"
             )
         self.observation_space = observation_space(options, self.side, self.process.fine_steps)
@@ -123,7 +123,8 @@ class RecordedEpisodes(Scenes):
 
     @property
     def spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over ``drawn``."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over ``drawn``; 1 if that
+        is 0."""
         return self.recordings.spread(self.drawn)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,9 +221,9 @@ class RecordedEnv(SceneEnv):
     ## Description
 
     At S = F = 10 under `reset`, an episode has a few dozen states, and recording them takes 64 network calls.
-    They are computed once, when the environment is made for the first time, kept in files, and looked up from
-    then on; progress is reported on standard error. Afterwards, a batch of 64 takes tens of thousands of
-    steps per second on one core.
+    They are computed once, when the environment is made for the first time, and kept in files; progress is
+    reported on standard error. After that, every step is a lookup, and a batch of 64 takes tens of thousands
+    of steps per second on one core.
     `reset(options={"image": i, "noise_seed": n})` starts the episode that SkipDiff-v0 starts with the same
     options and arguments; if necessary, it is recorded first.
 
@@ -284,6 +285,8 @@ class RecordedEnv(SceneEnv):
     | `regret` | `float` | how much higher the return of the best schedule is |
     | `mean_reward` | `float` | the mean reward of all outcomes of the episode, without costs |
 
+    The score of any other `metric` is also given under its own name.
+
     ## Version History
 
     * v0: first version
@@ -325,7 +328,8 @@ class RecordedEnv(SceneEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes; 1 if
+        that is 0."""
         return self._episodes.spread
 
 
@@ -345,5 +349,6 @@ class RecordedVectorEnv(SceneVectorEnv):
 
     @property
     def reward_spread(self) -> float:
-        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes."""
+        """The standard deviation of the outcomes' rewards in an episode, averaged over all episodes; 1 if
+        that is 0."""
         return self._episodes.spread

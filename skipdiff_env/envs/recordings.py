@@ -42,8 +42,8 @@ from .books import evaluations
 
 METRICS = ("niqe", "lpips", "psnr", "ssim")
 FORMAT = 2
-"""Version of the content of recordings, on which every file name depends; to be increased when the content
-changes."""
+"""Version of the content of recordings, on which every file name depends; it must be increased whenever the
+content changes."""
 WALK = 2000
 """Maximum number of network calls for recording an episode."""
 MEMORY = 2 * 2**30
@@ -195,7 +195,8 @@ class Recordings:
         max_calls: maximum number of network calls for recording an episode.
 
     Raises:
-        SkipDiffError: if an episode takes more network calls, or the metric is not given by name.
+        SkipDiffError: if an episode takes more than ``max_calls`` network calls, or the metric is not given
+            by name.
     """
 
     def __init__(
@@ -267,8 +268,8 @@ class Recordings:
         """Make the missing recordings, and report progress on standard error."""
         if missing := self.missing(episodes):
             print(
-                f"recording {len(missing)} episodes into {self.folder}, once: "
-                f"{self.calls} network calls each",
+                f"recording into {self.folder}, once (episodes: {len(missing)}, network calls for each: "
+                f"{self.calls})",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
             self.record(missing, partial(watched, what="recording"))
@@ -352,8 +353,8 @@ class Recordings:
         return float(np.mean([self.rewards(*episode).std() for episode in episodes])) or 1.0
 
     def optimum(self, image: int, noise_seed: int) -> Optimum:
-        """Return every outcome of the recording; ``calls`` is the number of network calls that recording
-        took."""
+        """Return every outcome of the recording; ``calls`` is the number of network calls that the
+        recording took."""
         values = self.values(image, noise_seed)[:, self.metrics.index(self.metric)]
         rewards = self.rewards(image, noise_seed)
         calls = evaluations(self.schedules, self.process.coarse_steps)

@@ -101,7 +101,7 @@ def _fitted(text: str, font: Any, width: int) -> str:
 
 
 class Window:
-    """A window on the screen, opened with the first picture. Needs pygame."""
+    """A window on the screen, opened with the first picture. It needs pygame."""
 
     def __init__(self) -> None:
         try:

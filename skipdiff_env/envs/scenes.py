@@ -170,7 +170,7 @@ class Scenes(ABC):
         for metric in [self.metric] + ([] if self.source.low_resolution else [load_metric("ssim")]):
             if size < metric.min_size:
                 raise SkipDiffError(
-                    f"metric {metric.name!r} needs images of at least {metric.min_size} pixels, but "
+                    f"metric {metric.name!r} needs images of side {metric.min_size} or more, but "
                     f"image_size is {size}: give a larger image_size= or another metric="
                 )
         for index in range(min(len(self.source), _CHECKED_IMAGES)):
@@ -281,7 +281,7 @@ class Scenes(ABC):
         return {"psnr": psnr_y(images, references), "ssim": ssim_y(images, references)}
 
     def _outcome(self) -> dict[str, Any]:
-        """Return the info keys that are known only at the end of an episode, with their placeholders until
+        """Return the info keys whose values are known only at the end of an episode, with placeholders until
         then."""
         blank = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         return {**OUTCOME, **({"sr_image": blank} if self.options.return_image else {})}

@@ -83,7 +83,7 @@ class SceneEnv(gymnasium.Env[Observation, "int | np.integer[Any]"]):
         return self._observation(), float(rewards[0]), bool(done[0]), False, self._episodes.books.info(0)
 
     def render(self) -> np.ndarray | None:
-        """Draw the episode, uint8 (h, w, 3), in mode ``rgb_array``; mode ``human`` needs no call."""
+        """Draw the episode, uint8 (h, w, 3), in mode ``rgb_array``; in mode ``human``, no call is needed."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() needs gymnasium.make(..., render_mode="rgb_array")')
         if self.render_mode != "rgb_array":

@@ -40,7 +40,7 @@ class SkipDiffusionEnv(SceneEnv):
     ## Observation Space
 
     `observation="latent"`: `Box(-20, 20, (3, H, W), float32)`, the latent u_t. With
-    `observation_size=n` it is resized (antialiased bicubic) to (3, n, n). The latents are noisy
+    `observation_size=n`, it is resized (antialiased bicubic) to (3, n, n). The latents are noisy
     versions of the model's target: of the image in [-1, 1] or, for residual models, of the scaled detail
     layer k (HR - c), where HR is the original and c the model's condition, the bicubic enlargement of LR
     (restored first if the model has a restorer). They are clipped at +-20, a value that only noise of ten
@@ -76,7 +76,7 @@ class SkipDiffusionEnv(SceneEnv):
 
     An image is drawn from `images`, cropped to `image_size` and shrunk to LR. CSA runs from pure noise
     down to x_S1, which becomes the first latent u_F. `reset(seed=...)` seeds the choice of images and of
-    noise seeds for this and all later episodes. With `noise="fixed"` the noise seed is 0 in every
+    noise seeds for this and all later episodes. With `noise="fixed"`, the noise seed is 0 in every
     episode. Each image then has a single crop and exactly F possible results under `reset`, or 2^(F-1)
     under `hold`, so there are as many different episodes as images.
 
@@ -139,7 +139,7 @@ class SkipDiffusionEnv(SceneEnv):
     | `evaluations` | `int` | network evaluations of this episode so far, including those of CSA |
     | `actions` | int8 (F - 1,) | the actions so far, and -1 for those still to come |
     | `image` | `int` | index of the image; its name is `env.unwrapped.source.name(index)` |
-    | `noise_seed` | `int` | the noise seed, which together with `image` replays the episode |
+    | `noise_seed` | `int` | the noise seed, which together with `image` determines the episode |
     | `step_cost` | `float` | this episode's price per evaluation |
     | `metric` | `float` | M of the result, NaN if it cannot be computed; -1 before the end |
     | `reward_valid` | `bool` | whether M gave a reward; False before the end |

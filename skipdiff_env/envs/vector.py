@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments, which run many episodes as one batch."""
+"""Vector environments of Gymnasium, which run many episodes as one batch."""
 
 from __future__ import annotations
 
@@ -204,14 +204,18 @@ class SceneVectorEnv(VectorEnv[Batch, Batch, Batch]):
         if isinstance(seed, (int, np.integer)):
             return [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise SkipDiffError(f"seed must be an integer or {self.num_envs} of them, got {len(seed)}")
+            raise SkipDiffError(
+                f"give one seed, or one for each environment: environments {self.num_envs}, seeds {len(seed)}"
+            )
         return [None if s is None else int(s) for s in seed]
 
     def _reset_mask(self, options: dict[str, Any]) -> np.ndarray:
         """Take ``reset_mask`` out of the options; all True by default."""
         mask = options.pop("reset_mask", np.ones(self.num_envs, np.bool_))
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise SkipDiffError(f"reset_mask must be a NumPy array of {self.num_envs} bools, got {mask!r}")
+            raise SkipDiffError(
+                f"reset_mask must be a NumPy bool array of shape ({self.num_envs},), got {mask!r}"
+            )
         if not mask.any():
             raise SkipDiffError("reset_mask selects no environment: set at least one element to True")
         if not (mask.all() or self._episodes.begun):

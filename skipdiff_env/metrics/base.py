@@ -28,13 +28,13 @@ class Metric(ABC):
         min_size: minimum height and width in pixels of a picture (1 if unknown).
         device: device on which the metric's network computes, if it has one.
 
-    A score depends only on the picture (and its reference): random numbers inside a metric are seeded
-    for each picture, and the caller's generators are left as they were. Pickles and copies carry only
-    the arguments of ``load_metric``, never weights.
+    Unless the metric is a user's function, a score depends only on the picture (and its reference): random
+    numbers inside the metric are seeded for each picture, and the caller's generators are left as they were.
+    Pickles and copies carry only the arguments of ``load_metric``, never weights.
     """
 
     restore: tuple[Callable[..., Metric], tuple[Any, str]] | None = None
-    """A function and its arguments that recreate this metric; ``load_metric`` sets it."""
+    """The function and the arguments that recreate this metric; ``load_metric`` sets them."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Metric(ABC):
 
         Returns:
             The scores, float64 (B,); NaN where a picture has no score (NIQE of a flat picture, for
-            example). PSNR of a perfect copy is infinite.
+            example). The PSNR of a perfect copy is infinite.
 
         Raises:
-            SkipDiffError: if the pictures are of the wrong kind or too small, a reference is missing, or
-                the metric cannot be loaded.
+            SkipDiffError: if the pictures are of the wrong kind or too small, the references are missing or
+                of another shape, or the metric cannot be loaded.
         """
         check_images(images, "images")
         self.check_size(*images.shape[1:3])

@@ -26,7 +26,7 @@ def studio_luma(images: Images) -> NDArray[np.float64]:
 
 
 def psnr_y(a: Images, b: Images) -> Scores:
-    """Compute the peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the peak signal-to-noise ratio of luma in dB, float64 (B,), of two batches, uint8 (B, H, W, 3).
 
     The ratio is infinite where both pictures of a pair have the same luma.
     """
@@ -36,7 +36,7 @@ def psnr_y(a: Images, b: Images) -> Scores:
 
 
 def ssim_y(a: Images, b: Images) -> Scores:
-    """Compute the structural similarity of luma, at most 1, float64 (B,), of two batches uint8 (B, H, W, 3).
+    """Compute the structural similarity of luma, at most 1, float64 (B,), of two batches, uint8 (B, H, W, 3).
 
     Raises:
         ValueError: if a side is shorter than 11 pixels.

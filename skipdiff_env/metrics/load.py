@@ -29,9 +29,9 @@ def load_metric(
     Args:
         spec: one of
 
-            - ``"niqe"``: needs no reference. It reads only the part of a picture that whole 96x96 blocks
-              fill from the top left, and is comparable only between pictures of one size (at least 192x192,
-              since a single block has no covariance);
+            - ``"niqe"``: needs no reference. It reads only the whole 96x96 blocks of a picture, counted
+              from the top left, and is comparable only between pictures of the same size (at least
+              192x192, since a single block has no covariance);
             - ``"niqe-full"``: the mean NIQE of crops anchored in the four corners, so that every pixel
               counts; equal to ``"niqe"`` where both sides are multiples of 96;
             - ``"lpips"``: LPIPS 0.1 with AlexNet; needs references;
@@ -60,8 +60,8 @@ def load_metric(
         first score.
 
     Raises:
-        SkipDiffError: if the name is unknown, or if pyiqa or weights are not available for a metric that is
-            loaded at once.
+        SkipDiffError: if ``spec`` is invalid or an unknown name, or if pyiqa or weights are not available for
+            a metric that is loaded at once.
     """
     if isinstance(spec, Metric):
         return spec
@@ -175,7 +175,7 @@ class LogMetric(Metric):
         return -self._metric.worth(self._metric(images, references if self.reference else None))
 
     def rewards(self, scores: Scores) -> Scores:
-        """Return the negative scores, float64; NaN where there is no score."""
+        """Return the negated scores, float64; NaN where there is no score."""
         return np.where(np.isfinite(scores), -np.asarray(scores), np.nan)
 
 

@@ -4,7 +4,8 @@ NIQE is by Mittal, Soundararajan and Bovik (2013), and LPIPS by Zhang et al. (20
 with the weights in ``weights/``; for any other metric, pyiqa finds the weights itself.
 
 NIQE reacts to the last bit: in flat areas its normalised pixels are rounding noise whose sign counts. Scores
-from different machines or devices agree to about 1e-3 of their value on such pictures, and to 1e-6 on others.
+from different machines or devices agree to within about 1e-3 of their value on such pictures, and to
+within 1e-6 on others.
 """
 
 from __future__ import annotations
@@ -135,8 +136,8 @@ class FullNiqe(Metric):
 def niqe_luma(images: Images) -> NDArray[np.float32]:
     """Compute the integer grey levels that NIQE reads: uint8 RGB (…, 3) to float32 (…) in [0, 255].
 
-    The formula is pyiqa's (Y of YIQ), but it is not computed as a product of matrices. About one pixel in a
-    thousand lies halfway between two levels, and the direction in which float32 rounds it depends on the
+    The formula is pyiqa's (Y of YIQ), but it is not computed as a matrix product. About one pixel in a
+    thousand lies halfway between two grey levels, and the direction in which float32 rounds it depends on the
     order of the sum, and thus on the machine. This alone moves scores by up to 0.1 %. Here the order is
     fixed, on the CPU.
     """

@@ -49,7 +49,8 @@ def properties(name: str) -> tuple[bool, bool]:
 
 
 def create_network(name: str, device: torch.device) -> torch.nn.Module:
-    """Create the network of a metric, which maps a batch of pictures in [0, 1], or two to compare, to scores.
+    """Create the network of a metric, which maps a batch of pictures in [0, 1], or two batches to compare, to
+    scores.
 
     Raises:
         SkipDiffError: if the network cannot be made; the message says why in one line.

@@ -18,19 +18,19 @@ ROUNDING = 12**-0.5
 
 
 def flat_residue(images: Images, references: Images) -> Scores:
-    """Compute the standard deviation of the picture's high-pass, divided by that of the original's, in the
-    blocks where the original is smoothest, a tenth of them all.
+    """Compute the root mean square of the picture's high-pass, divided by that of the original's, in the
+    tenth of all blocks in which the original is smoothest.
 
     At 1, the picture is as smooth as the original; above 1, it has more grain; below 1, it has lost some. The
     high-pass is the picture minus its Gaussian blur. All three channels count equally, and the smoothest
-    blocks are those in which the original's high-pass deviates least.
+    blocks are those in which the original's high-pass has the smallest root mean square.
 
     Args:
         images: the pictures, uint8 (B, H, W, 3), each side at least 16 pixels.
         references: the originals, uint8 of the same shape.
 
     Returns:
-        The ratios, float64 (B,), at least 0.
+        The ratios, float64 (B,), above 0.
     """
     return np.array([_one(image, original) for image, original in zip(images, references, strict=True)])
 

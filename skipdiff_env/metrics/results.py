@@ -1,6 +1,6 @@
 """From the final estimates of chains to their scores, and from rewards to what is paid.
 
-All estimates are scored here, so that environments, oracles and recordings agree on which results have no
+Environments, oracles and recordings score their estimates here, so that they agree on which results have no
 score.
 """
 

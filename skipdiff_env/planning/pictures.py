@@ -28,7 +28,8 @@ class Pictures:
         model: the frozen model.
         source: HR pictures.
         metrics: names of the metrics.
-        size: side in pixels of the crops from the pictures' centres; None for whole pictures of one size.
+        size: side in pixels of the crops from the pictures' centres; None: whole pictures, all of the same
+            size.
         batch: number of pictures per network call.
 
     Raises:
@@ -42,7 +43,7 @@ class Pictures:
             raise SkipDiffError("plans are scored against originals: give HR pictures")
         pairs = [make_pair(source, i, scale=model.scale, image_size=size) for i in range(len(source))]
         if len({pair.lr.shape for pair in pairs}) > 1:
-            raise SkipDiffError("the pictures have several sizes: give image_size= to crop them to one")
+            raise SkipDiffError("the pictures differ in size: give image_size= to crop them to one size")
         self.model, self._batch = model, batch
         self._lr, self._hr = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("lr", "hr"))
         self.metrics: dict[str, Metric] = {name: load_metric(name, model.device) for name in metrics}

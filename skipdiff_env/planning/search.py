@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 GUARDS = {"psnr": (0.05, -1), "ssim": (0.003, -1), "residue": (0.05, 1)}
 """For each guard, how far a plan may fall behind the reference without a penalty, and the sign of a loss:
-PSNR in dB, SSIM, and the residue (grain in flat areas, which LPIPS and NIQE mistake for detail) as a fraction
-of the reference's."""
+PSNR in dB, SSIM as a difference, and the residue (grain in flat areas, which LPIPS and NIQE mistake for
+detail) as a fraction of the reference's."""
 TOLL = 0.05
 """The penalty for each further loss of the same size, as a fraction of M."""
 FINALISTS = 8
@@ -67,15 +67,17 @@ class PlanSearch:
         images: HR pictures, as :func:`skipdiff_env.images.open_source` takes them. They should be neither
             training pictures of the model nor test pictures.
         metric: the metric M to optimise: a name, or names with their weights w.
-        image_size: side in pixels of the crops from the pictures' centres; None for whole pictures of one
-            size.
+        image_size: side in pixels of the crops from the pictures' centres; None: whole pictures, all of the
+            same size.
         study: file that keeps every trial, from which a later search continues; None: memory only.
-        reference: the chain that plans are compared with; None: SkipDiff from the model's own start.
+        reference: the chain that plans are compared with; None: SkipDiff from the model's usual
+            fixed start.
         batch: number of pictures per network call.
         seed: seed of the search and of the noise; trials run one after another.
 
     Raises:
-        SkipDiffError: if Optuna is not installed, or a request cannot be met.
+        SkipDiffError: if there are no HR pictures, they differ in size, or a metric or the reference is
+            invalid; with ``study``, also if the model has no hash.
     """
 
     def __init__(
@@ -118,7 +120,8 @@ class PlanSearch:
         """Find the best plan with ``evaluations`` network calls; see :func:`find_plan`.
 
         Raises:
-            SkipDiffError: if Optuna is not installed, or a request cannot be met.
+            SkipDiffError: if Optuna is not installed, ``evaluations`` is not from 2 to T, or no trial was
+                finished.
         """
         top = self._pictures.model.schedule.steps
         whole_number("evaluations", evaluations, 2, top)
@@ -232,7 +235,7 @@ def find_plan(
 
     Args:
         model, images, metric: see :class:`PlanSearch`.
-        evaluations: number of network calls, 2 or more.
+        evaluations: number of network calls, 2 … T.
         trials: number of plans to try, including those of earlier runs of the study. Hopeless trials end
             early.
         minutes: time limit of the search in minutes; None: no limit.
@@ -241,7 +244,7 @@ def find_plan(
             ``batch`` and ``seed``.
 
     Raises:
-        SkipDiffError: if Optuna is not installed, or a request cannot be met.
+        SkipDiffError: in the same cases as :class:`PlanSearch` and :meth:`PlanSearch.find`.
     """
     search = PlanSearch(model, images, metric, **settings)
     return search.find(evaluations, trials, minutes, tell)

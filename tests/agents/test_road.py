@@ -57,8 +57,8 @@ def test_from_training_to_a_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lines = ran.stderr.splitlines()
     recorded = tmp_path / "skipdiff" / "recordings"
-    assert f"recording 24 episodes into {recorded}, once: 34 network calls each" in lines
-    assert f"recording 8 episodes into {recorded}, once: 34 network calls each" in lines
+    assert f"recording into {recorded}, once (episodes: 24, network calls for each: 34)" in lines
+    assert f"recording into {recorded}, once (episodes: 8, network calls for each: 34)" in lines
     assert any(re.match(r"recording: 1 of 24, \d+ (s|min) left", line) for line in lines)
     assert sum(bool(re.match(r"\d+ of 320 decisions: held-out reward", line)) for line in lines) == 20
     assert re.search(

@@ -106,7 +106,7 @@ def test_the_usual_steps(levels: int, coarse: int) -> None:
         ({"spec": FixedStart}, "unknown policy"),
         ({"spec": 0}, "start=0 must be a whole number from 1 to 10"),
         ({"spec": "11"}, "start=11 must be a whole number from 1 to 10"),
-        ({"spec": "agent"}, "has no agent for 10 coarse and 10 fine steps"),
+        ({"spec": "agent"}, "has no agent for coarse steps 10, fine steps 10 and rule"),
         ({"spec": "nowhere.onnx"}, "nowhere.onnx is missing"),
         ({"spec": "ccsr:"}, "must give a number of evaluations"),
         (
@@ -181,7 +181,7 @@ def test_plans_in_a_model_s_folder(tmp_path: Path) -> None:
     save_plans(file, model.hash, {four: {"psnr": 26.2}, two: {}}, {"normal": "plan:4"}, pictures=24)
     assert parse("plan:4", model) == four and shipped_plans(model) == {2: two, 4: four}
     assert list(shipped_plans(model)) == [2, 4]
-    with pytest.raises(SkipDiffError, match="has no plan with 3 evaluations: use one of plan:2, plan:4, or"):
+    with pytest.raises(SkipDiffError, match="has no plan:3: use one of plan:2, plan:4, or"):
         parse("plan:3", model)
     with pytest.raises(SkipDiffError, match="has no plan without a number of evaluations: use"):
         parse("plan:", model)

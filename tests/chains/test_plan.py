@@ -300,6 +300,6 @@ def test_a_plan_for_another_number_of_levels_is_refused(model: FrozenModel, cond
     with pytest.raises(ValueError, match="images 1, keys 2"):
         process.start(condition[:1], KEYS)
     for told, to in ((21, 5), (10, 10), (10, -1), (0, 0)):
-        with pytest.raises(ValueError, match="must be told at most the level reached"):
+        with pytest.raises(ValueError, match="told level must be at most the level reached"):
             process.call(state, told, to)
     assert image_key(np.zeros((2, 2, 3), np.uint8)) >= 0

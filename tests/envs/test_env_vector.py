@@ -194,7 +194,7 @@ def test_seeds_of_all_kinds(make_vec):
     again, _ = envs.reset(seed=[np.int32(5), 6, None])
     np.testing.assert_array_equal(first[:2], again[:2])
     assert (first[2] != again[2]).any()
-    with pytest.raises(ValueError, match="an integer or 3 of them, got 2"):
+    with pytest.raises(ValueError, match="one for each environment: environments 3, seeds 2"):
         envs.reset(seed=[1, 2])
     assert infos["noise_seed"].dtype == np.int64 and infos["_noise_seed"].all()
 

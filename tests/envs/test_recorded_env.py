@@ -98,7 +98,7 @@ def test_rows_may_be_at_different_levels(recorded_vec):
 def test_episodes_are_recorded_once_and_that_is_told(recorded, tmp_path, capsys):
     env = recorded(recordings=tmp_path, noise_seeds=3)
     told = capsys.readouterr().err
-    assert f"recording 9 episodes into {tmp_path}, once: 24 network calls each" in told
+    assert f"recording into {tmp_path}, once (episodes: 9, network calls for each: 24)" in told
     assert re.search(r"^recording: 1 of 9, [\d.]+ (s|min) left$", told, re.MULTILINE)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
     assert len(files) == 9

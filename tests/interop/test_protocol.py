@@ -191,7 +191,7 @@ def test_what_is_no_model_is_refused_naming_what_it_lacks(documented, missing):
     members.pop(missing)
     thing = type("Thing", (), members)()
     for plug in (SkipDiffSampler, lambda model: gymnasium.make("skipdiff_env:SkipDiff-v0", model=model)):
-        with pytest.raises(SkipDiffError, match=f"a Thing is not a model, since it lacks '{missing}'"):
+        with pytest.raises(SkipDiffError, match=f"class Thing is not a model, since it lacks '{missing}'"):
             plug(thing)
 
 

@@ -253,7 +253,7 @@ def unnamed(weights):
         (narrower, [KEY, "(8, 24, 3, 3)", "(16, 24, 3, 3)"]),
         (stranger, ["unknown key", "denoise_fn.wings.weight"]),
         (unprefixed, ["unknown key", "'wings'"]),
-        (untensor, [KEY, "is a str, not a tensor"]),
+        (untensor, [KEY, "is of type str, not a tensor"]),
         (unnamed, ["its key 7 is not a string"]),
     ],
 )

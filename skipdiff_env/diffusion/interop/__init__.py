@@ -28,7 +28,7 @@ The same object works in ``gymnasium.make("SkipDiff-v0", model=Guess(), image_si
 a ``scale`` (by default 4), ``condition(lr)`` (by default the bicubic enlargement), ``to_latent(image,
 condition)`` (the target of the chain, by default the image), a ``device`` and a ``dtype``, an ``image_size``
 (which makes that argument unnecessary), a ``name``, a ``hash`` (identity of its weights, which a latent
-cache needs), a ``start`` or a ``chain`` (which it runs by default), ``coarse_levels``, and a ``folder`` (of
+cache needs), a ``start`` or a ``chain`` (used by default), ``coarse_levels``, and a ``folder`` (of
 its agent, its refiner and its plans). For type checkers, all of this is the protocol
 :class:`~skipdiff_env.diffusion.DiffusionModel`.
 '''

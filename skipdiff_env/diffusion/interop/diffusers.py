@@ -1,7 +1,7 @@
 """Diffusers model folders: a ``UNet2DModel`` and a DDPM or DDIM scheduler's settings (extra ``diffusers``).
 
 A folder may be flat (``config.json``, ``diffusion_pytorch_model.safetensors``, ``scheduler_config.json``)
-or a pipeline (``unet/``, ``scheduler/``). Settings that diffusers has no field for are in an optional
+or a pipeline (``unet/``, ``scheduler/``). Settings for which diffusers has no field are in an optional
 ``skipdiff.json``; see :class:`Extras`.
 
 diffusers numbers the T levels 0 … T - 1, and SkipDiff numbers them 1 … T. diffusers has no number for

@@ -42,7 +42,8 @@ def export_diffusers(model: FrozenModel | str | os.PathLike[str], folder: str | 
         The folder.
 
     Raises:
-        SkipDiffError: if a ``UNet2DModel`` cannot have the architecture, or the folder cannot be used.
+        SkipDiffError: if a ``UNet2DModel`` cannot have the architecture, the model has a restorer, or the
+            folder cannot be used.
     """
     if not isinstance(model, FrozenModel):
         model = load_pretrained(model, "cpu")

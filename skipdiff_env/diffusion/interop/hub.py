@@ -25,8 +25,8 @@ def fetch(name: str, patterns: Sequence[str], recognised: Callable[[Path], bool]
         recognised: function that returns whether a folder holds a model.
 
     Raises:
-        SkipDiffError: if the download fails; the message names the folder from which the model would load
-            instead.
+        SkipDiffError: if the download fails or holds no model; the message names the folder from which the
+            model would load instead.
     """
     try:
         from huggingface_hub import snapshot_download

@@ -31,7 +31,7 @@ TABLES = {
     "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
 }  # fmt: skip
 LEVELS = 100
-"""Longer chains are respaced to this many levels unless another number is asked for."""
+"""Longer chains are respaced to this many levels unless another number is given."""
 
 _STRING = r'"(?:\\.|[^"\\])*"'
 _COMMENT = re.compile(rf"({_STRING})|//[^\n]*")
@@ -51,7 +51,7 @@ def import_sr3(
         config: the JSON file that the network was trained with.
         folder: folder to write; a folder that holds a model is refused.
         levels: T of the chain. The network sees the continuous level √ᾱ, so a chain of 2000 steps can be
-            run in 100; a chain that has no more than ``levels`` is kept as it is.
+            run in 100; a chain of at most ``levels`` steps is kept as it is.
 
     Returns:
         The folder.
@@ -125,13 +125,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         why = first_line(error)
         raise SkipDiffError(f"{path} is damaged or not a PyTorch checkpoint ({why}): copy it again") from None
     if not isinstance(loaded, dict):
-        raise SkipDiffError(f"{path} holds a {type(loaded).__name__}, not a state dict")
+        raise SkipDiffError(f"{path} holds an object of type {type(loaded).__name__}, not a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str):
             raise SkipDiffError(f"{path} is not a state dict: its key {key!r} is not a string")
         if not isinstance(value, Tensor):
             raise SkipDiffError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor: it is not a state dict"
+                f"{path}: {key!r} is of type {type(value).__name__}, not a tensor: it is not a state dict"
             )
     return dict(loaded)
 
