@@ -37,7 +37,7 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """The package that contains the photograph, by its name for pip."""
+    """The name under which pip installs the package that contains the photograph."""
 
     @property
     def path(self) -> Path:

@@ -116,6 +116,6 @@ def shrink(hr: RGB8, scale: int) -> RGB8:
     """Make the low-resolution image of ``hr`` (uint8 (H, W, 3), sides multiples of ``scale``), in 8 bits.
 
     Antialiased bicubic (a = -0.5) as in training: :func:`skipdiff_env.diffusion.resize.degrade`, which
-    is within one level of what Pillow's BICUBIC gives.
+    is within one grey level of what Pillow's BICUBIC gives.
     """
     return to_arrays(degrade(to_planes(hr).contiguous(), scale))[0]
