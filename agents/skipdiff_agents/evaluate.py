@@ -160,7 +160,7 @@ class Evaluator:
         setting: the model, images, metric and steps.
         pairs: (image, noise seed) of each episode.
         batch: number of episodes played at once.
-        others: further metrics of the results.
+        others: further metrics that score the results.
     """
 
     def __init__(

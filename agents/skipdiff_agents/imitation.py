@@ -5,10 +5,10 @@ recognise the right answer in the latents, on pictures outside the training set.
 bound: another network, more pictures or better training may do better, and so may an agent.
 
 Under ``reset`` only the last skip counts, so :func:`regress_starts` learns to predict the reward of each
-start from x_S1 alone. Its network, which is not that of agents, decides once; an agent decides at every
-level. :func:`imitate` works under either rule, with the network of agents. In every state it learns by how
-much one action is better than the other. Most of these differences are zero (a later skip can undo an early
-denoising step), which makes them harder to learn. Neither method is always better.
+start from x_S1 alone, the latent at the end of CSA. Its network, which is not that of agents, decides once;
+an agent decides at every level. :func:`imitate` works under either rule, with the network of agents. In every
+state it learns by how much one action is better than the other. Most of these differences are zero (a later
+skip can undo an early denoising step), which makes them harder to learn. Neither method is always better.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Recipe:
     data: DataRecipe
     optimiser: OptimiserRecipe
     batch: int
-    """Images per step, over all processes together."""
+    """Number of images per step, over all processes together."""
     seed: int = 0
     """Seed of the random numbers of every step and of the first weights."""
     init: str | None = None
@@ -69,7 +69,7 @@ class Recipe:
     """Settings for training a restorer for the model ``init``, which stays as it is."""
     restorer_of: str | None = None
     """Name or folder of the model whose restorer LR passes through before the diffusion model sees it, in
-    training as in use; null for none. A refiner and a student have their frozen model's."""
+    training as in use; null for none. A refiner and a student use that of their frozen model."""
     validation: ValidationRecipe = ValidationRecipe()
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
@@ -113,7 +113,7 @@ class Recipe:
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists and numbers."""
+        """Return the recipe as plain JSON."""
         return _plain(asdict(self))
 
 

@@ -93,7 +93,7 @@ def test_uploads_are_refused_by_the_visitors_name(tmp_path: Path, monkeypatch: p
     with pytest.raises(SkipDiffError, match=r"^cat.jpg: is damaged or truncated"):
         read_upload(file, "cat.jpg")
     monkeypatch.setattr(pictures, "MAX_BYTES", 400)
-    with pytest.raises(SkipDiffError, match=r"^cat.jpg: has more than the 0 MB"):
+    with pytest.raises(SkipDiffError, match=r"^cat.jpg: is larger than the 0 MB"):
         read_upload(file, "cat.jpg")
 
 

@@ -43,7 +43,7 @@ from .plots import grid
 FORMAT = 1
 """Version of the checkpoint format."""
 MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init", "restorer_of")
-"""Parts of the recipe that a resumed run may change: they do not affect the weights."""
+"""Parts of the recipe that may differ when a run is resumed: they do not affect the weights."""
 
 
 class Signals:

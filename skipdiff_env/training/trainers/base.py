@@ -259,7 +259,7 @@ class Trainer:
         return ""
 
     def measured(self, validation: Validation) -> dict[str, float]:
-        """Return the figures of :meth:`frozen` on validation images that are not computed from samples."""
+        """Return those figures that need no samples, of :meth:`frozen` on validation images."""
         return {"val_loss": validation.loss(self.frozen())}
 
     def chains(self) -> dict[str, Chain]:
