@@ -112,7 +112,7 @@ def train_exactly(
         validation: evaluator of the validation episodes; the network of the best epoch on them is kept.
         config: configuration of the network, with memory ``clock``.
         epochs: number of times that each episode is seen.
-        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this value.
         batch: number of episodes per update.
         price: price per evaluation, in standard deviations of an episode's outcomes, so that denoising is
             not free where a later skip discards the result.

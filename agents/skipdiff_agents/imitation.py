@@ -78,7 +78,7 @@ def imitate(
             schedules cost nothing the second time.
         config: configuration of the network.
         epochs: number of schedules that are played for each episode.
-        learning_rate: initial learning rate of Adam, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of Adam, which falls linearly to 1 % of this value.
         seed: seed of the weights and the schedules.
         validation: evaluator of other episodes, if any; the network of the best epoch on them is kept.
 
@@ -185,7 +185,7 @@ def regress_starts(
         validation: evaluator of other episodes; the network of the epoch that chooses best on them is kept.
         size: side in pixels of the latents that the network sees.
         epochs: number of times that each episode is seen.
-        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this value.
         seed: seed of weights, order and mirroring.
     """
     fine = training.process.fine_steps

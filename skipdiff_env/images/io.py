@@ -24,7 +24,7 @@ from .photo import MAX_PIXELS, Photo, decode_photo, read_photo
 from .raster import eight_bits, over_white
 
 RGB8 = NDArray[np.uint8]
-"""An image: uint8 of shape (H, W, 3), red first, no side zero."""
+"""An image: uint8 of shape (H, W, 3), red first, without a zero side."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Measures faults of a photograph in its pixels: noise, blur, and coding that its file does not mention.
 
-The estimators are simple and established; of large pictures, they see only a few windows:
+The estimators are simple and established; in large pictures, they examine only a few windows:
 
 - noise: Immerkær's operator (1996), which ignores horizontal and vertical edges and shading, in blocks of 8×8
   pixels; flat blocks are found by iteration, as in Liu et al. (2013)
 - blur: the ratio of gradients before and after blurring again (Zhuo and Sim 2011), at the strongest edges
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
-- WebP: its decoder makes every colour from whole numbers of limited range
+- WebP: its decoder makes every colour from integers of limited range
 
 The noise measured is that of single pixels: noise that a camera's interpolation or denoising has spread over
 neighbours gives lower values. If nothing is flat, as on a page of letters a few pixels high, texture is
@@ -84,7 +84,7 @@ class Measured:
     """σ in pixels; 0 if there is no edge on which to measure it, and None if too little is visible. Sharp
     pictures have about 0.4."""
     coding: Coding | None = None
-    """The coding of the file, or that of a former file, if it was stronger."""
+    """The coding of the file, or that of a former file if that was stronger."""
     former: bool = False
     """Whether ``coding`` is that of a former file, found in the pixels."""
 
@@ -303,7 +303,7 @@ def _cosines() -> np.ndarray:
 def was_webp(windows: list[np.ndarray]) -> bool:
     """Return whether a picture was a lossy WebP with the same pixels, perhaps cropped or turned since.
 
-    Colours that libwebp's decoder made from integers Y, U and V are restored exactly from their rounded Y, U
+    Colours that libwebp's decoder made from integer Y, U and V are restored exactly from their rounded Y, U
     and V; few others are. Greys are no evidence.
 
     Args:

@@ -31,8 +31,8 @@ from .formats.tiff import open_tiff
 from .raster import DamagedError, Photo, Source, from_pillow, upright
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused before they are decoded: a decompression bomb of a few kilobytes may claim any
-size. This is Pillow's own limit, a quarter of a gigabyte of RGB."""
+"""Maximum number of pixels. Larger pictures are refused before they are decoded: a decompression bomb of a
+few kilobytes may claim any size. This is Pillow's own limit, a quarter of a gigabyte of RGB."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def decode_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
+    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, recognised by its content.
 
     Palettes become RGB; CMYK, by its profile, and Lab become sRGB. EXIF orientation is applied, and 16 bits
     are kept. Of several frames or pages, only one is read, usually the first. If a file describes a colour

@@ -122,7 +122,7 @@ class ImageSource:
 
     def __repr__(self) -> str:
         kind = "low-resolution " if self.low_resolution else ""
-        return f"<ImageSource of {len(self)} {kind}images, first {self.name(0)!r}>"
+        return f"<ImageSource of {len(self)} {kind}image{'s' * (len(self) != 1)}, first {self.name(0)!r}>"
 
 
 def _numbered(degrade: Callable[[RGB8, int], RGB8], first: int, every: int, lr: RGB8, index: int) -> RGB8:

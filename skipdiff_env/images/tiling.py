@@ -72,7 +72,8 @@ def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that are available on the device, within the container's limit if there is one."""
+    """Return the number of bytes that are available on the device, within the container's limit if there is
+    one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -169,10 +170,10 @@ class Tiled:
         function: ``(*images, *rows) → picture``: images (B, C, H, W), rows (B,), and a picture (B, 3, H, W),
             which is clamped to [-1, 1].
         multiple: number of which the sides of the function's inputs must be multiples.
-        tile: side of a tile in pixels, such a multiple.
-        batch: tiles per call. A call that is not full is filled up by repetition, and an image's tiles are
-            blended in a fixed order, so that a result does not depend, even in its last bit, on what else is
-            in its batches.
+        tile: side of a tile in pixels, a multiple of ``multiple``.
+        batch: number of tiles per call. A call that is not full is filled up by repetition, and an image's
+            tiles are blended in a fixed order, so that a result does not depend, even in its last bit, on
+            what else is in its batches.
         on_tile: function that is called after each tile with its number of pixels, in the thread that ran it.
 
     Raises:

@@ -113,7 +113,7 @@ class ValidationRecipe:
     """Validation: what is measured, and how often."""
 
     every: int = 2000
-    """Steps between validations."""
+    """Number of steps between validations."""
     images: int = 8
     """Maximum number of validation images."""
     grid: int = 2

@@ -74,7 +74,7 @@ class Recipe:
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
     log_every: int = 50
-    """Steps between lines of the log."""
+    """Number of steps between lines of the log."""
     compile: bool = True
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

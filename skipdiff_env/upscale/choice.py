@@ -1,6 +1,6 @@
 """Chooses one of the shipped models for a photograph: ``--model auto``.
 
-The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds decides between
+The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule with thresholds decides between
 ``natural-4x``, which is for clean input, and ``natural-4x-real``. The rule, fitted to validation pictures by
 ``python -m benchmarks auto``, is a file in the latter's folder; without that file, ``auto`` means
 ``natural-4x``.
@@ -23,7 +23,7 @@ from ..images.measure import Measured
 AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 """``auto`` means one of the other two."""
 RULE = "auto.json"
-"""File of the rule, in the folder of the model for real photographs."""
+"""Name of the file that holds the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
 """Minimum noise and minimum blur that are reported, since texture and sharp edges also give small values. A
 value that decides the choice is always reported."""

@@ -92,7 +92,7 @@ class Work(NamedTuple):
     calls: int
     """Number of network calls, each on one tile, over all runs and evaluations."""
     pixels: int
-    """Pixels of those calls; the time is proportional to them."""
+    """Number of pixels of those calls, to which the time is proportional."""
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]
         return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))

@@ -106,7 +106,7 @@ class Offers:
         return USUAL_MODEL if name == AUTO and AUTO in self.models else name
 
     def model(self, name: str) -> Metered:
-        """Return a model on offer, loaded once."""
+        """Return a model on offer, which is loaded only once."""
         name = self.concrete(name)
         if name not in self.folders:
             raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
@@ -152,7 +152,7 @@ class Offers:
         ]
 
     def chains(self, model: str) -> list[str]:
-        """List chains with levels of their own, as :func:`.chains.parse` knows them."""
+        """List chains with levels of their own, by their names in :func:`.chains.parse`."""
         loaded = self.model(model)
         made_for = (loaded.chain or "").partition(":")[0]
         few = FEW_STEPS.get(made_for, FEW_STEPS[CCSR.word])

@@ -48,7 +48,7 @@ class Task:
     """The input of the model, and the original if it is known."""
 
     name: str
-    """Name for files, of letters, digits and dashes."""
+    """Name for files, consisting of letters, digits and dashes."""
     lr: RGB8
     """The input, uint8 (h, w, 3)."""
     hr: RGB8 | None

@@ -1,7 +1,7 @@
 """Reads and writes PNG chunk by chunk, where Pillow is too strict or lacks a feature.
 
-Pillow and OpenCV are given only the chunks of the pixels. A text of megabytes, or a damaged chunk that is not
-needed, therefore does no harm, and transparency and colour follow the standard (third edition).
+Pillow and OpenCV are given only the chunks of the pixels. A text of several megabytes, or a damaged chunk
+that is not needed, therefore does no harm, and transparency and colour follow the standard (third edition).
 """
 
 from __future__ import annotations

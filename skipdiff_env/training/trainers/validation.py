@@ -34,7 +34,7 @@ class Validation:
         recipe: recipe, which gives the scale, LR faults, loss and number of images.
         images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used. Images smaller than
             those that the model is meant for are used only if there are no others, since all are cropped to
-            the smallest.
+            the size of the smallest.
         device: device on which to compute.
         say: function that is called with a message about images or metrics that are left out.
     """
