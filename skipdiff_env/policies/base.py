@@ -132,7 +132,7 @@ def shipped_policy(
         about = dict(json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise SkipDiffError(
-            f"{folder / ABOUT_POLICY} is damaged: make the agent again, or remove it and {POLICY}"
+            f"{folder / ABOUT_POLICY} is damaged: make the agent again, or remove this file and {POLICY}"
         ) from None
     fine_steps = model.schedule.steps // coarse_steps if fine_steps is None else fine_steps
     asked = {

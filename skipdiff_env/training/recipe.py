@@ -133,7 +133,8 @@ def load_recipe(
         overrides: changes such as ``"data.crop=64"``, which are applied last; values are YAML.
 
     Raises:
-        SkipDiffError: if a key is unknown, missing or of the wrong kind; the message names recipe and key.
+        SkipDiffError: if there is no such recipe, or a key is unknown, missing, of the wrong kind or out of
+            range; the message names recipe and key.
     """
     data, name = _read(source)
     block = data.pop("cuda", None) or {}

@@ -65,7 +65,7 @@ class StreamedBank:
         return f"{len(self)} files{self._held}"
 
     def hold_out(self, count: int) -> list[np.ndarray]:
-        """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
+        """Exclude ``count`` images, evenly spaced, from the crops, and return those that can be used."""
         chosen = exclude(self.weights, count)
         self._held = f", {len(chosen)} of them held out"
         return [image for image in map(self._read, chosen) if image is not None]

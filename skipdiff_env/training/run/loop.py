@@ -132,7 +132,8 @@ class Run:
         """Continue from the newest checkpoint in the folder that can be read.
 
         Raises:
-            SkipDiffError: if there is none, or it was made with another recipe or other data.
+            SkipDiffError: if there is none, or it has another format or was made with another recipe or other
+                data.
         """
         state, path = load_newest(self.folder, self.session.say)
         if state.get("format") != FORMAT:
