@@ -54,7 +54,9 @@ def make_pair(
     """
     if image_size is not None and (image_size < scale or image_size % scale):
         fitting = max(image_size // scale, 1) * scale
-        raise SkipDiffError(f"image_size={image_size} is not a multiple of the scale {scale}; use {fitting}")
+        raise SkipDiffError(
+            f"image_size={image_size} is no positive multiple of the scale {scale}; use {fitting}"
+        )
     image, name, lr_only = source[index], source.name(index), source.low_resolution
     if image_size is None:
         image = cut_to_multiple(image, 1 if lr_only else scale, name=name)

@@ -180,7 +180,7 @@ def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
     except Image.DecompressionBombError:
         raise _too_large("claims", max_pixels) from None
     except MemoryError:
-        raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
+        raise SkipDiffError("does not fit into memory: shrink or crop it first") from None
     except Exception as error:  # damaged files make decoders raise nearly any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(reason) from error
@@ -267,7 +267,7 @@ def _profile_of_camera(photo: Photo, found: Directories) -> bytes | None:
 
 def _too_large(what: str, max_pixels: int) -> SkipDiffError:
     return SkipDiffError(
-        f"{what} more than the {max_pixels // 10**6} megapixels that are allowed: shrink it or cut it first"
+        f"{what} more than the {max_pixels // 10**6} megapixels that are allowed: shrink or crop it first"
     )
 
 

@@ -93,7 +93,7 @@ class Recipe:
         names = ("consistency", "refiner", "addsr", "restorer")
         blocks = [name for name in names if getattr(self, name) is not None]
         if self.restorer_of and self.program != "ddpm":
-            raise ValueError(f"restorer_of is of no use beside {blocks[0]}: the model brings its own")
+            raise ValueError(f"restorer_of cannot be combined with {blocks[0]}: the model brings its own")
         if len(blocks) > 1:
             raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
         if self.program == "restorer" and self.degradation is None:

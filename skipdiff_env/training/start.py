@@ -62,7 +62,7 @@ class Limits:
             raise SkipDiffError("a cool-down must be longer than 0")
         if self.cooldown_minutes is not None and self.cooldown_minutes > (self.max_minutes or 0):
             raise SkipDiffError(
-                "the cool-down's minutes are the last of max-minutes: give max-minutes, and at least as many"
+                "the cool-down takes the last minutes of max-minutes: give max-minutes, at least as many"
             )
 
     @property

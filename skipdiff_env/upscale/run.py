@@ -262,7 +262,7 @@ class Runner:
         (enlarger, compare), record = self._tools(self._choice(job).model), self.record(job, task.size)
         photo = read_photo(job.source)
         if photo.size != (job.header.width, job.header.height):  # which gave the size of the result
-            raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")
+            raise SkipDiffError("has meanwhile been replaced by a photograph of another size: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:

@@ -77,7 +77,7 @@ def read_upload(path: str | Path, name: str) -> Upload:
         photo, header = decode_photo(BytesIO(data), MAX_PIXELS), decode_header(BytesIO(data), MAX_PIXELS)
         return Upload(name, data, header, flattened(photo), measure(photo))
     except OSError:
-        raise SkipDiffError(f"{name}: is not on the server any more: upload it again") from None
+        raise SkipDiffError(f"{name}: is no longer on the server: upload it again") from None
     except SkipDiffError as error:
         raise SkipDiffError(f"{name}: {error}") from None
 

@@ -195,7 +195,7 @@ class Study:
         self.model, self.task, self.seed = model, task, seed
         self.process = CachedProcess(model, coarse_steps, cache=LatentCache(CACHE_BYTES))
         if self.process.decisions < 1:
-            raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
+            raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: use fewer")
         self._optima: dict[str, Optimum] = {}
 
     def run(self, spec: ChainSpec, clean: float = 1.0, detail: float = 1.0) -> Result:

@@ -222,8 +222,8 @@ def test_a_cool_down_branch_leaves_the_trunk_as_it_is(run: Run, reference: Path,
 def test_requests_that_make_no_sense_are_refused(run: Run, tmp_path: Path) -> None:
     for options, message in (
         ({"cooldown": 3, "cooldown_minutes": 1.0}, "not both"),
-        ({"cooldown_minutes": 1.0}, "last of max-minutes"),
-        ({"cooldown_minutes": 2.0, "max_minutes": 1.0}, "last of max-minutes"),
+        ({"cooldown_minutes": 1.0}, "last minutes of max-minutes"),
+        ({"cooldown_minutes": 2.0, "max_minutes": 1.0}, "last minutes of max-minutes"),
         ({"cooldown": 0}, "longer than 0"),
     ):
         with pytest.raises(SkipDiffError, match=message):

@@ -202,7 +202,7 @@ def _other_numbers(layout: _Layout) -> str:
     if kind not in _KINDS:
         return f"sample format {kind}"
     if kind != 1 or not 1 <= layout.depth <= 16:
-        return f"{layout.depth}-bit {_KINDS[kind]}pixels, which do not say what white is"
+        return f"{layout.depth}-bit {_KINDS[kind]}pixels, for which white is not defined"
     return ""
 
 

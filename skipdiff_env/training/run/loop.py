@@ -137,7 +137,9 @@ class Run:
         """
         state, path = load_newest(self.folder, self.session.say)
         if state.get("format") != FORMAT:
-            raise SkipDiffError(f"{path} has format {state.get('format')}, but this version reads {FORMAT}")
+            raise SkipDiffError(
+                f"{path} has format {state.get('format')}, but this version reads format {FORMAT}"
+            )
         changed = differences(state["recipe"], self.recipe.to_dict())
         changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
         if changed:
@@ -294,7 +296,7 @@ class Run:
         collapsed = self.trainer.collapsed(found)
         if collapsed:
             raise SkipDiffError(
-                f"the discriminator had collapsed at step {step}: {collapsed}; last checkpoint before: "
+                f"the discriminator had collapsed at step {step}: {collapsed}; last checkpoint before that: "
                 f"{good}. Start again with another adversarial.lr_share or a lower adversarial.weight"
             )
         self._checked.append({**found, "lr": lr})
