@@ -83,8 +83,10 @@ class Game:
         place = self.workshop.play(request, actions, meter(progress, "deciding"))
         over = place.level == 0
         fine = self.workshop.fine_steps(request.model, request.coarse_steps)
-        text = f"Level {place.level} of {fine}, {place.evaluations} network call"
-        text += f"{'s' * (place.evaluations != 1)} so far."
+        text = (
+            f"Level {place.level} of {fine}, {place.evaluations} network call"
+            f"{'s' * (place.evaluations != 1)} so far."
+        )
         if over:
             text = f"All decisions are taken, after {place.evaluations} network calls. "
             calls = self.workshop.optimum_calls(request)
