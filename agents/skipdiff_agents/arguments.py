@@ -166,8 +166,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--step-cost",
         type=float,
         metavar="C",
-        help="price per evaluation, for agents that were trained with prices; the rewards in the table "
-        "are before prices [the middle of the prices that an agent was trained with]",
+        help="price per evaluation, for agents that were trained with prices; it is not subtracted from the "
+        "rewards in the table [the middle of the prices that an agent was trained with]",
     )
     add("--also", action="append", default=[], metavar="METRIC", help="a further metric; may be repeated")
     add(

@@ -1,7 +1,8 @@
 """All chains that SkipDiff-v1 can run on a picture under ``actions="jump"``, computed once for later lookups.
 
-A *node* is a latent that calls can reach, with the network's estimate x̂0 of it: the chain may end on x̂0, or
-continue from there. With the same levels and budget, node i is reached by the same calls for every picture.
+A *node* is a latent that calls can reach, with the network's estimate x̂0 for it: the chain may end on x̂0,
+or continue from the latent. With the same levels and budget, node i is reached by the same calls for every
+picture.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Shape:
 
     @cached_property
     def paths(self) -> list[tuple[float, ...]]:
-        """The levels reached on the way to each node, from T on. Nodes that take fewer calls come first."""
+        """The levels reached on the way to each node, beginning with T. Nodes that take fewer calls come
+        first."""
         newest: list[tuple[float, ...]] = [(float(self.top),)]
         found = [*newest]
         for _ in range(self.budget - 1):

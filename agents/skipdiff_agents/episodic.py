@@ -1,4 +1,4 @@
-"""PPO for agents with a memory, if all episodes have the same length and begin together.
+"""PPO for agents with a memory, on episodes of equal length that begin together.
 
 sb3-contrib's RecurrentPPO cuts its roll-outs anywhere, pads the pieces and masks the padding. Here a roll-out
 consists of whole episodes, and a minibatch of some of them, (F - 1, B), which begin with zero memory. Nothing
@@ -190,7 +190,7 @@ class EpisodicPPO(RecurrentPPO):
     def _check_end(self, n_steps: int, length: int, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         if not dones.all() or n_steps % length or any(info.get("TimeLimit.truncated") for info in infos):
             raise SkipDiffError(
-                "EpisodicPPO needs episodes of one length that begin and end together and are never cut "
+                "EpisodicPPO needs episodes of equal length that begin and end together and are never cut "
                 "short, as SkipDiffVecEnv plays them: use sb3-contrib's RecurrentPPO for other episodes"
             )
 
@@ -198,6 +198,6 @@ class EpisodicPPO(RecurrentPPO):
         many = (
             "shorter than an episode"
             if length is None
-            else f"not a multiple of an episode's {length} decisions"
+            else f"not a multiple of {length}, the number of decisions in an episode"
         )
         return f"n_steps={self.n_steps} is {many}: give a multiple of F - 1"

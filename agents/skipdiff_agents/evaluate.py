@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics whose scores the infos contain, for which no pictures are needed."""
+        """Metrics whose scores the infos contain, so that no pictures are needed for them."""
         return ()
 
     def pair(self, image: int, noise_seed: int) -> ImagePair:
@@ -160,7 +160,7 @@ class Evaluator:
         setting: the model, images, metric and steps.
         pairs: (image, noise seed) of each episode.
         batch: number of episodes played at once.
-        others: further metrics of the results.
+        others: further metrics that score the results.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class Evaluator:
 
 
 def fixed_starts(optima: Sequence[Optimum], fine_steps: int) -> np.ndarray:
-    """Return the rewards of the starts 1 … F (Table 5), float64 (len(optima), F), taken from the optima."""
+    """Return the rewards of the fixed starts 1 … F (Table 5), float64 (len(optima), F), from the optima."""
     rewards = np.empty((len(optima), fine_steps))
     for row, optimum in enumerate(optima):
         by_actions = {outcome.actions: outcome.reward for outcome in optimum.outcomes}

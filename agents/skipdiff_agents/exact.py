@@ -1,9 +1,9 @@
 """The policy gradient without sampling: on recorded episodes the expected reward of a policy is a finite sum.
 
 Algorithms that explore estimate the return of an action from the episodes that they happen to play. A
-recording holds the result of every action and the reward of every outcome, so nothing has to be
-estimated. Given the probabilities π(a | state) in all states, the expected reward is computed from the
-outcomes back to x_S1, V(state) = Σ_a π(a | state) (V(state after a) − price of a), and its gradient is exact
+recording holds the result of every action and the reward of every outcome, so nothing has to be estimated.
+Given the probabilities π(a | state) in all states, the expected reward is computed from the outcomes back to
+the first decision by V(state) = Σ_a π(a | state) (V(state after a) − price of a), and its gradient is exact
 for the episode. Only the choice of pictures is random.
 """
 
@@ -112,7 +112,7 @@ def train_exactly(
         validation: evaluator of the validation episodes; the network of the best epoch on them is kept.
         config: configuration of the network, with memory ``clock``.
         epochs: number of times that each episode is seen.
-        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this value.
         batch: number of episodes per update.
         price: price per evaluation, in standard deviations of an episode's outcomes, so that denoising is
             not free where a later skip discards the result.

@@ -32,7 +32,8 @@ def network_from_file(path: str | os.PathLike[str]) -> SkipProposalNetwork:
     """Read the network of an agent: the best in a run's folder, a ``.safetensors`` file or a ``.zip`` of SB3.
 
     Raises:
-        SkipDiffError: as :func:`network_from_zip`, and for a graph, from which no network can be restored.
+        SkipDiffError: in the same cases as :func:`network_from_zip`, and for a graph, from which no network
+            can be restored.
     """
     file = Path(path)
     if file.is_dir():

@@ -5,10 +5,10 @@ recognise the right answer in the latents, on pictures outside the training set.
 bound: another network, more pictures or better training may do better, and so may an agent.
 
 Under ``reset`` only the last skip counts, so :func:`regress_starts` learns to predict the reward of each
-start from x_S1 alone. Its network, which is not that of agents, decides once; an agent decides at every
-level. :func:`imitate` works under either rule, with the network of agents. In every state it learns by how
-much one action is better than the other. Most of these differences are zero (a later skip can undo an early
-denoising step), which makes them harder to learn. Neither method is always better.
+start from x_S1 alone, the latent at the end of CSA. Its network, which is not that of agents, decides once;
+an agent decides at every level. :func:`imitate` works under either rule, with the network of agents. In every
+state it learns by how much one action is better than the other. Most of these differences are zero (a later
+skip can undo an early denoising step), which makes them harder to learn. Neither method is always better.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def imitate(
             schedules cost nothing the second time.
         config: configuration of the network.
         epochs: number of schedules that are played for each episode.
-        learning_rate: initial learning rate of Adam, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of Adam, which falls linearly to 1 % of this value.
         seed: seed of the weights and the schedules.
         validation: evaluator of other episodes, if any; the network of the best epoch on them is kept.
 
@@ -185,7 +185,7 @@ def regress_starts(
         validation: evaluator of other episodes; the network of the epoch that chooses best on them is kept.
         size: side in pixels of the latents that the network sees.
         epochs: number of times that each episode is seen.
-        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this.
+        learning_rate: initial learning rate of AdamW, which falls linearly to 1 % of this value.
         seed: seed of weights, order and mirroring.
     """
     fine = training.process.fine_steps

@@ -13,11 +13,13 @@ Pair = tuple[int, int]
 UNSEEN = 1_000_000
 """First noise seed of evaluations; those of training begin at 0."""
 FRESH = 2_000_000
-"""First noise seed of a run's final evaluation, since the agent was chosen on those from :data:`UNSEEN`."""
+"""First noise seed of a run's final evaluation, since the agent was chosen on those that begin at
+:data:`UNSEEN`."""
 
 
 def all_pairs(images: int | Iterable[int], noise_seeds: int, first: int = 0) -> list[Pair]:
-    """Return every image (a count, or their indices) under ``noise_seeds`` noise seeds from ``first`` on."""
+    """Return every image (a count, or their indices) under ``noise_seeds`` noise seeds, which begin at
+    ``first``."""
     if noise_seeds < 1:
         raise SkipDiffError(f"noise_seeds={noise_seeds} must be at least 1")
     chosen = range(images) if isinstance(images, int) else images

@@ -90,8 +90,8 @@ class ClockExtractor(BaseFeaturesExtractor):
     """Convolutions of ``latent``, joined by ``step`` and ``step_cost`` in a hidden layer; ``lr`` is not read.
 
     Args:
-        observation_space: the space of the environment with ``observation="dict"``; its latents (3, n, n)
-            have a side n of 8 times a power of two.
+        observation_space: the space of the environment with ``observation="dict"``; the side n of its
+            latents (3, n, n) is 8 times a power of two.
         norm: see :class:`skipdiff_env.policies.network.SPNConfig`.
         hidden_size: width of the hidden layer.
         step_costs: the environment's range of prices (low, high); None if it has a single price.
@@ -147,7 +147,8 @@ class SPNPolicy(RecurrentActorCriticPolicy):
         use_sde: must be False; RecurrentPPO passes it.
 
     Raises:
-        SkipDiffError: for other observations than latents (3, n, n), n 8 times a power of two.
+        SkipDiffError: for observations other than latents (3, n, n) whose side n is 8 times a power of two.
+        ValueError: for an unknown ``memory``.
     """
 
     def __init__(

@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 
 class Seen(NamedTuple):
-    """The latents seen in B whole episodes of L decisions. Each is kept once, since a skip shows it again."""
+    """The latents seen in B whole episodes of L decisions. Each is kept once, since a skip can show it
+    again."""
 
     latents: Tensor
     """The distinct latents, (D, 3, n, n)."""

@@ -91,7 +91,7 @@ def _check(settings: dict[str, Any]) -> None:
 
     for name, value in _leaves(settings):
         if isinstance(value, str) and TEXT.fullmatch(value):
-            raise SkipDiffError(f"{name}={value!r} is text in YAML: write numbers with a point, as 1.0e-4")
+            raise SkipDiffError(f"{name}={value!r} is text in YAML: write numbers with a point, as in 1.0e-4")
     for name in ("policy", "arguments"):
         if not isinstance(settings[name], dict):
             raise SkipDiffError(f"{name}={settings[name]!r} must be a table of options")

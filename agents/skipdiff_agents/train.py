@@ -108,7 +108,7 @@ class Run:
         Args:
             resume: whether to continue the run in the folder.
             progress_bar: whether to show a progress bar.
-            say: function that is given a line about the progress at every evaluation.
+            say: function that is called with a line about the progress at every evaluation.
 
         Raises:
             SkipDiffError: if the folder holds a run and ``resume`` is False, or a run with other settings; if
@@ -166,8 +166,8 @@ class Run:
         update = self.settings.get("episodes", 0) * length * count
         if self.settings["timesteps"] < update:
             raise SkipDiffError(
-                f"timesteps={self.settings['timesteps']} is less than one update ({count} environments, "
-                f"episodes of {length} decisions): give {update} or more"
+                f"timesteps={self.settings['timesteps']} is less than one update (environments: {count}, "
+                f"decisions per episode: {length}): give {update} or more"
             )
 
     def check(self, resume: bool) -> None:

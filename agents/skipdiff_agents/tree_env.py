@@ -130,7 +130,7 @@ class TreeVecEnv(BatchVecEnv):
         return self.observe(), rewards.astype(np.float32), done, rows
 
     def play(self, actions: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Step every row, without a reset of those that end; return the rewards, and which rows end.
+        """Step every row, without resetting those that end; return the rewards, and which rows end.
 
         Raises:
             ValueError: for an action that is not allowed.

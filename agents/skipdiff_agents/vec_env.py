@@ -108,7 +108,7 @@ class SkipDiffVecEnv(BatchVecEnv):
             yield from (self.pairs[i] for i in random.permutation(len(self.pairs)))
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Draw the order from another seed, from the next episode on."""
+        """Draw the order from another seed, beginning with the next episode."""
         if seed is not None:
             self._next, self._seed = self._order(seed), seed
         return super().seed(seed)

@@ -19,7 +19,7 @@ PATHS = ("INPUT", "OUT", "FILE", "PATH", "DIR", "JSON")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell to complete in")
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell that the script is for")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
 
 
 def dtype_of(args: argparse.Namespace) -> torch.dtype | None:
-    """Return the network's type; None leaves it to the device."""
+    """Return the dtype of the network; None leaves the choice to the device."""
     import torch
 
     return None if args.precision == "auto" else getattr(torch, args.precision)

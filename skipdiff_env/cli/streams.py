@@ -56,7 +56,7 @@ def tell(text: str) -> None:
     except OSError as error:
         silence(sys.stdout)
         raise SkipDiffError(
-            f"cannot write to the standard output ({error.strerror}): redirect it elsewhere"
+            f"cannot write to standard output ({error.strerror}): redirect it elsewhere"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``skipdiff train-addsr``: AddSR, which distils a frozen model into a student of few evaluations."""
+"""``skipdiff train-addsr``: AddSR, which distils a frozen model into a student that takes few evaluations."""
 
 from __future__ import annotations
 

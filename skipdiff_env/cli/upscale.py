@@ -24,10 +24,10 @@ ENGINES = ("torch", "onnx")
 """As in :data:`skipdiff_env.diffusion.engines.ENGINES`."""
 
 GPU_JOBS = 4
-"""Number of photographs processed at once on CUDA; small ones then share network calls."""
+"""Maximum number of photographs processed at once on CUDA; small ones then share network calls."""
 
 HELP = "enlarge photographs"
-DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF, BMP photographs; GIF, HEIC and AVIF are read too.
+DESCRIPTION = """Enlarge PNG, JPEG, WebP, TIFF and BMP files; GIF, HEIC and AVIF are read, too.
 
 examples:
   skipdiff upscale holiday.jpg -o holiday-large.jpg
@@ -85,8 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(method)
     add("--engine", choices=ENGINES, default="torch", metavar="NAME",
         help="torch, or onnx for ONNX Runtime on the CPU [torch]")
-    add("--tile", type=_positive, metavar="PX", help="side of tiles: a multiple of 16 from 128 [by memory]")
-    add("--jobs", type=_positive, metavar="N", help="photographs processed at once [1; 4 on CUDA]")
+    add("--tile", type=_positive, metavar="PX",
+        help="side of tiles: 128, 144, 160, ... [by memory]")
+    add("--jobs", type=_positive, metavar="N", help="most photographs processed at once [1; 4 on CUDA]")
     add = parser.add_argument_group("files").add_argument
     add("-r", "--recursive", action="store_true", help="search sub-folders too, without following links")
     add("--format", type=_format, choices=FORMATS, metavar="NAME",

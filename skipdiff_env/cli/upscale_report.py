@@ -64,8 +64,8 @@ class Report:
         passes = "" if work.runs == 1 else f" in {work.runs} runs"
         tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)} of up to {enlarger.tiles.tile} pixels"
         text = (
-            f"{_arrow(task)}: would take {work.calls} network calls{passes}, on {tiles}, "
-            f"about {duration(seconds)}"
+            f"{_arrow(task)}: would take {work.calls} network call{'s' * (work.calls != 1)}{passes}, "
+            f"on {tiles}, about {duration(seconds)}"
         )
         entry = {**_sizes(task), **enlarger.settings, **calls, "notes": task.notes, "dry_run": True}
         self._line(entry, _noted(text, task.notes))

@@ -7,8 +7,8 @@ import sys
 
 HELP = "serve a web page that enlarges photographs and shows each step"
 DESCRIPTION = """Serve a web page on which you enlarge a photograph, see the latents and the
-decisions, and decide in the agent's place. Press Ctrl-C to end it.
-It needs the extra 'web': pip install 'skipdiff[web]'.
+decisions, and decide in the agent's place. Press Ctrl-C to close the page.
+The command needs the extra 'web': pip install 'skipdiff[web]'.
 
 examples:
   skipdiff web

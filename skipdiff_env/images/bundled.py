@@ -22,8 +22,8 @@ BUNDLED_IMAGE_SIZE = 192
 
 _SHORT_SIDE = 256
 """Short side in pixels to which the photographs are shrunk, as the training pictures were. A crop of 192
-pixels then shows whole objects with detail in every pixel, whereas a crop of the full-size picture would
-be half background out of focus. A random crop still has at least 65 positions along each axis."""
+pixels then shows whole objects with detail in every pixel, whereas half of a crop of the full-size picture
+would be out-of-focus background. A random crop still has at least 65 positions along each axis."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Photograph:
     licence: str
     source: str
     package: str = "scikit-image"
-    """The package that contains the photograph, by its name for pip."""
+    """The name under which pip installs the package that contains the photograph."""
 
     @property
     def path(self) -> Path:
@@ -130,7 +130,7 @@ _DEMO = "chelsea"
 def demo_photograph() -> RGB8:
     """Return the photograph of the demo: the cat, full size, uint8 (300, 451, 3).
 
-    Fur and whiskers are detail that bicubic enlargement visibly loses, every pixel is natural texture, and
+    Fur and whiskers are details that bicubic enlargement visibly loses, every pixel is natural texture, and
     the picture is not a portrait of a person.
     """
     return next(photo for photo in PHOTOGRAPHS if photo.name == _DEMO).read()

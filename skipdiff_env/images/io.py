@@ -1,7 +1,7 @@
 """Reads and writes image files as plain pictures, without the metadata of photographs.
 
-Every image inside SkipDiff is uint8 RGB of shape (H, W, 3), upright. Orientation, palette, transparency and
-16 bits are dealt with here when a file is read.
+These pictures are upright, uint8 RGB of shape (H, W, 3). Orientation, palette, transparency and 16 bits are
+dealt with here when a file is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .photo import MAX_PIXELS, Photo, decode_photo, read_photo
 from .raster import eight_bits, over_white
 
 RGB8 = NDArray[np.uint8]
-"""An image: uint8 of shape (H, W, 3), red first, no side zero."""
+"""An image: uint8 of shape (H, W, 3), red first, without a zero side."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ FORMATS: Mapping[str, Format] = {
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
     """Read an image file as upright RGB: :func:`.photo.read_photo`, flattened to 8 bits.
 
-    Transparency is laid over white, and 16 bits are rounded to 8. Only CMYK and Lab are converted, to
-    sRGB; other colour values stay as they are, whatever the profile.
+    Transparent pictures are laid over white, and 16 bits are rounded to 8. Only CMYK and Lab are converted to
+    sRGB; the profiles of other pictures are ignored.
 
     Args:
         path: the file.
@@ -65,7 +65,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> RGB8:
 
     Raises:
         SkipDiffError: if the file is missing, a folder, not an image, damaged, without pixels, or larger than
-            ``max_pixels``; the message names it.
+            ``max_pixels``; the message names the file.
     """
     try:
         return flattened(read_photo(Path(path), max_pixels))
@@ -112,7 +112,7 @@ def check_rgb8(image: Any, name: str) -> RGB8:
 
 
 def write_image(path: str | Path, image: RGB8) -> None:
-    """Write uint8 (H, W, 3) in the format that the suffix of ``path`` names.
+    """Write an image, uint8 (H, W, 3), in the format that the suffix of ``path`` names.
 
     PNG, TIFF and BMP are lossless; JPEG is written at quality 95 without chroma subsampling, WebP at
     quality 95. The file appears whole or not at all: it is written under a temporary name in the

@@ -51,7 +51,7 @@ class Mapped(torch.Tensor):
         dtype: type of its numbers.
 
     Raises:
-        SkipDiffError: if the file cannot be made, as when there is no room for it.
+        SkipDiffError: if the file cannot be made, for example because there is no room for it.
     """
 
     plain: Tensor
@@ -108,7 +108,7 @@ class Mapped(torch.Tensor):
 
 
 def release(*images: Tensor) -> None:
-    """Call :meth:`Mapped.release` for the images that are mapped."""
+    """Call :meth:`Mapped.release` for those of the images that are mapped."""
     for image in images:
         if isinstance(image, Mapped):
             image.release()

@@ -1,12 +1,12 @@
 """Measures faults of a photograph in its pixels: noise, blur, and coding that its file does not mention.
 
-The estimators are simple and established; of large pictures, they see only a few windows:
+The estimators are simple and established; in large pictures, they examine only a few windows:
 
 - noise: Immerkær's operator (1996), which ignores horizontal and vertical edges and shading, in blocks of 8×8
   pixels; flat blocks are found by iteration, as in Liu et al. (2013)
 - blur: the ratio of gradients before and after blurring again (Zhuo and Sim 2011), at the strongest edges
 - JPEG: the DCT coefficients of pictures that were JPEGs lie on a lattice (Fan and de Queiroz 2003)
-- WebP: its decoder makes every colour from whole numbers of limited range
+- WebP: its decoder makes every colour from integers of limited range
 
 The noise measured is that of single pixels: noise that a camera's interpolation or denoising has spread over
 neighbours gives lower values. If nothing is flat, as on a page of letters a few pixels high, texture is
@@ -79,12 +79,12 @@ class Measured:
     """The faults of a photograph."""
 
     noise: float | None
-    """Standard deviation in 8-bit units, in flat areas; None if too little is visible to measure it."""
+    """Standard deviation in grey levels, in flat areas; None if too little is visible to measure it."""
     blur: float | None
-    """σ in pixels; 0 if there is no edge to measure it at, and None if too little is visible. Sharp pictures
-    have about 0.4."""
+    """σ in pixels; 0 if there is no edge on which to measure it, and None if too little is visible. Sharp
+    pictures have about 0.4."""
     coding: Coding | None = None
-    """The coding of the file, or that of a former file, if it was stronger."""
+    """The coding of the file, or that of a former file if that was stronger."""
     former: bool = False
     """Whether ``coding`` is that of a former file, found in the pixels."""
 
@@ -140,8 +140,9 @@ def noise_level(windows: list[np.ndarray]) -> float:
     """Return the standard deviation of noise in flat areas, averaged over the channels.
 
     In a block of pure noise, the power of Immerkær's operator is σ² χ²/ν, with ν = ``_FREEDOM`` degrees of
-    freedom. Starting from the flattest blocks, σ² becomes the mean power of the blocks below the 80 %
-    quantile expected for σ², divided by the mean of χ²/ν below that quantile, until it converges.
+    freedom. Starting from the flattest blocks, σ² is repeatedly replaced by the mean power of the blocks
+    below the 80 % quantile expected for σ², divided by the mean of χ²/ν below that quantile, until it
+    converges.
 
     Args:
         windows: uint8 (h, w, C) each, at least 10 pixels per side.
@@ -205,8 +206,8 @@ def _cut_off() -> tuple[float, float]:
 def blur_level(planes: list[np.ndarray], noise: float = 0.0) -> float:
     """Return σ, in pixels, of the Gaussian that would turn sharp steps into the picture's sharper edges.
 
-    If a step is blurred by σ and then again by σ₀, its middle gradient before the second blur is
-    R = √(σ² + σ₀²)/σ times that after it, so σ = σ₀/√(R² - 1).
+    If a step is blurred by σ and then again by σ₀, the gradient at its middle before the second
+    blur is R = √(σ² + σ₀²)/σ times that after it, so σ = σ₀/√(R² - 1).
 
     Args:
         planes: float32 (h, w) each, in grey levels.
@@ -302,8 +303,8 @@ def _cosines() -> np.ndarray:
 def was_webp(windows: list[np.ndarray]) -> bool:
     """Return whether a picture was a lossy WebP with the same pixels, perhaps cropped or turned since.
 
-    Only colours that libwebp's decoder made from whole Y, U and V are restored exactly from their rounded Y,
-    U and V. Greys are no evidence.
+    Colours that libwebp's decoder made from integer Y, U and V are restored exactly from their rounded Y, U
+    and V; few others are. Greys are no evidence.
 
     Args:
         windows: uint8 (h, w, C) each.

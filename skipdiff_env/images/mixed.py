@@ -10,7 +10,7 @@ from .io import RGB8
 from .sources import ImageSource
 
 KINDS = ("clean", "jpeg", "noise", "blur")
-"""Kinds of degradation; image number i is of kind i modulo 4."""
+"""Kinds of degradation; image number i has kind number i modulo 4."""
 JPEG, NOISE, BLUR = (30.0, 95.0), (2.0, 15.0), (0.4, 1.2)
 """Ranges of JPEG quality, of σ of Gaussian noise in grey levels, and of σ of Gaussian blur in LR pixels."""
 

@@ -54,7 +54,9 @@ def make_pair(
     """
     if image_size is not None and (image_size < scale or image_size % scale):
         fitting = max(image_size // scale, 1) * scale
-        raise SkipDiffError(f"image_size={image_size} is not a multiple of the scale {scale}; use {fitting}")
+        raise SkipDiffError(
+            f"image_size={image_size} is no positive multiple of the scale {scale}; use {fitting}"
+        )
     image, name, lr_only = source[index], source.name(index), source.low_resolution
     if image_size is None:
         image = cut_to_multiple(image, 1 if lr_only else scale, name=name)
@@ -116,6 +118,6 @@ def shrink(hr: RGB8, scale: int) -> RGB8:
     """Make the low-resolution image of ``hr`` (uint8 (H, W, 3), sides multiples of ``scale``), in 8 bits.
 
     Antialiased bicubic (a = -0.5) as in training: :func:`skipdiff_env.diffusion.resize.degrade`, which
-    is within one level of what Pillow's BICUBIC gives.
+    is within one grey level of what Pillow's BICUBIC gives.
     """
     return to_arrays(degrade(to_planes(hr).contiguous(), scale))[0]

@@ -31,8 +31,8 @@ from .formats.tiff import open_tiff
 from .raster import DamagedError, Photo, Source, from_pillow, upright
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused before they are decoded: a decompression bomb of a few kilobytes may claim any
-size. This is Pillow's own limit, a quarter gigabyte of RGB."""
+"""Maximum number of pixels. Larger pictures are refused before they are decoded: a decompression bomb of a
+few kilobytes may claim any size. This is Pillow's own limit, a quarter of a gigabyte of RGB."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,12 @@ def decode_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, by content, whatever its name.
+    """Decode a photograph: PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF, recognised by its content.
 
-    Palettes become RGB, and CMYK and Lab become sRGB by their profile. EXIF orientation is applied, and 16
-    bits are kept. Of several frames or pages, only the first is read. If a file describes its colour space by
-    other means than a profile, the photograph gets a profile, unless it is HDR. ``notes`` says what was lost.
+    Palettes become RGB; CMYK, by its profile, and Lab become sRGB. EXIF orientation is applied, and 16 bits
+    are kept. Of several frames or pages, only one is read, usually the first. If a file describes a colour
+    space other than sRGB by means other than a profile, the photograph gets a profile for it if possible,
+    which it is not for HDR. The result's ``notes`` say what was lost.
 
     Raises:
         SkipDiffError: if the file is missing, not an image, damaged or too large. The message is one
@@ -179,7 +180,7 @@ def _decoding(file: BinaryIO, max_pixels: int) -> Iterator[Source]:
     except Image.DecompressionBombError:
         raise _too_large("claims", max_pixels) from None
     except MemoryError:
-        raise SkipDiffError("does not fit into memory: shrink it or cut it first") from None
+        raise SkipDiffError("does not fit into memory: shrink or crop it first") from None
     except Exception as error:  # damaged files make decoders raise nearly any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(reason) from error
@@ -266,7 +267,7 @@ def _profile_of_camera(photo: Photo, found: Directories) -> bytes | None:
 
 def _too_large(what: str, max_pixels: int) -> SkipDiffError:
     return SkipDiffError(
-        f"{what} more than the {max_pixels // 10**6} megapixels that are allowed: shrink it or cut it first"
+        f"{what} more than the {max_pixels // 10**6} megapixels that are allowed: shrink or crop it first"
     )
 
 
@@ -277,7 +278,7 @@ def _unreadable(file: BinaryIO) -> SkipDiffError:
         return SkipDiffError("is empty (0 bytes): copy it again from the source")
     if start.startswith(b"\xff\xd8"):
         return SkipDiffError(
-            "is a damaged JPEG, or of a kind that is not read (12-bit, lossless): copy it again from the "
+            "is a damaged JPEG, or one that cannot be read (12-bit, lossless): copy it again from the "
             "source, or convert it to PNG"
         )
     if start.startswith((PNG_SIGNATURE, b"GIF8", b"BM")) or start[8:] == b"WEBP" or is_heif(start):

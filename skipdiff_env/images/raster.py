@@ -30,15 +30,15 @@ class Photo:
     colour: np.ndarray
     """uint8 or uint16 (H, W, 3), or (H, W, 1) if grey."""
     alpha: np.ndarray | None = None
-    """Alpha (H, W) of the same type, not premultiplied; None if there is none."""
+    """Alpha (H, W) with the same dtype, not premultiplied; None if there is none."""
     profile: bytes | None = None
     """ICC profile of ``colour``."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """Changes that reading made, in words for the user."""
     code_points: bytes | None = None
-    """Colour space of ``colour`` in code points of ITU-T H.273, as in PNG's cICP chunk, if it is not sRGB.
-    HDR has no profile in addition."""
+    """Code points of ITU-T H.273 for the colour space of ``colour``, as in PNG's cICP chunk; None if the file
+    gives none, or if they are not needed. HDR has a profile in addition only if the file holds one."""
     coding: Coding | None = None
     """The lossy coding of its file, if the header describes one."""
 
@@ -54,11 +54,11 @@ class Photo:
 
     @property
     def mode(self) -> str:
-        """Pillow's mode of the colour, L or RGB."""
+        """Pillow's mode for the colour, L or RGB."""
         return "L" if self.colour.shape[2] == 1 else "RGB"
 
     def planes(self) -> np.ndarray:
-        """Return (H, W, 1 … 4): colour, followed by alpha if there is one."""
+        """Return the channels, (H, W, 1 … 4): colour, followed by alpha if there is one."""
         return (
             self.colour
             if self.alpha is None
@@ -108,7 +108,7 @@ class Source:
 
 
 def with_profile(photo: Photo, profile: bytes | None) -> Photo:
-    """Return the photograph with a file's ICC profile if that fits, else with a note."""
+    """Return the photograph with a file's ICC profile if it fits, else with a note."""
     if not profile:
         return photo
     if profile_fits(profile, photo.mode):
@@ -119,8 +119,8 @@ def with_profile(photo: Photo, profile: bytes | None) -> Photo:
 def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
     """Convert a loaded Pillow image, of 8 bits per channel or 16 bits of grey, to a photograph.
 
-    The photograph has no metadata and is not turned upright. Palettes become RGB, and CMYK and Lab become
-    sRGB by the profile.
+    The photograph has no metadata and is not turned upright. Palettes become RGB; CMYK, by the profile,
+    and Lab become sRGB.
 
     Raises:
         SkipDiffError: if its pixels have 32 bits.
@@ -141,7 +141,7 @@ def from_pillow(image: Image.Image, profile: bytes | None = None) -> Photo:
 
 
 def converted(image: Image.Image, profile: bytes | None) -> Photo:
-    """Convert a CMYK or LAB image to sRGB, and note it."""
+    """Convert a CMYK or LAB image to sRGB, and add a note that says so."""
     known = image.mode == "LAB" or profile_fits(profile, image.mode)
     note = f"{image.mode} converted to sRGB" + ("" if known else " without a profile: colours may be off")
     return Photo(np.array(to_srgb(image, profile)), notes=(note,))

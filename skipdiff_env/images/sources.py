@@ -66,7 +66,7 @@ class ImageSource:
         return self._items[index][0]
 
     def take(self, count: int, first: int = 0, every: int = 1) -> ImageSource:
-        """Return up to ``count`` of the images: every ``every``-th from number ``first`` on.
+        """Return up to ``count`` of the images: every ``every``-th, beginning with number ``first``.
 
         Each image keeps its degradation.
         """
@@ -77,7 +77,7 @@ class ImageSource:
         )
 
     def only(self, stems: Container[str]) -> ImageSource:
-        """Return, not degraded, the images whose file names, without folder and suffix, are in ``stems``."""
+        """Return the images, not degraded, whose file names without folder and suffix are in ``stems``."""
         items = [item for item in self._items if PurePath(item[0].replace(":", "/")).stem in stems]
         return ImageSource(items, low_resolution=self.low_resolution, cache_bytes=self._cache_bytes)
 
@@ -122,7 +122,7 @@ class ImageSource:
 
     def __repr__(self) -> str:
         kind = "low-resolution " if self.low_resolution else ""
-        return f"<ImageSource of {len(self)} {kind}images, first {self.name(0)!r}>"
+        return f"<ImageSource of {len(self)} {kind}image{'s' * (len(self) != 1)}, first {self.name(0)!r}>"
 
 
 def _numbered(degrade: Callable[[RGB8, int], RGB8], first: int, every: int, lr: RGB8, index: int) -> RGB8:
@@ -140,9 +140,9 @@ def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSou
             - an image file;
             - a list or tuple of image files, uint8 (H, W, 3) arrays, PIL images or tensors, or one
               array, PIL image or tensor;
-            - a map-style ``torch.utils.data.Dataset`` (anything with a length and an index) of uint8
-              (H, W, 3) arrays, PIL images, float tensors (3, H, W) in [0, 1], or tuples that start
-              with one of these;
+            - a map-style ``torch.utils.data.Dataset`` (anything that has a length and can be indexed) of
+              uint8 (H, W, 3) arrays, PIL images, tensors (3, H, W) that are uint8 or float in [0, 1], or
+              tuples or lists that begin with one of these;
             - an :class:`ImageSource`, returned as it is.
 
             Files are found now but decoded when first used; arrays are not copied.
@@ -150,7 +150,8 @@ def open_source(images: Any = None, *, low_resolution: bool = False) -> ImageSou
             default they are originals, from which the inputs are made.
 
     Raises:
-        SkipDiffError: if there is no image, or something that cannot be one; the message names it.
+        SkipDiffError: if there is no image, if something cannot be one, or if an :class:`ImageSource` was
+            opened with another ``low_resolution``; the message says which.
     """
     if isinstance(images, ImageSource):
         if images.low_resolution != low_resolution:

@@ -32,8 +32,8 @@ OVERLAP = 64
 """Minimum overlap of two neighbouring tiles, in output pixels."""
 
 RAMP = 32
-"""Width in the middle of an overlap over which one tile fades into the next; results for the rest of the
-overlap are dropped, because the network pads its input with zeros."""
+"""Width of the band in the middle of an overlap in which one tile fades into the next; results for the rest
+of the overlap are dropped, because the network pads its input with zeros."""
 
 
 def check_tile(tile: int, multiple: int) -> int:
@@ -51,7 +51,7 @@ def check_tile(tile: int, multiple: int) -> int:
 
 
 def choose_tile(unet: UNetConfig, free: int, batch: int = 1) -> int:
-    """Choose the largest of ``TILES`` that fits the model and takes at most half of ``free`` bytes a call;
+    """Choose the largest of ``TILES`` that fits the model and takes at most half of ``free`` bytes per call;
     if there is none, the smallest tile possible."""
     fitting = [
         side for side in TILES if side % unet.multiple == 0 and call_bytes(unet, side, batch) <= free / 2
@@ -72,7 +72,8 @@ def call_bytes(unet: UNetConfig, side: int, batch: int = 1) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that are available on the device, within the container's limit if there is one."""
+    """Return the number of bytes that are available on the device, within the container's limit if there is
+    one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -98,15 +99,15 @@ class Span:
     first: int
     last: int
     weights: Tensor
-    """Weights of the pixels, float32 (last - first,); over all spans that use a pixel they sum to 1."""
+    """Weights of the pixels, float32 (last - first,); over all spans, those of a pixel sum to 1."""
 
 
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
     """Cover ``length`` pixels with the fewest tiles that overlap by at least ``OVERLAP``.
 
-    ``tile`` is the largest side: if the same number of smaller tiles suffices, these are used. Tiles have one
-    size, a multiple of ``GRAIN`` where possible, and start at multiples of ``multiple``, so that
-    the network's grid is that of the whole image.
+    ``tile`` is the largest side: if the same number of smaller tiles suffices, these are used. All tiles have
+    the same size, a multiple of ``GRAIN`` where possible, and start at multiples of ``multiple``, so that the
+    network's grid is that of the whole image.
     """
     if length <= tile:
         return [Span(0, length, 0, length, torch.ones(length))]
@@ -169,10 +170,10 @@ class Tiled:
         function: ``(*images, *rows) → picture``: images (B, C, H, W), rows (B,), and a picture (B, 3, H, W),
             which is clamped to [-1, 1].
         multiple: number of which the sides of the function's inputs must be multiples.
-        tile: side of a tile in pixels, such a multiple.
-        batch: tiles per call. A call that is not full is filled up by repetition, and an image's tiles are
-            blended in a fixed order, so that a result does not depend, even in its last bit, on what else is
-            in its batches.
+        tile: side of a tile in pixels, a multiple of ``multiple``.
+        batch: number of tiles per call. A call that is not full is filled up by repetition, and an image's
+            tiles are blended in a fixed order, so that a result does not depend, even in its last bit, on
+            what else is in its batches.
         on_tile: function that is called after each tile with its number of pixels, in the thread that ran it.
 
     Raises:
@@ -199,7 +200,7 @@ class Tiled:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Tensor], rows: Sequence[Tensor] = ()) -> Tensor:
-        """Apply the function to images of one size and to rows; the result, (B, 3, H, W), is blended."""
+        """Apply the function to images of equal size and to rows; the result, (B, 3, H, W), is blended."""
         grid = self.grid(*images[0].shape[-2:])
         result = torch.zeros_like(images[0])
         calls = []

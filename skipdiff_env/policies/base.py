@@ -111,16 +111,19 @@ def shipped_policy(
     fine_steps: int | None = None,
     skip_rule: str = "reset",
 ) -> Path | None:
-    """Return the agent in a model's folder, if there is one that was trained for these steps and this rule.
+    """Return the agent in a model's folder, if it was trained for these steps and this skip rule.
 
     Args:
         model: a model, whose ``folder`` may hold an agent.
         coarse_steps, fine_steps, skip_rule: as in :class:`.diffusion.SkipProcess`.
 
     Returns:
-        The agent's file, which any ``policy=`` accepts, or None. An agent that was trained for other weights
+        The agent's file, which any ``policy=`` accepts, or None. An agent that was trained for weights other
         than the model's is not returned, since it knows only the latents of those weights; nor is a file
         whose SHA-256 is not the one in ``policy.json``.
+
+    Raises:
+        SkipDiffError: if ``policy.json`` is damaged.
     """
     folder = model.folder
     if folder is None or not ((folder / POLICY).is_file() and (folder / ABOUT_POLICY).is_file()):
@@ -129,7 +132,7 @@ def shipped_policy(
         about = dict(json.loads((folder / ABOUT_POLICY).read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise SkipDiffError(
-            f"{folder / ABOUT_POLICY} is damaged: make the agent again, or remove it and {POLICY}"
+            f"{folder / ABOUT_POLICY} is damaged: make the agent again, or remove this file and {POLICY}"
         ) from None
     fine_steps = model.schedule.steps // coarse_steps if fine_steps is None else fine_steps
     asked = {

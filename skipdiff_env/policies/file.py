@@ -140,7 +140,8 @@ def save_policy(
         format: ``safetensors``, ``onnx`` (needs the extra ``export``) or ``torch-export``; None: by the
             suffix.
         half: whether to write the weights of a ``.safetensors`` file as float16, as in the shipped agents.
-            This halves the file and rounds the weights to 11 bits. Networks always compute in float32.
+            This halves the size of the file and rounds the weights to 11 significant bits. Networks always
+            compute in float32.
         purpose: what the agent was trained for; users are warned if they use it for something else.
 
     Returns:
@@ -176,8 +177,8 @@ def load_policy(path: str | os.PathLike[str], step_cost: float = 0.0) -> Network
 
     Args:
         path: the file.
-        step_cost: price per evaluation, for agents that were trained with prices; a higher price makes
-            the agent faster.
+        step_cost: price per evaluation, for agents that were trained with prices; a higher price usually
+            makes the agent faster.
 
     Raises:
         SkipDiffError: if the file is missing, damaged or of an unknown kind, if it holds pickled objects, if
@@ -294,7 +295,7 @@ def _load_torch_export(file: Path) -> tuple[Network, Said]:
         logits, hidden = network(torch.zeros(rows, 3, side, side), torch.zeros(rows, config.memory_size))
     except Exception as error:  # a wrong graph may raise any error
         raise SkipDiffError(
-            f"{file} is damaged or holds another network than it says ({error}): export it again"
+            f"{file} is damaged or holds a network other than it says ({error}): export it again"
         ) from None
     if (logits.shape, hidden.shape) != ((rows, ACTIONS), (rows, config.memory_size)):
         raise SkipDiffError(

@@ -76,7 +76,7 @@ class SPNConfig:
             ValueError: if a field is missing, unknown or out of range; the message names it.
         """
         if not isinstance(data, dict):
-            raise ValueError("the configuration is not a table")
+            raise ValueError("the configuration is not a JSON object")
         known = {f.name for f in fields(cls)}
         if odd := sorted(known ^ set(data)):
             raise ValueError(f"field {odd[0]!r} is {'missing' if odd[0] in known else 'unknown'}")

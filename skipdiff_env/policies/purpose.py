@@ -41,7 +41,7 @@ class Purpose:
             ValueError: if a field is missing, unknown or of the wrong type; the message names it.
         """
         if not isinstance(data, Mapping):
-            raise ValueError("the purpose is not a table")
+            raise ValueError("the purpose is not a JSON object")
         types = {f.name: {"str": str, "int": int}[str(f.type)] for f in fields(cls)}
         if odd := sorted(set(types) ^ set(data)):
             raise ValueError(f"field {odd[0]!r} is {'missing' if odd[0] in types else 'unknown'}")

@@ -49,7 +49,7 @@ class DataRecipe:
     orientations: Literal["dihedral", "mirror", "none"] = "dihedral"
     """Orientations of the crops: all eight flips and quarter turns, only left-right mirroring, or none."""
     zoom: float = 1.0
-    """Windows of up to this many times the crop's side are cut and shrunk to it."""
+    """Windows with up to this many times the crop's side are cut, and shrunk to that side."""
     colour: float = 0.0
     """Maximum relative change of brightness, contrast and saturation; half of it for each channel's gain."""
 
@@ -113,13 +113,13 @@ class ValidationRecipe:
     """Validation: what is measured, and how often."""
 
     every: int = 2000
-    """Steps between validations."""
+    """Number of steps between validations."""
     images: int = 8
     """Maximum number of validation images."""
     grid: int = 2
     """Number of these images in the picture grid; each of them takes a full chain."""
     metrics: tuple[str, ...] = ("lpips", "niqe")
-    """Metrics of skipdiff_env.metrics besides PSNR; those not available are left out with a note."""
+    """Metrics of skipdiff_env.metrics besides PSNR; if one is not available, all are left out with a note."""
 
     def __post_init__(self) -> None:
         check_range("every", self.every, 1)
@@ -165,7 +165,7 @@ class RefinerRecipe:
     most frequent number is that of the chain that the refiner is meant for."""
     reuse: int = 1
     """Number of steps, on average, that use a batch, since running a chain may cost more than learning from
-    its result. The steps between new batches use one of the last :data:`POOL`."""
+    its result. The steps between new batches use one of the last :data:`POOL` batches."""
     lpips: float = 1.0
     """Weight of LPIPS with AlexNet; the weight of L1, in [-1, 1], is 1."""
     vgg: float = 0.0

@@ -38,10 +38,10 @@ def load_program(
     cuda: bool,
     overrides: Sequence[str],
 ) -> Recipe:
-    """Load a recipe for a program. If there is a frozen model, it becomes the recipe's model.
+    """Load a recipe for a program. A frozen model's configuration replaces that in the recipe.
 
     Raises:
-        SkipDiffError: if the recipe is bad, or is for another program.
+        SkipDiffError: if the recipe is invalid, is for another program, or names no model to train from.
     """
     recipe = load_recipe(source, cuda, overrides)  # type: ignore[arg-type]
     if recipe.program != program:

@@ -76,7 +76,8 @@ def start_from(trainer: Trainer, source: str | os.PathLike[str], provenance: Pro
     """Load the weights of a model into a trainer, and its record into the provenance.
 
     Raises:
-        SkipDiffError: if the model has another architecture or predicts something else.
+        SkipDiffError: if the model has another architecture, predicts something else, or has a restorer and
+            the trainer has none.
     """
     model = load_pretrained(source, "cpu")
     theirs, ours = _meaning(model.config), _meaning(trainer.recipe.model)

@@ -51,7 +51,7 @@ class Recipe:
     data: DataRecipe
     optimiser: OptimiserRecipe
     batch: int
-    """Images per step, over all processes together."""
+    """Number of images per step, over all processes together."""
     seed: int = 0
     """Seed of the random numbers of every step and of the first weights."""
     init: str | None = None
@@ -69,12 +69,12 @@ class Recipe:
     """Settings for training a restorer for the model ``init``, which stays as it is."""
     restorer_of: str | None = None
     """Name or folder of the model whose restorer LR passes through before the diffusion model sees it, in
-    training as in use; null for none. A refiner and a student have their frozen model's."""
+    training as in use; null for none. A refiner and a student use that of their frozen model."""
     validation: ValidationRecipe = ValidationRecipe()
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
     log_every: int = 50
-    """Steps between lines of the log."""
+    """Number of steps between lines of the log."""
     compile: bool = True
     """Whether to ``torch.compile`` the network; on CUDA only."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -93,7 +93,7 @@ class Recipe:
         names = ("consistency", "refiner", "addsr", "restorer")
         blocks = [name for name in names if getattr(self, name) is not None]
         if self.restorer_of and self.program != "ddpm":
-            raise ValueError(f"restorer_of is of no use beside {blocks[0]}: the model brings its own")
+            raise ValueError(f"restorer_of cannot be combined with {blocks[0]}: the model brings its own")
         if len(blocks) > 1:
             raise ValueError(f"{' and '.join(blocks)} cannot be trained at once: keep one of these blocks")
         if self.program == "restorer" and self.degradation is None:
@@ -113,7 +113,7 @@ class Recipe:
         return "refiner" if self.refiner else "addsr" if self.addsr else "ddpm"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists and numbers."""
+        """Return the recipe as plain JSON."""
         return _plain(asdict(self))
 
 
@@ -133,7 +133,8 @@ def load_recipe(
         overrides: changes such as ``"data.crop=64"``, which are applied last; values are YAML.
 
     Raises:
-        SkipDiffError: if a key is unknown, missing or of the wrong kind; the message names recipe and key.
+        SkipDiffError: if there is no such recipe, or a key is unknown, missing, of the wrong kind or out of
+            range; the message names recipe and key.
     """
     data, name = _read(source)
     block = data.pop("cuda", None) or {}

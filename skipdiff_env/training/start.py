@@ -62,7 +62,7 @@ class Limits:
             raise SkipDiffError("a cool-down must be longer than 0")
         if self.cooldown_minutes is not None and self.cooldown_minutes > (self.max_minutes or 0):
             raise SkipDiffError(
-                "the cool-down's minutes are the last of max-minutes: give max-minutes, and at least as many"
+                "the cool-down takes the last minutes of max-minutes: give max-minutes, at least as many"
             )
 
     @property
@@ -102,7 +102,7 @@ def train(
         out: folder of the run; see :mod:`.run.loop` for its content.
         resume: whether to continue the run in ``out`` from its newest checkpoint.
         init: name or folder of the model whose weights to start from, instead of the recipe's; for a refiner,
-            a restorer or a student, the frozen model, which resuming needs as well.
+            a restorer or a student, the frozen model, which must then be given again when the run is resumed.
         max_minutes: time limit in minutes, counted from this call; a last validation takes additional time.
         device: device to train on; ``"auto"`` takes CUDA if there is one.
         val: validation images; if there are none, a few training images are held out.
@@ -115,7 +115,8 @@ def train(
 
     Raises:
         SkipDiffError: if the recipe, the data, the checkpoint or the request is not usable, if another
-            training run is writing into the folder, or if the loss is no longer finite.
+            training run is writing into the folder, if the loss is no longer finite, or if a discriminator
+            collapses.
     """
     began = time.monotonic()
     limits = Limits(max_steps, max_minutes, cooldown, cooldown_minutes)
@@ -216,7 +217,7 @@ def _validation_images(
         tell(f"{len(used)} of them for validation")
         return used
     held = bank.hold_out(min(count, len(bank) - 1))
-    tell(f"no validation images were given: {len(held)} training images are held out")
+    tell(f"no validation images were given; training images held out instead: {len(held)}")
     return held
 
 

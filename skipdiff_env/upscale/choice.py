@@ -1,8 +1,9 @@
 """Chooses one of the shipped models for a photograph: ``--model auto``.
 
-The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule of thresholds decides between
+The photograph is measured (:mod:`skipdiff_env.images.measure`), and a rule with thresholds decides between
 ``natural-4x``, which is for clean input, and ``natural-4x-real``. The rule, fitted to validation pictures by
-``python -m benchmarks auto``, is a file in the latter's folder; without it, ``auto`` means ``natural-4x``.
+``python -m benchmarks auto``, is a file in the latter's folder; without that file, ``auto`` means
+``natural-4x``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..images.measure import Measured
 AUTO, USUAL, REAL = "auto", "natural-4x", "natural-4x-real"
 """``auto`` means one of the other two."""
 RULE = "auto.json"
-"""File of the rule, in the folder of the model for real photographs."""
+"""Name of the file that holds the rule, in the folder of the model for real photographs."""
 _NOISE_TOLD, _BLUR_TOLD = 1.5, 0.65
 """Minimum noise and minimum blur that are reported, since texture and sharp edges also give small values. A
 value that decides the choice is always reported."""
@@ -37,7 +38,7 @@ class Range:
     webp: float | None
     """The lowest WebP quality, 1 … 100; None if it saw no WebP."""
     noise: float
-    """The largest σ in 8-bit units."""
+    """The largest σ in grey levels."""
     blur: float
     """The largest σ in input pixels."""
 
@@ -51,7 +52,7 @@ class Rule:
     webp: float
     """WebP quality below which it is used."""
     noise: float
-    """σ of noise in 8-bit units at and above which it is used."""
+    """σ of noise in grey levels at and above which it is used."""
     blur: float
     """σ of blur in input pixels at and above which it is used."""
 
@@ -68,7 +69,7 @@ class Choice:
 
     model: str
     notes: tuple[str, ...] = ()
-    """The reasons, in words for the user."""
+    """The reasons, and warnings about faults that are too strong for the model, in words for the user."""
 
 
 def choose_model(asked: str, look: Callable[[], Measured]) -> Choice:

@@ -20,7 +20,7 @@ CALIBRATION = 256
 
 
 class Clock:
-    """Seconds that a model's networks take per pixel of the result, each from one call until more is known.
+    """Seconds that a model's networks take per pixel of the result, each measured in one call at first.
 
     Args:
         model: the model.

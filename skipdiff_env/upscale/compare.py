@@ -21,7 +21,7 @@ PANEL = 1024
 
 class Comparison:
     """Compares results of an enlarger with those of the full chain, which has one network evaluation for each
-    step of the model's schedule; it runs only on the part that is shown."""
+    step of the model's schedule and runs only on the part that is shown."""
 
     def __init__(self, enlarger: Enlarger) -> None:
         same, model = enlarger.tiles, enlarger.model
@@ -30,11 +30,11 @@ class Comparison:
         self.full = Enlarger(model, full, enlarger.seed, same.tile, same.batch, same.on_tile)
 
     def work(self, size: Size, target: Size) -> Work:
-        """Return the work of comparing a photograph of ``size``."""
+        """Return the work of the full chain for a photograph of ``size`` and a result of size ``target``."""
         return self.full.work(*_shown(size, target)[1:])
 
     def __call__(self, photo: Photo, result: Photo, evaluations: int) -> np.ndarray:
-        """Return uint8 (H, W, 3): bicubic, the full chain and ``result``, or the centres of all three."""
+        """Return bicubic, the full chain and ``result``, or their centres, side by side, uint8 (H, W, 3)."""
         corner, small_size, large_size = _shown(photo.size, result.size)
         factor = result.size[0] / photo.size[0], result.size[1] / photo.size[1]
         small = _cut(photo, corner, small_size)
@@ -46,7 +46,7 @@ class Comparison:
             [
                 (f"bicubic{part}", cubic),
                 (f"full DDPM, {chain.evaluations} evaluations", _rgb(chain.photo)),
-                (f"{self._name}, {evaluations} evaluations", _rgb(skip)),
+                (f"{self._name}, {evaluations} evaluation{'s' * (evaluations != 1)}", _rgb(skip)),
             ]
         )
 
@@ -60,7 +60,7 @@ def _shown(size: Size, target: Size) -> tuple[tuple[int, int], Size, Size]:
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Join pictures of one size, uint8 (H, W, 3), in a row with labels above; return uint8 (h, w, 3)."""
+    """Join pictures of equal size, uint8 (H, W, 3), in a row with labels above; return uint8 (h, w, 3)."""
     height, width = panels[0][1].shape[:2]
     text = max(11, min(28, width // 24))
     bar, gap = 2 * text, max(2, text // 4)

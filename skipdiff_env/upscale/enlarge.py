@@ -1,4 +1,4 @@
-"""Enlarges one photograph, with its bit depth and its transparency."""
+"""Enlarges one photograph, keeping its bit depth and its transparency."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Work(NamedTuple):
     calls: int
     """Number of network calls, each on one tile, over all runs and evaluations."""
     pixels: int
-    """Pixels of those calls; the time is proportional to them."""
+    """Number of pixels of those calls, to which the time is proportional."""
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]
         return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
@@ -106,7 +106,7 @@ class Enlargement:
     levels: list[list[int]]
     """Levels visited in each run of the model."""
     evaluations: int
-    """Number of network evaluations of the whole image."""
+    """Number of network evaluations of the whole image, over all runs."""
 
 
 class Enlarger:
@@ -120,14 +120,14 @@ class Enlarger:
         batch: number of tiles per network call.
         on_tile: function that is called after each tile of each evaluation with its number of pixels.
             Evaluations that an agent saves are reported too, when their run ends.
-        clean: share, 0 … 1, of what the model removed that stays removed; at 0 the result of a run shrinks to
-            its input, see :func:`~skipdiff_env.diffusion.resize.back_project`.
+        clean: share, 0 … 1, of what the model removed that stays removed; at 0, the result of a run,
+            when shrunk, equals its input, see :func:`~skipdiff_env.diffusion.resize.back_project`.
         colour_fix: whether large areas get the colours of a run's input, see
             :func:`~skipdiff_env.diffusion.resize.fix_colours`.
         clock: clock of the model, if its speed on this machine is known already.
 
     Raises:
-        SkipDiffError: if the model does not enlarge, or a network cannot process such a tile.
+        SkipDiffError: if the model does not enlarge, or a network cannot process a tile of this size.
     """
 
     def __init__(
@@ -174,17 +174,18 @@ class Enlarger:
         return Work(len(steps), len(tiles), len(tiles) * most, sum(tiles) * most)
 
     def seconds(self, work: Work) -> float:
-        """Estimate the seconds that ``work`` takes on this machine, from one call of each network."""
+        """Estimate the seconds that ``work`` takes on this machine, with the speed that :attr:`clock` has
+        found."""
         return work.pixels * (self.clock.call + self.clock.once(self._plain) / self.most_evaluations)
 
     def _tiles(self, size: Size) -> list[int]:
-        """Return the pixels of each tile of one evaluation, for an image of ``size``."""
+        """Return the number of pixels of each tile of one evaluation, for an image of ``size``."""
         width, height = (side * self.model.scale for side in size)
         grid = self.tiles.grid(height, width)
         return [(row.stop - row.start) * (column.stop - column.start) for row, column in grid]
 
     def held(self, size: Size, target: Size) -> int:
-        """Return the pixels of the largest intermediate image in enlarging from ``size`` to ``target``."""
+        """Return the number of pixels of the largest intermediate image between ``size`` and ``target``."""
         return max(width * height for width, height in passes(size, target, self.model.scale)) * (
             self.model.scale**2
         )

@@ -42,7 +42,7 @@ def list_jobs(
     Args:
         inputs: files, folders and glob patterns.
         out: a file if it has the suffix of an image file, else a folder.
-        recursive: whether sub-folders are searched too; they are kept in ``out``.
+        recursive: whether sub-folders are searched too; ``out`` then has the same sub-folders.
         format: name of the format to write; None: that of ``out``, or else each photograph's own (PNG if
             that can only be read).
         compare: whether each photograph also gets a comparison.

@@ -24,10 +24,11 @@ def why_anew(path: Path, record: dict[str, Any], size: Size | None, force: bool 
         path: the file.
         record: record of how it should have been made, and from which photograph.
         size: width and height that it must have; None: not known.
-        force: whether also to replace a file that was made with other settings, or whose origin is unknown.
+        force: whether to replace even a file that was made with other settings, or whose origin is unknown.
 
     Raises:
-        SkipDiffError: if it is such a file, and ``force`` is false.
+        SkipDiffError: if the file was made with other settings or is of unknown origin, and ``force`` is
+            false.
     """
     try:
         return _why_anew(path, record, size)

@@ -58,9 +58,9 @@ class Options:
     compare: bool = False
     """Whether to write a comparison next to each result."""
     metric: Metric | None = None
-    """Metric, without references, that rates each result; None: not rated."""
+    """No-reference metric that rates each result; None if none does."""
     jobs: int = 1
-    """Number of photographs processed at once."""
+    """Maximum number of photographs that are processed at once."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Task:
     there: bool = False
     """Whether complete results exist already."""
     notes: Sequence[str] = ()
-    """What the photograph looks like, if that decided on the model, and which existing files will be made
-    again, and why."""
+    """What the photograph looks like, if that decided on the model; which of its faults are too strong for
+    the model; and which existing files will be made again, and why."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Runner:
     (measured: 1 to 8 in 100,000) differ by 1.
 
     Args:
-        open_model: function that opens a model, with all settings, by its name, when a photograph first needs
-            it.
+        open_model: function that opens a model by its name, with all settings; it is called when a photograph
+            first needs the model.
         options: how results are written.
         model: name of the model, or ``auto``, see :mod:`.choice`.
     """
@@ -262,7 +262,7 @@ class Runner:
         (enlarger, compare), record = self._tools(self._choice(job).model), self.record(job, task.size)
         photo = read_photo(job.source)
         if photo.size != (job.header.width, job.header.height):  # which gave the size of the result
-            raise SkipDiffError("was replaced by a photograph of another size meanwhile: run this again")
+            raise SkipDiffError("has meanwhile been replaced by a photograph of another size: run this again")
         made = enlarger(photo, task.size, _scratch(job.target))
         result = made.photo
         if not options.keep_location:
@@ -373,4 +373,4 @@ def _score(metric: Metric, photo: Photo) -> tuple[float | None, list[str]]:
     flat, _ = fit_format(photo, FORMATS["bmp"])
     pixels = np.array(np.broadcast_to(flat.colour, (*flat.colour.shape[:2], 3)))
     value = float(metric(pixels[None])[0])
-    return (value, []) if np.isfinite(value) else (None, [f"not rated: it has no {metric.name}"])
+    return (value, []) if np.isfinite(value) else (None, [f"not rated: {metric.name} has no value"])

@@ -17,8 +17,8 @@ GPU_BATCH = 4
 
 
 def usual_tiles(model: FrozenModel, tile: int | None = None) -> tuple[int, int]:
-    """Return the side of a tile in pixels, by free memory unless ``tile`` is given, and the number of tiles
-    per network call."""
+    """Return the side of a tile in pixels, chosen by free memory unless ``tile`` is given, and the number of
+    tiles per network call."""
     batch = GPU_BATCH if model.device.type == "cuda" else 1
     return tile or choose_tile(model.config.unet, free_memory(model.device), batch), batch
 

@@ -30,7 +30,8 @@ class Choices:
 
     Attributes:
         widgets: the widgets whose values :meth:`request` takes.
-        look: arguments of an event that shows again what is done to the picture and how long it will take.
+        look: arguments of an event that updates the text on what is done to the picture and how long it will
+            take.
     """
 
     def __init__(self, workshop: Workshop, folder: Path) -> None:
@@ -96,8 +97,8 @@ class Choices:
         )  # fmt: skip
         self.plan = gr.Textbox(
             PLAN, label="Plan", max_length=MAX_PLAN, visible=False, elem_id="plan",
-            info="> is a network call that leads to the next level; | is a skip, after which the network is "
-            "told the next level instead; eta is the share of fresh noise",
+            info="> is a network call that leads to the next level; | is a skip: the network is told the "
+            "next level instead of the one reached; eta is the share of fresh noise",
         )  # fmt: skip
         self.seed = gr.Number(0, label="Noise seed", precision=0, minimum=0, maximum=MAX_SEED)
         self.with_chain = gr.Checkbox(
@@ -140,7 +141,7 @@ class Choices:
         """Return the request that the widgets describe.
 
         Raises:
-            SkipDiffError: if it is not on offer.
+            SkipDiffError: if no photograph is chosen, or if the request is not on offer.
         """
         if picture is None:
             raise SkipDiffError("choose a photograph first")
@@ -216,9 +217,11 @@ class Choices:
         if request.task.whole:
             work, seconds = shop.work(request), shop.seconds_whole(request)
             tiles = f"{work.tiles} tile{'s' * (work.tiles != 1)}"
-            return f"About {duration(seconds)}: {work.calls} network calls on {tiles}. "
+            return (
+                f"About {duration(seconds)}: {work.calls} network call{'s' * (work.calls != 1)} on {tiles}. "
+            )
         calls = shop.calls(request)
-        text = f"About {duration(shop.seconds(request))}: {calls} network calls. "
+        text = f"About {duration(shop.seconds(request))}: {calls} network call{'s' * (calls != 1)}. "
         if with_chain:
             full = shop.levels(request.model)
             text += f"The full chain: {full} calls, about {duration(shop.seconds(request, full))}. "

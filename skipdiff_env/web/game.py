@@ -15,8 +15,8 @@ from .widgets import Choice, meter, told
 from .workshop import Workshop
 
 RULES = """Decide in the agent's place. Each level shows its latent and the model's estimate of the picture.
-**Denoise** costs a network call and goes down one level. **Skip** also goes down one level, but back to the
-latent at the end of the coarse jumps, so all your denoising so far is lost. At level 1 the model always
+**Denoise** costs a network call and goes down one level. **Skip** also goes down one level, but returns to
+the latent at the end of the coarse jumps, so all your denoising so far is lost. At level 1 the model always
 denoises. If the photograph is enlarged as it is, only its middle is used here."""
 
 
@@ -83,7 +83,10 @@ class Game:
         place = self.workshop.play(request, actions, meter(progress, "deciding"))
         over = place.level == 0
         fine = self.workshop.fine_steps(request.model, request.coarse_steps)
-        text = f"Level {place.level} of {fine}, {place.evaluations} network calls so far."
+        text = (
+            f"Level {place.level} of {fine}, {place.evaluations} network call"
+            f"{'s' * (place.evaluations != 1)} so far."
+        )
         if over:
             text = f"All decisions are taken, after {place.evaluations} network calls. "
             calls = self.workshop.optimum_calls(request)

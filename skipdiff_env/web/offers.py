@@ -44,7 +44,8 @@ FEW_STEPS = {
 USUAL_MODEL = "natural-4x"
 """The first of the shipped models, for which offers are made under ``auto``."""
 MAX_FINE = 25
-"""Step pairs with more fine levels are not offered: the optimum's cost grows with their square."""
+"""Step pairs with more fine levels are not offered: the optimum's cost grows as the square of their
+number."""
 MIN_SIDE, MAX_SIDE = 64, 2048
 MAX_SEED = 2**32 - 1
 MAX_PLAN = 400
@@ -62,13 +63,14 @@ class Offers:
     """Everything that visitors may choose from.
 
     Args:
-        models: names or folders offered besides those that ship; the first of them is the default.
-        policies: files of exported agents that are offered with every model that is named.
+        models: names or folders of models to offer besides the shipped ones; the first of them is the
+            default.
+        policies: files of exported agents that are offered with every model except ``auto``.
         device: device on which the models run.
         side: longer side of results in pixels.
 
     Raises:
-        SkipDiffError: if there is no such model or policy file.
+        SkipDiffError: if there is no such model or policy file, or if ``side`` is out of range.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Offers:
         return USUAL_MODEL if name == AUTO and AUTO in self.models else name
 
     def model(self, name: str) -> Metered:
-        """Return a model on offer, loaded once."""
+        """Return a model on offer, which is loaded only once."""
         name = self.concrete(name)
         if name not in self.folders:
             raise SkipDiffError(f"there is no model {name!r} here: use one of {', '.join(self.folders)}")
@@ -150,7 +152,7 @@ class Offers:
         ]
 
     def chains(self, model: str) -> list[str]:
-        """List chains with levels of their own, as :func:`.chains.parse` knows them."""
+        """List chains with levels of their own, by their names in :func:`.chains.parse`."""
         loaded = self.model(model)
         made_for = (loaded.chain or "").partition(":")[0]
         few = FEW_STEPS.get(made_for, FEW_STEPS[CCSR.word])

@@ -187,7 +187,10 @@ class Page:
         """Show the preview of a photograph that was enlarged at full size."""
         width, height = whole.size
         megabytes = whole.file.stat().st_size / 2**20
-        text = [f"{width}x{height} pixels, {megabytes:.1f} MB", f"{whole.evaluations} evaluations"]
+        text = [
+            f"{width}x{height} pixels, {megabytes:.1f} MB",
+            f"{whole.evaluations} evaluation{'s' * (whole.evaluations != 1)}",
+        ]
         text += [f"{whole.seconds:.1f} s", *whole.notes]
         if whole.after.shape[1] < width:
             text.append(f"shown here at {whole.after.shape[1]}x{whole.after.shape[0]}")

@@ -21,11 +21,11 @@ MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
 """Maximum number of pixels of a picture that is decoded; 40 megapixels take 120 MB."""
 SIDE = 288
-"""Longer side of results, in pixels: three blocks of NIQE's 96."""
+"""Longer side of results, in pixels: three of NIQE's blocks of 96 pixels."""
 MIN_LR = 16
 """Shorter side of the smallest low-resolution input, in pixels."""
 ASPECT = 1.5
-"""Longer pictures are cut to 3:2, so that the shorter side of a result can hold NIQE's two blocks."""
+"""Longer pictures are cut to 3:2, so that the shorter side of a result can hold two of NIQE's blocks."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Task:
     """The input of the model, and the original if it is known."""
 
     name: str
-    """Name for files, of letters, digits and dashes."""
+    """Name for files, consisting of letters, digits and dashes."""
     lr: RGB8
     """The input, uint8 (h, w, 3)."""
     hr: RGB8 | None
@@ -73,11 +73,11 @@ def read_upload(path: str | Path, name: str) -> Upload:
         with Path(path).open("rb") as file:  # once, since it may disappear at any time, see Choices
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise SkipDiffError(f"has more than the {MAX_BYTES // 2**20} MB allowed here: shrink it first")
+            raise SkipDiffError(f"is larger than the {MAX_BYTES // 2**20} MB allowed here: shrink it first")
         photo, header = decode_photo(BytesIO(data), MAX_PIXELS), decode_header(BytesIO(data), MAX_PIXELS)
         return Upload(name, data, header, flattened(photo), measure(photo))
     except OSError:
-        raise SkipDiffError(f"{name}: is not on the server any more: upload it again") from None
+        raise SkipDiffError(f"{name}: is no longer on the server: upload it again") from None
     except SkipDiffError as error:
         raise SkipDiffError(f"{name}: {error}") from None
 
@@ -113,7 +113,8 @@ def make_task(photo: Upload, *, scale: int, reference: bool, side: int = SIDE) -
         reference: whether the photograph is used as an original: it is shrunk to fit ``side``, and the result
             for its own low-resolution version is compared with it. Otherwise the whole photograph is
             enlarged; ``lr`` is its middle if it is larger than ``side / scale``.
-        side: maximum length of the result's longer side in pixels.
+        side: length in pixels to which the longer side of ``lr``, enlarged, is limited; it is raised if
+            the shorter side would otherwise be below :data:`MIN_LR`.
 
     Raises:
         SkipDiffError: if the picture is too small.

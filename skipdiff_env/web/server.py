@@ -1,4 +1,4 @@
-"""Serves the page on a port: a gate before Gradio, a private folder for uploads, and no telemetry.
+"""Serves the page on a port: a gate in front of Gradio, a private folder for uploads, and no telemetry.
 
 Gradio brings more routes than this page needs (a proxy, a fetcher of URLs, editors, dashboards). The gate
 lets through what the page asks for and nothing else, limits the size of requests, and forbids the browser to
@@ -31,7 +31,7 @@ READ = re.compile(
 WRITE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
 """Paths to which forms may be posted."""
 MAX_FORM = 2**20
-"""Maximum size of a posted form in bytes; the page's own forms have a few hundred."""
+"""Maximum size of a posted form in bytes; the page's own forms have a few hundred bytes."""
 MULTIPART = 2**16
 """Number of bytes that a request may have in addition to an uploaded file."""
 POLICY = (

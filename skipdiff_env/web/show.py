@@ -17,8 +17,9 @@ from .study import Frame, Result
 LONGEST = 25
 """Maximum number of frames that are shown of a chain in which nothing is decided."""
 PLAN_LEGEND = (
-    "Each cell is a network call, from the level reached to the next, with the latent there and the call's "
-    "estimate x̂0. If the told level is below the level reached (a skip), excess noise is treated as detail."
+    "Each cell is a network call, from the level reached to the next one, with the latent at the "
+    "latter and the call's estimate x̂0. If the told level is below the level reached (a skip), excess noise "
+    "is treated as detail."
 )
 QUANTILE = 0.995
 """Latents are shown so that this share of all values lies between black and white; 0 is grey."""

@@ -133,7 +133,7 @@ class Position:
     """The current level; 0 when the game is over."""
     evaluations: int
     frames: tuple[Frame, ...]
-    """The frames from x_S1 at level F on."""
+    """The frames, beginning with the latent at level F, at the end of the coarse jumps."""
     picture: RGB8
     """The current x̂0, which is the result when the game is over."""
 
@@ -195,7 +195,7 @@ class Study:
         self.model, self.task, self.seed = model, task, seed
         self.process = CachedProcess(model, coarse_steps, cache=LatentCache(CACHE_BYTES))
         if self.process.decisions < 1:
-            raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: take fewer")
+            raise SkipDiffError(f"{coarse_steps} coarse steps leave nothing to decide: use fewer")
         self._optima: dict[str, Optimum] = {}
 
     def run(self, spec: ChainSpec, clean: float = 1.0, detail: float = 1.0) -> Result:
@@ -221,14 +221,14 @@ class Study:
         return replace(result, frames=tuple(frames))
 
     def play(self, actions: Sequence[int]) -> Position:
-        """Return the position after some decisions, level F first; after F - 1 of them the game is over.
+        """Return the position after some decisions, the first at level F; after F - 1, the game is over.
 
         Latents that were reached before, also by :meth:`optimum`, are looked up.
         """
         actions = [int(action) for action in actions]
         if len(actions) > self.process.decisions or not set(actions) <= {0, 1}:
             raise SkipDiffError(
-                f"a game has at most {self.process.decisions} decisions of 0 or 1, not {actions}"
+                f"the decisions of a game are 0 or 1, at most {self.process.decisions} of them, not {actions}"
             )
         state = self._start()
         frames = [_frame(state)]

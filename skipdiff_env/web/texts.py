@@ -7,10 +7,10 @@ model.
 
 A diffusion model turns noise into a picture level by level. SkipDiff first makes **S** − 1 coarse jumps, each
 over many levels, and then passes through **F** fine levels. At each of these but the last, a **policy**
-decides: *denoise* costs a network call and adds detail; *skip* goes down one level for free, but back to the
-result of the coarse jumps. A fixed start *k* skips down to level *k* and denoises from there. The calls of a
-**plan** are all fixed beforehand, at any levels. Choose a model first: `auto` chooses the one that suits the
-photograph."""
+decides: *denoise* costs a network call and adds detail; *skip* goes down one level for free, but returns to
+the result of the coarse jumps. A fixed start *k* skips down to level *k* and denoises from there. The calls
+of a **plan** are all fixed beforehand, at any levels. Choose a model first: `auto` chooses the one that suits
+the photograph."""
 MAY_SPEND, DECIDED = "how many network calls may be spent", "decided by the policy under Advanced"
 """Descriptions of the effort if it has an influence, and if it has none."""
 PLAN = "100>57>27>14|11>5>2>0 eta 0|1"

@@ -69,7 +69,7 @@ def enlarge_whole(photo: Upload, open_model: Callable[[str], Enlarger], model: s
 
     Args:
         photo: the photograph as it was uploaded.
-        open_model: function that opens a model, with all settings, by its name.
+        open_model: function that opens a model by its name, with all settings.
         model: name of the model.
         folder: folder in which the result gets a folder of its own.
 

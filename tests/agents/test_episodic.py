@@ -196,7 +196,9 @@ def test_the_entropy_coefficient_falls(venv):
 
 
 def test_what_does_not_fit_is_said(venv):
-    with pytest.raises(SkipDiffError, match="n_steps=5 is not a multiple of an episode's 4 decisions"):
+    with pytest.raises(
+        SkipDiffError, match="n_steps=5 is not a multiple of 4, the number of decisions in an episode"
+    ):
         agent(EpisodicPPO, venv(), n_steps=5).learn(5)
     with pytest.raises(SkipDiffError, match="n_steps=3 is shorter than an episode"):
         agent(EpisodicPPO, venv(), n_steps=3).learn(3)

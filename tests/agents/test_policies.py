@@ -180,7 +180,7 @@ PLAIN = {"algorithm": "PPO", "timesteps": 64, "num_envs": 4, "observation_size":
         ("policy: {norm: layer}", "unknown norm 'layer'"),
         ("policy: {hidden_size: 0}", "hidden_size=0 must be a whole number"),
         ("policy: {memory: rnn}", "unknown memory 'rnn'"),
-        ("step_cost: 1e-4", "step_cost='1e-4' is text in YAML: write numbers with a point, as 1.0e-4"),
+        ("step_cost: 1e-4", "step_cost='1e-4' is text in YAML: write numbers with a point, as in 1.0e-4"),
         ("step_cost: [1e-4, 1.0e-2]", "step_cost.0='1e-4' is text"),
         ("arguments: {learning_rate: 3e-4}", "arguments.learning_rate='3e-4' is text"),
         ("step_cost: cheap", "step_cost='cheap' must be a finite number"),

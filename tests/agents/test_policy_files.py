@@ -281,7 +281,7 @@ def test_a_missing_key_a_wrong_shape_and_a_wrong_type_are_named(tmp_path):
         save_file(changed, path, metadata=about)
         refused(path, match)
     for text, match in [
-        ("{}", "field .* is missing"), ("[]", "not a table"), ("{", "bad 'skipdiff_policy'"),
+        ("{}", "field .* is missing"), ("[]", "not a JSON object"), ("{", "bad 'skipdiff_policy'"),
         (json.dumps(CONFIG.to_dict() | {"norm": "layer"}), "unknown norm 'layer'"),
         (json.dumps(CONFIG.to_dict() | {"hidden_size": 10**9}), "hidden_size"),
         (json.dumps(CONFIG.to_dict() | {"observation_size": "big"}), "whole number"),
@@ -370,7 +370,7 @@ def test_a_torch_export_file_of_another_network_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in items.items():
             archive.writestr(name, about if name.endswith(KEY) else data)
-    refused(path, "another network than it says|damaged")
+    refused(path, "a network other than it says|damaged")
 
 
 def test_exporting_what_is_not_an_agent(tmp_path):

@@ -299,7 +299,7 @@ FLAT = np.full((64, 64, 3), 128, np.uint8)
         ({"metric": "lpips", "low_resolution": True}, "'lpips' needs the originals"),
         ({"image_size": 44}, r"images\[0\]: is 48x40 pixels, too small"),
         ({"images": [FLAT, FLAT[:, :40]], "image_size": 64}, r"images\[1\]: is 40x64 pixels, too small"),
-        ({"image_size": 30}, "image_size=30 is not a multiple of the scale 4"),
+        ({"image_size": 30}, "image_size=30 is no positive multiple of the scale 4"),
         ({"images": "no/such/folder"}, "no/such/folder"),
         ({"model": "no-such-model"}, "unknown model 'no-such-model'"),
         ({"device": "cuda"}, "the model is on cpu, not on cuda"),

@@ -80,7 +80,7 @@ def test_ten_bits_of_avif_are_read_at_eight_and_that_is_said() -> None:
     data = cv2.imencode(".avif", RGB16[..., ::-1] >> 6, settings)[1].tobytes()
     photo = read(data)
     assert away(photo.colour, RGB8) < 0.02
-    assert photo.notes == ("10 bits reduced to 8: this kind of file cannot be read in full",)
+    assert photo.notes == ("10 bits reduced to 8: this kind of file cannot be read at full depth",)
 
 
 @pytest.mark.parametrize("encode", [heic, avif])

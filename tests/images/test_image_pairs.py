@@ -181,6 +181,6 @@ def test_pair_of_a_low_resolution_image() -> None:
 @pytest.mark.parametrize(("image_size", "advice"), [(190, "use 188"), (3, "use 4"), (0, "use 4")])
 def test_image_size_must_fit_the_scale(image_size: int, advice: str) -> None:
     with pytest.raises(
-        SkipDiffError, match=f"image_size={image_size} is not a multiple of the scale 4; {advice}"
+        SkipDiffError, match=f"image_size={image_size} is no positive multiple of the scale 4; {advice}"
     ):
         make_pair(bundled_images(), 0, scale=4, image_size=image_size)

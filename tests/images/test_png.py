@@ -190,7 +190,7 @@ def test_texts_that_unpack_without_end_are_left_out() -> None:
     texts = [chunk(b"zTXt", key + b"\0\0" + packed) for key in (b"first", b"second")]
     photo = decoded(*texts, chunk(b"tEXt", b"Title\0fine"))
     assert list(photo.metadata.texts) == ["first", "Title"]
-    assert photo.notes == ("texts or a profile of more than 128 MiB are left out",)
+    assert photo.notes == ("texts or a profile beyond 128 MiB in total are left out",)
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["8", "16"])

@@ -198,7 +198,7 @@ def test_limited_range_becomes_full(kind: str, name: str) -> None:
     else:
         data = png(limited, 0 if "grey" in kind else 2, codes)
     photo = decode_photo(io.BytesIO(data))
-    assert photo.notes == ("its numbers were of limited range and are spread to the full one",)
+    assert photo.notes == ("its values were of limited range and have been spread to the full range",)
     assert np.abs(photo.colour.astype(int) - full).max() <= 1
     assert photo.code_points == (bytes([9, 16, 0, 1]) if kind == "PQ" else None) and photo.profile is None
     coded, notes = encode_photo(photo, FORMATS[name], "x", {})

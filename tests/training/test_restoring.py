@@ -182,7 +182,7 @@ def test_a_restorer_of_a_moved_folder_is_the_same(data: Path, behind: Path, tmp_
 def test_what_cannot_be_is_refused(data: Path, behind: Path, plain: Path, tmp_path: Path) -> None:
     with pytest.raises(SkipDiffError, match="tiny, which has no restorer"):
         denoising(data, tmp_path / "a", 1, plain)
-    with pytest.raises(SkipDiffError, match="restorer_of is of no use beside restorer"):
+    with pytest.raises(SkipDiffError, match="restorer_of cannot be combined with restorer"):
         load_recipe("restorer-4x-real", overrides=["restorer_of=natural-4x"])
     with pytest.raises(SkipDiffError, match="their restorers differ"):
         average_models(behind, plain, 0.5, tmp_path / "b")

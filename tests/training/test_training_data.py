@@ -131,7 +131,7 @@ def test_streamed_files_that_cannot_be_used_are_named_once_and_replaced(folder: 
     ]
     for file in tmp_path.iterdir():
         file.write_bytes(b"")
-    with pytest.raises(SkipDiffError, match="corrupt or too small"):
+    with pytest.raises(SkipDiffError, match="corrupt, too small or not drawn"):
         StreamedBank([tmp_path], 16, say=said.append).crops(16, 1, seeded())
 
 

@@ -222,8 +222,8 @@ def test_a_cool_down_branch_leaves_the_trunk_as_it_is(run: Run, reference: Path,
 def test_requests_that_make_no_sense_are_refused(run: Run, tmp_path: Path) -> None:
     for options, message in (
         ({"cooldown": 3, "cooldown_minutes": 1.0}, "not both"),
-        ({"cooldown_minutes": 1.0}, "last of max-minutes"),
-        ({"cooldown_minutes": 2.0, "max_minutes": 1.0}, "last of max-minutes"),
+        ({"cooldown_minutes": 1.0}, "last minutes of max-minutes"),
+        ({"cooldown_minutes": 2.0, "max_minutes": 1.0}, "last minutes of max-minutes"),
         ({"cooldown": 0}, "longer than 0"),
     ):
         with pytest.raises(SkipDiffError, match=message):
@@ -313,10 +313,10 @@ def test_small_validation_images_do_not_shrink_the_others(pictures: list[np.ndar
     validation = Validation(recipe, [small[0], *pictures, small[1]], torch.device("cpu"), said.append)
     assert validation.hr.shape == (4, 32, 32, 3)
     assert np.array_equal(validation.hr[0], pictures[0][4:36, 6:38])
-    assert said == ["2 validation images are left out: they have a side below 32 pixels"]
+    assert said == ["validation images left out because a side is below 32 pixels: 2"]
     # where there is nothing else, they do
     assert Validation(recipe, small, torch.device("cpu"), said.append).hr.shape == (2, 16, 16, 3)
-    assert said[1:] == ["validation images have 16 pixels a side: none has 32"]
+    assert said[1:] == ["validation images have 16 pixels per side: none has 32"]
 
 
 def test_a_missing_metrics_package_costs_a_word(

@@ -122,7 +122,7 @@ def test_no_room_on_the_standard_output(album: Path, tmp_path: Path, plain_folde
             _, error = process.communicate(timeout=120)
         assert process.returncode == 2
         assert error == (
-            "skipdiff: error: cannot write to the standard output (No space left on device): redirect it "
+            "skipdiff: error: cannot write to standard output (No space left on device): redirect it "
             "elsewhere\n"
         )
         assert read_photo(tmp_path / "a.png").size == (240, 160)

@@ -219,7 +219,9 @@ def test_a_photograph_of_another_size_meanwhile_fails_alone(
     monkeypatch.setattr(run_module, "read_photo", exchanging)
     ran = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert ran.status == 2
-    assert "in/b.png: was replaced by a photograph of another size meanwhile: run this again\n" in ran.err
+    assert (
+        "in/b.png: has meanwhile been replaced by a photograph of another size: run this again\n" in ran.err
+    )
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
 
 

@@ -153,7 +153,7 @@ def test_an_upload_becomes_the_picture_and_leaves_the_server(site: Site) -> None
     assert not set(site.folder.rglob("*")) - before
     # the same file of two visitors has one place
     done = site.ask("upload", file)
-    assert done["success"] and "cat.png: is not on the server any more" in done["output"]["data"][1]
+    assert done["success"] and "cat.png: is no longer on the server" in done["output"]["data"][1]
 
 
 def test_a_bad_upload_is_a_message(site: Site) -> None:

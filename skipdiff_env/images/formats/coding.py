@@ -20,7 +20,7 @@ _JPEG_ANNEX_K = np.array([
 """The luminance table of ITU-T T.81, Annex K, by vertical and horizontal frequency: quality 50."""
 _SAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _KEY_FRAME = b"\x9d\x01\x2a"
-"""The start code of VP8's key frames, after their first three bytes."""
+"""The start code of VP8's key frames, which follows their first three bytes."""
 _FRAME_HEADER, _ANIMATION_HEADER = 1024, 16
 """Number of bytes to read at the start of a frame, whose first hundred include the quantiser, and number of
 bytes before the chunks of an animation frame."""
@@ -46,7 +46,7 @@ class Coding:
 
 
 def luminance_table(quality: int) -> np.ndarray:
-    """Return libjpeg's quantisation steps of luminance at a quality of 1 … 100, int (8, 8)."""
+    """Return libjpeg's quantisation steps for luminance at a quality of 1 … 100, int (8, 8)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_JPEG_ANNEX_K * scale + 50) // 100, 1, 255)
 
@@ -54,14 +54,14 @@ def luminance_table(quality: int) -> np.ndarray:
 def table_quality(table: np.ndarray) -> int:
     """Return the quality whose luminance table in libjpeg is nearest to ``table``, (8, 8), in mean log ratio.
 
-    It is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
+    The result is exact for libjpeg's own tables; cameras and other programs have tables of other shapes.
     """
     steps = np.log(np.maximum(table, 1))
     return min(range(1, 101), key=lambda q: float(np.abs(steps - np.log(luminance_table(q))).sum()))
 
 
 def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
-    """Read the coding of an opened JPEG or WebP from its header; None for lossless WebP and anything else."""
+    """Read the coding of an opened JPEG or WebP from its header; None for a lossless WebP or another file."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and getattr(image, "quantization", None):
         table = np.reshape(image.quantization[min(image.quantization)], (8, 8))
         chroma = _SAMPLING.get(JpegImagePlugin.get_sampling(image), "") if len(image.layer) == 3 else ""
@@ -75,8 +75,8 @@ def coding_of(image: Image.Image, file: BinaryIO) -> Coding | None:
 def webp_quality(quantiser: float) -> int:
     """Return libwebp's quality for VP8's quantiser index, 0 … 127.
 
-    This inverts libwebp's rule: the index is 127 · (1 - ∛c), where c is 2/3 of the quality (0 … 1) if that is
-    below 0.75, else 2 · quality - 1.
+    This inverts libwebp's rule: the index is 127 · (1 - ∛c), where q is the quality (0 … 1), and c is 2/3 · q
+    if q is below 0.75, else 2 · q - 1.
     """
     linear = (1 - quantiser / 127) ** 3
     quality = 1.5 * linear if linear < 0.5 else (linear + 1) / 2

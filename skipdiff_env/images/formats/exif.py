@@ -63,7 +63,7 @@ class Directories(NamedTuple):
 
 
 def text(string: str) -> Value:
-    """Return a value of text, in UTF-8 if ASCII is not sufficient."""
+    """Return a text value, in UTF-8 if ASCII is not sufficient."""
     return Value(ASCII, string.encode() + b"\0")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 CODES = (2, 3, 4)
-"""TIFF's numbers of these compressions: T.4's one-dimensional codes without end-of-line codes, T.4, T.6."""
+"""TIFF's numbers for these compressions: T.4's one-dimensional codes without end-of-line codes, T.4, T.6."""
 
 # Codes of the runs 0 … 63, of 64, 128 … 1728, and of 1792, 1856 … 2560, which both colours share.
 _WHITE = """
@@ -76,7 +76,7 @@ _MODE = _table(_MODES)
 
 
 def unpacked(data: bytes, compression: int, rows: int, width: int, two_dimensional: bool) -> bytes:
-    """Decode a strip or tile. Each row begins with a new byte; black bits are 1.
+    """Decode a strip or tile. In the result, each row begins with a new byte, and black pixels are 1.
 
     Args:
         data: the codes, the highest bit first.
@@ -86,7 +86,7 @@ def unpacked(data: bytes, compression: int, rows: int, width: int, two_dimension
         two_dimensional: whether T.4's rows may refer to those above them.
 
     Raises:
-        ValueError: if a code is invalid, leads out of the row, or is missing.
+        ValueError: if a code is invalid or missing, or leads backwards or beyond the end of the row.
     """
     reader = _Reader(data, width)
     turns = np.zeros((rows, width + 1), np.uint8)

@@ -1,6 +1,6 @@
-"""Reads HEIC, if pillow-heif (extra ``heic``) is installed, and AVIF, if Pillow is 11.3 or newer (``avif``).
+"""Reads HEIC with pillow-heif (extra ``heic``), and AVIF with Pillow 11.3 or newer (extra ``avif``).
 
-HEIC's depth of up to 12 bits is kept, in 16-bit samples; Pillow reads AVIF with 8 bits. H.273's code points
+HEIC's depth of up to 12 bits is kept, in 16-bit samples; Pillow reads AVIF at 8 bits. H.273's code points
 for the colours are kept, and HDR is enlarged as HDR if the format of the result can describe it.
 """
 
@@ -104,7 +104,7 @@ def _open_avif(file: BinaryIO) -> Source:
         frames = getattr(image, "n_frames", 1)
         notes = [f"only the first of {frames} frames or pages"] if frames > 1 else []
         if bits > 8:
-            notes.append(f"{bits} bits reduced to 8: this kind of file cannot be read in full")
+            notes.append(f"{bits} bits reduced to 8: this kind of file cannot be read at full depth")
         return photo.noting(*notes)
 
     return Source("avif", image.size, decode, _avif_exif(image), image.info.get("xmp") or b"")
@@ -125,7 +125,7 @@ def _avif_exif(image: Image.Image) -> exif.Directories:
 
 
 def _coloured(photo: Photo, profile: bytes | None, codes: tuple[int, int]) -> Photo:
-    """Return the photograph with its colour space: an ICC profile, else primaries and transfer by H.273."""
+    """Return the photograph with its colour space: an ICC profile, else H.273's primaries and transfer."""
     meaning = bytes([min(codes[0], 255), min(codes[1], 255), 0, 1])  # those of the decoded full-range RGB
     photo = with_profile(photo, profile)
     if codes[1] not in icc.HDR and (photo.profile or icc.is_open(meaning) or icc.is_srgb(meaning)):

@@ -57,7 +57,7 @@ _SAMPLES = np.linspace(0, 1, 4096)
 
 
 def srgb_curve() -> np.ndarray:
-    """Return sRGB's curve from encoded values to light, by IEC 61966-2-1."""
+    """Return sRGB's curve from encoded values to light, according to IEC 61966-2-1."""
     return np.where(_SAMPLES <= 0.04045, _SAMPLES / 12.92, ((_SAMPLES + 0.055) / 1.055) ** 2.4)
 
 
@@ -80,8 +80,8 @@ def from_code_points(
 ) -> bytes | None:
     """Return the profile that four code points stand for: primaries, transfer, matrix, full range.
 
-    None if there is none: for HDR, for undefined codes, and for numbers that are not full-range RGB. For
-    unspecified codes, ``primaries`` and the encoding ``gamma`` are used, or else sRGB's.
+    None if there is none: for HDR, for codes that are undefined or not supported, and for values that are not
+    full-range RGB. For unspecified codes, ``primaries`` and the encoding ``gamma`` are used, or else sRGB's.
     """
     curve: Curve | None = 1 / gamma if gamma else srgb_curve()
     curve = curve if codes[1] == _OPEN else _transfer(codes[1])
@@ -92,12 +92,12 @@ def from_code_points(
 
 
 def is_open(codes: bytes) -> bool:
-    """Return whether four code points leave something unspecified, and otherwise agree with sRGB."""
+    """Return whether four code points leave primaries or transfer unspecified, and give none but sRGB's."""
     return _OPEN in codes[:2] and codes[0] in (1, _OPEN) and codes[1] in (13, _OPEN)
 
 
 def is_srgb(codes: bytes) -> bool:
-    """Return whether four code points mean sRGB, which is also assumed for untagged numbers."""
+    """Return whether four code points mean sRGB, which is also assumed if a file states nothing."""
     return codes == bytes([1, 13, 0, 1])
 
 
@@ -108,9 +108,10 @@ def is_limited(codes: bytes) -> bool:
 
 
 def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes | None:
-    """Make the profile of an encoding gamma (0.45455 is usual) and chromaticities; sRGB's if one is missing.
+    """Make the profile for an encoding gamma (0.45455 is usual) and chromaticities.
 
-    None if that is sRGB, for which 0.45455 is the usual approximation, or if the values are invalid.
+    A missing gamma or missing chromaticities are taken from sRGB. None if the result is sRGB, for which
+    0.45455 is the usual approximation, or if the values are invalid.
     """
     primaries = primaries or SRGB
     usual = gamma is None or abs(gamma - 0.45455) < 0.005
@@ -122,7 +123,7 @@ def from_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> 
 
 
 def profile(primaries: Primaries, curve: Curve, grey: bool = False) -> bytes | None:
-    """Make an ICC profile (version 2) of these primaries and this curve, for grey or RGB numbers.
+    """Make an ICC profile (version 2) with these primaries and this curve, for grey or RGB pixels.
 
     None if the primaries span no colours, or if they or the gamma are beyond what a profile can hold.
     """

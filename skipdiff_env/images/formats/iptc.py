@@ -1,7 +1,8 @@
 """Converts captions, keywords and rights of IPTC's older form (IIM 4.2) to XMP, which more formats can hold.
 
-Programs that write both keep them equal (Metadata Working Group, 2010), so a file's own XMP takes precedence.
-References: IPTC-IIM 4.2, record 2; IPTC Photo Metadata Standard, for the properties of the same meaning.
+Programs that write both keep them consistent (Metadata Working Group, 2010), so a file's own XMP takes
+precedence. References: IPTC-IIM 4.2, record 2; IPTC Photo Metadata Standard, for the properties with the same
+meaning.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _PACKET = (
 def as_xmp(block: bytes) -> bytes:
     """Convert a block of IIM, alone or within Photoshop's resources, to an XMP packet.
 
-    The packet is empty if there is nothing to convert. Data after damage is left out.
+    The packet is empty if there is nothing to convert. Everything after a damaged data set is left out.
     """
     said: dict[str, list[str]] = {}
     for number, data in _data_sets(_resource(block) if block.startswith(b"8BIM") else block):

@@ -1,4 +1,4 @@
-"""Decodes JPEG streams within other files, which share their tables and do not specify their colours."""
+"""Decodes JPEG streams within other files; such streams share tables and do not specify their colours."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def decoded(
 
     Args:
         stream: a JPEG stream, which may lack tables.
-        tables: a stream that holds the tables; empty: none.
+        tables: a stream that holds the tables; empty if there are none.
         size: width and height. The stream may have more rows.
         channels: 1, 3 or 4.
         transformed: whether three channels are YCbCr; None if it does not matter.
 
     Raises:
-        ValueError, OSError: if the stream is damaged, or has another size.
+        ValueError, OSError: if the stream is damaged, or has another size or number of channels.
     """
     parts = [segment for segment, _ in _segments(tables)] if tables else []
     for segment, marker in _segments(stream):
@@ -57,7 +57,7 @@ def _segments(stream: bytes) -> Iterator[tuple[bytes, int]]:
     while place + 4 <= len(stream):
         marker = stream[place + 1]
         if stream[place] != 0xFF:
-            raise ValueError("a JPEG of no segments")
+            raise ValueError("a JPEG without segments")
         if marker == 0xFF:  # a fill byte
             place += 1
             continue

@@ -37,7 +37,7 @@ DESCRIPTIVE = frozenset(
 """Tags of the main directory that are kept; others, such as those of a TIFF's layout, are not."""
 
 OUTDATED = int(Tag.ExifImageWidth), int(Tag.ExifImageHeight), exif.EXIF_IFD, exif.GPS_IFD
-"""Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers, which lead nowhere."""
+"""Tags of the EXIF directory that an enlargement makes wrong: sizes, and pointers that would lead nowhere."""
 
 RESOLUTION = int(Tag.XResolution), int(Tag.YResolution), int(Tag.ResolutionUnit)
 AREAS = 0x9214, int(Tag.SubjectLocation)  # the first is SubjectArea
@@ -189,12 +189,12 @@ def exif_directories(metadata: Metadata, software: str, record: Mapping[str, Any
 
 
 def exif_bytes(found: Directories) -> bytes:
-    """Return an EXIF block, with the name before it that JPEG requires."""
+    """Return an EXIF block, preceded by the name that JPEG requires."""
     return b"Exif\0\0" + b"".join(exif.build(found))
 
 
 def read_record(metadata: Metadata) -> dict[str, Any] | None:
-    """Read the record that :func:`exif_directories` put into a file, if there is one."""
+    """Read the record that :func:`exif_directories` put into a file; None if there is none."""
     with contextlib.suppress(KeyError, ValueError):
         record = json.loads(metadata.exif[HISTORY].text())
         return record if isinstance(record, dict) else None

@@ -1,7 +1,7 @@
 """Reads and writes PNG chunk by chunk, where Pillow is too strict or lacks a feature.
 
-Pillow and OpenCV are given only the chunks of the pixels. A text of megabytes, or a damaged chunk that is not
-needed, therefore does no harm, and transparency and colour follow the standard (third edition).
+Pillow and OpenCV are given only the chunks of the pixels. A text of several megabytes, or a damaged chunk
+that is not needed, therefore does no harm, and transparency and colour follow the standard (third edition).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Chunks:
 
 
 def open_png(file: BinaryIO) -> Source:
-    """Read all of an opened PNG file but its pixels.
+    """Read everything in an opened PNG file except its pixels.
 
     Raises:
         SkipDiffError: if it has no header.
@@ -93,7 +93,7 @@ def open_png(file: BinaryIO) -> Source:
 
     def decode() -> Photo:
         photo = _coloured(_pixels(chunks, _pixel_file(file, chunks)), chunks)
-        notes = ["texts or a profile of more than 128 MiB are left out"] if chunks.oversized else []
+        notes = ["texts or a profile beyond 128 MiB in total are left out"] if chunks.oversized else []
         return photo.noting(*notes, *_about_frames(chunks))
 
     packet = chunks.texts.get(_XMP_KEY, "").encode(errors="surrogateescape")
@@ -256,7 +256,7 @@ def _checksums_hold(data: bytes) -> bool:
 
 
 def _has_all_rows(data: bytes, chunks: _Chunks, nothing_more: bool = False) -> bool:
-    """Return whether the data unpack to all bytes of the pixels (and, by ``nothing_more``, zlib's end)."""
+    """Return whether the data unpack to all bytes of the pixels (with ``nothing_more``: exactly)."""
     inflater, found = zlib.decompressobj(), 0
     with contextlib.suppress(zlib.error):
         for name, start, length in _walk(BytesIO(data), len(data)):
@@ -292,13 +292,13 @@ def _keyed(colour: np.ndarray, key: bytes, depth: int) -> np.ndarray:
 
 
 def _coloured(photo: Photo, chunks: _Chunks) -> Photo:
-    """Return the photograph with its colour space: by cICP, a fitting ICC profile, sRGB, or gAMA and cHRM."""
+    """Return the photograph with its colour space: from cICP, a fitting profile, sRGB, or gAMA and cHRM."""
     codes = chunks.first.get(b"cICP", b"")
     grey = photo.mode == "L"
     if len(codes) == 4:
         if icc.is_limited(codes):
             photo = replace(photo, colour=full_range(photo.colour))
-            photo = photo.noting("its numbers were of limited range and are spread to the full one")
+            photo = photo.noting("its values were of limited range and have been spread to the full range")
             codes = codes[:3] + b"\1"
         if icc.is_srgb(codes):
             return photo

@@ -1,4 +1,4 @@
-"""ICC colour profiles: whether they fit the pixels, and conversion to sRGB where a file cannot hold them."""
+"""ICC colour profiles: whether they fit the pixels, and the conversion of pixels to sRGB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
 
 
 def profile_fits(profile: bytes | None, mode: str) -> bool:
-    """Return whether pixels of a Pillow mode (L, RGB, CMYK, LAB) can be converted by ``profile``."""
+    """Return whether pixels of a Pillow mode (L, RGB, CMYK, LAB) can be converted with ``profile``."""
     if not profile:
         return False
     try:
@@ -25,7 +25,7 @@ def profile_fits(profile: bytes | None, mode: str) -> bool:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert an L, RGB, CMYK or LAB image to sRGB by its profile, with perceptual intent.
+    """Convert an L, RGB or CMYK image by its profile, or a LAB image, to sRGB, with perceptual intent.
 
     Without a profile that fits, Pillow converts: each of CMYK's colours becomes (1 - ink) · (1 - black), and
     L and RGB count as sRGB.

@@ -3,7 +3,8 @@
 Pillow and OpenCV silently misread some of them (16 bits in separate planes, 12 bits) and do not know others;
 tifffile needs native decoders for most layouts, and damaged files crash these; libtiff returns arbitrary
 pixels for damaged codes and prints messages. Samples are therefore unpacked here, and JPEG strips, each a
-file of its own, go to the JPEG decoder. Layouts that are not known to be read correctly are refused by name.
+stream of its own, go to the JPEG decoder. Layouts that are not known to be read correctly are refused by
+name.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def _check(layout: _Layout, base: Directory) -> None:
         )
     problem = _other_numbers(layout) or _other_colours(layout, base) or _other_coding(layout, base)
     if problem:
-        raise SkipDiffError(f"is a TIFF with {problem}: convert it to 8 or 16 bits of grey or RGB first")
+        raise SkipDiffError(f"is a TIFF with {problem}: convert it to grey or RGB with 8 or 16 bits first")
 
 
 def _other_numbers(layout: _Layout) -> str:
@@ -201,7 +202,7 @@ def _other_numbers(layout: _Layout) -> str:
     if kind not in _KINDS:
         return f"sample format {kind}"
     if kind != 1 or not 1 <= layout.depth <= 16:
-        return f"{layout.depth}-bit {_KINDS[kind]}pixels, which do not say what white is"
+        return f"{layout.depth}-bit {_KINDS[kind]}pixels, for which white is not defined"
     return ""
 
 
@@ -209,7 +210,7 @@ def _other_colours(layout: _Layout, base: Directory) -> str:
     """Say what is not supported about its colours; empty if nothing."""
     photometric, depth = layout.photometric, layout.depth
     if photometric not in _CHANNELS or layout.extra < 0 or layout.channels > _MOST_CHANNELS:
-        return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels of {layout.channels} channels"
+        return f"{_NAMES.get(photometric, f'photometric {photometric}')} pixels (channels: {layout.channels})"
     if photometric == _PALETTE and len(_numbers(base, 320)) != 3 * 2**depth:
         return f"no palette for its {depth}-bit palette pixels"
     if photometric == _CMYK and _numbers(base, 332) not in ((), (1,)):
@@ -228,17 +229,17 @@ def _other_coding(layout: _Layout, base: Directory) -> str:
     """Say what is not supported about the coding of its samples; empty if nothing."""
     code = layout.compression
     if code in fax.CODES and (layout.channels, layout.depth) != (1, 1):
-        return f"fax codes of {layout.depth}-bit pixels"
+        return f"fax codes for {layout.depth}-bit pixels"
     if code == _JPEG and (
         layout.depth != 8 or layout.extra or layout.apart or layout.photometric not in _IN_JPEG
     ):
-        return f"JPEG codes of {layout.depth}-bit pixels in an unusual layout"
+        return f"JPEG codes for {layout.depth}-bit pixels in an unusual layout"
     if code not in (*COMPRESSIONS, *fax.CODES, _JPEG):
         return f"{_COMPRESSION_NAMES.get(code, f'number {code}')} compression"
     if layout.predictor != 1 and code not in PREDICTED:
-        return f"predictor {layout.predictor} without a code that it is for, which programs read in two ways"
+        return f"predictor {layout.predictor} with a code for which programs read it in different ways"
     if layout.predictor not in (1, 2) or (layout.predictor == 2 and layout.depth not in (8, 16)):
-        return f"predictor {layout.predictor} of {layout.depth} bits"
+        return f"predictor {layout.predictor} for {layout.depth}-bit pixels"
     if _numbers(base, 32997) not in ((), (1,)) or _numbers(base, 32998) not in ((), (1,)):
         return "more than two dimensions"
     if layout.block[0] * layout.block[1] > _LARGEST_BLOCK:
@@ -346,7 +347,7 @@ def encode_tiff(photo: Photo, found: Directories) -> bytes:
     """Encode a TIFF file, deflated with a predictor; ``found`` is its EXIF.
 
     Raises:
-        SkipDiffError: if it would have more than 4 GB.
+        SkipDiffError: if it would be larger than 4 GB.
     """
     pixels = photo.planes()
     height, width, channels = pixels.shape

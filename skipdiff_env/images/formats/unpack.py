@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", 34925: "LZMA"}
-"""TIFF's numbers of the compressions that :func:`unpacked` knows."""
+"""TIFF's numbers for the compressions that :func:`unpacked` knows."""
 
 PREDICTED = {5, 8, 32946, 34925}
 """Compressions for which all programs interpret TIFF's predictor in the same way."""
@@ -118,13 +118,13 @@ def _periods(data: bytes) -> Iterator[list[int]]:
 
 
 def integers(data: bytes, rows: int, count: int, bits: int, order: str) -> np.ndarray:
-    """Unpack (rows, count) unsigned integers of 1 … 16 bits, highest bit first; rows begin with a new byte.
+    """Unpack (rows, count) unsigned integers of 1 … 16 bits, highest bit first. Each row starts a new byte.
 
     Args:
         data: rows * ceil(count * bits / 8) bytes.
         rows: number of rows.
         count: number of integers in a row.
-        bits: bits of each integer.
+        bits: number of bits of each integer.
         order: byte order of 16-bit integers, ``<`` or ``>``.
     """
     if bits in (8, 16):

@@ -1,7 +1,8 @@
 """Removes from XMP packets what an enlargement makes untrue and, by default, what may reveal the location.
 
-Names are compared with their namespace's URI, since prefixes are arbitrary. The list is of properties that
-may stay, not of those that may reveal the location, since makers keep inventing these, in any spelling.
+Names are compared together with their namespace's URI, since prefixes are arbitrary. The list is of
+properties that may stay, not of those that may reveal the location, since makers keep inventing more of the
+latter.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def companions(xmp: bytes) -> list[str]:
 
 
 def scaled(xmp: bytes, across: float, down: float) -> bytes:
-    """Return an XMP packet with the panorama's sizes in pixels multiplied by ``across`` and ``down``."""
+    """Return an XMP packet with the panorama's sizes and positions scaled by ``across`` and ``down``."""
 
     def factor(name: str) -> float | None:
         uri, local = _split(name)

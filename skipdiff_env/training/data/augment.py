@@ -23,7 +23,7 @@ def draw_colour(batch: int, strength: float, generator: torch.Generator) -> Tens
 
 
 def change_colour(images: Tensor, change: Tensor) -> Tensor:
-    """Apply changes (B, 6) of :func:`draw_colour` to uint8 (B, 3, H, W); return uint8.
+    """Apply changes (B, 6) from :func:`draw_colour` to uint8 (B, 3, H, W); return uint8.
 
     Contrast acts around the mean luma of each picture.
     """

@@ -1,8 +1,8 @@
 """Training crops: decoded uint8 images in memory, cropped, flipped and turned by index arithmetic.
 
-All images lie in one flat (pixels, 3) tensor, on the training device when it fits there. A batch of
-crops is then one gather, whatever the images' sizes, and the eight flips and quarter turns cost
-nothing, since they only permute the indices.
+All images lie in one flat (pixels, 3) tensor, on the training device if it fits there. A batch of crops is
+then one gather (with zoom, one for each size of window), whatever the images' sizes, and the eight flips and
+quarter turns cost nothing, since they only permute the indices.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class LoadReport:
     drawings: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.loaded} images"
+        text = f"{self.loaded} image{'s' * (self.loaded != 1)}"
         if self.too_small:
             text += f", {self.too_small} too small"
         if self.held_out:
             text += f", {self.held_out} held out"
         if self.drawings:
-            text += f", {self.drawings} drawings"
+            text += f", {self.drawings} drawing{'s' * (self.drawings != 1)}"
         if self.corrupt:
             text += f", {len(self.corrupt)} corrupt and left out: {', '.join(self.corrupt)}"
         return text
@@ -79,7 +79,7 @@ def draw_crops(
 
 
 def windows(draw: CropDraw, size: int, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return side, top and left, int64 (batch,), of the windows to cut from images of this size."""
+    """Return side, top and left, int64 (batch,), of the windows to cut from images of these sizes."""
     side = torch.minimum((draw.zoom * size).round().long(), torch.minimum(height, width)).clamp(min=size)
     top = (draw.top * (height - side + 1)).long()
     left = (draw.left * (width - side + 1)).long()
@@ -222,7 +222,7 @@ def load_bank(
         drawings: number of drawings to add, see :mod:`.drawings`.
 
     Raises:
-        SkipDiffError: for a path that does not exist, or if no image is left.
+        SkipDiffError: for a path that does not exist or is none of these, or if no image is left.
     """
     report, images, drawn = LoadReport(), [], []
 

@@ -17,7 +17,7 @@ SIGNS = list("abcdefghijklmnopqrstuvwxyzeeeettaaoinsABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 
 def drawing(seed: int) -> np.ndarray:
-    """Draw shapes, text or both, half of them turned by a random angle, uint8 (256, 256, 3)."""
+    """Draw shapes, text or both, uint8 (256, 256, 3); half of the drawings are turned by a random angle."""
     rng = np.random.default_rng([7, seed])
     side = SIDE * OVERSAMPLING
     image: np.ndarray = np.empty((side, side, 3), np.uint8)

@@ -1,9 +1,9 @@
 """Pictures that no model is trained on, for choosing agents, starts and plans.
 
 A network knows its training pictures, so what is best on them need not be best on pictures that the network
-has never seen. Every training run therefore leaves out the same tenth of its pictures.
+has never seen. The recipes of the shipped models therefore leave out a fixed tenth of their pictures.
 
-The lists are in ``held_out/`` beside this file, with one name per line, without folder and suffix.
+The lists are in ``training/held_out/``, with one name per line, without folder and suffix.
 """
 
 from __future__ import annotations

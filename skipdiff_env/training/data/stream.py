@@ -20,7 +20,7 @@ from .held_out import stem
 
 T = TypeVar("T")
 TRIES = 100
-"""Number of consecutive unusable files at which the whole data, and not just a few files, count as bad."""
+"""Number of consecutive unusable files at which all of the data, and not just a few files, count as bad."""
 
 
 class StreamedBank:
@@ -65,7 +65,7 @@ class StreamedBank:
         return f"{len(self)} files{self._held}"
 
     def hold_out(self, count: int) -> list[np.ndarray]:
-        """Exclude ``count`` images, evenly spaced, from the crops, and return them."""
+        """Exclude ``count`` images, evenly spaced, from the crops, and return those that can be used."""
         chosen = exclude(self.weights, count)
         self._held = f", {len(chosen)} of them held out"
         return [image for image in map(self._read, chosen) if image is not None]
@@ -102,8 +102,8 @@ class StreamedBank:
             if image is not None:
                 return image
         raise SkipDiffError(
-            f"all of the {min(TRIES, len(self))} files from {self.files[index]} on are corrupt or too small: "
-            "give other training data"
+            f"files that are corrupt, too small or not drawn: {min(TRIES, len(self))} in a row, beginning "
+            f"with {self.files[index]}: give other training data"
         )
 
     def _read(self, index: int) -> np.ndarray | None:

@@ -44,7 +44,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
-    """Load the newest checkpoint that can be read, to the CPU; return it and its file.
+    """Load the newest checkpoint that can be read onto the CPU; return it and its file.
 
     Args:
         run: a run's folder.

@@ -19,7 +19,7 @@ from .plots import curves, write_png
 LOG, CURVES = "log.jsonl", "curves.png"
 PLOTTED = ("loss", "val_loss", "psnr", "lpips", "niqe")
 QUIET_SECONDS = 30.0
-"""Seconds between progress lines if these are not overwritten, as in a file."""
+"""Seconds between progress lines if these are not overwritten, as when they go to a file."""
 
 
 def say(message: str) -> None:
@@ -44,7 +44,7 @@ class RunLog:
         self._board = _tensorboard(folder, step, say)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add a line; it must hold a ``step`` and otherwise numbers."""
+        """Add a line; it must hold a ``step`` and otherwise only numbers."""
         self.lines.append(line)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -43,7 +43,7 @@ from .plots import grid
 FORMAT = 1
 """Version of the checkpoint format."""
 MAY_CHANGE = ("validation", "checkpoint_minutes", "log_every", "compile", "init", "restorer_of")
-"""Parts of the recipe that a resumed run may change: they do not affect the weights."""
+"""Parts of the recipe that may differ when a run is resumed: they do not affect the weights."""
 
 
 class Signals:
@@ -132,11 +132,14 @@ class Run:
         """Continue from the newest checkpoint in the folder that can be read.
 
         Raises:
-            SkipDiffError: if there is none, or it was made with another recipe or other data.
+            SkipDiffError: if there is none, or it has another format or was made with another recipe or other
+                data.
         """
         state, path = load_newest(self.folder, self.session.say)
         if state.get("format") != FORMAT:
-            raise SkipDiffError(f"{path} has format {state.get('format')}, but this version reads {FORMAT}")
+            raise SkipDiffError(
+                f"{path} has format {state.get('format')}, but this version reads format {FORMAT}"
+            )
         changed = differences(state["recipe"], self.recipe.to_dict())
         changed = [key for key in changed if key.split(".")[0] not in MAY_CHANGE]
         if changed:
@@ -293,7 +296,7 @@ class Run:
         collapsed = self.trainer.collapsed(found)
         if collapsed:
             raise SkipDiffError(
-                f"the discriminator had collapsed at step {step}: {collapsed}; last checkpoint before: "
+                f"the discriminator had collapsed at step {step}: {collapsed}; last checkpoint before that: "
                 f"{good}. Start again with another adversarial.lr_share or a lower adversarial.weight"
             )
         self._checked.append({**found, "lr": lr})

@@ -28,7 +28,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def grid(columns: Mapping[str, np.ndarray], gap: int = 4) -> np.ndarray:
-    """Join pictures (B, H, W, 3) of one size, one row per image, under the names of the columns."""
+    """Join pictures (B, H, W, 3) of equal size, one row per image, under the names of the columns."""
     rows = min(len(images) for images in columns.values())
     height, width = next(iter(columns.values())).shape[1:3]
     header = 24

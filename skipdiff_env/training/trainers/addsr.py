@@ -1,4 +1,4 @@
-"""AddSR's distillation: a student of four levels from a frozen diffusion model of many.
+"""AddSR's distillation: a student of four levels from a frozen diffusion model with many.
 
 Half of the steps train the student's first evaluation. The other half run the student's own chain, without
 gradients, up to one of its evaluations s = 2 … 4, and train that evaluation. The teacher, conditioned on

@@ -71,7 +71,7 @@ class AdversarialTrainer(Trainer):
 
     @abstractmethod
     def attempt(self, batch: Batch) -> Attempt:
-        """Return the generator's images of a batch, and all of its loss but the adversarial term."""
+        """Return the generator's images for a batch, and the terms of its loss except the adversarial one."""
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """Take one step of the generator and one of the discriminator, see :meth:`Trainer.update`."""

@@ -141,7 +141,7 @@ class Trainer:
 
     Attributes:
         config: configuration of the model that is made.
-        restorer: restorer of the model that is made, through which LR passes in training too; None for none.
+        restorer: restorer of the model that is made, through which LR passes in training too, or None.
         step: number of steps done.
         network: the network in training, (B, 6, H, W), (B,) → (B, 3, H, W).
         ema: the network with the moving average of the weights, which is exported.
@@ -259,7 +259,7 @@ class Trainer:
         return ""
 
     def measured(self, validation: Validation) -> dict[str, float]:
-        """Return the figures of :meth:`frozen` on validation images that are not computed from samples."""
+        """Return those figures that need no samples, of :meth:`frozen` on validation images."""
         return {"val_loss": validation.loss(self.frozen())}
 
     def chains(self) -> dict[str, Chain]:

@@ -1,6 +1,6 @@
 """Discriminators, their hinge losses, and the detection of a collapsed discriminator.
 
-``critic`` is short for discriminator throughout.
+In names, ``critic`` stands for discriminator.
 """
 
 from __future__ import annotations

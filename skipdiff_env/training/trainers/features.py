@@ -1,7 +1,7 @@
 """AlexNet's features, and LPIPS (Zhang et al. 2018) as a loss, in torch alone, with the metrics' weights.
 
-:mod:`skipdiff_env.metrics` measures with pyiqa's LPIPS, which machines that only train need not have; a test
-checks that the two agree.
+:mod:`skipdiff_env.metrics` measures with pyiqa's LPIPS, which is not needed for training; a test checks that
+the two agree.
 """
 
 from __future__ import annotations

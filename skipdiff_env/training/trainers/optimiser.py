@@ -73,7 +73,7 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Like torch.optim.Muon with Nesterov momentum and AdamW's learning rates, but in a chosen type.
+    """Like torch.optim.Muon with Nesterov momentum and AdamW's learning rates, but computed in a chosen type.
 
     Args:
         matrices: weights, (rows, columns).
@@ -94,7 +94,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change the weights by their gradients."""
+        """Update the weights with their gradients."""
         for group in self.param_groups:
             lr = group["lr"]
             for weight in group["params"]:
@@ -158,7 +158,7 @@ class MuonAdamW:
             weight.grad = None
 
     def step(self) -> None:
-        """Change the weights by their gradients."""
+        """Update the weights with their gradients."""
         for weight, matrix in zip(self._convolutions, self._matrices, strict=True):
             assert weight.grad is not None
             matrix.grad = as_matrix(weight.grad)

@@ -24,17 +24,17 @@ from ..recipe import Recipe
 from .loss import diffusion_loss, draw_levels
 
 LEVELS = 4
-"""Noise levels per image in the validation loss."""
+"""Number of noise levels per image in the validation loss."""
 
 
 class Validation:
-    """Measures models on a few images, which are centre-cropped to one size.
+    """Measures models on a few images, which are centre-cropped to the same size.
 
     Args:
         recipe: recipe, which gives the scale, LR faults, loss and number of images.
         images: uint8 (H, W, 3), the first ``recipe.validation.images`` of which are used. Images smaller than
             those that the model is meant for are used only if there are no others, since all are cropped to
-            the smallest.
+            the size of the smallest.
         device: device on which to compute.
         say: function that is called with a message about images or metrics that are left out.
     """
@@ -88,7 +88,7 @@ class Validation:
         Args:
             model: model to sample from.
             chains: chains to run, by name.
-            count: number of images to use, from the first on; None: all.
+            count: number of images to use, beginning with the first; None: all.
         """
         condition = model.condition(self._lr[:count])
         plain = bicubic_condition(self._lr[:count], model.scale)
@@ -138,7 +138,7 @@ def _load_metrics(
         return []
     for metric in found:
         if metric not in usable:
-            say(f"validation goes without {metric.name}: it needs {metric.min_size} pixels a side")
+            say(f"validation goes without {metric.name}: it needs {metric.min_size} pixels per side")
     return usable
 
 
@@ -151,11 +151,11 @@ def _of_one_size(
     if not large:
         side = min(min(image.shape[:2]) for image in images)
         side -= side % scale
-        say(f"validation images have {side} pixels a side: none has {wanted}")
+        say(f"validation images have {side} pixels per side: none has {wanted}")
         return images, side
     if len(large) < len(images):
         few = len(images) - len(large)
-        say(f"{few} validation images are left out: they have a side below {wanted} pixels")
+        say(f"validation images left out because a side is below {wanted} pixels: {few}")
     return large, wanted
 
 
