@@ -64,7 +64,7 @@ class DegradationRecipe:
     """Factor of resizing, 0.25 … 4. Later faults act at the new size; at the end, the picture is resized
     back."""
     noise: Effect = Effect()
-    """σ in 8-bit units; for Poisson noise, σ at mid-grey."""
+    """σ in grey levels; for Poisson noise, σ at mid-grey."""
     jpeg: Effect = Effect()
     """Quality 1 … 100, chroma 4:2:0 or 4:4:4."""
     webp: Effect = Effect()
@@ -241,7 +241,7 @@ def noisy(
 
     Args:
         pixels: the picture.
-        sigma: σ in 8-bit units; for Poisson noise, whose variance grows with the light, σ at the value 128.
+        sigma: σ in grey levels; for Poisson noise, whose variance grows with the light, σ at the value 128.
         rng: source of the noise.
         grey: whether all channels get the same noise.
         poisson: whether the noise is Poisson noise instead of Gaussian noise.
