@@ -95,6 +95,11 @@ def test_what_the_default_is() -> None:
         assert settings[name]["policy"] == (plans["plans"][number]["plan"] if number != normal else normal)
 
 
+def test_the_rule_of_auto_was_fitted_to_the_models_that_ship() -> None:
+    named = json.loads((available_models()["natural-4x-real"] / "auto.json").read_text())["models"]
+    assert named == {name: load_pretrained(name, "cpu").hash for name in ("natural-4x", "natural-4x-real")}
+
+
 @pytest.mark.parametrize(
     ("words", "settings"),
     [

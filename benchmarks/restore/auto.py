@@ -4,7 +4,9 @@
 
 Validation pictures are degraded by every kind of fault at many strengths, and both models enlarge them with
 default options. Thresholds on the measurements of :mod:`skipdiff_env.images.measure` are then chosen to
-minimise the LPIPS of the chosen model, averaged over the kinds, while clean input loses at most 1 %. Writes
+minimise the error of the chosen model, averaged over the kinds, while that of clean input rises by at most
+1 %. The error is LPIPS times the root mean square error of luma: LPIPS alone prefers a sharp picture to a
+true one, and the root mean square error alone prefers a blurred one. Writes
 ``auto.md``, ``auto.csv`` and the rows into ``benchmarks/results/degraded/<images>/``, and the rule into the
 second model's folder. Existing rows are used again.
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,8 +57,20 @@ KINDS = [
 NEVER = {"jpeg": 0.0, "webp": 0.0, "noise": 1e6, "blur": 1e6}
 """Thresholds that nothing exceeds."""
 CLEAN_LOSS = 0.01
-"""Maximum mean loss of clean input, as a share of its LPIPS."""
-LPIPS = next(metric for metric in METRICS if metric.name == "lpips")
+"""Maximum mean rise of the error of clean input, as a share of it."""
+USED = [metric for metric in METRICS if metric.name in ("lpips", "psnr")]
+
+
+class Quality(NamedTuple):
+    """The quality of a result."""
+
+    lpips: float
+    psnr: float
+
+    @property
+    def log_error(self) -> float:
+        """ln(LPIPS · RMSE) up to a constant."""
+        return math.log(self.lpips) - self.psnr * math.log(10) / 20
 
 
 @dataclass(frozen=True)
@@ -63,15 +79,20 @@ class Case:
 
     kind: str
     seen: Measured
-    usual: float
-    """LPIPS of the model for clean input."""
-    real: float
-    """LPIPS of the other model."""
+    usual: Quality
+    """The result of the model for clean input."""
+    real: Quality
+    """The result of the other model."""
 
     @property
     def family(self) -> str:
         """The kind without its strength."""
         return self.kind.split()[0]
+
+    @property
+    def cost(self) -> float:
+        """ln of the error of the other model over that of the model for clean input."""
+        return self.real.log_error - self.usual.log_error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,14 +150,15 @@ def run(args: argparse.Namespace) -> int:
 def measured_cases(
     usual: FrozenModel, real: FrozenModel, images: ImageSource, kinds: Sequence[Kind], store: Store
 ) -> Iterator[Case]:
-    """Evaluate both models by LPIPS on every picture with every kind of fault."""
+    """Evaluate both models on every picture with every kind of fault."""
     for kind in kinds:
         originals = drawings(kind.of, len(images)) if kind.of in DRAWN else images
         source = originals.degraded(kind)
         scores = []
         for model in (usual, real):
-            evaluation = Evaluation(model, source, [default_way(model, model.name)], store, metrics=[LPIPS])
-            scores.append([row.value(LPIPS.name) for row in evaluation.run(progress=True)])
+            evaluation = Evaluation(model, source, [default_way(model, model.name)], store, metrics=USED)
+            found = evaluation.run(progress=True)
+            scores.append([Quality(*(row.value(name) for name in Quality._fields)) for row in found])
         for index, (first, second) in enumerate(zip(*scores, strict=True)):
             hr = make_pair(source, index, scale=usual.scale).hr
             assert hr is not None  # the source holds originals
@@ -148,7 +170,7 @@ def measured_cases(
 
 
 def choose(cases: Sequence[Case]) -> Rule:
-    """Choose the thresholds that give the lowest LPIPS, where all families have equal weight.
+    """Choose the thresholds that give the lowest error, where all families have equal weight.
 
     One threshold after another is set to its best value (of several, the middle one), until none changes. If
     clean input then loses too much, its losses get twice the weight, and so on.
@@ -188,11 +210,11 @@ def _candidates(cases: Sequence[Case]) -> dict[str, list[float]]:
 
 
 def _costs(cases: Sequence[Case], clean_weight: float) -> np.ndarray:
-    """Return the cost in LPIPS of choosing the second model in each case; families have equal weight."""
+    """Return the cost of choosing the second model in each case; families have equal weight."""
     families = [case.family for case in cases]
     share = {name: 1 / families.count(name) for name in families}
     share[CLEAN] = share.get(CLEAN, 0.0) * clean_weight
-    return np.array([(case.real - case.usual) * share[case.family] for case in cases])
+    return np.array([case.cost * share[case.family] for case in cases])
 
 
 def _taken(cases: Sequence[Case], rule: Rule) -> np.ndarray:
@@ -200,35 +222,51 @@ def _taken(cases: Sequence[Case], rule: Rule) -> np.ndarray:
 
 
 def clean_loss(cases: Sequence[Case], rule: Rule) -> float:
-    """Return the mean loss of clean input, as a share of its LPIPS."""
+    """Return the geometric mean rise of the error of clean input, as a share of it."""
     clean = [case for case in cases if case.kind == CLEAN]
-    if not clean:
-        return 0.0
-    got = sum(case.real if rule(case.seen) else case.usual for case in clean)
-    return got / sum(case.usual for case in clean) - 1
+    return float(np.exp(np.mean([case.cost * rule(case.seen) for case in clean])) - 1) if clean else 0.0
 
 
 def figures(cases: Sequence[Case], rule: Rule) -> dict[str, float]:
-    """Rate a rule: the share of cases in which it chooses the better model, and its loss in LPIPS."""
+    """Rate a rule: the share of cases in which it chooses the model with the smaller error, the geometric
+    mean rise of the error over that model's, and the same two for LPIPS, whose mean is arithmetic."""
     taken = _taken(cases, rule)
-    usual, real = (np.array([getattr(case, name) for case in cases]) for name in ("usual", "real"))
-    got = np.where(taken, real, usual)
+    cost = np.array([case.cost for case in cases])
+    usual, real = (np.array([getattr(case, name).lpips for case in cases]) for name in ("usual", "real"))
+    lpips = np.where(taken, real, usual)
     return {
-        "better": round(float((taken == (real < usual)).mean()), 3),
-        "loss": round(float(got.mean() / np.minimum(usual, real).mean() - 1), 4),
+        "better": round(float((taken == (cost < 0)).mean()), 3),
+        "loss": round(float(np.exp((cost * taken - np.minimum(cost, 0)).mean()) - 1), 4),
+        "better_by_lpips": round(float((taken == (real < usual)).mean()), 3),
+        "loss_of_lpips": round(float(lpips.mean() / np.minimum(usual, real).mean() - 1), 4),
         "clean_loss": round(clean_loss(cases, rule), 4),
     }
+
+
+def rule_in_words(rule: Rule) -> str:
+    """Say which photographs are for the second model."""
+    found = []
+    if coded := [(name, least) for name, least in (("JPEG", rule.jpeg), ("WebP", rule.webp)) if least > 0]:
+        found.append(
+            "was a " + " or a ".join(f"{name} of a quality below {least:g}" for name, least in coded)
+        )
+    if rule.noise < NEVER["noise"]:
+        found.append(f"has noise of at least {rule.noise:g}")
+    if rule.blur < NEVER["blur"]:
+        found.append(f"has blur of at least {rule.blur:g} pixels")
+    return f"A photograph is for the second model if it {', or '.join(found)}." if found else "None is."
 
 
 def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command: str) -> Report:
     """Report the measurements and the choices of the rule, one line per kind."""
     found = figures(cases, rule)
     note = (
-        f"{pictures} pictures ({stem}), enlarged by both models as a user gets them. A photograph is for the "
-        f"second model if it was a JPEG of a quality below {rule.jpeg:g} or a WebP below {rule.webp:g}, has "
-        f"noise of at least {rule.noise:g} or blur of at least {rule.blur:g} pixels. That is the better one "
-        f"by LPIPS in {found['better']:.0%} of the cases; the mean LPIPS lies {found['loss']:.1%} above that "
-        f"of the better one of each, and clean input loses {found['clean_loss']:.1%}. Made by `{command}`."
+        f"{pictures} pictures ({stem}), enlarged by both models with default options. {rule_in_words(rule)} "
+        "This is the model with the smaller error (LPIPS times root mean square error) in "
+        f"{found['better']:.0%} of the cases, and with the lower LPIPS in {found['better_by_lpips']:.0%}. "
+        f"The geometric mean error is {found['loss']:.1%} above that of the better model of each case, and "
+        f"the mean LPIPS {found['loss_of_lpips']:.1%}; the error of clean input changes by "
+        f"{found['clean_loss']:+.1%}. The columns show LPIPS and PSNR. Made by `{command}`."
     )
     head = ["input", "quality seen", "noise seen", "blur seen", USUAL, REAL, "auto", "the second taken"]
     lines, data = [], [head]
@@ -236,6 +274,7 @@ def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command:
         some = [case for case in cases if case.kind == kind]
         taken = _taken(some, rule)
         usual, real = (np.array([getattr(case, name) for case in some]) for name in ("usual", "real"))
+        auto = np.where(taken[:, None], real, usual)
         qualities = [coding.quality for case in some if (coding := case.seen.coding) and coding.quality]
         row = [
             kind,
@@ -244,7 +283,7 @@ def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command:
                 f"{np.median([getattr(case.seen, name) or 0.0 for case in some]):.2f}"
                 for name in ("noise", "blur")
             ),
-            *(f"{values.mean():.3f}" for values in (usual, real, np.where(taken, real, usual))),
+            *("{:.3f} / {:.2f}".format(*values.mean(0)) for values in (usual, real, auto)),
             f"{taken.mean():.0%}",
         ]
         lines.append(row)

@@ -113,5 +113,5 @@ def choices(found: Mapping[Kind, Results]) -> str:
     clean = next((kind for kind in some if kind.name == CLEAN), None)
     if clean:
         loss = taken[clean].mean() / some[clean].mean(USUAL, "lpips") - 1
-        text += f" Clean input loses {loss:.1%} by it."
+        text += f" With it, the LPIPS of clean input changes by {loss:+.1%}."
     return text

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.restore import auto
-from benchmarks.restore.auto import Case, choose, clean_loss, figures
+from benchmarks.restore.auto import Case, Quality, choose, clean_loss, figures
 from skipdiff_env.diffusion import random_model, tiny_config
 from skipdiff_env.diffusion.folder import save_model
 from skipdiff_env.images.formats.coding import Coding
@@ -24,7 +24,7 @@ def cases() -> list[Case]:
     found = []
 
     def add(kind: str, seen: Measured, gain: float) -> None:
-        found.append(Case(kind, seen, 0.3, 0.3 - gain))
+        found.append(Case(kind, seen, Quality(0.3, 25), Quality(0.3 * np.exp(-gain), 25)))
 
     for _ in range(20):
         clean = Measured(rng.uniform(0.3, 2.5), rng.uniform(0.3, 0.6))
@@ -49,9 +49,21 @@ def test_the_best_thresholds_are_found():
 
 def test_clean_input_is_spared():
     """Noise that looks like the texture of clean pictures would take some of these along."""
-    mixed = cases() + [Case("noise 1", Measured(1.5, 0.5), 0.5, 0.2)] * 60
+    gain = Quality(0.5, 25), Quality(0.2, 25)
+    mixed = cases() + [Case("noise 1", Measured(1.5, 0.5), *gain)] * 60
     assert clean_loss(mixed, choose(mixed)) <= auto.CLEAN_LOSS
-    assert choose([Case("noise 6", Measured(6, 0.5), 0.5, 0.2)] * 3)(Measured(6, 0.5))
+    assert choose([Case("noise 6", Measured(6, 0.5), *gain)] * 3)(Measured(6, 0.5))
+
+
+def test_lpips_and_squared_error_have_equal_weight():
+    half, twice = Quality(0.2, 25 - 20 * np.log10(2)), Quality(0.4, 25)
+    assert half.log_error == pytest.approx(twice.log_error)  # half the LPIPS, twice the RMSE
+    blurrier = Case("clean", Measured(1, 0.5), Quality(0.2, 26), Quality(0.19, 25))
+    assert blurrier.cost == pytest.approx(np.log(0.95) + np.log(10) / 20)
+    assert not choose([blurrier] * 3)(blurrier.seen)
+    about = figures([blurrier], choose([blurrier] * 3))
+    assert (about["better"], about["better_by_lpips"]) == (1, 0)
+    assert about["loss_of_lpips"] == pytest.approx(0.2 / 0.19 - 1, abs=1e-4)
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_limits_and_choices():
     assert "× 0.88, kept" in clean
     text = choices({BY_NAME["clean"]: found})
     assert "for 75% of these inputs" in text and f"lies {0.8 / 0.78 - 1:.1%} above" in text
-    assert f"loses {0.8 / 1.0 - 1:.1%} by it" in text
+    assert f"LPIPS of clean input changes by {0.8 / 1.0 - 1:+.1%}" in text
     assert limit_table({BY_NAME["clean"]: Results(theirs)}) == [] and choices({}) == ""
 
 
