@@ -184,10 +184,12 @@ def write_index(folder: Path, name: str, command: str) -> None:
     """Write ``README.md`` of a model, with the pages of its image sets; ``command`` is the calling one."""
     text = f"# Results of {name}\n\nEach page names its command; this list was made by `{command}`.\n\n"
     for page in sorted(folder.glob("*/README.md")):
-        first = read_contents(page.parent).get("facts", [""])[0]
-        text += f"- [{page.parent.name}]({page.parent.name}/README.md): {first}\n"
+        facts = read_contents(page.parent).get("facts", [])
+        text += f"- {': '.join([f'[{page.parent.name}]({page.parent.name}/README.md)', *facts[:1]])}\n"
     for page in sorted(folder.glob("*/inputs.md")):
         text += f"- [{page.parent.name}, clean and as JPEGs]({page.parent.name}/inputs.md)\n"
+    for page in sorted(folder.glob("*/refiner.md")):
+        text += f"- [{page.parent.name}, strength of the refiner]({page.parent.name}/refiner.md)\n"
     for extra, title in OF_THE_MODEL.items():
         text += links(folder, extra, title)
     write_atomically(folder / "README.md", text.encode())

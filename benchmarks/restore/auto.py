@@ -266,7 +266,9 @@ def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command:
         f"{found['better']:.0%} of the cases, and with the lower LPIPS in {found['better_by_lpips']:.0%}. "
         f"The geometric mean error is {found['loss']:.1%} above that of the better model of each case, and "
         f"the mean LPIPS {found['loss_of_lpips']:.1%}; the error of clean input changes by "
-        f"{found['clean_loss']:+.1%}. The columns show LPIPS and PSNR. Made by `{command}`."
+        f"{found['clean_loss']:+.1%}. These figures are for the pictures on which the rule was chosen. A "
+        "threshold lies between two strengths that were tried, or beyond all of them. The columns show LPIPS "
+        f"and PSNR. Made by `{command}`."
     )
     head = ["input", "quality seen", "noise seen", "blur seen", USUAL, REAL, "auto", "the second taken"]
     lines, data = [], [head]
