@@ -38,18 +38,20 @@ def held(path: Path, wait: bool = True) -> Iterator[None]:
         BlockingIOError: if the file is held, and ``wait`` is false or waiting is not possible here.
         OSError: if the file cannot be created.
     """
-    descriptor = _take(path, wait)
+    opened: list[int] = []
     try:
+        _take(path, wait, opened)
         if fcntl is None:
-            os.close(descriptor)  # on Windows, open files can be neither renamed nor removed
+            os.close(opened[0])  # on Windows, open files can be neither renamed nor removed
         yield
     finally:
-        if fcntl is None:
-            path.unlink(missing_ok=True)
-        else:
-            if _is(descriptor, path):
-                path.unlink()
-            os.close(descriptor)
+        for descriptor in opened:
+            if fcntl is None:
+                path.unlink(missing_ok=True)
+            else:
+                if _is(descriptor, path):
+                    path.unlink()
+                os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -78,20 +80,21 @@ def alone(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(path: Path, wait: bool) -> int:
-    """Create and lock a file at ``path``, and return its descriptor."""
+def _take(path: Path, wait: bool, opened: list[int]) -> None:
+    """Create and lock a file at ``path``, and add its descriptor to ``opened``, which is empty."""
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            # No signal comes between creating the file and taking down its descriptor: both are in one call.
+            opened.extend(map(os.open, [path], [os.O_RDWR | os.O_CREAT | os.O_EXCL], [0o666]))
         except FileExistsError:
             _clear(path, wait)
             continue
         if fcntl is not None:
             with contextlib.suppress(OSError):  # others cannot lock it either, and leave it alone
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is(descriptor, path):  # otherwise another process removed it before it was locked
-            return descriptor
-        os.close(descriptor)
+                fcntl.flock(opened[0], fcntl.LOCK_EX)
+        if _is(opened[0], path):  # otherwise another process removed it before it was locked
+            return
+        os.close(opened.pop())
 
 
 def _clear(path: Path, wait: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from skipdiff_env import locks
 from skipdiff_env.errors import SkipDiffError
 from skipdiff_env.files import write_atomically, written
 from skipdiff_env.locks import alone, held
@@ -214,3 +215,15 @@ def test_without_flock_what_is_there_is_left_alone(tmp_path: Path, monkeypatch: 
     left = f"has left {tmp_path}/.lock behind"
     with pytest.raises(SkipDiffError, match=left), alone(tmp_path):
         pass
+
+
+def test_an_interruption_before_the_file_is_locked_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(locks.fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), held(tmp_path / "part"):
+        pass
+    assert not list(tmp_path.iterdir())

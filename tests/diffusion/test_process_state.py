@@ -231,7 +231,7 @@ def test_boolean_masks_select_what_they_mark():
 def test_bad_actions_are_refused(actions):
     process = SkipProcess(Toy())
     state = process.start(*make_batch(3))
-    with pytest.raises(ValueError, match="actions must be 3 zeros .denoise. or ones .skip."):
+    with pytest.raises(ValueError, match="for each row: rows 3, actions"):
         process.step(state, actions)
 
 
