@@ -254,7 +254,9 @@ def rule_in_words(rule: Rule) -> str:
         found.append(f"has noise of at least {rule.noise:g}")
     if rule.blur < NEVER["blur"]:
         found.append(f"has blur of at least {rule.blur:g} pixels")
-    return f"A photograph is for the second model if it {', or '.join(found)}." if found else "None is."
+    if not found:
+        return "No photograph is for the second model."
+    return f"A photograph is for the second model if it {', or '.join(found)}."
 
 
 def report(cases: Sequence[Case], rule: Rule, pictures: int, stem: str, command: str) -> Report:
